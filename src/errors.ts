@@ -1,0 +1,48 @@
+/**
+ * Every code a client can be given, in one table each: closes end the socket, error replies do not.
+ * README's lists are made from these tables; the SDK decides by them whether to come back.
+ */
+
+/**
+ * Close codes. 3000–3499: come back, session and positions are kept. 3500–3999: do not come back before
+ * something changes. 1000 and 1001 from the client end the session.
+ */
+export const closes = {
+  bye: { code: 1000, text: "the client said bye" },
+  handshake_timeout: { code: 3000, text: "no hello within the handshake timeout" },
+  shutdown: { code: 3001, text: "the node is going away" },
+  slow_consumer: { code: 3008, text: "the socket did not keep up with what was sent to it" },
+  no_heartbeat: { code: 3012, text: "the socket was silent and did not answer a ping" },
+  rate_limited: { code: 3013, text: "commands kept coming after they were refused for their rate" },
+  overloaded: { code: 3014, text: "the node holds as many sockets as it may, or cannot keep up" },
+  bad_frame: { code: 3501, text: "a frame could not be read" },
+  unsupported_version: { code: 3502, text: "the node does not speak this version of the protocol" },
+  frame_too_large: { code: 3503, text: "a frame is larger than maxFrameBytes" },
+  forbidden_origin: { code: 3505, text: "pages of this origin may not connect" },
+  not_hello: { code: 3506, text: "the first frame was not hello" },
+} as const satisfies Record<string, { code: number; text: string }>;
+
+export type CloseName = keyof typeof closes;
+
+/** Error replies. `retryable`: the same command may succeed later without any change to it. */
+export const errors = {
+  bad_request: { retryable: false, text: "a field is missing, malformed or out of range" },
+  forbidden: { retryable: false, text: "not allowed in this room" },
+  unknown_namespace: { retryable: false, text: "no namespace of the configuration covers this room name" },
+  not_joined: { retryable: false, text: "the session is not in this room" },
+  already_joined: { retryable: false, text: "the session is in this room, or on its way in" },
+  too_many_rooms: { retryable: false, text: "the session is in as many rooms as it may be" },
+  rate_limited: { retryable: true, text: "too many commands per second" },
+  overloaded: { retryable: true, text: "the node cannot take more right now" },
+  unavailable: { retryable: true, text: "the broker cannot be reached" },
+  unrecoverable_position: { retryable: false, text: "the history no longer covers this position" },
+  too_large: { retryable: false, text: "the result would not fit a frame" },
+  internal: { retryable: true, text: "the node made a mistake" },
+} as const satisfies Record<string, { retryable: boolean; text: string }>;
+
+export type ErrorCode = keyof typeof errors;
+
+/** Whether a client should connect again after its socket was closed with `code`. */
+export function mayReconnect(code: number): boolean {
+  return !((code >= 3500 && code < 4000) || (code >= 4500 && code < 5000) || code === 1000);
+}

@@ -1,0 +1,170 @@
+/**
+ * Binary frames of flux.v1: `[u32 big-endian length][protobuf]`. Writers keep one growing buffer each, so a
+ * frame costs no buffer; what they return is a view that the next call overwrites.
+ */
+import protobuf from "protobufjs/minimal.js";
+import { ClientFrame, HistoryPage, Joined, Publication, Replay, ServerFrame } from "./messages.ts";
+
+/** Bytes of the length before every frame. */
+export const headerBytes = 4;
+
+/** `@throws` whatever protobufjs makes of malformed bytes. Byte fields are views into `bytes`. */
+export function decodeClientFrame(bytes: Uint8Array, start: number, end: number): ClientFrame {
+  return ClientFrame.decode(at(bytes, start, end));
+}
+
+/** `@throws` on malformed bytes. Byte fields are views into `bytes`. */
+export function decodeServerFrame(bytes: Uint8Array, start: number, end: number): ServerFrame {
+  return ServerFrame.decode(at(bytes, start, end));
+}
+
+/** `@throws` on malformed bytes. The payload is a view into `bytes`. */
+export function decodePublication(bytes: Uint8Array): Publication {
+  return Publication.decode(at(bytes, 0, bytes.length));
+}
+
+/** One client frame with its length, in a buffer of its own. */
+export function encodeClientFrame(frame: ClientFrame): Uint8Array {
+  const writer = protobuf.Writer.create().fixed32(0);
+  return withLength(ClientFrame.encode(frame, writer).finish());
+}
+
+/**
+ * Encodes what a node sends. Publications are encoded once, as bodies; live events, replays and history
+ * pages are made by splicing bodies, which protobuf allows since a field's bytes do not depend on its place.
+ */
+export class ServerFrameEncoder {
+  // A body is spliced into the frame while it is still in its own buffer, so there are two.
+  readonly #frames: GrowingWriter;
+  readonly #bodies: GrowingWriter;
+
+  /** @param bytes that each of the two buffers has from the start */
+  constructor(bytes: number) {
+    this.#frames = new GrowingWriter(bytes);
+    this.#bodies = new GrowingWriter(bytes);
+  }
+
+  /** Times a buffer had to grow. */
+  get grown(): number {
+    return this.#frames.grown + this.#bodies.grown;
+  }
+
+  /** The frame with its length; a view that is valid until the next call. */
+  frame(frame: ServerFrame): Uint8Array {
+    ServerFrame.encode(frame, this.#begin());
+    return this.#finish();
+  }
+
+  /** A publication without frame or length: what logs keep and the other methods splice. */
+  body(publication: Publication): Uint8Array {
+    Publication.encode(publication, this.#bodies.begin());
+    return this.#bodies.view();
+  }
+
+  /** The live event of one publication. */
+  publication(body: Uint8Array): Uint8Array {
+    this.#begin().uint32(tags.publication).bytes(body);
+    return this.#finish();
+  }
+
+  /** An event that carries publications: `head` is the event without them, `bodies` are spliced in. */
+  page<K extends PageKind>(kind: K, id: number, head: PageHead[K], bodies: readonly Uint8Array[]): Uint8Array {
+    const { type, event, publications } = pages[kind];
+    const writer = this.#begin();
+    if (id !== 0) writer.uint32(tags.id).uint32(id);
+    type.encode(head, writer.uint32(event).fork());
+    for (const body of bodies) writer.uint32(publications).bytes(body);
+    writer.ldelim();
+    return this.#finish();
+  }
+
+  #begin(): protobuf.Writer {
+    return this.#frames.begin().fixed32(0);
+  }
+
+  #finish(): Uint8Array {
+    return withLength(this.#frames.view());
+  }
+}
+
+/** A protobuf writer that keeps its buffer from one message to the next. */
+class GrowingWriter {
+  grown = 0;
+  readonly #writer = new protobuf.Writer();
+  #capacity: number;
+
+  constructor(bytes: number) {
+    this.#writer.buf = new Uint8Array(bytes);
+    this.#capacity = bytes;
+  }
+
+  begin(): protobuf.Writer {
+    this.#writer.pos = 0;
+    this.#writer.states = null; // left over if an encoder threw
+    return this.#writer;
+  }
+
+  view(): Uint8Array {
+    if (this.#writer.buf.length !== this.#capacity) {
+      this.#capacity = this.#writer.buf.length;
+      this.grown++;
+    }
+    return this.#writer.finish(true);
+  }
+}
+
+export type PageKind = "joined" | "replay" | "history";
+export interface PageHead {
+  joined: Joined;
+  replay: Replay;
+  history: HistoryPage;
+}
+
+/** Field tags of flux.proto for what is spliced: field number × 8 + wire type. */
+const tags = { id: 8, publication: delimited(10) } as const;
+const pages = {
+  joined: { type: Joined, event: delimited(3), publications: delimited(4) },
+  history: { type: HistoryPage, event: delimited(6), publications: delimited(3) },
+  replay: { type: Replay, event: delimited(11), publications: delimited(2) },
+} as const;
+
+function delimited(field: number): number {
+  return field * 8 + 2;
+}
+
+/** Writes the frame's length into the 4 bytes that were left for it. */
+function withLength(bytes: Uint8Array): Uint8Array {
+  const length = bytes.length - headerBytes;
+  bytes[0] = length >>> 24;
+  bytes[1] = length >>> 16;
+  bytes[2] = length >>> 8;
+  bytes[3] = length;
+  return bytes;
+}
+
+/** protobufjs makes a Long of every uint64 where it finds `long`; ours all fit a number, or are refused. */
+class NumberReader extends protobuf.Reader {
+  override uint64 = (): never => {
+    let value = 0;
+    let scale = 1;
+    for (let i = 0; i < 10 && this.pos < this.len; i++) {
+      const byte = this.buf[this.pos++]!;
+      value += (byte & 127) * scale;
+      if (byte < 128) {
+        if (value > Number.MAX_SAFE_INTEGER) throw new RangeError("number over 2^53");
+        return value as never;
+      }
+      scale *= 128;
+    }
+    throw new RangeError("varint over 10 bytes or cut off");
+  };
+}
+
+const reader = new NumberReader(new Uint8Array(0));
+
+function at(bytes: Uint8Array, start: number, end: number): NumberReader {
+  reader.buf = bytes;
+  reader.pos = start;
+  reader.len = end;
+  return reader;
+}

@@ -1,0 +1,165 @@
+/**
+ * The JSON form of flux.v1: proto3 JSON (64-bit numbers as strings, enums by name), except that a payload is
+ * `data` (any JSON value) or `b64` (base64 of bytes). Input is checked field by field; unknown fields are
+ * refused by name, so that a typing error is told and not ignored.
+ */
+import protobuf from "protobufjs/minimal.js";
+import { z } from "zod";
+import { decodePublication, type PageHead, type PageKind } from "./codec.ts";
+import { Format, type ClientFrame, type Publication, type ServerFrame } from "./messages.ts";
+
+const utf8 = new TextDecoder();
+const toUtf8 = new TextEncoder();
+const base64 = protobuf.util.base64;
+const noPayload = new Uint8Array(0);
+
+const uint32 = z.number().int().min(0).max(0xffffffff);
+const uint64 = z
+  .union([z.string().regex(/^\d{1,16}$/, "expected a number of at most 2^53 in a string"), z.number().int().min(0)])
+  .transform(Number)
+  .refine(Number.isSafeInteger, "expected a number of at most 2^53");
+const text = z.string().refine((value) => value.isWellFormed(), "expected well-formed Unicode");
+const position = z.strictObject({ epoch: text, seq: uint64 });
+const payload = { data: z.unknown().optional(), b64: z.base64().optional() };
+
+const commands = {
+  hello: z.strictObject({ version: uint32, token: text.optional(), client: text.optional(), device: text.optional() }),
+  join: z.strictObject({ room: text, recover: position.optional(), history: uint32.optional() }),
+  leave: z.strictObject({ room: text }),
+  publish: z
+    .strictObject({ room: text, ...payload, key: text.optional(), excludeSelf: z.boolean().optional() })
+    .transform(withPayload),
+  history: z.strictObject({
+    room: text,
+    since: position.optional(),
+    before: position.optional(),
+    limit: uint32.optional(),
+  }),
+  ping: z.strictObject({ time: uint64.optional() }),
+  echo: z.strictObject(payload).transform(withPayload),
+  bye: z.strictObject({}),
+};
+
+const clientFrame = z.strictObject({
+  id: uint32.optional(),
+  ...(Object.fromEntries(Object.entries(commands).map(([kind, shape]) => [kind, shape.optional()])) as {
+    [K in keyof typeof commands]: z.ZodOptional<(typeof commands)[K]>;
+  }),
+});
+
+/** A frame that is JSON but not a command: its sender gets `bad_request` with this text. */
+export class BadFrame extends Error {
+  readonly id: number;
+  constructor(id: number, text: string) {
+    super(text);
+    this.id = id;
+  }
+}
+
+/** The frames of one text message. `@throws SyntaxError` where it is not JSON. */
+export function parseMessage(message: Uint8Array): unknown[] {
+  const value: unknown = JSON.parse(utf8.decode(message));
+  return Array.isArray(value) ? value : [value];
+}
+
+/** One frame of a message, checked. `@throws BadFrame` naming the first field that is wrong. */
+export function decodeClientJson(value: unknown): ClientFrame {
+  const result = clientFrame.safeParse(value);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    const where = issue === undefined || issue.path.length === 0 ? "frame" : issue.path.join(".");
+    throw new BadFrame(idOf(value), `${where}: ${issue?.message ?? "malformed"}`);
+  }
+  const kinds = Object.keys(result.data).filter((key) => key !== "id");
+  if (kinds.length > 1) throw new BadFrame(idOf(value), `one command a frame, not ${kinds.join(" and ")}`);
+  return { ...result.data, command: kinds[0] } as ClientFrame;
+}
+
+/** Any event of the node but those that carry publications. */
+export function encodeServerJson(frame: ServerFrame): string {
+  return JSON.stringify(jsonOf(frame));
+}
+
+/** The live event of one publication. */
+export function publicationJson(publication: Publication): string {
+  return `{"publication":${publicationText(publication)}}`;
+}
+
+/** An event that carries publications, from their binary bodies. */
+export function pageJson<K extends PageKind>(
+  kind: K,
+  id: number,
+  head: PageHead[K],
+  bodies: readonly Uint8Array[],
+): string {
+  const rest = JSON.stringify(jsonOf(head)).slice(0, -1);
+  const texts = bodies.map((body) => publicationText(decodePublication(body)));
+  return `{${id === 0 ? "" : `"id":${id},`}"${kind}":${rest},"publications":[${texts.join(",")}]}}`;
+}
+
+function publicationText(p: Publication): string {
+  // The payload of a JSON publication was checked when it came in, so it can be put in as it is.
+  const payload =
+    p.format === Format.JSON
+      ? `"data":${utf8.decode(p.payload ?? noPayload)}`
+      : `"b64":"${toBase64(p.payload ?? noPayload)}"`;
+  return (
+    `{"room":${JSON.stringify(p.room)},"epoch":${JSON.stringify(p.epoch)},"seq":"${p.seq}","prev":"${p.prev ?? 0}",` +
+    `"sender":${JSON.stringify(p.sender)},"time":"${p.time}",${payload}}`
+  );
+}
+
+const wideFields = new Set(["seq", "prev", "time", "serverTime"]);
+
+function jsonOf(value: object): Record<string, unknown> {
+  const out: Record<string, unknown> = {};
+  const entries = Object.entries(value).filter(([key, field]) => field != null && key !== "event" && key !== "format");
+  for (const [key, field] of entries) {
+    if (key === "id" && field === 0) continue;
+    if (field instanceof Uint8Array) Object.assign(out, payloadOf(field, (value as { format?: number }).format));
+    else if (Array.isArray(field)) out[key] = field.map(jsonOf);
+    else if (typeof field === "object") out[key] = jsonOf(field);
+    else out[key] = wideFields.has(key) ? String(field) : field;
+  }
+  return out;
+}
+
+function payloadOf(bytes: Uint8Array, format: number | undefined): { data: unknown } | { b64: string } {
+  if (format === Format.JSON) return { data: JSON.parse(utf8.decode(bytes)) };
+  return { b64: toBase64(bytes) };
+}
+
+function withPayload<T extends { data?: unknown; b64?: string | undefined }>(
+  { data, b64, ...rest }: T,
+  context: z.RefinementCtx,
+): Omit<T, "data" | "b64"> & { payload: Uint8Array; format: number } {
+  const hasData = data !== undefined;
+  if (hasData === (b64 !== undefined)) context.addIssue({ code: "custom", message: "expected one of data and b64" });
+  if (b64 !== undefined) return { ...rest, payload: fromBase64(b64), format: Format.BINARY };
+  return { ...rest, payload: hasData ? jsonBytes(data, context) : noPayload, format: Format.JSON };
+}
+
+function jsonBytes(data: unknown, context: z.RefinementCtx): Uint8Array {
+  try {
+    return toUtf8.encode(JSON.stringify(data));
+  } catch {
+    // JSON.parse takes any depth, JSON.stringify runs out of stack.
+    context.addIssue({ code: "custom", message: "data is nested too deeply" });
+    return noPayload;
+  }
+}
+
+function idOf(value: unknown): number {
+  const id = uint32.safeParse((value as { id?: unknown } | null)?.id);
+  return id.success ? id.data : 0;
+}
+
+function toBase64(bytes: Uint8Array): string {
+  return base64.encode(bytes, 0, bytes.length);
+}
+
+function fromBase64(text: string): Uint8Array {
+  const bytes = new Uint8Array(base64.length(text));
+  base64.decode(text, bytes, 0);
+  return bytes;
+}

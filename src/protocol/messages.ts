@@ -1,0 +1,21 @@
+/** The generated messages of proto/flux.proto under the names the rest of the code uses. */
+import { flux } from "./generated/flux.js";
+
+export const { ClientFrame, ServerFrame, Publication, Joined, Replay, HistoryPage, Format } = flux.v1;
+
+export type ClientFrame = flux.v1.ClientFrame.$Properties;
+export type ServerFrame = flux.v1.ServerFrame.$Properties;
+export type CommandKind = NonNullable<flux.v1.ClientFrame["command"]>;
+export type EventKind = NonNullable<flux.v1.ServerFrame["event"]>;
+export type Position = flux.v1.Position.$Properties;
+export type Publication = flux.v1.Publication.$Properties;
+export type Ready = flux.v1.Ready.$Properties;
+export type Joined = flux.v1.Joined.$Properties;
+export type Published = flux.v1.Published.$Properties;
+export type HistoryPage = flux.v1.HistoryPage.$Properties;
+export type Replay = flux.v1.Replay.$Properties;
+export type ErrorReply = flux.v1.Error.$Properties;
+
+/** Version of flux.v1 that hello must name. */
+export const protocolVersion = 1;
+export const subprotocols = { binary: "flux.v1.proto", json: "flux.v1.json" } as const;
