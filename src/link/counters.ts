@@ -1,0 +1,81 @@
+/**
+ * What a reactor counts: fixed slots of a SharedArrayBuffer. The reactor alone writes, the main thread reads
+ * when it is scraped. 64-bit floats: a store is one instruction on every platform uWebSockets.js has a
+ * binary for, so a reader never sees half a number.
+ */
+const names = [
+  "connecting", // gauges: sockets by state of their session
+  "handshake",
+  "ready",
+  "closing",
+  "refusedSockets",
+  "closes",
+  "framesIn",
+  "framesOut",
+  "bytesIn",
+  "bytesOut",
+  "publishes",
+  "deliveries",
+  "errorReplies",
+  "rateLimited",
+  "slowConsumers",
+  "droppedBatches",
+  "buffersAllocated",
+  "ringDepthBytes",
+  "overflowBytes",
+  "members",
+  "rooms",
+  "loopLagP50Ms",
+  "loopLagP99Ms",
+  "loopLagMaxMs",
+  "loopUtilization",
+  "heapBytes",
+  "fanoutSumMs",
+  "fanoutCount",
+] as const;
+
+export type CounterName = (typeof names)[number];
+
+/** Upper bounds of the fan-out histogram, milliseconds; one more slot holds what is above the last. */
+export const fanoutBucketsMs = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000] as const;
+
+const index = Object.fromEntries(names.map((name, i) => [name, i])) as Record<CounterName, number>;
+const bucketsAt = names.length;
+
+export function createCounters(): SharedArrayBuffer {
+  return new SharedArrayBuffer((bucketsAt + fanoutBucketsMs.length + 1) * 8);
+}
+
+export class Counters {
+  readonly #slots: Float64Array;
+
+  constructor(shared: SharedArrayBuffer) {
+    this.#slots = new Float64Array(shared);
+  }
+
+  get(name: CounterName): number {
+    return this.#slots[index[name]]!;
+  }
+
+  set(name: CounterName, value: number): void {
+    this.#slots[index[name]] = value;
+  }
+
+  add(name: CounterName, amount: number): void {
+    this.#slots[index[name]]! += amount;
+  }
+
+  /** One fan-out: from the hub's decision to the sockets of this reactor. */
+  fanout(ms: number): void {
+    let bucket = 0;
+    while (bucket < fanoutBucketsMs.length && ms > fanoutBucketsMs[bucket]!) bucket++;
+    this.#slots[bucketsAt + bucket]! += 1;
+    this.add("fanoutSumMs", ms);
+    this.add("fanoutCount", 1);
+  }
+
+  /** Counts of the fan-out histogram, a slot a bucket, not cumulative. */
+  fanoutBuckets(): number[] {
+    return Array.from(this.#slots.subarray(bucketsAt));
+  }
+}

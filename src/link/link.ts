@@ -1,0 +1,210 @@
+/**
+ * One end of what a reactor and the hub say to each other: a ring out, a ring in, and a doorbell for each.
+ *
+ * Writing a record is `begin`, the fields in order, `end`; reading is the same fields in the same order from
+ * `record` (records.ts has one pair of functions a kind). When the ring is full records wait, in order, in an
+ * overflow queue of at most `overflowBytesMax`; beyond it `begin` refuses what may be refused.
+ */
+import { RingReader, RingWriter } from "./ring.ts";
+
+/** How much is read before other events of the loop get their turn. */
+const readBudgetBytes = 1 << 20;
+
+export interface LinkOptions {
+  readonly out: SharedArrayBuffer;
+  readonly in: SharedArrayBuffer;
+  readonly overflowBytesMax: number;
+  /** Wakes the other end: it must call `wake` soon. */
+  ringDoorbell(): void;
+  /** One record came in; its fields are to be read from `record` before returning. */
+  onRecord(kind: number, record: RecordReader): void;
+  /** The records of one batch have been handled. */
+  onBatchEnd(): void;
+}
+
+export class Link {
+  readonly #out: RingWriter;
+  readonly #in: RingReader;
+  readonly #options: LinkOptions;
+  readonly #record: RecordReader;
+  readonly #overflow: { kind: number; body: Buffer }[] = [];
+  #overflowBytes = 0;
+  #scheduled = false;
+  #closed = false;
+  /** Overflow buffers allocated so far. */
+  overflowed = 0;
+
+  // The record being written: into the ring, or into a buffer of its own that will wait.
+  #kind = 0;
+  #bytes: Buffer;
+  #start = 0;
+  #at = 0;
+  #waits = false;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.#out = new RingWriter(options.out);
+    this.#in = new RingReader(options.in);
+    this.#record = new RecordReader(this.#in.bytes);
+    this.#bytes = this.#out.bytes;
+  }
+
+  /**
+   * Starts a record of at most `bodyBytesMax`. False: refused, the other end is too far behind. Records that
+   * settle something already promised (`mustPass`) are never refused; what can cause them is bounded.
+   */
+  begin(kind: number, bodyBytesMax: number, mustPass: boolean): boolean {
+    if (this.congested && !mustPass) return false;
+    this.#kind = kind;
+    const at = this.#overflow.length === 0 ? this.#out.reserve(bodyBytesMax) : -1;
+    this.#waits = at < 0;
+    this.#bytes = this.#waits ? Buffer.allocUnsafe(bodyBytesMax) : this.#out.bytes;
+    this.#start = this.#at = this.#waits ? 0 : at;
+    return true;
+  }
+
+  u8(value: number): void {
+    this.#bytes[this.#at++] = value;
+  }
+
+  u32(value: number): void {
+    this.#at = this.#bytes.writeUInt32LE(value, this.#at);
+  }
+
+  f64(value: number): void {
+    this.#at = this.#bytes.writeDoubleLE(value, this.#at);
+  }
+
+  /** `[u32 length][bytes]` */
+  blob(value: Uint8Array): void {
+    this.u32(value.length);
+    this.#bytes.set(value, this.#at);
+    this.#at += value.length;
+  }
+
+  /** `[u32 length][UTF-8]`; takes up to `textBytesMax(value)`. */
+  text(value: string): void {
+    const length = this.#bytes.write(value, this.#at + 4);
+    this.u32(length);
+    this.#at += length;
+  }
+
+  end(): void {
+    if (this.#waits) this.#enqueue();
+    else if (this.#out.commit(this.#kind, this.#at - this.#start)) this.#options.ringDoorbell();
+  }
+
+  /** The doorbell rang: there are records to read, or there is room to write. */
+  wake(): void {
+    this.#scheduled = false;
+    if (this.#closed) return;
+    this.#flush();
+    do {
+      const more = this.#in.read(readBudgetBytes, this.#onRecord);
+      this.#options.onBatchEnd();
+      if (this.#in.takeBlocked()) this.#options.ringDoorbell();
+      if (more) return this.#later();
+    } while (!this.#in.sleep());
+  }
+
+  /** Whether refusable records are refused now. */
+  get congested(): boolean {
+    return this.#overflowBytes >= this.#options.overflowBytesMax;
+  }
+
+  /** Bytes written but not yet read by the other end: in the ring, and waiting for room in it. */
+  get depth(): { ring: number; overflow: number } {
+    return { ring: this.#out.depth, overflow: this.#overflowBytes };
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  #onRecord = (kind: number, start: number, end: number): void => {
+    this.#record.open(start, end);
+    this.#options.onRecord(kind, this.#record);
+  };
+
+  #later(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => this.wake());
+  }
+
+  #enqueue(): void {
+    this.#overflow.push({ kind: this.#kind, body: this.#bytes.subarray(0, this.#at) });
+    this.#overflowBytes += this.#bytes.length;
+    this.overflowed++;
+    if (!this.#out.block()) this.#later();
+  }
+
+  #flush(): void {
+    while (this.#overflow.length > 0) {
+      const { kind, body } = this.#overflow[0]!;
+      const at = this.#out.reserve(body.length);
+      if (at < 0) {
+        if (!this.#out.block()) continue;
+        return;
+      }
+      body.copy(this.#out.bytes, at);
+      if (this.#out.commit(kind, body.length)) this.#options.ringDoorbell();
+      this.#overflow.shift();
+      this.#overflowBytes -= body.length;
+    }
+    this.#overflowBytes = 0;
+  }
+}
+
+/** Room that `text(value)` may need. */
+export function textBytesMax(value: string): number {
+  return 4 + value.length * 3;
+}
+
+/** Reads the fields of one record in the order they were written. */
+export class RecordReader {
+  readonly #bytes: Buffer;
+  #at = 0;
+  #end = 0;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+  }
+
+  open(start: number, end: number): void {
+    this.#at = start;
+    this.#end = end;
+  }
+
+  u8(): number {
+    return this.#bytes[this.#at++]!;
+  }
+
+  u32(): number {
+    const value = this.#bytes.readUInt32LE(this.#at);
+    this.#at += 4;
+    return value;
+  }
+
+  f64(): number {
+    const value = this.#bytes.readDoubleLE(this.#at);
+    this.#at += 8;
+    return value;
+  }
+
+  /** A view into the ring, valid until the record's handler returns. */
+  blob(): Buffer {
+    const length = this.u32();
+    if (this.#at + length > this.#end) throw new RangeError("record: a blob runs over the record's end");
+    const view = this.#bytes.subarray(this.#at, this.#at + length);
+    this.#at += length;
+    return view;
+  }
+
+  text(): string {
+    const length = this.u32();
+    const value = this.#bytes.toString("utf8", this.#at, this.#at + length);
+    this.#at += length;
+    return value;
+  }
+}

@@ -1,0 +1,52 @@
+/** What the main thread and a reactor post to each other besides records. A doorbell is the number 0. */
+import type { Config } from "../config.ts";
+import type { CloseName } from "../errors.ts";
+
+export const doorbell = 0;
+
+/** What a reactor is started with. */
+export interface ReactorData {
+  readonly index: number;
+  readonly config: Config;
+  /** Where to listen, together with the other reactors. */
+  readonly port: number;
+  readonly toHub: SharedArrayBuffer;
+  readonly fromHub: SharedArrayBuffer;
+  /** Counters of all reactors, this one's at `index`. */
+  readonly counters: readonly SharedArrayBuffer[];
+  readonly nodeState: SharedArrayBuffer;
+}
+
+export type ToReactor =
+  | typeof doorbell
+  /** Stop listening, close every session with this code, and end. */
+  | { readonly kind: "close"; readonly name: CloseName }
+  /** Throw, as a bug would: tests check what that costs. */
+  | { readonly kind: "fail" };
+
+export type FromReactor =
+  | typeof doorbell
+  | { readonly kind: "listening" }
+  /** It could not listen, or something was thrown: it has closed its sockets and will end. */
+  | { readonly kind: "failed"; readonly stage: "listen" | "run"; readonly text: string };
+
+/** What the whole node says of itself, read by reactors for `/ready`. */
+export class NodeState {
+  readonly #words: Int32Array;
+
+  constructor(shared: SharedArrayBuffer) {
+    this.#words = new Int32Array(shared);
+  }
+
+  static create(): SharedArrayBuffer {
+    return new SharedArrayBuffer(8);
+  }
+
+  get ready(): boolean {
+    return Atomics.load(this.#words, 0) === 1;
+  }
+
+  set ready(value: boolean) {
+    Atomics.store(this.#words, 0, value ? 1 : 0);
+  }
+}
