@@ -1,0 +1,105 @@
+/**
+ * The broker seam: where publications get their order, are kept, and are handed to every node that wants them.
+ *
+ * Answers come by callback, not by promise: an embedded broker answers before the call returns, and the hub
+ * must not give up its turn for that. A callback is called exactly once.
+ */
+import type { ErrorCode } from "../errors.ts";
+
+/** What a namespace of the configuration asks of the broker. */
+export interface Retention {
+  /** Kept publications can be read back by history. */
+  readonly durable: boolean;
+  readonly historySize: number;
+  readonly historyTtlMs: number;
+  readonly historyBytesMax: number;
+}
+
+/** A place in a room's stream: positions compare only within one epoch. */
+export interface Position {
+  readonly epoch: string;
+  readonly seq: number;
+}
+
+/** A publication on its way in. `payload` is valid only until publish returns: keep a copy. */
+export interface Draft {
+  readonly sender: string;
+  readonly payload: Uint8Array;
+  readonly format: number;
+  /** Idempotency key, "" for none. */
+  readonly key: string;
+  /** Comes back with the delivery, unread: the hub's note of whom to leave out. "" for nobody. */
+  readonly origin: string;
+}
+
+/** A publication with its place. `prev` is the seq of the one before it in the room, 0 for the first. */
+export interface Stored extends Position {
+  readonly prev: number;
+  readonly sender: string;
+  /** Milliseconds since 1970, by the clock of the broker's node. */
+  readonly time: number;
+  readonly payload: Uint8Array;
+  readonly format: number;
+  readonly origin: string;
+}
+
+export interface Page {
+  /** Oldest first. */
+  readonly publications: readonly Stored[];
+  /** The room's head when the page was read. */
+  readonly position: Position;
+  /** There is more in the direction that was read. */
+  readonly more: boolean;
+}
+
+/** What to read: forward from a position (not including it), backward from one, or the newest. */
+export interface Query {
+  readonly direction: "since" | "before" | "newest";
+  /** Ignored for `newest`. */
+  readonly position: Position;
+  readonly limit: number;
+  /** Stop adding publications once their payloads exceed this. The first is always in. */
+  readonly bytesMax: number;
+}
+
+export type Answer<T> = { readonly value: T } | { readonly error: ErrorCode };
+
+export interface Published extends Position {
+  /** The idempotency key had been used: this is the position of the first publication with it. */
+  readonly duplicate: boolean;
+}
+
+/** Called with every publication of every open room, in seq order per room. The payload is valid until it returns. */
+export type Deliver = (room: string, publication: Stored) => void;
+
+export interface Broker {
+  /**
+   * Starts deliveries of a room. MUST deliver every publication after the position that `done` gets, none at or
+   * before it, each once, in order. Opening an open room is an error of the caller.
+   */
+  open(room: string, retention: Retention, done: (answer: Answer<Position>) => void): void;
+
+  /** Ends deliveries of a room. MUST NOT deliver for it afterwards. What is durable stays. */
+  close(room: string): void;
+
+  /**
+   * Gives a publication its position. MUST deliver it to an open room before `done` is called, MUST keep what is
+   * durable before `done` is called, MUST publish nothing when `done` gets an error, and MUST answer a key that
+   * was used in this room within the key window with the first position and publish nothing. Works for rooms
+   * that are not open.
+   */
+  publish(room: string, retention: Retention, draft: Draft, done: (answer: Answer<Published>) => void): void;
+
+  /**
+   * Reads what is kept of a durable room; an ephemeral room answers as an empty one. MUST answer
+   * `unrecoverable_position` for `since` unless every publication after the position is still kept, and for any
+   * position of another epoch or beyond the head. Publications of a page MUST stay unchanged after `done` returns.
+   */
+  history(room: string, retention: Retention, query: Query, done: (answer: Answer<Page>) => void): void;
+
+  /** Rooms it knows and bytes it keeps, for metrics. */
+  usage(): { readonly rooms: number; readonly publications: number; readonly bytes: number };
+
+  /** Gives everything back. Calls after it are errors of the caller. */
+  stop(): Promise<void>;
+}

@@ -1,0 +1,184 @@
+/** The embedded broker: every room of this one node in memory. Gone with the process, and the epochs with it. */
+import { randomId } from "../ids.ts";
+import type { Broker, Deliver, Page, Position, Query, Retention, Stored } from "./broker.ts";
+import { KeyWindow } from "./keys.ts";
+
+export interface MemoryBrokerOptions {
+  /** Rooms it keeps at most, open or not; beyond it publish and open answer `overloaded`. */
+  readonly roomsMax: number;
+  /** How long an idempotency key is remembered, and how many a room. */
+  readonly keyWindowMs: number;
+  readonly keysPerRoomMax: number;
+  /** Replaced in tests. */
+  readonly clock?: () => number;
+}
+
+/** A room that is neither open nor keeps anything is forgotten after this long, its epoch with it. */
+const idleRoomMs = 60_000;
+const sweepMs = 10_000;
+
+interface Room {
+  readonly epoch: string;
+  readonly retention: Retention;
+  open: boolean;
+  seq: number;
+  /** Oldest first, from `first` on; what lies before is cut off now and then. */
+  log: Stored[];
+  first: number;
+  bytes: number;
+  keys: KeyWindow | null;
+  usedAt: number;
+}
+
+export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Deliver): Broker {
+  const clock = options.clock ?? Date.now;
+  const rooms = new Map<string, Room>();
+  const sweeper = setInterval(sweep, sweepMs).unref();
+
+  function roomOf(name: string, retention: Retention): Room | null {
+    const known = rooms.get(name);
+    if (known !== undefined) return known;
+    if (rooms.size >= options.roomsMax) return null;
+    const room = {
+      epoch: randomId(6),
+      retention,
+      open: false,
+      seq: 0,
+      log: [],
+      first: 0,
+      bytes: 0,
+      keys: null,
+      usedAt: clock(),
+    };
+    rooms.set(name, room);
+    return room;
+  }
+
+  function sweep(): void {
+    const before = clock() - idleRoomMs;
+    for (const [name, room] of rooms) {
+      expire(room, clock());
+      room.keys?.expire(clock());
+      if (!room.open && room.usedAt < before && room.first === room.log.length) rooms.delete(name);
+    }
+  }
+
+  return {
+    open(name, retention, done) {
+      const room = roomOf(name, retention);
+      if (room === null) return done({ error: "overloaded" });
+      room.open = true;
+      done({ value: { epoch: room.epoch, seq: room.seq } });
+    },
+
+    close(name) {
+      const room = rooms.get(name);
+      if (room === undefined) return;
+      room.open = false;
+      room.usedAt = clock();
+    },
+
+    publish(name, retention, draft, done) {
+      const room = roomOf(name, retention);
+      if (room === null) return done({ error: "overloaded" });
+      const time = clock();
+      room.usedAt = time;
+      if (draft.key !== "") {
+        room.keys ??= new KeyWindow(options.keyWindowMs, options.keysPerRoomMax);
+        const first = room.keys.find(draft.key, time);
+        if (first !== undefined) return done({ value: { epoch: room.epoch, seq: first, duplicate: true } });
+        room.keys.add(draft.key, room.seq + 1, time);
+      }
+      const prev = room.seq++;
+      const { sender, format, origin } = draft;
+      const payload = retention.durable ? Uint8Array.prototype.slice.call(draft.payload) : draft.payload;
+      const publication = { epoch: room.epoch, seq: room.seq, prev, sender, time, payload, format, origin };
+      if (retention.durable) append(room, publication);
+      if (room.open) deliver(name, publication);
+      done({ value: { epoch: room.epoch, seq: publication.seq, duplicate: false } });
+    },
+
+    history(name, retention, query, done) {
+      const room = roomOf(name, retention);
+      if (room === null) return done({ error: "overloaded" });
+      expire(room, clock());
+      room.usedAt = clock();
+      const page = read(room, query);
+      done(page === null ? { error: "unrecoverable_position" } : { value: page });
+    },
+
+    usage() {
+      let publications = 0;
+      let bytes = 0;
+      for (const room of rooms.values()) {
+        publications += room.log.length - room.first;
+        bytes += room.bytes;
+      }
+      return { rooms: rooms.size, publications, bytes };
+    },
+
+    async stop() {
+      clearInterval(sweeper);
+      rooms.clear();
+    },
+  };
+}
+
+function append(room: Room, publication: Stored): void {
+  room.log.push(publication);
+  room.bytes += publication.payload.length;
+  const { historySize, historyBytesMax } = room.retention;
+  while (room.log.length - room.first > historySize || room.bytes > historyBytesMax) dropFirst(room);
+  // Cutting off what was dropped costs a copy of the rest: do it when that is at most half.
+  if (room.first > 32 && room.first * 2 > room.log.length) {
+    room.log = room.log.slice(room.first);
+    room.first = 0;
+  }
+}
+
+function expire(room: Room, time: number): void {
+  const before = time - room.retention.historyTtlMs;
+  while (room.first < room.log.length && room.log[room.first]!.time < before) dropFirst(room);
+}
+
+function dropFirst(room: Room): void {
+  const publication = room.log[room.first]!;
+  room.bytes -= publication.payload.length;
+  // Free the payload now; the slot goes when the log is cut.
+  room.log[room.first++] = { ...publication, payload: nothing };
+}
+
+const nothing = new Uint8Array(0);
+
+/** Null: the position is not covered. */
+function read(room: Room, query: Query): Page | null {
+  const position: Position = { epoch: room.epoch, seq: room.seq };
+  const kept = room.log.length - room.first;
+  const oldest = room.seq - kept + 1; // seq of the first that is kept: they are consecutive here
+  if (query.direction !== "newest" && !reachable(room, query.position)) return null;
+  if (query.direction === "since") {
+    const from = query.position.seq + 1;
+    if (from < oldest) return null;
+    const publications = take(room, from - oldest, 1, query);
+    return { publications, position, more: from + publications.length <= room.seq };
+  }
+  const below = query.direction === "before" ? Math.min(query.position.seq, room.seq + 1) : room.seq + 1;
+  const publications = take(room, below - 1 - oldest, -1, query).reverse();
+  return { publications, position, more: below - publications.length > oldest };
+}
+
+function reachable(room: Room, position: Position): boolean {
+  return position.epoch === room.epoch && position.seq <= room.seq;
+}
+
+function take(room: Room, from: number, step: 1 | -1, { limit, bytesMax }: Query): Stored[] {
+  const taken: Stored[] = [];
+  let bytes = 0;
+  for (let i = room.first + from; i >= room.first && i < room.log.length && taken.length < limit; i += step) {
+    const publication = room.log[i]!;
+    bytes += publication.payload.length;
+    if (taken.length > 0 && bytes > bytesMax) break;
+    taken.push(publication);
+  }
+  return taken;
+}
