@@ -1,0 +1,39 @@
+/** The history command: from the room's tail if that reaches back far enough, else from the broker. */
+import type { Page } from "../broker/broker.ts";
+import { writeReply, type HistoryRecord } from "../link/records.ts";
+import { headOf, type HubOptions, type Reactor } from "./hub.ts";
+import { bodiesOf, pageBytesMax, pageSizeMax } from "./replays.ts";
+import type { Room } from "./rooms.ts";
+
+/** What a history command gets that does not say how much it wants. */
+const limitDefault = 100;
+
+export function answerHistory(hub: HubOptions, reactor: Reactor, room: Room, asked: HistoryRecord): void {
+  const { encoder, broker } = hub;
+  const limit = Math.min(asked.limit === 0 ? limitDefault : asked.limit, pageSizeMax);
+  const send = (frame: Uint8Array) => {
+    if (reactor.live) writeReply(reactor.link, asked.slot, asked.life, frame);
+  };
+  const page = (bodies: readonly Uint8Array[], position: Page["position"], more: boolean) =>
+    send(encoder.page(asked.json, "history", asked.id, { room: room.name, position, more }, bodies));
+
+  const fromTail = readTail(room, asked, limit);
+  if (fromTail !== null) return page(fromTail.bodies, headOf(room), fromTail.more);
+  const query = { direction: asked.direction, position: asked, limit, bytesMax: pageBytesMax };
+  broker.history(room.name, room.kind.retention, query, (answer) => {
+    if ("error" in answer) return send(encoder.error(asked.json, asked.id, answer.error));
+    page(bodiesOf(encoder, room, answer.value.publications), answer.value.position, answer.value.more);
+  });
+}
+
+/** Null: the broker has to be asked. */
+function readTail(room: Room, asked: HistoryRecord, limit: number): { bodies: Uint8Array[]; more: boolean } | null {
+  if (asked.direction === "newest" && !room.kind.retention.durable) {
+    return { bodies: room.tail.newest(limit, pageBytesMax), more: false };
+  }
+  if (asked.direction !== "since") return null;
+  if (asked.epoch !== room.epoch || asked.seq > room.seq || !room.tail.covers(asked.seq)) return null;
+  const { bodies, seq } = room.tail.after(asked.seq, pageBytesMax);
+  const taken = bodies.slice(0, limit);
+  return { bodies: taken, more: taken.length < bodies.length || seq < room.seq };
+}

@@ -1,0 +1,268 @@
+/**
+ * The hub: where order is made. It runs in the main thread, is the only one to talk to the broker, and tells
+ * every reactor about a room through one ring, first in first out. "Here is your history up to 41" and "live: 42"
+ * can therefore never be swapped, and nothing else is needed for ordered delivery, gapless joins and recovery.
+ */
+import type { Answer, Broker, Position, Published, Stored } from "../broker/broker.ts";
+import type { ErrorCode } from "../errors.ts";
+import { now } from "../link/clock.ts";
+import type { Link, RecordReader } from "../link/link.ts";
+import {
+  kinds,
+  nobody,
+  readHistory,
+  readJoin,
+  readPublish,
+  writeDeliver,
+  writeRefused,
+  writeReply,
+  type Asker,
+  type JoinRecord,
+  type PublishRecord,
+} from "../link/records.ts";
+import type { Logger } from "../log.ts";
+import type { KindOf } from "../roomnames.ts";
+import type { Encoder } from "../protocol/encoder.ts";
+import { publicationJson } from "../protocol/json.ts";
+import type { Publication } from "../protocol/messages.ts";
+import { answerHistory } from "./history.ts";
+import { Replays } from "./replays.ts";
+import { countMember, forgetReactor, type Room, type Rooms } from "./rooms.ts";
+
+/** A reactor as the hub sees it. A replaced one is another record with the same index. */
+export interface Reactor {
+  readonly index: number;
+  readonly link: Link;
+  live: boolean;
+}
+
+export interface HubOptions {
+  readonly broker: Broker;
+  readonly rooms: Rooms;
+  readonly kindOf: KindOf;
+  readonly encoder: Encoder;
+  readonly log: Logger;
+}
+
+const sweepMs = 5_000;
+const toUtf8 = new TextEncoder();
+const nothing = new Uint8Array(0);
+
+export class Hub {
+  /** Publications delivered to this node, and commands that failed by our own mistake. */
+  publications = 0;
+  failures = 0;
+
+  readonly #options: HubOptions;
+  readonly #rooms: Rooms;
+  readonly #reactors: (Reactor | null)[] = [];
+  readonly #replays: Replays;
+  readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
+  // One record for every publish: read, used and forgotten before the next.
+  readonly #publish: PublishRecord = {
+    slot: 0, life: 0, id: 0, json: false, handle: 0, room: "", sender: "", key: "",
+    format: 0, excludeSelf: false, payload: nothing,
+  };
+
+  constructor(options: HubOptions) {
+    this.#options = options;
+    this.#rooms = options.rooms;
+    this.#replays = new Replays(options.broker, options.encoder);
+  }
+
+  attach(reactor: Reactor): void {
+    this.#reactors[reactor.index] = reactor;
+  }
+
+  /** A reactor is gone, and every session it had. */
+  detach(reactor: Reactor): void {
+    reactor.live = false;
+    this.#reactors[reactor.index] = null;
+    this.#replays.forgetReactor(reactor);
+    for (const room of this.#rooms.values()) forgetReactor(room, reactor.index);
+  }
+
+  /** One record from a reactor. A record that fails by our own mistake costs only itself. */
+  onRecord(reactor: Reactor, kind: number, record: RecordReader): void {
+    try {
+      this.#dispatch(reactor, kind, record);
+    } catch (error) {
+      this.failures++;
+      this.#options.log.error({ err: error, kind, reactor: reactor.index }, "hub: a record failed");
+    }
+  }
+
+  #dispatch(reactor: Reactor, kind: number, record: RecordReader): void {
+    switch (kind) {
+      case kinds.publish: return this.#onPublish(reactor, readPublish(record, this.#publish));
+      case kinds.join: return this.#onJoin(reactor, readJoin(record));
+      case kinds.leave: return this.#onLeave(reactor, record.u32(), record.u8() !== 0);
+      case kinds.next: return this.#replays.next(reactor, record.u32());
+      case kinds.abandon: return this.#replays.abandon(reactor, record.u32());
+      case kinds.history: {
+        const query = readHistory(record);
+        const room = this.#rooms.named(query.room);
+        if (room === undefined) return this.#refuse(reactor, query, "not_joined");
+        return answerHistory(this.#options, reactor, room, query);
+      }
+      default: throw new Error(`unknown record ${kind}`);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------ publish
+
+  #onPublish(reactor: Reactor, publish: PublishRecord): void {
+    const room = publish.handle === 0 ? this.#rooms.named(publish.room) : this.#rooms.numbered(publish.handle);
+    const name = room?.name ?? publish.room;
+    const kind = room?.kind ?? this.#options.kindOf(name);
+    if (kind === null) return this.#refuse(reactor, publish, "unknown_namespace");
+    if (room !== undefined && this.#isCongested(room)) return this.#refuse(reactor, publish, "overloaded");
+    const { slot, life, id, json, excludeSelf, sender, key, format, payload } = publish;
+    const origin = excludeSelf ? `${reactor.index} ${slot} ${life}` : "";
+    const draft = { sender, key, format, payload, origin };
+    this.#options.broker.publish(name, kind.retention, draft, (answer) => {
+      if (id !== 0 || excludeSelf || "error" in answer) {
+        this.#answerPublish(reactor, { slot, life, id, json }, name, answer);
+      }
+    });
+  }
+
+  #answerPublish(reactor: Reactor, asker: Asker, name: string, answer: Answer<Published>): void {
+    if ("error" in answer) return this.#refuse(reactor, asker, answer.error);
+    const { epoch, seq, duplicate } = answer.value;
+    const receivers = this.#rooms.named(name)?.members ?? 0;
+    const room = asker.id === 0 ? { room: name } : {};
+    const published = { position: { epoch, seq }, receivers, duplicate, ...room };
+    this.#reply(reactor, asker, this.#options.encoder.frame(asker.json, { id: asker.id, published }));
+  }
+
+  /** Whether a reactor with members of this room is so far behind that nothing more may be promised to it. */
+  #isCongested(room: Room): boolean {
+    for (const reactor of this.#reactors) {
+      if (reactor?.link.congested === true && this.#hasMembers(room, reactor.index)) return true;
+    }
+    return false;
+  }
+
+  /** The broker's delivery: encoded once per format, written once per reactor and format. */
+  deliver(name: string, stored: Stored): void {
+    const room = this.#rooms.named(name);
+    if (room === undefined) return;
+    this.publications++;
+    room.epoch = stored.epoch;
+    room.seq = stored.seq;
+    const publication: Publication = {
+      room: name,
+      epoch: stored.epoch,
+      seq: stored.seq,
+      prev: stored.prev,
+      sender: stored.sender,
+      time: stored.time,
+      payload: stored.payload,
+      format: stored.format,
+    };
+    const { binary } = this.#options.encoder;
+    const body = binary.body(publication);
+    room.tail.push(stored.seq, body);
+    if (room.members === 0) return;
+    const frame = binary.publication(body);
+    const [from, slot, life] = stored.origin === "" ? noOrigin : stored.origin.split(" ").map(Number);
+    const at = now();
+    let text: Uint8Array | null = null;
+    for (const reactor of this.#reactors) {
+      if (reactor == null) continue;
+      const excluded = reactor.index === from ? slot! : nobody;
+      if (room.interest[2 * reactor.index]! > 0) {
+        writeDeliver(reactor.link, room.handle, false, excluded, life!, at, frame);
+      }
+      if (room.interest[2 * reactor.index + 1]! > 0) {
+        text ??= toUtf8.encode(publicationJson(publication));
+        writeDeliver(reactor.link, room.handle, true, excluded, life!, at, text);
+      }
+    }
+  }
+
+  #hasMembers(room: Room, reactor: number): boolean {
+    return room.interest[2 * reactor]! > 0 || room.interest[2 * reactor + 1]! > 0;
+  }
+
+  // ------------------------------------------------------------------------------- join and leave
+
+  #onJoin(reactor: Reactor, join: JoinRecord): void {
+    const known = this.#rooms.named(join.room);
+    if (known?.open === true) return this.#admit(reactor, known, join);
+    if (known !== undefined) {
+      known.waiting.push({ reactor, join });
+      return;
+    }
+    const kind = this.#options.kindOf(join.room);
+    if (kind === null) return this.#refuseJoin(reactor, join, "unknown_namespace");
+    const room = this.#rooms.create(join.room, kind);
+    if (room === null) return this.#refuseJoin(reactor, join, "overloaded");
+    room.waiting.push({ reactor, join });
+    this.#open(room);
+  }
+
+  #open(room: Room): void {
+    this.#options.broker.open(room.name, room.kind.retention, (answer) => {
+      const waiting = room.waiting.splice(0).filter(({ reactor }) => reactor.live);
+      if ("error" in answer) {
+        this.#rooms.remove(room);
+        for (const { reactor, join } of waiting) this.#refuseJoin(reactor, join, answer.error);
+        return;
+      }
+      this.#rooms.opened(room, answer.value.epoch, answer.value.seq);
+      for (const { reactor, join } of waiting) this.#admit(reactor, room, join);
+    });
+  }
+
+  /** Counts the member first: whatever is delivered from now on is written behind its `joined`. */
+  #admit(reactor: Reactor, room: Room, join: JoinRecord): void {
+    countMember(room, reactor.index, join.json, 1);
+    this.#replays.begin(reactor, room, join);
+  }
+
+  #onLeave(reactor: Reactor, handle: number, json: boolean): void {
+    const room = this.#rooms.numbered(handle);
+    if (room !== undefined) countMember(room, reactor.index, json, -1);
+  }
+
+  #sweep(): void {
+    for (const room of this.#rooms.expired(Date.now())) {
+      this.#options.broker.close(room.name);
+      this.#rooms.remove(room);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------ answers
+
+  #refuse(reactor: Reactor, asker: Asker, code: ErrorCode): void {
+    this.#reply(reactor, asker, this.#options.encoder.error(asker.json, asker.id, code));
+  }
+
+  #refuseJoin(reactor: Reactor, join: JoinRecord, code: ErrorCode): void {
+    if (reactor.live) writeRefused(reactor.link, join.member, this.#options.encoder.error(join.json, join.id, code));
+  }
+
+  #reply(reactor: Reactor, asker: Asker, frame: Uint8Array): void {
+    if (reactor.live) writeReply(reactor.link, asker.slot, asker.life, frame);
+  }
+
+  usage(): { rooms: number; members: number; publications: number; failures: number; replays: number } {
+    let members = 0;
+    for (const room of this.#rooms.values()) members += room.members;
+    const { publications, failures } = this;
+    return { rooms: this.#rooms.size, members, publications, failures, replays: this.#replays.size };
+  }
+
+  close(): void {
+    clearInterval(this.#sweeper);
+  }
+}
+
+const noOrigin = [-1, nobody, 0];
+
+/** The room's head as the protocol has it. */
+export function headOf(room: Room): Position {
+  return { epoch: room.epoch, seq: room.seq };
+}

@@ -1,0 +1,140 @@
+/**
+ * The reactors of a node, seen from the main thread: starts them, replaces one that fails, ends them.
+ *
+ * A reactor that throws closes its sockets and ends; another takes its place on the same port, and its clients come
+ * back to it. Worker.terminate() is never called: uWS would take the process down with it.
+ */
+import { extname } from "node:path";
+import { Worker } from "node:worker_threads";
+import type { Config } from "../config.ts";
+import type { CloseName } from "../errors.ts";
+import { Link } from "../link/link.ts";
+import { doorbell, type FromReactor, type ReactorData, type ToReactor } from "../link/messages.ts";
+import { createRing } from "../link/ring.ts";
+import type { Logger } from "../log.ts";
+import type { Hub, Reactor } from "./hub.ts";
+
+export interface ReactorsOptions {
+  readonly config: Config;
+  /** Where all of them listen. */
+  readonly port: number;
+  readonly hub: Hub;
+  readonly counters: readonly SharedArrayBuffer[];
+  readonly nodeState: SharedArrayBuffer;
+  readonly log: Logger;
+}
+
+/** A reactor that ran at least this long is replaced at once, one that fails sooner after a pause that doubles. */
+const stableMs = 10_000;
+const pauseMinMs = 100;
+const pauseMaxMs = 5_000;
+
+const extension = extname(import.meta.url);
+const entry = new URL(`../reactor/main${extension}`, import.meta.url);
+/** From src a reactor needs the loader that this thread has; the data plane runs without what else was preloaded. */
+const execArgv = extension === ".ts" ? process.execArgv : [];
+
+interface Running extends Reactor {
+  readonly worker: Worker;
+  readonly startedAt: number;
+  readonly ended: Promise<void>;
+}
+
+export class Reactors {
+  /** Reactors that failed and were replaced. */
+  restarts = 0;
+  readonly #options: ReactorsOptions;
+  readonly #running: (Running | null)[] = [];
+  #pauseMs = pauseMinMs;
+  #started = false;
+  #closing = false;
+
+  constructor(options: ReactorsOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when all of them listen. `@throws` what keeps one from it. */
+  async start(): Promise<void> {
+    await Promise.all(this.#options.counters.map((_, index) => this.#spawn(index)));
+    this.#started = true;
+  }
+
+  /** Bytes on their way to a reactor. */
+  queue(index: number): { ring: number; overflow: number } {
+    return this.#running[index]?.link.depth ?? { ring: 0, overflow: 0 };
+  }
+
+  /** Makes a reactor throw, as a bug would. */
+  fail(index: number): void {
+    this.#running[index]?.worker.postMessage({ kind: "fail" } satisfies ToReactor);
+  }
+
+  /** Closes every session with this code and ends the reactors. */
+  async close(name: CloseName): Promise<void> {
+    this.#closing = true;
+    const running = this.#running.filter((reactor) => reactor !== null);
+    for (const { worker } of running) worker.postMessage({ kind: "close", name } satisfies ToReactor);
+    await Promise.all(running.map(({ ended }) => ended));
+  }
+
+  /** Resolves once it listens. */
+  #spawn(index: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const running = this.#create(index, (message) => {
+        if (message.kind === "listening") return resolve();
+        this.#options.log.error({ reactor: index, stage: message.stage }, `reactor ${index} failed: ${message.text}`);
+        reject(new Error(message.text));
+      });
+      this.#running[index] = running;
+      this.#options.hub.attach(running);
+      // Settled already unless it ended before it could listen.
+      running.ended.then(() => reject(new Error(`reactor ${index} ended before it listened`)), reject);
+    });
+  }
+
+  #create(index: number, onMessage: (message: Exclude<FromReactor, number>) => void): Running {
+    const { config, port, hub, counters, nodeState, log } = this.#options;
+    const toHub = createRing(config.ringBytes);
+    const fromHub = createRing(config.ringBytes);
+    const workerData: ReactorData = { index, config, port, toHub, fromHub, counters, nodeState };
+    const worker = new Worker(entry, { workerData, execArgv, name: `reactor ${index}` });
+    const link = new Link({
+      out: fromHub,
+      in: toHub,
+      overflowBytesMax: config.overflowBytesMax,
+      ringDoorbell: () => worker.postMessage(doorbell),
+      onRecord: (kind, record) => hub.onRecord(running, kind, record),
+      onBatchEnd: () => {},
+    });
+    const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+    const running: Running = { index, link, live: true, worker, startedAt: Date.now(), ended };
+    worker.on("message", (message: FromReactor) => {
+      if (message === doorbell) link.wake();
+      else onMessage(message);
+    });
+    // What the reactor could not handle itself, such as a syntax error in its code.
+    worker.on("error", (error) => log.error({ reactor: index, err: error }, `reactor ${index} broke`));
+    worker.once("exit", () => this.#exited(running));
+    return running;
+  }
+
+  #exited(running: Running): void {
+    running.link.close();
+    this.#options.hub.detach(running);
+    this.#running[running.index] = null;
+    if (this.#closing || !this.#started) return;
+    this.restarts++;
+    const stable = Date.now() - running.startedAt >= stableMs;
+    const pauseMs = stable ? 0 : this.#pauseMs;
+    this.#pauseMs = stable ? pauseMinMs : Math.min(this.#pauseMs * 2, pauseMaxMs);
+    this.#options.log.warn({ reactor: running.index, pauseMs }, `reactor ${running.index} ended; another takes its place`);
+    setTimeout(() => this.#replace(running.index), pauseMs);
+  }
+
+  #replace(index: number): void {
+    if (this.#closing) return;
+    this.#spawn(index).catch((error: unknown) =>
+      this.#options.log.error({ reactor: index, err: error }, `reactor ${index} could not be replaced`),
+    );
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * Joining with history: a member is given what it missed page by page, each when the one before has left its
+ * socket, and becomes live with the page that reaches the head. Until then what the room gets is not sent to it
+ * but read for it, so a recovery holds no more than a cursor, however long the history and slow the reader.
+ *
+ * All or nothing: `recovered: true` is only said where everything after the member's position is there to be
+ * read. If the history is trimmed under a slow replay, the member gets `sync` and knows that it has a gap.
+ */
+import type { Broker, Stored } from "../broker/broker.ts";
+import { writeJoined, writePage, type JoinRecord } from "../link/records.ts";
+import type { Encoder } from "../protocol/encoder.ts";
+import { headOf, type Reactor } from "./hub.ts";
+import type { Room } from "./rooms.ts";
+
+/** About what one page holds. Well under a socket's queue, well over the cost of asking for it. */
+export const pageBytesMax = 32 * 1024;
+/** Publications a page, so that tiny ones do not make it slow to build. */
+export const pageSizeMax = 512;
+
+interface Replay {
+  readonly room: Room;
+  readonly member: number;
+  readonly json: boolean;
+  /** The member has everything up to here. */
+  cursor: number;
+}
+
+/** A piece of history: bodies, the seq of the last, and whether that reaches the head. Null: no longer there. */
+type Piece = { bodies: Uint8Array[]; seq: number } | null;
+
+export class Replays {
+  readonly #broker: Broker;
+  readonly #encoder: Encoder;
+  readonly #running = new Map<Reactor, Map<number, Replay>>();
+
+  constructor(broker: Broker, encoder: Encoder) {
+    this.#broker = broker;
+    this.#encoder = encoder;
+  }
+
+  /** Members that are being replayed to. */
+  get size(): number {
+    let sum = 0;
+    for (const replays of this.#running.values()) sum += replays.size;
+    return sum;
+  }
+
+  /** Answers a join whose member has just been counted in. */
+  begin(reactor: Reactor, room: Room, join: JoinRecord): void {
+    if (join.epoch === null) return this.#joinWithHistory(reactor, room, join);
+    if (join.epoch !== room.epoch || join.seq > room.seq) return this.#joined(reactor, room, join, null, room.seq);
+    this.#read(room, join.seq, (piece) => {
+      this.#joined(reactor, room, join, piece, piece === null ? room.seq : piece.seq);
+    });
+  }
+
+  /** The member's last page has left: the next one, or the news that it is broken. */
+  next(reactor: Reactor, member: number): void {
+    const replay = this.#running.get(reactor)?.get(member);
+    if (replay === undefined) return; // it left meanwhile
+    this.#read(replay.room, replay.cursor, (piece) => {
+      if (!reactor.live || this.#running.get(reactor)?.get(member) !== replay) return;
+      if (piece === null) return this.#broken(reactor, replay);
+      replay.cursor = piece.seq;
+      const live = piece.seq >= replay.room.seq;
+      const head = { room: replay.room.name, more: !live };
+      writePage(reactor.link, member, live, this.#encoder.page(replay.json, "replay", 0, head, piece.bodies));
+      if (live) this.abandon(reactor, member);
+    });
+  }
+
+  abandon(reactor: Reactor, member: number): void {
+    this.#running.get(reactor)?.delete(member);
+  }
+
+  forgetReactor(reactor: Reactor): void {
+    this.#running.delete(reactor);
+  }
+
+  #joinWithHistory(reactor: Reactor, room: Room, join: JoinRecord): void {
+    const count = Math.min(join.history, pageSizeMax);
+    if (count === 0) return this.#joined(reactor, room, join, null, room.seq);
+    if (room.tail.holds(count) || !room.kind.retention.durable) {
+      const bodies = room.tail.newest(count, pageBytesMax);
+      return this.#joined(reactor, room, join, { bodies, seq: room.seq }, room.seq);
+    }
+    const query = { direction: "newest", position: headOf(room), limit: count, bytesMax: pageBytesMax } as const;
+    this.#broker.history(room.name, room.kind.retention, query, (answer) => {
+      // The newest are a courtesy: a broker that cannot be read does not keep anybody from joining.
+      const publications = "value" in answer ? answer.value.publications : [];
+      const seq = "value" in answer ? answer.value.position.seq : room.seq;
+      this.#joined(reactor, room, join, { bodies: this.#bodies(room, publications), seq }, seq);
+    });
+  }
+
+  /** `piece` null: nothing is replayed. Otherwise the member has everything up to `cursor` with this answer. */
+  #joined(reactor: Reactor, room: Room, join: JoinRecord, piece: Piece, cursor: number): void {
+    if (!reactor.live) return;
+    const live = cursor >= room.seq;
+    const recovered = join.epoch !== null && piece !== null;
+    const head = { room: room.name, position: headOf(room), recovered, more: !live };
+    const frame = this.#encoder.page(join.json, "joined", join.id, head, piece?.bodies ?? []);
+    writeJoined(reactor.link, join.member, room.handle, live, frame);
+    if (!live) this.#remember(reactor, { room, member: join.member, json: join.json, cursor });
+  }
+
+  #broken(reactor: Reactor, replay: Replay): void {
+    const frame = this.#encoder.frame(replay.json, {
+      id: 0,
+      sync: { room: replay.room.name, position: headOf(replay.room) },
+    });
+    writePage(reactor.link, replay.member, true, frame);
+    this.abandon(reactor, replay.member);
+  }
+
+  #remember(reactor: Reactor, replay: Replay): void {
+    let replays = this.#running.get(reactor);
+    if (replays === undefined) this.#running.set(reactor, (replays = new Map<number, Replay>()));
+    replays.set(replay.member, replay);
+  }
+
+  /** Reads on after `seq`: from the tail if it reaches back so far, else from the broker. */
+  #read(room: Room, seq: number, done: (piece: Piece) => void): void {
+    if (room.tail.covers(seq)) return done(room.tail.after(seq, pageBytesMax));
+    const position = { epoch: room.epoch, seq };
+    const query = { direction: "since", position, limit: pageSizeMax, bytesMax: pageBytesMax } as const;
+    this.#broker.history(room.name, room.kind.retention, query, (answer) => {
+      if ("error" in answer) return done(null);
+      const { publications } = answer.value;
+      done({ bodies: this.#bodies(room, publications), seq: publications.at(-1)?.seq ?? seq });
+    });
+  }
+
+  #bodies(room: Room, publications: readonly Stored[]): Uint8Array[] {
+    return bodiesOf(this.#encoder, room, publications);
+  }
+}
+
+/** Publications of the broker as bodies, each in bytes of its own. */
+export function bodiesOf(encoder: Encoder, room: Room, publications: readonly Stored[]): Uint8Array[] {
+  return publications.map(({ origin: _, ...publication }) =>
+    Uint8Array.prototype.slice.call(encoder.binary.body({ room: room.name, ...publication })),
+  );
+}

@@ -1,0 +1,38 @@
+/** Room names: which are valid, and which kind of room they name. */
+import type { Retention } from "./broker/broker.ts";
+import type { Config } from "./config.ts";
+
+/** A namespace of the configuration, as rooms carry it. */
+export interface RoomKind {
+  /** Who may publish: sessions in the room, any session, or none. */
+  readonly publish: "members" | "anyone" | "nobody";
+  readonly retention: Retention;
+}
+
+/** Finds the kind of a room: `chat:general` is in namespace `chat`, a name without a colon in `default`. */
+export type KindOf = (room: string) => RoomKind | null;
+
+export function compileKinds(namespaces: Config["namespaces"]): KindOf {
+  const kinds = new Map<string, RoomKind>();
+  for (const [name, namespace] of Object.entries(namespaces)) {
+    const { durable, publish } = namespace;
+    const none = { historySize: 0, historyTtlMs: 0, historyBytesMax: 0 };
+    kinds.set(name, { publish, retention: { ...none, ...namespace, durable } });
+  }
+  return (room) => {
+    const colon = room.indexOf(":");
+    return kinds.get(colon < 0 ? "default" : room.slice(0, colon)) ?? null;
+  };
+}
+
+/** Why a room name is refused, or null. Any Unicode goes but control characters, which only confuse logs. */
+export function roomNameProblem(name: string, bytesMax: number): string | null {
+  if (name.length === 0) return "room: a name is needed";
+  // A character of UTF-16 takes at most three bytes: most names need no counting.
+  if (name.length * 3 > bytesMax && Buffer.byteLength(name) > bytesMax) return `room: at most ${bytesMax} bytes`;
+  if (controlCharacter.test(name)) return "room: control characters are not allowed";
+  if (!name.isWellFormed()) return "room: half of a surrogate pair";
+  return null;
+}
+
+const controlCharacter = /[\u0000-\u001f\u007f]/;
