@@ -1,0 +1,24 @@
+/** What every part of a reactor works with. Made once, in main.ts. */
+import type { TemplatedApp } from "uWebSockets.js";
+import type { Config } from "../config.ts";
+import type { Counters } from "../link/counters.ts";
+import type { Link } from "../link/link.ts";
+import type { Encoder } from "../protocol/encoder.ts";
+import type { BufferPool } from "../protocol/framing.ts";
+import type { KindOf } from "../roomnames.ts";
+import type { Heartbeat } from "./heartbeat.ts";
+import type { Rooms } from "./rooms.ts";
+import type { Sessions } from "./session.ts";
+
+export interface Context {
+  readonly config: Config;
+  readonly app: TemplatedApp;
+  readonly link: Link;
+  readonly counters: Counters;
+  readonly sessions: Sessions;
+  readonly rooms: Rooms;
+  readonly heartbeat: Heartbeat;
+  readonly encoder: Encoder;
+  readonly pool: BufferPool;
+  readonly kindOf: KindOf;
+}

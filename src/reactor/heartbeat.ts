@@ -1,0 +1,73 @@
+/**
+ * Silence. A socket from which nothing came for `heartbeatMs` is pinged, and closed if nothing comes in the grace
+ * after that; one that has not said hello in time is closed as well. Time is counted in ticks, so that hearing
+ * from a socket costs one store, and a look at all of them is a walk over arrays.
+ */
+import { closeSession } from "./outgoing.ts";
+import type { Context } from "./context.ts";
+import type { Session } from "./session.ts";
+
+export class Heartbeat {
+  /** Ticks since the reactor started. */
+  tick = 0;
+  readonly #tickMs: number;
+  readonly #pingAfter: number;
+  readonly #closeAfter: number;
+  readonly #helloWithin: number;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(config: Context["config"]) {
+    const { heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs } = config;
+    this.#tickMs = Math.min(1000, Math.max(10, Math.min(heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs) / 4));
+    // One more, since what was heard at the end of a tick is counted from its beginning.
+    this.#pingAfter = Math.ceil(heartbeatMs / this.#tickMs);
+    this.#closeAfter = Math.ceil((heartbeatMs + heartbeatGraceMs) / this.#tickMs) + 1;
+    this.#helloWithin = Math.ceil(handshakeTimeoutMs / this.#tickMs);
+  }
+
+  start(context: Context): void {
+    this.#timer = setInterval(() => this.#beat(context), this.#tickMs);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+  }
+
+  /** Something came from this socket. */
+  heard(context: Context, session: Session): void {
+    context.sessions.heardAt[session.slot] = this.tick;
+    context.sessions.pinged[session.slot] = 0;
+  }
+
+  #beat(context: Context): void {
+    this.tick++;
+    const { sessions } = context;
+    for (let slot = 0; slot < sessions.end; slot++) {
+      const silent = this.tick - sessions.heardAt[slot]!;
+      if (silent < this.#pingAfter && silent < this.#helloWithin) continue;
+      const session = sessions.at(slot);
+      if (session !== null) this.#judge(context, session, silent);
+    }
+  }
+
+  #judge(context: Context, session: Session, silent: number): void {
+    switch (session.state) {
+      case "handshake":
+        // Only hello ends the handshake; other bytes do not extend it: heard() is not called before.
+        if (silent >= this.#helloWithin) closeSession(context, session, "handshake_timeout");
+        return;
+      case "ready":
+        if (silent >= this.#closeAfter) return closeSession(context, session, "no_heartbeat");
+        if (silent >= this.#pingAfter) this.#ping(context, session);
+        return;
+      default:
+        return;
+    }
+  }
+
+  #ping(context: Context, session: Session): void {
+    if (context.sessions.pinged[session.slot] === 1) return;
+    context.sessions.pinged[session.slot] = 1;
+    session.socket?.ping();
+  }
+}

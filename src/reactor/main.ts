@@ -1,0 +1,126 @@
+/**
+ * A reactor: one worker thread with its own event loop, its own uWS App on the node's port, and the sessions of
+ * the sockets that the kernel gives it.
+ *
+ * A worker that goes away while its App is open takes the whole process with it (uWS aborts). So whatever is
+ * thrown here closes the App first and then ends the thread; the main thread starts another.
+ */
+import { monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { getHeapStatistics } from "node:v8";
+import { parentPort, workerData } from "node:worker_threads";
+import uWS from "uWebSockets.js";
+import { Counters } from "../link/counters.ts";
+import { Link } from "../link/link.ts";
+import { doorbell, NodeState, type FromReactor, type ReactorData, type ToReactor } from "../link/messages.ts";
+import { Encoder } from "../protocol/encoder.ts";
+import { BufferPool } from "../protocol/framing.ts";
+import { compileKinds } from "../roomnames.ts";
+import type { Context } from "./context.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import { serveHttp } from "./http.ts";
+import { closeSession } from "./outgoing.ts";
+import { Rooms } from "./rooms.ts";
+import { Sessions } from "./session.ts";
+import { serveWebSockets } from "./websocket.ts";
+
+/** uWS's backlog is 512 a listen socket: with this many on the port, 10,000 clients can come at once. */
+const listenSockets = 16;
+const sampleMs = 1000;
+
+const { index, config, port, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
+const main = parentPort!;
+const counters = new Counters(allCounters[index]!);
+const app = uWS.App();
+const link = new Link({
+  out: toHub,
+  in: fromHub,
+  overflowBytesMax: config.overflowBytesMax,
+  ringDoorbell: () => main.postMessage(doorbell),
+  onRecord: (kind, record) => context.rooms.onRecord(context, kind, record),
+  onBatchEnd: () => context.rooms.flush(context),
+});
+const context: Context = {
+  config,
+  app,
+  link,
+  counters,
+  sessions: new Sessions(counters),
+  rooms: new Rooms(),
+  heartbeat: new Heartbeat(config),
+  encoder: new Encoder(2 * config.frameBytesMax),
+  pool: new BufferPool(config.frameBytesMax),
+  kindOf: compileKinds(config.namespaces),
+};
+
+for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
+for (const gauge of ["connecting", "handshake", "ready", "closing", "members", "rooms"] as const) counters.set(gauge, 0);
+
+serveWebSockets(app, context, allCounters);
+serveHttp(app, config, new NodeState(nodeState));
+context.heartbeat.start(context);
+const loop = monitorEventLoopDelay({ resolution: 10 });
+loop.enable();
+let lastUse = performance.eventLoopUtilization();
+const sampler = setInterval(sample, sampleMs);
+main.on("message", onMessage);
+listen();
+
+function listen(): void {
+  for (let i = 0; i < listenSockets; i++) app.listen(config.host, port, (socket) => listened(i, socket));
+}
+
+/** The first decides: the others only lengthen the queue. */
+function listened(i: number, socket: unknown): void {
+  if (i > 0) return;
+  if (socket) post({ kind: "listening" });
+  else post({ kind: "failed", stage: "listen", text: `cannot listen on ${config.host}:${port}` });
+}
+
+function onMessage(message: ToReactor): void {
+  if (message === doorbell) return link.wake();
+  switch (message.kind) {
+    case "close": {
+      for (let slot = 0; slot < context.sessions.end; slot++) {
+        const session = context.sessions.at(slot);
+        if (session !== null) closeSession(context, session, message.name);
+      }
+      return end(0);
+    }
+    case "fail":
+      throw new Error("told to fail");
+  }
+}
+
+function fail(error: unknown): void {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  post({ kind: "failed", stage: "run", text });
+  end(1);
+}
+
+function end(code: number): void {
+  clearInterval(sampler);
+  context.heartbeat.stop();
+  link.close();
+  app.close();
+  // A turn of the loop lets close frames and what is queued leave.
+  setTimeout(() => process.exit(code), code === 0 ? 50 : 0);
+}
+
+function sample(): void {
+  const use = performance.eventLoopUtilization(lastUse);
+  lastUse = performance.eventLoopUtilization();
+  const { ring, overflow } = link.depth;
+  counters.set("loopUtilization", use.utilization);
+  counters.set("loopLagP50Ms", loop.percentile(50) / 1e6);
+  counters.set("loopLagP99Ms", loop.percentile(99) / 1e6);
+  counters.set("loopLagMaxMs", loop.max / 1e6);
+  loop.reset();
+  counters.set("ringDepthBytes", ring);
+  counters.set("overflowBytes", overflow);
+  counters.set("heapBytes", getHeapStatistics().used_heap_size);
+  counters.set("buffersAllocated", context.pool.allocated + context.encoder.binary.grown + link.overflowed);
+}
+
+function post(message: FromReactor): void {
+  main.postMessage(message);
+}

@@ -1,0 +1,46 @@
+/** Everything that goes to one session: frames, errors, and the end. */
+import { closes, type CloseName, type ErrorCode } from "../errors.ts";
+import type { ServerFrame } from "../protocol/messages.ts";
+import type { Context } from "./context.ts";
+import type { Session } from "./session.ts";
+
+/** uWS's answer to send: the message was not taken, the socket's queue is full. */
+const dropped = 2;
+
+/** Sends a frame that is encoded in the session's format. */
+export function sendBytes(context: Context, session: Session, frame: Uint8Array): void {
+  if (session.socket === null) return;
+  context.counters.add("framesOut", 1);
+  context.counters.add("bytesOut", frame.length);
+  if (session.socket.send(frame, !session.json) === dropped) tooSlow(context, session);
+}
+
+export function sendFrame(context: Context, session: Session, frame: ServerFrame): void {
+  sendBytes(context, session, context.encoder.frame(session.json, frame));
+}
+
+/** An error reply: the command is refused, the session goes on. */
+export function refuse(context: Context, session: Session, id: number, code: ErrorCode, text?: string): void {
+  context.counters.add("errorReplies", 1);
+  sendBytes(context, session, context.encoder.error(session.json, id, code, text));
+}
+
+/** Ends the session's socket. What is queued leaves first; its close handler runs before this returns. */
+export function closeSession(context: Context, session: Session, name: CloseName): void {
+  const { socket } = session;
+  if (socket === null) return;
+  context.counters.add("closes", 1);
+  if (session.state !== "closing") context.sessions.setState(session, "closing");
+  socket.end(closes[name].code, name);
+}
+
+/**
+ * The socket has missed something: no more is read from or sent to it, and it is closed when uWS is done with
+ * what it is doing, for this is called from inside its callbacks.
+ */
+export function tooSlow(context: Context, session: Session): void {
+  if (session.state === "closing" || session.state === "closed") return;
+  context.counters.add("slowConsumers", 1);
+  context.sessions.setState(session, "closing");
+  setImmediate(() => closeSession(context, session, "slow_consumer"));
+}

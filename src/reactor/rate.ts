@@ -1,0 +1,30 @@
+/**
+ * Commands per second: the generic cell rate algorithm (ITU-T I.371), a token bucket in one number. Every command
+ * costs 1/rate seconds; a session may be ahead of the clock by what its burst costs.
+ */
+import type { Context } from "./context.ts";
+import { closeSession, refuse } from "./outgoing.ts";
+import type { Session } from "./session.ts";
+
+/** Seconds of the allowed rate that may be used at once. */
+const burstSeconds = 2;
+
+/** False: the command was refused, or the session closed because it does not stop. */
+export function admitCommand(context: Context, session: Session, id: number): boolean {
+  const rate = context.config.commandsPerSecond;
+  if (rate === 0) return true;
+  const { paidUntil } = context.sessions;
+  const time = performance.now();
+  const costMs = 1000 / rate;
+  const from = Math.max(paidUntil[session.slot]!, time);
+  if (from - time <= burstSeconds * 1000 - costMs) {
+    paidUntil[session.slot] = from + costMs;
+    session.refusals = 0;
+    return true;
+  }
+  context.counters.add("rateLimited", 1);
+  // Whoever ignores as many refusals as a burst holds is not slowing down: answering costs more than closing.
+  if (++session.refusals > burstSeconds * rate) closeSession(context, session, "rate_limited");
+  else refuse(context, session, id, "rate_limited");
+  return false;
+}

@@ -1,0 +1,124 @@
+/** Our record of one client, and the table of all that a reactor has. */
+import type { WebSocket } from "uWebSockets.js";
+import type { Counters } from "../link/counters.ts";
+import type { SplitFrame } from "../protocol/framing.ts";
+import type { Member } from "./rooms.ts";
+
+/**
+ * connecting: the socket is being upgraded. handshake: it may only say hello. ready: it may do everything.
+ * closing: nothing is read any more, what is queued still leaves. closed: the socket is gone.
+ */
+export type State = "connecting" | "handshake" | "ready" | "closing" | "closed";
+
+export type Socket = WebSocket<Session>;
+
+/** Every field is set at creation, so that all sessions have one shape. */
+export interface Session {
+  /** Null before the upgrade and once the socket is gone: uWS objects must not be touched then. */
+  socket: Socket | null;
+  state: State;
+  /** Its place in the table, and which of the sessions that had it. */
+  slot: number;
+  life: number;
+  readonly json: boolean;
+  /** Pages of its origin may connect. */
+  readonly welcome: boolean;
+  /** Random id and the user's name; empty before hello. */
+  id: string;
+  user: string;
+  members: Member[];
+  /** A frame that began in one message and goes on in another. */
+  split: SplitFrame | null;
+  /** Commands refused for their rate since one was accepted. */
+  refusals: number;
+}
+
+/** Shared by all sessions in no room: most memory of an idle session would be its own empty array. */
+export const noMembers: Member[] = [];
+
+export function createSession(json: boolean, welcome: boolean): Session {
+  return {
+    socket: null,
+    state: "connecting",
+    slot: 0,
+    life: 0,
+    json,
+    welcome,
+    id: "",
+    user: "",
+    members: noMembers,
+    split: null,
+    refusals: 0,
+  };
+}
+
+const firstSlots = 1024;
+
+/** Sessions by slot. What is looked at often or of many at once lies in typed arrays beside them. */
+export class Sessions {
+  readonly #counters: Counters;
+  readonly #slots: (Session | null)[] = [];
+  readonly #free: number[] = [];
+  #lives = new Uint32Array(firstSlots);
+  /** Tick (of heartbeat.ts) at which the socket was last heard; the sign bit of `pinged` is apart from it. */
+  heardAt = new Uint32Array(firstSlots);
+  pinged = new Uint8Array(firstSlots);
+  /** Rate limit: when the session has made up for the commands it has sent, milliseconds of now(). */
+  paidUntil = new Float64Array(firstSlots);
+
+  constructor(counters: Counters) {
+    this.#counters = counters;
+  }
+
+  /** One more than the highest slot in use so far. */
+  get end(): number {
+    return this.#slots.length;
+  }
+
+  add(session: Session, tick: number): void {
+    const slot = this.#free.pop() ?? this.#slots.length;
+    if (slot >= this.#lives.length) this.#grow();
+    this.#slots[slot] = session;
+    session.slot = slot;
+    session.life = this.#lives[slot]! = (this.#lives[slot]! + 1) >>> 0;
+    this.heardAt[slot] = tick;
+    this.pinged[slot] = 0;
+    this.paidUntil[slot] = 0;
+    this.setState(session, "handshake");
+  }
+
+  remove(session: Session): void {
+    this.#slots[session.slot] = null;
+    this.#free.push(session.slot);
+    this.setState(session, "closed");
+  }
+
+  at(slot: number): Session | null {
+    return this.#slots[slot] ?? null;
+  }
+
+  /** The session a record from the hub is meant for, if it still is. */
+  find(slot: number, life: number): Session | null {
+    const session = this.#slots[slot] ?? null;
+    return session !== null && session.life === life ? session : null;
+  }
+
+  setState(session: Session, state: State): void {
+    if (session.state !== "closed") this.#counters.add(session.state, -1);
+    session.state = state;
+    if (state !== "closed") this.#counters.add(state, 1);
+  }
+
+  #grow(): void {
+    const size = this.#lives.length * 2;
+    this.#lives = grown(this.#lives, new Uint32Array(size));
+    this.heardAt = grown(this.heardAt, new Uint32Array(size));
+    this.pinged = grown(this.pinged, new Uint8Array(size));
+    this.paidUntil = grown(this.paidUntil, new Float64Array(size));
+  }
+}
+
+function grown<T extends Uint8Array | Uint32Array | Float64Array>(from: T, to: T): T {
+  to.set(from);
+  return to;
+}

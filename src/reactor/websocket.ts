@@ -1,0 +1,107 @@
+/** The WebSocket transport: uWS's callbacks, in the order of a socket's life. */
+import type { HttpRequest, HttpResponse, TemplatedApp, us_socket_context_t } from "uWebSockets.js";
+import { Counters } from "../link/counters.ts";
+import { release } from "../protocol/framing.ts";
+import { subprotocols } from "../protocol/messages.ts";
+import type { Context } from "./context.ts";
+import { onBinary, onText } from "./dispatch.ts";
+import { respondError } from "./http.ts";
+import { isWelcome } from "./origin.ts";
+import { closeSession, tooSlow } from "./outgoing.ts";
+import { createSession, type Session } from "./session.ts";
+
+/** A message may hold several frames, up to this many of the largest. */
+const messageFramesMax = 4;
+/** uWS takes 8 to 960 seconds. It is only the end of sockets that our own heartbeat has already given up. */
+const idleSecondsMin = 16;
+const idleSecondsMax = 960;
+
+export function serveWebSockets(app: TemplatedApp, context: Context, all: readonly SharedArrayBuffer[]): void {
+  const { config, counters, sessions, rooms, heartbeat, pool } = context;
+  const reactors = all.map((shared) => new Counters(shared));
+  const idleSeconds = Math.ceil((2 * (config.heartbeatMs + config.heartbeatGraceMs)) / 1000);
+
+  app.ws<Session>("/ws", {
+    maxPayloadLength: messageFramesMax * config.frameBytesMax,
+    maxBackpressure: config.socketQueueBytesMax,
+    idleTimeout: Math.min(idleSecondsMax, Math.max(idleSecondsMin, idleSeconds)),
+    sendPingsAutomatically: false,
+
+    upgrade(res, req, socketContext) {
+      if (socketsOf(reactors) >= config.socketsMax) {
+        counters.add("refusedSockets", 1);
+        return respondError(res, "503 Service Unavailable", "overloaded", "the node holds as many sockets as it may");
+      }
+      upgrade(context, res, req, socketContext);
+    },
+
+    open(socket) {
+      const session = socket.getUserData();
+      session.socket = socket;
+      sessions.add(session, heartbeat.tick);
+      // Only a WebSocket can be closed with a code that tells the page's script why.
+      if (!session.welcome) closeSession(context, session, "forbidden_origin");
+    },
+
+    message(socket, message, isBinary) {
+      const session = socket.getUserData();
+      counters.add("bytesIn", message.byteLength);
+      if (session.state === "ready") heartbeat.heard(context, session);
+      else if (session.state !== "handshake") return;
+      if (isBinary === session.json) return closeSession(context, session, "bad_frame");
+      // A view: uWS takes the bytes away when this returns.
+      if (session.json) onText(context, session, new Uint8Array(message));
+      else onBinary(context, session, new Uint8Array(message));
+    },
+
+    pong(socket) {
+      const session = socket.getUserData();
+      if (session.state === "ready") heartbeat.heard(context, session);
+    },
+
+    ping(socket) {
+      const session = socket.getUserData();
+      if (session.state === "ready") heartbeat.heard(context, session);
+    },
+
+    drain(socket) {
+      rooms.drained(context, socket.getUserData());
+    },
+
+    // Called about once per batch that a full socket missed, not once per message.
+    dropped(socket) {
+      counters.add("droppedBatches", 1);
+      tooSlow(context, socket.getUserData());
+    },
+
+    close(socket) {
+      const session = socket.getUserData();
+      session.socket = null;
+      rooms.leaveAll(context, session);
+      release(session.split, pool);
+      session.split = null;
+      sessions.remove(session);
+    },
+  });
+}
+
+function upgrade(context: Context, res: HttpResponse, req: HttpRequest, socketContext: us_socket_context_t): void {
+  const offered = req.getHeader("sec-websocket-protocol").split(",").map((name) => name.trim());
+  const known: readonly string[] = Object.values(subprotocols);
+  const chosen = offered.find((name) => known.includes(name)) ?? "";
+  const welcome = isWelcome(context.config, req.getHeader("origin"), req.getHeader("host"));
+  res.upgrade<Session>(
+    createSession(chosen === subprotocols.json, welcome),
+    req.getHeader("sec-websocket-key"),
+    chosen,
+    req.getHeader("sec-websocket-extensions"),
+    socketContext,
+  );
+}
+
+/** Sockets of the whole node. */
+function socketsOf(reactors: readonly Counters[]): number {
+  let sum = 0;
+  for (const counters of reactors) sum += counters.get("handshake") + counters.get("ready") + counters.get("closing");
+  return sum;
+}
