@@ -1,0 +1,44 @@
+/** The admin port: metrics. Served by the main thread, apart from clients, on loopback unless told otherwise. */
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Registry } from "prom-client";
+
+export interface Admin {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/** @throws what `listen` throws, with its `code`. */
+export async function startAdmin(host: string, port: number, registry: Registry): Promise<Admin> {
+  const server = createServer((req, res) => {
+    const path = req.url?.split("?")[0];
+    if (req.method !== "GET" && req.method !== "HEAD") {
+      res.writeHead(405, { Allow: "GET, HEAD" }).end("only GET\n");
+    } else if (path === "/metrics") {
+      registry.metrics().then(
+        (text) => res.writeHead(200, { "Content-Type": registry.contentType }).end(text),
+        (error: unknown) => res.writeHead(500).end(`${String(error)}\n`),
+      );
+    } else if (path === "/") {
+      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics\n");
+    } else {
+      res.writeHead(404).end("not found\n");
+    }
+  });
+  await listening(server, host, port);
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function listening(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, () => resolve());
+  });
+}

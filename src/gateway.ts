@@ -1,0 +1,162 @@
+/** Composition: the one place that picks the parts of a node, starts them in order and ends them in reverse. */
+import { createServer, type AddressInfo } from "node:net";
+import { startAdmin, type Admin } from "./admin/admin.ts";
+import { createMemoryBroker } from "./broker/memory.ts";
+import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
+import { Hub } from "./hub/hub.ts";
+import { Reactors } from "./hub/reactors.ts";
+import { Rooms } from "./hub/rooms.ts";
+import { TailBudget } from "./hub/tail.ts";
+import { Counters, createCounters } from "./link/counters.ts";
+import { NodeState } from "./link/messages.ts";
+import { createLogger, type Logger } from "./log.ts";
+import { openFilesMax } from "./machine.ts";
+import { createMetrics } from "./metrics.ts";
+import { Encoder } from "./protocol/encoder.ts";
+import { compileKinds } from "./roomnames.ts";
+import { version } from "./version.ts";
+
+/** A running node. */
+export interface Gateway {
+  readonly config: Config;
+  /** The port clients connect to; the one that was free if 0 was asked for. */
+  readonly port: number;
+  readonly adminPort: number;
+  /** Where clients connect to, seen from this machine. */
+  readonly url: string;
+  readonly log: Logger;
+  /** Everything the node counts, in Prometheus's text format. */
+  metrics(): Promise<string>;
+  /** Makes a reactor throw, as a bug in it would: for tests of what that costs. */
+  failReactor(index: number): void;
+  /** Closes every session with 3001, frees the ports and ends the threads. */
+  close(): Promise<void>;
+}
+
+/** What is held back of the open files for everything that is not a client's socket. */
+const otherFiles = 200;
+/** Share of the tails in the memory that all of them together may take. */
+const tailsBytesMax = 256 * 1024 * 1024;
+
+/**
+ * Starts a node. Options rank above environment variables; `flux-gateway start` adds flags and a file.
+ * @throws ConfigError that names the option, where one is wrong or a port is taken.
+ */
+export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
+  const { config } = resolveConfig({ options, env: process.env });
+  const log = createLogger(config);
+  warnOfFewFiles(config, log);
+  const port = await findPort(config);
+
+  const nodeState = NodeState.create();
+  const state = new NodeState(nodeState);
+  const counters = Array.from({ length: config.reactors }, createCounters);
+  const tailBudget = new TailBudget(tailsBytesMax);
+  const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
+  const { roomsMax, keyWindowMs, keysPerRoomMax } = config;
+  const rooms = new Rooms({ roomsMax, reactors: config.reactors, tailLimits, tailBudget });
+  const broker = createMemoryBroker({ roomsMax, keyWindowMs, keysPerRoomMax }, (room, publication) =>
+    hub.deliver(room, publication),
+  );
+  const encoder = new Encoder(2 * config.frameBytesMax);
+  const hub: Hub = new Hub({ broker, rooms, kindOf: compileKinds(config.namespaces), encoder, log });
+  const reactors = new Reactors({ config, port, hub, counters, nodeState, log });
+  const registry = createMetrics({
+    nodeId: config.nodeId,
+    version,
+    counters: counters.map((shared) => new Counters(shared)),
+    hub: () => ({ ...hub.usage(), tailBytes: tailBudget.used }),
+    broker: () => broker.usage(),
+    queue: (reactor) => reactors.queue(reactor),
+    reactorRestarts: () => reactors.restarts,
+    ready: () => state.ready,
+  });
+
+  const admin = await startAdminPort(config, registry);
+  try {
+    await reactors.start();
+  } catch (error) {
+    await Promise.all([reactors.close("shutdown"), admin.close(), broker.stop()]);
+    throw new ConfigError([`--port ${port}: ${String((error as Error).message)}; choose another port`]);
+  }
+  state.ready = true;
+
+  const close = async (): Promise<void> => {
+    state.ready = false;
+    await reactors.close("shutdown");
+    hub.close();
+    await broker.stop();
+    await admin.close();
+  };
+  let closing: Promise<void> | null = null;
+  return {
+    config,
+    port,
+    adminPort: admin.port,
+    url: `ws://${at(reachable(config.host), port)}/ws`,
+    log,
+    metrics: () => registry.metrics(),
+    failReactor: (index) => reactors.fail(index),
+    close: () => (closing ??= close()),
+  };
+}
+
+async function startAdminPort(config: Config, registry: Parameters<typeof startAdmin>[2]): Promise<Admin> {
+  try {
+    return await startAdmin(config.adminHost, config.adminPort, registry);
+  } catch (error) {
+    throw new ConfigError([listenProblem("--admin-host", "--admin-port", config.adminHost, config.adminPort, error)]);
+  }
+}
+
+/**
+ * The port to listen on, a free one for 0. Reactors share it on purpose (SO_REUSEPORT, which uWS does not set for
+ * port 0), and would share it with another node without a word: this sees first that nobody is there.
+ */
+async function findPort({ host, port }: Config): Promise<number> {
+  const probe = createServer();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      probe.once("error", reject);
+      probe.listen(port, host, () => resolve());
+    });
+  } catch (error) {
+    throw new ConfigError([listenProblem("--host", "--port", host, port, error)]);
+  }
+  const found = (probe.address() as AddressInfo).port;
+  await new Promise((resolve) => probe.close(resolve));
+  return found;
+}
+
+function listenProblem(hostFlag: string, portFlag: string, host: string, port: number, error: unknown): string {
+  const where = at(host, port);
+  switch ((error as NodeJS.ErrnoException).code) {
+    case "EADDRINUSE":
+      return `${portFlag} ${port}: something else listens on ${where}; end it or choose another port`;
+    case "EACCES":
+      return `${portFlag} ${port}: this user may not listen on ${where}; choose a port from 1024 on`;
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return `${hostFlag} ${host}: this machine has no such address; choose one of its own, or 0.0.0.0 for all`;
+    default:
+      return `${hostFlag} ${host} ${portFlag} ${port}: cannot listen: ${String((error as Error).message)}`;
+  }
+}
+
+function warnOfFewFiles(config: Config, log: Logger): void {
+  const files = openFilesMax();
+  if (files === undefined || files - otherFiles >= config.socketsMax) return;
+  log.warn(
+    `this process may open ${files} files, fewer than --sockets-max ${config.socketsMax}: raise the limit (ulimit -n), or lower the option`,
+  );
+}
+
+/** A host to connect to where `host` may mean every address. */
+function reachable(host: string): string {
+  return host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
+}
+
+function at(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+

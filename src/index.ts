@@ -1,0 +1,4 @@
+/** flux-gateway as a library: a node inside another program. */
+export { createGateway, type Gateway } from "./gateway.ts";
+export { ConfigError, type Config, type GatewayOptions } from "./config.ts";
+export { closes, errors, mayReconnect, type CloseName, type ErrorCode } from "./errors.ts";

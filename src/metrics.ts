@@ -1,0 +1,166 @@
+/**
+ * Everything the node counts, as Prometheus sees it. Nothing is counted here: values are read from the reactors'
+ * shared counters, the hub and the links when the registry is scraped. No label is chosen by a client.
+ */
+import { Counter, Gauge, Registry, collectDefaultMetrics, type Metric } from "prom-client";
+import { fanoutBucketsMs, type CounterName, type Counters } from "./link/counters.ts";
+
+/** What the registry reads, as plain numbers. */
+export interface MetricsSource {
+  readonly nodeId: string;
+  readonly version: string;
+  /** By index of the reactor. */
+  readonly counters: readonly Counters[];
+  hub(): { rooms: number; members: number; publications: number; failures: number; tailBytes: number; replays: number };
+  broker(): { rooms: number; publications: number; bytes: number };
+  /** From the hub to a reactor. */
+  queue(reactor: number): { ring: number; overflow: number };
+  reactorRestarts(): number;
+  ready(): boolean;
+}
+
+const states = ["handshake", "ready", "closing"] as const;
+
+/** A row per counter that each reactor keeps: name of the metric, where it comes from, help. */
+const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
+  ["flux_sockets_refused_total", "refusedSockets", "Sockets refused before the upgrade"],
+  ["flux_closes_total", "closes", "Sockets the node closed"],
+  ["flux_frames_received_total", "framesIn", "Frames from clients"],
+  ["flux_frames_sent_total", "framesOut", "Frames to clients, a delivery to each member being one"],
+  ["flux_bytes_received_total", "bytesIn", "Bytes of WebSocket messages from clients"],
+  ["flux_bytes_sent_total", "bytesOut", "Bytes of frames to clients"],
+  ["flux_publishes_total", "publishes", "Publish commands handed to the hub"],
+  ["flux_deliveries_total", "deliveries", "Publications handed to members' sockets"],
+  ["flux_error_replies_total", "errorReplies", "Commands that were refused"],
+  ["flux_rate_limited_total", "rateLimited", "Commands that were refused for their rate"],
+  ["flux_slow_consumers_total", "slowConsumers", "Sessions closed because their socket did not keep up"],
+  ["flux_dropped_batches_total", "droppedBatches", "Batches of messages that a full socket missed"],
+  ["flux_buffers_allocated_total", "buffersAllocated", "Buffers allocated on the data path since start"],
+];
+
+const reactorGauges: readonly (readonly [string, CounterName, string, number])[] = [
+  ["flux_members", "members", "Sessions in rooms, a session in two rooms being two", 1],
+  ["flux_reactor_rooms", "rooms", "Rooms with members on the reactor", 1],
+  ["flux_reactor_loop_utilization_ratio", "loopUtilization", "Share of the last second the event loop was busy", 1],
+  ["flux_reactor_heap_bytes", "heapBytes", "JavaScript heap in use", 1],
+];
+
+export function createMetrics(source: MetricsSource): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  addReactorMetrics(registry, source);
+  addNodeMetrics(registry, source);
+  return registry;
+}
+
+function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSource): void {
+  const each = (use: (counters: Counters, reactor: string, index: number) => void) =>
+    counters.forEach((one, index) => use(one, String(index), index));
+
+  gauge(registry, "flux_sockets", "Sockets by state of their session", ["reactor", "state"], (metric) =>
+    each((one, reactor) => states.forEach((state) => metric.set({ reactor, state }, one.get(state)))),
+  );
+  for (const [name, from, help] of reactorTotals) {
+    total(registry, name, help, ["reactor"], (add) => each((one, reactor) => add({ reactor }, one.get(from))));
+  }
+  for (const [name, from, help, factor] of reactorGauges) {
+    gauge(registry, name, help, ["reactor"], (metric) =>
+      each((one, reactor) => metric.set({ reactor }, one.get(from) * factor)),
+    );
+  }
+  gauge(registry, "flux_reactor_loop_lag_seconds", "Delay of the event loop in the last second", ["reactor", "quantile"], (metric) =>
+    each((one, reactor) => {
+      metric.set({ reactor, quantile: "0.5" }, one.get("loopLagP50Ms") / 1000);
+      metric.set({ reactor, quantile: "0.99" }, one.get("loopLagP99Ms") / 1000);
+      metric.set({ reactor, quantile: "1" }, one.get("loopLagMaxMs") / 1000);
+    }),
+  );
+  gauge(registry, "flux_ring_depth_bytes", "Bytes in the ring between hub and reactor", ["reactor", "direction"], (metric) =>
+    each((one, reactor, index) => {
+      metric.set({ reactor, direction: "to_reactor" }, queue(index).ring);
+      metric.set({ reactor, direction: "to_hub" }, one.get("ringDepthBytes"));
+    }),
+  );
+  gauge(registry, "flux_ring_overflow_bytes", "Bytes that wait for room in a full ring", ["reactor", "direction"], (metric) =>
+    each((one, reactor, index) => {
+      metric.set({ reactor, direction: "to_reactor" }, queue(index).overflow);
+      metric.set({ reactor, direction: "to_hub" }, one.get("overflowBytes"));
+    }),
+  );
+  registry.registerMetric(fanoutHistogram(counters));
+}
+
+function addNodeMetrics(registry: Registry, source: MetricsSource): void {
+  const { nodeId, version } = source;
+  gauge(registry, "flux_info", "The node", ["node", "version"], (metric) => metric.set({ node: nodeId, version }, 1));
+  gauge(registry, "flux_ready", "Whether the node takes sockets", [], (metric) => metric.set(source.ready() ? 1 : 0));
+  gauge(registry, "flux_rooms", "Rooms the hub knows", [], (metric) => metric.set(source.hub().rooms));
+  gauge(registry, "flux_hub_tail_bytes", "Bytes of recent publications kept at hand", [], (metric) => metric.set(source.hub().tailBytes));
+  gauge(registry, "flux_hub_replays", "Members that are being replayed to", [], (metric) => metric.set(source.hub().replays));
+  gauge(registry, "flux_hub_queue_bytes", "Bytes of records that wait for the hub", [], (metric) =>
+    metric.set(source.counters.reduce((sum, one) => sum + one.get("ringDepthBytes") + one.get("overflowBytes"), 0)),
+  );
+  total(registry, "flux_publications_total", "Publications delivered to this node", [], (add) => add({}, source.hub().publications));
+  total(registry, "flux_hub_failures_total", "Records the hub failed at by its own mistake", [], (add) => add({}, source.hub().failures));
+  total(registry, "flux_reactor_restarts_total", "Reactors that failed and were replaced", [], (add) => add({}, source.reactorRestarts()));
+  gauge(registry, "flux_broker_rooms", "Rooms the embedded broker keeps", [], (metric) => metric.set(source.broker().rooms));
+  gauge(registry, "flux_broker_publications", "Publications the embedded broker keeps", [], (metric) => metric.set(source.broker().publications));
+  gauge(registry, "flux_broker_bytes", "Bytes of payloads the embedded broker keeps", [], (metric) => metric.set(source.broker().bytes));
+  total(registry, "flux_context_switches_total", "Context switches of the process", ["kind"], (add) => {
+    const { voluntaryContextSwitches, involuntaryContextSwitches } = process.resourceUsage();
+    add({ kind: "voluntary" }, voluntaryContextSwitches);
+    add({ kind: "involuntary" }, involuntaryContextSwitches);
+  });
+}
+
+function gauge<L extends string>(registry: Registry, name: string, help: string, labelNames: L[], read: (metric: Gauge<L>) => void): void {
+  registry.registerMetric(new Gauge({ name, help, labelNames, registers: [], collect() { read(this); } }));
+}
+
+/** A counter whose value is kept elsewhere: prom-client only adds, so it starts from nothing at every scrape. */
+function total<L extends string>(
+  registry: Registry,
+  name: string,
+  help: string,
+  labelNames: L[],
+  read: (add: (labels: Partial<Record<L, string>>, value: number) => void) => void,
+): void {
+  registry.registerMetric(
+    new Counter({
+      name,
+      help,
+      labelNames,
+      registers: [],
+      collect() {
+        this.reset();
+        read((labels, value) => this.inc(labels as Record<L, string>, value));
+      },
+    }),
+  );
+}
+
+/** prom-client's histogram only observes; this one is read from buckets that the reactors fill. */
+function fanoutHistogram(reactors: readonly Counters[]): Metric {
+  const name = "flux_fanout_seconds";
+  const help = "From the hub's decision to the write to all sockets of a reactor";
+  const get = async () => {
+    const values = reactors.flatMap((counters, reactor) => histogramOf(name, counters, String(reactor)));
+    return { name, help, type: "histogram", aggregator: "sum", values };
+  };
+  return { name, help, get, reset() {} } as unknown as Metric;
+}
+
+function histogramOf(name: string, counters: Counters, reactor: string) {
+  const counts = counters.fanoutBuckets();
+  let below = 0;
+  const buckets = counts.map((count, i) => {
+    below += count;
+    const le = i < fanoutBucketsMs.length ? String(fanoutBucketsMs[i]! / 1000) : "+Inf";
+    return { metricName: `${name}_bucket`, labels: { reactor, le }, value: below };
+  });
+  return [
+    ...buckets,
+    { metricName: `${name}_sum`, labels: { reactor }, value: counters.get("fanoutSumMs") / 1000 },
+    { metricName: `${name}_count`, labels: { reactor }, value: below },
+  ];
+}
