@@ -1,5 +1,6 @@
 /** HTTP on the public port: health, readiness, the demo page; clear answers to everything else. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { basename, extname } from "node:path";
 import type { HttpResponse, TemplatedApp } from "uWebSockets.js";
 import type { Config } from "../config.ts";
 import type { NodeState } from "../link/messages.ts";
@@ -10,13 +11,13 @@ const securityHeaders = {
   "Referrer-Policy": "no-referrer",
 } as const;
 
-/** The demo's files where the build has put them: path, file under dist/, type. */
-const demoFiles = [
-  ["/", "demo/index.html", "text/html; charset=utf-8"],
-  ["/demo.css", "demo/demo.css", "text/css; charset=utf-8"],
-  ["/demo.js", "demo/demo.js", "text/javascript; charset=utf-8"],
-  ["/flux-client.js", "browser/flux-client.js", "text/javascript; charset=utf-8"],
-] as const;
+/** Types of the demo's files, by ending. */
+const types: Readonly<Record<string, string>> = {
+  ".html": "text/html; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".svg": "image/svg+xml",
+};
 
 export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): void {
   app.get("/health", (res) => respondJson(res, "200 OK", { status: "ok", node: config.nodeId }));
@@ -26,22 +27,25 @@ export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): 
   });
   app.get("/ws", (res) => respondError(res, "426 Upgrade Required", "bad_request", "this is a WebSocket", { Upgrade: "websocket" }));
   const paths: string[] = ["/health", "/ready", "/ws"];
-  if (config.demo) {
-    serveDemo(app);
-    paths.push(...demoFiles.map(([path]) => path));
-  }
+  if (config.demo) paths.push(...serveDemo(app));
   for (const path of paths) {
     app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET", { Allow: "GET" }));
   }
   app.any("/*", (res) => respondError(res, "404 Not Found", "bad_request", "nothing here; the WebSocket is at /ws"));
 }
 
-function serveDemo(app: TemplatedApp): void {
-  for (const [path, file, type] of demoFiles) {
-    // From src as from dist: the page needs the built SDK in both cases.
-    const bytes = readFileSync(new URL(`../../dist/${file}`, import.meta.url));
+/** Serves the page and the SDK it uses from where the build has put them; the paths. */
+function serveDemo(app: TemplatedApp): string[] {
+  // The same from src as from dist.
+  const dist = new URL("../../dist/", import.meta.url);
+  const files = readdirSync(new URL("demo/", dist)).map((name) => `demo/${name}`);
+  return [...files, "browser/flux-client.js"].map((file) => {
+    const type = types[extname(file)] ?? "application/octet-stream";
+    const bytes = readFileSync(new URL(file, dist));
+    const path = file === "demo/index.html" ? "/" : `/${basename(file)}`;
     app.get(path, (res) => respond(res, "200 OK", type, bytes, securityHeaders));
-  }
+    return path;
+  });
 }
 
 /** An error as every HTTP answer of the node has it: `{error: {code, text, retryable}}`. */
