@@ -39,11 +39,11 @@ const otherFiles = 200;
 const tailsBytesMax = 256 * 1024 * 1024;
 
 /**
- * Starts a node. Options rank above environment variables; `flux-gateway start` adds flags and a file.
+ * Starts a node. Only `options` count: flags, environment and file are for `flux-gateway start` to read.
  * @throws ConfigError that names the option, where one is wrong or a port is taken.
  */
 export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
-  const { config } = resolveConfig({ options, env: process.env });
+  const { config } = resolveConfig({ options });
   const log = createLogger(config);
   warnOfFewFiles(config, log);
   const port = await findPort(config);

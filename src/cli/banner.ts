@@ -1,0 +1,68 @@
+/** What a node that has just started says about itself: what runs where, and who may use it. */
+import { isLoopback, type Config } from "../config.ts";
+import { showNamespaceOption } from "../config/namespaces.ts";
+
+export interface Running {
+  readonly version: string;
+  readonly config: Config;
+  /** The ports really taken, where 0 was asked for. */
+  readonly port: number;
+  readonly adminPort: number;
+  readonly configFile: string | undefined;
+}
+
+/** What runs where, as the fields of one log line. */
+export function describe({ version, config, port, adminPort, configFile }: Running): Record<string, string | number> {
+  const web = `http://${reachable(config.host)}:${port}`;
+  return {
+    version,
+    websocket: `ws://${reachable(config.host)}:${port}/ws`,
+    demo: config.demo ? `${web}/` : "off",
+    health: `${web}/health`,
+    metrics: `http://${reachable(config.adminHost)}:${adminPort}/metrics`,
+    reactors: config.reactors,
+    access: access(config),
+    origins: origins(config),
+    broker: "embedded, in memory: rooms and their history end with the node",
+    registry: "embedded, in memory: this node alone",
+    namespaces: namespaces(config),
+    config: configFile ?? "no file",
+  };
+}
+
+/** The same for people. */
+export function banner(running: Running): string {
+  const { version, ...rest } = describe(running);
+  const titles: Record<string, string> = { websocket: "WebSocket", demo: "Demo page" };
+  const lines = Object.entries(rest).map(([name, value]) => `  ${(titles[name] ?? capital(name)).padEnd(12)}${value}`);
+  return ["", `flux-gateway ${version}, ${running.config.nodeId}`, "", ...lines, "", "  Ctrl+C closes it.", ""].join("\n");
+}
+
+function access({ allowAnonymous, host }: Config): string {
+  if (isLoopback(host)) return "anonymous, from this machine only";
+  return allowAnonymous ? "anonymous, from every machine that reaches this address" : "nobody";
+}
+
+function origins({ allowedOrigins }: Config): string {
+  if (allowedOrigins.includes("*")) return "pages from anywhere";
+  return ["pages from this host", ...allowedOrigins].join(", ");
+}
+
+function namespaces(config: Config): string {
+  const described = Object.entries(config.namespaces).map(([name, options]) => {
+    if (!options.durable) return name;
+    const { historySize, historyTtlMs } = options;
+    return `${name} (durable: ${historySize} publications, ${showNamespaceOption("historyTtlMs", historyTtlMs)})`;
+  });
+  return described.join(", ");
+}
+
+/** A host as it goes into a URL that works from this machine. */
+function reachable(host: string): string {
+  if (host === "0.0.0.0" || host === "::") return "localhost";
+  return host.includes(":") ? `[${host}]` : host;
+}
+
+function capital(word: string): string {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}

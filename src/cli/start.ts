@@ -1,0 +1,95 @@
+/** `flux-gateway start`: runs one node until a signal ends it. */
+import { ConfigError, options, type Resolved } from "../config.ts";
+import { label } from "../config/sources.ts";
+import { createGateway, type Gateway } from "../index.ts";
+import { version } from "../version.ts";
+import { banner, describe, type Running } from "./banner.ts";
+import type { Flags } from "./flags.ts";
+import { loadConfig } from "./load.ts";
+
+/** How long an orderly end may take after a failure. */
+const lastWordsMs = 5000;
+/** The same after a second signal. */
+const impatientMs = 500;
+/** npx passes a Ctrl+C on that everyone at the terminal has got already: the same signal this soon is no second one. */
+const echoMs = 200;
+
+export async function start(flags: Flags): Promise<void> {
+  const loaded = loadConfig(flags, process.env);
+  // Watched before anything runs: reactors that serve must be closed in order, or they take the process down.
+  const signals = watchSignals();
+
+  const gateway = await open(loaded);
+  const { config, port, adminPort, log } = gateway;
+  endOnFailure(gateway);
+  const running: Running = { version, config, port, adminPort, configFile: loaded.file };
+  if (config.logFormat === "json") log.info(describe(running), "flux-gateway is running");
+  else if (config.logLevel !== "silent") process.stdout.write(`${banner(running)}\n`);
+
+  log.info(`${await signals.first}: closing; a second signal ends it at once`);
+  await gateway.close();
+  log.info("closed");
+  process.exit(signals.again ? 1 : 0);
+}
+
+/**
+ * What nobody caught leaves the node in an unknown state: clients are told to come back, and whoever runs the node
+ * starts another.
+ */
+function endOnFailure({ log, close }: Gateway): void {
+  const fail = (error: unknown) => {
+    log.fatal({ err: error }, "the node failed and ends");
+    setTimeout(() => process.exit(1), lastWordsMs);
+    close()
+      .catch((another: unknown) => log.fatal({ err: another }, "and did not close"))
+      .finally(() => process.exit(1));
+  };
+  process.on("uncaughtException", fail);
+  process.on("unhandledRejection", fail);
+}
+
+/** The gateway names options by their flags; an operator who used a variable or a file is told of that instead. */
+async function open({ config, sources }: Resolved): Promise<Gateway> {
+  try {
+    return await createGateway(config);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    const asTyped = error.problems.map((problem) =>
+      problem.replace(/^--[a-z-]+/, (flag) => {
+        const key = options.find((option) => option.flag === flag)?.key;
+        const source = key && sources.get(key);
+        return source && source.rank !== "default" ? label(source, key) : flag;
+      }),
+    );
+    throw new ConfigError(asTyped);
+  }
+}
+
+interface Signals {
+  readonly first: Promise<NodeJS.Signals>;
+  /** Whether someone lost patience. */
+  again: boolean;
+}
+
+/**
+ * Watches for SIGTERM and SIGINT. The second one leaves a moment for what is under way, since a process that exits
+ * while reactors serve is aborted by uWS, and then ends the process by force.
+ */
+function watchSignals(): Signals {
+  let resolve: (signal: NodeJS.Signals) => void;
+  const signals: Signals = { first: new Promise((resolveFirst) => (resolve = resolveFirst)), again: false };
+  let came: { signal: NodeJS.Signals; at: number } | undefined;
+  const onSignal = (signal: NodeJS.Signals) => {
+    const at = performance.now();
+    if (came === undefined) {
+      came = { signal, at };
+      resolve(signal);
+    } else if (!signals.again && !(signal === came.signal && at - came.at < echoMs)) {
+      signals.again = true;
+      setTimeout(() => process.kill(process.pid, "SIGKILL"), impatientMs);
+    }
+  };
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+  return signals;
+}

@@ -1,0 +1,278 @@
+/** Configuration: one table of options, and how a value is found for each: flag, then environment, file, default. */
+import { randomBytes } from "node:crypto";
+import {
+  count,
+  matching,
+  oneOf,
+  origins,
+  powerOfTwo,
+  size,
+  time,
+  timerMsMax,
+  yesOrNo,
+  type Check,
+  type Checked,
+} from "./config/checks.ts";
+import { contradictions } from "./config/contradictions.ts";
+import { readEnvironment } from "./config/environment.ts";
+import {
+  builtInNamespaces,
+  isRecord,
+  mergeNamespaces,
+  type Namespaces,
+  type NamespacesGiven,
+  type NamespacesLayer,
+} from "./config/namespaces.ts";
+import { envOf, flagOf, label, unknownName, type Rank, type Source } from "./config/sources.ts";
+import type { CloseName, ErrorCode } from "./errors.ts";
+import { usableCores } from "./machine.ts";
+
+export { isLoopback } from "./config/contradictions.ts";
+export type { NamespaceConfig, NamespacesGiven } from "./config/namespaces.ts";
+
+const port = count(0, 65_535);
+const host = matching(/^[a-zA-Z0-9.:_%-]{1,253}$/, "an address or a host name", "host");
+const nodeName = matching(/^[a-zA-Z0-9_.-]{1,64}$/, 'a name of 1 to 64 letters, digits, "_", "." or "-"', "name");
+const randomNode = () => `node-${randomBytes(4).toString("hex")}`;
+const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
+const timer = time(1, timerMsMax);
+const many = count(1, 100_000_000);
+const bytes = size(1, 2 ** 40);
+
+/**
+ * Every option: its group, check, default, and what it is. Flag and variable are made from the key: `adminPort`,
+ * `--admin-port`, `FLUX_ADMIN_PORT`.
+ */
+const rows = {
+  host: row("Network", host, (known) => (known.allowAnonymous ? "0.0.0.0" : "127.0.0.1"), "Address clients connect to.", {
+    otherwise: "127.0.0.1, with allowAnonymous 0.0.0.0",
+  }),
+  port: row("Network", port, 8080, "Port for clients: WebSocket, health and demo page; 0 takes a free one."),
+  adminHost: row("Network", host, "127.0.0.1", "Address of the admin port; whoever reaches it may read the metrics."),
+  adminPort: row("Network", port, 8081, "Port for metrics; 0 takes a free one."),
+  demo: row("Network", yesOrNo(), true, "Serve a demo page at / on the port for clients."),
+
+  allowAnonymous: row("Access", yesOrNo(), false, "Let clients that prove nothing connect from other machines too."),
+  allowedOrigins: row(
+    "Access",
+    origins(),
+    [],
+    "Origins whose pages may connect, besides pages from this host; * is any. Clients that send no Origin always may.",
+    { otherwise: "the node's own pages", over: "close forbidden_origin" },
+  ),
+
+  reactors: row("Node", count(1, 256), () => usableCores(), "Threads that serve sockets.", {
+    otherwise: "cores this process may use",
+  }),
+  nodeId: row("Node", nodeName, randomNode, "Name of this node, in ready frames, logs and metrics.", { otherwise: "random" }),
+  logLevel: row("Node", oneOf(...logLevels), "info", `The least that is logged: ${logLevels.join(", ")}.`),
+  logFormat: row(
+    "Node",
+    oneOf("pretty", "json"),
+    () => (process.stdout.isTTY ? "pretty" : "json"),
+    "How it is logged: for people, or one JSON object a line.",
+    { otherwise: "pretty on a terminal, else json" },
+  ),
+
+  handshakeTimeoutMs: row("Sessions", timer, 30_000, "Time a client has to say hello.", { over: "close handshake_timeout" }),
+  heartbeatMs: row("Sessions", timer, 25_000, "A socket silent for this long is pinged."),
+  heartbeatGraceMs: row("Sessions", timer, 10_000, "Time it then has to answer.", { over: "close no_heartbeat" }),
+
+  frameBytesMax: row("Limits", size(1, 2 ** 26), 65_536, "Size of one frame.", { over: "close frame_too_large" }),
+  roomsPerSessionMax: row("Limits", many, 100, "Rooms a session may be in.", { over: "error too_many_rooms" }),
+  roomNameBytesMax: row("Limits", count(1, 4096), 255, "Bytes of a room's name.", { over: "error bad_request" }),
+  commandsPerSecond: row(
+    "Limits",
+    count(0, 1_000_000),
+    500,
+    "Commands a session may send per second, in bursts of twice as many; 0 is no limit.",
+    { over: "error rate_limited" },
+  ),
+  socketsMax: row("Limits", many, 100_000, "Sockets on this node.", { over: "close overloaded" }),
+  roomsMax: row("Limits", many, 100_000, "Rooms on this node.", { over: "error overloaded" }),
+  socketQueueBytesMax: row("Limits", size(1, 2 ** 30), 1_048_576, "Bytes that may wait to be sent to one socket.", {
+    over: "close slow_consumer",
+  }),
+
+  ringBytes: row(
+    "Memory",
+    powerOfTwo(1024, 2 ** 30),
+    4_194_304,
+    "Ring between the hub and one reactor, in each direction; a power of two, at least 16 × frameBytesMax.",
+  ),
+  overflowBytesMax: row("Memory", bytes, 16_777_216, "Bytes that may wait for room in a full ring.", { over: "error overloaded" }),
+  tailPublicationsMax: row("Memory", many, 128, "Newest publications of an active room kept at hand for recovery."),
+  tailBytesMax: row("Memory", bytes, 262_144, "Bytes of them."),
+  keyWindowMs: row("Memory", timer, 120_000, "How long an idempotency key is remembered."),
+  keysPerRoomMax: row("Memory", many, 10_000, "Idempotency keys remembered for one room; the oldest are forgotten first."),
+};
+
+interface Row<T> {
+  readonly group: string;
+  readonly check: Check<T>;
+  /** A value, or how to find one when nothing was given. */
+  readonly preset: T | ((known: { readonly allowAnonymous: boolean }) => T);
+  readonly text: string;
+  /** What the default is, in words, where it is found at start-up. */
+  readonly otherwise?: string;
+  /** What a client is told that goes over this limit. */
+  readonly over?: Told;
+}
+
+type Told = `close ${CloseName}` | `error ${ErrorCode}`;
+type More = Pick<Row<unknown>, "otherwise" | "over">;
+
+function row<T>(group: string, check: Check<T>, preset: NoInfer<Row<T>["preset"]>, text: string, more: More = {}): Row<T> {
+  return { group, check, preset, text, ...more };
+}
+
+type Rows = typeof rows;
+type Flat = { readonly [K in keyof Rows]: Checked<Rows[K]["check"]> };
+type Key = keyof Flat;
+
+/** A complete, checked configuration. */
+export interface Config extends Flat {
+  readonly namespaces: Namespaces;
+}
+
+/** What an embedding program may give: any part of the configuration. */
+export type GatewayOptions = { readonly [K in keyof Flat]?: Flat[K] | undefined } & {
+  readonly namespaces?: NamespacesGiven | undefined;
+};
+
+/** One option as the command line and the documentation show it. */
+export interface Option {
+  readonly key: keyof Config;
+  readonly flag: string;
+  readonly env: string;
+  readonly group: string;
+  /** What the value is called in help; empty for an option that is on or off. */
+  readonly takes: string;
+  readonly defaultText: string;
+  readonly text: string;
+  readonly over?: Told;
+}
+
+const keys = Object.keys(rows) as Key[];
+
+export const options: readonly Option[] = [
+  ...keys.map((key): Option => {
+    const { group, check, text, over, otherwise, preset }: Row<unknown> = rows[key];
+    const defaultText = otherwise ?? check.show(preset);
+    return { key, flag: flagOf(key), env: envOf(key), group, takes: check.takes, defaultText, text, ...(over && { over }) };
+  }),
+  {
+    key: "namespaces",
+    flag: "--namespaces",
+    env: "FLUX_NAMESPACES",
+    group: "Rooms",
+    takes: "json",
+    defaultText: Object.keys(builtInNamespaces).join(", "),
+    text: 'Kinds of room, laid over the built-in ones by name; null removes one: {"chat":{"historySize":50},"live":null}.',
+  },
+];
+
+/** The value of an option as an operator would write it. */
+export function showValue(config: Config, key: Key): string {
+  const { check }: Row<unknown> = rows[key];
+  return check.show(config[key]);
+}
+
+/** What is wrong with the configuration or with what it asks of the machine: one sentence each, naming the option. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join("\n"));
+    this.problems = problems;
+  }
+}
+
+export interface Given {
+  /** By key of the option. */
+  readonly flags?: Readonly<Record<string, unknown>>;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly file?: { readonly name: string; readonly values: unknown };
+  readonly options?: GatewayOptions;
+}
+
+export interface Resolved {
+  readonly config: Config;
+  /** By key; for namespaces by `namespaces.NAME.OPTION`. */
+  readonly sources: ReadonlyMap<string, Source>;
+}
+
+interface Layer {
+  readonly rank: Rank;
+  readonly name: string;
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+/** What was resolved, by the configuration that came out: an embedding program and the command line pass it on. */
+const resolvedBefore = new WeakMap<object, Resolved>();
+
+/**
+ * A configuration that came from here may be given again as `options`, and is then taken as it is.
+ * @throws ConfigError with every problem there is.
+ */
+export function resolveConfig(given: Given = {}): Resolved {
+  const before = given.options && resolvedBefore.get(given.options);
+  if (before) return before;
+  const problems: string[] = [];
+  const layers = layersOf(given, problems);
+  const fallback = (key: string): Source => ({ rank: "default", name: given.options ? key : flagOf(key) });
+
+  const values: Partial<Record<Key, unknown>> = {};
+  const sources = new Map<string, Source>();
+  const refused = new Set<Key>();
+  for (const key of keys) {
+    const layer = layers.find((candidate) => candidate.values[key] !== undefined);
+    sources.set(key, layer ?? fallback(key));
+    if (!layer) continue;
+    const result = rows[key].check.schema.safeParse(layer.values[key]);
+    if (result.success) {
+      values[key] = result.data;
+    } else {
+      refused.add(key);
+      problems.push(`${label(layer, key)}: ${result.error.issues[0]?.message}`);
+    }
+  }
+  for (const key of keys) {
+    const { preset }: Row<unknown> = rows[key];
+    values[key] ??= typeof preset === "function" ? preset({ allowAnonymous: values.allowAnonymous === true }) : preset;
+  }
+  // Every key is set by now, each to what its own check handed on or to its own default.
+  const flat = values as Flat;
+  problems.push(...contradictions(flat, refused, (key) => sources.get(key) ?? fallback(key)));
+
+  const merged = mergeNamespaces(namespaceLayers(layers, fallback("namespaces")), problems);
+  for (const [path, source] of merged.sources) sources.set(`namespaces.${path}`, source);
+  if (problems.length > 0) throw new ConfigError(problems);
+  const resolved: Resolved = { config: { ...flat, namespaces: merged.namespaces }, sources };
+  resolvedBefore.set(resolved.config, resolved);
+  return resolved;
+}
+
+/** What was given, what counts most first. Names that are no option's are problems. */
+function layersOf({ flags, env, file, options }: Given, problems: string[]): Layer[] {
+  const layers: Layer[] = [];
+  const known = [...keys, "namespaces"];
+  const add = (rank: Rank, name: string, values: Readonly<Record<string, unknown>>) => {
+    layers.push({ rank, name, values });
+    for (const key of Object.keys(values)) {
+      if (!known.includes(key)) problems.push(unknownName(label({ rank, name }, key), key, known));
+    }
+  };
+  if (flags) add("flag", "", flags);
+  if (options) add("option", "", options);
+  if (env) layers.push({ rank: "environment", name: "", values: readEnvironment(env, [...known, "config"], problems) });
+  if (file && isRecord(file.values)) add("file", file.name, file.values);
+  else if (file) problems.push(`${file.name}: must hold a JSON object such as {"port":8080}`);
+  return layers;
+}
+
+function namespaceLayers(layers: readonly Layer[], fallback: Source): NamespacesLayer[] {
+  const given = layers.map((layer) => ({ source: layer, value: layer.values.namespaces }));
+  return [...given.filter(({ value }) => value !== undefined), { source: fallback, value: builtInNamespaces }].reverse();
+}

@@ -1,0 +1,148 @@
+/**
+ * What an option's value may be. A value comes as JSON from a file or as a string from a flag or a variable;
+ * every check takes both, and says in one sentence what it wanted.
+ */
+import { z } from "zod";
+
+export interface Check<T> {
+  readonly schema: z.ZodType<T>;
+  /** What the command line's help calls the value, empty for an option without one. */
+  readonly takes: string;
+  /** The value as an operator would write it. */
+  show(value: T): string;
+}
+
+/** The value a check hands on. */
+export type Checked<C> = C extends Check<infer T> ? T : never;
+
+const timeUnits = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000], ["s", 1000], ["ms", 1]] as const;
+const sizeUnits = [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10], ["B", 1]] as const;
+type Units = readonly (readonly [name: string, factor: number])[];
+
+/** Timers of Node fire at once if they are set for longer than 2^31 - 1 ms, which is a little more than this. */
+export const timerMsMax = 24 * 86_400_000;
+
+export function count(min: number, max: number): Check<number> {
+  const wanted = `a whole number from ${min} to ${max}`;
+  const read = (value: unknown) => (typeof value === "string" ? wholeNumber(value) : value);
+  return scalar(wanted, "n", String, (value) => within(read(value), min, max));
+}
+
+/** A length of time in milliseconds: a number of them, or `500ms`, `30s`, `15m`, `24h`, `7d`. */
+export function time(min: number, max: number): Check<number> {
+  const range = `from ${showTime(min)} to ${showTime(max)}`;
+  const wanted = `a time ${range}, such as 500ms, 30s or 24h (a bare number is milliseconds)`;
+  return scalar(wanted, "time", showTime, (value) => within(measured(value, timeUnits), min, max));
+}
+
+/** A size in bytes: a number of them, or `64KiB`, `1MiB`, `1GiB`. */
+export function size(min: number, max: number): Check<number> {
+  const range = `from ${showSize(min)} to ${showSize(max)}`;
+  const wanted = `a size ${range}, such as 64KiB or 1MiB (a bare number is bytes)`;
+  return scalar(wanted, "size", showSize, (value) => within(measured(value, sizeUnits), min, max));
+}
+
+export function powerOfTwo(min: number, max: number): Check<number> {
+  const range = `from ${showSize(min)} to ${showSize(max)}`;
+  const wanted = `a power of two ${range}, such as 1MiB or 4MiB`;
+  return scalar(wanted, "size", showSize, (value) => {
+    const bytes = within(measured(value, sizeUnits), min, max);
+    return bytes !== undefined && Number.isInteger(Math.log2(bytes)) ? bytes : undefined;
+  });
+}
+
+const yes = new Set<unknown>([true, "true", "1", "yes", "on"]);
+const no = new Set<unknown>([false, "false", "0", "no", "off"]);
+
+export function yesOrNo(): Check<boolean> {
+  return scalar("true or false", "", String, (value) => {
+    const word = typeof value === "string" ? value.toLowerCase() : value;
+    return yes.has(word) ? true : no.has(word) ? false : undefined;
+  });
+}
+
+export function oneOf<const W extends string>(...words: W[]): Check<W> {
+  const wanted = `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
+  const takes = words.length < 4 ? words.join("|") : "word";
+  return scalar(wanted, takes, String, (value) => words.find((word) => word === value));
+}
+
+export function matching(pattern: RegExp, wanted: string, takes: string): Check<string> {
+  return scalar(wanted, takes, String, (value) => (typeof value === "string" && pattern.test(value) ? value : undefined));
+}
+
+const originPattern = /^[a-z][a-z0-9+.-]*:\/\/[^/\s,?#@]+$/i;
+
+/** Origins as browsers send them, from a JSON array or separated by commas. */
+export function origins(): Check<readonly string[]> {
+  const wanted = 'origins such as https://example.com:8443 (scheme and host, no path), separated by commas, or "*" for any';
+  const show = (list: readonly string[]) => list.join(",");
+  return scalar(wanted, "origins", show, (value) => {
+    const list: unknown = typeof value === "string" ? value.split(",").map((part) => part.trim()) : value;
+    if (!Array.isArray(list)) return undefined;
+    const read = list.filter((part) => part !== "").map(origin);
+    return read.every((part) => part !== undefined) ? read : undefined;
+  });
+}
+
+/** Browsers send scheme and host in lower case and leave a default port out; `null` is what a page of no origin sends. */
+function origin(value: unknown): string | undefined {
+  if (typeof value !== "string") return undefined;
+  if (value === "*" || value === "null") return value;
+  if (!originPattern.test(value) || !URL.canParse(value)) return undefined;
+  const read = new URL(value).origin;
+  return read === "null" ? value.toLowerCase() : read;
+}
+
+/** @param read makes the value of what was given, or undefined if it cannot. */
+function scalar<T>(
+  wanted: string,
+  takes: string,
+  show: (value: T) => string,
+  read: (value: unknown) => T | undefined,
+): Check<T> {
+  const schema = z.unknown().transform((value, context): T => {
+    const result = read(value);
+    if (result !== undefined) return result;
+    context.issues.push({ code: "custom", message: `must be ${wanted}, not ${shown(value)}`, input: value });
+    return z.NEVER;
+  });
+  return { schema, takes, show };
+}
+
+function within(value: unknown, min: number, max: number): number | undefined {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= min && value <= max ? value : undefined;
+}
+
+function wholeNumber(text: string): number | undefined {
+  return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
+function measured(value: unknown, units: Units): unknown {
+  if (typeof value !== "string") return value;
+  const parts = /^(\d{1,15}(?:\.\d{1,6})?) ?([a-z]*)$/i.exec(value.trim());
+  if (!parts) return undefined;
+  const [, number, name] = parts;
+  const factor = name === "" ? 1 : units.find(([unit]) => unit.toLowerCase() === name?.toLowerCase())?.[1];
+  return factor === undefined ? undefined : Math.round(Number(number) * factor);
+}
+
+function showTime(ms: number): string {
+  return inUnits(ms, timeUnits, "ms");
+}
+
+export function showSize(bytes: number): string {
+  return inUnits(bytes, sizeUnits, "B");
+}
+
+/** In the largest unit that needs no fraction; one day is 24h, as people say. */
+function inUnits(value: number, units: Units, smallest: string): string {
+  const unit = units.find(([name, factor]) => value % factor === 0 && value >= (name === "d" ? 2 * factor : factor));
+  return unit ? `${value / unit[1]}${unit[0]}` : `${value}${smallest}`;
+}
+
+/** A refused value as it stands in an error: short, and on one line. */
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}

@@ -1,0 +1,71 @@
+/** Options that are right each by itself and wrong together. */
+import { BlockList, isIP } from "node:net";
+import { showSize } from "./checks.ts";
+import { label, type Source } from "./sources.ts";
+
+/** The options that have to agree with one another. */
+export interface Related {
+  readonly host: string;
+  readonly allowAnonymous: boolean;
+  readonly port: number;
+  readonly adminPort: number;
+  readonly frameBytesMax: number;
+  readonly ringBytes: number;
+  readonly roomNameBytesMax: number;
+}
+type Key = keyof Related;
+
+/**
+ * What does not go together, one problem each.
+ * @param refused options that are wrong by themselves already: nothing more is said of them.
+ */
+export function contradictions(config: Related, refused: ReadonlySet<string>, sourceOf: (key: string) => Source): string[] {
+  const problems: string[] = [];
+  const name = (key: Key) => label(sourceOf(key), key);
+  const refuse = (wrong: boolean, key: Key, other: Key, text: string) => {
+    if (!wrong || refused.has(key) || refused.has(other)) return;
+    // What nobody gave is not what is wrong.
+    const accused = sourceOf(key).rank === "default" ? other : key;
+    problems.push(`${name(accused)}: ${text}`);
+  };
+  const { host, allowAnonymous, port, adminPort, frameBytesMax, ringBytes, roomNameBytesMax } = config;
+  const frame = `${name("frameBytesMax")} of ${showSize(frameBytesMax)}`;
+  const permission = sourceOf("allowAnonymous");
+
+  refuse(
+    !allowAnonymous && !isLoopback(host),
+    "host",
+    "allowAnonymous",
+    `other machines can reach ${host}, and without an authentication key anyone there could connect; ` +
+      `use 127.0.0.1, or allow it with ${permission.rank === "default" ? permission.name : name("allowAnonymous")}`,
+  );
+  refuse(
+    port === adminPort && port !== 0,
+    "port",
+    "adminPort",
+    `${name("port")} and ${name("adminPort")} are both ${port}; give one of them another port`,
+  );
+  refuse(
+    ringBytes < 16 * frameBytesMax,
+    "ringBytes",
+    "frameBytesMax",
+    `${name("ringBytes")} of ${showSize(ringBytes)} is less than 16 × ${frame}; raise the first or lower the second`,
+  );
+  refuse(
+    roomNameBytesMax >= frameBytesMax,
+    "roomNameBytesMax",
+    "frameBytesMax",
+    `${name("roomNameBytesMax")} of ${roomNameBytesMax} fits no frame under ${frame}; lower the first or raise the second`,
+  );
+  return problems;
+}
+
+const loopback = new BlockList();
+loopback.addSubnet("127.0.0.0", 8, "ipv4");
+loopback.addAddress("::1", "ipv6");
+
+/** Whether only this machine can reach what listens on `host`. Of names, only localhost is trusted to mean that. */
+export function isLoopback(host: string): boolean {
+  const version = isIP(host);
+  return version === 0 ? host.toLowerCase() === "localhost" : loopback.check(host, version === 4 ? "ipv4" : "ipv6");
+}

@@ -1,0 +1,32 @@
+/** The node's options in the environment: variables named `FLUX_` and the option's key. */
+import { envOf, unknownName } from "./sources.ts";
+
+/**
+ * Values by key. A variable that is empty counts as not set.
+ * @param keys of all options that a variable can give.
+ * @param problems is told of variables that are no option's.
+ */
+export function readEnvironment(
+  env: Readonly<Record<string, string | undefined>>,
+  keys: readonly string[],
+  problems: string[],
+): Record<string, string> {
+  const keyOf = new Map(keys.map((key) => [envOf(key), key]));
+  const values: Record<string, string> = {};
+  for (const [name, value] of Object.entries(env)) {
+    if (!name.startsWith("FLUX_") || value === undefined || value === "" || isServiceLink(name, value)) continue;
+    const key = keyOf.get(name);
+    if (key === undefined) problems.push(unknownName(name, name, [...keyOf.keys()]));
+    else values[key] = value;
+  }
+  return values;
+}
+
+/**
+ * Kubernetes tells every pod about the services around it in variables made from their names: a service called
+ * `flux` or `flux-gateway` sets FLUX_PORT=tcp://10.0.0.7:8080, FLUX_GATEWAY_SERVICE_HOST and more. Nobody typed those.
+ */
+function isServiceLink(name: string, value: string): boolean {
+  if (name.endsWith("_PORT") && /^(tcp|udp|sctp):\/\//.test(value)) return true;
+  return /_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP|SCTP)(_|$)/.test(name);
+}

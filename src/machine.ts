@@ -1,0 +1,72 @@
+/** What this machine, or the container around this process, lets it use. Linux only; elsewhere nothing is known. */
+import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+
+/** The text of a file, or undefined where there is none to read. */
+export type ReadText = (path: string) => string | undefined;
+
+export const readText: ReadText = (path) => {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined; // no such file: this kernel, or this container, has no such limit
+  }
+};
+
+/** Cores this process may keep busy: those it may run on, and no more than its cgroups' CPU quota pays for. */
+export function usableCores(read: ReadText = readText, cores: number = availableParallelism()): number {
+  return Math.max(1, Math.min(cores, Math.ceil(cpuQuota(read) ?? cores)));
+}
+
+/** The tightest CPU quota of the cgroups this process is in, in cores; undefined if none has one. */
+export function cpuQuota(read: ReadText): number | undefined {
+  let least: number | undefined;
+  for (const line of (read("/proc/self/cgroup") ?? "").split("\n")) {
+    // "0::/path" is version 2; "4:cpu,cpuacct:/path" a controller of version 1.
+    const [hierarchy, controllers, path] = line.split(":");
+    if (controllers === undefined || path === undefined) continue;
+    const quotaOf = hierarchy === "0" ? quotaV2 : controllers.split(",").includes("cpu") ? quotaV1 : undefined;
+    for (const group of quotaOf ? upwards(path) : []) {
+      const quota = quotaOf?.(group, controllers, read);
+      if (quota !== undefined && (least === undefined || quota < least)) least = quota;
+    }
+  }
+  return least;
+}
+
+/** "150000 100000": microseconds of CPU per period; "max 100000": no quota. */
+function quotaV2(group: string, _: string, read: ReadText): number | undefined {
+  const [quota, period] = (read(`/sys/fs/cgroup${group}/cpu.max`) ?? "").trim().split(" ");
+  return ratio(quota, period);
+}
+
+/** A quota of -1 is none. */
+function quotaV1(group: string, controllers: string, read: ReadText): number | undefined {
+  for (const mount of new Set([controllers, "cpu"])) {
+    const at = `/sys/fs/cgroup/${mount}${group}`;
+    const quota = ratio(read(`${at}/cpu.cfs_quota_us`), read(`${at}/cpu.cfs_period_us`));
+    if (quota !== undefined) return quota;
+  }
+  return undefined;
+}
+
+function ratio(quota: string | undefined, period: string | undefined): number | undefined {
+  const cores = Number.parseInt(quota ?? "", 10) / Number.parseInt(period ?? "", 10);
+  return Number.isFinite(cores) && cores > 0 ? cores : undefined;
+}
+
+/**
+ * A cgroup and those around it, the root as "". A quota holds for everything below; and in a container the path
+ * may be the host's while only the container's own group is mounted, as the root.
+ */
+function upwards(path: string): string[] {
+  const groups: string[] = [];
+  for (let group = path.replace(/\/+$/, ""); group !== ""; group = group.slice(0, group.lastIndexOf("/"))) groups.push(group);
+  return [...groups, ""];
+}
+
+/** How many files (each socket is one) this process may have open; undefined if that is not known or not limited. */
+export function openFilesMax(read: ReadText = readText): number | undefined {
+  const soft = /^Max open files\s+(\d+)/m.exec(read("/proc/self/limits") ?? "")?.[1];
+  return soft === undefined ? undefined : Number(soft);
+}

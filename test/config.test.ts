@@ -1,0 +1,282 @@
+import t from "tap";
+import { ConfigError, isLoopback, options, resolveConfig, type Given } from "../src/config.ts";
+import { nearest } from "../src/config/sources.ts";
+
+/** The problems that resolving tells of, none if it succeeds. */
+function problemsOf(given: Given): readonly string[] {
+  try {
+    resolveConfig(given);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+}
+
+const file = (values: unknown) => ({ name: "flux.json", values });
+const unchecked = (values: Record<string, unknown>) => values as NonNullable<Given["options"]>;
+
+t.test("without anything given every option has its documented default", async (t) => {
+  const { config, sources } = resolveConfig();
+  t.match(config, {
+    host: "127.0.0.1",
+    port: 8080,
+    adminHost: "127.0.0.1",
+    adminPort: 8081,
+    demo: true,
+    allowAnonymous: false,
+    allowedOrigins: [],
+    handshakeTimeoutMs: 30_000,
+    heartbeatMs: 25_000,
+    heartbeatGraceMs: 10_000,
+    frameBytesMax: 65_536,
+    commandsPerSecond: 500,
+    ringBytes: 4_194_304,
+  });
+  t.ok(config.reactors >= 1);
+  t.match(config.nodeId, /^node-[0-9a-f]{8}$/);
+  t.same(config.namespaces, {
+    chat: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "members" },
+    live: { durable: false, publish: "members" },
+    default: { durable: false, publish: "members" },
+  });
+  for (const { key } of options) {
+    if (key !== "namespaces") t.equal(sources.get(key)?.rank, "default", key);
+  }
+  t.equal(sources.get("namespaces.chat.historySize")?.rank, "default");
+});
+
+t.test("a source that counts more wins over one that counts less, for every pair of them", async (t) => {
+  const given = {
+    flag: { flags: { port: "1001" } },
+    option: { options: { port: 1002 } },
+    environment: { env: { FLUX_PORT: "1003" } },
+    file: { file: file({ port: 1004 }) },
+    default: {},
+  } as const;
+  const ports = { flag: 1001, option: 1002, environment: 1003, file: 1004, default: 8080 } as const;
+  const ranks = ["flag", "option", "environment", "file", "default"] as const;
+  for (const [at, winner] of ranks.entries()) {
+    for (const loser of ranks.slice(at + 1)) {
+      const { config, sources } = resolveConfig({ ...given[loser], ...given[winner] });
+      t.equal(config.port, ports[winner], `${winner} over ${loser}`);
+      t.equal(sources.get("port")?.rank, winner, `${winner} is remembered as the source`);
+    }
+  }
+});
+
+t.test("every option can be given by flag, variable and file, under names made from its key", async (t) => {
+  t.match(
+    options.find(({ key }) => key === "commandsPerSecond"),
+    { flag: "--commands-per-second", env: "FLUX_COMMANDS_PER_SECOND" },
+  );
+  // A valid value, different from the default, of each kind.
+  const others: Record<string, string> = {
+    host: "localhost", port: "9000", adminHost: "::1", adminPort: "9001", demo: "false", allowAnonymous: "true", allowedOrigins: "https://a.example",
+    reactors: "3", nodeId: "n1", logLevel: "warn", logFormat: "pretty", handshakeTimeoutMs: "5s", heartbeatMs: "5s", heartbeatGraceMs: "5s",
+    frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", socketsMax: "7", roomsMax: "7",
+    socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s",
+    keysPerRoomMax: "7", namespaces: '{"live":{"publish":"anyone"}}',
+  };
+  for (const { key, env } of options) {
+    const value = others[key];
+    if (value === undefined) {
+      t.fail(`no other value for ${key} in this test`);
+      continue;
+    }
+    const source = key === "namespaces" ? "namespaces.live.publish" : key;
+    const byFlag = resolveConfig({ flags: { [key]: value } });
+    const byEnv = resolveConfig({ env: { [env]: value } });
+    const byFile = resolveConfig({ file: file({ [key]: value }) });
+    t.equal(byFlag.sources.get(source)?.rank, "flag", key);
+    t.equal(byEnv.sources.get(source)?.rank, "environment", key);
+    t.equal(byFile.sources.get(source)?.rank, "file", key);
+    t.same(byEnv.config[key], byFlag.config[key]);
+    t.same(byFile.config[key], byFlag.config[key]);
+    t.notSame(byFlag.config[key], resolveConfig().config[key], `${key} is changed`);
+  }
+});
+
+t.test("times and sizes are read with their units", async (t) => {
+  const timeOf = (heartbeatMs: unknown) => resolveConfig({ flags: { heartbeatMs } }).config.heartbeatMs;
+  for (const [text, ms] of [["500ms", 500], ["30s", 30_000], ["1.5s", 1500], ["15m", 900_000], ["24h", 86_400_000], ["7d", 604_800_000], ["1200", 1200], [1200, 1200], ["30 S", 30_000]]) {
+    t.equal(timeOf(text), ms, String(text));
+  }
+  const sizeOf = (tailBytesMax: unknown) => resolveConfig({ flags: { tailBytesMax } }).config.tailBytesMax;
+  for (const [text, bytes] of [["64KiB", 65_536], ["1MiB", 1_048_576], ["2GiB", 2_147_483_648], ["12B", 12], ["12", 12], [12, 12], ["0.5MiB", 524_288], ["1mib", 1_048_576]]) {
+    t.equal(sizeOf(text), bytes, String(text));
+  }
+  for (const text of ["", "s", "-5s", "5 weeks", "5s5", "1e3", "0", "0.2ms", "25d", null, true, [5], {}, Number.NaN, 1.5, -1]) {
+    t.match(problemsOf({ options: unchecked({ heartbeatMs: text }) }), [/^heartbeatMs: must be a time from 1ms to 24d/], `time ${JSON.stringify(text)}`);
+  }
+  for (const text of ["64KB", "64k", "1 TiB", "-1", "0"]) {
+    t.match(problemsOf({ flags: { tailBytesMax: text } }), [/^--tail-bytes-max: must be a size from 1B to 1024GiB/], `size ${text}`);
+  }
+});
+
+t.test("what is on or off may be written in the usual words", async (t) => {
+  for (const word of ["true", "1", "yes", "on", "TRUE", true]) t.equal(resolveConfig({ flags: { demo: word } }).config.demo, true);
+  for (const word of ["false", "0", "no", "off", "No", false]) t.equal(resolveConfig({ flags: { demo: word } }).config.demo, false);
+  t.same(problemsOf({ env: { FLUX_DEMO: "maybe" } }), ['FLUX_DEMO: must be true or false, not "maybe"']);
+});
+
+t.test("allowed origins are brought into the form browsers send", async (t) => {
+  const read = (allowedOrigins: unknown) => resolveConfig({ options: unchecked({ allowedOrigins }) }).config.allowedOrigins;
+  t.same(read("https://A.example:443, http://b.example:8080"), ["https://a.example", "http://b.example:8080"]);
+  t.same(read(["*"]), ["*"]);
+  t.same(read(["null", "capacitor://localhost"]), ["null", "capacitor://localhost"]);
+  t.same(read([]), []);
+  for (const wrong of ["example.com", "https://a.example/", "https://a.example/path", ["https://a.example", 5], 5, "https://user@a.example", "https://*.example.com:port"]) {
+    t.match(problemsOf({ options: unchecked({ allowedOrigins: wrong }) }), [/^allowedOrigins: must be origins such as https:\/\/example.com:8443/], JSON.stringify(wrong));
+  }
+});
+
+t.test("a wrong value is refused under the name the operator typed", async (t) => {
+  t.same(problemsOf({ flags: { port: "http" } }), ['--port: must be a whole number from 0 to 65535, not "http"']);
+  t.same(problemsOf({ env: { FLUX_ADMIN_PORT: "70000" } }), ['FLUX_ADMIN_PORT: must be a whole number from 0 to 65535, not "70000"']);
+  t.same(problemsOf({ file: file({ port: 80.5 }) }), ["port in flux.json: must be a whole number from 0 to 65535, not 80.5"]);
+  t.same(problemsOf({ options: { port: -1 } }), ["port: must be a whole number from 0 to 65535, not -1"]);
+  t.same(problemsOf({ env: { FLUX_LOG_LEVEL: "loud" } }), ['FLUX_LOG_LEVEL: must be fatal, error, warn, info, debug, trace or silent, not "loud"']);
+  t.same(problemsOf({ flags: { logFormat: "xml" } }), ['--log-format: must be pretty or json, not "xml"']);
+  t.match(problemsOf({ flags: { nodeId: "a b" } }), [/^--node-id: must be a name of 1 to 64 letters/]);
+  t.match(problemsOf({ flags: { host: "http://x" } }), [/^--host: must be an address or a host name, not "http:\/\/x"$/]);
+  t.match(problemsOf({ flags: { nodeId: "x".repeat(500) } }), [/not "x{76}\.\.\.$/], "a long value is cut");
+});
+
+t.test("no limit may be zero or less, but that of commands per second", async (t) => {
+  const limits = options.filter(({ group, key }) => ["Limits", "Memory", "Sessions"].includes(group) && key !== "commandsPerSecond");
+  t.ok(limits.length > 12);
+  for (const { key, flag } of [...limits, { key: "reactors", flag: "--reactors" }]) {
+    for (const value of ["0", "-1"]) {
+      const [problem = "", ...more] = problemsOf({ flags: { [key]: value } });
+      t.ok(problem.startsWith(`${flag}: must be `), problem);
+      t.same(more, []);
+    }
+  }
+  t.equal(resolveConfig({ flags: { commandsPerSecond: "0" } }).config.commandsPerSecond, 0);
+});
+
+t.test("an unknown name is refused, and the nearest known one suggested", async (t) => {
+  t.same(problemsOf({ env: { FLUX_PROT: "1", HOME: "/" } }), ["FLUX_PROT: there is no such option; did you mean FLUX_PORT?"]);
+  t.same(problemsOf({ file: file({ heartBeatMs: 1 }) }), ["heartBeatMs in flux.json: there is no such option; did you mean heartbeatMs?"]);
+  t.same(problemsOf({ options: unchecked({ reactor: 1 }) }), ["reactor: there is no such option; did you mean reactors?"]);
+  t.same(problemsOf({ file: file({ entirelyElse: 1 }) }), ["entirelyElse in flux.json: there is no such option"]);
+  t.same(problemsOf({ file: file({ namespaces: { chat: { historysize: 1 } } }) }), [
+    "namespaces.chat.historysize in flux.json: there is no such option; did you mean historySize?",
+  ]);
+  t.equal(nearest("prot", ["port", "host"]), "port");
+  t.equal(nearest("xyz", ["port", "host"]), undefined);
+});
+
+t.test("variables that Kubernetes makes for services called flux are not taken for options", async (t) => {
+  const env = {
+    FLUX_PORT: "tcp://10.0.0.7:8080",
+    FLUX_SERVICE_HOST: "10.0.0.7",
+    FLUX_SERVICE_PORT: "8080",
+    FLUX_SERVICE_PORT_WS: "8080",
+    FLUX_PORT_8080_TCP_ADDR: "10.0.0.7",
+    FLUX_GATEWAY_PORT: "tcp://10.0.0.8:8080",
+    FLUX_GATEWAY_PORT_8080_TCP: "tcp://10.0.0.8:8080",
+  };
+  t.equal(resolveConfig({ env }).config.port, 8080);
+  t.match(problemsOf({ env: { FLUX_GATEWAY_PORT: "8080" } }), [/^FLUX_GATEWAY_PORT: there is no such option/]);
+});
+
+t.test("an empty variable counts as not set", async (t) => {
+  t.equal(resolveConfig({ env: { FLUX_PORT: "", FLUX_ALLOWED_ORIGINS: "" } }).config.port, 8080);
+});
+
+t.test("all problems are told at once", async (t) => {
+  const problems = problemsOf({ flags: { port: "x" }, env: { FLUX_REACTORS: "0", FLUX_WHAT: "1" }, file: file({ namespaces: { "a:b": {} }, ringBytes: 3 }) });
+  t.equal(problems.length, 5, problems.join("\n"));
+});
+
+t.test("a file that holds no object is refused", async (t) => {
+  for (const values of [null, [], "text", 5]) t.same(problemsOf({ file: file(values) }), ['flux.json: must hold a JSON object such as {"port":8080}']);
+});
+
+t.test("a node that other machines can reach needs --allow-anonymous", async (t) => {
+  const advice = "other machines can reach 0.0.0.0, and without an authentication key anyone there could connect; use 127.0.0.1, or allow it with";
+  t.same(problemsOf({ flags: { host: "0.0.0.0" } }), [`--host: ${advice} --allow-anonymous`]);
+  t.same(problemsOf({ env: { FLUX_HOST: "0.0.0.0" }, file: file({ allowAnonymous: false }) }), [`FLUX_HOST: ${advice} allowAnonymous in flux.json`]);
+  t.same(problemsOf({ options: { host: "0.0.0.0" } }), [`host: ${advice} allowAnonymous`]);
+  for (const host of ["192.168.1.5", "::", "gateway.example"]) t.equal(problemsOf({ flags: { host } }).length, 1, host);
+  for (const host of ["127.0.0.1", "127.8.9.1", "::1", "localhost", "::ffff:127.0.0.1"]) {
+    t.ok(isLoopback(host), host);
+    t.same(problemsOf({ flags: { host } }), [], host);
+  }
+  t.equal(resolveConfig({ flags: { host: "0.0.0.0", allowAnonymous: true } }).config.host, "0.0.0.0");
+  t.equal(resolveConfig({ flags: { allowAnonymous: true } }).config.host, "0.0.0.0", "allowed, it listens on every address");
+  t.equal(resolveConfig({ flags: { allowAnonymous: true, host: "127.0.0.1" } }).config.host, "127.0.0.1", "but not if told otherwise");
+});
+
+t.test("the two ports must differ, unless both are picked by the system", async (t) => {
+  t.same(problemsOf({ flags: { port: "8081" } }), ["--port: --port and --admin-port (default) are both 8081; give one of them another port"]);
+  t.same(problemsOf({ env: { FLUX_ADMIN_PORT: "8080" } }), ["FLUX_ADMIN_PORT: --port (default) and FLUX_ADMIN_PORT are both 8080; give one of them another port"]);
+  t.same(problemsOf({ options: { port: 0, adminPort: 0 } }), []);
+});
+
+t.test("a ring is a power of two and holds at least 16 frames", async (t) => {
+  t.match(problemsOf({ flags: { ringBytes: "3MiB" } }), [/^--ring-bytes: must be a power of two from 1KiB to 1GiB, such as 1MiB or 4MiB, not "3MiB"$/]);
+  t.same(problemsOf({ file: file({ ringBytes: "512KiB" }) }), [
+    "ringBytes in flux.json: ringBytes in flux.json of 512KiB is less than 16 × --frame-bytes-max (default) of 64KiB; raise the first or lower the second",
+  ]);
+  t.match(problemsOf({ flags: { frameBytesMax: "1MiB" } }), [/^--frame-bytes-max: --ring-bytes \(default\) of 4MiB is less than 16 × --frame-bytes-max of 1MiB/]);
+  t.equal(resolveConfig({ flags: { frameBytesMax: "1MiB", ringBytes: "16MiB" } }).config.ringBytes, 2 ** 24);
+  t.match(problemsOf({ flags: { frameBytesMax: "200" } }), [/^--frame-bytes-max: --room-name-bytes-max \(default\) of 255 fits no frame/]);
+});
+
+t.test("given namespaces are laid over the built-in ones, option by option, and null removes one", async (t) => {
+  const { config, sources } = resolveConfig({
+    file: file({ namespaces: { chat: { historySize: 50, historyTtlMs: "1h" }, live: null, news: { durable: true, publish: "nobody" } } }),
+    env: { FLUX_NAMESPACES: '{"chat":{"historySize":60}}' },
+    flags: { namespaces: '{"default":{"publish":"anyone"}}' },
+  });
+  t.same(config.namespaces, {
+    chat: { durable: true, historySize: 60, historyTtlMs: 3_600_000, historyBytesMax: 16_777_216, publish: "members" },
+    default: { durable: false, publish: "anyone" },
+    news: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "nobody" },
+  });
+  const rank = (path: string) => sources.get(`namespaces.${path}`)?.rank;
+  t.same([rank("chat.historySize"), rank("chat.historyTtlMs"), rank("chat.publish"), rank("default.publish"), rank("live.publish")], [
+    "environment",
+    "file",
+    "default",
+    "flag",
+    undefined,
+  ]);
+});
+
+t.test("a namespace made ephemeral forgets the built-in history, but not one that was asked for", async (t) => {
+  t.same(resolveConfig({ options: { namespaces: { chat: { durable: false } } } }).config.namespaces.chat, { durable: false, publish: "members" });
+  t.same(problemsOf({ file: file({ namespaces: { chat: { durable: false, historySize: 5 } } }) }), [
+    "namespaces.chat.historySize in flux.json: namespace chat keeps no history; set chat.durable to true, or leave historySize out",
+  ]);
+  t.same(problemsOf({ env: { FLUX_NAMESPACES: '{"live":{"historyTtlMs":"1h"}}' } }), [
+    "FLUX_NAMESPACES live.historyTtlMs: namespace live keeps no history; set live.durable to true, or leave historyTtlMs out",
+  ]);
+  t.equal(problemsOf({ flags: { namespaces: '{"x":{"historyBytesMax":"1MiB"}}' } }).length, 1, "a new namespace is ephemeral unless told");
+});
+
+t.test("namespaces that make no sense are refused", async (t) => {
+  t.match(problemsOf({ flags: { namespaces: '{"a:b":{}}' } }), [/^--namespaces "a:b": a namespace is named by 1 to 64 letters/]);
+  t.match(problemsOf({ file: file({ namespaces: { "": {} } }) }), [/^namespaces."" in flux.json: a namespace is named by/]);
+  t.match(problemsOf({ flags: { namespaces: '{"__proto__":{"durable":true}}' } }), [/^--namespaces "__proto__": a namespace is named by/]);
+  t.same(problemsOf({ flags: { namespaces: "{chat" } }), ['--namespaces: must be a JSON object such as {"chat":{"historySize":100}}']);
+  t.same(problemsOf({ flags: { namespaces: "[]" } }), ['--namespaces: must be a JSON object such as {"chat":{"historySize":100}}']);
+  t.match(problemsOf({ flags: { namespaces: '{"chat":true}' } }), [/^--namespaces chat: must be an object of options/]);
+  t.match(problemsOf({ file: file({ namespaces: { chat: { historySize: 0 } } }) }), [/^namespaces.chat.historySize in flux.json: must be a whole number from 1/]);
+  t.match(problemsOf({ options: unchecked({ namespaces: { chat: { publish: "me" } } }) }), [/^namespaces.chat.publish: must be members, anyone or nobody, not "me"$/]);
+  t.match(problemsOf({ flags: { namespaces: '{"chat":null,"live":null,"default":null}' } }), [/^--namespaces: every namespace is removed/]);
+});
+
+t.test("a configuration that was resolved is taken as it is when it is given again", async (t) => {
+  const resolved = resolveConfig({ flags: { namespaces: '{"live":null,"x":{"durable":true}}', port: "0" } });
+  t.equal(resolveConfig({ options: resolved.config }), resolved);
+  t.equal(resolveConfig({ options: resolved.config, env: { FLUX_NAMESPACES: '{"live":{}}', FLUX_WHAT: "1" } }), resolved);
+  t.same(resolveConfig({ options: { ...resolved.config, port: 1 } }).config.port, 1, "a copy is made of options like any other");
+});
+
+t.test("options given as undefined count as not given", async (t) => {
+  t.equal(resolveConfig({ options: { port: undefined, namespaces: undefined } }).config.port, 8080);
+});
