@@ -57,8 +57,7 @@ export function join(context: Context, session: Session, id: number, fields: Fie
 export function leave(context: Context, session: Session, id: number, { room = "" }: Fields<"leave">): void {
   const member = memberOf(session, room ?? "");
   if (member === null) return refuse(context, session, id, "not_joined");
-  context.rooms.leave(context, session, member);
-  if (id !== 0) sendFrame(context, session, { id, left: { room: member.name } });
+  context.rooms.leave(context, session, member, id);
 }
 
 export function publish(context: Context, session: Session, id: number, fields: Fields<"publish">): void {

@@ -10,7 +10,7 @@ import { writeAbandon, writeJoin, writeLeave, writeNext } from "../link/records.
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
 import type { Context } from "./context.ts";
-import { sendBytes } from "./outgoing.ts";
+import { sendBytes, sendFrame } from "./outgoing.ts";
 import { noMembers, type Session } from "./session.ts";
 
 /** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
@@ -38,6 +38,8 @@ export interface Member {
   room: Room | null;
   /** A page waits for the socket to drain before the next is asked for. */
   held: boolean;
+  /** Id of a leave that came before the hub's answer to join, which is answered first; -1 for none. */
+  leaveId: number;
 }
 
 export class Rooms {
@@ -56,17 +58,19 @@ export class Rooms {
   join(context: Context, session: Session, join: Omit<JoinRecord, "member" | "json">): boolean {
     const number = (this.#lastNumber = (this.#lastNumber + 1) >>> 0);
     if (!writeJoin(context.link, { ...join, member: number, json: session.json })) return false;
-    const member: Member = { name: join.room, session, number, state: "joining", room: null, held: false };
+    const member: Member = { name: join.room, session, number, state: "joining", room: null, held: false, leaveId: -1 };
     this.#arriving.set(number, member);
     if (session.members === noMembers) session.members = [member];
     else session.members.push(member);
     return true;
   }
 
-  leave(context: Context, session: Session, member: Member): void {
+  leave(context: Context, session: Session, member: Member, id: number): void {
     session.members.splice(session.members.indexOf(member), 1);
+    if (member.state === "joining") member.leaveId = id;
     if (member.state === "live") session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
     this.#drop(context, member);
+    if (member.leaveId < 0) sendLeft(context, member, id);
   }
 
   /** The session's socket is gone; uWS has ended its subscriptions. */
@@ -113,7 +117,8 @@ export class Rooms {
       // It left before it was in: the hub has counted it.
       this.#arriving.delete(number);
       if (!live) writeAbandon(context.link, number);
-      return writeLeave(context.link, handle, format === 1);
+      writeLeave(context.link, handle, format === 1);
+      return answerBoth(context, member, record.blob());
     }
     member.room = this.#roomOf(handle);
     member.room.joined[format]++;
@@ -156,7 +161,7 @@ export class Rooms {
     const member = this.#arriving.get(record.u32());
     if (member === undefined) return;
     this.#arriving.delete(member.number);
-    if (member.state === "gone") return;
+    if (member.state === "gone") return answerBoth(context, member, record.blob());
     member.state = "gone";
     member.session.members.splice(member.session.members.indexOf(member), 1);
     context.counters.add("errorReplies", 1);
@@ -239,6 +244,17 @@ export class Rooms {
     this.#rooms.set(handle, room);
     return room;
   }
+}
+
+/** The hub's answer to a join, then to the leave that came before it. */
+function answerBoth(context: Context, member: Member, frame: Uint8Array): void {
+  if (member.leaveId < 0) return; // the session is gone
+  sendBytes(context, member.session, frame);
+  sendLeft(context, member, member.leaveId);
+}
+
+function sendLeft(context: Context, member: Member, id: number): void {
+  if (id !== 0) sendFrame(context, member.session, { id, left: { room: member.name } });
 }
 
 /** Index of a session's format: 0 binary, 1 JSON. */
