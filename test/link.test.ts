@@ -1,0 +1,192 @@
+import { extname } from "node:path";
+import { Worker } from "node:worker_threads";
+import fc from "fast-check";
+import t from "tap";
+import { Counters, createCounters, fanoutBucketsMs } from "../src/link/counters.ts";
+import { Link, type RecordReader } from "../src/link/link.ts";
+import * as records from "../src/link/records.ts";
+import { createRing, RingReader, ringRecordMax, RingWriter } from "../src/link/ring.ts";
+
+t.test("a ring gives back any records in order, wherever its end cuts", async (t) => {
+  const bodies = fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 60 });
+  const reads = fc.infiniteStream(fc.integer({ min: 1, max: 900 }));
+  fc.assert(
+    fc.property(bodies, reads, (bodies, reads) => {
+      const shared = createRing(1024);
+      const writer = new RingWriter(shared);
+      const reader = new RingReader(shared);
+      const got: Uint8Array[] = [];
+      const readSome = () =>
+        reader.read(reads.next().value!, (kind, start, end) => {
+          if (kind !== got.length + 1) throw new Error(`record ${kind} out of order`);
+          got.push(Uint8Array.from(reader.bytes.subarray(start, end)));
+        });
+      bodies.forEach((body, i) => {
+        let at = writer.reserve(body.length);
+        while (at < 0) {
+          readSome();
+          at = writer.reserve(body.length);
+        }
+        writer.bytes.set(body, at);
+        writer.commit(i + 1, body.length);
+      });
+      while (readSome());
+      if (JSON.stringify(got) !== JSON.stringify(bodies)) throw new Error("records differ");
+      if (writer.depth !== 0) throw new Error("something is left");
+    }),
+  );
+  t.pass("no counterexample");
+});
+
+t.test("a full ring takes nothing, the largest record fits an empty one, a wrong size is refused", async (t) => {
+  const shared = createRing(1024);
+  const writer = new RingWriter(shared);
+  const reader = new RingReader(shared);
+  const largest = ringRecordMax(1024);
+  for (let round = 0; round < 7; round++) {
+    let taken = 0;
+    while (writer.reserve(largest) >= 0) {
+      writer.commit(1, largest);
+      taken++;
+    }
+    t.ok(taken === 1 || taken === 2, `round ${round}: ${taken} of half the ring's size each`);
+    reader.read(1e6, () => {});
+    writer.reserve(40);
+    writer.commit(1, 40); // moves the head a little
+    reader.read(1e6, () => {});
+  }
+  t.throws(() => createRing(1000), { message: /power of two/ });
+});
+
+t.test("the doorbell is rung once for a sleeping reader, and a reader does not sleep over a record", async (t) => {
+  const shared = createRing(1024);
+  const writer = new RingWriter(shared);
+  const reader = new RingReader(shared);
+  const write = () => (writer.reserve(8), writer.commit(1, 8));
+  t.equal(write(), true, "a new reader has not looked yet");
+  t.equal(write(), false, "it has been woken already");
+  t.equal(reader.sleep(), false, "there is something to read");
+  reader.read(1e6, () => {});
+  t.equal(reader.sleep(), true);
+  t.equal(write(), true);
+});
+
+t.test("records cross between two threads complete and in order while the ring is always nearly full", async (t) => {
+  const count = 200_000;
+  const shared = createRing(4096);
+  const reader = new RingReader(shared);
+  const workerData = { shared, records: count };
+  const worker = new Worker(new URL(`./support/ring-writer${extname(import.meta.url)}`, import.meta.url), { workerData });
+  const failed = new Promise<never>((_, reject) => worker.once("error", reject));
+  const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+  let next = 0;
+  const check = (kind: number, start: number, end: number) => {
+    const body = reader.bytes.subarray(start, end);
+    const i = body.readUInt32LE(0);
+    const intact = i === next && kind === 1 + (i % 5) && body.length === 4 + (i % 97) && body.subarray(4).every((b) => b === (i & 255));
+    if (!intact) throw new Error(`record ${next} came as ${i}, kind ${kind}, ${body.length} bytes`);
+    next++;
+  };
+  const drained = (async () => {
+    while (next < count) {
+      reader.read(1e6, check);
+      await new Promise(setImmediate);
+    }
+  })();
+  await Promise.race([drained, failed]);
+  await exited;
+  t.equal(next, count);
+});
+
+/** Two links back to back in one thread; doorbells are counted and answered when the test says so. */
+function linkPair(ringBytes: number, overflowBytesMax: number, onRecord: (kind: number, record: RecordReader) => void) {
+  const out = createRing(ringBytes);
+  const back = createRing(ringBytes);
+  const rung = { atReader: 0, atWriter: 0 };
+  const none = { onRecord: () => {}, onBatchEnd: () => {} };
+  const writer = new Link({ out, in: back, overflowBytesMax, ringDoorbell: () => rung.atReader++, ...none });
+  const reader = new Link({ out: back, in: out, overflowBytesMax, ringDoorbell: () => rung.atWriter++, ...none, onRecord });
+  return { writer, reader, rung };
+}
+
+t.test("a link whose ring is full keeps records in order, refuses past its bound, and goes on when there is room", async (t) => {
+  const seen: number[] = [];
+  const { writer, reader, rung } = linkPair(1024, 2000, (_, record) => seen.push(record.u32()));
+  const write = (i: number) => {
+    if (!writer.begin(7, 100, false)) return false;
+    writer.u32(i);
+    writer.blob(new Uint8Array(80));
+    writer.end();
+    return true;
+  };
+  let accepted = 0;
+  while (write(accepted)) accepted++;
+  t.ok(accepted > 10 && accepted < 100, `${accepted} before the first refusal`);
+  t.ok(writer.congested);
+  t.ok(writer.depth.overflow >= 2000);
+  t.ok(writer.begin(7, 8, true), "what must pass does");
+  writer.u32(accepted++);
+  writer.end();
+  while (seen.length < accepted) {
+    reader.wake();
+    t.ok(rung.atWriter > 0, "the reader says that there is room");
+    writer.wake();
+  }
+  t.same(seen, Array.from({ length: accepted }, (_, i) => i));
+  t.notOk(writer.congested);
+  t.ok(write(accepted), "taken again");
+});
+
+t.test("every kind of record is read as it was written", async (t) => {
+  const read: unknown[] = [];
+  const publish = {} as records.PublishRecord;
+  const { writer, reader } = linkPair(1 << 16, 1e6, (kind, record) => {
+    switch (kind) {
+      case records.kinds.join: return read.push(records.readJoin(record));
+      case records.kinds.history: return read.push(records.readHistory(record));
+      case records.kinds.publish: return read.push({ ...records.readPublish(record, publish), payload: [...publish.payload] });
+      case records.kinds.leave: return read.push([record.u32(), record.u8()]);
+      case records.kinds.next:
+      case records.kinds.abandon:
+        return read.push([kind, record.u32()]);
+      default:
+        throw new Error(`kind ${kind}`);
+    }
+  });
+  const join = { member: 7, id: 9, json: true, room: "chat:ü😀", epoch: "e", seq: 2 ** 40, history: 3 };
+  const history = { slot: 1, life: 2, id: 3, json: false, room: "r", direction: "before", epoch: "e", seq: 5, limit: 6 } as const;
+  records.writeJoin(writer, join);
+  records.writeJoin(writer, { ...join, epoch: null, seq: 0, json: false });
+  records.writeHistory(writer, history);
+  records.writePublish(writer, 1, 2, 3, true, 4, "room", "ann", "key", 1, true, new Uint8Array([9, 8]));
+  records.writeLeave(writer, 12, true);
+  records.writeNext(writer, 5);
+  records.writeAbandon(writer, 6);
+  reader.wake();
+  const published = { slot: 1, life: 2, id: 3, json: true, handle: 4, room: "room", sender: "ann", key: "key" };
+  t.same(read, [
+    join,
+    { ...join, epoch: null, seq: 0, json: false },
+    history,
+    { ...published, format: 1, excludeSelf: true, payload: [9, 8] },
+    [12, 1],
+    [records.kinds.next, 5],
+    [records.kinds.abandon, 6],
+  ]);
+});
+
+t.test("counters add up, and a fan-out falls into the bucket of its time", async (t) => {
+  const counters = new Counters(createCounters());
+  counters.add("framesIn", 2);
+  counters.add("framesIn", 3);
+  counters.set("ready", 7);
+  counters.fanout(0.07);
+  counters.fanout(99_999);
+  t.equal(counters.get("framesIn"), 5);
+  t.equal(counters.get("ready"), 7);
+  t.equal(counters.get("fanoutCount"), 2);
+  const buckets = counters.fanoutBuckets();
+  t.equal(buckets.length, fanoutBucketsMs.length + 1);
+  t.equal(buckets[fanoutBucketsMs.indexOf(0.1)], 1);
+  t.equal(buckets.at(-1), 1);
+});

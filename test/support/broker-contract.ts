@@ -1,0 +1,243 @@
+/** What every broker must do, clause by clause of src/broker/broker.ts. Run over each implementation. */
+import type { Test } from "tap";
+import type { Answer, Broker, Deliver, Draft, Page, Position, Published, Query, Retention, Stored } from "../../src/broker/broker.ts";
+
+export interface BrokerOptions {
+  roomsMax: number;
+  keyWindowMs: number;
+  keysPerRoomMax: number;
+}
+
+/** Makes a broker with these limits. Its clock is `clock` if it lets one be set; otherwise time-based clauses wait. */
+export type MakeBroker = (options: BrokerOptions, deliver: Deliver, clock: () => number) => Broker | Promise<Broker>;
+
+const durable: Retention = { durable: true, historySize: 5, historyTtlMs: 60_000, historyBytesMax: 10_000 };
+const ephemeral: Retention = { durable: false, historySize: 0, historyTtlMs: 0, historyBytesMax: 0 };
+const limits = { roomsMax: 100, keyWindowMs: 1_000, keysPerRoomMax: 3 };
+
+export function brokerContract(t: Test, name: string, make: MakeBroker): void {
+  const start = async (t: Test, options: Partial<BrokerOptions> = {}) => {
+    const delivered: { room: string; publication: Stored }[] = [];
+    const clock = { time: 1_000_000 };
+    const keep: Deliver = (room, publication) =>
+      delivered.push({ room, publication: { ...publication, payload: Uint8Array.from(publication.payload) } });
+    const broker = await make({ ...limits, ...options }, keep, () => clock.time);
+    t.teardown(() => broker.stop());
+    return { ...promised(broker), broker, delivered, clock };
+  };
+
+  t.test(`${name}: publications get increasing positions of one epoch, each with the one before it`, async (t) => {
+    const { open, publish, delivered } = await start(t);
+    const { epoch, seq } = value(await open("a", durable));
+    for (const text of ["one", "two", "three"]) await publish("a", durable, draft(text));
+    t.same(delivered.map(({ publication }) => publication.epoch), [epoch, epoch, epoch]);
+    t.same(delivered.map(({ publication }) => text(publication)), ["one", "two", "three"]);
+    const seqs = delivered.map(({ publication }) => publication.seq);
+    t.ok(seqs[0]! > seq && seqs[1]! > seqs[0]! && seqs[2]! > seqs[1]!);
+    t.same(delivered.map(({ publication }) => publication.prev), [seq, seqs[0], seqs[1]]);
+  });
+
+  t.test(`${name}: a publication is delivered before its publish is answered, with all its fields`, async (t) => {
+    const { broker, delivered } = await start(t);
+    await promised(broker).open("a", durable);
+    await new Promise<void>((resolve) =>
+      broker.publish("a", durable, { ...draft("x"), origin: "0 1 2", format: 1, sender: "ann" }, (answer) => {
+        t.equal(delivered.length, 1);
+        const { publication } = delivered[0]!;
+        t.match(publication, { sender: "ann", format: 1, origin: "0 1 2", seq: value(answer).seq });
+        resolve();
+      }),
+    );
+  });
+
+  t.test(`${name}: rooms do not see each other, and a closed room gets nothing`, async (t) => {
+    const { broker, open, publish, delivered } = await start(t);
+    await open("a", durable);
+    await open("b", durable);
+    await publish("a", durable, draft("for a"));
+    await publish("b", durable, draft("for b"));
+    broker.close("a");
+    await publish("a", durable, draft("unheard"));
+    t.same(delivered.map(({ room, publication }) => [room, text(publication)]), [["a", "for a"], ["b", "for b"]]);
+  });
+
+  t.test(`${name}: a room opened again goes on after everything it got meanwhile`, async (t) => {
+    const { broker, open, publish, delivered } = await start(t);
+    const first = value(await open("a", durable));
+    broker.close("a");
+    const unheard = value(await publish("a", durable, draft("unheard")));
+    const again = value(await open("a", durable));
+    t.same(again, { epoch: first.epoch, seq: unheard.seq });
+    await publish("a", durable, draft("heard"));
+    t.same(delivered.map(({ publication }) => text(publication)), ["heard"]);
+  });
+
+  t.test(`${name}: what is kept does not change when the publisher's buffer does`, async (t) => {
+    const { open, publish, history } = await start(t);
+    await open("a", durable);
+    const shared = draft("before");
+    await publish("a", durable, shared);
+    shared.payload.fill(0);
+    t.same(value(await history("a", durable, newest(1))).publications.map(text), ["before"]);
+  });
+
+  t.test(`${name}: history reads forward after a position, backward before one, and the newest, oldest first`, async (t) => {
+    const { open, publish, history } = await start(t);
+    const start0 = value(await open("a", durable));
+    const at: Position[] = [start0];
+    for (const word of ["1", "2", "3", "4"]) at.push(value(await publish("a", durable, draft(word))));
+    const read = async (query: Query) => {
+      const page = value(await history("a", durable, query));
+      return { words: page.publications.map(text), more: page.more };
+    };
+    const forward = { direction: "since", position: at[1]!, limit: 2, bytesMax: 1e6 } as const;
+    t.same(await read(forward), { words: ["2", "3"], more: true });
+    t.same(await read({ ...forward, position: at[2]! }), { words: ["3", "4"], more: false });
+    t.same(await read({ ...forward, position: at[4]! }), { words: [], more: false });
+    const backward = { direction: "before", position: at[3]!, limit: 1, bytesMax: 1e6 } as const;
+    t.same(await read(backward), { words: ["2"], more: true });
+    t.same(await read({ ...backward, limit: 9 }), { words: ["1", "2"], more: false });
+    t.same(await read(newest(3)), { words: ["2", "3", "4"], more: true });
+    t.same(value(await history("a", durable, newest(1))).position, { epoch: at[4]!.epoch, seq: at[4]!.seq });
+  });
+
+  t.test(`${name}: a page ends at its bytes, but never before its first publication`, async (t) => {
+    const { open, publish, history } = await start(t);
+    const from = value(await open("a", durable));
+    for (const word of ["aaaa", "bbbb", "cccc"]) await publish("a", durable, draft(word));
+    const read = async (bytesMax: number) => {
+      const query = { direction: "since", position: from, limit: 9, bytesMax } as const;
+      const page = value(await history("a", durable, query));
+      return [page.publications.length, page.more];
+    };
+    t.same(await read(1), [1, true]);
+    t.same(await read(8), [2, true]);
+    t.same(await read(12), [3, false]);
+  });
+
+  t.test(`${name}: a recovery is all or nothing: trimmed, foreign and future positions are unrecoverable`, async (t) => {
+    const { open, publish, history } = await start(t);
+    const from = value(await open("a", durable));
+    for (let i = 0; i < 5; i++) await publish("a", durable, draft(String(i)));
+    const since = async (position: Position) =>
+      history("a", durable, { direction: "since", position, limit: 9, bytesMax: 1e6 });
+    t.equal(value(await since(from)).publications.length, 5, "everything that is kept");
+    const last = value(await publish("a", durable, draft("5")));
+    t.same(await since(from), { error: "unrecoverable_position" }, "by now the first is gone");
+    t.same(await since({ epoch: "other", seq: last.seq }), { error: "unrecoverable_position" });
+    t.same(await since({ epoch: last.epoch, seq: last.seq + 1 }), { error: "unrecoverable_position" });
+  });
+
+  t.test(`${name}: history is kept up to its bytes`, async (t) => {
+    const { open, publish, history } = await start(t);
+    const small = { ...durable, historyBytesMax: 10 };
+    await open("a", small);
+    for (const word of ["aaaa", "bbbb", "cccc"]) await publish("a", small, draft(word));
+    t.same(value(await history("a", small, newest(9))).publications.map(text), ["bbbb", "cccc"]);
+  });
+
+  t.test(`${name}: a used idempotency key gets the first position and publishes nothing`, async (t) => {
+    const { open, publish, delivered } = await start(t);
+    await open("a", durable);
+    await open("b", durable);
+    const first = value(await publish("a", durable, { ...draft("once"), key: "k" }));
+    t.equal(first.duplicate, false);
+    const second = value(await publish("a", durable, { ...draft("twice"), key: "k" }));
+    t.same(second, { ...first, duplicate: true });
+    t.equal(value(await publish("b", durable, { ...draft("elsewhere"), key: "k" })).duplicate, false, "keys are a room's own");
+    t.same(delivered.map(({ publication }) => text(publication)), ["once", "elsewhere"]);
+  });
+
+  t.test(`${name}: an ephemeral room delivers in order and answers history as an empty one`, async (t) => {
+    const { open, publish, history, delivered } = await start(t);
+    const from = value(await open("a", ephemeral));
+    await publish("a", ephemeral, draft("1"));
+    await publish("a", ephemeral, draft("2"));
+    t.same(delivered.map(({ publication }) => text(publication)), ["1", "2"]);
+    t.same(value(await history("a", ephemeral, newest(9))).publications, []);
+    t.same(await history("a", ephemeral, { direction: "since", position: from, limit: 9, bytesMax: 1e6 }), {
+      error: "unrecoverable_position",
+    });
+  });
+
+  t.test(`${name}: room names of any Unicode are kept apart`, async (t) => {
+    const { open, publish, delivered } = await start(t);
+    const names = ["a.b", "a b", "a>b", "a*b", "a/b", "a:b", "ü", "u\u0308", "😀", "a%2Eb", "A.B", "$", "a\\b"];
+    for (const room of names) await open(room, durable);
+    for (const room of names) await publish(room, durable, draft(`for ${room}`));
+    t.same(delivered.map(({ room, publication }) => [room, text(publication)]), names.map((room) => [room, `for ${room}`]));
+  });
+}
+
+/** Clauses that need the broker's clock to be set by the test. */
+export function brokerTimeContract(t: Test, name: string, make: MakeBroker): void {
+  t.test(`${name}: publications expire by age, and then a position before them is unrecoverable`, async (t) => {
+    const clock = { time: 1_000_000 };
+    const broker = await make(limits, () => {}, () => clock.time);
+    t.teardown(() => broker.stop());
+    const { open, publish, history } = promised(broker);
+    const from = value(await open("a", durable));
+    await publish("a", durable, draft("old"));
+    clock.time += durable.historyTtlMs + 1;
+    await publish("a", durable, draft("new"));
+    t.same(value(await history("a", durable, newest(9))).publications.map(text), ["new"]);
+    t.same(await history("a", durable, { direction: "since", position: from, limit: 9, bytesMax: 1e6 }), {
+      error: "unrecoverable_position",
+    });
+  });
+
+  t.test(`${name}: an idempotency key is forgotten after its window, or when there are too many`, async (t) => {
+    const clock = { time: 1_000_000 };
+    const broker = await make(limits, () => {}, () => clock.time);
+    t.teardown(() => broker.stop());
+    const { open, publish } = promised(broker);
+    await open("a", durable);
+    const again = async (key: string) => value(await publish("a", durable, { ...draft("x"), key })).duplicate;
+    t.equal(await again("k"), false);
+    t.equal(await again("k"), true);
+    clock.time += limits.keyWindowMs + 1;
+    t.equal(await again("k"), false, "the window is over");
+    for (const other of ["l", "m", "n"]) await again(other);
+    t.equal(await again("n"), true);
+    t.equal(await again("k"), false, "pushed out by three newer keys");
+  });
+
+  t.test(`${name}: more rooms than it may keep are refused as overloaded`, async (t) => {
+    const broker = await make({ ...limits, roomsMax: 2 }, () => {}, () => 0);
+    t.teardown(() => broker.stop());
+    const { open, publish } = promised(broker);
+    value(await open("a", durable));
+    value(await publish("b", durable, draft("x")));
+    t.same(await open("c", durable), { error: "overloaded" });
+    t.same(await publish("c", durable, draft("x")), { error: "overloaded" });
+    value(await publish("a", durable, draft("known rooms go on")));
+  });
+}
+
+function draft(words: string): Draft {
+  return { sender: "someone", payload: new TextEncoder().encode(words), format: 0, key: "", origin: "" };
+}
+
+function newest(limit: number): Query {
+  return { direction: "newest", position: { epoch: "", seq: 0 }, limit, bytesMax: 1e6 };
+}
+
+function text(publication: Stored): string {
+  return new TextDecoder().decode(publication.payload);
+}
+
+function value<T>(answer: Answer<T>): T {
+  if ("error" in answer) throw new Error(`answered ${answer.error}`);
+  return answer.value;
+}
+
+function promised(broker: Broker) {
+  return {
+    open: (room: string, retention: Retention) =>
+      new Promise<Answer<Position>>((resolve) => broker.open(room, retention, resolve)),
+    publish: (room: string, retention: Retention, draft: Draft) =>
+      new Promise<Answer<Published>>((resolve) => broker.publish(room, retention, draft, resolve)),
+    history: (room: string, retention: Retention, query: Query) =>
+      new Promise<Answer<Page>>((resolve) => broker.history(room, retention, query, resolve)),
+  };
+}

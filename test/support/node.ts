@@ -1,0 +1,12 @@
+/** A real node on free ports for one test, gone when the test is: the built one, as it is installed. */
+import type { Test } from "tap";
+import { createGateway, type Gateway } from "../../dist/index.js";
+
+export type NodeOptions = NonNullable<Parameters<typeof createGateway>[0]>;
+
+/** Starts a node with two reactors and no demo page, which only a build has; `options` are any part of its configuration. */
+export async function startNode(t: Pick<Test, "teardown">, options: NodeOptions = {}): Promise<Gateway> {
+  const gateway = await createGateway({ port: 0, adminPort: 0, reactors: 2, demo: false, logLevel: "silent", ...options });
+  t.teardown(() => gateway.close());
+  return gateway;
+}

@@ -1,0 +1,87 @@
+import fc from "fast-check";
+import t from "tap";
+import { Tail, TailBudget } from "../src/hub/tail.ts";
+
+/** What a tail stands for: every publication there ever was. */
+interface Entry {
+  seq: number;
+  body: Uint8Array;
+}
+
+const limits = fc.record({
+  publicationsMax: fc.integer({ min: 1, max: 40 }),
+  bytesMax: fc.integer({ min: 1500, max: 9000 }),
+});
+const steps = fc.array(
+  fc.record({ by: fc.integer({ min: 1, max: 3 }), length: fc.oneof(fc.integer({ min: 1, max: 90 }), fc.integer({ min: 1, max: 3000 })) }),
+  { maxLength: 120 },
+);
+
+t.test("whatever a tail says it covers it has, complete and in order, from any position", async (t) => {
+  fc.assert(
+    fc.property(limits, steps, fc.integer({ min: 1024, max: 20_000 }), (limits, steps, budgetBytes) => {
+      const tail = new Tail(limits, new TailBudget(budgetBytes), 7);
+      const all: Entry[] = [];
+      let seq = 7;
+      for (const { by, length } of steps) {
+        seq += by;
+        const entry = { seq, body: new Uint8Array(length).fill(seq & 255) };
+        tail.push(seq, entry.body);
+        all.push(entry);
+        for (const from of [7, seq - 4, seq - 1, seq]) checkFrom(tail, all, from);
+      }
+    }),
+  );
+  t.pass("no counterexample");
+});
+
+t.test("a busy tail stays within its limits and gives its bytes back", async (t) => {
+  const budget = new TailBudget(1e6);
+  const tail = new Tail({ publicationsMax: 10, bytesMax: 4096 }, budget, 0);
+  for (let seq = 1; seq <= 1000; seq++) tail.push(seq, new Uint8Array(100));
+  t.ok(budget.used <= 4096, `${budget.used} bytes`);
+  t.equal(tail.newest(100, 1e6).length, 10);
+  t.ok(tail.covers(990));
+  t.notOk(tail.covers(989));
+  tail.release();
+  t.equal(budget.used, 0);
+});
+
+t.test("a body larger than the tail empties it: nothing before it can be promised", async (t) => {
+  const tail = new Tail({ publicationsMax: 10, bytesMax: 2048 }, new TailBudget(1e6), 0);
+  tail.push(1, new Uint8Array(10));
+  tail.push(2, new Uint8Array(5000));
+  t.notOk(tail.covers(1));
+  t.ok(tail.covers(2));
+  tail.push(3, new Uint8Array(10));
+  t.equal(tail.after(2, 1e6).bodies.length, 1);
+});
+
+t.test("a page of a tail ends at its bytes, but not before its first publication", async (t) => {
+  const tail = new Tail({ publicationsMax: 10, bytesMax: 4096 }, new TailBudget(1e6), 0);
+  for (const seq of [1, 2, 3]) tail.push(seq, new Uint8Array(100));
+  t.same(sizes(tail.after(0, 1)), { seq: 1, count: 1 });
+  t.same(sizes(tail.after(0, 200)), { seq: 2, count: 2 });
+  t.same(sizes(tail.after(1, 1e6)), { seq: 3, count: 2 });
+  t.same(sizes(tail.after(3, 1e6)), { seq: 3, count: 0 });
+});
+
+function checkFrom(tail: Tail, all: Entry[], from: number): void {
+  if (!tail.covers(from)) return;
+  const expected = all.filter(({ seq }) => seq > from);
+  const got: Uint8Array[] = [];
+  for (let at = from; ; ) {
+    const page = tail.after(at, 500);
+    if (page.bodies.length === 0) break;
+    got.push(...page.bodies);
+    at = page.seq;
+  }
+  if (got.length !== expected.length) throw new Error(`after ${from}: ${got.length} of ${expected.length}`);
+  got.forEach((body, i) => {
+    if (Buffer.compare(body, expected[i]!.body) !== 0) throw new Error(`after ${from}: body ${i} differs`);
+  });
+}
+
+function sizes({ seq, bodies }: { seq: number; bodies: Uint8Array[] }) {
+  return { seq, count: bodies.length };
+}
