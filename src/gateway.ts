@@ -8,7 +8,7 @@ import { Reactors } from "./hub/reactors.ts";
 import { Rooms } from "./hub/rooms.ts";
 import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
-import { NodeState } from "./link/messages.ts";
+import { NodeState } from "./threads.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { openFilesMax } from "./machine.ts";
 import { createMetrics } from "./metrics.ts";

@@ -1,15 +1,13 @@
 /** The history command: from the room's tail if that reaches back far enough, else from the broker. */
 import type { Page } from "../broker/broker.ts";
 import { writeReply, type HistoryRecord } from "../link/records.ts";
-import { headOf, type HubOptions, type Reactor } from "./hub.ts";
-import { bodiesOf, pageBytesMax, pageSizeMax } from "./replays.ts";
-import type { Room } from "./rooms.ts";
+import { bodiesOf, pageBytesMax, pageSizeMax, type Reading } from "./replays.ts";
+import { headOf, type Reactor, type Room } from "./rooms.ts";
 
 /** What a history command gets that does not say how much it wants. */
 const limitDefault = 100;
 
-export function answerHistory(hub: HubOptions, reactor: Reactor, room: Room, asked: HistoryRecord): void {
-  const { encoder, broker } = hub;
+export function answerHistory({ broker, encoder }: Reading, reactor: Reactor, room: Room, asked: HistoryRecord): void {
   const limit = Math.min(asked.limit === 0 ? limitDefault : asked.limit, pageSizeMax);
   const send = (frame: Uint8Array) => {
     if (reactor.live) writeReply(reactor.link, asked.slot, asked.life, frame);

@@ -3,10 +3,10 @@
  * every reactor about a room through one ring, first in first out. "Here is your history up to 41" and "live: 42"
  * can therefore never be swapped, and nothing else is needed for ordered delivery, gapless joins and recovery.
  */
-import type { Answer, Broker, Position, Published, Stored } from "../broker/broker.ts";
+import type { Answer, Broker, Published, Stored } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
-import type { Link, RecordReader } from "../link/link.ts";
+import type { RecordReader } from "../link/link.ts";
 import {
   kinds,
   nobody,
@@ -27,14 +27,7 @@ import { publicationJson } from "../protocol/json.ts";
 import type { Publication } from "../protocol/messages.ts";
 import { answerHistory } from "./history.ts";
 import { Replays } from "./replays.ts";
-import { countMember, forgetReactor, type Room, type Rooms } from "./rooms.ts";
-
-/** A reactor as the hub sees it. A replaced one is another record with the same index. */
-export interface Reactor {
-  readonly index: number;
-  readonly link: Link;
-  live: boolean;
-}
+import { countMember, forgetReactor, type Reactor, type Room, type Rooms } from "./rooms.ts";
 
 export interface HubOptions {
   readonly broker: Broker;
@@ -67,7 +60,7 @@ export class Hub {
   constructor(options: HubOptions) {
     this.#options = options;
     this.#rooms = options.rooms;
-    this.#replays = new Replays(options.broker, options.encoder);
+    this.#replays = new Replays(options);
   }
 
   attach(reactor: Reactor): void {
@@ -261,8 +254,3 @@ export class Hub {
 }
 
 const noOrigin = [-1, nobody, 0];
-
-/** The room's head as the protocol has it. */
-export function headOf(room: Room): Position {
-  return { epoch: room.epoch, seq: room.seq };
-}

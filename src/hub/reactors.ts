@@ -9,10 +9,11 @@ import { Worker } from "node:worker_threads";
 import type { Config } from "../config.ts";
 import type { CloseName } from "../errors.ts";
 import { Link } from "../link/link.ts";
-import { doorbell, type FromReactor, type ReactorData, type ToReactor } from "../link/messages.ts";
+import { doorbell, type FromReactor, type ReactorData, type ToReactor } from "../threads.ts";
 import { createRing } from "../link/ring.ts";
 import type { Logger } from "../log.ts";
-import type { Hub, Reactor } from "./hub.ts";
+import type { Hub } from "./hub.ts";
+import type { Reactor } from "./rooms.ts";
 
 export interface ReactorsOptions {
   readonly config: Config;

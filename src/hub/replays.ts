@@ -9,13 +9,18 @@
 import type { Broker, Stored } from "../broker/broker.ts";
 import { writeJoined, writePage, type JoinRecord } from "../link/records.ts";
 import type { Encoder } from "../protocol/encoder.ts";
-import { headOf, type Reactor } from "./hub.ts";
-import type { Room } from "./rooms.ts";
+import { headOf, type Reactor, type Room } from "./rooms.ts";
 
 /** About what one page holds. Well under a socket's queue, well over the cost of asking for it. */
 export const pageBytesMax = 32 * 1024;
 /** Publications a page, so that tiny ones do not make it slow to build. */
 export const pageSizeMax = 512;
+
+/** Where history comes from, and how it is written. */
+export interface Reading {
+  readonly broker: Broker;
+  readonly encoder: Encoder;
+}
 
 interface Replay {
   readonly room: Room;
@@ -33,7 +38,7 @@ export class Replays {
   readonly #encoder: Encoder;
   readonly #running = new Map<Reactor, Map<number, Replay>>();
 
-  constructor(broker: Broker, encoder: Encoder) {
+  constructor({ broker, encoder }: Reading) {
     this.#broker = broker;
     this.#encoder = encoder;
   }

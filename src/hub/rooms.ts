@@ -1,8 +1,16 @@
 /** The rooms of one node: who is interested in them, and where they stand. */
 import type { RoomKind } from "../roomnames.ts";
+import type { Position } from "../broker/broker.ts";
+import type { Link } from "../link/link.ts";
 import type { JoinRecord } from "../link/records.ts";
-import type { Reactor } from "./hub.ts";
 import { Tail, type TailBudget, type TailLimits } from "./tail.ts";
+
+/** A reactor as the hub sees it. A replaced one is another record with the same index. */
+export interface Reactor {
+  readonly index: number;
+  readonly link: Link;
+  live: boolean;
+}
 
 export interface Room {
   readonly name: string;
@@ -100,6 +108,11 @@ export class Rooms {
     const before = now - emptyRoomMs;
     return [...this.#byName.values()].filter((room) => room.members === 0 && room.open && room.emptySince < before);
   }
+}
+
+/** The room's head as the protocol has it. */
+export function headOf(room: Room): Position {
+  return { epoch: room.epoch, seq: room.seq };
 }
 
 /** Counts a member in (`by` 1) or out (-1). */

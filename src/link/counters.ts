@@ -4,8 +4,7 @@
  * binary for, so a reader never sees half a number.
  */
 const names = [
-  "connecting", // gauges: sockets by state of their session
-  "handshake",
+  "handshake", // gauges: sockets by state of their session
   "ready",
   "closing",
   "refusedSockets",

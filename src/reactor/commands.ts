@@ -4,10 +4,9 @@ import { randomId } from "../ids.ts";
 import { writeHistory, writePublish } from "../link/records.ts";
 import { Format, protocolVersion, type ClientFrame, type Position } from "../protocol/messages.ts";
 import { roomNameProblem } from "../roomnames.ts";
-import type { Context } from "./context.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
-import type { Member } from "./rooms.ts";
-import type { Session } from "./session.ts";
+import type { Reactor } from "./reactor.ts";
+import type { Member, Session } from "./session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
@@ -15,14 +14,14 @@ type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 const keyCharsMax = 128;
 const noBytes = new Uint8Array(0);
 
-export function hello(context: Context, session: Session, id: number, { version }: Fields<"hello">): void {
-  const { config, sessions } = context;
-  if (version !== protocolVersion) return closeSession(context, session, "unsupported_version");
+export function hello(reactor: Reactor, session: Session, id: number, { version }: Fields<"hello">): void {
+  const { config, sessions } = reactor;
+  if (version !== protocolVersion) return closeSession(reactor, session, "unsupported_version");
   session.id = randomId(16);
   session.user = `anon-${randomId(6)}`;
   sessions.setState(session, "ready");
-  context.heartbeat.heard(context, session);
-  sendFrame(context, session, {
+  reactor.heartbeat.heard(session);
+  sendFrame(reactor, session, {
     id,
     ready: {
       session: session.id,
@@ -39,82 +38,82 @@ export function hello(context: Context, session: Session, id: number, { version 
   });
 }
 
-export function join(context: Context, session: Session, id: number, fields: Fields<"join">): void {
+export function join(reactor: Reactor, session: Session, id: number, fields: Fields<"join">): void {
   const room = fields.room ?? "";
-  const problem = roomNameProblem(room, context.config.roomNameBytesMax) ?? positionProblem("recover", fields.recover);
-  if (problem !== null) return refuse(context, session, id, "bad_request", problem);
-  if (context.kindOf(room) === null) return refuse(context, session, id, "unknown_namespace");
-  if (memberOf(session, room) !== null) return refuse(context, session, id, "already_joined");
-  if (session.members.length >= context.config.roomsPerSessionMax) {
-    return refuse(context, session, id, "too_many_rooms");
+  const problem = roomNameProblem(room, reactor.config.roomNameBytesMax) ?? positionProblem("recover", fields.recover);
+  if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
+  if (reactor.kindOf(room) === null) return refuse(reactor, session, id, "unknown_namespace");
+  if (memberOf(session, room) !== null) return refuse(reactor, session, id, "already_joined");
+  if (session.members.length >= reactor.config.roomsPerSessionMax) {
+    return refuse(reactor, session, id, "too_many_rooms");
   }
   const recover = fields.recover ?? null;
   const asked = { epoch: recover === null ? null : (recover.epoch ?? ""), seq: recover?.seq ?? 0 };
   const wanted = { id, room, ...asked, history: fields.history ?? 0 };
-  if (!context.rooms.join(context, session, wanted)) refuse(context, session, id, "overloaded");
+  if (!reactor.rooms.join(session, wanted)) refuse(reactor, session, id, "overloaded");
 }
 
-export function leave(context: Context, session: Session, id: number, { room = "" }: Fields<"leave">): void {
+export function leave(reactor: Reactor, session: Session, id: number, { room = "" }: Fields<"leave">): void {
   const member = memberOf(session, room ?? "");
-  if (member === null) return refuse(context, session, id, "not_joined");
-  context.rooms.leave(context, session, member, id);
+  if (member === null) return refuse(reactor, session, id, "not_joined");
+  reactor.rooms.leave(session, member, id);
 }
 
-export function publish(context: Context, session: Session, id: number, fields: Fields<"publish">): void {
+export function publish(reactor: Reactor, session: Session, id: number, fields: Fields<"publish">): void {
   const room = fields.room ?? "";
   const key = fields.key ?? "";
   const payload = fields.payload ?? noBytes;
   const format = fields.format ?? Format.BINARY;
   const member = memberOf(session, room);
-  const kind = context.kindOf(room);
-  if (kind === null) return refuse(context, session, id, "unknown_namespace");
-  if (kind.publish === "nobody") return refuse(context, session, id, "forbidden");
+  const kind = reactor.kindOf(room);
+  if (kind === null) return refuse(reactor, session, id, "unknown_namespace");
+  if (kind.publish === "nobody") return refuse(reactor, session, id, "forbidden");
   if (member === null) {
-    if (kind.publish === "members") return refuse(context, session, id, "not_joined");
-    const problem = roomNameProblem(room, context.config.roomNameBytesMax);
-    if (problem !== null) return refuse(context, session, id, "bad_request", problem);
+    if (kind.publish === "members") return refuse(reactor, session, id, "not_joined");
+    const problem = roomNameProblem(room, reactor.config.roomNameBytesMax);
+    if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   }
   const problem = payloadProblem(session, payload, format);
-  if (problem !== null) return refuse(context, session, id, "bad_request", problem);
+  if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   if (key.length > keyCharsMax) {
-    return refuse(context, session, id, "bad_request", `key: at most ${keyCharsMax} characters`);
+    return refuse(reactor, session, id, "bad_request", `key: at most ${keyCharsMax} characters`);
   }
-  context.counters.add("publishes", 1);
+  reactor.counters.add("publishes", 1);
   const { slot, life, json, user } = session;
   const handle = member?.room?.handle ?? 0;
   const name = handle === 0 ? room : "";
   const excludeSelf = fields.excludeSelf === true;
-  if (!writePublish(context.link, slot, life, id, json, handle, name, user, key, format, excludeSelf, payload)) {
-    refuse(context, session, id, "overloaded");
+  if (!writePublish(reactor.link, slot, life, id, json, handle, name, user, key, format, excludeSelf, payload)) {
+    refuse(reactor, session, id, "overloaded");
   }
 }
 
-export function history(context: Context, session: Session, id: number, fields: Fields<"history">): void {
+export function history(reactor: Reactor, session: Session, id: number, fields: Fields<"history">): void {
   const room = fields.room ?? "";
   const since = fields.since ?? null;
   const before = fields.before ?? null;
   const both = since !== null && before !== null ? "since, before: only one of them" : null;
   const problem = both ?? positionProblem("since", since) ?? positionProblem("before", before);
-  if (problem !== null) return refuse(context, session, id, "bad_request", problem);
-  if (memberOf(session, room) === null) return refuse(context, session, id, "not_joined");
+  if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
+  if (memberOf(session, room) === null) return refuse(reactor, session, id, "not_joined");
   const direction = since !== null ? "since" : before !== null ? "before" : "newest";
   const { epoch, seq } = since ?? before ?? {};
   const { slot, life, json } = session;
   const limit = fields.limit ?? 0;
   const query = { slot, life, id, json, room, direction, epoch: epoch ?? "", seq: seq ?? 0, limit } as const;
-  if (!writeHistory(context.link, query)) refuse(context, session, id, "overloaded");
+  if (!writeHistory(reactor.link, query)) refuse(reactor, session, id, "overloaded");
 }
 
-export function ping(context: Context, session: Session, id: number, { time }: Fields<"ping">): void {
-  sendFrame(context, session, { id, pong: { time: time ?? 0, serverTime: Date.now() } });
+export function ping(reactor: Reactor, session: Session, id: number, { time }: Fields<"ping">): void {
+  sendFrame(reactor, session, { id, pong: { time: time ?? 0, serverTime: Date.now() } });
 }
 
-export function echo(context: Context, session: Session, id: number, fields: Fields<"echo">): void {
+export function echo(reactor: Reactor, session: Session, id: number, fields: Fields<"echo">): void {
   const payload = fields.payload ?? noBytes;
   const format = fields.format ?? Format.BINARY;
   const problem = payloadProblem(session, payload, format);
-  if (problem !== null) return refuse(context, session, id, "bad_request", problem);
-  sendFrame(context, session, { id, echo: { payload, format } });
+  if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
+  sendFrame(reactor, session, { id, echo: { payload, format } });
 }
 
 /** The session's place in a room, on its way in or there. */

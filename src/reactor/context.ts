@@ -1,4 +1,4 @@
-/** What every part of a reactor works with. Made once, in main.ts. */
+/** What every part of a reactor works with. Made once, in main.ts; reactor.ts adds the parts that work with it. */
 import type { TemplatedApp } from "uWebSockets.js";
 import type { Config } from "../config.ts";
 import type { Counters } from "../link/counters.ts";
@@ -6,8 +6,6 @@ import type { Link } from "../link/link.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import type { BufferPool } from "../protocol/framing.ts";
 import type { KindOf } from "../roomnames.ts";
-import type { Heartbeat } from "./heartbeat.ts";
-import type { Rooms } from "./rooms.ts";
 import type { Sessions } from "./session.ts";
 
 export interface Context {
@@ -16,8 +14,6 @@ export interface Context {
   readonly link: Link;
   readonly counters: Counters;
   readonly sessions: Sessions;
-  readonly rooms: Rooms;
-  readonly heartbeat: Heartbeat;
   readonly encoder: Encoder;
   readonly pool: BufferPool;
   readonly kindOf: KindOf;

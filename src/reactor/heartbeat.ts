@@ -10,14 +10,16 @@ import type { Session } from "./session.ts";
 export class Heartbeat {
   /** Ticks since the reactor started. */
   tick = 0;
+  readonly #context: Context;
   readonly #tickMs: number;
   readonly #pingAfter: number;
   readonly #closeAfter: number;
   readonly #helloWithin: number;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(config: Context["config"]) {
-    const { heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs } = config;
+  constructor(context: Context) {
+    this.#context = context;
+    const { heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs } = context.config;
     this.#tickMs = Math.min(1000, Math.max(10, Math.min(heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs) / 4));
     // One more, since what was heard at the end of a tick is counted from its beginning.
     this.#pingAfter = Math.ceil(heartbeatMs / this.#tickMs);
@@ -25,8 +27,8 @@ export class Heartbeat {
     this.#helloWithin = Math.ceil(handshakeTimeoutMs / this.#tickMs);
   }
 
-  start(context: Context): void {
-    this.#timer = setInterval(() => this.#beat(context), this.#tickMs);
+  start(): void {
+    this.#timer = setInterval(() => this.#beat(), this.#tickMs);
   }
 
   stop(): void {
@@ -34,40 +36,41 @@ export class Heartbeat {
   }
 
   /** Something came from this socket. */
-  heard(context: Context, session: Session): void {
-    context.sessions.heardAt[session.slot] = this.tick;
-    context.sessions.pinged[session.slot] = 0;
+  heard(session: Session): void {
+    this.#context.sessions.heardAt[session.slot] = this.tick;
+    this.#context.sessions.pinged[session.slot] = 0;
   }
 
-  #beat(context: Context): void {
+  #beat(): void {
     this.tick++;
-    const { sessions } = context;
+    const { sessions } = this.#context;
     for (let slot = 0; slot < sessions.end; slot++) {
       const silent = this.tick - sessions.heardAt[slot]!;
       if (silent < this.#pingAfter && silent < this.#helloWithin) continue;
       const session = sessions.at(slot);
-      if (session !== null) this.#judge(context, session, silent);
+      if (session !== null) this.#judge(session, silent);
     }
   }
 
-  #judge(context: Context, session: Session, silent: number): void {
+  #judge(session: Session, silent: number): void {
     switch (session.state) {
       case "handshake":
         // Only hello ends the handshake; other bytes do not extend it: heard() is not called before.
-        if (silent >= this.#helloWithin) closeSession(context, session, "handshake_timeout");
+        if (silent >= this.#helloWithin) closeSession(this.#context, session, "handshake_timeout");
         return;
       case "ready":
-        if (silent >= this.#closeAfter) return closeSession(context, session, "no_heartbeat");
-        if (silent >= this.#pingAfter) this.#ping(context, session);
+        if (silent >= this.#closeAfter) return closeSession(this.#context, session, "no_heartbeat");
+        if (silent >= this.#pingAfter) this.#ping(session);
         return;
       default:
         return;
     }
   }
 
-  #ping(context: Context, session: Session): void {
-    if (context.sessions.pinged[session.slot] === 1) return;
-    context.sessions.pinged[session.slot] = 1;
+  #ping(session: Session): void {
+    const { pinged } = this.#context.sessions;
+    if (pinged[session.slot] === 1) return;
+    pinged[session.slot] = 1;
     session.socket?.ping();
   }
 }

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { basename, extname } from "node:path";
 import type { HttpResponse, TemplatedApp } from "uWebSockets.js";
 import type { Config } from "../config.ts";
-import type { NodeState } from "../link/messages.ts";
+import type { NodeState } from "../threads.ts";
 
 const securityHeaders = {
   "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",

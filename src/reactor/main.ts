@@ -11,7 +11,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import uWS from "uWebSockets.js";
 import { Counters } from "../link/counters.ts";
 import { Link } from "../link/link.ts";
-import { doorbell, NodeState, type FromReactor, type ReactorData, type ToReactor } from "../link/messages.ts";
+import { doorbell, NodeState, type FromReactor, type ReactorData, type ToReactor } from "../threads.ts";
 import { Encoder } from "../protocol/encoder.ts";
 import { BufferPool } from "../protocol/framing.ts";
 import { compileKinds } from "../roomnames.ts";
@@ -36,8 +36,8 @@ const link = new Link({
   in: fromHub,
   overflowBytesMax: config.overflowBytesMax,
   ringDoorbell: () => main.postMessage(doorbell),
-  onRecord: (kind, record) => context.rooms.onRecord(context, kind, record),
-  onBatchEnd: () => context.rooms.flush(context),
+  onRecord: (kind, record) => rooms.onRecord(kind, record),
+  onBatchEnd: () => rooms.flush(),
 });
 const context: Context = {
   config,
@@ -45,19 +45,19 @@ const context: Context = {
   link,
   counters,
   sessions: new Sessions(counters),
-  rooms: new Rooms(),
-  heartbeat: new Heartbeat(config),
   encoder: new Encoder(2 * config.frameBytesMax),
   pool: new BufferPool(config.frameBytesMax),
   kindOf: compileKinds(config.namespaces),
 };
+const rooms = new Rooms(context);
+const heartbeat = new Heartbeat(context);
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
-for (const gauge of ["connecting", "handshake", "ready", "closing", "members", "rooms"] as const) counters.set(gauge, 0);
+for (const gauge of ["handshake", "ready", "closing", "members", "rooms"] as const) counters.set(gauge, 0);
 
-serveWebSockets(app, context, allCounters);
+serveWebSockets(app, { ...context, rooms, heartbeat }, allCounters);
 serveHttp(app, config, new NodeState(nodeState));
-context.heartbeat.start(context);
+heartbeat.start();
 const loop = monitorEventLoopDelay({ resolution: 10 });
 loop.enable();
 let lastUse = performance.eventLoopUtilization();
@@ -99,7 +99,7 @@ function fail(error: unknown): void {
 
 function end(code: number): void {
   clearInterval(sampler);
-  context.heartbeat.stop();
+  heartbeat.stop();
   link.close();
   app.close();
   // A turn of the loop lets close frames and what is queued leave.

@@ -5,44 +5,20 @@
  * their number. Deliveries that follow each other in one batch to the same topic are packed into one message:
  * what uWS does per message and socket is then done once for all of them.
  */
-import { kinds, type JoinRecord } from "../link/records.ts";
-import { writeAbandon, writeJoin, writeLeave, writeNext } from "../link/records.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
+import { kinds, writeAbandon, writeJoin, writeLeave, writeNext, type JoinRecord } from "../link/records.ts";
 import type { Context } from "./context.ts";
 import { sendBytes, sendFrame } from "./outgoing.ts";
-import { noMembers, type Session } from "./session.ts";
+import { noMembers, type Member, type Room, type Session } from "./session.ts";
 
 /** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
 const packBytesMax = 15 * 1024;
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
 
-interface Room {
-  readonly handle: number;
-  /** Members that have been joined, live or replaying, by format: [binary, json]. */
-  readonly joined: [number, number];
-  /** Members that deliveries go to, by format. */
-  readonly live: [number, number];
-  /** uWS topics, by format. */
-  readonly topics: readonly [string, string];
-}
-
-/** A session in a room. joining: the hub has been asked. replaying: it gets pages, then becomes live. */
-export interface Member {
-  readonly name: string;
-  readonly session: Session;
-  /** Number by which the hub knows it on its way in. */
-  readonly number: number;
-  state: "joining" | "replaying" | "live" | "gone";
-  room: Room | null;
-  /** A page waits for the socket to drain before the next is asked for. */
-  held: boolean;
-  /** Id of a leave that came before the hub's answer to join, which is answered first; -1 for none. */
-  leaveId: number;
-}
-
 export class Rooms {
+  readonly #context: Context;
   readonly #rooms = new Map<number, Room>();
   /** Members on their way in, by number. */
   readonly #arriving = new Map<number, Member>();
@@ -52,12 +28,16 @@ export class Rooms {
   #packed = 0;
   #packRoom: Room | null = null;
 
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
   // ------------------------------------------------------------------------------- from sessions
 
   /** Asks the hub to let the session in. False: the hub is too far behind. */
-  join(context: Context, session: Session, join: Omit<JoinRecord, "member" | "json">): boolean {
+  join(session: Session, join: Omit<JoinRecord, "member" | "json">): boolean {
     const number = (this.#lastNumber = (this.#lastNumber + 1) >>> 0);
-    if (!writeJoin(context.link, { ...join, member: number, json: session.json })) return false;
+    if (!writeJoin(this.#context.link, { ...join, member: number, json: session.json })) return false;
     const member: Member = { name: join.room, session, number, state: "joining", room: null, held: false, leaveId: -1 };
     this.#arriving.set(number, member);
     if (session.members === noMembers) session.members = [member];
@@ -65,48 +45,48 @@ export class Rooms {
     return true;
   }
 
-  leave(context: Context, session: Session, member: Member, id: number): void {
+  leave(session: Session, member: Member, id: number): void {
     session.members.splice(session.members.indexOf(member), 1);
     if (member.state === "joining") member.leaveId = id;
     if (member.state === "live") session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
-    this.#drop(context, member);
-    if (member.leaveId < 0) sendLeft(context, member, id);
+    this.#drop(member);
+    if (member.leaveId < 0) sendLeft(this.#context, member, id);
   }
 
   /** The session's socket is gone; uWS has ended its subscriptions. */
-  leaveAll(context: Context, session: Session): void {
-    for (const member of session.members) this.#drop(context, member);
+  leaveAll(session: Session): void {
+    for (const member of session.members) this.#drop(member);
     session.members = noMembers;
   }
 
   /** The session's socket has room again: replays that waited for it go on. */
-  drained(context: Context, session: Session): void {
+  drained(session: Session): void {
     for (const member of session.members) {
-      if (member.held) this.#askForNext(context, member);
+      if (member.held) this.#askForNext(member);
     }
   }
 
   // ------------------------------------------------------------------------------- from the hub
 
-  onRecord(context: Context, kind: number, record: RecordReader): void {
-    if (kind === kinds.deliver) return this.#onDeliver(context, record);
+  onRecord(kind: number, record: RecordReader): void {
+    if (kind === kinds.deliver) return this.#onDeliver(record);
     // Whatever else it is must not overtake a delivery.
-    this.flush(context);
+    this.flush();
     switch (kind) {
-      case kinds.reply: return this.#onReply(context, record);
-      case kinds.joined: return this.#onJoined(context, record);
-      case kinds.page: return this.#onPage(context, record);
-      case kinds.refused: return this.#onRefused(context, record);
+      case kinds.reply: return this.#onReply(record);
+      case kinds.joined: return this.#onJoined(record);
+      case kinds.page: return this.#onPage(record);
+      case kinds.refused: return this.#onRefused(record);
       default: throw new Error(`unknown record ${kind}`);
     }
   }
 
-  #onReply(context: Context, record: RecordReader): void {
-    const session = context.sessions.find(record.u32(), record.u32());
-    if (session !== null) sendBytes(context, session, record.blob());
+  #onReply(record: RecordReader): void {
+    const session = this.#context.sessions.find(record.u32(), record.u32());
+    if (session !== null) sendBytes(this.#context, session, record.blob());
   }
 
-  #onJoined(context: Context, record: RecordReader): void {
+  #onJoined(record: RecordReader): void {
     const number = record.u32();
     const handle = record.u32();
     const live = record.u8() !== 0;
@@ -116,29 +96,29 @@ export class Rooms {
     if (member.state === "gone") {
       // It left before it was in: the hub has counted it.
       this.#arriving.delete(number);
-      if (!live) writeAbandon(context.link, number);
-      writeLeave(context.link, handle, format === 1);
-      return answerBoth(context, member, record.blob());
+      if (!live) writeAbandon(this.#context.link, number);
+      writeLeave(this.#context.link, handle, format === 1);
+      return answerBoth(this.#context, member, record.blob());
     }
     member.room = this.#roomOf(handle);
     member.room.joined[format]++;
-    context.counters.add("members", 1);
+    this.#context.counters.add("members", 1);
     member.state = "replaying";
-    this.#continue(context, member, live, record.blob());
+    this.#continue(member, live, record.blob());
   }
 
-  #onPage(context: Context, record: RecordReader): void {
+  #onPage(record: RecordReader): void {
     const member = this.#arriving.get(record.u32());
     const live = record.u8() !== 0;
-    if (member !== undefined) this.#continue(context, member, live, record.blob());
+    if (member !== undefined) this.#continue(member, live, record.blob());
   }
 
   /** Sends a page, and makes the member live or asks for more. Sending may end the session. */
-  #continue(context: Context, member: Member, live: boolean, frame: Uint8Array): void {
+  #continue(member: Member, live: boolean, frame: Uint8Array): void {
     const { session } = member;
     if (live) {
       // First the frame, then the topic: what the room gets from here on comes behind it.
-      sendBytes(context, session, frame);
+      sendBytes(this.#context, session, frame);
       if (member.state !== "replaying" || session.socket === null) return;
       this.#arriving.delete(member.number);
       member.state = "live";
@@ -146,29 +126,29 @@ export class Rooms {
       session.socket.subscribe(member.room!.topics[formatOf(session)]);
       return;
     }
-    sendBytes(context, session, frame);
+    sendBytes(this.#context, session, frame);
     if (session.socket === null) return;
     member.held = true;
-    if (session.socket.getBufferedAmount() < replayQueueBytes) this.#askForNext(context, member);
+    if (session.socket.getBufferedAmount() < replayQueueBytes) this.#askForNext(member);
   }
 
-  #askForNext(context: Context, member: Member): void {
+  #askForNext(member: Member): void {
     member.held = false;
-    writeNext(context.link, member.number);
+    writeNext(this.#context.link, member.number);
   }
 
-  #onRefused(context: Context, record: RecordReader): void {
+  #onRefused(record: RecordReader): void {
     const member = this.#arriving.get(record.u32());
     if (member === undefined) return;
     this.#arriving.delete(member.number);
-    if (member.state === "gone") return answerBoth(context, member, record.blob());
+    if (member.state === "gone") return answerBoth(this.#context, member, record.blob());
     member.state = "gone";
     member.session.members.splice(member.session.members.indexOf(member), 1);
-    context.counters.add("errorReplies", 1);
-    sendBytes(context, member.session, record.blob());
+    this.#context.counters.add("errorReplies", 1);
+    sendBytes(this.#context, member.session, record.blob());
   }
 
-  #onDeliver(context: Context, record: RecordReader): void {
+  #onDeliver(record: RecordReader): void {
     const room = this.#rooms.get(record.u32());
     const format = record.u8() as 0 | 1;
     const slot = record.u32();
@@ -176,29 +156,29 @@ export class Rooms {
     const at = record.f64();
     const frame = record.blob();
     if (room === undefined || room.live[format] === 0) return;
-    this.#count(context, room.live[format], frame.length, at);
-    const excluded = context.sessions.find(slot, life)?.socket ?? null;
+    this.#count(room.live[format], frame.length, at);
+    const excluded = this.#context.sessions.find(slot, life)?.socket ?? null;
     // JSON clients get one object a message.
-    if (format === 0 && excluded === null) return this.#packIn(context, room, frame);
-    this.flush(context);
+    if (format === 0 && excluded === null) return this.#packIn(room, frame);
+    this.flush();
     const topic = room.topics[format];
     // uWS leaves out the socket that a publish is called on.
     if (excluded?.isSubscribed(topic) === true) excluded.publish(topic, frame, format === 0);
-    else context.app.publish(topic, frame, format === 0);
+    else this.#context.app.publish(topic, frame, format === 0);
   }
 
-  #count({ counters }: Context, members: number, bytes: number, at: number): void {
-    counters.add("deliveries", members);
-    counters.add("framesOut", members);
-    counters.add("bytesOut", members * bytes);
-    counters.fanout(now() - at);
+  #count(members: number, bytes: number, at: number): void {
+    this.#context.counters.add("deliveries", members);
+    this.#context.counters.add("framesOut", members);
+    this.#context.counters.add("bytesOut", members * bytes);
+    this.#context.counters.fanout(now() - at);
   }
 
-  #packIn(context: Context, room: Room, frame: Uint8Array): void {
+  #packIn(room: Room, frame: Uint8Array): void {
     if (room !== this.#packRoom || this.#packed + frame.length > packBytesMax) {
-      this.flush(context);
+      this.flush();
       if (frame.length > packBytesMax) {
-        context.app.publish(room.topics[0], frame, true);
+        this.#context.app.publish(room.topics[0], frame, true);
         return;
       }
       this.#packRoom = room;
@@ -208,9 +188,9 @@ export class Rooms {
   }
 
   /** Publishes what has been packed. */
-  flush(context: Context): void {
+  flush(): void {
     if (this.#packRoom === null) return;
-    context.app.publish(this.#packRoom.topics[0], this.#pack.subarray(0, this.#packed), true);
+    this.#context.app.publish(this.#packRoom.topics[0], this.#pack.subarray(0, this.#packed), true);
     this.#packRoom = null;
     this.#packed = 0;
   }
@@ -218,22 +198,22 @@ export class Rooms {
   // -------------------------------------------------------------------------------------- rooms
 
   /** Takes a member out of its room and tells the hub. */
-  #drop(context: Context, member: Member): void {
+  #drop(member: Member): void {
     const { state, room } = member;
     member.state = "gone";
     if (room === null) return; // still joining: the hub's answer will find it gone
     const format = formatOf(member.session);
     if (state === "replaying") {
       this.#arriving.delete(member.number);
-      writeAbandon(context.link, member.number);
+      writeAbandon(this.#context.link, member.number);
     }
     if (state === "live") room.live[format]--;
     room.joined[format]--;
-    context.counters.add("members", -1);
-    writeLeave(context.link, room.handle, format === 1);
+    this.#context.counters.add("members", -1);
+    writeLeave(this.#context.link, room.handle, format === 1);
     if (room.joined[0] + room.joined[1] === 0) {
       this.#rooms.delete(room.handle);
-      context.counters.set("rooms", this.#rooms.size);
+      this.#context.counters.set("rooms", this.#rooms.size);
     }
   }
 

@@ -1,8 +1,7 @@
-/** Our record of one client, and the table of all that a reactor has. */
+/** Our records of clients and of their places in rooms, and the table of all that a reactor has. */
 import type { WebSocket } from "uWebSockets.js";
 import type { Counters } from "../link/counters.ts";
 import type { SplitFrame } from "../protocol/framing.ts";
-import type { Member } from "./rooms.ts";
 
 /**
  * connecting: the socket is being upgraded. handshake: it may only say hello. ready: it may do everything.
@@ -33,6 +32,31 @@ export interface Session {
   refusals: number;
 }
 
+/** A room with members on this reactor. */
+export interface Room {
+  readonly handle: number;
+  /** Members that have been joined, live or replaying, by format: [binary, json]. */
+  readonly joined: [number, number];
+  /** Members that deliveries go to, by format. */
+  readonly live: [number, number];
+  /** uWS topics, by format. */
+  readonly topics: readonly [string, string];
+}
+
+/** A session in a room. joining: the hub has been asked. replaying: it gets pages, then becomes live. */
+export interface Member {
+  readonly name: string;
+  readonly session: Session;
+  /** Number by which the hub knows it on its way in. */
+  readonly number: number;
+  state: "joining" | "replaying" | "live" | "gone";
+  room: Room | null;
+  /** A page waits for the socket to drain before the next is asked for. */
+  held: boolean;
+  /** Id of a leave that came before the hub's answer to join, which is answered first; -1 for none. */
+  leaveId: number;
+}
+
 /** Shared by all sessions in no room: most memory of an idle session would be its own empty array. */
 export const noMembers: Member[] = [];
 
@@ -60,7 +84,7 @@ export class Sessions {
   readonly #slots: (Session | null)[] = [];
   readonly #free: number[] = [];
   #lives = new Uint32Array(firstSlots);
-  /** Tick (of heartbeat.ts) at which the socket was last heard; the sign bit of `pinged` is apart from it. */
+  /** Tick of heartbeat.ts at which the socket was last heard, and whether it has been pinged since. */
   heardAt = new Uint32Array(firstSlots);
   pinged = new Uint8Array(firstSlots);
   /** Rate limit: when the session has made up for the commands it has sent, milliseconds of now(). */
@@ -104,9 +128,10 @@ export class Sessions {
   }
 
   setState(session: Session, state: State): void {
-    if (session.state !== "closed") this.#counters.add(session.state, -1);
+    const { state: from } = session;
+    if (from !== "connecting" && from !== "closed") this.#counters.add(from, -1);
     session.state = state;
-    if (state !== "closed") this.#counters.add(state, 1);
+    if (state !== "connecting" && state !== "closed") this.#counters.add(state, 1);
   }
 
   #grow(): void {

@@ -3,11 +3,11 @@ import type { HttpRequest, HttpResponse, TemplatedApp, us_socket_context_t } fro
 import { Counters } from "../link/counters.ts";
 import { release } from "../protocol/framing.ts";
 import { subprotocols } from "../protocol/messages.ts";
-import type { Context } from "./context.ts";
 import { onBinary, onText } from "./dispatch.ts";
 import { respondError } from "./http.ts";
 import { isWelcome } from "./origin.ts";
 import { closeSession, tooSlow } from "./outgoing.ts";
+import type { Reactor } from "./reactor.ts";
 import { createSession, type Session } from "./session.ts";
 
 /** A message may hold several frames, up to this many of the largest. */
@@ -16,8 +16,8 @@ const messageFramesMax = 4;
 const idleSecondsMin = 16;
 const idleSecondsMax = 960;
 
-export function serveWebSockets(app: TemplatedApp, context: Context, all: readonly SharedArrayBuffer[]): void {
-  const { config, counters, sessions, rooms, heartbeat, pool } = context;
+export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readonly SharedArrayBuffer[]): void {
+  const { config, counters, sessions, rooms, heartbeat, pool } = reactor;
   const reactors = all.map((shared) => new Counters(shared));
   const idleSeconds = Math.ceil((2 * (config.heartbeatMs + config.heartbeatGraceMs)) / 1000);
 
@@ -32,7 +32,7 @@ export function serveWebSockets(app: TemplatedApp, context: Context, all: readon
         counters.add("refusedSockets", 1);
         return respondError(res, "503 Service Unavailable", "overloaded", "the node holds as many sockets as it may");
       }
-      upgrade(context, res, req, socketContext);
+      upgrade(reactor, res, req, socketContext);
     },
 
     open(socket) {
@@ -40,44 +40,44 @@ export function serveWebSockets(app: TemplatedApp, context: Context, all: readon
       session.socket = socket;
       sessions.add(session, heartbeat.tick);
       // Only a WebSocket can be closed with a code that tells the page's script why.
-      if (!session.welcome) closeSession(context, session, "forbidden_origin");
+      if (!session.welcome) closeSession(reactor, session, "forbidden_origin");
     },
 
     message(socket, message, isBinary) {
       const session = socket.getUserData();
       counters.add("bytesIn", message.byteLength);
-      if (session.state === "ready") heartbeat.heard(context, session);
+      if (session.state === "ready") heartbeat.heard(session);
       else if (session.state !== "handshake") return;
-      if (isBinary === session.json) return closeSession(context, session, "bad_frame");
+      if (isBinary === session.json) return closeSession(reactor, session, "bad_frame");
       // A view: uWS takes the bytes away when this returns.
-      if (session.json) onText(context, session, new Uint8Array(message));
-      else onBinary(context, session, new Uint8Array(message));
+      if (session.json) onText(reactor, session, new Uint8Array(message));
+      else onBinary(reactor, session, new Uint8Array(message));
     },
 
     pong(socket) {
       const session = socket.getUserData();
-      if (session.state === "ready") heartbeat.heard(context, session);
+      if (session.state === "ready") heartbeat.heard(session);
     },
 
     ping(socket) {
       const session = socket.getUserData();
-      if (session.state === "ready") heartbeat.heard(context, session);
+      if (session.state === "ready") heartbeat.heard(session);
     },
 
     drain(socket) {
-      rooms.drained(context, socket.getUserData());
+      rooms.drained(socket.getUserData());
     },
 
     // Called about once per batch that a full socket missed, not once per message.
     dropped(socket) {
       counters.add("droppedBatches", 1);
-      tooSlow(context, socket.getUserData());
+      tooSlow(reactor, socket.getUserData());
     },
 
     close(socket) {
       const session = socket.getUserData();
       session.socket = null;
-      rooms.leaveAll(context, session);
+      rooms.leaveAll(session);
       release(session.split, pool);
       session.split = null;
       sessions.remove(session);
@@ -85,11 +85,11 @@ export function serveWebSockets(app: TemplatedApp, context: Context, all: readon
   });
 }
 
-function upgrade(context: Context, res: HttpResponse, req: HttpRequest, socketContext: us_socket_context_t): void {
+function upgrade(reactor: Reactor, res: HttpResponse, req: HttpRequest, socketContext: us_socket_context_t): void {
   const offered = req.getHeader("sec-websocket-protocol").split(",").map((name) => name.trim());
   const known: readonly string[] = Object.values(subprotocols);
   const chosen = offered.find((name) => known.includes(name)) ?? "";
-  const welcome = isWelcome(context.config, req.getHeader("origin"), req.getHeader("host"));
+  const welcome = isWelcome(reactor.config, req.getHeader("origin"), req.getHeader("host"));
   res.upgrade<Session>(
     createSession(chosen === subprotocols.json, welcome),
     req.getHeader("sec-websocket-key"),

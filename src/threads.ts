@@ -1,7 +1,8 @@
-/** What the main thread and a reactor post to each other besides records. A doorbell is the number 0. */
-import type { Config } from "../config.ts";
-import type { CloseName } from "../errors.ts";
+/** What the main thread and a reactor share and post to each other, besides records on rings (link/records.ts). */
+import type { Config } from "./config.ts";
+import type { CloseName } from "./errors.ts";
 
+/** There are records to read, or there is room to write: look at the rings. */
 export const doorbell = 0;
 
 /** What a reactor is started with. */
