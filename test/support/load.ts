@@ -16,6 +16,8 @@ export interface LoadOptions {
   /** Publications that must have been exchanged before stop() returns. Default: 20. */
   atLeast?: number;
   seed?: number | string;
+  /** Strangers may publish to the room too. Theirs are checked for order and doubles like the members' own. */
+  strangers?: boolean;
 }
 
 export interface Load {
@@ -27,10 +29,10 @@ export interface Load {
 }
 
 export async function startLoad(node: { port: number }, options: LoadOptions): Promise<Load> {
-  const { room, members = 2, everyMs = 3, atLeast = 20, seed = "none" } = options;
+  const { room, members = 2, everyMs = 3, atLeast = 20, seed = "none", strangers = false } = options;
   const history = createHistory(seed);
   const sessions = await Promise.all(
-    Array.from({ length: members }, (_, i) => joinRecorded(node, history, room, `member${i}`, { json: i % 2 === 1 })),
+    Array.from({ length: members }, (_, i) => joinRecorded(node, history, room, `member${i}`, { json: i % 2 === 1, strangers })),
   );
   let acknowledged = 0;
   let stopping = false;
@@ -54,7 +56,7 @@ export async function startLoad(node: { port: number }, options: LoadOptions): P
       await Promise.all(sessions.map(async (session, i) => {
         const seenLast = new Promise<void>((resolve) => {
           session.onPublication((publication) => {
-            if (idOf(publication) === last) resolve();
+            if (publication.room === room && idOf(publication) === last) resolve();
           });
         });
         if (i === 0) await publishRecorded(session, history, room, last);
@@ -68,7 +70,7 @@ export async function startLoad(node: { port: number }, options: LoadOptions): P
 
 /** Opens a session and joins; from then on everything the session gets of the room is written down. */
 export async function joinRecorded(
-  node: { port: number }, history: History, room: string, member: string, options: OpenOptions = {},
+  node: { port: number }, history: History, room: string, member: string, { strangers = false, ...options }: OpenOptions & Pick<LoadOptions, "strangers"> = {},
 ): Promise<TestSession> {
   const session = await open(node, { keep: false, ...options });
   session.onEvent(({ joined, sync }) => {
@@ -77,16 +79,21 @@ export async function joinRecorded(
   });
   session.onPublication((publication) => {
     if (publication.room !== room) return;
-    history.delivered(room, member, idOf(publication), { epoch: publication.epoch, seq: publication.seq }, publication.prev);
+    const id = idOf(publication);
+    const position = { epoch: publication.epoch, seq: publication.seq };
+    if (id !== undefined) return history.delivered(room, member, id, position, publication.prev);
+    if (!strangers) throw new Error(`${member} got a publication of a stranger in ${room}`);
+    history.attempted(room, `stranger's at ${position.seq}`);
+    history.delivered(room, member, `stranger's at ${position.seq}`, position, publication.prev);
   });
   await session.join(room);
   return session;
 }
 
-/** Publishes a payload that carries the id; in JSON from every second one, so that both formats cross. */
+/** Publishes a payload that carries the id; every second one in JSON, so that both formats cross. */
 export async function publishRecorded(session: TestSession, history: History, room: string, id: string): Promise<boolean> {
   const asJson = /[02468]$/.test(id);
-  const payload = Buffer.from(asJson ? JSON.stringify({ id }) : id);
+  const payload = Buffer.from(asJson ? JSON.stringify({ id: `${mark}${id}` }) : `${mark}${id}`);
   history.attempted(room, id);
   const { published, error } = await session.request({ publish: { room, payload, format: asJson ? Format.JSON : Format.BINARY } });
   if (published) history.acknowledged(room, id, seen(published.position));
@@ -94,9 +101,12 @@ export async function publishRecorded(session: TestSession, history: History, ro
   return Boolean(published);
 }
 
-/** The id that publishRecorded put into the payload. */
-export function idOf({ payload, format }: SeenPublication): string {
-  if (format !== Format.JSON) return payload.toString("utf8");
-  const value = JSON.parse(payload.toString("utf8")) as { id?: unknown };
-  return String(value.id);
+/** Stands before an id, so that no stranger's payload is taken for one of ours. */
+const mark = "load:";
+
+/** The id that publishRecorded put into the payload; undefined if it did not. */
+function idOf({ payload, format }: SeenPublication): string | undefined {
+  const text = payload.toString("utf8");
+  const whole = format === Format.JSON && text.startsWith('{"id":') ? String((JSON.parse(text) as { id: unknown }).id) : text;
+  return whole.startsWith(mark) ? whole.slice(mark.length) : undefined;
 }

@@ -110,6 +110,7 @@ export async function exchange(
   port: number,
   bytes: Uint8Array | string,
   enough: (received: Buffer) => boolean = () => false,
+  limitMs = patienceMs,
 ): Promise<Buffer> {
   const tcp = await connectTcp(port);
   let received: Buffer = Buffer.alloc(0);
@@ -121,7 +122,7 @@ export async function exchange(
     tcp.on("close", () => resolve());
   });
   tcp.write(bytes);
-  await within(done, "the node to answer").finally(() => tcp.destroy());
+  await within(done, "the node to answer", limitMs).finally(() => tcp.destroy());
   return received;
 }
 

@@ -1,0 +1,26 @@
+export type Cancel = () => void;
+
+/** Time as the client sees it; tests bring their own. */
+export type Clock = {
+  /** Milliseconds since any fixed moment. */
+  now(): number;
+  after(delayMs: number, run: () => void): Cancel;
+};
+
+export const systemClock: Clock = {
+  now: () => performance.now(), // never set back, unlike Date
+  after: (delayMs, run) => {
+    const timer = setTimeout(run, delayMs);
+    return () => clearTimeout(timer);
+  },
+};
+
+export type Backoff = { baseMs: number; capMs: number };
+
+/**
+ * Exponential backoff with full jitter: anything between nothing and a bound that doubles with each attempt
+ * (the first is 0) up to the cap. Clients that lost the same node at the same moment come back spread out.
+ */
+export function backoffMs(attempt: number, { baseMs, capMs }: Backoff, random: () => number): number {
+  return random() * Math.min(capMs, baseMs * 2 ** attempt);
+}

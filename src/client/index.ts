@@ -1,0 +1,27 @@
+/**
+ * The client SDK, for browsers and Node:
+ *
+ *   const client = connect("ws://127.0.0.1:8080/ws");
+ *   const room = client.join("chat:general", { history: 50, onPublication: ({ sender, data }) => show(sender, data) });
+ *   await room.publish({ text: "hi" });
+ */
+import { Client } from "./client.ts";
+import type { ClientOptions } from "./client.ts";
+
+/** Connects, and stays connected until close(). */
+export function connect(url: string, options: ClientOptions = {}): Client {
+  return new Client(url, options);
+}
+
+export { FluxError } from "./flux-error.ts";
+export type { Client, ClientEvents, ClientOptions, JoinOptions } from "./client.ts";
+export type { Backoff, Clock } from "./clock.ts";
+export type { Closed, State, StateChange } from "./connection.ts";
+export type { Unsubscribe } from "./emitter.ts";
+export type { ClientErrorCode } from "./flux-error.ts";
+export type { JoinedRoom, RoomEvents } from "./membership.ts";
+export type { Published } from "./outbox.ts";
+export type { Position, Publication, Ready } from "./publication.ts";
+export type { History, HistoryOptions, PublishOptions, Room } from "./room.ts";
+export type { Gap, Recovered } from "./stream.ts";
+export type { WebSocketConstructor, WebSocketLike } from "./wire.ts";

@@ -1,0 +1,180 @@
+/** One room on the protocol's side: in, out, and back in after a reconnect. room.ts shows it to the application. */
+import type { ClientFrame, Joined, ServerFrame } from "../protocol/messages.ts";
+import { backoffMs } from "./clock.ts";
+import type { Cancel } from "./clock.ts";
+import type { OnReply } from "./commands.ts";
+import { Emitter } from "./emitter.ts";
+import { FluxError, fluxError } from "./flux-error.ts";
+import { Outbox } from "./outbox.ts";
+import type { OutboxShared } from "./outbox.ts";
+import { toArrival, toPosition, toPublication } from "./publication.ts";
+import type { Arrival, Position, Publication } from "./publication.ts";
+import { Stream } from "./stream.ts";
+import type { Gap, Recovered, StreamOwner } from "./stream.ts";
+
+export type JoinedRoom = {
+  /** The room's head when we came in. */
+  readonly position: Position;
+  /** Everything that was missed since the position we knew is coming. */
+  readonly recovered: boolean;
+  /** Not the first time: the socket had been lost. */
+  readonly rejoined: boolean;
+};
+
+export type RoomEvents = {
+  publication: Publication;
+  joined: JoinedRoom;
+  recovered: Recovered;
+  gap: Gap;
+  error: FluxError;
+  /** The end, by leave() (null) or because the node refused. */
+  left: FluxError | null;
+};
+
+export type MembershipOptions = { room: string; recover: Position | null; history: number; heldMax: number };
+
+export type MembershipOwner = {
+  send(command: ClientFrame, onReply: OnReply, timeoutMs?: null): void;
+  outbox: OutboxShared;
+  onLeft(): void;
+};
+
+type State = "away" | "joining" | "joined" | "left";
+
+const retryBackoff = { baseMs: 200, capMs: 5000 };
+const historyTriesMax = 5;
+/** Publications asked for at once when a gap is closed. */
+const repairPage = 100;
+
+export class Membership implements StreamOwner {
+  readonly emitter = new Emitter<RoomEvents>();
+  readonly outbox: Outbox;
+  /** Settles with the first joined, or with the refusal. */
+  readonly firstJoined: Promise<JoinedRoom>;
+  readonly #options: MembershipOptions;
+  readonly #owner: MembershipOwner;
+  readonly #stream: Stream;
+  #state: State = "away";
+  #hasJoined = false;
+  #settleFirst: { resolve: (joined: JoinedRoom) => void; reject: (error: FluxError) => void } | null = null;
+  #cancelRetry: Cancel | null = null;
+
+  constructor(options: MembershipOptions, owner: MembershipOwner) {
+    this.#options = options;
+    this.#owner = owner;
+    this.#stream = new Stream(options.recover, options.heldMax, this);
+    this.outbox = new Outbox(options.room, owner.outbox, (position) => this.#stream.own(position));
+    this.firstJoined = new Promise((resolve, reject) => (this.#settleFirst = { resolve, reject }));
+    this.firstJoined.catch(() => {}); // whoever does not await it is told by the events
+  }
+
+  get position(): Position | null {
+    return this.#stream.position;
+  }
+
+  // ------------------------------------------------------------ in and out
+
+  /** There is a session: join in it, unless we are about to already. */
+  join(): void {
+    if (this.#state === "away") this.#ask(0);
+  }
+
+  #ask(attempt: number): void {
+    const { room, history } = this.#options;
+    const asked = this.position;
+    this.#state = "joining";
+    this.#owner.send({ join: asked === null ? { room, history } : { room, recover: asked } }, (answer) => {
+      if (this.#state !== "joining") return;
+      if ("reply" in answer) this.#onJoined(answer.reply.joined ?? {}, asked);
+      else if (!answer.error.retryable) this.end(answer.error);
+      else if (answer.error.code !== "disconnected") this.#retry(attempt, () => this.#ask(attempt + 1));
+    }, null);
+  }
+
+  /** The session is gone. */
+  interrupt(): void {
+    this.#state = "away";
+    this.#cancelRetry?.();
+    this.#stream.interrupt();
+    this.outbox.interrupt();
+  }
+
+  async leave(): Promise<void> {
+    if (this.#state === "left") return;
+    const wasIn = this.#state !== "away";
+    this.end(null);
+    if (!wasIn) return;
+    await new Promise<void>((resolve) => this.#owner.send({ leave: { room: this.#options.room } }, () => resolve()));
+  }
+
+  /** `error` null: it was our wish. */
+  end(error: FluxError | null): void {
+    if (this.#state === "left") return;
+    this.#state = "left";
+    this.#cancelRetry?.();
+    this.#stream.interrupt();
+    this.outbox.end(error ?? fluxError("left"), error?.code === "closed");
+    this.#settleFirst?.reject(error ?? fluxError("left"));
+    this.#owner.onLeft();
+    if (error !== null) this.emitter.emit("error", error);
+    this.emitter.emit("left", error);
+  }
+
+  #onJoined(joined: Joined, asked: Position | null): void {
+    this.#state = "joined";
+    const position = toPosition(joined.position);
+    const event: JoinedRoom = { position, recovered: joined.recovered ?? false, rejoined: this.#hasJoined };
+    this.#hasJoined = true;
+    this.emitter.emit("joined", event);
+    this.#settleFirst?.resolve(event);
+    this.#stream.begin(position, asked, event.recovered);
+    this.#stream.replay((joined.publications ?? []).map(toArrival), joined.more ?? false);
+    this.outbox.open();
+  }
+
+  #retry(attempt: number, again: () => void): void {
+    const { clock, random } = this.#owner.outbox;
+    this.#cancelRetry = clock.after(backoffMs(attempt, retryBackoff, random), again);
+  }
+
+  // ------------------------------------------------------------ what comes unasked
+
+  onEvent(event: ServerFrame): void {
+    if (this.#state !== "joined") return; // the end of an earlier stay
+    if (event.publication) this.#stream.publication(toArrival(event.publication));
+    else if (event.replay) this.#stream.replay((event.replay.publications ?? []).map(toArrival), event.replay.more ?? false);
+    else if (event.sync) this.#stream.sync(toPosition(event.sync.position));
+    else if (event.published) this.#stream.own(toPosition(event.published.position));
+    else if (event.left) this.end(fluxError("not_joined", "the node has ended this membership"));
+  }
+
+  // ------------------------------------------------------------ what the stream wants
+
+  deliver(arrival: Arrival, replayed: boolean): void {
+    let publication: Publication;
+    try {
+      publication = toPublication(arrival, replayed);
+    } catch (error) {
+      return this.emitter.emit("error", fluxError("bad_payload", `publication ${arrival.seq} is not JSON: ${String(error)}`));
+    }
+    this.emitter.emit("publication", publication);
+  }
+
+  onGap(gap: Gap): void {
+    this.emitter.emit("gap", gap);
+  }
+
+  onRecovered(recovered: Recovered): void {
+    this.emitter.emit("recovered", recovered);
+  }
+
+  readHistory(since: Position, onAnswer: (answer: Arrival[] | FluxError) => void, attempt = 0): void {
+    this.#owner.send({ history: { room: this.#options.room, since, limit: repairPage } }, (answer) => {
+      if ("reply" in answer) return onAnswer((answer.reply.history?.publications ?? []).map(toArrival));
+      const { error } = answer;
+      if (error.code === "disconnected" || this.#state !== "joined") return;
+      if (!error.retryable || attempt + 1 >= historyTriesMax) return onAnswer(error);
+      this.#retry(attempt, () => this.readHistory(since, onAnswer, attempt + 1));
+    });
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * The publishes of one room that the node has not answered yet. They leave in the order they were made, and leave
+ * again in that order after a reconnect: the key they carry keeps the room from having one of them twice.
+ */
+import { encodeClientFrame } from "../protocol/codec.ts";
+import type { ClientFrame } from "../protocol/messages.ts";
+import { backoffMs } from "./clock.ts";
+import type { Cancel, Clock } from "./clock.ts";
+import type { OnReply, Reply } from "./commands.ts";
+import { fluxError } from "./flux-error.ts";
+import type { FluxError } from "./flux-error.ts";
+import type { Pace } from "./pace.ts";
+import { toPosition } from "./publication.ts";
+import type { Payload, Position } from "./publication.ts";
+
+/** Where the node put a publication. */
+export type Published = Position & {
+  /** Members of the room that the node knew of. */
+  readonly receivers: number;
+  /** It had been published before, by a try whose answer was lost or by someone who used the same key. */
+  readonly duplicate: boolean;
+};
+
+/** What the outboxes of one client share. */
+export type OutboxShared = {
+  send(command: ClientFrame, onReply: OnReply, timeoutMs: null): void;
+  clock: Clock;
+  random: () => number;
+  pace: Pace;
+  timeoutMs: number;
+  keyWindowMs: number;
+  /** Publishes that wait for their answer, over all rooms. */
+  waiting: number;
+  waitingMax: number;
+  frameBytesMax: number;
+};
+
+type Entry = {
+  readonly number: number;
+  readonly command: ClientFrame;
+  readonly excludeSelf: boolean;
+  readonly resolve: (published: Published) => void;
+  readonly reject: (error: FluxError) => void;
+  /** When it left for the first time: from then on it may have been published. */
+  sentAt: number | null;
+  refusals: number;
+  lastError: FluxError | null;
+  cancelTimeout: Cancel | null;
+  done: boolean;
+};
+
+const retryBackoff = { baseMs: 100, capMs: 2000 };
+
+export class Outbox {
+  readonly #room: string;
+  readonly #shared: OutboxShared;
+  /** The node's word that a publication is in the room which its publisher will not be given. */
+  readonly #onOwn: (position: Position) => void;
+  #queue: Entry[] = [];
+  readonly #sent = new Set<Entry>();
+  #lastNumber = 0;
+  #isOpen = false;
+  #ended: FluxError | null = null;
+  #cancelWait: Cancel | null = null; // while it runs, nothing leaves: what is behind a refused one stays behind it
+
+  constructor(room: string, shared: OutboxShared, onOwn: (position: Position) => void) {
+    this.#room = room;
+    this.#shared = shared;
+    this.#onOwn = onOwn;
+  }
+
+  publish({ payload, format }: Payload, key: string, excludeSelf: boolean): Promise<Published> {
+    const { waiting, waitingMax } = this.#shared;
+    if (this.#ended !== null) return Promise.reject(this.#ended);
+    if (waiting >= waitingMax) {
+      return Promise.reject(fluxError("overloaded", `${waitingMax} publishes wait for an answer already`));
+    }
+    return new Promise((resolve, reject) => {
+      const command = { publish: { room: this.#room, payload, format, key, excludeSelf } };
+      const begin = { sentAt: null, refusals: 0, lastError: null, cancelTimeout: null, done: false };
+      this.#shared.waiting++;
+      this.#queue.push({ number: ++this.#lastNumber, command, excludeSelf, resolve, reject, ...begin });
+      this.#flush();
+    });
+  }
+
+  /** The room is joined: what waits may leave. */
+  open(): void {
+    this.#isOpen = true;
+    this.#flush();
+  }
+
+  /** The session is gone; everything unanswered leaves again in the next one. */
+  interrupt(): void {
+    this.#isOpen = false;
+    this.#stopWaiting();
+    this.#requeue([...this.#sent]);
+    for (const entry of this.#queue) {
+      entry.cancelTimeout?.();
+      entry.cancelTimeout = null;
+    }
+  }
+
+  /** Nothing will leave any more. What is on its way may still be answered, unless `andSent`. */
+  end(error: FluxError, andSent: boolean): void {
+    this.#isOpen = false;
+    this.#ended = error;
+    this.#stopWaiting();
+    for (const entry of this.#queue) this.#reject(entry, error);
+    this.#queue = [];
+    if (andSent) for (const entry of [...this.#sent]) this.#reject(entry, error);
+  }
+
+  #flush(): void {
+    while (this.#isOpen && this.#cancelWait === null) {
+      const entry = this.#queue[0];
+      if (entry === undefined) return;
+      const waitMs = this.#shared.pace.take();
+      if (waitMs > 0) return this.#wait(waitMs);
+      this.#queue.shift();
+      this.#sendOrReject(entry);
+    }
+  }
+
+  #sendOrReject(entry: Entry): void {
+    const { clock, keyWindowMs, frameBytesMax } = this.#shared;
+    const now = clock.now();
+    if (entry.sentAt !== null && now - entry.sentAt > keyWindowMs) {
+      // The node no longer knows its key: sent again, it might be in the room twice.
+      return this.#reject(entry, fluxError("disconnected", "the answer was lost: it may or may not have been published"));
+    }
+    if (isLarger(entry.command, frameBytesMax)) {
+      return this.#reject(entry, fluxError("too_large", `a frame may have ${frameBytesMax} bytes`));
+    }
+    entry.sentAt ??= now;
+    entry.cancelTimeout ??= clock.after(this.#shared.timeoutMs, () => this.#timeOut(entry));
+    this.#sent.add(entry);
+    this.#shared.send(entry.command, (reply) => this.#onReply(entry, reply), null);
+  }
+
+  #onReply(entry: Entry, answer: Reply): void {
+    if ("error" in answer) {
+      const { error } = answer;
+      if (!error.retryable || this.#ended !== null) return this.#reject(entry, error);
+      if (error.code !== "disconnected" && !entry.done) this.#refused(entry, error); // interrupt cares for the former
+      return;
+    }
+    const { position, receivers, duplicate } = answer.reply.published ?? {};
+    const at = toPosition(position);
+    if (entry.excludeSelf) this.#onOwn(at);
+    if (this.#settle(entry)) entry.resolve({ ...at, receivers: receivers ?? 0, duplicate: duplicate ?? false });
+  }
+
+  #refused(entry: Entry, error: FluxError): void {
+    entry.lastError = error;
+    this.#requeue([entry]);
+    if (this.#cancelWait === null) this.#wait(backoffMs(entry.refusals, retryBackoff, this.#shared.random));
+    entry.refusals++;
+  }
+
+  #timeOut(entry: Entry): void {
+    this.#queue = this.#queue.filter((other) => other !== entry);
+    this.#reject(entry, entry.lastError ?? fluxError("timeout"));
+  }
+
+  #requeue(entries: Entry[]): void {
+    for (const entry of entries) this.#sent.delete(entry);
+    this.#queue = [...entries, ...this.#queue].sort((a, b) => a.number - b.number);
+  }
+
+  #reject(entry: Entry, error: FluxError): void {
+    if (this.#settle(entry)) entry.reject(error);
+  }
+
+  #settle(entry: Entry): boolean {
+    if (entry.done) return false;
+    entry.done = true;
+    entry.cancelTimeout?.();
+    this.#sent.delete(entry);
+    this.#shared.waiting--;
+    return true;
+  }
+
+  #wait(ms: number): void {
+    this.#cancelWait = this.#shared.clock.after(ms, () => {
+      this.#cancelWait = null;
+      this.#flush();
+    });
+  }
+
+  #stopWaiting(): void {
+    this.#cancelWait?.();
+    this.#cancelWait = null;
+  }
+}
+
+/** The rest of a publish frame is small; it is encoded only to tell when it comes that close. */
+const overheadBytesMax = 1024;
+
+function isLarger(command: ClientFrame, frameBytesMax: number): boolean {
+  const { payload, key } = command.publish ?? {};
+  if ((payload?.length ?? 0) + 3 * (key?.length ?? 0) + overheadBytesMax <= frameBytesMax) return false;
+  return encodeClientFrame({ ...command, id: 0xffffffff }).length - 4 > frameBytesMax;
+}

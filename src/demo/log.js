@@ -1,0 +1,81 @@
+/** The list of messages. Whatever came over the wire is shown as text and nothing else. */
+
+const rowsMax = 500;
+/** Messages of one sender within this time share one heading. */
+const groupMs = 120_000;
+/** This close to the end, the list follows what comes. */
+const followPx = 80;
+
+export function createLog({ scroll, list, newest }) {
+  let last = null; // what the row at the end is: who, when
+
+  newest.addEventListener("click", toEnd);
+  scroll.addEventListener("scroll", () => {
+    if (isAtEnd()) newest.hidden = true;
+  });
+
+  function isAtEnd() {
+    return scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < followPx;
+  }
+
+  function toEnd() {
+    scroll.scrollTop = scroll.scrollHeight;
+    newest.hidden = true;
+  }
+
+  function add(row, isOwn) {
+    const follow = isOwn || isAtEnd();
+    list.append(row);
+    while (list.childElementCount > rowsMax) list.firstElementChild.remove();
+    if (follow) toEnd();
+    else newest.hidden = false;
+  }
+
+  return {
+    toEnd,
+    clear() {
+      list.replaceChildren();
+      last = null;
+    },
+    message({ sender, name, text, time, seq, isOwn }) {
+      list.querySelector(".empty")?.remove();
+      const isFirst = last === null || last.sender !== sender || last.name !== name || time - last.time > groupMs;
+      const row = element("li", isFirst ? "message first" : "message");
+      if (isOwn) row.classList.add("own");
+      if (isFirst) row.append(avatar(sender, name), heading({ sender, name, time, seq }));
+      const body = element("p", "text", text);
+      body.title = `${time.toLocaleString()}, seq ${seq}`;
+      row.append(body);
+      last = { sender, name, time };
+      add(row, isOwn);
+    },
+    notice(text, kind = "") {
+      last = null;
+      add(element("li", `notice ${kind}`, text), false);
+    },
+  };
+}
+
+export function element(tag, className, text = "") {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+function heading({ sender, name, time, seq }) {
+  const meta = element("p", "meta");
+  const when = element("time", "", time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+  when.dateTime = time.toISOString();
+  meta.append(element("span", "who", name), element("span", "user", sender), when, element("span", "seq", `#${seq}`));
+  return meta;
+}
+
+function avatar(sender, name) {
+  const round = element("span", "avatar", [...name.trim()][0]?.toUpperCase() ?? "?");
+  round.ariaHidden = "true";
+  let hue = 0;
+  for (const char of sender) hue = (hue * 31 + char.codePointAt(0)) % 360;
+  round.style.setProperty("--hue", hue);
+  return round;
+}

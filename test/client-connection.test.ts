@@ -1,0 +1,277 @@
+/** The SDK's way to the node: when it comes back, when it does not, and how it notices that nobody is there. */
+import t from "tap";
+import { WebSocket } from "ws";
+import { backoffMs } from "../src/client/clock.ts";
+import { Emitter } from "../src/client/emitter.ts";
+import { Pace } from "../src/client/pace.ts";
+import { connect, type Closed, type StateChange } from "../src/client/index.ts";
+import { closes } from "../src/errors.ts";
+import type { ServerFrame } from "../src/protocol/messages.ts";
+import { isReady, ManualClock, startClient } from "./support/sdk.ts";
+import { startScripted } from "./support/scripted.ts";
+import { until } from "./support/until.ts";
+
+const ready: ServerFrame = { ready: { session: "s", user: "u", node: "n", version: 1, time: 1, heartbeatMs: 20, maxFrameBytes: 1000 } };
+
+t.test("backoff doubles up to its cap, and jitter takes anything between nothing and all of it", async (t) => {
+  const backoff = { baseMs: 500, capMs: 20_000 };
+  const attempts = [0, 1, 2, 3, 4, 5, 6, 60, 5000];
+  const longest = attempts.map((attempt) => backoffMs(attempt, backoff, () => 1));
+  t.same(longest, [500, 1000, 2000, 4000, 8000, 16_000, 20_000, 20_000, 20_000]);
+  t.same(attempts.map((attempt) => backoffMs(attempt, backoff, () => 0)), attempts.map(() => 0));
+  t.equal(backoffMs(3, backoff, () => 0.25), 1000);
+});
+
+t.test("attempts that fail are spaced by backoff; a session that lasted begins it anew", async (t) => {
+  const node = await startScripted(t);
+  const clock = new ManualClock();
+  const client = startClient(t, node.url, { clock, random: () => 0.5, backoff: { baseMs: 500, capMs: 3000 } });
+  const waits: (number | null)[] = [];
+  client.on("state", ({ state, retryInMs }) => state === "waiting" && waits.push(retryInMs));
+  const lose = async (afterMs: number) => {
+    await isReady(client);
+    clock.advance(afterMs);
+    node.sessions.at(-1)?.cut();
+    await until(() => client.state === "waiting", "the loss to be noticed");
+    clock.advance(waits.at(-1) ?? 0);
+  };
+  for (const lastedMs of [0, 0, 0, 0, 0, 4999, 5000, 0]) await lose(lastedMs);
+  t.same(waits, [250, 500, 1000, 1500, 1500, 1500, 250, 500]);
+});
+
+t.test("a node that is away is tried again and again", async (t) => {
+  const node = await startScripted(t, ({ hello }, session) => {
+    if (!hello || session.number > 3) return undefined;
+    session.cut();
+    return [];
+  });
+  const client = startClient(t, node.url);
+  const states: string[] = [];
+  client.on("state", ({ state }) => states.push(state));
+  await isReady(client);
+  t.same(states, ["waiting", "connecting", "waiting", "connecting", "waiting", "connecting", "ready"]);
+});
+
+for (const [name, { code, text }] of Object.entries(closes)) {
+  const isFinal = code === 1000 || code >= 3500;
+  t.test(`close ${code} ${name} ${isFinal ? "is the end, and says why" : "is come back from"}`, async (t) => {
+    const node = await startScripted(t);
+    const client = startClient(t, node.url);
+    const closed: Closed[] = [];
+    const changes: StateChange[] = [];
+    client.on("closed", (why) => closed.push(why));
+    client.on("state", (change) => changes.push(change));
+    await isReady(client);
+    const room = client.join("chat:a");
+    await room.joined;
+    const left = new Promise((resolve) => room.on("left", resolve));
+    changes.length = 0;
+    node.sessions[0]?.close(code, name);
+    await until(() => changes.length > 0, "a change of state");
+    t.match(changes[0], { state: isFinal ? "closed" : "waiting", cause: { code, name, text } });
+    if (isFinal) {
+      t.same(closed, [{ code, name, text }]);
+      t.match(await left, { code: "closed" }, "its rooms end with it");
+      await t.rejects(room.publish(1), { code: "closed" });
+      await t.rejects(client.join("chat:b").joined, { code: "closed" });
+      t.equal(client.state, "closed");
+    } else {
+      await isReady(client);
+      t.equal(closed.length, 0);
+    }
+    t.equal(node.sessions.length, isFinal ? 1 : 2);
+  });
+}
+
+t.test("codes of applications are come back from up to 4499 and not from 4500 on", async (t) => {
+  for (const [code, state] of [[4499, "waiting"], [4500, "closed"]] as const) {
+    const node = await startScripted(t);
+    const client = startClient(t, node.url);
+    await isReady(client);
+    const changed = new Promise<StateChange>((resolve) => client.on("state", resolve));
+    node.sessions[0]?.close(code, "of the application");
+    t.match(await changed, { state, cause: { code, text: "of the application" } });
+  }
+});
+
+t.test("a node that goes away says when and where to come back", async (t) => {
+  const next = await startScripted(t);
+  const first = await startScripted(t, (command, session) => {
+    if (!command.join) return undefined;
+    session.send({ reconnect: { reason: "drain", delayMs: 70, url: next.url } });
+    session.close(3001, "shutdown");
+    return [];
+  });
+  const clock = new ManualClock();
+  const client = startClient(t, first.url, { clock });
+  const changes: StateChange[] = [];
+  client.on("state", (change) => changes.push(change));
+  client.join("chat:a");
+  await until(() => client.state === "waiting", "the loss to be noticed");
+  t.equal(changes.at(-1)?.retryInMs, 70, "not its own backoff");
+  clock.advance(69);
+  t.equal(client.state, "waiting");
+  clock.advance(1);
+  await isReady(client);
+  t.equal(next.sessions.length, 1);
+
+  next.sessions[0]?.cut();
+  await until(() => client.state === "waiting", "the loss to be noticed");
+  clock.advance(1000);
+  await until(() => first.sessions.length === 2, "a return to its own url");
+});
+
+t.test("a url that is none does not end the attempts", async (t) => {
+  const node = await startScripted(t, (command, session) => {
+    if (!command.join || session.number > 1) return undefined;
+    session.send({ reconnect: { reason: "moved", delayMs: 0, url: "no url at all" } });
+    session.cut();
+    return [];
+  });
+  const client = startClient(t, node.url);
+  await client.join("chat:a").joined;
+  t.equal(node.sessions.length, 2);
+});
+
+t.test("a socket that fell silent is probed, dropped and replaced", async (t) => {
+  let isDeaf = false;
+  const node = await startScripted(t, (command, session) => {
+    if (command.hello) return [ready]; // heartbeat 20 ms
+    return isDeaf && session.number === 1 ? [] : undefined;
+  });
+  const client = startClient(t, node.url, { graceMs: 30 });
+  const changes: StateChange[] = [];
+  client.on("state", (change) => changes.push(change));
+  await isReady(client);
+  await until(() => node.commands("ping").length >= 3, "probes");
+  t.same(changes.map(({ state }) => state), ["ready"], "a quiet socket whose pings are answered is kept");
+  isDeaf = true;
+  await until(() => node.sessions.length === 2, "another socket");
+  t.match(changes.find(({ state }) => state === "waiting"), { cause: { text: /nothing came for too long/ } });
+  await isReady(client);
+});
+
+t.test("a socket that never gets a session is given up after connectTimeoutMs", async (t) => {
+  const node = await startScripted(t, ({ hello }, session) => (hello && session.number === 1 ? [] : undefined));
+  const client = startClient(t, node.url, { connectTimeoutMs: 40 });
+  await isReady(client);
+  t.equal(node.sessions.length, 2);
+});
+
+t.test("a stream that cannot be read is left and begun anew", async (t) => {
+  const garbage = [Buffer.from("0000000308ffff", "hex"), Buffer.from("ffffffff", "hex"), "text"];
+  for (const bytes of garbage) {
+    const node = await startScripted(t, ({ echo }, session) => {
+      if (!echo || session.number > 1) return undefined;
+      session.raw(bytes);
+      return [];
+    });
+    const client = startClient(t, node.url);
+    await isReady(client);
+    await t.rejects(client.echo(1), { code: "disconnected" });
+    await isReady(client);
+    t.equal(await client.echo(2), 2);
+  }
+});
+
+t.test("frames may be split over messages", async (t) => {
+  const node = await startScripted(t, (command, session) => {
+    if (!command.echo) return undefined;
+    session.sendSplit({ ...command });
+    return [];
+  });
+  const client = startClient(t, node.url);
+  await isReady(client);
+  const bytes = new Uint8Array(3000).map((_, i) => i);
+  t.same(await client.echo(bytes), bytes);
+});
+
+t.test("commands fail with the socket, with the time, and without a session", async (t) => {
+  const node = await startScripted(t, (command) => (command.echo || command.history ? [] : undefined));
+  const client = startClient(t, node.url, { commandTimeoutMs: 100 });
+  const room = client.join("chat:a");
+  await t.rejects(client.ping(), { code: "disconnected" }, "not connected yet");
+  await room.joined;
+  t.type(await client.ping(), "number");
+  await t.rejects(client.echo(1), { code: "timeout", retryable: true });
+  const history = room.history({ limit: 5 });
+  node.sessions[0]?.cut();
+  await t.rejects(history, { code: "disconnected", retryable: true });
+});
+
+t.test("an error without an id is an event", async (t) => {
+  const node = await startScripted(t, ({ hello }) => (hello ? [ready, { id: 0, error: { code: "rate_limited", text: "slow down", retryable: true } }] : undefined));
+  const client = startClient(t, node.url);
+  const error = await new Promise((resolve) => client.on("error", resolve));
+  t.match(error, { code: "rate_limited", text: "slow down", retryable: true, message: "rate_limited: slow down" });
+});
+
+t.test("close says bye, ends with 1000 and stays closed", async (t) => {
+  const node = await startScripted(t);
+  const client = startClient(t, node.url);
+  await isReady(client);
+  const closed = new Promise((resolve) => client.on("closed", resolve));
+  const echo = client.echo(1);
+  await Promise.all([client.close(), t.rejects(echo, { code: "disconnected" })]);
+  t.match(await closed, { code: 1000, name: "bye" });
+  await until(() => node.commands("bye").length === 1, "bye");
+  await client.close();
+  t.equal(client.state, "closed");
+  t.equal(client.session, null);
+});
+
+t.test("close while waiting or connecting ends it too", async (t) => {
+  const node = await startScripted(t, ({ hello }) => (hello ? [] : undefined));
+  const connecting = startClient(t, node.url);
+  await connecting.close();
+  const waiting = startClient(t, "ws://127.0.0.1:1/ws", { backoff: { baseMs: 60_000, capMs: 60_000 }, random: () => 1 });
+  await until(() => waiting.state === "waiting", "a failed attempt");
+  await waiting.close();
+  t.same([connecting.state, waiting.state], ["closed", "closed"]);
+});
+
+t.test("without any WebSocket the error says what to pass", async (t) => {
+  const property = Object.getOwnPropertyDescriptor(globalThis, "WebSocket");
+  Reflect.deleteProperty(globalThis, "WebSocket");
+  t.teardown(() => property && Object.defineProperty(globalThis, "WebSocket", property));
+  t.throws(() => connect("ws://127.0.0.1:1/ws"), /pass \{ WebSocket: \(await import\("ws"\)\)\.WebSocket \}/);
+  Object.defineProperty(globalThis, "WebSocket", { value: WebSocket, configurable: true });
+  const node = await startScripted(t);
+  const client = connect(node.url);
+  t.teardown(() => client.close());
+  await isReady(client);
+});
+
+t.test("publishes are paced: a second's worth at once, then as time allows", async (t) => {
+  const clock = new ManualClock();
+  const pace = new Pace(clock);
+  t.equal(pace.take(), 0, "not limited before the node has said so");
+  pace.set(100);
+  t.same(Array.from({ length: 100 }, () => pace.take()), Array.from({ length: 100 }, () => 0));
+  t.equal(pace.take(), 10, "the next one in 10 ms");
+  clock.advance(10);
+  t.same([pace.take(), pace.take()], [0, 10]);
+  clock.advance(60_000);
+  t.same(Array.from({ length: 101 }, () => pace.take()).filter((waitMs) => waitMs > 0).length, 1, "no more than a second's worth is saved up");
+});
+
+t.test("a listener that throws is reported, and keeps nothing from the others", async (t) => {
+  const emitter = new Emitter<{ event: number }>();
+  const seen: number[] = [];
+  emitter.on("event", () => {
+    throw new Error("of the listener");
+  });
+  const off = emitter.on("event", (value) => seen.push(value));
+  const rethrown: (() => void)[] = [];
+  const microtasks = t.capture(globalThis, "queueMicrotask", (run: () => void) => void rethrown.push(run));
+  emitter.emit("event", 1);
+  microtasks.restore();
+  t.same(seen, [1]);
+  t.equal(rethrown.length, 1);
+  t.throws(() => rethrown[0]?.(), /of the listener/);
+  off();
+  off();
+  const silent = new Emitter<{ event: number }>();
+  silent.emit("event", 2);
+  t.same(seen, [1]);
+});

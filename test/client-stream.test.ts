@@ -1,0 +1,237 @@
+/**
+ * The SDK's order of one room, against a room in which publications get lost on the way, the past is forgotten and
+ * sockets break, all at random: whatever was published is delivered once and in order, or a gap says it was not.
+ */
+import t from "tap";
+import fc from "fast-check";
+import { fluxError } from "../src/client/flux-error.ts";
+import type { FluxError } from "../src/client/flux-error.ts";
+import { Stream } from "../src/client/stream.ts";
+import type { Arrival, Position } from "../src/client/publication.ts";
+
+const room = "chat:a";
+const heldMax = 20;
+
+type Told = { kind: "delivered"; seq: number; replayed: boolean } | { kind: "gap"; from: number; to: number };
+/** What a page may be in spite of all promises: begin with what is known already, or lack its first publication. */
+type Flaw = "none" | "overlap" | "hole";
+type Question = { since: Position; answer: (answer: Arrival[] | FluxError) => void };
+
+/** A room with one member, and the way between them. */
+class World {
+  readonly told: Told[] = [];
+  readonly log: (Arrival & { own: boolean })[] = [];
+  readonly stream: Stream;
+  /** The room keeps publications from this seq on. */
+  keptFrom = 0;
+  questions: Question[] = [];
+  epoch = "e1";
+  seq = 0;
+
+  constructor() {
+    this.stream = new Stream(null, heldMax, {
+      deliver: (arrival, replayed) => this.told.push({ kind: "delivered", seq: arrival.seq, replayed }),
+      onGap: ({ from, to }) => this.told.push({ kind: "gap", from: from.seq, to: to.seq }),
+      onRecovered: () => {},
+      readHistory: (since, answer) => this.questions.push({ since, answer }),
+    });
+    this.join();
+  }
+
+  /** `step`: how far the seq moves, as it does by more than one where rooms share a stream. */
+  publish(step: number, own = false): Arrival {
+    const prev = this.seq;
+    this.seq += step;
+    const arrival = { epoch: this.epoch, seq: this.seq, prev, wire: { room }, own };
+    this.log.push(arrival);
+    return arrival;
+  }
+
+  /** Answers to questions of the time before are still to come. */
+  join(flaw: Flaw = "none"): void {
+    this.stream.interrupt();
+    const asked = this.stream.position;
+    const missed = this.after(asked, flaw);
+    const recovered = asked !== null && asked.epoch === this.epoch && missed !== null;
+    this.stream.begin({ epoch: this.epoch, seq: this.seq }, asked, recovered);
+    this.stream.replay(recovered ? missed : [], false);
+  }
+
+  answer(isRefused: boolean, flaw: Flaw = "none"): void {
+    const question = this.questions.shift();
+    if (question === undefined) return;
+    const page = this.after(question.since, flaw);
+    question.answer(isRefused || page === null ? fluxError("unrecoverable_position") : page.slice(0, 5));
+  }
+
+  /** Null: not covered any more. */
+  after(position: Position | null, flaw: Flaw): Arrival[] | null {
+    const seq = position?.seq ?? 0;
+    const next = this.log.findIndex((arrival) => arrival.seq > seq);
+    if (next === -1) return [];
+    if ((this.log[next]?.seq ?? 0) < this.keptFrom) return null;
+    return this.log.slice(flaw === "overlap" ? Math.max(0, next - 3) : flaw === "hole" ? next + 1 : next);
+  }
+
+  settle(): void {
+    this.stream.sync({ epoch: this.epoch, seq: this.seq });
+    for (let turn = 0; this.questions.length > 0; turn++) {
+      if (turn > 1000) throw new Error("the stream keeps asking");
+      this.answer(false);
+    }
+  }
+}
+
+type Action =
+  | { kind: "publish"; step: number; isLost: boolean }
+  | { kind: "own"; step: number; isReplyLost: boolean }
+  | { kind: "answer"; isRefused: boolean; flaw: Flaw }
+  | { kind: "forget" }
+  | { kind: "sync" }
+  | { kind: "rejoin"; flaw: Flaw };
+
+const step = fc.oneof({ weight: 5, arbitrary: fc.constant(1) }, { weight: 1, arbitrary: fc.integer({ min: 2, max: 9 }) });
+const anyFlaw = fc.constantFrom<Flaw>("none", "overlap", "hole");
+const anyAction: fc.Arbitrary<Action> = fc.oneof(
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant("publish" as const), step, isLost: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("own" as const), step, isReplyLost: fc.boolean() }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("answer" as const), isRefused: fc.boolean(), flaw: anyFlaw }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("forget" as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("sync" as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("rejoin" as const), flaw: anyFlaw }) },
+);
+
+function act(world: World, action: Action): void {
+  switch (action.kind) {
+    case "publish": {
+      const arrival = world.publish(action.step);
+      if (!action.isLost) world.stream.publication(arrival);
+      return;
+    }
+    case "own": {
+      const { epoch, seq } = world.publish(action.step, true);
+      if (!action.isReplyLost) world.stream.own({ epoch, seq });
+      return;
+    }
+    case "answer":
+      return world.answer(action.isRefused, action.flaw);
+    case "forget":
+      world.keptFrom = world.seq;
+      return;
+    case "sync":
+      return world.stream.sync({ epoch: world.epoch, seq: world.seq });
+    case "rejoin":
+      return world.join(action.flaw);
+  }
+}
+
+/** What is wrong, or null. */
+function verdict({ log, told }: World): string | null {
+  let at = 0;
+  for (const event of told) {
+    const from = event.kind === "gap" ? event.from : event.seq - 1;
+    const to = event.kind === "gap" ? event.to : event.seq;
+    if (from < at) return `${JSON.stringify(event)} goes back behind ${at}`;
+    const silent = log.find((arrival) => !arrival.own && arrival.seq > at && arrival.seq <= from);
+    if (silent) return `${silent.seq} was skipped in silence`;
+    at = to;
+  }
+  const last = log.findLast((arrival) => !arrival.own);
+  return last !== undefined && last.seq > at ? `${last.seq} never came` : null;
+}
+
+t.test("everything published is delivered once and in order, or told as a gap", async (t) => {
+  const seen = { gaps: 0, delivered: 0 };
+  fc.assert(
+    fc.property(fc.array(anyAction, { minLength: 5, maxLength: 60, size: "max" }), (actions) => {
+      const world = new World();
+      for (const action of actions) act(world, action);
+      world.settle();
+      seen.gaps += world.told.filter(({ kind }) => kind === "gap").length;
+      seen.delivered += world.told.filter(({ kind }) => kind === "delivered").length;
+      const wrong = verdict(world);
+      if (wrong !== null) throw new Error(`${wrong}: ${JSON.stringify(world.told)}`);
+    }),
+    { numRuns: 3000 },
+  );
+  t.ok(seen.gaps > 1000 && seen.delivered > 10_000, `${seen.delivered} delivered, ${seen.gaps} gaps`);
+});
+
+t.test("as long as the room keeps its past, nothing is lost at all", async (t) => {
+  const kind = ["publish", "own", "answer", "sync", "rejoin"];
+  const harmless = anyAction.filter((action) => {
+    return kind.includes(action.kind) && !("isRefused" in action && action.isRefused) && !("flaw" in action && action.flaw === "hole");
+  });
+  fc.assert(
+    fc.property(fc.array(harmless, { maxLength: heldMax, size: "max" }), (actions) => {
+      const world = new World();
+      for (const action of actions) act(world, action);
+      world.settle();
+      const wanted = world.log.filter(({ own }) => !own).map(({ seq }) => seq);
+      const delivered = world.told.flatMap((event) => (event.kind === "delivered" ? [event.seq] : []));
+      const missing = wanted.filter((seq) => !delivered.includes(seq));
+      if (missing.length > 0) throw new Error(`${missing.join()} missing: ${JSON.stringify(world.told)}`);
+      return world.told.every(({ kind }) => kind === "delivered");
+    }),
+    { numRuns: 3000 },
+  );
+  t.pass("3,000 conversations");
+});
+
+t.test("own publications that the client asked not to be given are no event, in whatever order their replies come", async (t) => {
+  fc.assert(
+    fc.property(fc.array(fc.record({ own: fc.boolean(), step, isLate: fc.boolean() }), { maxLength: 40, size: "max" }), (publishes) => {
+      const world = new World();
+      for (const { own, step, isLate } of publishes) {
+        const arrival = world.publish(step, own);
+        if (!own) world.stream.publication(arrival);
+        else world.stream.own(arrival);
+        if (isLate) world.answer(false);
+      }
+      world.settle();
+      const owns = new Set(world.log.filter(({ own }) => own).map(({ seq }) => seq));
+      return world.told.every((event) => event.kind === "delivered" && !owns.has(event.seq));
+    }),
+    { numRuns: 2000 },
+  );
+  t.pass("2,000 conversations");
+});
+
+t.test("when too much waits behind a gap, the gap is told and the stream goes on from its head", async (t) => {
+  const world = new World();
+  const { stream, told } = world;
+  stream.publication(world.publish(1));
+  world.publish(1); // lost
+  for (let i = 0; i < heldMax; i++) stream.publication(world.publish(1));
+  t.same(told, [{ kind: "delivered", seq: 1, replayed: false }], "everything behind the hole waits");
+  stream.publication(world.publish(1));
+  t.same(told.slice(1), [{ kind: "gap", from: 1, to: world.seq }]);
+  world.answer(false);
+  t.equal(told.length, 2, "the answer that comes too late delivers nothing");
+  stream.publication(world.publish(1));
+  t.same(told.at(-1), { kind: "delivered", seq: world.seq, replayed: false });
+});
+
+t.test("a stream that begins anew is a gap", async (t) => {
+  const world = new World();
+  world.stream.publication(world.publish(1));
+  world.epoch = "e2";
+  world.seq = 0;
+  world.stream.publication(world.publish(1));
+  t.same(world.told, [
+    { kind: "delivered", seq: 1, replayed: false },
+    { kind: "gap", from: 1, to: 0 },
+    { kind: "delivered", seq: 1, replayed: false },
+  ]);
+  t.same(world.stream.position, { epoch: "e2", seq: 1 });
+});
+
+t.test("what was ours in the stream before is not ours in the new one", async (t) => {
+  const world = new World();
+  world.stream.publication(world.publish(1));
+  world.stream.own({ epoch: "e1", seq: 3 }); // 2 is missing: remembered, not passed
+  world.epoch = "e2";
+  world.seq = 2;
+  world.stream.publication(world.publish(1));
+  t.same(world.told.at(-1), { kind: "delivered", seq: 3, replayed: false });
+});

@@ -1,0 +1,186 @@
+/** The demo page in a real browser: two pages that talk, lose the node, and find back. */
+import { mkdtempSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Browser, Page } from "playwright-core";
+import t from "tap";
+import { complaintsOf, startBrowser } from "./support/browser.ts";
+import { startNode } from "./support/node.ts";
+import { startProxy } from "./support/proxy.ts";
+import { isReady, startClient } from "./support/sdk.ts";
+
+const screenshots = mkdtempSync(join(tmpdir(), "flux-demo-"));
+const browser = await startBrowser(t);
+const wide = { viewport: { width: 1280, height: 800 } };
+
+type Opened = { page: Page; complaints: string[] };
+
+async function open(browser: Browser, port: number, name: string, options: Parameters<Browser["newContext"]>[0] = wide): Promise<Opened> {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(15_000);
+  const complaints = complaintsOf(context);
+  const page = await context.newPage();
+  page.on("dialog", (dialog) => {
+    complaints.push(`dialog: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  await page.addInitScript((nickname) => localStorage.setItem("nickname", nickname), name);
+  await page.goto(`http://127.0.0.1:${port}/`);
+  await page.locator('#state[data-state="ready"]').waitFor().catch((error: unknown) => {
+    throw new Error(`the page does not get ready: ${complaints.join("; ")}`, { cause: error });
+  });
+  return { page, complaints };
+}
+
+async function say(page: Page, text: string): Promise<void> {
+  await page.getByRole("textbox", { name: "Message" }).fill(text);
+  await page.keyboard.press("Enter");
+}
+
+const textsOf = (page: Page) => page.locator("#log .text").allTextContents();
+
+t.test("two pages talk: names, own messages, order, latency, who and where", async (t) => {
+  const node = await startNode(t, { demo: true });
+  const [ada, grace] = await Promise.all([open(browser, node.port, "Ada"), open(browser, node.port, "Grace")]);
+  const conversation = ["Good morning", "Hello Ada", "Did it hold?", "It did."];
+  for (const [i, text] of conversation.entries()) {
+    await say([ada, grace][i % 2]!.page, text);
+    for (const { page } of [ada, grace]) await page.locator("#log .text", { hasText: text }).waitFor();
+  }
+  for (const { page } of [ada, grace]) t.same(await textsOf(page), conversation);
+  t.same(await ada.page.locator("#log .who").allTextContents(), ["Ada", "Grace", "Ada", "Grace"]);
+  t.same(await ada.page.locator("#log .own .text").allTextContents(), ["Good morning", "Did it hold?"]);
+  t.same(await grace.page.locator("#log .own .text").allTextContents(), ["Hello Ada", "It did."]);
+  t.match(await ada.page.locator("#user").textContent(), /^anon-/);
+  t.equal(await ada.page.locator("#node").textContent(), node.config.nodeId);
+  t.match(await ada.page.locator("#position").textContent(), /^4 of ./);
+  await ada.page.locator("#latency", { hasText: /^\d/ }).waitFor();
+  t.match(await ada.page.locator("#spark .line").getAttribute("d"), /^M/);
+  t.equal(await ada.page.locator("#received").textContent(), "4");
+  await ada.page.screenshot({ path: join(screenshots, "light.png") });
+  t.ok(statSync(join(screenshots, "light.png")).size > 10_000, screenshots);
+  t.same([...ada.complaints, ...grace.complaints], []);
+});
+
+t.test("what people write is text, whatever it looks like", async (t) => {
+  const node = await startNode(t, { demo: true });
+  const { page, complaints } = await open(browser, node.port, "<b>Mallory</b>");
+  const attempts = ['<img src=x onerror="alert(1)">', "<script>alert(2)</script>", "</li></ol><h1>mine</h1>", "&lt;b&gt; &amp; \u202e"];
+  for (const text of attempts) {
+    await say(page, text);
+    await page.locator("#log .text", { hasText: text }).waitFor();
+  }
+  t.same(await textsOf(page), attempts);
+  t.same(await page.locator("#log .who").allTextContents(), ["<b>Mallory</b>"]);
+  t.equal(await page.locator("#log :is(img, script, h1, b)").count(), 0);
+  const response = await page.request.get(`http://127.0.0.1:${node.port}/`);
+  t.match(response.headers()["content-security-policy"], /default-src 'self'/);
+  t.same(complaints, []);
+});
+
+t.test("rooms hold anything: other applications' data is shown as what it is", async (t) => {
+  const node = await startNode(t, { demo: true });
+  const client = startClient(t, node.url);
+  await isReady(client);
+  const room = client.join("chat:lobby");
+  for (const data of [null, 17, ["<i>"], { name: {}, text: 3 }, Uint8Array.of(1, 2, 3)]) await room.publish(data);
+  const { page, complaints } = await open(browser, node.port, "Ada");
+  await page.locator("#log .text", { hasText: "3 bytes" }).waitFor();
+  t.same(await textsOf(page), ["null", "17", '["<i>"]', '{"name":{},"text":3}', "3 bytes"]);
+  t.equal(await page.locator("#rate").textContent(), "0", "history is no rate");
+  t.same(complaints, []);
+});
+
+t.test("the last 50 are there on joining, and the room follows the address", async (t) => {
+  const node = await startNode(t, { demo: true });
+  const client = startClient(t, node.url);
+  await isReady(client);
+  const room = client.join("chat:lobby");
+  for (let n = 1; n <= 60; n++) await room.publish({ text: `message ${n}`, name: "Grace" });
+  const { page, complaints } = await open(browser, node.port, "Ada");
+  await page.locator("#log .text", { hasText: "message 60" }).waitFor();
+  const texts = await textsOf(page);
+  t.same([texts.length, texts[0]], [50, "message 11"]);
+  t.ok(await page.locator("#log .text").last().isVisible(), "scrolled to the end");
+
+  await page.getByLabel("Room", { exact: true }).last().fill("chat:another place");
+  await page.keyboard.press("Enter");
+  await page.locator("#log .notice", { hasText: "Nobody has said anything" }).waitFor();
+  t.match(page.url(), /#chat:another%20place$/);
+  await say(page, "first");
+  await page.locator("#log .text", { hasText: "first" }).waitFor();
+  await page.goBack();
+  await page.locator("#log .text", { hasText: "message 60" }).waitFor();
+  t.equal((await textsOf(page)).length, 50);
+
+  await page.goto(`http://127.0.0.1:${node.port}/#nowhere:x`);
+  await page.locator("#log .notice", { hasText: "no namespace" }).waitFor();
+  t.same(complaints, []);
+});
+
+t.test("a lost connection is shown, counted down and made good for", async (t) => {
+  const node = await startNode(t, { demo: true });
+  const proxy = await startProxy(t, node.port);
+  const client = startClient(t, node.url);
+  const room = client.join("chat:lobby");
+  const { page, complaints } = await open(browser, proxy.port, "Ada");
+  await say(page, "before");
+  await page.locator("#log .text", { hasText: "before" }).waitFor();
+  proxy.refuse(true);
+  proxy.cut();
+  await page.locator("#state-text", { hasText: /trying again in \d+ s/ }).waitFor();
+  for (let n = 1; n <= 12; n++) await room.publish({ text: `missed ${n}`, name: "Grace" });
+  await say(page, "while away");
+  await page.locator("#outbox .text", { hasText: "while away" }).waitFor();
+  t.match(await page.locator("#outbox .fate").textContent(), /when the connection is back/);
+  await page.screenshot({ path: join(screenshots, "lost.png") });
+  proxy.refuse(false);
+  await page.locator("#log .notice.recovered", { hasText: "12 messages were missed and recovered" }).waitFor();
+  await page.locator("#log .own .text", { hasText: "while away" }).waitFor();
+  await page.locator("#outbox .message").waitFor({ state: "detached" });
+  t.same(await textsOf(page), ["before", ...Array.from({ length: 12 }, (_, i) => `missed ${i + 1}`), "while away"]);
+  t.same(await page.locator("#log .own .text").allTextContents(), ["before", "while away"], "own messages of both sessions");
+  await page.screenshot({ path: join(screenshots, "recovered.png") });
+  // Chromium itself reports every attempt that was refused.
+  t.same(complaints.filter((complaint) => !/WebSocket connection to .* failed/.test(complaint)), []);
+});
+
+t.test("messages that are gone for good are told", async (t) => {
+  const chat = { durable: true, historySize: 3, historyTtlMs: 60_000, historyBytesMax: 1_000_000, publish: "members" as const };
+  const node = await startNode(t, { demo: true, namespaces: { chat }, tailPublicationsMax: 3 });
+  const proxy = await startProxy(t, node.port);
+  const room = startClient(t, node.url).join("chat:lobby");
+  const { page } = await open(browser, proxy.port, "Ada");
+  await room.publish({ text: "before" });
+  await page.locator("#log .text", { hasText: "before" }).waitFor();
+  proxy.refuse(true);
+  proxy.cut();
+  for (let n = 1; n <= 9; n++) await room.publish({ text: `missed ${n}` });
+  proxy.refuse(false);
+  await page.locator("#log .notice.gap", { hasText: "9 messages are gone" }).waitFor();
+  t.same(await textsOf(page), ["before"]);
+});
+
+t.test("the page fits a phone, in the dark too, and every control has a name", async (t) => {
+  const node = await startNode(t, { demo: true });
+  const phone = { viewport: { width: 360, height: 700 }, colorScheme: "dark" as const, deviceScaleFactor: 2 };
+  const { page, complaints } = await open(browser, node.port, "Ada", phone);
+  await say(page, `a long word: ${"a".repeat(300)}`);
+  await page.locator("#log .text").waitFor();
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  t.equal(overflow, 0, "nothing is wider than the screen");
+  t.not(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(244, 243, 238)", "not the paper of the day");
+  t.notOk(await page.locator("#nickname").isVisible(), "the session is folded away");
+  await page.getByText("Session", { exact: true }).first().click();
+  t.ok(await page.getByLabel("Your name").isVisible());
+  await page.getByLabel("Your name").fill("Countess");
+  await page.keyboard.press("Enter");
+  t.equal(await page.evaluate(() => localStorage.getItem("nickname")), "Countess");
+  const nameless = await page.evaluate(() =>
+    [...document.querySelectorAll<HTMLInputElement>("input, textarea, button")]
+      .filter((control) => !control.labels?.[0]?.textContent && !control.textContent?.trim())
+      .map((control) => control.id));
+  t.same(nameless, []);
+  await page.screenshot({ path: join(screenshots, "phone.png") });
+  t.same(complaints, []);
+});

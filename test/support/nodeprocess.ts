@@ -1,0 +1,68 @@
+/** A node in a process of its own, started by the built command as an operator would. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { within } from "./rawsocket.ts";
+
+export interface NodeProcess {
+  readonly pid: number;
+  readonly port: number;
+  /** What the node has logged at warn or above. */
+  readonly complaints: string[];
+  /** Exit code or signal, once it has ended; undefined while it runs. */
+  readonly ended: number | string | undefined;
+  /** Sum of all values of a metric, over its labels. */
+  metric(name: string): Promise<number>;
+  metrics(): Promise<string>;
+  /** Resident memory from /proc, in bytes. */
+  rssBytes(): number;
+  /** Asks it to end, and waits until it has. */
+  stop(): Promise<void>;
+}
+
+const command = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+
+/** `flags` are added to those that make it find free ports and log for machines. */
+export async function startNodeProcess(flags: string[] = []): Promise<NodeProcess> {
+  const args = [command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--log-format", "json", ...flags];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const complaints: string[] = [];
+  let ended: number | string | undefined;
+  child.once("exit", (code, signal) => (ended = code ?? signal ?? "gone"));
+
+  const running = new Promise<{ websocket: string; metrics: string }>((resolve, reject) => {
+    child.once("exit", () => reject(new Error(`the node ended at once:\n${complaints.join("\n")}`)));
+    createInterface(child.stdout).on("line", (line) => {
+      const entry = JSON.parse(line) as { level: string; websocket?: string; metrics?: string };
+      if (entry.level !== "info") complaints.push(line);
+      if (entry.websocket && entry.metrics) resolve({ websocket: entry.websocket, metrics: entry.metrics });
+    });
+  });
+  const { websocket, metrics: metricsUrl } = await within(running, "the node to start");
+  const metrics = async (): Promise<string> => (await fetch(metricsUrl)).text();
+
+  return {
+    pid: child.pid ?? 0,
+    port: Number(new URL(websocket).port),
+    complaints,
+    get ended() { return ended; },
+    metrics,
+    metric: async (name) => sumOf(await metrics(), name),
+    rssBytes: () => Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1]) * 1024,
+    stop: async () => {
+      if (ended !== undefined) return;
+      const exit = once(child, "exit");
+      child.kill("SIGTERM");
+      await within(exit, "the node to end");
+    },
+  };
+}
+
+/** Sum of a metric in Prometheus's text format; it fails if there is none of that name. */
+export function sumOf(text: string, name: string): number {
+  const lines = text.split("\n").filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
+  if (lines.length === 0) throw new Error(`no metric ${name}`);
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
+}
