@@ -68,7 +68,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     hub: () => ({ ...hub.usage(), tailBytes: tailBudget.used }),
     broker: () => broker.usage(),
     queue: (reactor) => reactors.queue(reactor),
-    reactorRestarts: () => reactors.restarts,
+    reactors: () => ({ serving: reactors.serving, restarts: reactors.restarts }),
     ready: () => state.ready,
   });
 

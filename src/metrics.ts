@@ -15,7 +15,7 @@ export interface MetricsSource {
   broker(): { rooms: number; publications: number; bytes: number };
   /** From the hub to a reactor. */
   queue(reactor: number): { ring: number; overflow: number };
-  reactorRestarts(): number;
+  reactors(): { serving: number; restarts: number };
   ready(): boolean;
 }
 
@@ -102,7 +102,8 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   );
   total(registry, "flux_publications_total", "Publications delivered to this node", [], (add) => add({}, source.hub().publications));
   total(registry, "flux_hub_failures_total", "Records the hub failed at by its own mistake", [], (add) => add({}, source.hub().failures));
-  total(registry, "flux_reactor_restarts_total", "Reactors that failed and were replaced", [], (add) => add({}, source.reactorRestarts()));
+  total(registry, "flux_reactor_restarts_total", "Reactors that failed and were replaced", [], (add) => add({}, source.reactors().restarts));
+  gauge(registry, "flux_reactors", "Reactors that take sockets", [], (metric) => metric.set(source.reactors().serving));
   gauge(registry, "flux_broker_rooms", "Rooms the embedded broker keeps", [], (metric) => metric.set(source.broker().rooms));
   gauge(registry, "flux_broker_publications", "Publications the embedded broker keeps", [], (metric) => metric.set(source.broker().publications));
   gauge(registry, "flux_broker_bytes", "Bytes of payloads the embedded broker keeps", [], (metric) => metric.set(source.broker().bytes));

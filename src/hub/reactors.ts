@@ -39,6 +39,7 @@ interface Running extends Reactor {
   readonly worker: Worker;
   readonly startedAt: number;
   readonly ended: Promise<void>;
+  serving: boolean;
 }
 
 export class Reactors {
@@ -58,6 +59,11 @@ export class Reactors {
   async start(): Promise<void> {
     await Promise.all(this.#options.counters.map((_, index) => this.#spawn(index)));
     this.#started = true;
+  }
+
+  /** Reactors that listen. */
+  get serving(): number {
+    return this.#running.filter((reactor) => reactor?.serving === true).length;
   }
 
   /** Bytes on their way to a reactor. */
@@ -82,7 +88,10 @@ export class Reactors {
   #spawn(index: number): Promise<void> {
     return new Promise((resolve, reject) => {
       const running = this.#create(index, (message) => {
-        if (message.kind === "listening") return resolve();
+        if (message.kind === "listening") {
+          running.serving = true;
+          return resolve();
+        }
         this.#options.log.error({ reactor: index, stage: message.stage }, `reactor ${index} failed: ${message.text}`);
         reject(new Error(message.text));
       });
@@ -108,7 +117,7 @@ export class Reactors {
       onBatchEnd: () => {},
     });
     const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
-    const running: Running = { index, link, live: true, worker, startedAt: Date.now(), ended };
+    const running: Running = { index, link, live: true, worker, startedAt: Date.now(), ended, serving: false };
     worker.on("message", (message: FromReactor) => {
       if (message === doorbell) link.wake();
       else onMessage(message);

@@ -1,0 +1,150 @@
+import { connect, createServer, type AddressInfo } from "node:net";
+import { once } from "node:events";
+import t from "tap";
+import { ConfigError, createGateway } from "../dist/index.js";
+import { startNode } from "./support/node.ts";
+import { open, type TestSession } from "./support/session.ts";
+import { until } from "./support/until.ts";
+
+async function get(port: number, path: string, init: RequestInit = {}) {
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, init);
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, text };
+}
+
+/** Values of the metrics whose line begins so, summed. */
+async function metric(node: { adminPort: number }, begins: string): Promise<number> {
+  const { text } = await get(node.adminPort, "/metrics");
+  const lines = text.split("\n").filter((line) => line.startsWith(begins));
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
+}
+
+/** Waits until so many reactors have been replaced and two serve. */
+async function replaced(node: { adminPort: number }, times: number): Promise<void> {
+  while ((await metric(node, "flux_reactor_restarts_total")) < times || (await metric(node, "flux_reactors ")) < 2);
+}
+
+/** Sessions on both reactors: the kernel spreads sockets as it likes, so some more are opened until it has. */
+async function openOnBoth(node: { port: number; adminPort: number }): Promise<TestSession[]> {
+  const sessions: TestSession[] = [];
+  while (sessions.length < 8 || (await metric(node, 'flux_sockets{reactor="0"')) < 2 || (await metric(node, 'flux_sockets{reactor="1"')) < 2) {
+    sessions.push(await open(node));
+  }
+  return sessions;
+}
+
+t.test("health and readiness answer on the public port, other paths and methods get JSON errors", async (t) => {
+  const node = await startNode(t);
+  t.match(await get(node.port, "/health"), { status: 200, text: /"ok"/ });
+  t.match(await get(node.port, "/ready"), { status: 200, text: /"ready"/ });
+  for (const [path, method, status] of [["/nothing", "GET", 404], ["/health", "POST", 405], ["/ws", "GET", 426], ["/", "GET", 404]] as const) {
+    const answer = await get(node.port, path, { method });
+    t.equal(answer.status, status, `${method} ${path}`);
+    const { error } = JSON.parse(answer.text) as { error: { code: string; text: string; retryable: boolean } };
+    t.type(error.code, "string");
+    t.equal(error.retryable, false);
+  }
+});
+
+t.test("the demo page comes with the SDK, under a strict content security policy", async (t) => {
+  const node = await startNode(t, { demo: true });
+  const page = await get(node.port, "/");
+  t.equal(page.status, 200);
+  t.match(page.headers.get("content-security-policy"), /default-src 'self'/);
+  const files = [...page.text.matchAll(/(?:src|href)="(?!data:|#)([^"]+)"/g)].map(([, file]) => file!.replace(/^\.?\//, "/"));
+  t.ok(files.length > 1);
+  for (const file of [...files, "/flux-client.js"]) t.equal((await get(node.port, file)).status, 200, file);
+});
+
+t.test("one scrape counts the sockets, frames and publications of all reactors", async (t) => {
+  const node = await startNode(t);
+  const sessions = await Promise.all(Array.from({ length: 8 }, () => open(node)));
+  for (const session of sessions) await session.join("live:counted");
+  await sessions[0]!.publish("live:counted", "1");
+  for (const session of sessions) await session.waitFor(() => session.publications.length === 1);
+  t.equal(await metric(node, "flux_sockets{"), 8);
+  t.equal(await metric(node, "flux_members{"), 8);
+  t.equal(await metric(node, "flux_publications_total"), 1);
+  t.equal(await metric(node, "flux_deliveries_total"), 8);
+  t.equal(await metric(node, "flux_frames_received_total"), 8 + 8 + 1);
+  t.equal(await metric(node, "flux_frames_sent_total"), 8 + 8 + 8 + 1);
+  t.equal(await metric(node, "flux_fanout_seconds_count"), await metric(node, 'flux_fanout_seconds_bucket{reactor="0",le="+Inf"}') + await metric(node, 'flux_fanout_seconds_bucket{reactor="1",le="+Inf"}'));
+  t.ok((await metric(node, "process_resident_memory_bytes")) > 0);
+  t.ok((await metric(node, "flux_context_switches_total")) > 0);
+  for (const session of sessions) await session.bye();
+  t.equal(await metric(node, "flux_sockets{"), 0);
+  t.equal(await metric(node, "flux_members{"), 0);
+});
+
+t.test("no label of a metric comes from a client", async (t) => {
+  const node = await startNode(t);
+  const session = await open(node, { hello: { client: "evil-client-name" } });
+  await session.join("chat:evil-room-name");
+  const { text } = await get(node.adminPort, "/metrics");
+  t.notMatch(text, /evil/);
+});
+
+t.test("a taken port is refused by name, be it another program's or another node's", async (t) => {
+  const other = createServer().listen(0, "127.0.0.1");
+  await once(other, "listening");
+  t.teardown(() => other.close());
+  const { port } = other.address() as AddressInfo;
+  const node = await startNode(t);
+  const quiet = { logLevel: "silent", demo: false, reactors: 1 } as const;
+  for (const [options, problem] of [
+    [{ port, adminPort: 0 }, `--port ${port}`],
+    [{ port: node.port, adminPort: 0 }, `--port ${node.port}`],
+    [{ port: 0, adminPort: port }, `--admin-port ${port}`],
+  ] as const) {
+    const error = await createGateway({ ...quiet, ...options }).then(
+      (started) => started.close().then(() => null),
+      (error: unknown) => error,
+    );
+    t.ok(error instanceof ConfigError && error.problems[0]!.startsWith(problem), String(error));
+  }
+});
+
+t.test("closing a node closes its sessions with 3001, frees its ports, and can be asked for twice", async (t) => {
+  const node = await startNode(t);
+  const sessions = await Promise.all([open(node), open(node, { json: true })]);
+  await Promise.all([node.close(), node.close()]);
+  for (const session of sessions) t.match(await session.closed(), { code: 3001, reason: "shutdown" });
+  for (const port of [node.port, node.adminPort]) {
+    const [error] = (await once(connect(port, "127.0.0.1"), "error")) as [NodeJS.ErrnoException];
+    t.equal(error.code, "ECONNREFUSED");
+  }
+});
+
+t.test("a reactor that throws is replaced, and the others keep every socket and every publication", async (t) => {
+  const node = await startNode(t, { reactors: 2 });
+  const sessions = await openOnBoth(node);
+  for (const session of sessions) await session.join("chat:steady");
+  const onSecond = await metric(node, 'flux_sockets{reactor="1"');
+
+  const survivors = new Set(sessions);
+  for (const session of sessions) void session.closed().then(() => survivors.delete(session));
+  node.failReactor(0);
+  await until(() => survivors.size === onSecond, "its sockets are gone");
+  const [talker, ...others] = [...survivors];
+  await talker!.publish("chat:steady", '"still here"');
+  for (const session of others) await session.waitFor(() => session.publications.length === 1);
+  t.equal(survivors.size, onSecond, "nobody else was closed");
+
+  await replaced(node, 1);
+  const again = await openOnBoth(node);
+  for (const session of again) await session.join("chat:steady", { history: 1 });
+  await again[0]!.publish("chat:steady", '"welcome back"');
+  for (const session of [...survivors, ...again]) {
+    await session.waitFor(() => session.publications.at(-1)?.payload.toString() === '"welcome back"');
+  }
+});
+
+t.test("a reactor that fails again and again is replaced every time", async (t) => {
+  const node = await startNode(t, { reactors: 2 });
+  for (let round = 1; round <= 4; round++) {
+    node.failReactor(1);
+    await replaced(node, round);
+  }
+  const sessions = await Promise.all(Array.from({ length: 4 }, () => open(node)));
+  t.equal(sessions.length, 4);
+});
