@@ -88,7 +88,7 @@ const rows = {
     "Commands a session may send per second, in bursts of twice as many; 0 is no limit.",
     { over: "error rate_limited" },
   ),
-  socketsMax: row("Limits", many, 100_000, "Sockets on this node.", { over: "close overloaded" }),
+  socketsMax: row("Limits", many, 100_000, "Sockets on this node; more are answered HTTP 503.", { over: "error overloaded" }),
   roomsMax: row("Limits", many, 100_000, "Rooms on this node.", { over: "error overloaded" }),
   socketQueueBytesMax: row("Limits", size(1, 2 ** 30), 1_048_576, "Bytes that may wait to be sent to one socket.", {
     over: "close slow_consumer",

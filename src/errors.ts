@@ -14,7 +14,6 @@ export const closes = {
   slow_consumer: { code: 3008, text: "the socket did not keep up with what was sent to it" },
   no_heartbeat: { code: 3012, text: "the socket was silent and did not answer a ping" },
   rate_limited: { code: 3013, text: "commands kept coming after they were refused for their rate" },
-  overloaded: { code: 3014, text: "the node holds as many sockets as it may, or cannot keep up" },
   bad_frame: { code: 3501, text: "a frame could not be read" },
   unsupported_version: { code: 3502, text: "the node does not speak this version of the protocol" },
   frame_too_large: { code: 3503, text: "a frame is larger than maxFrameBytes" },
