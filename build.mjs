@@ -1,6 +1,6 @@
 // Builds dist/ from src/ and proto/: protocol code, JavaScript with types, and what browsers load.
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, rmSync, chmodSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
 import { build } from "esbuild";
 
 const bin = (name) => `node_modules/.bin/${name}`;
@@ -16,6 +16,14 @@ run(bin("tsc"), "-p", "tsconfig.build.json");
 cpSync("src/protocol/generated", "dist/protocol/generated", { recursive: true });
 cpSync("src/demo", "dist/demo", { recursive: true });
 chmodSync("dist/cli/main.js", 0o755);
+linkCommand("node_modules/.bin/flux-gateway", "../../dist/cli/main.js");
 
 const browser = { bundle: true, minify: true, sourcemap: true, target: "es2022", logLevel: "warning" };
 await build({ ...browser, entryPoints: ["src/client/index.ts"], format: "esm", outfile: "dist/browser/flux-client.js" });
+
+/** In a clone, lets `npx flux-gateway` find the command at once; it would install the clone into its cache first. */
+function linkCommand(path, target) {
+  if (process.platform === "win32" || !existsSync("node_modules/.bin")) return;
+  rmSync(path, { force: true });
+  symlinkSync(target, path);
+}

@@ -97,15 +97,22 @@ export function seen(position: { epoch?: string | null; seq?: number | null } | 
   return { epoch: position?.epoch ?? "", seq: position?.seq ?? 0 };
 }
 
-function talking(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): TestSession {
+/** What the node says, kept, passed on and waited for. */
+interface Hearing extends Pick<TestSession, "events" | "publications" | "waitFor" | "whileOpen"> {
+  readonly eventListeners: Set<(event: Reply) => void>;
+  readonly publicationListeners: Set<(publication: SeenPublication) => void>;
+  /** The reply to the command with this id. */
+  reply(id: number): Promise<Reply>;
+}
+
+function hearing(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): Hearing {
   const events: Reply[] = [];
   const publications: SeenPublication[] = [];
-  const eventListeners: ((event: Reply) => void)[] = [];
-  const publicationListeners: ((publication: SeenPublication) => void)[] = [];
+  const eventListeners = new Set<(event: Reply) => void>();
+  const publicationListeners = new Set<(publication: SeenPublication) => void>();
   const replies = new Map<number, (reply: Reply) => void>();
   const checks = new Set<() => void>();
   const read = json ? readText : binaryReader();
-  let lastId = 0;
 
   const onEvent = (event: Reply): void => {
     const carried = publicationsOf(event);
@@ -129,46 +136,64 @@ function talking(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): T
     });
     return within(Promise.race([promise, over]), what);
   };
-  const waitFor = (predicate: () => boolean, what = "an event"): Promise<void> => {
-    const met = new Promise<void>((resolve) => {
-      const check = (): void => {
-        if (!predicate()) return;
-        checks.delete(check);
-        resolve();
-      };
-      checks.add(check);
-      check();
-    });
-    return whileOpen(met, what);
+  return {
+    events, publications, eventListeners, publicationListeners, whileOpen,
+    waitFor: (predicate, what = "an event") => {
+      const met = new Promise<void>((resolve) => {
+        const check = (): void => {
+          if (!predicate()) return;
+          checks.delete(check);
+          resolve();
+        };
+        checks.add(check);
+        check();
+      });
+      return whileOpen(met, what);
+    },
+    reply: (id) => new Promise<Reply>((resolve) => {
+      replies.set(id, (reply) => {
+        replies.delete(id);
+        resolve(reply);
+      });
+    }),
   };
+}
+
+function talking(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): TestSession {
+  const heard = hearing(raw, json, pong, keep);
+  const { eventListeners, publicationListeners, waitFor, whileOpen } = heard;
+  let lastId = 0;
+
   const sendMessage = (message: Uint8Array | string): Promise<void> =>
     raw.send({ opcode: typeof message === "string" ? opcodes.text : opcodes.binary, payload: message });
   const send = (command: Command, id = 0): Promise<void> =>
     sendMessage(json ? encodeText({ ...command, id }) : encodeBinary({ ...command, id }));
   const request = async (command: Command): Promise<Reply> => {
     const id = ++lastId;
-    const reply = new Promise<Reply>((resolve) => replies.set(id, resolve));
+    const reply = heard.reply(id);
     await send(command, id);
-    return whileOpen(reply, `the reply to ${Object.keys(command).join()}`).finally(() => replies.delete(id));
+    return whileOpen(reply, `the reply to ${Object.keys(command).join()}`);
   };
   const join: TestSession["join"] = async (room, options = {}) => {
     const missed: SeenPublication[] = [];
     let complete = false;
     const collect = (event: Reply): void => {
-      if ((event.joined ?? event.replay)?.room !== room || complete) return;
+      const page = event.joined ?? event.replay;
+      if (page?.room !== room || complete) return;
       missed.push(...publicationsOf(event));
-      complete = !(event.joined ?? event.replay)?.more;
+      complete = !page.more;
     };
-    eventListeners.push(collect);
+    eventListeners.add(collect);
     const { joined, error } = await request({ join: { room, ...options } });
     if (!joined) throw new Error(`join ${room} was refused: ${error?.code}: ${error?.text}`);
     await waitFor(() => complete, "the last page of the recovery");
-    eventListeners.splice(eventListeners.indexOf(collect), 1);
+    eventListeners.delete(collect);
     return { position: seen(joined.position), recovered: joined.recovered ?? false, missed };
   };
 
   return {
-    raw, json, events, publications, ready: undefined, send, sendMessage, request, waitFor, whileOpen, join,
+    raw, json, events: heard.events, publications: heard.publications, ready: undefined,
+    send, sendMessage, request, waitFor, whileOpen, join,
     leave: (room) => request({ leave: { room } }),
     publish: async (room, payload, options = {}) => {
       const format = options.format ?? (typeof payload === "string" ? Format.JSON : Format.BINARY);
@@ -176,8 +201,8 @@ function talking(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): T
       if (!published) throw new Error(`publish to ${room} was refused: ${error?.code}: ${error?.text}`);
       return seen(published.position);
     },
-    onEvent: (listener) => void eventListeners.push(listener),
-    onPublication: (listener) => void publicationListeners.push(listener),
+    onEvent: (listener) => void eventListeners.add(listener),
+    onPublication: (listener) => void publicationListeners.add(listener),
     closed: () => raw.closed(),
     bye: async () => {
       await send({ bye: {} });
