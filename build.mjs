@@ -1,10 +1,17 @@
 // Builds dist/ from src/ and proto/: protocol code, JavaScript with types, and what browsers load.
+// With --if-stale only where a source is newer than the last build: npx prepares a clone again before it runs it.
 import { execFileSync } from "node:child_process";
-import { chmodSync, cpSync, existsSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { build } from "esbuild";
 
 const bin = (name) => `node_modules/.bin/${name}`;
 const run = (command, ...args) => execFileSync(command, args, { stdio: ["ignore", "inherit", "inherit"] });
+
+const stamp = "dist/.built";
+if (process.argv.includes("--if-stale") && existsSync(stamp) && newest(["src", "proto", "build.mjs"]) < statSync(stamp).mtimeMs) {
+  process.exit(0);
+}
 
 mkdirSync("src/protocol/generated", { recursive: true });
 run(bin("pbjs"), "-t", "static-module", "-w", "esm", "--dts", "--force-number", "--no-service",
@@ -16,14 +23,17 @@ run(bin("tsc"), "-p", "tsconfig.build.json");
 cpSync("src/protocol/generated", "dist/protocol/generated", { recursive: true });
 cpSync("src/demo", "dist/demo", { recursive: true });
 chmodSync("dist/cli/main.js", 0o755);
-linkCommand("node_modules/.bin/flux-gateway", "../../dist/cli/main.js");
 
 const browser = { bundle: true, minify: true, sourcemap: true, target: "es2022", logLevel: "warning" };
 await build({ ...browser, entryPoints: ["src/client/index.ts"], format: "esm", outfile: "dist/browser/flux-client.js" });
+writeFileSync(stamp, "");
 
-/** In a clone, lets `npx flux-gateway` find the command at once; it would install the clone into its cache first. */
-function linkCommand(path, target) {
-  if (process.platform === "win32" || !existsSync("node_modules/.bin")) return;
-  rmSync(path, { force: true });
-  symlinkSync(target, path);
+/** When the latest of these files, and files in these folders, was written. */
+function newest(paths) {
+  return Math.max(
+    ...paths.map((path) => {
+      const { mtimeMs } = statSync(path);
+      return statSync(path).isDirectory() ? newest(readdirSync(path).map((name) => join(path, name))) : mtimeMs;
+    }),
+  );
 }
