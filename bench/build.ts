@@ -1,0 +1,34 @@
+/**
+ * Compiles load threads and control servers to plain JavaScript: a server under test then runs nothing but itself,
+ * and worker threads need no loader. Also builds flux-gateway, whose real command is measured.
+ */
+import { execFileSync } from "node:child_process";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { buildSync } from "esbuild";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const outdir = `${root}node_modules/.cache/flux-bench`;
+
+export const fluxCommand = `${root}dist/cli/main.js`;
+export const workerScript = new URL("load/worker.js", pathToFileURL(`${outdir}/`));
+
+export function controlScript(name: string): string {
+  return `${outdir}/servers/${name}.js`;
+}
+
+export function buildBench(): void {
+  buildSync({
+    entryPoints: ["load/worker", "servers/uws", "servers/ws", "servers/socketio"].map((name) => `${root}bench/${name}.ts`),
+    outbase: `${root}bench`,
+    outdir,
+    bundle: true,
+    packages: "external",
+    platform: "node",
+    format: "esm",
+    sourcemap: "inline",
+  });
+}
+
+export function buildFlux(): void {
+  execFileSync(process.execPath, ["build.mjs"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+}

@@ -1,0 +1,52 @@
+/** Everything the bench and its load threads say to each other. */
+import type { RecordableHistogram } from "node:perf_hooks";
+import type { Dialect, Role } from "./conversation.ts";
+
+export type Target = { dialect: Dialect; host: string; port: number };
+
+/** `rate` messages a second from `startAt` (micros) on, by the clock: what is late is sent at once, never left out. */
+export type Schedule = { rate: number; count: number; startAt: number };
+
+export type Order =
+  /** More sockets, of one role. Done when every one of them is ready (and in the room). */
+  | { kind: "connect"; target: Target; role: Role; sockets: number }
+  /** The first socket publishes. Done when the last message is handed to the kernel. */
+  | { kind: "publish"; schedule: Schedule }
+  /** The sockets send in turn, so each of n sends rate / n a second. */
+  | { kind: "echo"; schedule: Schedule }
+  /** Socket `from` publishes, one at a time, and waits until `near` and `far` have it. */
+  | { kind: "relay"; from: number; near: number; far: number; samples: number; gapMs: number }
+  /** Latencies count from here on: of payloads stamped `from` or later. */
+  | { kind: "measure"; from: number }
+  | { kind: "tally" }
+  | { kind: "close" };
+
+export type Tally = {
+  /** Payloads seen over all sockets. */
+  delivered: number;
+  /** Left out: a later payload came instead. */
+  lost: number;
+  /** Came after a later one, or twice. */
+  disordered: number;
+  /** Times the server's own numbers (seq and prev) showed a gap. */
+  unchained: number;
+  /** Microseconds. */
+  latency: RecordableHistogram;
+};
+
+export type Relayed = { near: RecordableHistogram; far: RecordableHistogram };
+
+export type Answers = {
+  connect: null;
+  publish: { lateness: RecordableHistogram };
+  echo: { lateness: RecordableHistogram };
+  relay: Relayed;
+  measure: null;
+  tally: Tally;
+  close: null;
+};
+
+export type Request = { id: number; order: Order };
+export type Response = { id: number; answer: Answers[Order["kind"]] } | { id: number; error: string };
+/** `delivered` is one counter that grows with every payload seen, so that the bench can read it at any moment. */
+export type WorkerData = { delivered: Uint32Array };

@@ -1,0 +1,96 @@
+/** The sockets of one load thread. */
+import type { Conversation, Dialect, Ear, Role } from "./conversation.ts";
+import { FluxConversation } from "./flux.ts";
+import type { Target } from "./orders.ts";
+import { PlainConversation } from "./plain.ts";
+import { ClientSocket, type Listener, ReadBuffer } from "./socket.ts";
+import { SocketIoConversation } from "./socketio.ts";
+
+const conversations: Record<Dialect, new (index: number, role: Role, ear: Ear) => Conversation> = {
+  flux: FluxConversation,
+  plain: PlainConversation,
+  socketio: SocketIoConversation,
+};
+
+/** Fewer than the 512 a listen backlog holds, also where two threads connect at once. */
+const inFlightMax = 128;
+/** A source address has 28,000 ports. */
+const socketsPerAddress = 20_000;
+
+/** What of the ear a squad does not do itself. */
+export type DeliveryEar = Pick<Ear, "delivered"> & { chunk(): void };
+
+export class Squad {
+  readonly conversations: Conversation[] = [];
+  readonly #sockets: ClientSocket[] = [];
+  readonly #read = new ReadBuffer();
+  readonly #delivery: DeliveryEar;
+  readonly #onFailure: (error: Error) => void;
+  #waiting = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
+  #closing = false;
+
+  /** @param onFailure a socket that was ready is gone, or the server refused something. */
+  constructor(delivery: DeliveryEar, onFailure: (error: Error) => void) {
+    this.#delivery = delivery;
+    this.#onFailure = onFailure;
+  }
+
+  async connect(target: Target, role: Role, count: number): Promise<void> {
+    const first = this.conversations.length;
+    // Ports of an address that an earlier run closed stay taken for a minute, so every connect has its own.
+    const network = `127.${randomOctet()}.${randomOctet()}`;
+    let next = 0;
+    const lane = async (): Promise<void> => {
+      while (next < count) {
+        const n = next++;
+        await this.#open(first + n, target, role, `${network}.${1 + Math.floor(n / socketsPerAddress)}`);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(count, inFlightMax) }, lane));
+  }
+
+  close(): void {
+    this.#closing = true;
+    for (const socket of this.#sockets) socket.close();
+  }
+
+  #open(index: number, target: Target, role: Role, localAddress: string): Promise<void> {
+    const conversation = new conversations[target.dialect](index, role, this.#ear);
+    this.conversations[index] = conversation;
+    const { path, subprotocol } = conversation;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(index, { resolve, reject });
+      const listener: Listener = {
+        chunk: () => this.#delivery.chunk(),
+        opened: () => conversation.begin(socket),
+        message: (opcode, bytes, start, end) => conversation.hear(opcode, bytes, start, end),
+        closed: (reason) => this.#failed(index, reason),
+      };
+      const address = { host: target.host, port: target.port, path, localAddress, subprotocol };
+      const socket = new ClientSocket(address, this.#read, listener);
+      this.#sockets[index] = socket;
+    });
+  }
+
+  readonly #ear: Ear = {
+    ready: (index) => {
+      this.#waiting.get(index)?.resolve();
+      this.#waiting.delete(index);
+    },
+    delivered: (index, counter, sentAt, chained) => this.#delivery.delivered(index, counter, sentAt, chained),
+    refused: (index, text) => this.#failed(index, text),
+  };
+
+  #failed(index: number, reason: string): void {
+    if (this.#closing) return;
+    const error = new Error(`socket ${index}: ${reason}`);
+    const waiting = this.#waiting.get(index);
+    if (waiting === undefined) return this.#onFailure(error);
+    this.#waiting.delete(index);
+    waiting.reject(error);
+  }
+}
+
+function randomOctet(): number {
+  return 1 + Math.floor(Math.random() * 254);
+}

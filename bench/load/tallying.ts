@@ -1,0 +1,63 @@
+/** Checks what every socket of a thread is given: each sender's counter must grow by one, at each socket. */
+import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
+import { micros, since, stamp } from "./clock.ts";
+import type { Tally } from "./orders.ts";
+
+export class TallyEar {
+  readonly #shared: Uint32Array;
+  #lastOf: Uint32Array = new Uint32Array(0);
+  #now = 0;
+  #measureFrom = 0;
+  #lost = 0;
+  #disordered = 0;
+  #unchained = 0;
+  #latency: RecordableHistogram = createHistogram();
+
+  constructor(shared: Uint32Array) {
+    this.#shared = shared;
+  }
+
+  /** Grows to this many sockets. */
+  makeRoom(sockets: number): void {
+    const larger = new Uint32Array(sockets);
+    larger.set(this.#lastOf);
+    this.#lastOf = larger;
+  }
+
+  /** What follows was read from the kernel now. */
+  chunk(): void {
+    this.#now = stamp(micros());
+  }
+
+  delivered(socket: number, counter: number, sentAt: number, chained: boolean): void {
+    this.#shared[0]!++;
+    if (!chained) this.#unchained++;
+    const expected = this.#lastOf[socket]! + 1;
+    if (counter === expected) this.#lastOf[socket] = counter;
+    else this.#outOfStep(socket, counter, expected);
+    // Stamps wrap: what was sent before `measureFrom` is a very long time after it.
+    if (since(this.#measureFrom, sentAt) < 2 ** 31) this.#latency.record(since(sentAt, this.#now) || 1);
+  }
+
+  measure(from: number): void {
+    this.#measureFrom = stamp(from);
+    this.#latency = createHistogram();
+  }
+
+  tally(): Tally {
+    return {
+      delivered: this.#shared[0]!,
+      lost: this.#lost,
+      disordered: this.#disordered,
+      unchained: this.#unchained,
+      latency: this.#latency,
+    };
+  }
+
+  #outOfStep(socket: number, counter: number, expected: number): void {
+    if (counter > expected) {
+      this.#lost += counter - expected;
+      this.#lastOf[socket] = counter;
+    } else this.#disordered++;
+  }
+}

@@ -1,0 +1,74 @@
+/** A load thread: sockets, and orders about them. */
+import { parentPort, workerData } from "node:worker_threads";
+import { stamp } from "./clock.ts";
+import type { Answers, Order, Request, Response, Schedule, WorkerData } from "./orders.ts";
+import { pace } from "./pace.ts";
+import { RelayEar } from "./relay.ts";
+import { type DeliveryEar, Squad } from "./squad.ts";
+import { TallyEar } from "./tallying.ts";
+
+/** A publisher has nothing else to do than to be on time and to read one socket. */
+const publisherNapMicros = 1000;
+/** Ten thousand echoing sockets are read between naps. */
+const echoNapMicros = 200;
+
+const tally = new TallyEar((workerData as WorkerData).delivered);
+const relay = new RelayEar();
+let relaying = false;
+let failure: Error | null = null;
+
+const ear: DeliveryEar = {
+  chunk: () => tally.chunk(),
+  delivered: (socket, counter, sentAt, chained) => {
+    if (relaying) relay.delivered(socket, counter, sentAt);
+    else tally.delivered(socket, counter, sentAt, chained);
+  },
+};
+const squad = new Squad(ear, (error) => (failure ??= error));
+
+parentPort?.on("message", ({ id, order }: Request) => {
+  obey(order).then(
+    (answer) => respond(failure === null ? { id, answer } : { id, error: failure.message }),
+    (error: unknown) => respond({ id, error: error instanceof Error ? error.message : String(error) }),
+  );
+});
+
+function respond(response: Response): void {
+  parentPort?.postMessage(response);
+}
+
+async function obey(order: Order): Promise<Answers[Order["kind"]]> {
+  switch (order.kind) {
+    case "connect":
+      tally.makeRoom(squad.conversations.length + order.sockets);
+      await squad.connect(order.target, order.role, order.sockets);
+      return null;
+    case "publish":
+      return { lateness: await publish(order.schedule) };
+    case "echo":
+      return { lateness: await echo(order.schedule) };
+    case "relay":
+      relaying = true;
+      return relay.relay(squad, order);
+    case "measure":
+      tally.measure(order.from);
+      return null;
+    case "tally":
+      return tally.tally();
+    case "close":
+      squad.close();
+      return null;
+  }
+}
+
+function publish(schedule: Schedule): ReturnType<typeof pace> {
+  const publisher = squad.conversations[0];
+  return pace(schedule, publisherNapMicros, (n, intendedAt) => publisher?.publish(n + 1, stamp(intendedAt)));
+}
+
+function echo(schedule: Schedule): ReturnType<typeof pace> {
+  const sockets = squad.conversations;
+  return pace(schedule, echoNapMicros, (n, intendedAt) => {
+    sockets[n % sockets.length]?.echo(Math.floor(n / sockets.length) + 1, stamp(intendedAt));
+  });
+}

@@ -1,0 +1,116 @@
+/**
+ * flux-gateway beside controls without our code, on this machine: bare uWebSockets.js, ws, socket.io. Every server
+ * is a process of its own; they take turns within each round, so that what drifts does so for all of them.
+ */
+import { Command } from "commander";
+import { buildBench, buildFlux } from "./build.ts";
+import { listOption, positive } from "./flags.ts";
+import { Progress } from "./progress.ts";
+import { machineLine, thisMachine } from "./report/machine.ts";
+import { keepResults } from "./report/results.ts";
+import { type Measurement, summarize } from "./report/summary.ts";
+import { rowTable } from "./report/table.ts";
+import { crossRow } from "./rows/cross.ts";
+import { echoRow } from "./rows/echo.ts";
+import { fanoutRow } from "./rows/fanout.ts";
+import { idleRow } from "./rows/idle.ts";
+import type { Row, Scale, Values } from "./rows/row.ts";
+import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
+
+const groups: Record<string, readonly Row[]> = {
+  fanout: [fanoutRow(100), fanoutRow(2000)],
+  echo: [echoRow],
+  idle: [idleRow],
+  cross: [crossRow],
+};
+
+type Flags = {
+  only: string[];
+  servers: ServerName[];
+  rounds: number;
+  seconds?: number;
+  quick: boolean;
+  build: boolean;
+  profile?: string;
+  out: boolean;
+};
+
+const flags = new Command("bench")
+  .description("Measures flux-gateway and its controls. About half an hour; leave the machine alone meanwhile.")
+  .addOption(listOption("--only <rows>", "rows to measure", Object.keys(groups)))
+  .addOption(listOption("--servers <names>", "servers to measure", serverNames))
+  .option("--rounds <n>", "times every server is measured in every row", positive, 3)
+  .option("--seconds <n>", "seconds per measurement of fan-out; echo takes six times as long (default: 10, quick: 3)", positive)
+  .option("--quick", "one short round with fewer sockets: to try things, not to quote; keeps no results", false)
+  .option("--profile <directory>", "write V8 CPU profiles of the servers there")
+  .option("--no-build", "measure dist/ as it is")
+  .option("--no-out", "do not write bench/results")
+  .parse()
+  .opts<Flags>();
+
+const scale: Scale = {
+  seconds: flags.seconds ?? (flags.quick ? 3 : 10),
+  members: 1000,
+  sockets: flags.quick ? 2000 : 10_000,
+  relaySamples: flags.quick ? 500 : 2000,
+  profileDir: flags.profile ?? null,
+};
+const rounds = flags.quick ? 1 : flags.rounds;
+/** Above this a figure says more about what else ran than about the server. */
+const otherCoresMax = 0.15;
+const attemptsMax = flags.quick ? 1 : 3;
+const rows = flags.only.flatMap((group) => groups[group] ?? []);
+
+buildBench();
+if (flags.build && flags.servers.includes("flux")) buildFlux();
+const machine = thisMachine();
+console.log(machineLine(machine));
+
+const measurements = await measureAll();
+const summaries = rows.map((row) => summarize(row, scale, measurements));
+rows.forEach((row, i) => console.log(rowTable(row, summaries[i]!)));
+if (flags.out && !flags.quick) {
+  const files = keepResults({ machine, scale, rounds, rows: summaries, measurements });
+  console.log(`\nWritten: ${files.join(", ")}`);
+}
+
+async function measureAll(): Promise<Measurement[]> {
+  const seconds = rows.reduce((sum, row) => sum + row.secondsPlanned(scale), 0) * flags.servers.length * rounds;
+  const progress = new Progress(seconds);
+  const measured: Measurement[] = [];
+  for (const row of rows) {
+    for (let round = 0; round < rounds; round++) {
+      for (const server of rotated(flags.servers, round)) measured.push(await measure(row, server, round, progress));
+    }
+  }
+  progress.end();
+  return measured;
+}
+
+/** What was measured while other processes were busy is measured again; the quietest attempt counts. */
+async function measure(row: Row, server: ServerName, round: number, progress: Progress): Promise<Measurement> {
+  const label = `${row.name} · ${serverTitles[server]} · round ${round + 1} of ${rounds}`;
+  progress.step(label, row.secondsPlanned(scale));
+  const which = { row: row.name, server, round };
+  try {
+    let quietest: Values | null = null;
+    for (let attempt = 0; attempt < attemptsMax; attempt++) {
+      const values = await row.run(server, scale, (phase, seconds) => progress.phase(phase, seconds));
+      const { otherCores = 0 } = values;
+      if (quietest === null || otherCores < (quietest.otherCores ?? 0)) quietest = values;
+      if (otherCores <= otherCoresMax) break;
+      progress.note(`${label}: other processes had ${otherCores.toFixed(2)} cores meanwhile`);
+    }
+    return { ...which, values: quietest ?? {} };
+  } catch (error) {
+    const failed = error instanceof Error ? error.message : String(error);
+    progress.note(`${label}: ${failed}`);
+    return { ...which, failed };
+  }
+}
+
+/** So that nobody always follows the same other one. */
+function rotated<T>(all: readonly T[], by: number): T[] {
+  const first = by % all.length;
+  return [...all.slice(first), ...all.slice(0, first)];
+}

@@ -1,0 +1,92 @@
+/** One bench per function of the data path, named like the function, on a publish and a publication of 128 bytes. */
+import { bench, do_not_optimize, group, run } from "mitata";
+import { RingReader, RingWriter, createRing } from "../src/link/ring.ts";
+import { decodeClientFrame, decodePublication, encodeClientFrame, headerBytes, ServerFrameEncoder } from "../src/protocol/codec.ts";
+import { BufferPool, cutFrames } from "../src/protocol/framing.ts";
+import { decodeClientJson, encodeServerJson, parseMessage, publicationJson } from "../src/protocol/json.ts";
+import { Format } from "../src/protocol/messages.ts";
+import { type Read, readFrame } from "./load/flux.ts";
+import { binaryPayload } from "./load/payload.ts";
+import { cutFrames as cutWebSocketFrames } from "./load/websocket.ts";
+
+const command = { id: 7, publish: { room: "live:bench", payload: binaryPayload(), format: Format.BINARY } };
+const publication = {
+  room: "live:bench",
+  epoch: "0FAtMtJy",
+  seq: 123_456,
+  prev: 123_455,
+  sender: "anon-Ahw0jgXt",
+  time: 1_795_323_651_843,
+  payload: binaryPayload(),
+  format: Format.BINARY,
+};
+const commandFrame = encodeClientFrame(command);
+const commandJson = Buffer.from(`{"id":7,"publish":{"room":"live:bench","b64":"${binaryPayload().toString("base64")}"}}`);
+const encoder = new ServerFrameEncoder(64 * 1024);
+const body = encoder.body(publication).slice();
+const event = encoder.publication(body).slice();
+
+group("protocol/codec", () => {
+  bench("encodeClientFrame", () => do_not_optimize(encodeClientFrame(command)));
+  bench("decodeClientFrame", () => do_not_optimize(decodeClientFrame(commandFrame, headerBytes, commandFrame.length)));
+  bench("ServerFrameEncoder.body", () => do_not_optimize(encoder.body(publication)));
+  bench("ServerFrameEncoder.publication", () => do_not_optimize(encoder.publication(body)));
+  bench("decodePublication", () => do_not_optimize(decodePublication(body)));
+});
+
+group("protocol/json", () => {
+  bench("decodeClientJson(parseMessage)", () => do_not_optimize(decodeClientJson(parseMessage(commandJson)[0])));
+  bench("publicationJson", () => do_not_optimize(publicationJson(publication)));
+  bench("encodeServerJson(published)", () =>
+    do_not_optimize(encodeServerJson({ id: 7, published: { position: { epoch: "0FAtMtJy", seq: 123_456 }, receivers: 1000 } })));
+});
+
+const pool = new BufferPool(64 * 1024);
+const packed = Buffer.concat(Array.from({ length: 16 }, () => commandFrame));
+const half = commandFrame.length >>> 1;
+const [firstHalf, secondHalf] = [commandFrame.slice(0, half), commandFrame.slice(half)];
+const seen = (): boolean => true;
+
+group("protocol/framing", () => {
+  bench("cutFrames, one whole", () => do_not_optimize(cutFrames(null, commandFrame, 64 * 1024, pool, seen)));
+  bench("cutFrames, 16 packed", () => do_not_optimize(cutFrames(null, packed, 64 * 1024, pool, seen)));
+  bench("cutFrames, one split", () => {
+    const split = cutFrames(null, firstHalf, 64 * 1024, pool, seen);
+    if (typeof split === "object") do_not_optimize(cutFrames(split, secondHalf, 64 * 1024, pool, seen));
+  });
+});
+
+const ring = createRing(1024 * 1024);
+const [writer, reader] = [new RingWriter(ring), new RingReader(ring)];
+const ignore = (): void => {};
+
+function writeRecord(): boolean {
+  const at = writer.reserve(event.length);
+  writer.bytes.set(event, at);
+  return writer.commit(1, event.length);
+}
+
+group("link/ring", () => {
+  bench("RingWriter.reserve, commit; RingReader.read", () => {
+    do_not_optimize(writeRecord());
+    do_not_optimize(reader.read(1 << 20, ignore));
+  });
+  bench("the same, 64 records a read", () => {
+    for (let i = 0; i < 64; i++) do_not_optimize(writeRecord());
+    do_not_optimize(reader.read(1 << 20, ignore));
+  });
+});
+
+const read: Read = { event: 0, seq: 0, prev: 0, payloadAt: 0, payloadBytes: 0 };
+const webSocketFrame = Buffer.concat([Buffer.from([0x82, 126, event.length >>> 8, event.length & 0xff]), event]);
+const sink = { frame: ignore };
+
+group("bench/load: what the load client itself costs", () => {
+  bench("cutFrames", () => do_not_optimize(cutWebSocketFrames(webSocketFrame, 0, webSocketFrame.length, sink)));
+  bench("readFrame", () => {
+    readFrame(event, headerBytes, event.length, read);
+    do_not_optimize(read);
+  });
+});
+
+await run();

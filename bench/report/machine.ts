@@ -1,0 +1,43 @@
+/** What a number is worth nothing without: where, when and with which versions it was measured. */
+import { readFileSync } from "node:fs";
+import { arch, availableParallelism, cpus, release, totalmem, type } from "node:os";
+import { fileURLToPath } from "node:url";
+
+export type Machine = {
+  cpu: string;
+  cores: number;
+  memoryGiB: number;
+  kernel: string;
+  node: string;
+  date: string;
+  versions: Readonly<Record<string, string>>;
+};
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+export function thisMachine(): Machine {
+  return {
+    cpu: cpus()[0]?.model.trim() ?? "unknown",
+    cores: availableParallelism(),
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    kernel: `${type()} ${release()} ${arch()}`,
+    node: process.version,
+    date: new Date().toISOString(),
+    versions: {
+      "flux-gateway": version(`${root}package.json`),
+      "uWebSockets.js": version(`${root}node_modules/uWebSockets.js/package.json`),
+      ws: version(`${root}node_modules/ws/package.json`),
+      "socket.io": version(`${root}node_modules/socket.io/package.json`),
+    },
+  };
+}
+
+export function machineLine({ cpu, cores, memoryGiB, kernel, node, versions }: Machine): string {
+  const packages = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
+  return `${cores} cores of ${cpu}, ${memoryGiB} GiB, ${kernel}, Node ${node}, ${packages.join(", ")}`;
+}
+
+function version(packageJson: string): string {
+  const parsed: unknown = JSON.parse(readFileSync(packageJson, "utf8"));
+  return typeof parsed === "object" && parsed !== null && "version" in parsed ? String(parsed.version) : "unknown";
+}

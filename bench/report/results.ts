@@ -1,0 +1,20 @@
+/** Keeps a run: JSON for machines, SVG for README. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Scale } from "../rows/row.ts";
+import type { Machine } from "./machine.ts";
+import { plot } from "./plot.ts";
+import type { Measurement, RowSummary } from "./summary.ts";
+
+export type Run = { machine: Machine; scale: Scale; rounds: number; rows: readonly RowSummary[]; measurements: readonly Measurement[] };
+
+const directory = fileURLToPath(new URL("../results/", import.meta.url));
+
+/** @returns the files' paths. */
+export function keepResults(run: Run): string[] {
+  mkdirSync(directory, { recursive: true });
+  const [json, svg] = [`${directory}latest.json`, `${directory}latest.svg`];
+  writeFileSync(json, `${JSON.stringify(run, null, 2)}\n`);
+  writeFileSync(svg, plot(run.rows, run.machine));
+  return [json, svg];
+}

@@ -1,0 +1,80 @@
+/** From single measurements to what is printed: medians over rounds, ratios within rounds, bars. */
+import type { Bar, Row, RowName, Scale, Values } from "../rows/row.ts";
+import type { ServerName } from "../servers/start.ts";
+
+/** One server measured once. */
+export type Measurement = { row: RowName; server: ServerName; round: number } & ({ values: Values } | { failed: string });
+
+/** Over rounds. */
+export type Spread = { median: number; min: number; max: number };
+
+export type ServerSummary = {
+  server: ServerName;
+  metrics: Readonly<Record<string, Spread>>;
+  /** Of the row's compared metric to bare uWS, each in its own round. */
+  ratio: Spread | null;
+  failures: readonly string[];
+};
+
+export type Verdict = { bar: Bar; measured: number; met: boolean };
+
+export type RowSummary = { row: RowName; title: string; servers: readonly ServerSummary[]; verdicts: readonly Verdict[] };
+
+export function summarize(row: Row, scale: Scale, measurements: readonly Measurement[]): RowSummary {
+  const ofRow = measurements.filter((measurement) => measurement.row === row.name);
+  const servers = [...new Set(ofRow.map(({ server }) => server))];
+  return {
+    row: row.name,
+    title: row.title(scale),
+    servers: servers.map((server) => summarizeServer(row, server, ofRow)),
+    verdicts: row.bars.flatMap((bar) => verdict(bar, ofRow)),
+  };
+}
+
+function summarizeServer(row: Row, server: ServerName, ofRow: readonly Measurement[]): ServerSummary {
+  const metrics: Record<string, Spread> = {};
+  for (const { key } of row.metrics) {
+    const spread = spreadOf(valuesOf(ofRow, server, key).values());
+    if (spread !== null) metrics[key] = spread;
+  }
+  const failures = ofRow.flatMap((one) => (one.server === server && "failed" in one ? [one.failed] : []));
+  return { server, metrics, ratio: spreadOf(ratios(ofRow, server, row.compared)), failures };
+}
+
+/** A bar without a measurement has no verdict. */
+function verdict(bar: Bar, ofRow: readonly Measurement[]): Verdict[] {
+  const values = bar.of === "ratio" ? ratios(ofRow, "flux", bar.metric) : valuesOf(ofRow, "flux", bar.metric).values();
+  const spread = spreadOf(values);
+  if (spread === null) return [];
+  if ("never" in bar) return [{ bar, measured: spread.max, met: spread.max === 0 }];
+  const { atMost = Infinity, below = Infinity, atLeast = -Infinity } = bar;
+  const { median } = spread;
+  return [{ bar, measured: median, met: median <= atMost && median < below && median >= atLeast }];
+}
+
+/** By round. */
+function valuesOf(ofRow: readonly Measurement[], server: ServerName, key: string): Map<number, number> {
+  const values = new Map<number, number>();
+  for (const one of ofRow) {
+    if (one.server !== server || !("values" in one)) continue;
+    const value = one.values[key];
+    if (value !== undefined && Number.isFinite(value)) values.set(one.round, value);
+  }
+  return values;
+}
+
+function* ratios(ofRow: readonly Measurement[], server: ServerName, key: string): Generator<number> {
+  const bare = valuesOf(ofRow, "uws", key);
+  for (const [round, value] of valuesOf(ofRow, server, key)) {
+    const control = bare.get(round);
+    if (control !== undefined && control !== 0) yield value / control;
+  }
+}
+
+export function spreadOf(values: Iterable<number>): Spread | null {
+  const sorted = [...values].sort((a, b) => a - b);
+  const [min, max] = [sorted[0], sorted.at(-1)];
+  if (min === undefined || max === undefined) return null;
+  const middle = (sorted.length - 1) / 2;
+  return { median: (sorted[Math.floor(middle)]! + sorted[Math.ceil(middle)]!) / 2, min, max };
+}

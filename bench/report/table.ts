@@ -1,0 +1,49 @@
+/** The tables a person reads in the terminal: a column per server, so that they fit an ordinary window. */
+import Table from "cli-table3";
+import type { Bar, Metric, Row } from "../rows/row.ts";
+import { serverTitles } from "../servers/start.ts";
+import type { RowSummary, Spread, Verdict } from "./summary.ts";
+
+export function rowTable(row: Row, { title, servers, verdicts }: RowSummary): string {
+  const table = new Table({
+    head: ["", ...servers.map(({ server }) => serverTitles[server]), "must be"],
+    colAligns: ["left", ...servers.map(() => "right" as const), "left"],
+    style: { head: [], border: [], compact: true },
+  });
+  for (const metric of row.metrics) {
+    const cells = servers.map(({ metrics }) => cell(metrics[metric.key], metric.digits));
+    table.push([label(metric), ...cells, demand(verdicts, metric.key, "value")]);
+    if (metric.key !== row.compared) continue;
+    const ratios = servers.map(({ ratio }) => cell(ratio ?? undefined, 2));
+    table.push(["  ÷ bare uWS", ...ratios, demand(verdicts, metric.key, "ratio")]);
+  }
+  const failures = servers.flatMap(({ server, failures }) => failures.map((why) => `${serverTitles[server]} failed: ${why}`));
+  return [`\n${title}`, table.toString(), ...failures].join("\n");
+}
+
+/** The median, and the range where rounds differ in what is shown. */
+function cell(spread: Spread | undefined, digits: number): string {
+  if (spread === undefined) return "–";
+  const [median, min, max] = [spread.median, spread.min, spread.max].map((value) => shown(value, digits));
+  return min === max ? median! : `${median} (${min}…${max})`;
+}
+
+function label({ title, unit }: Metric): string {
+  return unit === "" ? title : `${title}, ${unit}`;
+}
+
+/** What flux-gateway has to reach here and whether it did. */
+function demand(verdicts: readonly Verdict[], key: string, of: Bar["of"]): string {
+  const verdict = verdicts.find(({ bar }) => bar.metric === key && bar.of === of);
+  return verdict === undefined ? "" : `${limit(verdict.bar)} ${verdict.met ? "✓" : "✗ MISSED"}`;
+}
+
+function limit(bar: Bar): string {
+  if ("never" in bar) return "0";
+  if (bar.atMost !== undefined) return `≤ ${bar.atMost.toLocaleString("en")}`;
+  return bar.below !== undefined ? `< ${bar.below}` : `≥ ${bar.atLeast}`;
+}
+
+function shown(value: number, digits: number): string {
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}

@@ -1,0 +1,68 @@
+/** A server and the load threads on it, for the time of one measurement. */
+import type { RecordableHistogram } from "node:perf_hooks";
+import { workerScript } from "../build.ts";
+import type { Role } from "../load/conversation.ts";
+import { LoadThread } from "../load/thread.ts";
+import { cpuSeconds, machineBusySeconds } from "../proc.ts";
+import { type ServerName, type ServerUnderTest, type StartOptions, startServer } from "../servers/start.ts";
+import type { Metric } from "./row.ts";
+
+export type Crew = { server: ServerUnderTest; threads: LoadThread[] };
+
+export async function withCrew<T>(
+  name: ServerName,
+  start: StartOptions,
+  threadCount: number,
+  use: (crew: Crew) => Promise<T>,
+): Promise<T> {
+  const server = await startServer(name, start);
+  const threads = Array.from({ length: threadCount }, () => new LoadThread(workerScript));
+  try {
+    return await use({ server, threads });
+  } finally {
+    await Promise.all(threads.map((thread) => thread.stop()));
+    await server.stop();
+  }
+}
+
+export async function connect(thread: LoadThread, { dialect, host, port }: ServerUnderTest, role: Role, sockets: number): Promise<void> {
+  await thread.ask<"connect">({ kind: "connect", target: { dialect, host, port }, role, sockets });
+}
+
+/** Everything that is counted up while a load runs, at one moment. */
+export type Reading = { atMs: number; serverSeconds: number; loadSeconds: number; busySeconds: number; delivered: number };
+
+export function read({ server, threads }: Crew): Reading {
+  const { user, system } = process.cpuUsage();
+  return {
+    atMs: performance.now(),
+    serverSeconds: cpuSeconds(server.pid),
+    loadSeconds: (user + system) / 1e6,
+    busySeconds: machineBusySeconds(),
+    delivered: threads.reduce((sum, thread) => sum + thread.delivered, 0),
+  };
+}
+
+/** Cores are CPU seconds per second. */
+export type Stretch = { seconds: number; delivered: number; serverCores: number; loadCores: number; otherCores: number };
+
+export function between(from: Reading, to: Reading): Stretch {
+  const seconds = (to.atMs - from.atMs) / 1000;
+  const serverCores = (to.serverSeconds - from.serverSeconds) / seconds;
+  const loadCores = (to.loadSeconds - from.loadSeconds) / seconds;
+  const busyCores = (to.busySeconds - from.busySeconds) / seconds;
+  const otherCores = Math.max(0, busyCores - serverCores - loadCores);
+  return { seconds, delivered: to.delivered - from.delivered, serverCores, loadCores, otherCores };
+}
+
+/** Metrics of every row but the idle one: who had the cores. */
+export const coreMetrics: readonly Metric[] = [
+  { key: "serverCores", title: "server", unit: "cores", digits: 2 },
+  { key: "loadCores", title: "load client", unit: "cores", digits: 2 },
+  { key: "otherCores", title: "rest of the machine", unit: "cores", digits: 2 },
+];
+
+/** Of microseconds. Nothing recorded has no percentile. */
+export function percentileMs(latency: RecordableHistogram, percentile: number): number {
+  return latency.count === 0 ? Number.NaN : latency.percentile(percentile) / 1000;
+}

@@ -1,0 +1,104 @@
+/**
+ * One publisher, a room of 1,000, payloads of 128 bytes. The publisher is a member too, sends by the clock from a
+ * thread of its own, and latency counts from the moment a message was meant to leave.
+ */
+import { createHistogram } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
+import { micros } from "../load/clock.ts";
+import type { Tally } from "../load/orders.ts";
+import type { ServerName } from "../servers/start.ts";
+import { between, connect, coreMetrics, type Crew, percentileMs, read, withCrew } from "./crew.ts";
+import type { Row, Scale, Say, Values } from "./row.ts";
+
+/** Compilers and garbage collectors take their time where code runs only a hundred times a second. */
+const warmUpSeconds = 4;
+/** What a server that cannot keep up may take to deliver the rest; what has not come by then is late. */
+const drainSeconds = 5;
+
+export function fanoutRow(rate: 100 | 2000): Row {
+  const saturating = rate === 2000;
+  return {
+    name: `fanout-${rate}`,
+    title: ({ members }) => `Fan-out: room of ${members.toLocaleString("en")}, 128 bytes, ${rate.toLocaleString("en")} messages/s`,
+    metrics: [
+      { key: "cpuMicros", title: "server CPU / delivery", unit: "µs", digits: 2 },
+      { key: "deliveries", title: "deliveries", unit: "k/s", digits: 0 },
+      { key: "p50", title: "p50", unit: "ms", digits: 1 },
+      { key: "p99", title: "p99", unit: "ms", digits: 1 },
+      { key: "offered", title: "offered", unit: "k/s", digits: 0 },
+      { key: "lost", title: "lost", unit: "", digits: 0 },
+      { key: "late", title: "late", unit: "", digits: 0 },
+      { key: "disordered", title: "out of order", unit: "", digits: 0 },
+      ...coreMetrics,
+    ],
+    compared: saturating ? "deliveries" : "cpuMicros",
+    bars: [
+      saturating ? { metric: "deliveries", of: "ratio", atLeast: 0.9 } : { metric: "cpuMicros", of: "ratio", atMost: 1.15 },
+      { metric: "lost", of: "value", never: true },
+      { metric: "late", of: "value", never: true },
+      { metric: "disordered", of: "value", never: true },
+    ],
+    secondsPlanned: ({ seconds }) => 2 + warmUpSeconds + seconds,
+    run: (server, scale, say) => run(server, rate, scale, say),
+  };
+}
+
+function run(name: ServerName, rate: number, { seconds, members, profileDir }: Scale, say: Say): Promise<Values> {
+  return withCrew(name, { reactors: 1, profileDir }, 2, async (crew) => {
+    const [audience, stage] = crew.threads;
+    if (!audience || !stage) throw new Error("two load threads were asked for");
+    say(`connecting ${members} members`, 1);
+    await connect(audience, crew.server, "member", members - 1);
+    await connect(stage, crew.server, "member", 1);
+
+    const count = rate * (warmUpSeconds + seconds);
+    const startAt = micros() + 200_000;
+    const measureFrom = startAt + warmUpSeconds * 1e6;
+    for (const thread of crew.threads) await thread.ask<"measure">({ kind: "measure", from: measureFrom });
+
+    say("warming up", warmUpSeconds);
+    const publishing = stage.ask<"publish">({ kind: "publish", schedule: { rate, count, startAt } });
+    publishing.catch(() => {}); // awaited below, after the readings; not unhandled meanwhile
+    await sleep((measureFrom - micros()) / 1000);
+    say("measuring", seconds);
+    const first = read(crew);
+    await sleep(seconds * 1000);
+    const { seconds: measured, delivered, ...cores } = between(first, read(crew));
+    await publishing;
+
+    say("waiting for the rest", 0);
+    const expected = count * members;
+    await drained(crew, expected);
+    const tally = await total(crew);
+    return {
+      cpuMicros: (cores.serverCores * measured * 1e6) / delivered,
+      deliveries: delivered / measured / 1000,
+      p50: percentileMs(tally.latency, 50),
+      p99: percentileMs(tally.latency, 99),
+      offered: (rate * members) / 1000,
+      lost: Math.max(0, tally.lost - tally.disordered),
+      late: expected - tally.delivered - tally.lost + tally.disordered,
+      disordered: tally.disordered + tally.unchained,
+      ...cores,
+    };
+  });
+}
+
+async function drained({ threads }: Crew, expected: number): Promise<void> {
+  const giveUpAt = performance.now() + drainSeconds * 1000;
+  const delivered = (): number => threads.reduce((sum, thread) => sum + thread.delivered, 0);
+  while (delivered() < expected && performance.now() < giveUpAt) await sleep(20);
+}
+
+async function total({ threads }: Crew): Promise<Tally> {
+  const sum: Tally = { delivered: 0, lost: 0, disordered: 0, unchained: 0, latency: createHistogram() };
+  for (const thread of threads) {
+    const tally = await thread.ask<"tally">({ kind: "tally" });
+    sum.delivered += tally.delivered;
+    sum.lost += tally.lost;
+    sum.disordered += tally.disordered;
+    sum.unchained += tally.unchained;
+    if (tally.latency.count > 0) sum.latency.add(tally.latency);
+  }
+  return sum;
+}

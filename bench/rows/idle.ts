@@ -1,0 +1,69 @@
+/**
+ * Sockets that are ready, in one room, and silent: what each costs in resident memory. A heap may have had room for
+ * some of them before they came, or keep the garbage of their handshakes, so the second half is also shown alone.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { rssBytes } from "../proc.ts";
+import type { ServerName } from "../servers/start.ts";
+import { connect, withCrew } from "./crew.ts";
+import type { Row, Scale, Say, Values } from "./row.ts";
+
+/** Memory has settled when it moved by less than 0.5 % for this long, or after the longest wait. */
+const settledSeconds = 5;
+const settleSecondsMax = 30;
+const MiB = 1024 * 1024;
+
+export const idleRow: Row = {
+  name: "idle",
+  title: ({ sockets }) => `Idle memory: ${sockets.toLocaleString("en")} sockets, ready, in one room`,
+  metrics: [
+    { key: "rssPerSocket", title: "RSS / socket", unit: "bytes", digits: 0 },
+    { key: "rssPerSocketLater", title: "RSS / socket of the second half", unit: "bytes", digits: 0 },
+    { key: "rssBefore", title: "RSS before", unit: "MiB", digits: 1 },
+    { key: "rssAfter", title: "RSS with them", unit: "MiB", digits: 1 },
+    { key: "connectSeconds", title: "connecting took", unit: "s", digits: 1 },
+  ],
+  compared: "rssPerSocket",
+  bars: [{ metric: "rssPerSocket", of: "value", atMost: 3000 }],
+  secondsPlanned: () => 2 + 5 + 3 * (settledSeconds + 2),
+  run,
+};
+
+function run(name: ServerName, { sockets, profileDir }: Scale, say: Say): Promise<Values> {
+  return withCrew(name, { reactors: 1, profileDir }, 1, async ({ server, threads }) => {
+    const [thread] = threads;
+    if (!thread) throw new Error("a load thread was asked for");
+    say("settling before", 1);
+    const before = await settledRss(server.pid);
+    const half = Math.floor(sockets / 2);
+    const connectHalf = async (count: number): Promise<{ rss: number; seconds: number }> => {
+      say(`connecting ${count} sockets`, 2);
+      const startedAt = performance.now();
+      await connect(thread, server, "member", count);
+      const seconds = (performance.now() - startedAt) / 1000;
+      say("settling", settledSeconds);
+      return { rss: await settledRss(server.pid), seconds };
+    };
+    const middle = await connectHalf(half);
+    const after = await connectHalf(sockets - half);
+    return {
+      rssPerSocket: (after.rss - before) / sockets,
+      rssPerSocketLater: (after.rss - middle.rss) / (sockets - half),
+      rssBefore: before / MiB,
+      rssAfter: after.rss / MiB,
+      connectSeconds: middle.seconds + after.seconds,
+    };
+  });
+}
+
+async function settledRss(pid: number): Promise<number> {
+  let settled = rssBytes(pid);
+  let quietSeconds = 0;
+  for (let waited = 0; waited < settleSecondsMax && quietSeconds < settledSeconds; waited += 0.5) {
+    await sleep(500);
+    const rss = rssBytes(pid);
+    if (Math.abs(rss - settled) < settled * 0.005) quietSeconds += 0.5;
+    else [settled, quietSeconds] = [rss, 0];
+  }
+  return rssBytes(pid);
+}

@@ -1,0 +1,111 @@
+/** Starts a server under test as a process of its own and ends it by its pid. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { controlScript, fluxCommand } from "../build.ts";
+import type { Dialect } from "../load/conversation.ts";
+
+export const serverNames = ["flux", "uws", "ws", "socketio"] as const;
+export type ServerName = (typeof serverNames)[number];
+
+export const serverTitles: Record<ServerName, string> = {
+  flux: "flux-gateway",
+  uws: "bare uWS",
+  ws: "ws",
+  socketio: "socket.io",
+};
+
+export type ServerUnderTest = {
+  name: ServerName;
+  dialect: Dialect;
+  host: string;
+  port: number;
+  /** Of flux-gateway, where /metrics is. */
+  adminPort: number | null;
+  pid: number;
+  stop(): Promise<void>;
+};
+
+export type StartOptions = {
+  /** flux-gateway only; the controls are one thread. */
+  reactors: number;
+  /** Directory for V8 CPU profiles, written when the server stops. */
+  profileDir: string | null;
+};
+
+const host = "127.0.0.1";
+const startTimeoutMs = 20_000;
+const stopTimeoutMs = 10_000;
+
+export async function startServer(name: ServerName, { reactors, profileDir }: StartOptions): Promise<ServerUnderTest> {
+  const node = profileDir === null ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileDir}/${name}`];
+  return name === "flux" ? startFlux(node, reactors) : startControl(name, node);
+}
+
+async function startFlux(node: string[], reactors: number): Promise<ServerUnderTest> {
+  const [port, adminPort] = [await freePort(), await freePort()];
+  // The one limit a bench must move: a single publisher sends 2,000 messages a second, ten sockets' allowance.
+  const flags = ["--reactors", reactors, "--port", port, "--admin-port", adminPort, "--commands-per-second", 10_000,
+    "--log-level", "warn"].map(String);
+  const child = run([...node, fluxCommand, "start", ...flags]);
+  await until(child, async () => (await fetch(`http://${host}:${port}/ready`)).ok);
+  return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, stop: () => stop(child) };
+}
+
+async function startControl(name: Exclude<ServerName, "flux">, node: string[]): Promise<ServerUnderTest> {
+  const child = run([...node, controlScript(name)]);
+  await until(child, async () => child.output.includes("\n"));
+  const dialect = name === "socketio" ? "socketio" : "plain";
+  return { name, dialect, host, port: Number(child.output), adminPort: null, pid: child.process.pid!, stop: () => stop(child) };
+}
+
+type Child = { process: ChildProcess; output: string; complaints: string };
+
+function run(args: string[]): Child {
+  const child: Child = {
+    process: spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] }),
+    output: "",
+    complaints: "",
+  };
+  child.process.stdout?.on("data", (chunk: Buffer) => (child.output += chunk.toString()));
+  child.process.stderr?.on("data", (chunk: Buffer) => (child.complaints = (child.complaints + chunk.toString()).slice(-4000)));
+  return child;
+}
+
+/** A condition that throws is one that does not hold yet. */
+async function until(child: Child, condition: () => Promise<boolean>): Promise<void> {
+  const giveUpAt = Date.now() + startTimeoutMs;
+  let last: unknown;
+  while (Date.now() < giveUpAt && child.process.exitCode === null) {
+    try {
+      if (await condition()) return;
+    } catch (error) {
+      last = error;
+    }
+    await sleep(20);
+  }
+  await stop(child);
+  throw new Error(`${child.process.spawnargs.join(" ")} did not start: ${child.complaints || child.output}`, { cause: last });
+}
+
+async function stop({ process }: Child): Promise<void> {
+  if (process.exitCode !== null || process.signalCode !== null) return;
+  const exited = once(process, "exit");
+  process.kill("SIGTERM");
+  // A server drowning in a backlog may not see the signal for minutes.
+  const kill = setTimeout(() => process.kill("SIGKILL"), stopTimeoutMs);
+  await exited;
+  clearTimeout(kill);
+}
+
+/** Another process could take it before the server does; the bench is alone on its machine. */
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, host);
+  await once(probe, "listening");
+  const address = probe.address();
+  probe.close();
+  await once(probe, "close");
+  if (address === null || typeof address === "string") throw new Error("no free port");
+  return address.port;
+}

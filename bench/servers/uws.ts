@@ -1,0 +1,19 @@
+/** Control: bare uWebSockets.js, one App in one thread, doing what the load client asks for and no more. */
+import uWS from "uWebSockets.js";
+import { leaveOnTerminate, listening } from "./control.ts";
+
+const app = uWS.App();
+/** Queue bytes and idle timeout as flux-gateway's defaults have them. */
+const behavior = { maxBackpressure: 1024 * 1024, idleTimeout: 32, maxPayloadLength: 64 * 1024 };
+
+app.ws("/room", {
+  ...behavior,
+  open: (ws) => void ws.subscribe("room"),
+  message: (_ws, message, isBinary) => void app.publish("room", message, isBinary),
+});
+app.ws("/echo", { ...behavior, message: (ws, message, isBinary) => void ws.send(message, isBinary) });
+app.get("/*", (response) => void response.end("hello"));
+app.listen("127.0.0.1", 0, (socket) => {
+  if (socket) listening(uWS.us_socket_local_port(socket));
+});
+leaveOnTerminate();
