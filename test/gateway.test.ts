@@ -1,5 +1,6 @@
-import { connect, createServer, type AddressInfo } from "node:net";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { connect, createServer, type AddressInfo } from "node:net";
 import t from "tap";
 import { ConfigError, createGateway } from "../dist/index.js";
 import { startNode } from "./support/node.ts";
@@ -148,3 +149,18 @@ t.test("a reactor that fails again and again is replaced every time", async (t) 
   const sessions = await Promise.all(Array.from({ length: 4 }, () => open(node)));
   t.equal(sessions.length, 4);
 });
+
+t.test("a burst of connections does not overflow the listen backlog", async (t) => {
+  const node = await startNode(t);
+  const before = listenOverflows();
+  const sockets = Array.from({ length: 3000 }, () => connect(node.port, "127.0.0.1"));
+  t.teardown(() => sockets.forEach((socket) => socket.destroy()));
+  await Promise.all(sockets.map((socket) => once(socket, "connect")));
+  t.equal(listenOverflows() - before, 0);
+});
+
+/** Connections the kernel dropped because a listen queue was full, on this machine since it started. */
+function listenOverflows(): number {
+  const [names, values] = readFileSync("/proc/net/netstat", "utf8").split("\n").filter((line) => line.startsWith("TcpExt:"));
+  return Number(values!.split(" ")[names!.split(" ").indexOf("ListenOverflows")]);
+}
