@@ -4,6 +4,7 @@ import { connect, createServer, type AddressInfo } from "node:net";
 import t from "tap";
 import { ConfigError, createGateway } from "../dist/index.js";
 import { startNode } from "./support/node.ts";
+import { startNodeProcess } from "./support/nodeprocess.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
@@ -150,13 +151,17 @@ t.test("a reactor that fails again and again is replaced every time", async (t) 
   t.equal(sessions.length, 4);
 });
 
-t.test("a burst of connections does not overflow the listen backlog", async (t) => {
-  const node = await startNode(t);
+t.test("thousands of connections that come while nobody accepts are all served, and none is dropped", async (t) => {
+  const node = await startNodeProcess();
+  t.teardown(() => node.stop());
   const before = listenOverflows();
+  process.kill(node.pid, "SIGSTOP"); // the worst of bursts: none is accepted before all have come
   const sockets = Array.from({ length: 3000 }, () => connect(node.port, "127.0.0.1"));
   t.teardown(() => sockets.forEach((socket) => socket.destroy()));
-  await Promise.all(sockets.map((socket) => once(socket, "connect")));
+  await Promise.all(sockets.map((socket) => once(socket, "connect"))).finally(() => process.kill(node.pid, "SIGCONT"));
   t.equal(listenOverflows() - before, 0);
+  const last = await open(node);
+  t.match(await last.request({ ping: { time: 1 } }), { pong: { time: 1 } });
 });
 
 /** Connections the kernel dropped because a listen queue was full, on this machine since it started. */

@@ -4,6 +4,7 @@ import type { Answer, Broker, Deliver, Draft, Page, Position, Published, Query, 
 
 export interface BrokerOptions {
   roomsMax: number;
+  historyTotalBytesMax: number;
   keyWindowMs: number;
   keysPerRoomMax: number;
 }
@@ -13,7 +14,7 @@ export type MakeBroker = (options: BrokerOptions, deliver: Deliver, clock: () =>
 
 const durable: Retention = { durable: true, historySize: 5, historyTtlMs: 60_000, historyBytesMax: 10_000 };
 const ephemeral: Retention = { durable: false, historySize: 0, historyTtlMs: 0, historyBytesMax: 0 };
-const limits = { roomsMax: 100, keyWindowMs: 1_000, keysPerRoomMax: 3 };
+const limits = { roomsMax: 100, historyTotalBytesMax: 1e6, keyWindowMs: 1_000, keysPerRoomMax: 3 };
 
 export function brokerContract(t: Test, name: string, make: MakeBroker): void {
   const start = async (t: Test, options: Partial<BrokerOptions> = {}) => {
@@ -200,6 +201,24 @@ export function brokerTimeContract(t: Test, name: string, make: MakeBroker): voi
     for (const other of ["l", "m", "n"]) await again(other);
     t.equal(await again("n"), true);
     t.equal(await again("k"), false, "pushed out by three newer keys");
+  });
+
+  t.test(`${name}: past the bytes of all histories the quietest room loses its oldest, and says so`, async (t) => {
+    const broker = await make({ ...limits, historyTotalBytesMax: 40_000 }, () => {}, () => 0);
+    t.teardown(() => broker.stop());
+    const { open, publish, history } = promised(broker);
+    const long = { ...durable, historySize: 1000, historyBytesMax: 1e6 };
+    const quiet = value(await open("quiet", long));
+    await open("busy", long);
+    for (const word of ["1", "2", "3"]) await publish("quiet", long, draft(word));
+    for (let i = 0; i < 60; i++) await publish("busy", long, draft("x".repeat(1000)));
+    t.ok(broker.usage().bytes <= 40_000, `${broker.usage().bytes} bytes`);
+    t.same(value(await history("quiet", long, newest(9))).publications, []);
+    t.same(await history("quiet", long, { direction: "since", position: quiet, limit: 9, bytesMax: 1e6 }), {
+      error: "unrecoverable_position",
+    });
+    const busy = value(await history("busy", long, newest(1000)));
+    t.ok(busy.publications.length > 20 && busy.publications.length < 60, `${busy.publications.length} of 60`);
   });
 
   t.test(`${name}: more rooms than it may keep are refused as overloaded`, async (t) => {

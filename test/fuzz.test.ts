@@ -1,0 +1,11 @@
+/** Ten seconds of `npm run fuzz`, on a node of its own; the long run is for people. */
+import t from "tap";
+import { fuzz } from "./fuzz.ts";
+
+t.test("random bytes leave a node under load healthy, and its members whole", { timeout: 90_000 }, async (t) => {
+  const report = await fuzz({ seconds: 10, seed: 20_260_101 });
+  t.strictSame(report.faults, [], report.text);
+  t.ok(report.attacks > 200, `${report.attacks} attacks`);
+  const codes = [...report.endings.keys()];
+  for (const code of ["3501", "3503", "3506", "1000"]) t.ok(codes.some((one) => one.startsWith(code)), `some ended ${code}`);
+});
