@@ -100,6 +100,7 @@ const rows = {
     4_194_304,
     "Ring between the hub and one reactor, in each direction; a power of two, at least 16 × frameBytesMax.",
   ),
+  historyTotalBytesMax: row("Memory", bytes, 1_073_741_824, "Bytes of history that all rooms of the embedded broker keep together; the room that was quiet longest loses its oldest first."),
   overflowBytesMax: row("Memory", bytes, 16_777_216, "Bytes that may wait for room in a full ring.", { over: "error overloaded" }),
   tailPublicationsMax: row("Memory", many, 128, "Newest publications of an active room kept at hand for recovery."),
   tailBytesMax: row("Memory", bytes, 262_144, "Bytes of them."),

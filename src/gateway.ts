@@ -53,9 +53,9 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const counters = Array.from({ length: config.reactors }, createCounters);
   const tailBudget = new TailBudget(tailsBytesMax);
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
-  const { roomsMax, keyWindowMs, keysPerRoomMax } = config;
+  const { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax } = config;
   const rooms = new Rooms({ roomsMax, reactors: config.reactors, tailLimits, tailBudget });
-  const broker = createMemoryBroker({ roomsMax, keyWindowMs, keysPerRoomMax }, (room, publication) =>
+  const broker = createMemoryBroker({ roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax }, (room, publication) =>
     hub.deliver(room, publication),
   );
   const encoder = new Encoder(2 * config.frameBytesMax);

@@ -106,7 +106,7 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   gauge(registry, "flux_reactors", "Reactors that take sockets", [], (metric) => metric.set(source.reactors().serving));
   gauge(registry, "flux_broker_rooms", "Rooms the embedded broker keeps", [], (metric) => metric.set(source.broker().rooms));
   gauge(registry, "flux_broker_publications", "Publications the embedded broker keeps", [], (metric) => metric.set(source.broker().publications));
-  gauge(registry, "flux_broker_bytes", "Bytes of payloads the embedded broker keeps", [], (metric) => metric.set(source.broker().bytes));
+  gauge(registry, "flux_broker_bytes", "Bytes of history the embedded broker keeps", [], (metric) => metric.set(source.broker().bytes));
   total(registry, "flux_context_switches_total", "Context switches of the process", ["kind"], (add) => {
     const { voluntaryContextSwitches, involuntaryContextSwitches } = process.resourceUsage();
     add({ kind: "voluntary" }, voluntaryContextSwitches);

@@ -6,6 +6,8 @@ import { KeyWindow } from "./keys.ts";
 export interface MemoryBrokerOptions {
   /** Rooms it keeps at most, open or not; beyond it publish and open answer `overloaded`. */
   readonly roomsMax: number;
+  /** Bytes of history all rooms keep together; past it the room that was quiet longest loses its oldest first. */
+  readonly historyTotalBytesMax: number;
   /** How long an idempotency key is remembered, and how many a room. */
   readonly keyWindowMs: number;
   readonly keysPerRoomMax: number;
@@ -16,6 +18,8 @@ export interface MemoryBrokerOptions {
 /** A room that is neither open nor keeps anything is forgotten after this long, its epoch with it. */
 const idleRoomMs = 60_000;
 const sweepMs = 10_000;
+/** What a kept publication takes besides its payload, about. */
+const recordBytes = 256;
 
 interface Room {
   readonly epoch: string;
@@ -33,6 +37,9 @@ interface Room {
 export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Deliver): Broker {
   const clock = options.clock ?? Date.now;
   const rooms = new Map<string, Room>();
+  /** Rooms with a history, the one that was published to last at the end. */
+  const kept = new Set<Room>();
+  let keptBytes = 0;
   const sweeper = setInterval(sweep, sweepMs).unref();
 
   function roomOf(name: string, retention: Retention): Room | null {
@@ -54,10 +61,42 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
     return room;
   }
 
+  function append(room: Room, publication: Stored): void {
+    room.log.push(publication);
+    room.bytes += publication.payload.length;
+    keptBytes += publication.payload.length + recordBytes;
+    kept.delete(room);
+    kept.add(room);
+    const { historySize, historyBytesMax } = room.retention;
+    while (room.log.length - room.first > historySize || room.bytes > historyBytesMax) dropFirst(room);
+    while (keptBytes > options.historyTotalBytesMax) dropFirst(quietest());
+    cutOff(room);
+  }
+
+  /** There is one as long as anything is kept: a Set gives back its first member first. */
+  function quietest(): Room {
+    return kept.values().next().value!;
+  }
+
+  function expire(room: Room): void {
+    const before = clock() - room.retention.historyTtlMs;
+    while (room.first < room.log.length && room.log[room.first]!.time < before) dropFirst(room);
+  }
+
+  function dropFirst(room: Room): void {
+    const publication = room.log[room.first]!;
+    room.bytes -= publication.payload.length;
+    keptBytes -= publication.payload.length + recordBytes;
+    // Free the payload now; the slot goes when the log is cut.
+    room.log[room.first++] = { ...publication, payload: nothing };
+    if (room.first === room.log.length) kept.delete(room);
+  }
+
   function sweep(): void {
     const before = clock() - idleRoomMs;
     for (const [name, room] of rooms) {
-      expire(room, clock());
+      expire(room);
+      cutOff(room);
       room.keys?.expire(clock());
       if (!room.open && room.usedAt < before && room.first === room.log.length) rooms.delete(name);
     }
@@ -101,7 +140,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
     history(name, retention, query, done) {
       const room = roomOf(name, retention);
       if (room === null) return done({ error: "overloaded" });
-      expire(room, clock());
+      expire(room);
       room.usedAt = clock();
       const page = read(room, query);
       done(page === null ? { error: "unrecoverable_position" } : { value: page });
@@ -109,12 +148,8 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
 
     usage() {
       let publications = 0;
-      let bytes = 0;
-      for (const room of rooms.values()) {
-        publications += room.log.length - room.first;
-        bytes += room.bytes;
-      }
-      return { rooms: rooms.size, publications, bytes };
+      for (const room of kept) publications += room.log.length - room.first;
+      return { rooms: rooms.size, publications, bytes: keptBytes };
     },
 
     async stop() {
@@ -124,28 +159,11 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
   };
 }
 
-function append(room: Room, publication: Stored): void {
-  room.log.push(publication);
-  room.bytes += publication.payload.length;
-  const { historySize, historyBytesMax } = room.retention;
-  while (room.log.length - room.first > historySize || room.bytes > historyBytesMax) dropFirst(room);
-  // Cutting off what was dropped costs a copy of the rest: do it when that is at most half.
-  if (room.first > 32 && room.first * 2 > room.log.length) {
-    room.log = room.log.slice(room.first);
-    room.first = 0;
-  }
-}
-
-function expire(room: Room, time: number): void {
-  const before = time - room.retention.historyTtlMs;
-  while (room.first < room.log.length && room.log[room.first]!.time < before) dropFirst(room);
-}
-
-function dropFirst(room: Room): void {
-  const publication = room.log[room.first]!;
-  room.bytes -= publication.payload.length;
-  // Free the payload now; the slot goes when the log is cut.
-  room.log[room.first++] = { ...publication, payload: nothing };
+/** Cutting off what was dropped costs a copy of the rest: done when that is at most half. */
+function cutOff(room: Room): void {
+  if (room.first <= 32 || room.first * 2 <= room.log.length) return;
+  room.log = room.log.slice(room.first);
+  room.first = 0;
 }
 
 const nothing = new Uint8Array(0);

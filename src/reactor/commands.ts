@@ -1,10 +1,10 @@
 /** One function per command: validate, act, answer. They return; nothing here awaits or throws. */
-import { isUtf8 } from "node:buffer";
 import { randomId } from "../ids.ts";
 import { writeHistory, writePublish } from "../link/records.ts";
 import { Format, protocolVersion, type ClientFrame, type Position } from "../protocol/messages.ts";
 import { roomNameProblem } from "../roomnames.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
+import { payloadProblem } from "./payload.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Member, Session } from "./session.ts";
 
@@ -73,7 +73,7 @@ export function publish(reactor: Reactor, session: Session, id: number, fields: 
     const problem = roomNameProblem(room, reactor.config.roomNameBytesMax);
     if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   }
-  const problem = payloadProblem(session, payload, format);
+  const problem = payloadProblem(payload, format, session.json);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   if (key.length > keyCharsMax) {
     return refuse(reactor, session, id, "bad_request", `key: at most ${keyCharsMax} characters`);
@@ -111,7 +111,7 @@ export function ping(reactor: Reactor, session: Session, id: number, { time }: F
 export function echo(reactor: Reactor, session: Session, id: number, fields: Fields<"echo">): void {
   const payload = fields.payload ?? noBytes;
   const format = fields.format ?? Format.BINARY;
-  const problem = payloadProblem(session, payload, format);
+  const problem = payloadProblem(payload, format, session.json);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   sendFrame(reactor, session, { id, echo: { payload, format } });
 }
@@ -120,19 +120,6 @@ export function echo(reactor: Reactor, session: Session, id: number, fields: Fie
 function memberOf(session: Session, room: string): Member | null {
   for (const member of session.members) if (member.name === room) return member;
   return null;
-}
-
-/** JSON is handed to JSON clients as it came, so a binary client's must be JSON. (A JSON client's was parsed.) */
-function payloadProblem(session: Session, payload: Uint8Array, format: number): string | null {
-  if (format === Format.BINARY || session.json) return null;
-  if (format !== Format.JSON) return "format: BINARY or JSON";
-  if (!isUtf8(payload)) return "payload: format JSON, but not UTF-8";
-  try {
-    JSON.parse(Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString());
-    return null;
-  } catch {
-    return "payload: format JSON, but not JSON";
-  }
 }
 
 function positionProblem(field: string, position: Position | null | undefined): string | null {

@@ -24,7 +24,7 @@ export class Heartbeat {
     // One more, since what was heard at the end of a tick is counted from its beginning.
     this.#pingAfter = Math.ceil(heartbeatMs / this.#tickMs);
     this.#closeAfter = Math.ceil((heartbeatMs + heartbeatGraceMs) / this.#tickMs) + 1;
-    this.#helloWithin = Math.ceil(handshakeTimeoutMs / this.#tickMs);
+    this.#helloWithin = Math.ceil(handshakeTimeoutMs / this.#tickMs) + 1;
   }
 
   start(): void {
@@ -61,6 +61,10 @@ export class Heartbeat {
       case "ready":
         if (silent >= this.#closeAfter) return closeSession(this.#context, session, "no_heartbeat");
         if (silent >= this.#pingAfter) this.#ping(session);
+        return;
+      case "closing":
+        // It was too slow, and takes nothing: no close frame would reach it.
+        if (silent >= this.#closeAfter) session.socket?.close();
         return;
       default:
         return;

@@ -8,7 +8,8 @@
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import { parentPort, workerData } from "node:worker_threads";
-import uWS from "uWebSockets.js";
+import uWS, { type us_listen_socket } from "uWebSockets.js";
+import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
 import { Link } from "../link/link.ts";
 import { doorbell, NodeState, type FromReactor, type ReactorData, type ToReactor } from "../threads.ts";
@@ -26,6 +27,8 @@ import { serveWebSockets } from "./websocket.ts";
 /** uWS's backlog is 512 a listen socket: with this many on the port, 10,000 clients can come at once. */
 const listenSockets = 16;
 const sampleMs = 1000;
+/** What readers that are behind have to take what is queued for them when the node closes. */
+const flushMs = 1000;
 
 const { index, config, port, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
 const main = parentPort!;
@@ -61,6 +64,7 @@ heartbeat.start();
 const loop = monitorEventLoopDelay({ resolution: 10 });
 loop.enable();
 let lastUse = performance.eventLoopUtilization();
+const listeners: us_listen_socket[] = [];
 const sampler = setInterval(sample, sampleMs);
 main.on("message", onMessage);
 listen();
@@ -70,7 +74,8 @@ function listen(): void {
 }
 
 /** The first decides: the others only lengthen the queue. */
-function listened(i: number, socket: unknown): void {
+function listened(i: number, socket: us_listen_socket | false): void {
+  if (socket) listeners.push(socket);
   if (i > 0) return;
   if (socket) post({ kind: "listening" });
   else post({ kind: "failed", stage: "listen", text: `cannot listen on ${config.host}:${port}` });
@@ -79,16 +84,24 @@ function listened(i: number, socket: unknown): void {
 function onMessage(message: ToReactor): void {
   if (message === doorbell) return link.wake();
   switch (message.kind) {
-    case "close": {
-      for (let slot = 0; slot < context.sessions.end; slot++) {
-        const session = context.sessions.at(slot);
-        if (session !== null) closeSession(context, session, message.name);
-      }
-      return end(0);
-    }
+    case "close":
+      return close(message.name);
     case "fail":
       throw new Error("told to fail");
   }
+}
+
+/** Takes no more sockets, closes those there are, and waits for what is still queued in some of them. */
+function close(name: CloseName): void {
+  for (const listener of listeners) uWS.us_listen_socket_close(listener);
+  let queued = false;
+  for (let slot = 0; slot < context.sessions.end; slot++) {
+    const session = context.sessions.at(slot);
+    if (session === null) continue;
+    queued ||= (session.socket?.getBufferedAmount() ?? 0) > 0;
+    closeSession(context, session, name);
+  }
+  setTimeout(() => end(0), queued ? flushMs : 0);
 }
 
 function fail(error: unknown): void {

@@ -9,7 +9,7 @@ const dropped = 2;
 
 /** Sends a frame that is encoded in the session's format. */
 export function sendBytes(context: Context, session: Session, frame: Uint8Array): void {
-  if (session.socket === null) return;
+  if (session.socket === null || session.state === "closing") return;
   context.counters.add("framesOut", 1);
   context.counters.add("bytesOut", frame.length);
   if (session.socket.send(frame, !session.json) === dropped) tooSlow(context, session);
@@ -35,12 +35,22 @@ export function closeSession(context: Context, session: Session, name: CloseName
 }
 
 /**
- * The socket has missed something: no more is read from or sent to it, and it is closed when uWS is done with
- * what it is doing, for this is called from inside its callbacks.
+ * The socket has missed something: no more is read from or sent to it. It is taken out of its rooms and closed when
+ * uWS is done with what it is doing, for this is called from inside its callbacks.
  */
 export function tooSlow(context: Context, session: Session): void {
   if (session.state === "closing" || session.state === "closed") return;
   context.counters.add("slowConsumers", 1);
   context.sessions.setState(session, "closing");
-  setImmediate(() => closeSession(context, session, "slow_consumer"));
+  setImmediate(() => {
+    const { socket } = session;
+    if (socket === null) return;
+    for (const topic of socket.getTopics()) socket.unsubscribe(topic);
+    closeSlow(context, session);
+  });
+}
+
+/** uWS drops a close frame too while the queue is full: it is sent when the queue has drained, or heartbeat.ts gives up. */
+export function closeSlow(context: Context, session: Session): void {
+  if (session.socket?.getBufferedAmount() === 0) closeSession(context, session, "slow_consumer");
 }

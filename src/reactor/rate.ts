@@ -19,7 +19,8 @@ export function admitCommand(context: Context, session: Session, id: number): bo
   const from = Math.max(paidUntil[session.slot]!, time);
   if (from - time <= burstSeconds * 1000 - costMs) {
     paidUntil[session.slot] = from + costMs;
-    session.refusals = 0;
+    // Forgiven once half a burst has been saved up: even in a flood one command gets through every few milliseconds.
+    if (from - time <= (burstSeconds * 1000) / 2) session.refusals = 0;
     return true;
   }
   context.counters.add("rateLimited", 1);

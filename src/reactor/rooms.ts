@@ -119,7 +119,7 @@ export class Rooms {
     if (live) {
       // First the frame, then the topic: what the room gets from here on comes behind it.
       sendBytes(this.#context, session, frame);
-      if (member.state !== "replaying" || session.socket === null) return;
+      if (member.state !== "replaying" || session.state !== "ready" || session.socket === null) return;
       this.#arriving.delete(member.number);
       member.state = "live";
       member.room!.live[formatOf(session)]++;
@@ -127,7 +127,7 @@ export class Rooms {
       return;
     }
     sendBytes(this.#context, session, frame);
-    if (session.socket === null) return;
+    if (session.state !== "ready" || session.socket === null) return;
     member.held = true;
     if (session.socket.getBufferedAmount() < replayQueueBytes) this.#askForNext(member);
   }

@@ -6,7 +6,7 @@ import { subprotocols } from "../protocol/messages.ts";
 import { onBinary, onText } from "./dispatch.ts";
 import { respondError } from "./http.ts";
 import { isWelcome } from "./origin.ts";
-import { closeSession, tooSlow } from "./outgoing.ts";
+import { closeSession, closeSlow, tooSlow } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
 import { createSession, type Session } from "./session.ts";
 
@@ -65,7 +65,9 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readon
     },
 
     drain(socket) {
-      rooms.drained(socket.getUserData());
+      const session = socket.getUserData();
+      if (session.state === "closing") setImmediate(() => closeSlow(reactor, session));
+      else rooms.drained(session);
     },
 
     // Called about once per batch that a full socket missed, not once per message.

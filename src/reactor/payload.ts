@@ -1,0 +1,46 @@
+/**
+ * What a payload of format JSON has to be. It is put into the text of JSON clients as it came, so it must be JSON; and
+ * not nested so deeply that a reader with a recursive parser falls over it.
+ */
+import { isUtf8 } from "node:buffer";
+import { Format } from "../protocol/messages.ts";
+
+const depthMax = 100;
+
+/** Why a payload is refused, or null. `parsed`: it was made from parsed JSON, a JSON client's. */
+export function payloadProblem(payload: Uint8Array, format: number, parsed: boolean): string | null {
+  if (format === Format.BINARY) return null;
+  if (format !== Format.JSON) return "format: BINARY or JSON";
+  if (!parsed && !isJson(payload)) return "payload: format JSON, but not JSON in UTF-8";
+  return depth(payload) > depthMax ? `payload: nested more than ${depthMax} deep` : null;
+}
+
+function isJson(payload: Uint8Array): boolean {
+  if (!isUtf8(payload)) return false;
+  try {
+    JSON.parse(Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString());
+    return true;
+  } catch {
+    return false; // what is wrong with it is the client's to find out
+  }
+}
+
+const quote = 0x22;
+const backslash = 0x5c;
+const openers = new Set([0x5b, 0x7b]); // [ {
+const closers = new Set([0x5d, 0x7d]); // ] }
+
+/** How deep arrays and objects are nested in bytes that are JSON. */
+function depth(json: Uint8Array): number {
+  let now = 0;
+  let most = 0;
+  let inString = false;
+  for (let i = 0; i < json.length; i++) {
+    const byte = json[i]!;
+    if (byte === quote) inString = !inString;
+    else if (inString) i += byte === backslash ? 1 : 0;
+    else if (openers.has(byte)) most = Math.max(most, ++now);
+    else if (closers.has(byte)) now--;
+  }
+  return most;
+}
