@@ -6,7 +6,7 @@
 import type { LoadThread } from "../load/thread.ts";
 import { byLabel, scrape } from "../scrape.ts";
 import type { ServerName, ServerUnderTest } from "../servers/start.ts";
-import { between, connect, coreMetrics, percentileMs, read, withCrew } from "./crew.ts";
+import { between, connect, coreMetrics, percentileMs, read, warmUp, warmUpSecondsPlanned, withCrew } from "./crew.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 
 const gapMs = 1;
@@ -25,7 +25,7 @@ export const crossRow: Row = {
   ],
   compared: "p50",
   bars: [{ metric: "p50", of: "value", below: 0.5 }],
-  secondsPlanned: ({ relaySamples }) => 1 + (relaySamples * 1.1 * (gapMs + 1.5)) / 1000,
+  secondsPlanned: ({ relaySamples }) => 1 + warmUpSecondsPlanned + (relaySamples * 1.1 * (gapMs + 1.5)) / 1000,
   run,
 };
 
@@ -34,6 +34,8 @@ function run(name: ServerName, { relaySamples, profileDir }: Scale, say: Say): P
     const { server, threads } = crew;
     const [thread] = threads;
     if (!thread) throw new Error("a load thread was asked for");
+    say("warming up", warmUpSecondsPlanned);
+    await warmUp(crew);
     say("finding sockets on both reactors", 1);
     const cast = await findCast(thread, server);
     say("measuring", (relaySamples * 1.1 * (gapMs + 1.5)) / 1000);

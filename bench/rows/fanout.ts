@@ -7,11 +7,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { micros } from "../load/clock.ts";
 import type { Tally } from "../load/orders.ts";
 import type { ServerName } from "../servers/start.ts";
-import { between, connect, coreMetrics, type Crew, percentileMs, read, withCrew } from "./crew.ts";
+import { between, connect, coreMetrics, type Crew, percentileMs, read, warmUp, warmUpSecondsPlanned, withCrew } from "./crew.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 
-/** Compilers and garbage collectors take their time where code runs only a hundred times a second. */
-const warmUpSeconds = 4;
+/** Of the load itself, before it is measured. */
+const warmUpSeconds = 2;
 /** What a server that cannot keep up may take to deliver the rest; what has not come by then is late. */
 const drainSeconds = 5;
 
@@ -38,7 +38,7 @@ export function fanoutRow(rate: 100 | 2000): Row {
       { metric: "late", of: "value", never: true },
       { metric: "disordered", of: "value", never: true },
     ],
-    secondsPlanned: ({ seconds }) => 2 + warmUpSeconds + seconds,
+    secondsPlanned: ({ seconds }) => 2 + warmUpSecondsPlanned + warmUpSeconds + seconds,
     run: (server, scale, say) => run(server, rate, scale, say),
   };
 }
@@ -47,6 +47,8 @@ function run(name: ServerName, rate: number, { seconds, members, profileDir }: S
   return withCrew(name, { reactors: 1, profileDir }, 2, async (crew) => {
     const [audience, stage] = crew.threads;
     if (!audience || !stage) throw new Error("two load threads were asked for");
+    say("warming up", warmUpSecondsPlanned);
+    await warmUp(crew);
     say(`connecting ${members} members`, 1);
     await connect(audience, crew.server, "member", members - 1);
     await connect(stage, crew.server, "member", 1);
@@ -56,7 +58,7 @@ function run(name: ServerName, rate: number, { seconds, members, profileDir }: S
     const measureFrom = startAt + warmUpSeconds * 1e6;
     for (const thread of crew.threads) await thread.ask<"measure">({ kind: "measure", from: measureFrom });
 
-    say("warming up", warmUpSeconds);
+    say("beginning", warmUpSeconds);
     const publishing = stage.ask<"publish">({ kind: "publish", schedule: { rate, count, startAt } });
     publishing.catch(() => {}); // awaited below, after the readings; not unhandled meanwhile
     await sleep((measureFrom - micros()) / 1000);
