@@ -105,7 +105,7 @@ const rows = {
   tailPublicationsMax: row("Memory", many, 128, "Newest publications of an active room kept at hand for recovery."),
   tailBytesMax: row("Memory", bytes, 262_144, "Bytes of them."),
   keyWindowMs: row("Memory", timer, 120_000, "How long an idempotency key is remembered."),
-  keysPerRoomMax: row("Memory", many, 10_000, "Idempotency keys remembered for one room; the oldest are forgotten first."),
+  keysPerRoomMax: row("Memory", many, 100_000, "Idempotency keys remembered for one room; the oldest are forgotten first."),
 };
 
 interface Row<T> {

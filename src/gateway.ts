@@ -5,6 +5,7 @@ import { createMemoryBroker } from "./broker/memory.ts";
 import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
 import { Hub } from "./hub/hub.ts";
 import { Reactors } from "./hub/reactors.ts";
+import { pageBytesFor } from "./hub/replays.ts";
 import { Rooms } from "./hub/rooms.ts";
 import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
@@ -34,7 +35,9 @@ export interface Gateway {
 }
 
 /** What is held back of the open files for everything that is not a client's socket. */
-const otherFiles = 200;
+const otherFiles = 100;
+/** And for sockets on their way in and out, which are in no session yet or any more. */
+const spareShare = 0.05;
 /** Share of the tails in the memory that all of them together may take. */
 const tailsBytesMax = 256 * 1024 * 1024;
 
@@ -43,9 +46,9 @@ const tailsBytesMax = 256 * 1024 * 1024;
  * @throws ConfigError that names the option, where one is wrong or a port is taken.
  */
 export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
-  const { config } = resolveConfig({ options });
-  const log = createLogger(config);
-  warnOfFewFiles(config, log);
+  const { config: asked } = resolveConfig({ options });
+  const log = createLogger(asked);
+  const config = { ...asked, socketsMax: affordableSockets(asked, log) };
   const port = await findPort(config);
 
   const nodeState = NodeState.create();
@@ -59,8 +62,12 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     hub.deliver(room, publication),
   );
   const encoder = new Encoder(2 * config.frameBytesMax);
-  const hub: Hub = new Hub({ broker, rooms, kindOf: compileKinds(config.namespaces), encoder, log });
-  const reactors = new Reactors({ config, port, hub, counters, nodeState, log });
+  const kindOf = compileKinds(config.namespaces);
+  const pageBytesMax = pageBytesFor(config.ringBytes);
+  const hub: Hub = new Hub({ broker, rooms, kindOf, pageBytesMax, encoder, log });
+  let closed = false;
+  const onServing = (serving: number) => (state.ready = serving > 0 && !closed);
+  const reactors = new Reactors({ config, port, hub, counters, nodeState, log, onServing });
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -72,22 +79,22 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     ready: () => state.ready,
   });
 
-  const admin = await startAdminPort(config, registry);
-  try {
-    await reactors.start();
-  } catch (error) {
-    await Promise.all([reactors.close("shutdown"), admin.close(), broker.stop()]);
-    throw new ConfigError([`--port ${port}: ${String((error as Error).message)}; choose another port`]);
-  }
-  state.ready = true;
-
+  let admin: Admin | null = null;
   const close = async (): Promise<void> => {
+    closed = true;
     state.ready = false;
     await reactors.close("shutdown");
     hub.close();
     await broker.stop();
-    await admin.close();
+    await admin?.close();
   };
+  try {
+    admin = await startAdminPort(config, registry);
+    await reactors.start();
+  } catch (error) {
+    await close();
+    throw error;
+  }
   let closing: Promise<void> | null = null;
   return {
     config,
@@ -143,12 +150,15 @@ function listenProblem(hostFlag: string, portFlag: string, host: string, port: n
   }
 }
 
-function warnOfFewFiles(config: Config, log: Logger): void {
-  const files = openFilesMax();
-  if (files === undefined || files - otherFiles >= config.socketsMax) return;
+/** Every socket is a file: past the process's limit uWS could neither accept a socket nor refuse it, and would spin. */
+function affordableSockets({ socketsMax }: Config, log: Logger): number {
+  const files = openFilesMax() ?? Infinity;
+  const affordable = Math.max(1, Math.floor((files - otherFiles) * (1 - spareShare)));
+  if (socketsMax <= affordable) return socketsMax;
   log.warn(
-    `this process may open ${files} files, fewer than --sockets-max ${config.socketsMax}: raise the limit (ulimit -n), or lower the option`,
+    `--sockets-max ${socketsMax} is lowered to ${affordable}: this process may open ${files} files; raise the limit (ulimit -n)`,
   );
+  return affordable;
 }
 
 /** A host to connect to where `host` may mean every address. */

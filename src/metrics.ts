@@ -11,7 +11,7 @@ export interface MetricsSource {
   readonly version: string;
   /** By index of the reactor. */
   readonly counters: readonly Counters[];
-  hub(): { rooms: number; members: number; publications: number; failures: number; tailBytes: number; replays: number };
+  hub(): { rooms: number; publications: number; refusals: number; failures: number; tailBytes: number; replays: number };
   broker(): { rooms: number; publications: number; bytes: number };
   /** From the hub to a reactor. */
   queue(reactor: number): { ring: number; overflow: number };
@@ -31,7 +31,7 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_bytes_sent_total", "bytesOut", "Bytes of frames to clients"],
   ["flux_publishes_total", "publishes", "Publish commands handed to the hub"],
   ["flux_deliveries_total", "deliveries", "Publications handed to members' sockets"],
-  ["flux_error_replies_total", "errorReplies", "Commands that were refused"],
+  ["flux_error_replies_total", "errorReplies", "Commands the reactor refused"],
   ["flux_rate_limited_total", "rateLimited", "Commands that were refused for their rate"],
   ["flux_slow_consumers_total", "slowConsumers", "Sessions closed because their socket did not keep up"],
   ["flux_dropped_batches_total", "droppedBatches", "Batches of messages that a full socket missed"],
@@ -101,6 +101,7 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
     metric.set(source.counters.reduce((sum, one) => sum + one.get("ringDepthBytes") + one.get("overflowBytes"), 0)),
   );
   total(registry, "flux_publications_total", "Publications delivered to this node", [], (add) => add({}, source.hub().publications));
+  total(registry, "flux_hub_refusals_total", "Commands the hub refused, besides those the reactors did", [], (add) => add({}, source.hub().refusals));
   total(registry, "flux_hub_failures_total", "Records the hub failed at by its own mistake", [], (add) => add({}, source.hub().failures));
   total(registry, "flux_reactor_restarts_total", "Reactors that failed and were replaced", [], (add) => add({}, source.reactors().restarts));
   gauge(registry, "flux_reactors", "Reactors that take sockets", [], (metric) => metric.set(source.reactors().serving));

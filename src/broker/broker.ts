@@ -58,8 +58,9 @@ export interface Query {
   /** Ignored for `newest`. */
   readonly position: Position;
   readonly limit: number;
-  /** Stop adding publications once their payloads exceed this. The first is always in. */
+  /** Stop adding publications once their payloads, and `bytesEach` for each (0), exceed this. The first is always in. */
   readonly bytesMax: number;
+  readonly bytesEach?: number;
 }
 
 export type Answer<T> = { readonly value: T } | { readonly error: ErrorCode };

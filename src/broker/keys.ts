@@ -10,6 +10,10 @@ export class KeyWindow {
     this.#max = max;
   }
 
+  get size(): number {
+    return this.#seen.size;
+  }
+
   find(key: string, time: number): number | undefined {
     const entry = this.#seen.get(key);
     return entry !== undefined && entry.at + this.#windowMs > time ? entry.seq : undefined;

@@ -4,7 +4,7 @@ import type { Broker, Deliver, Page, Position, Query, Retention, Stored } from "
 import { KeyWindow } from "./keys.ts";
 
 export interface MemoryBrokerOptions {
-  /** Rooms it keeps at most, open or not; beyond it publish and open answer `overloaded`. */
+  /** Rooms it keeps at most. Beyond it the quietest that is not open is forgotten, its history with it; `overloaded` where all are open. */
   readonly roomsMax: number;
   /** Bytes of history all rooms keep together; past it the room that was quiet longest loses its oldest first. */
   readonly historyTotalBytesMax: number;
@@ -22,6 +22,7 @@ const sweepMs = 10_000;
 const recordBytes = 256;
 
 interface Room {
+  readonly name: string;
   readonly epoch: string;
   readonly retention: Retention;
   open: boolean;
@@ -40,13 +41,16 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
   /** Rooms with a history, the one that was published to last at the end. */
   const kept = new Set<Room>();
   let keptBytes = 0;
+  /** Rooms nobody on this node is in, the one that was used last at the end. */
+  const unopened = new Set<Room>();
   const sweeper = setInterval(sweep, sweepMs).unref();
 
   function roomOf(name: string, retention: Retention): Room | null {
     const known = rooms.get(name);
     if (known !== undefined) return known;
-    if (rooms.size >= options.roomsMax) return null;
-    const room = {
+    if (rooms.size >= options.roomsMax && !forgetQuietest()) return null;
+    const room: Room = {
+      name,
       epoch: randomId(6),
       retention,
       open: false,
@@ -58,7 +62,30 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
       usedAt: clock(),
     };
     rooms.set(name, room);
+    unopened.add(room);
     return room;
+  }
+
+  function forgetQuietest(): boolean {
+    for (const room of unopened) {
+      forget(room);
+      return true;
+    }
+    return false;
+  }
+
+  function forget(room: Room): void {
+    while (room.first < room.log.length) dropFirst(room);
+    unopened.delete(room);
+    rooms.delete(room.name);
+  }
+
+  function use(room: Room): number {
+    if (!room.open) {
+      unopened.delete(room);
+      unopened.add(room);
+    }
+    return (room.usedAt = clock());
   }
 
   function append(room: Room, publication: Stored): void {
@@ -94,11 +121,11 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
 
   function sweep(): void {
     const before = clock() - idleRoomMs;
-    for (const [name, room] of rooms) {
+    for (const room of rooms.values()) {
       expire(room);
       cutOff(room);
       room.keys?.expire(clock());
-      if (!room.open && room.usedAt < before && room.first === room.log.length) rooms.delete(name);
+      if (!room.open && room.usedAt < before && room.first === room.log.length && !room.keys?.size) forget(room);
     }
   }
 
@@ -107,6 +134,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
       const room = roomOf(name, retention);
       if (room === null) return done({ error: "overloaded" });
       room.open = true;
+      unopened.delete(room);
       done({ value: { epoch: room.epoch, seq: room.seq } });
     },
 
@@ -114,14 +142,13 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
       const room = rooms.get(name);
       if (room === undefined) return;
       room.open = false;
-      room.usedAt = clock();
+      use(room);
     },
 
     publish(name, retention, draft, done) {
       const room = roomOf(name, retention);
       if (room === null) return done({ error: "overloaded" });
-      const time = clock();
-      room.usedAt = time;
+      const time = use(room);
       if (draft.key !== "") {
         room.keys ??= new KeyWindow(options.keyWindowMs, options.keysPerRoomMax);
         const first = room.keys.find(draft.key, time);
@@ -141,7 +168,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
       const room = roomOf(name, retention);
       if (room === null) return done({ error: "overloaded" });
       expire(room);
-      room.usedAt = clock();
+      use(room);
       const page = read(room, query);
       done(page === null ? { error: "unrecoverable_position" } : { value: page });
     },
@@ -155,6 +182,8 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
     async stop() {
       clearInterval(sweeper);
       rooms.clear();
+      kept.clear();
+      unopened.clear();
     },
   };
 }
@@ -189,12 +218,12 @@ function reachable(room: Room, position: Position): boolean {
   return position.epoch === room.epoch && position.seq <= room.seq;
 }
 
-function take(room: Room, from: number, step: 1 | -1, { limit, bytesMax }: Query): Stored[] {
+function take(room: Room, from: number, step: 1 | -1, { limit, bytesMax, bytesEach = 0 }: Query): Stored[] {
   const taken: Stored[] = [];
   let bytes = 0;
   for (let i = room.first + from; i >= room.first && i < room.log.length && taken.length < limit; i += step) {
     const publication = room.log[i]!;
-    bytes += publication.payload.length;
+    bytes += publication.payload.length + bytesEach;
     if (taken.length > 0 && bytes > bytesMax) break;
     taken.push(publication);
   }

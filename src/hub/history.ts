@@ -1,23 +1,21 @@
 /** The history command: from the room's tail if that reaches back far enough, else from the broker. */
 import type { Page } from "../broker/broker.ts";
 import { writeReply, type HistoryRecord } from "../link/records.ts";
-import { bodiesOf, pageBytesMax, pageSizeMax, type Reading } from "./replays.ts";
+import { historyLimitDefault, pageSizeMax } from "../protocol/limits.ts";
+import { bodiesOf, recordBytes, type Reading } from "./replays.ts";
 import { headOf, type Reactor, type Room } from "./rooms.ts";
 
-/** What a history command gets that does not say how much it wants. */
-const limitDefault = 100;
-
-export function answerHistory({ broker, encoder }: Reading, reactor: Reactor, room: Room, asked: HistoryRecord): void {
-  const limit = Math.min(asked.limit === 0 ? limitDefault : asked.limit, pageSizeMax);
+export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: Reactor, room: Room, asked: HistoryRecord): void {
+  const limit = Math.min(asked.limit || historyLimitDefault, pageSizeMax);
   const send = (frame: Uint8Array) => {
     if (reactor.live) writeReply(reactor.link, asked.slot, asked.life, frame);
   };
   const page = (bodies: readonly Uint8Array[], position: Page["position"], more: boolean) =>
     send(encoder.page(asked.json, "history", asked.id, { room: room.name, position, more }, bodies));
 
-  const fromTail = readTail(room, asked, limit);
+  const fromTail = readTail(room, asked, limit, pageBytesMax);
   if (fromTail !== null) return page(fromTail.bodies, headOf(room), fromTail.more);
-  const query = { direction: asked.direction, position: asked, limit, bytesMax: pageBytesMax };
+  const query = { direction: asked.direction, position: asked, limit, bytesMax: pageBytesMax, bytesEach: recordBytes(room) };
   broker.history(room.name, room.kind.retention, query, (answer) => {
     if ("error" in answer) return send(encoder.error(asked.json, asked.id, answer.error));
     page(bodiesOf(encoder, room, answer.value.publications), answer.value.position, answer.value.more);
@@ -25,7 +23,12 @@ export function answerHistory({ broker, encoder }: Reading, reactor: Reactor, ro
 }
 
 /** Null: the broker has to be asked. */
-function readTail(room: Room, asked: HistoryRecord, limit: number): { bodies: Uint8Array[]; more: boolean } | null {
+function readTail(
+  room: Room,
+  asked: HistoryRecord,
+  limit: number,
+  pageBytesMax: number,
+): { bodies: Uint8Array[]; more: boolean } | null {
   if (asked.direction === "newest" && !room.kind.retention.durable) {
     return { bodies: room.tail.newest(limit, pageBytesMax), more: false };
   }

@@ -27,12 +27,13 @@ import { publicationJson } from "../protocol/json.ts";
 import type { Publication } from "../protocol/messages.ts";
 import { answerHistory } from "./history.ts";
 import { Replays } from "./replays.ts";
-import { countMember, forgetReactor, type Reactor, type Room, type Rooms } from "./rooms.ts";
+import type { Reactor, Room, Rooms } from "./rooms.ts";
 
 export interface HubOptions {
   readonly broker: Broker;
   readonly rooms: Rooms;
   readonly kindOf: KindOf;
+  readonly pageBytesMax: number;
   readonly encoder: Encoder;
   readonly log: Logger;
 }
@@ -42,8 +43,9 @@ const toUtf8 = new TextEncoder();
 const nothing = new Uint8Array(0);
 
 export class Hub {
-  /** Publications delivered to this node, and commands that failed by our own mistake. */
+  /** Publications delivered to this node, commands refused here, and commands that failed by our own mistake. */
   publications = 0;
+  refusals = 0;
   failures = 0;
 
   readonly #options: HubOptions;
@@ -72,7 +74,7 @@ export class Hub {
     reactor.live = false;
     this.#reactors[reactor.index] = null;
     this.#replays.forgetReactor(reactor);
-    for (const room of this.#rooms.values()) forgetReactor(room, reactor.index);
+    this.#rooms.forgetReactor(reactor.index);
   }
 
   /** One record from a reactor. A record that fails by our own mistake costs only itself. */
@@ -96,6 +98,7 @@ export class Hub {
         const query = readHistory(record);
         const room = this.#rooms.named(query.room);
         if (room === undefined) return this.#refuse(reactor, query, "not_joined");
+        if (reactor.link.congested) return this.#refuse(reactor, query, "overloaded");
         return answerHistory(this.#options, reactor, room, query);
       }
       default: throw new Error(`unknown record ${kind}`);
@@ -107,6 +110,8 @@ export class Hub {
   #onPublish(reactor: Reactor, publish: PublishRecord): void {
     const room = publish.handle === 0 ? this.#rooms.named(publish.room) : this.#rooms.numbered(publish.handle);
     const name = room?.name ?? publish.room;
+    // A handle that is no more: the room was forgotten, which it is only without members.
+    if (name === "") return this.#refuse(reactor, publish, "not_joined");
     const kind = room?.kind ?? this.#options.kindOf(name);
     if (kind === null) return this.#refuse(reactor, publish, "unknown_namespace");
     if (room !== undefined && this.#isCongested(room)) return this.#refuse(reactor, publish, "overloaded");
@@ -144,6 +149,7 @@ export class Hub {
     this.publications++;
     room.epoch = stored.epoch;
     room.seq = stored.seq;
+    room.publishedAt = stored.time;
     const publication: Publication = {
       room: name,
       epoch: stored.epoch,
@@ -182,6 +188,7 @@ export class Hub {
   // ------------------------------------------------------------------------------- join and leave
 
   #onJoin(reactor: Reactor, join: JoinRecord): void {
+    if (reactor.link.congested) return this.#refuseJoin(reactor, join, "overloaded");
     const known = this.#rooms.named(join.room);
     if (known?.open === true) return this.#admit(reactor, known, join);
     if (known !== undefined) {
@@ -190,6 +197,7 @@ export class Hub {
     }
     const kind = this.#options.kindOf(join.room);
     if (kind === null) return this.#refuseJoin(reactor, join, "unknown_namespace");
+    if (this.#rooms.full) this.#forgetEmptiest();
     const room = this.#rooms.create(join.room, kind);
     if (room === null) return this.#refuseJoin(reactor, join, "overloaded");
     room.waiting.push({ reactor, join });
@@ -211,25 +219,35 @@ export class Hub {
 
   /** Counts the member first: whatever is delivered from now on is written behind its `joined`. */
   #admit(reactor: Reactor, room: Room, join: JoinRecord): void {
-    countMember(room, reactor.index, join.json, 1);
+    this.#rooms.count(room, reactor.index, join.json, 1);
     this.#replays.begin(reactor, room, join);
   }
 
   #onLeave(reactor: Reactor, handle: number, json: boolean): void {
     const room = this.#rooms.numbered(handle);
-    if (room !== undefined) countMember(room, reactor.index, json, -1);
+    if (room !== undefined) this.#rooms.count(room, reactor.index, json, -1);
   }
 
   #sweep(): void {
-    for (const room of this.#rooms.expired(Date.now())) {
-      this.#options.broker.close(room.name);
-      this.#rooms.remove(room);
-    }
+    for (const room of this.#rooms.expired(Date.now())) this.#forget(room);
+    this.#rooms.releaseQuietTails(Date.now());
+  }
+
+  /** Rooms keep their place for a while without members; where places are needed, the longest empty gives up its own. */
+  #forgetEmptiest(): void {
+    const room = this.#rooms.emptiest();
+    if (room !== null) this.#forget(room);
+  }
+
+  #forget(room: Room): void {
+    this.#options.broker.close(room.name);
+    this.#rooms.remove(room);
   }
 
   // ------------------------------------------------------------------------------------ answers
 
   #refuse(reactor: Reactor, asker: Asker, code: ErrorCode): void {
+    this.refusals++;
     this.#reply(reactor, asker, this.#options.encoder.error(asker.json, asker.id, code));
   }
 
@@ -241,11 +259,9 @@ export class Hub {
     if (reactor.live) writeReply(reactor.link, asker.slot, asker.life, frame);
   }
 
-  usage(): { rooms: number; members: number; publications: number; failures: number; replays: number } {
-    let members = 0;
-    for (const room of this.#rooms.values()) members += room.members;
-    const { publications, failures } = this;
-    return { rooms: this.#rooms.size, members, publications, failures, replays: this.#replays.size };
+  usage(): { rooms: number; publications: number; refusals: number; failures: number; replays: number } {
+    const { publications, refusals, failures } = this;
+    return { rooms: this.#rooms.size, publications, refusals, failures, replays: this.#replays.size };
   }
 
   close(): void {

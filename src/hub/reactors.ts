@@ -23,12 +23,15 @@ export interface ReactorsOptions {
   readonly counters: readonly SharedArrayBuffer[];
   readonly nodeState: SharedArrayBuffer;
   readonly log: Logger;
+  /** How many reactors take sockets now; called when that changes. */
+  onServing(reactors: number): void;
 }
 
-/** A reactor that ran at least this long is replaced at once, one that fails sooner after a pause that doubles. */
+/** A reactor that ran at least this long is replaced at once, one that fails sooner after a pause. */
 const stableMs = 10_000;
-const pauseMinMs = 100;
-const pauseMaxMs = 5_000;
+const pauseMs = 500;
+/** Little, so that the hub serves reactors in turn and one that is flooded does not keep the others waiting. */
+const readBudgetBytes = 16 * 1024;
 
 const extension = extname(import.meta.url);
 const entry = new URL(`../reactor/main${extension}`, import.meta.url);
@@ -47,7 +50,6 @@ export class Reactors {
   restarts = 0;
   readonly #options: ReactorsOptions;
   readonly #running: (Running | null)[] = [];
-  #pauseMs = pauseMinMs;
   #started = false;
   #closing = false;
 
@@ -90,6 +92,7 @@ export class Reactors {
       const running = this.#create(index, (message) => {
         if (message.kind === "listening") {
           running.serving = true;
+          this.#options.onServing(this.serving);
           return resolve();
         }
         this.#options.log.error({ reactor: index, stage: message.stage }, `reactor ${index} failed: ${message.text}`);
@@ -112,6 +115,7 @@ export class Reactors {
       out: fromHub,
       in: toHub,
       overflowBytesMax: config.overflowBytesMax,
+      readBudgetBytes,
       ringDoorbell: () => worker.postMessage(doorbell),
       onRecord: (kind, record) => hub.onRecord(running, kind, record),
       onBatchEnd: () => {},
@@ -134,11 +138,10 @@ export class Reactors {
     this.#running[running.index] = null;
     if (this.#closing || !this.#started) return;
     this.restarts++;
+    this.#options.onServing(this.serving);
     const stable = Date.now() - running.startedAt >= stableMs;
-    const pauseMs = stable ? 0 : this.#pauseMs;
-    this.#pauseMs = stable ? pauseMinMs : Math.min(this.#pauseMs * 2, pauseMaxMs);
-    this.#options.log.warn({ reactor: running.index, pauseMs }, `reactor ${running.index} ended; another takes its place`);
-    setTimeout(() => this.#replace(running.index), pauseMs);
+    this.#options.log.warn({ reactor: running.index }, `reactor ${running.index} ended; another takes its place`);
+    setTimeout(() => this.#replace(running.index), stable ? 0 : pauseMs);
   }
 
   #replace(index: number): void {

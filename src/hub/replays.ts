@@ -9,17 +9,25 @@
 import type { Broker, Stored } from "../broker/broker.ts";
 import { writeJoined, writePage, type JoinRecord } from "../link/records.ts";
 import type { Encoder } from "../protocol/encoder.ts";
+import { pageSizeMax } from "../protocol/limits.ts";
 import { headOf, type Reactor, type Room } from "./rooms.ts";
-
-/** About what one page holds. Well under a socket's queue, well over the cost of asking for it. */
-export const pageBytesMax = 32 * 1024;
-/** Publications a page, so that tiny ones do not make it slow to build. */
-export const pageSizeMax = 512;
 
 /** Where history comes from, and how it is written. */
 export interface Reading {
   readonly broker: Broker;
   readonly encoder: Encoder;
+  /** About what the bodies of one page hold: well under a socket's queue, and no record too large for a ring. */
+  readonly pageBytesMax: number;
+}
+
+/** A page's bodies, at most; its JSON text can be four times that, and a record may be half a ring. */
+export function pageBytesFor(ringBytes: number): number {
+  return Math.min(32 * 1024, ringBytes / 16);
+}
+
+/** What a publication takes in a page besides its payload, about. */
+export function recordBytes(room: Room): number {
+  return 64 + 3 * room.name.length;
 }
 
 interface Replay {
@@ -36,9 +44,11 @@ type Piece = { bodies: Uint8Array[]; seq: number } | null;
 export class Replays {
   readonly #broker: Broker;
   readonly #encoder: Encoder;
+  readonly #pageBytesMax: number;
   readonly #running = new Map<Reactor, Map<number, Replay>>();
 
-  constructor({ broker, encoder }: Reading) {
+  constructor({ broker, encoder, pageBytesMax }: Reading) {
+    this.#pageBytesMax = pageBytesMax;
     this.#broker = broker;
     this.#encoder = encoder;
   }
@@ -86,10 +96,10 @@ export class Replays {
     const count = Math.min(join.history, pageSizeMax);
     if (count === 0) return this.#joined(reactor, room, join, null, room.seq);
     if (room.tail.holds(count) || !room.kind.retention.durable) {
-      const bodies = room.tail.newest(count, pageBytesMax);
+      const bodies = room.tail.newest(count, this.#pageBytesMax);
       return this.#joined(reactor, room, join, { bodies, seq: room.seq }, room.seq);
     }
-    const query = { direction: "newest", position: headOf(room), limit: count, bytesMax: pageBytesMax } as const;
+    const query = { direction: "newest", position: headOf(room), limit: count, ...this.#page(room) } as const;
     this.#broker.history(room.name, room.kind.retention, query, (answer) => {
       // The newest are a courtesy: a broker that cannot be read does not keep anybody from joining.
       const publications = "value" in answer ? answer.value.publications : [];
@@ -126,14 +136,18 @@ export class Replays {
 
   /** Reads on after `seq`: from the tail if it reaches back so far, else from the broker. */
   #read(room: Room, seq: number, done: (piece: Piece) => void): void {
-    if (room.tail.covers(seq)) return done(room.tail.after(seq, pageBytesMax));
+    if (room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
     const position = { epoch: room.epoch, seq };
-    const query = { direction: "since", position, limit: pageSizeMax, bytesMax: pageBytesMax } as const;
+    const query = { direction: "since", position, limit: pageSizeMax, ...this.#page(room) } as const;
     this.#broker.history(room.name, room.kind.retention, query, (answer) => {
       if ("error" in answer) return done(null);
       const { publications } = answer.value;
       done({ bodies: this.#bodies(room, publications), seq: publications.at(-1)?.seq ?? seq });
     });
+  }
+
+  #page(room: Room): { bytesMax: number; bytesEach: number } {
+    return { bytesMax: this.#pageBytesMax, bytesEach: recordBytes(room) };
   }
 
   #bodies(room: Room, publications: readonly Stored[]): Uint8Array[] {

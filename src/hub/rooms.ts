@@ -27,8 +27,9 @@ export interface Room {
   /** Members by reactor and format: entry `2 × reactor + json`. */
   readonly interest: Uint32Array;
   readonly waiting: { reactor: Reactor; join: JoinRecord }[];
-  /** When the last member left, by Date.now(); 0 while there are any. */
+  /** When the last member left, and when it was published to last, milliseconds since 1970. */
   emptySince: number;
+  publishedAt: number;
 }
 
 export interface RoomsOptions {
@@ -40,11 +41,15 @@ export interface RoomsOptions {
 
 /** How long a room without members keeps its place and its tail: long enough for a page to be reloaded. */
 const emptyRoomMs = 60_000;
+/** Share of the tails' bytes in use from which quiet rooms give up theirs. */
+const tailsPressed = 0.9;
 
 export class Rooms {
   readonly #options: RoomsOptions;
   readonly #byName = new Map<string, Room>();
   readonly #byHandle = new Map<number, Room>();
+  /** Rooms without members, the longest empty first. */
+  readonly #empty = new Set<Room>();
   #lastHandle = 0;
 
   constructor(options: RoomsOptions) {
@@ -63,13 +68,13 @@ export class Rooms {
     return this.#byHandle.get(handle);
   }
 
-  values(): IterableIterator<Room> {
-    return this.#byName.values();
+  get full(): boolean {
+    return this.#byName.size >= this.#options.roomsMax;
   }
 
   /** A new room, not open yet; null where the node has as many as it may. */
   create(name: string, kind: RoomKind): Room | null {
-    if (this.#byName.size >= this.#options.roomsMax) return null;
+    if (this.full) return null;
     const { tailLimits, tailBudget, reactors } = this.#options;
     const room: Room = {
       name,
@@ -83,9 +88,11 @@ export class Rooms {
       interest: new Uint32Array(2 * reactors),
       waiting: [],
       emptySince: Date.now(),
+      publishedAt: 0,
     };
     this.#byName.set(name, room);
     this.#byHandle.set(room.handle, room);
+    this.#empty.add(room);
     return room;
   }
 
@@ -93,6 +100,7 @@ export class Rooms {
     room.tail.release();
     this.#byName.delete(room.name);
     this.#byHandle.delete(room.handle);
+    this.#empty.delete(room);
   }
 
   /** The broker delivers from `position` on. */
@@ -103,28 +111,50 @@ export class Rooms {
     room.tail.clear(seq);
   }
 
+  /** Counts a member in (`by` 1) or out (-1). */
+  count(room: Room, reactor: number, json: boolean, by: 1 | -1): void {
+    room.interest[2 * reactor + (json ? 1 : 0)]! += by;
+    this.#recount(room, by);
+  }
+
+  /** Forgets every member a reactor had. */
+  forgetReactor(reactor: number): void {
+    for (const room of this.#byName.values()) {
+      const had = room.interest[2 * reactor]! + room.interest[2 * reactor + 1]!;
+      room.interest.fill(0, 2 * reactor, 2 * reactor + 2);
+      if (had > 0) this.#recount(room, -had);
+    }
+  }
+
+  /** The room that has been without members longest. */
+  emptiest(): Room | null {
+    for (const room of this.#empty) if (room.open) return room;
+    return null;
+  }
+
   /** Rooms that have been empty long enough to be forgotten. */
   expired(now: number): Room[] {
-    const before = now - emptyRoomMs;
-    return [...this.#byName.values()].filter((room) => room.members === 0 && room.open && room.emptySince < before);
+    return [...this.#empty].filter((room) => room.open && room.emptySince < now - emptyRoomMs);
+  }
+
+  /** Takes the tails of quiet rooms where tails are running out of bytes: busy rooms need theirs more. */
+  releaseQuietTails(now: number): void {
+    const { used, bytesMax } = this.#options.tailBudget;
+    if (used < bytesMax * tailsPressed) return;
+    for (const room of this.#byName.values()) if (room.publishedAt < now - emptyRoomMs) room.tail.release();
+  }
+
+  #recount(room: Room, by: number): void {
+    room.members += by;
+    if (room.members > 0) this.#empty.delete(room);
+    else {
+      room.emptySince = Date.now();
+      this.#empty.add(room);
+    }
   }
 }
 
 /** The room's head as the protocol has it. */
 export function headOf(room: Room): Position {
   return { epoch: room.epoch, seq: room.seq };
-}
-
-/** Counts a member in (`by` 1) or out (-1). */
-export function countMember(room: Room, reactor: number, json: boolean, by: 1 | -1): void {
-  room.interest[2 * reactor + (json ? 1 : 0)]! += by;
-  room.members += by;
-  if (room.members === 0) room.emptySince = Date.now();
-}
-
-/** Forgets every member a reactor had. */
-export function forgetReactor(room: Room, reactor: number): void {
-  room.members -= room.interest[2 * reactor]! + room.interest[2 * reactor + 1]!;
-  room.interest.fill(0, 2 * reactor, 2 * reactor + 2);
-  if (room.members === 0) room.emptySince = Date.now();
 }

@@ -20,13 +20,15 @@ export class TailBudget {
     this.bytesMax = bytesMax;
   }
 
-  take(bytes: number): boolean {
-    if (this.used + bytes > this.bytesMax) return false;
+  /** `anyway`: the bytes are taken even where there are none left. */
+  take(bytes: number, anyway: boolean): boolean {
+    if (!anyway && this.used + bytes > this.bytesMax) return false;
     this.used += bytes;
     return true;
   }
 }
 
+/** What every busy room has, whatever the budget: a new room must not be worse off than the old ones. */
 const firstBytes = 1024;
 const firstEntries = 8;
 
@@ -107,11 +109,12 @@ export class Tail {
     this.#end = 0;
   }
 
-  /** Gives its bytes back to the budget. */
+  /** Forgets everything and gives its bytes back to the budget. */
   release(): void {
+    if (this.#bytes.length === 0) return;
+    this.clear(this.#next > this.#oldest ? this.#seqs[(this.#next - 1) % this.#capacity]! : this.#base);
     this.#budget.used -= this.#bytes.length;
     this.#bytes = Buffer.alloc(0);
-    this.clear(this.#base);
   }
 
   #body(i: number): Uint8Array {
@@ -168,7 +171,7 @@ export class Tail {
     let want = Math.max(firstBytes, have * 2);
     while (want < length) want *= 2;
     want = Math.min(want, this.#limits.bytesMax);
-    if (want <= have || !this.#budget.take(want - have)) return false;
+    if (want <= have || !this.#budget.take(want - have, want <= firstBytes)) return false;
     const bytes = Buffer.allocUnsafeSlow(want);
     let end = 0;
     for (let i = this.#oldest; i < this.#next; i++) {

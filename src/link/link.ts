@@ -5,15 +5,14 @@
  * `record` (records.ts has one pair of functions a kind). When the ring is full records wait, in order, in an
  * overflow queue of at most `overflowBytesMax`; beyond it `begin` refuses what may be refused.
  */
-import { RingReader, RingWriter } from "./ring.ts";
-
-/** How much is read before other events of the loop get their turn. */
-const readBudgetBytes = 1 << 20;
+import { RingReader, ringRecordMax, RingWriter } from "./ring.ts";
 
 export interface LinkOptions {
   readonly out: SharedArrayBuffer;
   readonly in: SharedArrayBuffer;
   readonly overflowBytesMax: number;
+  /** How much is read before other events of the loop get their turn. */
+  readonly readBudgetBytes: number;
   /** Wakes the other end: it must call `wake` soon. */
   ringDoorbell(): void;
   /** One record came in; its fields are to be read from `record` before returning. */
@@ -27,7 +26,10 @@ export class Link {
   readonly #in: RingReader;
   readonly #options: LinkOptions;
   readonly #record: RecordReader;
-  readonly #overflow: { kind: number; body: Buffer }[] = [];
+  readonly #recordMax: number;
+  /** Records that wait, the first at `#first`: taking them off the front of a long array would copy it each time. */
+  #overflow: { kind: number; body: Buffer }[] = [];
+  #first = 0;
   #overflowBytes = 0;
   #scheduled = false;
   #closed = false;
@@ -44,6 +46,7 @@ export class Link {
   constructor(options: LinkOptions) {
     this.#options = options;
     this.#out = new RingWriter(options.out);
+    this.#recordMax = ringRecordMax(this.#out.bytes.length);
     this.#in = new RingReader(options.in);
     this.#record = new RecordReader(this.#in.bytes);
     this.#bytes = this.#out.bytes;
@@ -52,11 +55,13 @@ export class Link {
   /**
    * Starts a record of at most `bodyBytesMax`. False: refused, the other end is too far behind. Records that
    * settle something already promised (`mustPass`) are never refused; what can cause them is bounded.
+   * `@throws RangeError` for a record that no ring of this size could ever take: a mistake of ours.
    */
   begin(kind: number, bodyBytesMax: number, mustPass: boolean): boolean {
+    if (bodyBytesMax > this.#recordMax) throw new RangeError(`a record of ${bodyBytesMax} bytes, the ring takes ${this.#recordMax}`);
     if (this.congested && !mustPass) return false;
     this.#kind = kind;
-    const at = this.#overflow.length === 0 ? this.#out.reserve(bodyBytesMax) : -1;
+    const at = this.#first === this.#overflow.length ? this.#out.reserve(bodyBytesMax) : -1;
     this.#waits = at < 0;
     this.#bytes = this.#waits ? Buffer.allocUnsafe(bodyBytesMax) : this.#out.bytes;
     this.#start = this.#at = this.#waits ? 0 : at;
@@ -100,7 +105,7 @@ export class Link {
     if (this.#closed) return;
     this.#flush();
     do {
-      const more = this.#in.read(readBudgetBytes, this.#onRecord);
+      const more = this.#in.read(this.#options.readBudgetBytes, this.#onRecord);
       this.#options.onBatchEnd();
       if (this.#in.takeBlocked()) this.#options.ringDoorbell();
       if (more) return this.#later();
@@ -134,14 +139,14 @@ export class Link {
 
   #enqueue(): void {
     this.#overflow.push({ kind: this.#kind, body: this.#bytes.subarray(0, this.#at) });
-    this.#overflowBytes += this.#bytes.length;
+    this.#overflowBytes += this.#at;
     this.overflowed++;
     if (!this.#out.block()) this.#later();
   }
 
   #flush(): void {
-    while (this.#overflow.length > 0) {
-      const { kind, body } = this.#overflow[0]!;
+    while (this.#first < this.#overflow.length) {
+      const { kind, body } = this.#overflow[this.#first]!;
       const at = this.#out.reserve(body.length);
       if (at < 0) {
         if (!this.#out.block()) continue;
@@ -149,10 +154,11 @@ export class Link {
       }
       body.copy(this.#out.bytes, at);
       if (this.#out.commit(kind, body.length)) this.#options.ringDoorbell();
-      this.#overflow.shift();
+      this.#first++;
       this.#overflowBytes -= body.length;
     }
-    this.#overflowBytes = 0;
+    this.#overflow = [];
+    this.#first = 0;
   }
 }
 

@@ -50,9 +50,12 @@ const clientFrame = z.strictObject({
 /** A frame that is JSON but not a command: its sender gets `bad_request` with this text. */
 export class BadFrame extends Error {
   readonly id: number;
-  constructor(id: number, text: string) {
+  /** The command it would have been, as far as that can be seen. */
+  readonly kind: string;
+  constructor(value: unknown, text: string) {
     super(text);
-    this.id = id;
+    this.id = idOf(value);
+    this.kind = Object.keys(Object(value)).find((key) => key !== "id") ?? "";
   }
 }
 
@@ -68,10 +71,10 @@ export function decodeClientJson(value: unknown): ClientFrame {
   if (!result.success) {
     const issue = result.error.issues[0];
     const where = issue === undefined || issue.path.length === 0 ? "frame" : issue.path.join(".");
-    throw new BadFrame(idOf(value), `${where}: ${issue?.message ?? "malformed"}`);
+    throw new BadFrame(value, `${where}: ${issue?.message ?? "malformed"}`);
   }
   const kinds = Object.keys(result.data).filter((key) => key !== "id");
-  if (kinds.length > 1) throw new BadFrame(idOf(value), `one command a frame, not ${kinds.join(" and ")}`);
+  if (kinds.length > 1) throw new BadFrame(value, `one command a frame, not ${kinds.join(" and ")}`);
   return { ...result.data, command: kinds[0] } as ClientFrame;
 }
 

@@ -13,6 +13,8 @@ type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 /** Bytes of an idempotency key: twice a UUID and room for a prefix. */
 const keyCharsMax = 128;
 const noBytes = new Uint8Array(0);
+/** JSON is written again in its shortest form, which for a number like 1e20 is the longer one. */
+const grown = "data: larger than a frame when written out";
 
 export function hello(reactor: Reactor, session: Session, id: number, { version }: Fields<"hello">): void {
   const { config, sessions } = reactor;
@@ -73,19 +75,20 @@ export function publish(reactor: Reactor, session: Session, id: number, fields: 
     const problem = roomNameProblem(room, reactor.config.roomNameBytesMax);
     if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   }
+  if (payload.length > reactor.config.frameBytesMax) return refuse(reactor, session, id, "too_large", grown);
   const problem = payloadProblem(payload, format, session.json);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   if (key.length > keyCharsMax) {
     return refuse(reactor, session, id, "bad_request", `key: at most ${keyCharsMax} characters`);
   }
-  reactor.counters.add("publishes", 1);
   const { slot, life, json, user } = session;
   const handle = member?.room?.handle ?? 0;
   const name = handle === 0 ? room : "";
   const excludeSelf = fields.excludeSelf === true;
   if (!writePublish(reactor.link, slot, life, id, json, handle, name, user, key, format, excludeSelf, payload)) {
-    refuse(reactor, session, id, "overloaded");
+    return refuse(reactor, session, id, "overloaded");
   }
+  reactor.counters.add("publishes", 1);
 }
 
 export function history(reactor: Reactor, session: Session, id: number, fields: Fields<"history">): void {
@@ -111,6 +114,7 @@ export function ping(reactor: Reactor, session: Session, id: number, { time }: F
 export function echo(reactor: Reactor, session: Session, id: number, fields: Fields<"echo">): void {
   const payload = fields.payload ?? noBytes;
   const format = fields.format ?? Format.BINARY;
+  if (payload.length > reactor.config.frameBytesMax) return refuse(reactor, session, id, "too_large", grown);
   const problem = payloadProblem(payload, format, session.json);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   sendFrame(reactor, session, { id, echo: { payload, format } });

@@ -5,7 +5,7 @@ import { BadFrame, decodeClientJson, parseMessage } from "../protocol/json.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import * as commands from "./commands.ts";
 import { closeSession, refuse } from "./outgoing.ts";
-import { admitCommand } from "./rate.ts";
+import { admitCommand, costOf } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Session } from "./session.ts";
 
@@ -53,9 +53,10 @@ function onJsonFrame(reactor: Reactor, session: Session, value: unknown): void {
     frame = decodeClientJson(value);
   } catch (error) {
     if (!(error instanceof BadFrame)) throw error;
-    if (session.state === "handshake") return closeSession(reactor, session, "not_hello");
+    // Before hello there is no session to answer to.
+    if (session.state === "handshake") return closeSession(reactor, session, error.kind === "hello" ? "bad_frame" : "not_hello");
     reactor.counters.add("framesIn", 1);
-    if (admitCommand(reactor, session, error.id)) refuse(reactor, session, error.id, "bad_request", error.message);
+    if (admitCommand(reactor, session, error.id, 1)) refuse(reactor, session, error.id, "bad_request", error.message);
     return;
   }
   dispatch(reactor, session, frame);
@@ -68,7 +69,7 @@ function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void 
     if (frame.hello == null) return closeSession(reactor, session, "not_hello");
     return commands.hello(reactor, session, id, frame.hello);
   }
-  if (session.state !== "ready" || !admitCommand(reactor, session, id)) return;
+  if (session.state !== "ready" || !admitCommand(reactor, session, id, costOf(frame))) return;
   switch (frame.command) {
     case "publish": return commands.publish(reactor, session, id, frame.publish!);
     case "echo": return commands.echo(reactor, session, id, frame.echo!);

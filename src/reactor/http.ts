@@ -20,16 +20,20 @@ const types: Readonly<Record<string, string>> = {
 };
 
 export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): void {
-  app.get("/health", (res) => respondJson(res, "200 OK", { status: "ok", node: config.nodeId }));
-  app.get("/ready", (res) => {
+  const health = (res: HttpResponse) => respondJson(res, "200 OK", { status: "ok", node: config.nodeId });
+  const ready = (res: HttpResponse) => {
     if (state.ready) respondJson(res, "200 OK", { status: "ready", node: config.nodeId });
     else respondError(res, "503 Service Unavailable", "unavailable", "the node is starting or going away");
-  });
+  };
+  app.get("/health", health).get("/ready", ready);
+  // Some balancers ask with HEAD.
+  app.head("/health", (res) => respondHead(res, "200 OK"));
+  app.head("/ready", (res) => respondHead(res, state.ready ? "200 OK" : "503 Service Unavailable"));
   app.get("/ws", (res) => respondError(res, "426 Upgrade Required", "bad_request", "this is a WebSocket", { Upgrade: "websocket" }));
   const paths: string[] = ["/health", "/ready", "/ws"];
   if (config.demo) paths.push(...serveDemo(app));
   for (const path of paths) {
-    app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET", { Allow: "GET" }));
+    app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET", { Allow: "GET, HEAD" }));
   }
   app.any("/*", (res) => respondError(res, "404 Not Found", "bad_request", "nothing here; the WebSocket is at /ws"));
 }
@@ -65,6 +69,10 @@ const jsonType = "application/json; charset=utf-8";
 
 function respondJson(res: HttpResponse, status: string, body: object): void {
   respond(res, status, jsonType, JSON.stringify(body), { "Cache-Control": "no-store" });
+}
+
+function respondHead(res: HttpResponse, status: string): void {
+  res.cork(() => res.writeStatus(status).endWithoutBody());
 }
 
 function respond(

@@ -27,8 +27,6 @@ function isJson(payload: Uint8Array): boolean {
 
 const quote = 0x22;
 const backslash = 0x5c;
-const openers = new Set([0x5b, 0x7b]); // [ {
-const closers = new Set([0x5d, 0x7d]); // ] }
 
 /** How deep arrays and objects are nested in bytes that are JSON. */
 function depth(json: Uint8Array): number {
@@ -39,8 +37,8 @@ function depth(json: Uint8Array): number {
     const byte = json[i]!;
     if (byte === quote) inString = !inString;
     else if (inString) i += byte === backslash ? 1 : 0;
-    else if (openers.has(byte)) most = Math.max(most, ++now);
-    else if (closers.has(byte)) now--;
+    else if (byte === 0x5b || byte === 0x7b) most = Math.max(most, ++now); // [ {
+    else if (byte === 0x5d || byte === 0x7d) now--; // ] }
   }
   return most;
 }

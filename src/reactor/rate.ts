@@ -2,6 +2,8 @@
  * Commands per second: the generic cell rate algorithm (ITU-T I.371), a token bucket in one number. Every command
  * costs 1/rate seconds; a session may be ahead of the clock by what its burst costs.
  */
+import { historyLimitDefault, pageSizeMax } from "../protocol/limits.ts";
+import type { ClientFrame } from "../protocol/messages.ts";
 import type { Context } from "./context.ts";
 import { closeSession, refuse } from "./outgoing.ts";
 import type { Session } from "./session.ts";
@@ -9,13 +11,30 @@ import type { Session } from "./session.ts";
 /** Seconds of the allowed rate that may be used at once. */
 const burstSeconds = 2;
 
+/** Publications read from the history for the cost of one command: about what they cost the hub beside a publish. */
+const publicationsPerCommand = 16;
+/** A recovery's length is not known before it is read. */
+const recoveryCost = 8;
+
+/** What a frame costs, in commands: reading history is more work than anything else, and it is the hub's. */
+export function costOf({ history, join }: ClientFrame): number {
+  if (history != null) return 1 + readingCost(history.limit || historyLimitDefault);
+  if (join == null) return 1;
+  return 1 + (join.recover == null ? readingCost(join.history ?? 0) : recoveryCost);
+}
+
+function readingCost(limit: number): number {
+  return Math.min(limit, pageSizeMax) / publicationsPerCommand;
+}
+
 /** False: the command was refused, or the session closed because it does not stop. */
-export function admitCommand(context: Context, session: Session, id: number): boolean {
+export function admitCommand(context: Context, session: Session, id: number, cost: number): boolean {
   const rate = context.config.commandsPerSecond;
   if (rate === 0) return true;
   const { paidUntil } = context.sessions;
   const time = performance.now();
-  const costMs = 1000 / rate;
+  // Whatever the rate, one command of any kind fits into a burst.
+  const costMs = Math.min((cost * 1000) / rate, burstSeconds * 500);
   const from = Math.max(paidUntil[session.slot]!, time);
   if (from - time <= burstSeconds * 1000 - costMs) {
     paidUntil[session.slot] = from + costMs;

@@ -156,15 +156,16 @@ export class Rooms {
     const at = record.f64();
     const frame = record.blob();
     if (room === undefined || room.live[format] === 0) return;
-    this.#count(room.live[format], frame.length, at);
-    const excluded = this.#context.sessions.find(slot, life)?.socket ?? null;
+    const topic = room.topics[format];
+    const publisher = this.#context.sessions.find(slot, life)?.socket ?? null;
+    const excluded = publisher?.isSubscribed(topic) === true ? publisher : null;
+    this.#count(room.live[format] - (excluded === null ? 0 : 1), frame.length, at);
     // JSON clients get one object a message.
     if (format === 0 && excluded === null) return this.#packIn(room, frame);
     this.flush();
-    const topic = room.topics[format];
     // uWS leaves out the socket that a publish is called on.
-    if (excluded?.isSubscribed(topic) === true) excluded.publish(topic, frame, format === 0);
-    else this.#context.app.publish(topic, frame, format === 0);
+    if (excluded === null) this.#context.app.publish(topic, frame, format === 0);
+    else excluded.publish(topic, frame, format === 0);
   }
 
   #count(members: number, bytes: number, at: number): void {

@@ -12,19 +12,18 @@ import { createSession, type Session } from "./session.ts";
 
 /** A message may hold several frames, up to this many of the largest. */
 const messageFramesMax = 4;
-/** uWS takes 8 to 960 seconds. It is only the end of sockets that our own heartbeat has already given up. */
+/** What uWS takes for a timeout, besides 0 for none. */
 const idleSecondsMin = 16;
 const idleSecondsMax = 960;
 
 export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readonly SharedArrayBuffer[]): void {
   const { config, counters, sessions, rooms, heartbeat, pool } = reactor;
   const reactors = all.map((shared) => new Counters(shared));
-  const idleSeconds = Math.ceil((2 * (config.heartbeatMs + config.heartbeatGraceMs)) / 1000);
 
   app.ws<Session>("/ws", {
     maxPayloadLength: messageFramesMax * config.frameBytesMax,
     maxBackpressure: config.socketQueueBytesMax,
-    idleTimeout: Math.min(idleSecondsMax, Math.max(idleSecondsMin, idleSeconds)),
+    idleTimeout: idleSeconds(config),
     sendPingsAutomatically: false,
 
     upgrade(res, req, socketContext) {
@@ -99,6 +98,12 @@ function upgrade(reactor: Reactor, res: HttpResponse, req: HttpRequest, socketCo
     req.getHeader("sec-websocket-extensions"),
     socketContext,
   );
+}
+
+/** uWS's own timeout only ends sockets that our heartbeat has given up, so it is longer than ours, or off. */
+function idleSeconds({ heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs }: Reactor["config"]): number {
+  const seconds = Math.ceil((2 * Math.max(heartbeatMs + heartbeatGraceMs, handshakeTimeoutMs)) / 1000);
+  return seconds > idleSecondsMax ? 0 : Math.max(idleSecondsMin, seconds);
 }
 
 /** Sockets of the whole node. */
