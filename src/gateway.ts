@@ -35,7 +35,9 @@ export interface Gateway {
 }
 
 /** What is held back of the open files for everything that is not a client's socket. */
-const otherFiles = 100;
+const otherFiles = 60;
+/** Listen sockets (main.ts of the reactor), and what an event loop needs. */
+const filesPerReactor = 32;
 /** And for sockets on their way in and out, which are in no session yet or any more. */
 const spareShare = 0.05;
 /** Share of the tails in the memory that all of them together may take. */
@@ -151,9 +153,9 @@ function listenProblem(hostFlag: string, portFlag: string, host: string, port: n
 }
 
 /** Every socket is a file: past the process's limit uWS could neither accept a socket nor refuse it, and would spin. */
-function affordableSockets({ socketsMax }: Config, log: Logger): number {
+function affordableSockets({ socketsMax, reactors }: Config, log: Logger): number {
   const files = openFilesMax() ?? Infinity;
-  const affordable = Math.max(1, Math.floor((files - otherFiles) * (1 - spareShare)));
+  const affordable = Math.max(1, Math.floor((files - otherFiles - filesPerReactor * reactors) * (1 - spareShare)));
   if (socketsMax <= affordable) return socketsMax;
   log.warn(
     `--sockets-max ${socketsMax} is lowered to ${affordable}: this process may open ${files} files; raise the limit (ulimit -n)`,
