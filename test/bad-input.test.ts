@@ -47,7 +47,11 @@ const beforeReady: BadInput[] = [
   { title: "an empty frame before hello", unready: true, send: framed(""), close: "not_hello" },
   { title: "an empty object before hello", unready: true, send: "{}", close: "not_hello" },
   { title: "garbage before hello", unready: true, send: framed("ff ff ff ff"), close: "bad_frame" },
-  { title: "an unreadable hello in JSON", unready: true, send: '{"id":1,"hello":{"version":"one"}}', close: "not_hello" },
+  { title: "an unreadable hello in JSON", unready: true, send: '{"id":1,"hello":{"version":"one"}}', close: "bad_frame" },
+  { title: "a hello with a field that is wrong", unready: true, send: '{"id":1,"hello":{"version":1,"client":5}}', close: "bad_frame" },
+  { title: "a hello with a field that nobody knows", unready: true, send: '{"id":1,"hello":{"version":1,"colour":"red"}}', close: "bad_frame" },
+  { title: "a hello that is null", unready: true, send: '{"id":1,"hello":null}', close: "bad_frame" },
+  { title: "a join with a field that nobody knows, before hello", unready: true, send: '{"id":1,"join":{"room":"r","colour":1}}', close: "not_hello" },
   ...[0, 2, 0xffff_ffff].map((version): BadInput => ({
     title: `hello of version ${version}`, unready: true, send: encodeBinary({ id: 1, hello: { version } }), close: "unsupported_version",
   })),
@@ -92,6 +96,8 @@ const binaryFrames: BadInput[] = [
   { title: "a frame byte by byte", send: [...encodeBinary({ id: 9, ping: { time: 4 } })].map((byte) => Buffer.of(byte)), replies: [{ id: 9, pong: { time: 4 } }] },
 ];
 
+/** Under 64 KiB as it comes, over 250 KiB as JSON.stringify writes it again. */
+const grows = `[${Array(13_000).fill("1e20").join(",")}]`;
 const arrays = nested("[", "", "]", 30_000);
 
 const jsonFrames: BadInput[] = [
@@ -134,6 +140,9 @@ const jsonFrames: BadInput[] = [
   { title: "__proto__ in data is data", send: '{"id":7,"echo":{"data":{"__proto__":{"polluted":true}}}}', replies: [echo(7, '{"__proto__":{"polluted":true}}')] },
   { title: "a binary message in the JSON subprotocol", json: true, send: encodeBinary({ id: 1, ping: {} }), close: "bad_frame" },
   { title: "a text message larger than a frame may be", send: `{"id":1,"echo":{"data":"${"x".repeat(65_536)}"}}`, close: "frame_too_large" },
+  { title: "data that grows past a frame when it is written again, to echo", send: `{"id":7,"echo":{"data":${grows}}}`, replies: [error("too_large", 7)] },
+  { title: "data that grows past a frame when it is written again, to publish", send: ['{"join":{"room":"own"}}', `{"id":7,"publish":{"room":"own","data":${grows}}}`], replies: [error("too_large", 7)] },
+  { title: "data of as many numbers that do not grow", send: `{"id":7,"echo":{"data":${grows.replaceAll("1e20", "1020")}}}`, replies: [echo(7, grows.replaceAll("1e20", "1020"))] },
   { title: "an array of 10,000 nothings", send: `[${"0,".repeat(9_999)}0]`, replies: [], close: "rate_limited" },
 ];
 

@@ -1,4 +1,6 @@
+import { mock } from "node:test";
 import t from "tap";
+import type { Published } from "../src/broker/broker.ts";
 import { createMemoryBroker } from "../src/broker/memory.ts";
 import { brokerContract, brokerTimeContract, type MakeBroker } from "./support/broker-contract.ts";
 
@@ -10,3 +12,36 @@ for (const { name, make, hasClock } of implementations) {
   brokerContract(t, name, make);
   if (hasClock) brokerTimeContract(t, name, make);
 }
+
+/** Not of the contract: it is about the timer on which this broker forgets, which is made to tick here. */
+t.test("memory: a key outlives its idle room, which used to be forgotten after a minute and its keys with it", async (t) => {
+  mock.timers.enable({ apis: ["setInterval"] });
+  t.teardown(() => mock.timers.reset());
+  const clock = { time: 1_000_000 };
+  const options = { roomsMax: 10, historyTotalBytesMax: 1e6, keyWindowMs: 120_000, keysPerRoomMax: 10, clock: () => clock.time };
+  const broker = createMemoryBroker(options, () => t.fail("nobody is in the room"));
+  const ephemeral = { durable: false, historySize: 0, historyTtlMs: 0, historyBytesMax: 0 };
+  const pay = (key: string): Published => {
+    const draft = { sender: "ann", payload: new Uint8Array(1), format: 0, key, origin: "" };
+    let published: Published | undefined;
+    broker.publish("orders", ephemeral, draft, (answer) => (published = "value" in answer ? answer.value : undefined));
+    if (published === undefined) throw new Error("the memory broker answers before publish returns");
+    return published;
+  };
+  const pass = (ms: number) => {
+    clock.time += ms;
+    mock.timers.tick(60_000);
+  };
+  const first = pay("order-1");
+  pass(75_000);
+  t.equal(broker.usage().rooms, 1);
+  t.same(pay("order-1"), { ...first, duplicate: true });
+  pass(75_000);
+  t.equal(pay("order-1").duplicate, false, "its window is over");
+  pass(59_000);
+  pass(59_000);
+  t.equal(broker.usage().rooms, 1, "the window of the second is not");
+  pass(3_000);
+  t.equal(broker.usage().rooms, 0, "then the room is forgotten");
+  await broker.stop();
+});

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { connect, createServer, type AddressInfo, type Server } from "node:net";
 import t from "tap";
 import { ConfigError, createGateway } from "../dist/index.js";
 import { startNode } from "./support/node.ts";
@@ -26,6 +26,25 @@ async function replaced(node: { adminPort: number }, times: number): Promise<voi
   while ((await metric(node, "flux_reactor_restarts_total")) < times || (await metric(node, "flux_reactors ")) < 2);
 }
 
+async function untilMetric(node: { adminPort: number }, begins: string, holds: (value: number) => boolean): Promise<void> {
+  const end = performance.now() + 30_000;
+  while (!holds(await metric(node, begins))) {
+    if (performance.now() > end) throw new Error(`waited in vain for ${begins}: ${await metric(node, begins)}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Another program that listens on the port as soon as the node leaves it. */
+async function taking(port: number): Promise<Server> {
+  for (const end = performance.now() + 20_000; performance.now() < end; ) {
+    const server = createServer((socket) => socket.destroy());
+    const error = await new Promise<Error | null>((resolve) => server.once("error", resolve).listen(port, "127.0.0.1", () => resolve(null)));
+    if (error === null) return server;
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  throw new Error(`the node does not leave port ${port}`);
+}
+
 /** Sessions on both reactors: the kernel spreads sockets as it likes, so some more are opened until it has. */
 async function openOnBoth(node: { port: number; adminPort: number }): Promise<TestSession[]> {
   const sessions: TestSession[] = [];
@@ -46,6 +65,12 @@ t.test("health and readiness answer on the public port, other paths and methods 
     t.type(error.code, "string");
     t.equal(error.retryable, false);
   }
+});
+
+t.test("HEAD of health and readiness is answered as GET is, without a body: some balancers ask so", async (t) => {
+  const node = await startNode(t);
+  for (const path of ["/health", "/ready"]) t.match(await get(node.port, path, { method: "HEAD" }), { status: 200, text: /^$/ }, path);
+  t.equal((await get(node.port, "/nothing", { method: "HEAD" })).status, 404);
 });
 
 t.test("the demo page comes with the SDK, under a strict content security policy", async (t) => {
@@ -76,6 +101,19 @@ t.test("one scrape counts the sockets, frames and publications of all reactors",
   for (const session of sessions) await session.bye();
   t.equal(await metric(node, "flux_sockets{"), 0);
   t.equal(await metric(node, "flux_members{"), 0);
+});
+
+t.test("a publisher that leaves itself out is not counted as a delivery, which it used to be", async (t) => {
+  const node = await startNode(t);
+  const sessions = await Promise.all(Array.from({ length: 6 }, (_, i) => open(node, { json: i % 2 === 1 })));
+  const [binary, json, ...others] = sessions;
+  for (const session of sessions) await session.join("live:excluded");
+  await binary!.publish("live:excluded", "1", { excludeSelf: true });
+  await json!.publish("live:excluded", "2", { excludeSelf: true });
+  for (const session of others) await session.waitFor(() => session.publications.length === 2);
+  for (const session of [binary!, json!]) await session.waitFor(() => session.publications.length === 1);
+  t.equal(await metric(node, "flux_deliveries_total"), 5 + 5);
+  t.equal(await metric(node, "flux_frames_sent_total"), 6 + 6 + 2 + 10);
 });
 
 t.test("no label of a metric comes from a client", async (t) => {
@@ -149,6 +187,24 @@ t.test("a reactor that fails again and again is replaced every time", async (t) 
   }
   const sessions = await Promise.all(Array.from({ length: 4 }, () => open(node)));
   t.equal(sessions.length, 4);
+});
+
+t.test("a reactor that finds its port taken when it is replaced tries until it gets it, and used to be given up", async (t) => {
+  const node = await startNode(t, { reactors: 1 });
+  t.equal(await metric(node, "flux_ready "), 1);
+  node.failReactor(0);
+  const taker = await taking(node.port);
+  t.teardown(() => taker.close());
+  await untilMetric(node, "flux_ready ", (value) => value === 0);
+  await untilMetric(node, "flux_reactor_restarts_total", (value) => value >= 3);
+  t.equal(await metric(node, "flux_reactors "), 0, "nobody serves meanwhile");
+  await new Promise((resolve) => taker.close(resolve));
+  await untilMetric(node, "flux_ready ", (value) => value === 1);
+  t.equal(await metric(node, "flux_reactors "), 1);
+  t.match(await get(node.port, "/ready"), { status: 200 });
+  const session = await open(node);
+  await session.join("live:again");
+  await session.publish("live:again", "1");
 });
 
 t.test("thousands of connections that come while nobody accepts are all served, and none is dropped", async (t) => {

@@ -1,9 +1,10 @@
 /** Every limit a node is configured with, small enough to be reached, and the code that says so. */
 import t from "tap";
 import { closes, type CloseName } from "../src/errors.ts";
+import { Format } from "../src/protocol/messages.ts";
 import { startNode } from "./support/node.ts";
 import { exchange, opcodes, openRawSocket, type Ending, type IncomingFrame } from "./support/rawsocket.ts";
-import { open, type TestSession } from "./support/session.ts";
+import { open, type Command, type SeenPosition, type TestSession } from "./support/session.ts";
 import { encodeBinary } from "./support/wire.ts";
 
 const closed = (name: CloseName): Ending => ({ code: closes[name].code, reason: name });
@@ -113,6 +114,49 @@ t.test("rooms of a session, bytes of a room's name and rooms of the node are lim
   await second.waitFor(() => second.publications.length === 1, "the publication");
 });
 
+t.test("rooms that nobody is in give up their places, the longest empty first: they used to keep others out for a minute", async (t) => {
+  const node = await startNode(t, { roomsMax: 3 });
+  const [walker, other] = await Promise.all([open(node), open(node)]);
+  const visit = async (room: string): Promise<SeenPosition> => {
+    await walker.join(room);
+    const position = await walker.publish(room, "1");
+    await walker.leave(room);
+    return position;
+  };
+  await other.join("chat:stays");
+  const old = await visit("chat:old");
+  const recent = await visit("chat:recent");
+  await visit("chat:old");
+  await walker.join("chat:new");
+  t.equal((await walker.request({ join: { room: "chat:old", recover: old } })).joined?.recovered, true, "visited again, it was not the longest empty");
+  t.equal((await other.request({ join: { room: "chat:late" } })).error?.code, "overloaded", "every room has members");
+  await walker.leave("chat:new");
+  const again = await walker.join("chat:recent", { recover: recent });
+  t.equal(again.recovered, false, "its place was taken");
+  t.not(again.position.epoch, recent.epoch);
+  await walker.bye();
+  for (let i = 0; i < 20; i++) {
+    await other.join(`live:${i}`);
+    await other.leave(`live:${i}`);
+  }
+  await other.publish("chat:stays", '"still here"');
+});
+
+t.test("an idempotency key is found behind 10,000 newer ones, which used to push it out within seconds", async (t) => {
+  const node = await startNode(t, { commandsPerSecond: 0 });
+  const [payer, busy] = await Promise.all([open(node), open(node, { keep: false })]);
+  for (const session of [payer, busy]) await session.join("chat:orders");
+  const pay = () => payer.request({ publish: { room: "chat:orders", payload: Buffer.from('"pay"'), format: Format.JSON, key: "order-1" } });
+  const first = (await pay()).published;
+  t.notOk(first?.duplicate);
+  const publish = (key: string) => busy.request({ publish: { room: "chat:orders", payload: Buffer.of(1), key } });
+  for (let i = 0; i < 10_500; i += 500) await Promise.all(Array.from({ length: 500 }, (_, n) => publish(`key-${i + n}`)));
+  const second = (await pay()).published;
+  t.equal(second?.duplicate, true);
+  t.same(second?.position, first?.position);
+  t.equal(payer.publications.filter(({ payload }) => payload.toString() === '"pay"').length, 1);
+});
+
 t.test("a frame may be as large as the limit and no larger", async (t) => {
   const node = await startNode(t, { frameBytesMax: 1_024 });
   const echo = (length: number): Buffer => encodeBinary({ id: 9, echo: { payload: Buffer.alloc(length) } });
@@ -148,4 +192,48 @@ t.test("commands per second: twice as many at once, then as they come; 0 is no l
   const free = await open(unlimited);
   const answers = await Promise.all(Array.from({ length: 5_000 }, () => pings(free)));
   t.ok(answers.every(Boolean), "all of 5,000 are answered");
+});
+
+t.test("reading history costs by how much is asked for: a page of hundreds used to cost what a ping does", async (t) => {
+  const node = await startNode(t, { commandsPerSecond: 20 });
+  /** How many of ten commands at once are let through, of what is 40 in all; those that time has paid for are taken off. */
+  const admitted = async (count: number, cost: number, command: (i: number) => Command, before: Command[] = []): Promise<number> => {
+    const session = await open(node);
+    const started = performance.now();
+    for (const one of before) await session.request(one);
+    const replies = await Promise.all(Array.from({ length: count }, (_, i) => session.request(command(i))));
+    t.ok(replies.every((reply) => !reply.error || reply.error.code === "rate_limited"));
+    const earned = Math.ceil((((performance.now() - started) / 1000) * 20) / cost);
+    return replies.filter((reply) => !reply.error).length - earned;
+  };
+  const join = (room: string) => ({ join: { room } });
+  const history = (limit?: number) => ({ history: { room: "chat:r", ...(limit && { limit }) } });
+  const position = { epoch: "another", seq: 1 };
+  const most = async (what: string, allowed: number, found: Promise<number>) => {
+    const count = await found;
+    t.ok(count <= allowed && count >= allowed - 2, `${what}: ${allowed}, found ${count}`);
+  };
+  await most("pings, 1 each", 40, admitted(60, 1, () => ({ ping: { time: 1 } })));
+  await most("plain joins, 1 each", 40, admitted(60, 1, (i) => join(`chat:${i}`)));
+  await most("history of 16, 2 each", 19, admitted(50, 2, () => history(16), [join("chat:r")]));
+  await most("history of 100 by default, 7.25 each", 5, admitted(20, 7.25, () => history(), [join("chat:r")]));
+  await most("joins with 48 of history, 4 each", 10, admitted(30, 4, (i) => ({ join: { room: `chat:${i}`, history: 48 } })));
+  await most("joins that recover, 9 each", 4, admitted(20, 9, (i) => ({ join: { room: `chat:${i}`, recover: position } })));
+});
+
+t.test("heartbeats may be of 20 minutes, which is longer than uWebSockets' own timeout can be", async (t) => {
+  const node = await startNode(t, { heartbeatMs: 20 * 60_000 });
+  const session = await open(node);
+  t.equal(session.ready?.heartbeatMs, 20 * 60_000);
+  t.ok(await pings(session));
+});
+
+t.test("a socket that says nothing has its whole handshake timeout, which used to end with uWebSockets' own after 16 s", async (t) => {
+  const node = await startNode(t, { heartbeatMs: 1_000, heartbeatGraceMs: 1_000, handshakeTimeoutMs: 60_000 });
+  const [silent, answering] = await Promise.all([open(node, { hello: null }), open(node)]);
+  // Its timers tick every four seconds.
+  await Promise.race([pass(20_500), silent.raw.ended, answering.raw.ended]);
+  const reply = await silent.request({ hello: { version: 1 } });
+  t.ok(reply.ready, "it may still say hello");
+  t.ok(await pings(answering), "and one that answers pings stays");
 });

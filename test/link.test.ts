@@ -103,7 +103,7 @@ function linkPair(ringBytes: number, overflowBytesMax: number, onRecord: (kind: 
   const out = createRing(ringBytes);
   const back = createRing(ringBytes);
   const rung = { atReader: 0, atWriter: 0 };
-  const none = { onRecord: () => {}, onBatchEnd: () => {} };
+  const none = { readBudgetBytes: 1 << 20, onRecord: () => {}, onBatchEnd: () => {} };
   const writer = new Link({ out, in: back, overflowBytesMax, ringDoorbell: () => rung.atReader++, ...none });
   const reader = new Link({ out: back, in: out, overflowBytesMax, ringDoorbell: () => rung.atWriter++, ...none, onRecord });
   return { writer, reader, rung };
@@ -135,6 +135,68 @@ t.test("a link whose ring is full keeps records in order, refuses past its bound
   t.same(seen, Array.from({ length: accepted }, (_, i) => i));
   t.notOk(writer.congested);
   t.ok(write(accepted), "taken again");
+});
+
+t.test("a record that no ring of this size takes is a mistake said at once: it used to wait for room for ever", async (t) => {
+  const sizes: number[] = [];
+  const { writer, reader } = linkPair(1024, 1e6, (_, record) => sizes.push(record.blob().length));
+  const largest = ringRecordMax(1024);
+  const write = (length: number) => {
+    t.ok(writer.begin(7, length, true));
+    writer.blob(new Uint8Array(length - 4));
+    writer.end();
+  };
+  t.throws(() => writer.begin(7, largest + 1, true), RangeError);
+  t.throws(() => writer.begin(7, largest + 1, false), RangeError);
+  for (let i = 0; i < 4; i++) write(largest);
+  t.ok(writer.depth.overflow > 0, "some of the largest have to wait");
+  t.throws(() => writer.begin(7, largest + 1, true), RangeError, "said although there is a queue to put it in");
+  for (let i = 0; i < 4; i++) (reader.wake(), writer.wake());
+  reader.wake();
+  t.same(sizes, [largest - 4, largest - 4, largest - 4, largest - 4], "the largest pass, and the link goes on");
+});
+
+t.test("a long queue is drained as fast as a short one: taking each record off its front used to copy the rest", async (t) => {
+  let seen = 0;
+  const { writer, reader } = linkPair(1 << 20, 1 << 23, (_, record) => (seen += record.u32() === seen ? 1 : NaN));
+  let written = 0;
+  for (; !writer.congested; written++) {
+    writer.begin(7, 20, true);
+    writer.u32(written);
+    writer.blob(new Uint8Array(12));
+    writer.end();
+  }
+  t.ok(writer.overflowed > 400_000, `${written} records, ${writer.overflowed} of them in the queue`);
+  const started = performance.now();
+  const tookMs = () => performance.now() - started;
+  while (seen < written && tookMs() < 10_000) (reader.wake(), writer.wake());
+  t.ok(tookMs() < 5_000, `all within seconds: ${seen} of ${written} in ${Math.round(tookMs())} ms`);
+  t.equal(seen, written, "in order");
+});
+
+t.test("what waits is counted as what was written, however much room was asked for, and nothing is left of it", async (t) => {
+  const records = fc.array(fc.record({ length: fc.nat(100), spare: fc.nat(200), drains: fc.nat(30).map((n) => n === 0) }), { minLength: 40, maxLength: 80 });
+  fc.assert(
+    fc.property(records, (records) => {
+      let read = 0;
+      let unread = 0;
+      const { writer, reader } = linkPair(1024, 1e9, (_, record) => {
+        read++;
+        unread -= 4 + record.blob().length;
+      });
+      for (const { length, spare, drains } of records) {
+        writer.begin(7, 4 + length + spare, true);
+        writer.blob(new Uint8Array(length));
+        writer.end();
+        unread += 4 + length;
+        if (writer.depth.overflow > unread) throw new Error(`${writer.depth.overflow} bytes wait of ${unread} that were not read`);
+        if (drains) (reader.wake(), writer.wake());
+      }
+      while (read < records.length) (reader.wake(), writer.wake());
+      if (writer.depth.overflow !== 0) throw new Error(`${writer.depth.overflow} bytes are left of nothing`);
+    }),
+  );
+  t.pass("no counterexample");
 });
 
 t.test("every kind of record is read as it was written", async (t) => {

@@ -66,6 +66,29 @@ t.test("a page of a tail ends at its bytes, but not before its first publication
   t.same(sizes(tail.after(3, 1e6)), { seq: 3, count: 0 });
 });
 
+t.test("a room that is new when the others have used up the budget keeps a little: it used to keep nothing", async (t) => {
+  const budget = new TailBudget(64 * 1024);
+  const limits = { publicationsMax: 128, bytesMax: 32 * 1024 };
+  const busy = [1, 2, 3].map(() => new Tail(limits, budget, 0));
+  for (let seq = 1; seq <= 60; seq++) for (const tail of busy) tail.push(seq, new Uint8Array(1000));
+  t.notOk(budget.take(2048, false), `the budget is used up: ${budget.used} of ${budget.bytesMax}`);
+
+  const fresh = new Tail(limits, budget, 0);
+  for (let seq = 1; seq <= 5; seq++) fresh.push(seq, new Uint8Array(100));
+  t.equal(fresh.newest(10, 1e6).length, 5, "all of a few small ones");
+  t.ok(fresh.covers(0));
+  for (let seq = 6; seq <= 50; seq++) fresh.push(seq, new Uint8Array(100));
+  const kept = fresh.newest(100, 1e6).length;
+  t.ok(kept >= 5 && kept <= 20, `about 1 KiB of many: ${kept} of 100 bytes`);
+  t.ok(fresh.covers(45));
+  fresh.push(51, new Uint8Array(5000));
+  t.notOk(fresh.covers(50), "one that is larger is not kept");
+  t.ok(fresh.covers(51));
+
+  for (const tail of [...busy, fresh]) tail.release();
+  t.equal(budget.used, 0, "the budget gets back what was taken of it");
+});
+
 function checkFrom(tail: Tail, all: Entry[], from: number): void {
   if (!tail.covers(from)) return;
   const expected = all.filter(({ seq }) => seq > from);
