@@ -1,8 +1,4 @@
 /** Loads that once stopped a node for everybody: small rings, floods of reading, readers far behind, too few files. */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import t, { type Test } from "tap";
 import { createMemoryBroker } from "../src/broker/memory.ts";
 import { resolveConfig } from "../src/config.ts";
@@ -180,33 +176,12 @@ t.test("joins and history are refused while their reactor is far behind: their p
 
 // ----------------------------------------------------------------------------------- too few files
 
-const command = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
-
-/** A node that may open so many files; its port, and what it has warned of. */
-async function startWithFiles(t: Test, files: number, ...flags: string[]): Promise<{ port: number; warnings: string[] }> {
-  const node = [process.execPath, command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--log-format", "json", ...flags];
-  const child = spawn("bash", ["-c", `ulimit -n ${files} && exec "$@"`, "bash", ...node], { stdio: ["ignore", "pipe", "inherit"] });
-  const ended = once(child, "exit");
-  t.teardown(async () => {
-    child.kill("SIGTERM");
-    await within(ended, "the node to end");
-  });
-  const warnings: string[] = [];
-  const started = new Promise<number>((resolve, reject) => {
-    createInterface(child.stdout).on("line", (line) => {
-      const { level, msg, websocket } = JSON.parse(line) as { level: string; msg: string; websocket?: string };
-      if (level !== "info") warnings.push(msg);
-      if (websocket) resolve(Number(new URL(websocket).port));
-    });
-    void ended.then(([code]) => reject(new Error(`the node ended ${String(code)}: ${warnings.join("\n")}`)));
-  });
-  return { port: await within(started, "the node to start"), warnings };
-}
-
 for (const [reactors, files] of [[2, 300], [8, 400]] as const) {
   const title = `${reactors} reactors with ${files} files take no more sockets than there are files for, and can say so: they used to spin and answer nobody`;
   t.test(title, async (t) => {
-    const { port, warnings } = await startWithFiles(t, files, "--reactors", String(reactors));
+    const node = await startNodeProcess(["--reactors", String(reactors)], { openFiles: files });
+    t.teardown(() => node.stop());
+    const { port, complaints: warnings } = node;
     const told = /lowered to (\d+)/.exec(warnings.join("\n"));
     const socketsMax = Number(told?.[1]);
     t.ok(socketsMax > 50 && socketsMax < files, `it warns of what it can: ${warnings.join("\n")}`);

@@ -24,10 +24,11 @@ export interface NodeProcess {
 
 const command = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
-/** `flags` are added to those that make it find free ports and log for machines. */
-export async function startNodeProcess(flags: string[] = []): Promise<NodeProcess> {
-  const args = [command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--log-format", "json", ...flags];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+/** `flags` are added to those that make it find free ports and log for machines. `openFiles`: its limit of them. */
+export async function startNodeProcess(flags: string[] = [], { openFiles }: { openFiles?: number } = {}): Promise<NodeProcess> {
+  const node = [process.execPath, command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--log-format", "json", ...flags];
+  const limit = openFiles === undefined ? "" : `ulimit -n ${openFiles} && `;
+  const child = spawn("bash", ["-c", `${limit}exec "$@"`, "bash", ...node], { stdio: ["ignore", "pipe", "inherit"] });
   const complaints: string[] = [];
   let ended: number | string | undefined;
   child.once("exit", (code, signal) => (ended = code ?? signal ?? "gone"));
