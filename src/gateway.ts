@@ -40,7 +40,7 @@ const otherFiles = 60;
 const filesPerReactor = 32;
 /** And for sockets on their way in and out, which are in no session yet or any more. */
 const spareShare = 0.05;
-/** Share of the tails in the memory that all of them together may take. */
+/** Bytes that the tails of all rooms together may take. */
 const tailsBytesMax = 256 * 1024 * 1024;
 
 /**

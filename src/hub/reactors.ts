@@ -6,7 +6,7 @@
  */
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import type { Config } from "../config.ts";
+import { ConfigError, type Config } from "../config.ts";
 import type { CloseName } from "../errors.ts";
 import { Link } from "../link/link.ts";
 import { doorbell, type FromReactor, type ReactorData, type ToReactor } from "../threads.ts";
@@ -96,7 +96,8 @@ export class Reactors {
           return resolve();
         }
         this.#options.log.error({ reactor: index, stage: message.stage }, `reactor ${index} failed: ${message.text}`);
-        reject(new Error(message.text));
+        const { port } = this.#options;
+        reject(message.stage === "listen" ? new ConfigError([`--port ${port}: ${message.text}; choose another port`]) : new Error(message.text));
       });
       this.#running[index] = running;
       this.#options.hub.attach(running);
