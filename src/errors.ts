@@ -11,14 +11,19 @@ export const closes = {
   bye: { code: 1000, text: "the client said bye" },
   handshake_timeout: { code: 3000, text: "no hello within the handshake timeout" },
   shutdown: { code: 3001, text: "the node is going away" },
+  token_expired: { code: 3005, text: "the token has expired; come back with a new one" },
   slow_consumer: { code: 3008, text: "the socket did not keep up with what was sent to it" },
+  session_replaced: { code: 3010, text: "the session was resumed on another socket; come back as a new one" },
   no_heartbeat: { code: 3012, text: "the socket was silent and did not answer a ping" },
   rate_limited: { code: 3013, text: "commands kept coming after they were refused for their rate" },
+  invalid_token: { code: 3500, text: "the token is missing or proves nothing to this node" },
   bad_frame: { code: 3501, text: "a frame could not be read" },
   unsupported_version: { code: 3502, text: "the node does not speak this version of the protocol" },
   frame_too_large: { code: 3503, text: "a frame is larger than maxFrameBytes" },
+  disconnected: { code: 3504, text: "the application has ended this user's sessions" },
   forbidden_origin: { code: 3505, text: "pages of this origin may not connect" },
   not_hello: { code: 3506, text: "the first frame was not hello" },
+  too_many_sessions: { code: 3507, text: "the user has as many sessions as one may have" },
 } as const satisfies Record<string, { code: number; text: string }>;
 
 export type CloseName = keyof typeof closes;
@@ -26,11 +31,13 @@ export type CloseName = keyof typeof closes;
 /** Error replies. `retryable`: the same command may succeed later without any change to it. */
 export const errors = {
   bad_request: { retryable: false, text: "a field is missing, malformed or out of range" },
+  unauthorized: { retryable: false, text: "the token proves nothing to this node, or is another user's" },
   forbidden: { retryable: false, text: "not allowed in this room" },
   unknown_namespace: { retryable: false, text: "no namespace of the configuration covers this room name" },
   not_joined: { retryable: false, text: "the session is not in this room" },
   already_joined: { retryable: false, text: "the session is in this room, or on its way in" },
   too_many_rooms: { retryable: false, text: "the session is in as many rooms as it may be" },
+  too_many_watched: { retryable: false, text: "the session watches as many users as it may" },
   rate_limited: { retryable: true, text: "too many commands per second" },
   overloaded: { retryable: true, text: "the node cannot take more right now" },
   unavailable: { retryable: true, text: "the broker cannot be reached" },

@@ -1,0 +1,34 @@
+/**
+ * Keys: the names of rooms and users inside a node and in its stores. A client's names are unique within its tenant
+ * only, so a key is `tenant US name`; an inbox is the room `@inbox` of one user, `tenant US @inbox US user`. The unit
+ * separator is a control character, which no name may hold: keys of different things cannot meet.
+ */
+const separator = "\u001f";
+
+/** What clients call the room of their own direct messages. */
+export const inboxName = "@inbox";
+
+export function roomKey(tenant: string, room: string): string {
+  return tenant === "" ? room : `${tenant}${separator}${room}`;
+}
+
+export function inboxKey(tenant: string, user: string): string {
+  return `${tenant}${separator}${inboxName}${separator}${user}`;
+}
+
+export function userKey(tenant: string, user: string): string {
+  return `${tenant}${separator}${user}`;
+}
+
+/** The name its members know a room by. */
+export function nameOfRoom(key: string): string {
+  const start = key.indexOf(separator);
+  if (start < 0) return key;
+  const end = key.indexOf(separator, start + 1);
+  return end < 0 ? key.slice(start + 1) : key.slice(start + 1, end);
+}
+
+/** The name of the user whose key it is. */
+export function nameOfUser(key: string): string {
+  return key.slice(key.indexOf(separator) + 1);
+}

@@ -1,0 +1,66 @@
+/**
+ * The sessions seam: what is known of a session that must outlive its socket, so that another socket, on any node
+ * that shares the store, can go on with it. And what devices have read of their users' inboxes, and which users were
+ * signed out.
+ *
+ * Answers come by callback, exactly once, for the reason that broker.ts gives. Writes are not answered: a store that
+ * cannot be written to says so by way of its own log and metrics, and a session that cannot be read back is answered
+ * `unavailable`, upon which the signed resume token and the client's own positions have to be enough.
+ */
+import type { Position } from "../broker/broker.ts";
+import type { Answer } from "../broker/broker.ts";
+
+/** A session as it is stored. Users are named by tenant and name, which nobody else composes: see roomkeys.ts. */
+export interface SessionRecord {
+  readonly id: string;
+  readonly tenant: string;
+  readonly user: string;
+  readonly device: string;
+  /** The node it was on last. */
+  readonly node: string;
+  /** The session's Grant as JSON, for a resume that brings no token. */
+  readonly grant: string;
+  readonly rooms: readonly StoredRoom[];
+}
+
+/** A room the session is in, and where it was when it joined or was resumed. */
+export interface StoredRoom extends Position {
+  readonly name: string;
+}
+
+export interface Sessions {
+  /**
+   * Writes the session. MUST be seen by every `take` after it. Lives until `end`, or `ttlMs` after the last `put` or
+   * `keep`; a record over the bounds of the store may be forgotten, the longest unwritten first.
+   */
+  put(record: SessionRecord): void;
+
+  /** The session's socket is there, or has just been lost: its life begins anew. An unknown id is ignored. */
+  keep(id: string): void;
+
+  /**
+   * Reads a session in order to resume it. MUST answer null for one that was ended, has outlived its time, or was never
+   * there. It stays in the store: whoever resumes it puts it again.
+   */
+  take(id: string, done: (answer: Answer<SessionRecord | null>) => void): void;
+
+  /** The session is over: MUST NOT be taken again. */
+  end(id: string): void;
+
+  /** Up to where a device has read its user's inbox; null where it never has. */
+  cursor(user: string, device: string, done: (answer: Answer<Position | null>) => void): void;
+
+  /** MUST only move forward within an epoch; a position of another epoch replaces the cursor. Kept for at least 30 days. */
+  acknowledge(user: string, device: string, position: Position): void;
+
+  /** Tokens of the user that were issued at `time` or before (milliseconds since 1970) count no more. */
+  signOut(user: string, time: number): void;
+
+  /** When the user was signed out last; 0 for never. */
+  signedOutAt(user: string, done: (answer: Answer<number>) => void): void;
+
+  usage(): { readonly sessions: number; readonly cursors: number };
+
+  /** Writes what is still to be written, and gives everything back. Calls after it are errors of the caller. */
+  stop(): Promise<void>;
+}
