@@ -13,15 +13,19 @@ import { rowTable } from "./report/table.ts";
 import { crossRow } from "./rows/cross.ts";
 import { echoRow } from "./rows/echo.ts";
 import { fanoutRow } from "./rows/fanout.ts";
-import { idleRow } from "./rows/idle.ts";
+import { handshakeRow } from "./rows/handshake.ts";
+import { idlePresenceRow, idleRow } from "./rows/idle.ts";
 import type { Row, Scale, Values } from "./rows/row.ts";
+import { stormRow } from "./rows/storm.ts";
 import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
 
 const groups: Record<string, readonly Row[]> = {
   fanout: [fanoutRow(100), fanoutRow(2000)],
   echo: [echoRow],
-  idle: [idleRow],
+  idle: [idleRow, idlePresenceRow],
   cross: [crossRow],
+  handshake: [handshakeRow],
+  storm: [stormRow],
 };
 
 type Flags = {
@@ -75,16 +79,20 @@ if (flags.out && !flags.quick) {
 }
 
 async function measureAll(): Promise<Measurement[]> {
-  const seconds = rows.reduce((sum, row) => sum + row.secondsPlanned(scale), 0) * flags.servers.length * rounds;
+  const seconds = rows.reduce((sum, row) => sum + row.secondsPlanned(scale) * serversOf(row).length, 0) * rounds;
   const progress = new Progress(seconds);
   const measured: Measurement[] = [];
   for (const row of rows) {
     for (let round = 0; round < rounds; round++) {
-      for (const server of rotated(flags.servers, round)) measured.push(await measure(row, server, round, progress));
+      for (const server of rotated(serversOf(row), round)) measured.push(await measure(row, server, round, progress));
     }
   }
   progress.end();
   return measured;
+}
+
+function serversOf(row: Row): ServerName[] {
+  return flags.servers.filter((server) => row.servers?.includes(server) ?? true);
 }
 
 /** What was measured while other processes were busy is measured again; the quietest attempt counts. */
@@ -111,6 +119,6 @@ async function measure(row: Row, server: ServerName, round: number, progress: Pr
 
 /** So that nobody always follows the same other one. */
 function rotated<T>(all: readonly T[], by: number): T[] {
-  const first = by % all.length;
+  const first = by % Math.max(1, all.length);
   return [...all.slice(first), ...all.slice(0, first)];
 }

@@ -33,6 +33,7 @@ export type { NamespaceConfig, NamespacesGiven } from "./config/namespaces.ts";
 const port = count(0, 65_535);
 const host = matching(/^[a-zA-Z0-9.:_%-]{1,253}$/, "an address or a host name", "host");
 const nodeName = matching(/^[a-zA-Z0-9_.-]{1,64}$/, 'a name of 1 to 64 letters, digits, "_", "." or "-"', "name");
+const secretText = matching(/^(.{32,1024})?$/s, "a secret of 32 to 1024 characters", "secret");
 const randomNode = () => `node-${randomBytes(4).toString("hex")}`;
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 const timer = time(1, timerMsMax);
@@ -77,6 +78,16 @@ const rows = {
   handshakeTimeoutMs: row("Sessions", timer, 30_000, "Time a client has to say hello.", { over: "close handshake_timeout" }),
   heartbeatMs: row("Sessions", timer, 25_000, "A socket silent for this long is pinged."),
   heartbeatGraceMs: row("Sessions", timer, 10_000, "Time it then has to answer.", { over: "close no_heartbeat" }),
+
+  sessionTtlMs: row("Sessions", timer, 120_000, "How long a session can be resumed after its socket was lost."),
+  sessionsPerUserMax: row("Sessions", many, 100, "Sessions one user may have at once.", { over: "close too_many_sessions" }),
+  tokenWarningMs: row("Sessions", timer, 60_000, "How long before its token expires a session is told to refresh it."),
+  resumeSecret: row("Sessions", secretText, "", "Signs resume tokens; nodes that clients move between need the same.", {
+    otherwise: "random",
+  }),
+  inboxSize: row("Direct messages", many, 1000, "Direct messages a user's inbox keeps."),
+  inboxTtlMs: row("Direct messages", time(1, 3650 * 86_400_000), 30 * 86_400_000, "How long they are kept."),
+  inboxBytesMax: row("Direct messages", size(1, 2 ** 40), 4_194_304, "Bytes of them."),
 
   frameBytesMax: row("Limits", size(1, 2 ** 26), 65_536, "Size of one frame.", { over: "close frame_too_large" }),
   roomsPerSessionMax: row("Limits", many, 100, "Rooms a session may be in.", { over: "error too_many_rooms" }),

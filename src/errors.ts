@@ -16,6 +16,7 @@ export const closes = {
   session_replaced: { code: 3010, text: "the session was resumed on another socket; come back as a new one" },
   no_heartbeat: { code: 3012, text: "the socket was silent and did not answer a ping" },
   rate_limited: { code: 3013, text: "commands kept coming after they were refused for their rate" },
+  overloaded: { code: 3014, text: "the node cannot take the session right now" },
   invalid_token: { code: 3500, text: "the token is missing or proves nothing to this node" },
   bad_frame: { code: 3501, text: "a frame could not be read" },
   unsupported_version: { code: 3502, text: "the node does not speak this version of the protocol" },

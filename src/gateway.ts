@@ -9,6 +9,8 @@ import { pageBytesFor } from "./hub/replays.ts";
 import { Rooms } from "./hub/rooms.ts";
 import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
+import { randomId } from "./ids.ts";
+import { createMemorySessions } from "./sessions/memory.ts";
 import { NodeState } from "./threads.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { openFilesMax } from "./machine.ts";
@@ -28,6 +30,11 @@ export interface Gateway {
   readonly log: Logger;
   /** Everything the node counts, in Prometheus's text format. */
   metrics(): Promise<string>;
+  /**
+   * Closes every session of a user (3504) and ends it; with `signOut` tokens and resumes given out until now are refused
+   * from here on too. How many sessions there were.
+   */
+  disconnect(user: string, options?: { readonly tenant?: string; readonly signOut?: boolean }): number;
   /** Makes a reactor throw, as a bug in it would: for tests of what that costs. */
   failReactor(index: number): void;
   /** Closes every session with 3001, frees the ports and ends the threads. */
@@ -40,6 +47,9 @@ const otherFiles = 60;
 const filesPerReactor = 32;
 /** And for sockets on their way in and out, which are in no session yet or any more. */
 const spareShare = 0.05;
+/** Sessions that are stored at most, with and without a socket, and devices whose place in an inbox is remembered. */
+const storedSessionsMax = 1_000_000;
+const cursorsMax = 1_000_000;
 /** Bytes that the tails of all rooms together may take. */
 const tailsBytesMax = 256 * 1024 * 1024;
 
@@ -63,13 +73,18 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const broker = createMemoryBroker({ roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax }, (room, publication) =>
     hub.deliver(room, publication),
   );
+  const { sessionTtlMs: ttlMs, sessionsPerUserMax, nodeId: node } = config;
+  const store = createMemorySessions({ ttlMs, sessionsMax: storedSessionsMax, cursorsMax });
   const encoder = new Encoder(2 * config.frameBytesMax);
-  const kindOf = compileKinds(config.namespaces);
+  const kindOf = compileKinds(config);
   const pageBytesMax = pageBytesFor(config.ringBytes);
-  const hub: Hub = new Hub({ broker, rooms, kindOf, pageBytesMax, encoder, log });
+  const hub: Hub = new Hub({
+    broker, store, rooms, node, sessionsPerUserMax, keepMs: keepWithin(ttlMs), kindOf, pageBytesMax, encoder, log,
+  });
+  const resumeSecret = config.resumeSecret === "" ? randomId(32) : config.resumeSecret;
   let closed = false;
   const onServing = (serving: number) => (state.ready = serving > 0 && !closed);
-  const reactors = new Reactors({ config, port, hub, counters, nodeState, log, onServing });
+  const reactors = new Reactors({ config, resumeSecret, port, hub, counters, nodeState, log, onServing });
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -87,6 +102,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     state.ready = false;
     await reactors.close("shutdown");
     hub.close();
+    await store.stop();
     await broker.stop();
     await admin?.close();
   };
@@ -105,9 +121,16 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     url: `ws://${at(reachable(config.host), port)}/ws`,
     log,
     metrics: () => registry.metrics(),
+    disconnect: (user, { tenant = "", signOut = false } = {}) =>
+      signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user),
     failReactor: (index) => reactors.fail(index),
     close: () => (closing ??= close()),
   };
+}
+
+/** Stored sessions that have a socket are kept alive this often: several times in their life. */
+function keepWithin(ttlMs: number): number {
+  return Math.max(10, Math.min(30_000, ttlMs / 4));
 }
 
 async function startAdminPort(config: Config, registry: Parameters<typeof startAdmin>[2]): Promise<Admin> {

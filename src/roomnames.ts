@@ -1,6 +1,7 @@
 /** Room names: which are valid, and which kind of room they name. */
 import type { Retention } from "./broker/broker.ts";
 import type { Config } from "./config.ts";
+import { inboxName } from "./roomkeys.ts";
 
 /** A namespace of the configuration, as rooms carry it. */
 export interface RoomKind {
@@ -9,29 +10,38 @@ export interface RoomKind {
   readonly retention: Retention;
 }
 
+type KindsConfig = Pick<Config, "namespaces" | "inboxSize" | "inboxTtlMs" | "inboxBytesMax">;
+
 /** Finds the kind of a room: `chat:general` is in namespace `chat`, a name without a colon in `default`. */
 export type KindOf = (room: string) => RoomKind | null;
 
-export function compileKinds(namespaces: Config["namespaces"]): KindOf {
+export function compileKinds({ namespaces, inboxSize, inboxTtlMs, inboxBytesMax }: KindsConfig): KindOf {
   const kinds = new Map<string, RoomKind>();
   for (const [name, namespace] of Object.entries(namespaces)) {
     const { durable, publish } = namespace;
     const none = { historySize: 0, historyTtlMs: 0, historyBytesMax: 0 };
     kinds.set(name, { publish, retention: { ...none, ...namespace, durable } });
   }
+  const retention = { durable: true, historySize: inboxSize, historyTtlMs: inboxTtlMs, historyBytesMax: inboxBytesMax };
+  const inbox: RoomKind = { publish: "nobody", retention };
   return (room) => {
+    if (room === inboxName) return inbox;
     const colon = room.indexOf(":");
     return kinds.get(colon < 0 ? "default" : room.slice(0, colon)) ?? null;
   };
 }
 
-/** Why a room name is refused, or null. Any Unicode goes but control characters, which only confuse logs. */
 export function roomNameProblem(name: string, bytesMax: number): string | null {
-  if (name.length === 0) return "room: a name is needed";
+  return nameProblem("room", name, bytesMax);
+}
+
+/** Why a name is refused, or null. Any Unicode goes but control characters: they confuse logs, and keys are made with one. */
+export function nameProblem(field: string, name: string, bytesMax: number): string | null {
+  if (name.length === 0) return `${field}: a name is needed`;
   // A character of UTF-16 takes at most three bytes: most names need no counting.
-  if (name.length * 3 > bytesMax && Buffer.byteLength(name) > bytesMax) return `room: at most ${bytesMax} bytes`;
-  if (controlCharacter.test(name)) return "room: control characters are not allowed";
-  if (!name.isWellFormed()) return "room: half of a surrogate pair";
+  if (name.length * 3 > bytesMax && Buffer.byteLength(name) > bytesMax) return `${field}: at most ${bytesMax} bytes`;
+  if (controlCharacter.test(name)) return `${field}: control characters are not allowed`;
+  if (!name.isWellFormed()) return `${field}: half of a surrogate pair`;
   return null;
 }
 

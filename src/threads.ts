@@ -9,6 +9,8 @@ export const doorbell = 0;
 export interface ReactorData {
   readonly index: number;
   readonly config: Config;
+  /** What resume tokens are signed with. */
+  readonly resumeSecret: string;
   /** Where to listen, together with the other reactors. */
   readonly port: number;
   readonly toHub: SharedArrayBuffer;

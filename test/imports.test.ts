@@ -19,7 +19,7 @@ const compositions = ["gateway.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. `ground` are the flat files not named here. */
 const levels = [["cli"], ["index"], ["gateway"], ["hub", "reactor", "admin"], ["ground"], ["link"], ["seam"], ["protocol"], ["ids", "errors"]];
 /** Folders that are a flat file grown large. */
-const groundFolders = ["config"];
+const groundFolders = ["config", "auth"];
 /** Parts that are for browsers too, and what they may reach. */
 const browser = ["client", "protocol"];
 const browserReaches = ["client", "protocol", "ids", "errors"];

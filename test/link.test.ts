@@ -207,7 +207,7 @@ t.test("every kind of record is read as it was written", async (t) => {
       case records.kinds.join: return read.push(records.readJoin(record));
       case records.kinds.history: return read.push(records.readHistory(record));
       case records.kinds.publish: return read.push({ ...records.readPublish(record, publish), payload: [...publish.payload] });
-      case records.kinds.leave: return read.push([record.u32(), record.u8()]);
+      case records.kinds.leave: return read.push(records.readLeave(record));
       case records.kinds.next:
       case records.kinds.abandon:
         return read.push([kind, record.u32()]);
@@ -215,13 +215,14 @@ t.test("every kind of record is read as it was written", async (t) => {
         throw new Error(`kind ${kind}`);
     }
   });
-  const join = { member: 7, id: 9, json: true, room: "chat:ü😀", epoch: "e", seq: 2 ** 40, history: 3 };
+  const join = { member: 7, slot: 3, life: 4, id: 9, json: true, room: "chat:ü😀", epoch: "e", seq: 2 ** 40, history: 3 };
   const history = { slot: 1, life: 2, id: 3, json: false, room: "r", direction: "before", epoch: "e", seq: 5, limit: 6 } as const;
+  const leave = { slot: 1, life: 2, handle: 12, json: true, lost: true };
   records.writeJoin(writer, join);
   records.writeJoin(writer, { ...join, epoch: null, seq: 0, json: false });
   records.writeHistory(writer, history);
-  records.writePublish(writer, 1, 2, 3, true, 4, "room", "ann", "key", 1, true, new Uint8Array([9, 8]));
-  records.writeLeave(writer, 12, true);
+  records.writePublish(writer, 1, 2, 3, true, 4, "room", "ann", "key", 1, true, false, new Uint8Array([9, 8]));
+  records.writeLeave(writer, leave);
   records.writeNext(writer, 5);
   records.writeAbandon(writer, 6);
   reader.wake();
@@ -230,8 +231,8 @@ t.test("every kind of record is read as it was written", async (t) => {
     join,
     { ...join, epoch: null, seq: 0, json: false },
     history,
-    { ...published, format: 1, excludeSelf: true, payload: [9, 8] },
-    [12, 1],
+    { ...published, format: 1, excludeSelf: true, direct: false, payload: [9, 8] },
+    leave,
     [records.kinds.next, 5],
     [records.kinds.abandon, 6],
   ]);

@@ -4,6 +4,7 @@ import { createMemoryBroker } from "../src/broker/memory.ts";
 import { resolveConfig } from "../src/config.ts";
 import { Hub } from "../src/hub/hub.ts";
 import { Rooms, type Reactor } from "../src/hub/rooms.ts";
+import { createMemorySessions } from "../src/sessions/memory.ts";
 import { TailBudget } from "../src/hub/tail.ts";
 import * as records from "../src/link/records.ts";
 import { Link, type LinkOptions } from "../src/link/link.ts";
@@ -129,8 +130,9 @@ function hubAndReader() {
   const rooms = new Rooms({ roomsMax: 100, reactors: 1, tailLimits, tailBudget: new TailBudget(1 << 20) });
   const broker = createMemoryBroker({ roomsMax: 100, historyTotalBytesMax: 1 << 20, keyWindowMs: 1_000, keysPerRoomMax: 10 },
     (room, publication) => hub.deliver(room, publication));
+  const store = createMemorySessions({ ttlMs: 1_000, sessionsMax: 10, cursorsMax: 10 });
   const hub: Hub = new Hub({
-    broker, rooms, kindOf: compileKinds(config.namespaces), pageBytesMax: 1024, encoder: new Encoder(4_096), log: createLogger(config),
+    broker, store, rooms, node: "n", sessionsPerUserMax: 10, keepMs: 10_000, kindOf: compileKinds(config), pageBytesMax: 1024, encoder: new Encoder(4_096), log: createLogger(config),
   });
   hub.attach(reactor);
   return { hub, broker, link, reader, frames };
@@ -143,7 +145,7 @@ t.test("joins and history are refused while their reactor is far behind: their p
     for (let i = 0; i < 20; i++) (reader.wake(), link.wake());
   };
   const join = (id: number, room: string) =>
-    records.writeJoin(reader, { member: id, id, json: false, room, epoch: null, seq: 0, history: 10 });
+    records.writeJoin(reader, { member: id, slot: 0, life: 1, id, json: false, room, epoch: null, seq: 0, history: 10 });
   const history = (id: number, room: string) =>
     records.writeHistory(reader, { slot: 0, life: 1, id, json: false, room, direction: "newest", epoch: "", seq: 0, limit: 10 });
   const answers = (...ids: number[]) => ids.map((id) => frames.find((frame) => frame.id === id)).map((frame) => (frame ? (frame.error?.code ?? "done") : "no answer"));
@@ -151,7 +153,7 @@ t.test("joins and history are refused while their reactor is far behind: their p
   drain();
   t.equal(frames.at(-1)?.joined?.room, "chat:a");
   for (let i = 0; i < 500 && !link.congested; i++) {
-    records.writePublish(reader, 0, 1, 0, false, 0, "chat:a", "ann", "", Format.BINARY, false, new Uint8Array(500));
+    records.writePublish(reader, 0, 1, 0, false, 0, "chat:a", "ann", "", Format.BINARY, false, false, new Uint8Array(500));
     link.wake();
   }
   t.ok(link.congested, "the reactor is behind");

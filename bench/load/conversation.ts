@@ -6,8 +6,11 @@ import type { ClientSocket } from "./socket.ts";
 
 export type Dialect = "flux" | "plain" | "socketio";
 
-/** member: joins the one room and may publish to it. echo: every message it sends comes back. */
-export type Role = "member" | "echo";
+/**
+ * member: joins the one room and may publish to it. echo: every message it sends comes back. resumer: a member whose room
+ * is durable, who resumes its session when it begins again.
+ */
+export type Role = "member" | "echo" | "resumer";
 
 /** Told what is heard, for all sockets of a thread. Called once per delivery: must not allocate. */
 export interface Ear {
@@ -23,6 +26,8 @@ export interface Conversation {
   readonly subprotocol: string | null;
   /** The upgrade is done: says what comes first, on the socket that all later calls use. */
   begin(socket: ClientSocket): void;
+  /** Times its session was resumed; undefined where there are no sessions. */
+  readonly resumed?: number;
   /** MUST answer every ping of the wire format itself (WebSocket pings are answered below it). */
   hear(opcode: number, bytes: Buffer, start: number, end: number): void;
   publish(counter: number, sentAt: number): void;

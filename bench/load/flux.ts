@@ -4,14 +4,18 @@
  * notice if the codec were wrong about the wire format.
  */
 import { decodeServerFrame, encodeClientFrame } from "../../src/protocol/codec.ts";
-import { Format, type ClientFrame, protocolVersion, subprotocols } from "../../src/protocol/messages.ts";
+import { threadId } from "node:worker_threads";
+import { Format, type ClientFrame, type Joined, protocolVersion, type Publication, type Ready, subprotocols } from "../../src/protocol/messages.ts";
 import type { Conversation, Ear, Role } from "./conversation.ts";
 import { binaryPayload, payloadBytes, readUint32, writePayload } from "./payload.ts";
 import type { ClientSocket } from "./socket.ts";
+import { tokenFor } from "./token.ts";
 import { opcodes } from "./websocket.ts";
 
 /** Ephemeral, as the rooms of the controls are. */
 const room = "live:bench";
+/** Resumers have theirs kept. */
+const durableRoom = "chat:bench";
 
 export class FluxConversation implements Conversation {
   readonly path = "/ws";
@@ -21,6 +25,9 @@ export class FluxConversation implements Conversation {
   readonly #ear: Ear;
   #socket: ClientSocket | undefined;
   #seq = 0;
+  #ownToken = "";
+  #session: Session | null = null;
+  resumed = 0;
   /** The beginning of a frame whose end comes in a later message. */
   #split: Buffer | null = null;
 
@@ -32,7 +39,24 @@ export class FluxConversation implements Conversation {
 
   begin(socket: ClientSocket): void {
     this.#socket = socket;
-    socket.send(opcodes.binary, this.#role === "member" ? helloAndJoin : hello);
+    this.#split = null;
+    socket.send(opcodes.binary, this.#session === null ? this.#firstWords() : this.#resume(this.#session));
+  }
+
+  #firstWords(): Uint8Array {
+    const hello = encodeClientFrame({ id: 1, hello: { version: protocolVersion, client: "flux-bench", token: this.#token() } });
+    return this.#role === "echo" ? hello : Buffer.concat([hello, this.#role === "member" ? join : joinDurable]);
+  }
+
+  #resume({ session, token, epoch }: Session): Uint8Array {
+    const positions = [{ room: durableRoom, position: { epoch, seq: this.#seq } }];
+    const resume = { session, token, positions };
+    return encodeClientFrame({ id: 1, hello: { version: protocolVersion, client: "flux-bench", token: this.#token(), resume } });
+  }
+
+  /** The same every time, as a client keeps it. */
+  #token(): string {
+    return (this.#ownToken ||= tokenFor(`bench-${process.pid}-${threadId}-${this.#index}`));
   }
 
   hear(opcode: number, bytes: Buffer, start: number, end: number): void {
@@ -44,7 +68,7 @@ export class FluxConversation implements Conversation {
   }
 
   publish(counter: number, sentAt: number): void {
-    this.#sendPayload(publishTemplate, counter, sentAt);
+    this.#sendPayload(this.#role === "resumer" ? publishDurable : publishTemplate, counter, sentAt);
   }
 
   echo(counter: number, sentAt: number): void {
@@ -83,12 +107,38 @@ export class FluxConversation implements Conversation {
   }
 
   #rareFrame(bytes: Buffer, start: number, end: number): void {
-    const { ready, joined, error } = decodeServerFrame(bytes, start, end);
-    if (joined) this.#seq = joined.position?.seq ?? 0;
-    if (joined || (ready && this.#role === "echo")) this.#ear.ready(this.#index);
-    else if (error) this.#ear.refused(this.#index, `${error.code}: ${error.text}`);
+    const { ready, joined, replay, error } = decodeServerFrame(bytes, start, end);
+    if (ready) this.#onReady(ready);
+    if (joined) this.#onJoined(joined);
+    if (replay) this.#onMissed(replay.publications ?? []);
+    if (error) this.#ear.refused(this.#index, `${error.code}: ${error.text}`);
+  }
+
+  #onReady({ session, resumeToken, resumed }: Ready): void {
+    if (resumed) this.resumed++;
+    if (this.#role === "resumer") this.#session = { session: session ?? "", token: resumeToken ?? "", epoch: "" };
+    if (this.#role === "echo") this.#ear.ready(this.#index);
+  }
+
+  #onJoined({ position, recovered, publications }: Joined): void {
+    if (this.#session !== null) this.#session.epoch = position?.epoch ?? "";
+    if (recovered) this.#onMissed(publications ?? []);
+    else this.#seq = position?.seq ?? 0;
+    this.#ear.ready(this.#index);
+  }
+
+  #onMissed(publications: readonly Publication[]): void {
+    for (const { seq, prev, payload } of publications) {
+      const chained = prev === this.#seq;
+      this.#seq = seq ?? 0;
+      if (payload?.length !== payloadBytes) throw new Error("not a payload of ours");
+      this.#ear.delivered(this.#index, readUint32(payload, 0), readUint32(payload, 4), chained);
+    }
   }
 }
+
+/** What a resumer needs to come back. */
+type Session = { session: string; token: string; epoch: string };
 
 /** What readFrame found. One record for all frames, overwritten by the next. */
 export type Read = { event: number; seq: number; prev: number; payloadAt: number; payloadBytes: number };
@@ -167,8 +217,9 @@ function template(command: ClientFrame): Template {
   return { bytes, payloadAt: Buffer.from(bytes).indexOf(binaryPayload()) };
 }
 
-const hello = encodeClientFrame({ id: 1, hello: { version: protocolVersion, client: "flux-bench" } });
-const helloAndJoin = Buffer.concat([hello, encodeClientFrame({ id: 2, join: { room } })]);
+const join = encodeClientFrame({ id: 2, join: { room } });
+const joinDurable = encodeClientFrame({ id: 2, join: { room: durableRoom } });
 /** id 0: no reply, as no control gives one. */
+const publishDurable = template({ publish: { room: durableRoom, payload: binaryPayload(), format: Format.BINARY } });
 const publishTemplate = template({ publish: { room, payload: binaryPayload(), format: Format.BINARY } });
 const echoTemplate = template({ id: 3, echo: { payload: binaryPayload(), format: Format.BINARY } });

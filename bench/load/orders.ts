@@ -18,6 +18,8 @@ export type Order =
   | { kind: "relay"; from: number; near: number; far: number; samples: number; gapMs: number }
   /** Latencies count from here on: of payloads stamped `from` or later. */
   | { kind: "measure"; from: number }
+  /** Every socket is lost at once and comes back, evenly spread. Done when all have tried. */
+  | { kind: "storm"; withinSeconds: number }
   | { kind: "tally" }
   | { kind: "close" };
 
@@ -42,6 +44,8 @@ export type Answers = {
   echo: { lateness: RecordableHistogram };
   relay: Relayed;
   measure: null;
+  /** Sessions that were resumed, and how long it was until all had been answered. */
+  storm: { resumed: number; seconds: number };
   tally: Tally;
   close: null;
 };

@@ -1,4 +1,5 @@
 /** The sockets of one load thread. */
+import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import type { Conversation, Dialect, Ear, Role } from "./conversation.ts";
 import { FluxConversation } from "./flux.ts";
 import type { Target } from "./orders.ts";
@@ -23,6 +24,7 @@ export type DeliveryEar = Pick<Ear, "delivered"> & { chunk(): void };
 export class Squad {
   readonly conversations: Conversation[] = [];
   readonly #sockets: ClientSocket[] = [];
+  readonly #places: { target: Target; role: Role }[] = [];
   readonly #read = new ReadBuffer();
   readonly #delivery: DeliveryEar;
   readonly #onFailure: (error: Error) => void;
@@ -49,14 +51,36 @@ export class Squad {
     await Promise.all(Array.from({ length: Math.min(count, inFlightMax) }, lane));
   }
 
+  /** All sockets go at once, and come back over `withinSeconds`, each as soon as it is its turn. */
+  async storm(withinSeconds: number): Promise<{ resumed: number; seconds: number }> {
+    const count = this.#sockets.length;
+    const before = this.conversations.map(({ resumed = 0 }) => resumed);
+    this.#closing = true;
+    for (const socket of this.#sockets) socket.close();
+    await turn();
+    this.#closing = false;
+    const network = `127.${randomOctet()}.${randomOctet()}`;
+    const startedAt = performance.now();
+    const coming: Promise<void>[] = [];
+    for (let n = 0; n < count; n++) {
+      const wait = (n / count) * withinSeconds * 1000 - (performance.now() - startedAt);
+      if (wait > 0) await sleep(wait);
+      const { target, role } = this.#places[n]!;
+      coming.push(this.#open(n, target, role, `${network}.${1 + Math.floor(n / socketsPerAddress)}`).catch(() => {}));
+    }
+    await Promise.all(coming);
+    const seconds = (performance.now() - startedAt) / 1000;
+    return { resumed: this.conversations.filter(({ resumed = 0 }, i) => resumed > before[i]!).length, seconds };
+  }
+
   close(): void {
     this.#closing = true;
     for (const socket of this.#sockets) socket.close();
   }
 
   #open(index: number, target: Target, role: Role, localAddress: string): Promise<void> {
-    const conversation = new conversations[target.dialect](index, role, this.#ear);
-    this.conversations[index] = conversation;
+    const conversation = (this.conversations[index] ??= new conversations[target.dialect](index, role, this.#ear));
+    this.#places[index] = { target, role };
     const { path, subprotocol } = conversation;
     return new Promise((resolve, reject) => {
       this.#waiting.set(index, { resolve, reject });
@@ -64,7 +88,7 @@ export class Squad {
         chunk: () => this.#delivery.chunk(),
         opened: () => conversation.begin(socket),
         message: (opcode, bytes, start, end) => conversation.hear(opcode, bytes, start, end),
-        closed: (reason) => this.#failed(index, reason),
+        closed: (reason) => this.#sockets[index] === socket && this.#failed(index, reason),
       };
       const address = { host: target.host, port: target.port, path, localAddress, subprotocol };
       const socket = new ClientSocket(address, this.#read, listener);

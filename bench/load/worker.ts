@@ -53,6 +53,8 @@ async function obey(order: Order): Promise<Answers[Order["kind"]]> {
     case "measure":
       tally.measure(order.from);
       return null;
+    case "storm":
+      return squad.storm(order.withinSeconds);
     case "tally":
       return tally.tally();
     case "close":

@@ -4,33 +4,41 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { rssBytes } from "../proc.ts";
-import type { ServerName } from "../servers/start.ts";
+import { type ServerName, serverNames } from "../servers/start.ts";
 import { connect, withCrew } from "./crew.ts";
-import type { Row, Scale, Say, Values } from "./row.ts";
+import type { Row, RowName, Scale, Say, Values } from "./row.ts";
 
 /** Memory has settled when it moved by less than 0.5 % for this long, or after the longest wait. */
 const settledSeconds = 5;
 const settleSecondsMax = 30;
 const MiB = 1024 * 1024;
 
-export const idleRow: Row = {
-  name: "idle",
-  title: ({ sockets }) => `Idle memory: ${sockets.toLocaleString("en")} sockets, ready, in one room`,
-  metrics: [
-    { key: "rssPerSocket", title: "RSS / socket", unit: "bytes", digits: 0 },
-    { key: "rssPerSocketLater", title: "RSS / socket of the second half", unit: "bytes", digits: 0 },
-    { key: "rssBefore", title: "RSS before", unit: "MiB", digits: 1 },
-    { key: "rssAfter", title: "RSS with them", unit: "MiB", digits: 1 },
-    { key: "connectSeconds", title: "connecting took", unit: "s", digits: 1 },
-  ],
-  compared: "rssPerSocket",
-  bars: [{ metric: "rssPerSocket", of: "value", atMost: 3000 }],
-  secondsPlanned: () => 2 + 5 + 3 * (settledSeconds + 2),
-  run,
-};
+/** Sessions are authenticated; in the second row their room has presence too. */
+export const idleRow = row("idle", 3000, []);
+export const idlePresenceRow = row("idle-presence", 4000, ["--namespaces", '{"live":{"presence":"members"}}']);
 
-function run(name: ServerName, { sockets, profileDir }: Scale, say: Say): Promise<Values> {
-  return withCrew(name, { reactors: 1, profileDir }, 1, async ({ server, threads }) => {
+function row(name: RowName, bytesMax: number, flags: readonly string[]): Row {
+  const presence = name === "idle" ? "" : ", with presence";
+  return {
+    name,
+    title: ({ sockets }) => `Idle memory: ${sockets.toLocaleString("en")} sockets, ready, in one room${presence}`,
+    servers: name === "idle" ? serverNames : ["flux", "uws"],
+    metrics: [
+      { key: "rssPerSocket", title: "RSS / socket", unit: "bytes", digits: 0 },
+      { key: "rssPerSocketLater", title: "RSS / socket of the second half", unit: "bytes", digits: 0 },
+      { key: "rssBefore", title: "RSS before", unit: "MiB", digits: 1 },
+      { key: "rssAfter", title: "RSS with them", unit: "MiB", digits: 1 },
+      { key: "connectSeconds", title: "connecting took", unit: "s", digits: 1 },
+    ],
+    compared: "rssPerSocket",
+    bars: [{ metric: "rssPerSocket", of: "value", atMost: bytesMax }],
+    secondsPlanned: () => 2 + 5 + 3 * (settledSeconds + 2),
+    run: (server, scale, say) => run(server, flags, scale, say),
+  };
+}
+
+function run(name: ServerName, flags: readonly string[], { sockets, profileDir }: Scale, say: Say): Promise<Values> {
+  return withCrew(name, { reactors: 1, profileDir, flags }, 1, async ({ server, threads }) => {
     const [thread] = threads;
     if (!thread) throw new Error("a load thread was asked for");
     say("settling before", 1);

@@ -1,7 +1,7 @@
 /** What a row of the bench is: one kind of load, measured at one server at a time. */
 import type { ServerName } from "../servers/start.ts";
 
-export type RowName = "fanout-100" | "fanout-2000" | "echo" | "idle" | "cross";
+export type RowName = "fanout-100" | "fanout-2000" | "echo" | "idle" | "idle-presence" | "cross" | "handshake" | "storm";
 
 /** By metric key. */
 export type Values = Readonly<Record<string, number>>;
@@ -30,6 +30,8 @@ export type Say = (phase: string, seconds: number) => void;
 
 export type Row = {
   name: RowName;
+  /** Who can be measured; everybody unless given. */
+  servers?: readonly ServerName[];
   title(scale: Scale): string;
   metrics: readonly Metric[];
   /** The metric whose ratio to bare uWS is printed. */

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { controlScript, fluxCommand } from "../build.ts";
+import { benchSecret } from "../load/token.ts";
 import type { Dialect } from "../load/conversation.ts";
 
 export const serverNames = ["flux", "uws", "ws", "socketio"] as const;
@@ -32,22 +33,24 @@ export type StartOptions = {
   reactors: number;
   /** Directory for V8 CPU profiles, written when the server stops. */
   profileDir: string | null;
+  /** More flags, flux-gateway only. */
+  flags?: readonly string[];
 };
 
 const host = "127.0.0.1";
 const startTimeoutMs = 20_000;
 const stopTimeoutMs = 10_000;
 
-export async function startServer(name: ServerName, { reactors, profileDir }: StartOptions): Promise<ServerUnderTest> {
+export async function startServer(name: ServerName, { reactors, profileDir, flags = [] }: StartOptions): Promise<ServerUnderTest> {
   const node = profileDir === null ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileDir}/${name}`];
-  return name === "flux" ? startFlux(node, reactors) : startControl(name, node);
+  return name === "flux" ? startFlux(node, reactors, flags) : startControl(name, node);
 }
 
-async function startFlux(node: string[], reactors: number): Promise<ServerUnderTest> {
+async function startFlux(node: string[], reactors: number, more: readonly string[]): Promise<ServerUnderTest> {
   const [port, adminPort] = [await freePort(), await freePort()];
   // The one limit a bench must move: a single publisher sends 2,000 messages a second, ten sockets' allowance.
   const flags = ["--reactors", reactors, "--port", port, "--admin-port", adminPort, "--commands-per-second", 10_000,
-    "--log-level", "warn"].map(String);
+    "--host", host, "--auth-secret", benchSecret, "--log-level", "warn", ...more].map(String);
   const child = run([...node, fluxCommand, "start", ...flags]);
   await until(child, async () => (await fetch(`http://${host}:${port}/ready`)).ok);
   return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, stop: () => stop(child) };

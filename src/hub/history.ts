@@ -16,7 +16,7 @@ export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reacto
   const fromTail = readTail(room, asked, limit, pageBytesMax);
   if (fromTail !== null) return page(fromTail.bodies, headOf(room), fromTail.more);
   const query = { direction: asked.direction, position: asked, limit, bytesMax: pageBytesMax, bytesEach: recordBytes(room) };
-  broker.history(room.name, room.kind.retention, query, (answer) => {
+  broker.history(room.key, room.kind.retention, query, (answer) => {
     if ("error" in answer) return send(encoder.error(asked.json, asked.id, answer.error));
     page(bodiesOf(encoder, room, answer.value.publications), answer.value.position, answer.value.more);
   });

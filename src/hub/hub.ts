@@ -3,35 +3,47 @@
  * every reactor about a room through one ring, first in first out. "Here is your history up to 41" and "live: 42"
  * can therefore never be swapped, and nothing else is needed for ordered delivery, gapless joins and recovery.
  */
-import type { Answer, Broker, Published, Stored } from "../broker/broker.ts";
+import type { Answer, Broker, Position, Published, Stored } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
 import {
   kinds,
   nobody,
+  readAck,
+  readHello,
   readHistory,
   readJoin,
+  readLeave,
   readPublish,
   writeDeliver,
   writeRefused,
   writeReply,
   type Asker,
   type JoinRecord,
+  type LeaveRecord,
   type PublishRecord,
 } from "../link/records.ts";
 import type { Logger } from "../log.ts";
+import { inboxKey, inboxName, nameOfRoom } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
+import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import { publicationJson } from "../protocol/json.ts";
 import type { Publication } from "../protocol/messages.ts";
 import { answerHistory } from "./history.ts";
 import { Replays } from "./replays.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
+import { Sessions, type HubSession } from "./sessions.ts";
 
 export interface HubOptions {
   readonly broker: Broker;
+  readonly store: SessionStore;
   readonly rooms: Rooms;
+  readonly node: string;
+  readonly sessionsPerUserMax: number;
+  /** How often what is stored of sessions is kept alive: well within its life. */
+  readonly keepMs: number;
   readonly kindOf: KindOf;
   readonly pageBytesMax: number;
   readonly encoder: Encoder;
@@ -53,16 +65,21 @@ export class Hub {
   readonly #reactors: (Reactor | null)[] = [];
   readonly #replays: Replays;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
+  readonly #keeper: NodeJS.Timeout;
+  readonly sessions: Sessions;
   // One record for every publish: read, used and forgotten before the next.
   readonly #publish: PublishRecord = {
     slot: 0, life: 0, id: 0, json: false, handle: 0, room: "", sender: "", key: "",
-    format: 0, excludeSelf: false, payload: nothing,
+    format: 0, excludeSelf: false, direct: false, payload: nothing,
   };
 
   constructor(options: HubOptions) {
     this.#options = options;
     this.#rooms = options.rooms;
     this.#replays = new Replays(options);
+    const { store, node, sessionsPerUserMax, keepMs } = options;
+    this.sessions = new Sessions({ store, node, sessionsPerUserMax, onBegin: () => {}, onEnd: () => {} });
+    this.#keeper = setInterval(() => this.sessions.keep(), keepMs).unref();
   }
 
   attach(reactor: Reactor): void {
@@ -75,6 +92,7 @@ export class Hub {
     this.#reactors[reactor.index] = null;
     this.#replays.forgetReactor(reactor);
     this.#rooms.forgetReactor(reactor.index);
+    this.sessions.forgetReactor(reactor);
   }
 
   /** One record from a reactor. A record that fails by our own mistake costs only itself. */
@@ -91,9 +109,16 @@ export class Hub {
     switch (kind) {
       case kinds.publish: return this.#onPublish(reactor, readPublish(record, this.#publish));
       case kinds.join: return this.#onJoin(reactor, readJoin(record));
-      case kinds.leave: return this.#onLeave(reactor, record.u32(), record.u8() !== 0);
+      case kinds.leave: return this.#onLeave(reactor, readLeave(record));
       case kinds.next: return this.#replays.next(reactor, record.u32());
       case kinds.abandon: return this.#replays.abandon(reactor, record.u32());
+      case kinds.hello: return this.sessions.hello(reactor, readHello(record));
+      case kinds.gone: return this.sessions.gone(reactor, record.u32(), record.u32(), record.u8() !== 0);
+      case kinds.ack: return this.#onAck(reactor, readAck(record));
+      case kinds.regrant: {
+        const session = this.sessions.find(reactor, record.u32(), record.u32());
+        return session && this.sessions.regrant(session, record.text());
+      }
       case kinds.history: {
         const query = readHistory(record);
         const room = this.#rooms.named(query.room);
@@ -109,27 +134,33 @@ export class Hub {
 
   #onPublish(reactor: Reactor, publish: PublishRecord): void {
     const room = publish.handle === 0 ? this.#rooms.named(publish.room) : this.#rooms.numbered(publish.handle);
-    const name = room?.name ?? publish.room;
+    const key = room?.key ?? publish.room;
     // A handle that is no more: the room was forgotten, which it is only without members.
-    if (name === "") return this.#refuse(reactor, publish, "not_joined");
-    const kind = room?.kind ?? this.#options.kindOf(name);
+    if (key === "") return this.#refuse(reactor, publish, "not_joined");
+    const kind = room?.kind ?? this.#options.kindOf(nameOfRoom(key));
     if (kind === null) return this.#refuse(reactor, publish, "unknown_namespace");
     if (room !== undefined && this.#isCongested(room)) return this.#refuse(reactor, publish, "overloaded");
-    const { slot, life, id, json, excludeSelf, sender, key, format, payload } = publish;
+    const { slot, life, id, json, excludeSelf, direct, sender, format, payload } = publish;
     const origin = excludeSelf ? `${reactor.index} ${slot} ${life}` : "";
-    const draft = { sender, key, format, payload, origin };
-    this.#options.broker.publish(name, kind.retention, draft, (answer) => {
-      if (id !== 0 || excludeSelf || "error" in answer) {
-        this.#answerPublish(reactor, { slot, life, id, json }, name, answer);
-      }
+    const draft = { sender, key: publish.key, format, payload, origin };
+    this.#options.broker.publish(key, kind.retention, draft, (answer) => {
+      if (id === 0 && !excludeSelf && "value" in answer) return;
+      if (direct) this.#answerSend(reactor, { slot, life, id, json }, answer);
+      else this.#answerPublish(reactor, { slot, life, id, json }, key, answer);
     });
   }
 
-  #answerPublish(reactor: Reactor, asker: Asker, name: string, answer: Answer<Published>): void {
+  #answerSend(reactor: Reactor, asker: Asker, answer: Answer<Published>): void {
     if ("error" in answer) return this.#refuse(reactor, asker, answer.error);
     const { epoch, seq, duplicate } = answer.value;
-    const receivers = this.#rooms.named(name)?.members ?? 0;
-    const room = asker.id === 0 ? { room: name } : {};
+    this.#reply(reactor, asker, this.#options.encoder.frame(asker.json, { id: asker.id, sent: { position: { epoch, seq }, duplicate } }));
+  }
+
+  #answerPublish(reactor: Reactor, asker: Asker, key: string, answer: Answer<Published>): void {
+    if ("error" in answer) return this.#refuse(reactor, asker, answer.error);
+    const { epoch, seq, duplicate } = answer.value;
+    const receivers = this.#rooms.named(key)?.members ?? 0;
+    const room = asker.id === 0 ? { room: nameOfRoom(key) } : {};
     const published = { position: { epoch, seq }, receivers, duplicate, ...room };
     this.#reply(reactor, asker, this.#options.encoder.frame(asker.json, { id: asker.id, published }));
   }
@@ -143,15 +174,15 @@ export class Hub {
   }
 
   /** The broker's delivery: encoded once per format, written once per reactor and format. */
-  deliver(name: string, stored: Stored): void {
-    const room = this.#rooms.named(name);
+  deliver(key: string, stored: Stored): void {
+    const room = this.#rooms.named(key);
     if (room === undefined) return;
     this.publications++;
     room.epoch = stored.epoch;
     room.seq = stored.seq;
     room.publishedAt = stored.time;
     const publication: Publication = {
-      room: name,
+      room: room.name,
       epoch: stored.epoch,
       seq: stored.seq,
       prev: stored.prev,
@@ -195,7 +226,7 @@ export class Hub {
       known.waiting.push({ reactor, join });
       return;
     }
-    const kind = this.#options.kindOf(join.room);
+    const kind = this.#options.kindOf(nameOfRoom(join.room));
     if (kind === null) return this.#refuseJoin(reactor, join, "unknown_namespace");
     if (this.#rooms.full) this.#forgetEmptiest();
     const room = this.#rooms.create(join.room, kind);
@@ -205,7 +236,7 @@ export class Hub {
   }
 
   #open(room: Room): void {
-    this.#options.broker.open(room.name, room.kind.retention, (answer) => {
+    this.#options.broker.open(room.key, room.kind.retention, (answer) => {
       const waiting = room.waiting.splice(0).filter(({ reactor }) => reactor.live);
       if ("error" in answer) {
         this.#rooms.remove(room);
@@ -220,12 +251,49 @@ export class Hub {
   /** Counts the member first: whatever is delivered from now on is written behind its `joined`. */
   #admit(reactor: Reactor, room: Room, join: JoinRecord): void {
     this.#rooms.count(room, reactor.index, join.json, 1);
+    const session = this.sessions.find(reactor, join.slot, join.life);
+    if (session !== undefined && room.name === inboxName && join.epoch === null) {
+      return this.#admitToInbox(room, join, session);
+    }
+    if (session !== undefined) this.#enter(session, room, join);
     this.#replays.begin(reactor, room, join);
   }
 
-  #onLeave(reactor: Reactor, handle: number, json: boolean): void {
+  /** An inbox begins behind what the device has acknowledged. A device that never did gets what there is. */
+  #admitToInbox(room: Room, join: JoinRecord, session: HubSession): void {
+    const { store } = this.#options;
+    store.cursor(session.userKey, session.hello.device, (answer) => {
+      const cursor: Position | null = "value" in answer ? answer.value : null;
+      const from = cursor === null || cursor.epoch !== room.epoch ? { epoch: room.epoch, seq: 0 } : cursor;
+      const recover = { ...join, ...from };
+      this.#enter(session, room, recover);
+      this.#replays.begin(session.reactor, room, recover);
+    });
+  }
+
+  #enter(session: HubSession, room: Room, join: JoinRecord): void {
+    const isKnown = join.epoch === room.epoch && join.seq <= room.seq;
+    this.sessions.entered(session, room, isKnown ? join.seq : room.seq);
+  }
+
+  #onLeave(reactor: Reactor, { slot, life, handle, json, lost }: LeaveRecord): void {
     const room = this.#rooms.numbered(handle);
-    if (room !== undefined) this.#rooms.count(room, reactor.index, json, -1);
+    if (room === undefined) return;
+    this.#rooms.count(room, reactor.index, json, -1);
+    const session = this.sessions.find(reactor, slot, life);
+    if (session !== undefined && !lost) this.sessions.left(session, room.key);
+  }
+
+  #onAck(reactor: Reactor, ack: ReturnType<typeof readAck>): void {
+    const session = this.sessions.find(reactor, ack.slot, ack.life);
+    if (session === undefined) return;
+    const { tenant, user, device } = session.hello;
+    const inbox = this.#rooms.named(inboxKey(tenant, user));
+    if (inbox === undefined) return this.#refuse(reactor, ack, "not_joined");
+    // A position it cannot have been given would hide what is still to come.
+    if (ack.epoch !== inbox.epoch || ack.seq > inbox.seq) return this.#refuse(reactor, ack, "unrecoverable_position");
+    this.#options.store.acknowledge(session.userKey, device, { epoch: ack.epoch, seq: ack.seq });
+    this.sessions.entered(session, inbox, ack.seq);
   }
 
   #sweep(): void {
@@ -240,7 +308,7 @@ export class Hub {
   }
 
   #forget(room: Room): void {
-    this.#options.broker.close(room.name);
+    this.#options.broker.close(room.key);
     this.#rooms.remove(room);
   }
 
@@ -266,6 +334,8 @@ export class Hub {
 
   close(): void {
     clearInterval(this.#sweeper);
+    clearInterval(this.#keeper);
+    this.sessions.close();
   }
 }
 

@@ -17,6 +17,7 @@ import type { Reactor } from "./rooms.ts";
 
 export interface ReactorsOptions {
   readonly config: Config;
+  readonly resumeSecret: string;
   /** Where all of them listen. */
   readonly port: number;
   readonly hub: Hub;
@@ -107,10 +108,10 @@ export class Reactors {
   }
 
   #create(index: number, onMessage: (message: Exclude<FromReactor, number>) => void): Running {
-    const { config, port, hub, counters, nodeState, log } = this.#options;
+    const { config, resumeSecret, port, hub, counters, nodeState, log } = this.#options;
     const toHub = createRing(config.ringBytes);
     const fromHub = createRing(config.ringBytes);
-    const workerData: ReactorData = { index, config, port, toHub, fromHub, counters, nodeState };
+    const workerData: ReactorData = { index, config, resumeSecret, port, toHub, fromHub, counters, nodeState };
     const worker = new Worker(entry, { workerData, execArgv, name: `reactor ${index}` });
     const link = new Link({
       out: fromHub,

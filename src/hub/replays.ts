@@ -100,7 +100,7 @@ export class Replays {
       return this.#joined(reactor, room, join, { bodies, seq: room.seq }, room.seq);
     }
     const query = { direction: "newest", position: headOf(room), limit: count, ...this.#page(room) } as const;
-    this.#broker.history(room.name, room.kind.retention, query, (answer) => {
+    this.#broker.history(room.key, room.kind.retention, query, (answer) => {
       // The newest are a courtesy: a broker that cannot be read does not keep anybody from joining.
       const publications = "value" in answer ? answer.value.publications : [];
       const seq = "value" in answer ? answer.value.position.seq : room.seq;
@@ -139,7 +139,7 @@ export class Replays {
     if (room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
     const position = { epoch: room.epoch, seq };
     const query = { direction: "since", position, limit: pageSizeMax, ...this.#page(room) } as const;
-    this.#broker.history(room.name, room.kind.retention, query, (answer) => {
+    this.#broker.history(room.key, room.kind.retention, query, (answer) => {
       if ("error" in answer) return done(null);
       const { publications } = answer.value;
       done({ bodies: this.#bodies(room, publications), seq: publications.at(-1)?.seq ?? seq });

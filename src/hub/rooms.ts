@@ -3,6 +3,7 @@ import type { RoomKind } from "../roomnames.ts";
 import type { Position } from "../broker/broker.ts";
 import type { Link } from "../link/link.ts";
 import type { JoinRecord } from "../link/records.ts";
+import { nameOfRoom } from "../roomkeys.ts";
 import { Tail, type TailBudget, type TailLimits } from "./tail.ts";
 
 /** A reactor as the hub sees it. A replaced one is another record with the same index. */
@@ -13,6 +14,8 @@ export interface Reactor {
 }
 
 export interface Room {
+  /** Its name in the node and its stores (roomkeys.ts), and the one its members know. */
+  readonly key: string;
   readonly name: string;
   /** The number reactors know it by; never used again. */
   readonly handle: number;
@@ -46,7 +49,7 @@ const tailsPressed = 0.9;
 
 export class Rooms {
   readonly #options: RoomsOptions;
-  readonly #byName = new Map<string, Room>();
+  readonly #byKey = new Map<string, Room>();
   readonly #byHandle = new Map<number, Room>();
   /** Rooms without members, the longest empty first. */
   readonly #empty = new Set<Room>();
@@ -57,11 +60,11 @@ export class Rooms {
   }
 
   get size(): number {
-    return this.#byName.size;
+    return this.#byKey.size;
   }
 
-  named(name: string): Room | undefined {
-    return this.#byName.get(name);
+  named(key: string): Room | undefined {
+    return this.#byKey.get(key);
   }
 
   numbered(handle: number): Room | undefined {
@@ -69,15 +72,16 @@ export class Rooms {
   }
 
   get full(): boolean {
-    return this.#byName.size >= this.#options.roomsMax;
+    return this.#byKey.size >= this.#options.roomsMax;
   }
 
   /** A new room, not open yet; null where the node has as many as it may. */
-  create(name: string, kind: RoomKind): Room | null {
+  create(key: string, kind: RoomKind): Room | null {
     if (this.full) return null;
     const { tailLimits, tailBudget, reactors } = this.#options;
     const room: Room = {
-      name,
+      key,
+      name: nameOfRoom(key),
       handle: ++this.#lastHandle,
       kind,
       open: false,
@@ -90,7 +94,7 @@ export class Rooms {
       emptySince: Date.now(),
       publishedAt: 0,
     };
-    this.#byName.set(name, room);
+    this.#byKey.set(key, room);
     this.#byHandle.set(room.handle, room);
     this.#empty.add(room);
     return room;
@@ -98,7 +102,7 @@ export class Rooms {
 
   remove(room: Room): void {
     room.tail.release();
-    this.#byName.delete(room.name);
+    this.#byKey.delete(room.key);
     this.#byHandle.delete(room.handle);
     this.#empty.delete(room);
   }
@@ -119,7 +123,7 @@ export class Rooms {
 
   /** Forgets every member a reactor had. */
   forgetReactor(reactor: number): void {
-    for (const room of this.#byName.values()) {
+    for (const room of this.#byKey.values()) {
       const had = room.interest[2 * reactor]! + room.interest[2 * reactor + 1]!;
       room.interest.fill(0, 2 * reactor, 2 * reactor + 2);
       if (had > 0) this.#recount(room, -had);
@@ -141,7 +145,7 @@ export class Rooms {
   releaseQuietTails(now: number): void {
     const { used, bytesMax } = this.#options.tailBudget;
     if (used < bytesMax * tailsPressed) return;
-    for (const room of this.#byName.values()) if (room.publishedAt < now - emptyRoomMs) room.tail.release();
+    for (const room of this.#byKey.values()) if (room.publishedAt < now - emptyRoomMs) room.tail.release();
   }
 
   #recount(room: Room, by: number): void {

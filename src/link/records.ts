@@ -4,6 +4,7 @@
  * `slot` and `life` name a session of a reactor: slots are used again, a life is not. `member` names a session
  * in a room while it is on its way in. `handle` is the hub's number for a room, never used again.
  */
+import type { CloseName } from "../errors.ts";
 import type { Link, RecordReader } from "./link.ts";
 import { textBytesMax } from "./link.ts";
 
@@ -15,12 +16,18 @@ export const kinds = {
   history: 4,
   next: 5,
   abandon: 6,
+  hello: 7,
+  gone: 8,
+  ack: 13,
+  regrant: 14,
   // hub → reactor
   reply: 16,
   joined: 17,
   page: 18,
   refused: 19,
   deliver: 20,
+  admitted: 21,
+  kick: 22,
 } as const;
 
 /** Who asked for something and how to answer. */
@@ -34,11 +41,106 @@ export interface Asker {
 
 // ------------------------------------------------------------------------------- reactor → hub
 
+/** A client has said hello and is who it says; the hub answers admitted or kick. */
+export interface HelloRecord {
+  slot: number;
+  life: number;
+  json: boolean;
+  user: string;
+  tenant: string;
+  device: string;
+  /** Of the token, or of the resume token where there is no other; milliseconds since 1970, 0 for unknown. */
+  issuedAt: number;
+  /** The session's Grant as JSON; "" where there is nothing in it but who it is. */
+  grant: string;
+  /** The session to resume, whose resume token was good; "" for none. */
+  resume: string;
+  /** Where the client says it is in its rooms. */
+  positions: readonly PlaceInRoom[];
+}
+
+/** A room by the name its members know, and a position in it. */
+export interface PlaceInRoom {
+  readonly name: string;
+  readonly epoch: string;
+  readonly seq: number;
+}
+
+export function writeHello(link: Link, r: HelloRecord): boolean {
+  const texts = [r.user, r.tenant, r.device, r.grant, r.resume];
+  const bytes = 64 + texts.reduce((sum, text) => sum + textBytesMax(text), 0) + placesBytesMax(r.positions);
+  if (!link.begin(kinds.hello, bytes, false)) return false;
+  link.u32(r.slot);
+  link.u32(r.life);
+  link.u8(r.json ? 1 : 0);
+  link.f64(r.issuedAt);
+  for (const text of texts) link.text(text);
+  writePlaces(link, r.positions);
+  link.end();
+  return true;
+}
+
+export function readHello(r: RecordReader): HelloRecord {
+  const slot = r.u32();
+  const life = r.u32();
+  const json = r.u8() !== 0;
+  const issuedAt = r.f64();
+  const user = r.text();
+  const tenant = r.text();
+  const device = r.text();
+  const grant = r.text();
+  const resume = r.text();
+  return { slot, life, json, user, tenant, device, issuedAt, grant, resume, positions: readPlaces(r) };
+}
+
+/** A session that had been admitted, or was about to be, has lost its socket. `over`: by its client's wish, for good. */
+export function writeGone(link: Link, slot: number, life: number, over: boolean): void {
+  link.begin(kinds.gone, 12, true);
+  link.u32(slot);
+  link.u32(life);
+  link.u8(over ? 1 : 0);
+  link.end();
+}
+
+/** A device has read its user's inbox up to here. */
+export function writeAck(link: Link, asker: Asker, epoch: string, seq: number): boolean {
+  if (!link.begin(kinds.ack, 32 + textBytesMax(epoch), false)) return false;
+  link.u32(asker.slot);
+  link.u32(asker.life);
+  link.u32(asker.id);
+  link.u8(asker.json ? 1 : 0);
+  link.f64(seq);
+  link.text(epoch);
+  link.end();
+  return true;
+}
+
+export function readAck(r: RecordReader): Asker & { epoch: string; seq: number } {
+  const slot = r.u32();
+  const life = r.u32();
+  const id = r.u32();
+  const json = r.u8() !== 0;
+  const seq = r.f64();
+  return { slot, life, id, json, seq, epoch: r.text() };
+}
+
+/** The session has a new token. */
+export function writeRegrant(link: Link, slot: number, life: number, grant: string): void {
+  link.begin(kinds.regrant, 16 + textBytesMax(grant), true);
+  link.u32(slot);
+  link.u32(life);
+  link.text(grant);
+  link.end();
+}
+
 /** A session wants into a room; the hub answers joined or refused. */
 export interface JoinRecord {
   member: number;
+  slot: number;
+  life: number;
   id: number;
   json: boolean;
+  /** The room's key. */
   room: string;
   /** Where to recover from, or null. */
   epoch: string | null;
@@ -48,9 +150,11 @@ export interface JoinRecord {
 }
 
 export function writeJoin(link: Link, r: JoinRecord): boolean {
-  const bytes = 32 + textBytesMax(r.room) + textBytesMax(r.epoch ?? "");
+  const bytes = 40 + textBytesMax(r.room) + textBytesMax(r.epoch ?? "");
   if (!link.begin(kinds.join, bytes, false)) return false;
   link.u32(r.member);
+  link.u32(r.slot);
+  link.u32(r.life);
   link.u32(r.id);
   link.u8((r.json ? 1 : 0) | (r.epoch === null ? 0 : 2));
   link.f64(r.seq);
@@ -63,27 +167,50 @@ export function writeJoin(link: Link, r: JoinRecord): boolean {
 
 export function readJoin(r: RecordReader): JoinRecord {
   const member = r.u32();
+  const slot = r.u32();
+  const life = r.u32();
   const id = r.u32();
   const flags = r.u8();
   const seq = r.f64();
   const history = r.u32();
   const room = r.text();
   const epoch = r.text();
-  return { member, id, json: (flags & 1) !== 0, seq, history, room, epoch: (flags & 2) === 0 ? null : epoch };
+  return { member, slot, life, id, json: (flags & 1) !== 0, seq, history, room, epoch: (flags & 2) === 0 ? null : epoch };
 }
 
 /** A member that was joined is gone. */
-export function writeLeave(link: Link, handle: number, json: boolean): void {
-  link.begin(kinds.leave, 8, true);
-  link.u32(handle);
-  link.u8(json ? 1 : 0);
+export interface LeaveRecord {
+  slot: number;
+  life: number;
+  handle: number;
+  json: boolean;
+  /** Its socket is lost: the session may come back and is then in the room again. */
+  lost: boolean;
+}
+
+export function writeLeave(link: Link, r: LeaveRecord): void {
+  link.begin(kinds.leave, 16, true);
+  link.u32(r.slot);
+  link.u32(r.life);
+  link.u32(r.handle);
+  link.u8((r.json ? 1 : 0) | (r.lost ? 2 : 0));
   link.end();
 }
 
-/** A publish command; `handle` is 0 where the reactor does not know the room's, `room` is then its name. */
+export function readLeave(r: RecordReader): LeaveRecord {
+  const slot = r.u32();
+  const life = r.u32();
+  const handle = r.u32();
+  const flags = r.u8();
+  return { slot, life, handle, json: (flags & 1) !== 0, lost: (flags & 2) !== 0 };
+}
+
+/** A publish command; `handle` is 0 where the reactor does not know the room's, `room` is then its key. */
 export interface PublishRecord extends Asker {
   handle: number;
   room: string;
+  /** A direct message: the room is somebody's inbox, and the answer is sent. */
+  direct: boolean;
   sender: string;
   key: string;
   format: number;
@@ -104,6 +231,7 @@ export function writePublish(
   key: string,
   format: number,
   excludeSelf: boolean,
+  direct: boolean,
   payload: Uint8Array,
 ): boolean {
   const bytes = 32 + textBytesMax(room) + textBytesMax(sender) + textBytesMax(key) + payload.length;
@@ -111,7 +239,7 @@ export function writePublish(
   link.u32(slot);
   link.u32(life);
   link.u32(id);
-  link.u8((json ? 1 : 0) | (excludeSelf ? 2 : 0) | (format << 2));
+  link.u8((json ? 1 : 0) | (excludeSelf ? 2 : 0) | (direct ? 4 : 0) | (format << 3));
   link.u32(handle);
   link.text(room);
   link.text(sender);
@@ -129,7 +257,8 @@ export function readPublish(r: RecordReader, into: PublishRecord): PublishRecord
   const flags = r.u8();
   into.json = (flags & 1) !== 0;
   into.excludeSelf = (flags & 2) !== 0;
-  into.format = flags >> 2;
+  into.direct = (flags & 4) !== 0;
+  into.format = flags >> 3;
   into.handle = r.u32();
   into.room = r.text();
   into.sender = r.text();
@@ -191,7 +320,72 @@ function writeMember(link: Link, kind: number, member: number): void {
   link.end();
 }
 
+function placesBytesMax(places: readonly PlaceInRoom[]): number {
+  return places.reduce((sum, { name, epoch }) => sum + 8 + textBytesMax(name) + textBytesMax(epoch), 4);
+}
+
+function writePlaces(link: Link, places: readonly PlaceInRoom[]): void {
+  link.u32(places.length);
+  for (const { name, epoch, seq } of places) {
+    link.f64(seq);
+    link.text(name);
+    link.text(epoch);
+  }
+}
+
+function readPlaces(r: RecordReader): PlaceInRoom[] {
+  return Array.from({ length: r.u32() }, () => {
+    const seq = r.f64();
+    return { seq, name: r.text(), epoch: r.text() };
+  });
+}
+
 // ------------------------------------------------------------------------------- hub → reactor
+
+/** The answer to hello: this is a session of the node. */
+export interface AdmittedRecord {
+  slot: number;
+  life: number;
+  session: string;
+  resumed: boolean;
+  /** Of a resumed session whose client gave no token: the Grant it had, as JSON, or "". */
+  grant: string;
+  /** Rooms it is to be joined to again, and from where on. */
+  rooms: readonly PlaceInRoom[];
+}
+
+export function writeAdmitted(link: Link, r: AdmittedRecord): void {
+  link.begin(kinds.admitted, 32 + textBytesMax(r.session) + textBytesMax(r.grant) + placesBytesMax(r.rooms), true);
+  link.u32(r.slot);
+  link.u32(r.life);
+  link.u8(r.resumed ? 1 : 0);
+  link.text(r.session);
+  link.text(r.grant);
+  writePlaces(link, r.rooms);
+  link.end();
+}
+
+export function readAdmitted(r: RecordReader): AdmittedRecord {
+  const slot = r.u32();
+  const life = r.u32();
+  const resumed = r.u8() !== 0;
+  const session = r.text();
+  const grant = r.text();
+  return { slot, life, resumed, session, grant, rooms: readPlaces(r) };
+}
+
+/** A session is to be closed with this name of errors.ts. */
+export function writeKick(link: Link, slot: number, life: number, name: CloseName): void {
+  link.begin(kinds.kick, 16 + textBytesMax(name), true);
+  link.u32(slot);
+  link.u32(life);
+  link.text(name);
+  link.end();
+}
+
+export function readKick(r: RecordReader): { slot: number; life: number; name: CloseName } {
+  return { slot: r.u32(), life: r.u32(), name: r.text() as CloseName };
+}
 
 /** A frame for one session. */
 export function writeReply(link: Link, slot: number, life: number, frame: Uint8Array): void {

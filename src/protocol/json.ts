@@ -22,8 +22,20 @@ const text = z.string().refine((value) => value.isWellFormed(), "expected well-f
 const position = z.strictObject({ epoch: text, seq: uint64 });
 const payload = { data: z.unknown().optional(), b64: z.base64().optional() };
 
+const resume = z.strictObject({
+  session: text,
+  token: text,
+  positions: z.array(z.strictObject({ room: text, position })).optional(),
+});
+
 const commands = {
-  hello: z.strictObject({ version: uint32, token: text.optional(), client: text.optional(), device: text.optional() }),
+  hello: z.strictObject({
+    version: uint32,
+    token: text.optional(),
+    client: text.optional(),
+    device: text.optional(),
+    resume: resume.optional(),
+  }),
   join: z.strictObject({ room: text, recover: position.optional(), history: uint32.optional() }),
   leave: z.strictObject({ room: text }),
   publish: z
@@ -38,6 +50,9 @@ const commands = {
   ping: z.strictObject({ time: uint64.optional() }),
   echo: z.strictObject(payload).transform(withPayload),
   bye: z.strictObject({}),
+  send: z.strictObject({ user: text, ...payload, key: text.optional() }).transform(withPayload),
+  ack: z.strictObject({ position }),
+  refresh: z.strictObject({ token: text }),
 };
 
 const clientFrame = z.strictObject({
@@ -112,7 +127,7 @@ function publicationText(p: Publication): string {
   );
 }
 
-const wideFields = new Set(["seq", "prev", "time", "serverTime"]);
+const wideFields = new Set(["seq", "prev", "time", "serverTime", "expires"]);
 
 function jsonOf(value: object): Record<string, unknown> {
   const out: Record<string, unknown> = {};
@@ -120,7 +135,7 @@ function jsonOf(value: object): Record<string, unknown> {
   for (const [key, field] of entries) {
     if (key === "id" && field === 0) continue;
     if (field instanceof Uint8Array) Object.assign(out, payloadOf(field, (value as { format?: number }).format));
-    else if (Array.isArray(field)) out[key] = field.map(jsonOf);
+    else if (Array.isArray(field)) out[key] = field.map((item: unknown) => (typeof item === "object" && item !== null ? jsonOf(item) : item));
     else if (typeof field === "object") out[key] = jsonOf(field);
     else out[key] = wideFields.has(key) ? String(field) : field;
   }

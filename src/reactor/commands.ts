@@ -1,9 +1,13 @@
-/** One function per command: validate, act, answer. They return; nothing here awaits or throws. */
-import { randomId } from "../ids.ts";
-import { writeHistory, writePublish } from "../link/records.ts";
-import { Format, protocolVersion, type ClientFrame, type Position } from "../protocol/messages.ts";
-import { roomNameProblem } from "../roomnames.ts";
+/**
+ * One function per command of a session that is ready: validate, act, answer. They return; nothing here awaits or throws.
+ */
+import { allows } from "../grants.ts";
+import { writeAck, writeHistory, writePublish } from "../link/records.ts";
+import { Format, type ClientFrame, type Position } from "../protocol/messages.ts";
+import { inboxKey, inboxName, roomKey } from "../roomkeys.ts";
+import { nameProblem, roomNameProblem } from "../roomnames.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
+import { keyOf } from "./names.ts";
 import { payloadProblem } from "./payload.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Member, Session } from "./session.ts";
@@ -12,47 +16,29 @@ type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
 /** Bytes of an idempotency key: twice a UUID and room for a prefix. */
 const keyCharsMax = 128;
+/** Bytes of a user's name, as in a token's sub. */
+const userNameBytesMax = 128;
 const noBytes = new Uint8Array(0);
 /** JSON is written again in its shortest form, which for a number like 1e20 is the longer one. */
 const grown = "data: larger than a frame when written out";
-
-export function hello(reactor: Reactor, session: Session, id: number, { version }: Fields<"hello">): void {
-  const { config, sessions } = reactor;
-  if (version !== protocolVersion) return closeSession(reactor, session, "unsupported_version");
-  session.id = randomId(16);
-  session.user = `anon-${randomId(6)}`;
-  sessions.setState(session, "ready");
-  reactor.heartbeat.heard(session);
-  sendFrame(reactor, session, {
-    id,
-    ready: {
-      session: session.id,
-      user: session.user,
-      node: config.nodeId,
-      version: protocolVersion,
-      time: Date.now(),
-      heartbeatMs: config.heartbeatMs,
-      maxFrameBytes: config.frameBytesMax,
-      maxRooms: config.roomsPerSessionMax,
-      maxRoomNameBytes: config.roomNameBytesMax,
-      commandsPerSecond: config.commandsPerSecond,
-    },
-  });
-}
 
 export function join(reactor: Reactor, session: Session, id: number, fields: Fields<"join">): void {
   const room = fields.room ?? "";
   const problem = roomNameProblem(room, reactor.config.roomNameBytesMax) ?? positionProblem("recover", fields.recover);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   if (reactor.kindOf(room) === null) return refuse(reactor, session, id, "unknown_namespace");
+  if (room !== inboxName && !allows(session.grant!, "join", room)) return refuse(reactor, session, id, "forbidden");
   if (memberOf(session, room) !== null) return refuse(reactor, session, id, "already_joined");
-  if (session.members.length >= reactor.config.roomsPerSessionMax) {
-    return refuse(reactor, session, id, "too_many_rooms");
-  }
+  if (session.members.length >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
   const recover = fields.recover ?? null;
   const asked = { epoch: recover === null ? null : (recover.epoch ?? ""), seq: recover?.seq ?? 0 };
-  const wanted = { id, room, ...asked, history: fields.history ?? 0 };
+  const wanted = { id, name: room, ...asked, history: fields.history ?? 0, restored: false };
   if (!reactor.rooms.join(session, wanted)) refuse(reactor, session, id, "overloaded");
+}
+
+/** Rooms the session may be in; its inbox is one of them. */
+export function roomsMax(reactor: Reactor, session: Session): number {
+  return session.grant!.roomsMax ?? reactor.config.roomsPerSessionMax;
 }
 
 export function leave(reactor: Reactor, session: Session, id: number, { room = "" }: Fields<"leave">): void {
@@ -70,25 +56,70 @@ export function publish(reactor: Reactor, session: Session, id: number, fields: 
   const kind = reactor.kindOf(room);
   if (kind === null) return refuse(reactor, session, id, "unknown_namespace");
   if (kind.publish === "nobody") return refuse(reactor, session, id, "forbidden");
+  if (!(member?.mayPublish ?? allows(session.grant!, "publish", room))) return refuse(reactor, session, id, "forbidden");
   if (member === null) {
     if (kind.publish === "members") return refuse(reactor, session, id, "not_joined");
     const problem = roomNameProblem(room, reactor.config.roomNameBytesMax);
     if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   }
-  if (payload.length > reactor.config.frameBytesMax) return refuse(reactor, session, id, "too_large", grown);
-  const problem = payloadProblem(payload, format, session.json);
-  if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
-  if (key.length > keyCharsMax) {
-    return refuse(reactor, session, id, "bad_request", `key: at most ${keyCharsMax} characters`);
-  }
-  const { slot, life, json, user } = session;
+  if (!isFit(reactor, session, id, payload, format, key)) return;
+  const { slot, life, json, grant } = session;
   const handle = member?.room?.handle ?? 0;
-  const name = handle === 0 ? room : "";
+  const name = handle === 0 ? roomKey(grant!.tenant, room) : "";
   const excludeSelf = fields.excludeSelf === true;
-  if (!writePublish(reactor.link, slot, life, id, json, handle, name, user, key, format, excludeSelf, payload)) {
+  if (!writePublish(reactor.link, slot, life, id, json, handle, name, grant!.user, key, format, excludeSelf, false, payload)) {
     return refuse(reactor, session, id, "overloaded");
   }
   reactor.counters.add("publishes", 1);
+}
+
+/** A direct message: a publication in the inbox of another user of the tenant. */
+export function send(reactor: Reactor, session: Session, id: number, fields: Fields<"send">): void {
+  const user = fields.user ?? "";
+  const key = fields.key ?? "";
+  const payload = fields.payload ?? noBytes;
+  const format = fields.format ?? Format.BINARY;
+  const { slot, life, json, grant } = session;
+  if (!grant!.send) return refuse(reactor, session, id, "forbidden", "the token does not allow direct messages");
+  const problem = nameProblem("user", user, userNameBytesMax);
+  if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
+  if (!isFit(reactor, session, id, payload, format, key)) return;
+  const inbox = inboxKey(grant!.tenant, user);
+  // A key is its sender's: another's message with the same one must not be taken for a repetition of this.
+  const ownKey = key === "" ? "" : `${grant!.user} ${key}`;
+  if (!writePublish(reactor.link, slot, life, id, json, 0, inbox, grant!.user, ownKey, format, false, true, payload)) {
+    return refuse(reactor, session, id, "overloaded");
+  }
+  reactor.counters.add("publishes", 1);
+}
+
+/** False: the payload or the key was refused. */
+function isFit(reactor: Reactor, session: Session, id: number, payload: Uint8Array, format: number, key: string): boolean {
+  if (payload.length > reactor.config.frameBytesMax) {
+    refuse(reactor, session, id, "too_large", grown);
+    return false;
+  }
+  const long = key.length > keyCharsMax ? `key: at most ${keyCharsMax} characters` : null;
+  const problem = payloadProblem(payload, format, session.json) ?? long;
+  if (problem !== null) refuse(reactor, session, id, "bad_request", problem);
+  return problem === null;
+}
+
+export function ack(reactor: Reactor, session: Session, id: number, { position }: Fields<"ack">): void {
+  if (memberOf(session, inboxName) === null) return refuse(reactor, session, id, "not_joined");
+  if (position == null) return refuse(reactor, session, id, "bad_request", "position: is needed");
+  const problem = positionProblem("position", position);
+  if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
+  const { slot, life, json } = session;
+  if (!writeAck(reactor.link, { slot, life, id, json }, position.epoch ?? "", position.seq ?? 0)) {
+    refuse(reactor, session, id, "overloaded");
+  }
+}
+
+/** The session is over with its socket, and cannot be resumed. */
+export function bye(reactor: Reactor, session: Session): void {
+  session.over = true;
+  closeSession(reactor, session, "bye");
 }
 
 export function history(reactor: Reactor, session: Session, id: number, fields: Fields<"history">): void {
@@ -99,11 +130,12 @@ export function history(reactor: Reactor, session: Session, id: number, fields: 
   const problem = both ?? positionProblem("since", since) ?? positionProblem("before", before);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   if (memberOf(session, room) === null) return refuse(reactor, session, id, "not_joined");
+  if (room !== inboxName && !allows(session.grant!, "history", room)) return refuse(reactor, session, id, "forbidden");
   const direction = since !== null ? "since" : before !== null ? "before" : "newest";
   const { epoch, seq } = since ?? before ?? {};
   const { slot, life, json } = session;
   const limit = fields.limit ?? 0;
-  const query = { slot, life, id, json, room, direction, epoch: epoch ?? "", seq: seq ?? 0, limit } as const;
+  const query = { slot, life, id, json, room: keyOf(session, room), direction, epoch: epoch ?? "", seq: seq ?? 0, limit } as const;
   if (!writeHistory(reactor.link, query)) refuse(reactor, session, id, "overloaded");
 }
 

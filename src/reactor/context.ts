@@ -1,10 +1,12 @@
 /** What every part of a reactor works with. Made once, in main.ts; reactor.ts adds the parts that work with it. */
 import type { TemplatedApp } from "uWebSockets.js";
+import type { Verifier } from "../auth/verifier.ts";
 import type { Config } from "../config.ts";
 import type { Counters } from "../link/counters.ts";
 import type { Link } from "../link/link.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import type { BufferPool } from "../protocol/framing.ts";
+import type { ResumeTokens } from "../resume.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Sessions } from "./session.ts";
 
@@ -17,4 +19,7 @@ export interface Context {
   readonly encoder: Encoder;
   readonly pool: BufferPool;
   readonly kindOf: KindOf;
+  /** Null where no key is configured: everybody is anonymous. */
+  readonly verifier: Verifier | null;
+  readonly resumeTokens: ResumeTokens;
 }

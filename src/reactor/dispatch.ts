@@ -4,6 +4,7 @@ import { cutFrames, tooLarge } from "../protocol/framing.ts";
 import { BadFrame, decodeClientJson, parseMessage } from "../protocol/json.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import * as commands from "./commands.ts";
+import { hello, keepEarly, refresh } from "./hello.ts";
 import { closeSession, refuse } from "./outgoing.ts";
 import { admitCommand, costOf } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
@@ -23,7 +24,8 @@ export function onBinary(reactor: Reactor, session: Session, message: Uint8Array
       closeSession(reactor, session, "bad_frame");
       return false;
     }
-    dispatch(reactor, session, frame);
+    if (session.greeting === null) dispatch(reactor, session, frame);
+    else keepEarly(reactor, session, decodeClientFrame(bytes.slice(start, end), 0, end - start), end - start);
     return isOpen(session);
   });
   if (rest === tooLarge) closeSession(reactor, session, "frame_too_large");
@@ -42,12 +44,12 @@ export function onText(reactor: Reactor, session: Session, message: Uint8Array):
     return closeSession(reactor, session, "bad_frame");
   }
   for (const frame of frames) {
-    onJsonFrame(reactor, session, frame);
+    onJsonFrame(reactor, session, frame, message.length);
     if (!isOpen(session)) return;
   }
 }
 
-function onJsonFrame(reactor: Reactor, session: Session, value: unknown): void {
+function onJsonFrame(reactor: Reactor, session: Session, value: unknown, bytes: number): void {
   let frame: ClientFrame;
   try {
     frame = decodeClientJson(value);
@@ -59,7 +61,13 @@ function onJsonFrame(reactor: Reactor, session: Session, value: unknown): void {
     if (admitCommand(reactor, session, error.id, 1)) refuse(reactor, session, error.id, "bad_request", error.message);
     return;
   }
-  dispatch(reactor, session, frame);
+  if (session.greeting === null) dispatch(reactor, session, frame);
+  else keepEarly(reactor, session, frame, bytes);
+}
+
+/** What came behind hello and waited for its answer. */
+export function dispatchEarly(reactor: Reactor, session: Session, early: readonly ClientFrame[]): void {
+  for (const frame of early) if (isOpen(session)) dispatch(reactor, session, frame);
 }
 
 function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void {
@@ -67,7 +75,7 @@ function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void 
   const id = frame.id ?? 0;
   if (session.state === "handshake") {
     if (frame.hello == null) return closeSession(reactor, session, "not_hello");
-    return commands.hello(reactor, session, id, frame.hello);
+    return hello(reactor, session, id, frame.hello);
   }
   if (session.state !== "ready" || !admitCommand(reactor, session, id, costOf(frame))) return;
   switch (frame.command) {
@@ -77,7 +85,10 @@ function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void 
     case "join": return commands.join(reactor, session, id, frame.join!);
     case "leave": return commands.leave(reactor, session, id, frame.leave!);
     case "history": return commands.history(reactor, session, id, frame.history!);
-    case "bye": return closeSession(reactor, session, "bye");
+    case "send": return commands.send(reactor, session, id, frame.send!);
+    case "ack": return commands.ack(reactor, session, id, frame.ack!);
+    case "refresh": return refresh(reactor, session, id, frame.refresh!);
+    case "bye": return commands.bye(reactor, session);
     case "hello": return refuse(reactor, session, id, "bad_request", "hello: has been said");
     case undefined: return refuse(reactor, session, id, "bad_request", "a frame without a command this node knows");
   }

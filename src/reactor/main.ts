@@ -9,17 +9,24 @@ import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import { parentPort, workerData } from "node:worker_threads";
 import uWS, { type us_listen_socket } from "uWebSockets.js";
+import { authRequired, createVerifier } from "../auth/verifier.ts";
 import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
-import { Link } from "../link/link.ts";
+import { Link, type RecordReader } from "../link/link.ts";
+import { kinds } from "../link/records.ts";
 import { doorbell, NodeState, type FromReactor, type ReactorData, type ToReactor } from "../threads.ts";
 import { Encoder } from "../protocol/encoder.ts";
 import { BufferPool } from "../protocol/framing.ts";
+import { ResumeTokens } from "../resume.ts";
 import { compileKinds } from "../roomnames.ts";
 import type { Context } from "./context.ts";
+import { dispatchEarly } from "./dispatch.ts";
+import { Expiry } from "./expiry.ts";
 import { Heartbeat } from "./heartbeat.ts";
+import { onAdmitted, onKick } from "./hello.ts";
 import { serveHttp } from "./http.ts";
 import { closeSession } from "./outgoing.ts";
+import type { Reactor } from "./reactor.ts";
 import { Rooms } from "./rooms.ts";
 import { Sessions } from "./session.ts";
 import { serveWebSockets } from "./websocket.ts";
@@ -31,7 +38,7 @@ const lagResolutionMs = 10;
 /** What readers that are behind have to take what is queued for them when the node closes. */
 const flushMs = 1000;
 
-const { index, config, port, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
+const { index, config, resumeSecret, port, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
 const main = parentPort!;
 const counters = new Counters(allCounters[index]!);
 const app = uWS.App();
@@ -41,7 +48,7 @@ const link = new Link({
   overflowBytesMax: config.overflowBytesMax,
   readBudgetBytes: 1 << 20, // the larger the batch, the more is packed
   ringDoorbell: () => main.postMessage(doorbell),
-  onRecord: (kind, record) => rooms.onRecord(kind, record),
+  onRecord,
   onBatchEnd: () => rooms.flush(),
 });
 const context: Context = {
@@ -52,17 +59,22 @@ const context: Context = {
   sessions: new Sessions(counters),
   encoder: new Encoder(2 * config.frameBytesMax),
   pool: new BufferPool(config.frameBytesMax),
-  kindOf: compileKinds(config.namespaces),
+  kindOf: compileKinds(config),
+  verifier: authRequired(config) ? createVerifier(config) : null,
+  resumeTokens: new ResumeTokens(resumeSecret),
 };
 const rooms = new Rooms(context);
 const heartbeat = new Heartbeat(context);
+const expiry = new Expiry(context);
+const reactor: Reactor = { ...context, rooms, heartbeat };
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
 for (const gauge of ["handshake", "ready", "closing", "members", "rooms"] as const) counters.set(gauge, 0);
 
-serveWebSockets(app, { ...context, rooms, heartbeat }, allCounters);
+serveWebSockets(app, reactor, allCounters);
 serveHttp(app, config, new NodeState(nodeState));
 heartbeat.start();
+expiry.start();
 const loop = monitorEventLoopDelay({ resolution: lagResolutionMs });
 loop.enable();
 let lastUse = performance.eventLoopUtilization();
@@ -83,6 +95,23 @@ function listened(i: number, socket: us_listen_socket | false): void {
   else {
     post({ kind: "failed", stage: "listen", text: `cannot listen on ${config.host}:${port}` });
     end(1);
+  }
+}
+
+function onRecord(kind: number, record: RecordReader): void {
+  switch (kind) {
+    case kinds.admitted: {
+      const ready = onAdmitted(reactor, record);
+      if (ready !== null) dispatchEarly(reactor, ready.session, ready.early);
+      return;
+    }
+    case kinds.kick: {
+      // What the room got before is still for it.
+      rooms.flush();
+      return onKick(reactor, record);
+    }
+    default:
+      return rooms.onRecord(kind, record);
   }
 }
 
@@ -118,6 +147,7 @@ function fail(error: unknown): void {
 function end(code: number): void {
   clearInterval(sampler);
   heartbeat.stop();
+  expiry.stop();
   link.close();
   app.close();
   // A turn of the loop lets close frames and what is queued leave.

@@ -29,7 +29,7 @@ function readingCost(limit: number): number {
 
 /** False: the command was refused, or the session closed because it does not stop. */
 export function admitCommand(context: Context, session: Session, id: number, cost: number): boolean {
-  const rate = context.config.commandsPerSecond;
+  const rate = session.grant?.commandsPerSecond ?? context.config.commandsPerSecond;
   if (rate === 0) return true;
   const { paidUntil } = context.sessions;
   const time = performance.now();

@@ -5,17 +5,26 @@
  * their number. Deliveries that follow each other in one batch to the same topic are packed into one message:
  * what uWS does per message and socket is then done once for all of them.
  */
+import { allows } from "../grants.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
 import { kinds, writeAbandon, writeJoin, writeLeave, writeNext, type JoinRecord } from "../link/records.ts";
 import type { Context } from "./context.ts";
 import { sendBytes, sendFrame } from "./outgoing.ts";
+import { keyOf } from "./names.ts";
 import { noMembers, type Member, type Room, type Session } from "./session.ts";
 
 /** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
 const packBytesMax = 15 * 1024;
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
+
+/** What a session wants of a room, by the name it knows it by. */
+export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history"> {
+  readonly name: string;
+  /** The node does it, for a session that was resumed. */
+  readonly restored: boolean;
+}
 
 export class Rooms {
   readonly #context: Context;
@@ -35,10 +44,13 @@ export class Rooms {
   // ------------------------------------------------------------------------------- from sessions
 
   /** Asks the hub to let the session in. False: the hub is too far behind. */
-  join(session: Session, join: Omit<JoinRecord, "member" | "json">): boolean {
+  join(session: Session, { name, restored, ...join }: JoinWanted): boolean {
     const number = (this.#lastNumber = (this.#lastNumber + 1) >>> 0);
-    if (!writeJoin(this.#context.link, { ...join, member: number, json: session.json })) return false;
-    const member: Member = { name: join.room, session, number, state: "joining", room: null, held: false, leaveId: -1 };
+    const { slot, life, json } = session;
+    const room = keyOf(session, name);
+    if (!writeJoin(this.#context.link, { ...join, member: number, slot, life, json, room })) return false;
+    const mayPublish = allows(session.grant!, "publish", name);
+    const member: Member = { name, session, number, state: "joining", room: null, mayPublish, restored, held: false, leaveId: -1 };
     this.#arriving.set(number, member);
     if (session.members === noMembers) session.members = [member];
     else session.members.push(member);
@@ -49,13 +61,13 @@ export class Rooms {
     session.members.splice(session.members.indexOf(member), 1);
     if (member.state === "joining") member.leaveId = id;
     if (member.state === "live") session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
-    this.#drop(member);
+    this.#drop(member, false);
     if (member.leaveId < 0) sendLeft(this.#context, member, id);
   }
 
   /** The session's socket is gone; uWS has ended its subscriptions. */
   leaveAll(session: Session): void {
-    for (const member of session.members) this.#drop(member);
+    for (const member of session.members) this.#drop(member, true);
     session.members = noMembers;
   }
 
@@ -97,7 +109,8 @@ export class Rooms {
       // It left before it was in: the hub has counted it.
       this.#arriving.delete(number);
       if (!live) writeAbandon(this.#context.link, number);
-      writeLeave(this.#context.link, handle, format === 1);
+      const { slot, life, json } = member.session;
+      writeLeave(this.#context.link, { slot, life, handle, json, lost: member.leaveId < 0 });
       return answerBoth(this.#context, member, record.blob());
     }
     member.room = this.#roomOf(handle);
@@ -146,6 +159,7 @@ export class Rooms {
     member.session.members.splice(member.session.members.indexOf(member), 1);
     this.#context.counters.add("errorReplies", 1);
     sendBytes(this.#context, member.session, record.blob());
+    if (member.restored) sendGone(this.#context, member.session, member.name);
   }
 
   #onDeliver(record: RecordReader): void {
@@ -198,9 +212,9 @@ export class Rooms {
 
   // -------------------------------------------------------------------------------------- rooms
 
-  /** Takes a member out of its room and tells the hub. */
-  #drop(member: Member): void {
-    const { state, room } = member;
+  /** Takes a member out of its room and tells the hub. `lost`: because its socket is gone. */
+  #drop(member: Member, lost: boolean): void {
+    const { state, room, session } = member;
     member.state = "gone";
     if (room === null) return; // still joining: the hub's answer will find it gone
     const format = formatOf(member.session);
@@ -211,7 +225,8 @@ export class Rooms {
     if (state === "live") room.live[format]--;
     room.joined[format]--;
     this.#context.counters.add("members", -1);
-    writeLeave(this.#context.link, room.handle, format === 1);
+    const { slot, life, json } = session;
+    writeLeave(this.#context.link, { slot, life, handle: room.handle, json, lost });
     if (room.joined[0] + room.joined[1] === 0) {
       this.#rooms.delete(room.handle);
       this.#context.counters.set("rooms", this.#rooms.size);
@@ -232,6 +247,11 @@ function answerBoth(context: Context, member: Member, frame: Uint8Array): void {
   if (member.leaveId < 0) return; // the session is gone
   sendBytes(context, member.session, frame);
   sendLeft(context, member, member.leaveId);
+}
+
+/** Unasked: the node has ended the membership, or could not bring it back. */
+export function sendGone(context: Context, session: Session, name: string): void {
+  sendFrame(context, session, { id: 0, left: { room: name } });
 }
 
 function sendLeft(context: Context, member: Member, id: number): void {

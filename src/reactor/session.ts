@@ -1,7 +1,9 @@
 /** Our records of clients and of their places in rooms, and the table of all that a reactor has. */
 import type { WebSocket } from "uWebSockets.js";
+import type { Grant } from "../grants.ts";
 import type { Counters } from "../link/counters.ts";
 import type { SplitFrame } from "../protocol/framing.ts";
+import type { ClientFrame } from "../protocol/messages.ts";
 
 /**
  * connecting: the socket is being upgraded. handshake: it may only say hello. ready: it may do everything.
@@ -22,14 +24,29 @@ export interface Session {
   readonly json: boolean;
   /** Pages of its origin may connect. */
   readonly welcome: boolean;
-  /** Random id and the user's name; empty before hello. */
+  /** Random id; empty before the hub has admitted it. */
   id: string;
-  user: string;
+  /** What it may do, from when its token was found good. */
+  grant: Grant | null;
+  /** A token that came with the upgrade, until hello is said. */
+  token: string;
+  /** Hello is under way; null before it came and once the hub has answered. */
+  greeting: Greeting | null;
   members: Member[];
   /** A frame that began in one message and goes on in another. */
   split: SplitFrame | null;
+  /** Its client has ended it: it is not kept for a resume. */
+  over: boolean;
   /** Commands refused for their rate since one was accepted. */
   refusals: number;
+}
+
+/** Hello waits for its token to be verified, then for the hub; what the client sends meanwhile waits behind it. */
+export interface Greeting {
+  /** Id of the command. */
+  readonly id: number;
+  readonly early: ClientFrame[];
+  earlyBytes: number;
 }
 
 /** A room with members on this reactor. */
@@ -45,12 +62,17 @@ export interface Room {
 
 /** A session in a room. joining: the hub has been asked. replaying: it gets pages, then becomes live. */
 export interface Member {
+  /** As the client knows it. */
   readonly name: string;
   readonly session: Session;
   /** Number by which the hub knows it on its way in. */
   readonly number: number;
   state: "joining" | "replaying" | "live" | "gone";
   room: Room | null;
+  /** Its session's grant lets it publish here. */
+  mayPublish: boolean;
+  /** The node has brought it back into the room, unasked. */
+  readonly restored: boolean;
   /** A page waits for the socket to drain before the next is asked for. */
   held: boolean;
   /** Id of a leave that came before the hub's answer to join, which is answered first; -1 for none. */
@@ -60,7 +82,7 @@ export interface Member {
 /** Shared by all sessions in no room: most memory of an idle session would be its own empty array. */
 export const noMembers: Member[] = [];
 
-export function createSession(json: boolean, welcome: boolean): Session {
+export function createSession(json: boolean, welcome: boolean, token: string): Session {
   return {
     socket: null,
     state: "connecting",
@@ -69,9 +91,12 @@ export function createSession(json: boolean, welcome: boolean): Session {
     json,
     welcome,
     id: "",
-    user: "",
+    grant: null,
+    token,
+    greeting: null,
     members: noMembers,
     split: null,
+    over: false,
     refusals: 0,
   };
 }
@@ -89,6 +114,9 @@ export class Sessions {
   pinged = new Uint8Array(firstSlots);
   /** Rate limit: when the session has made up for the commands it has sent, milliseconds of now(). */
   paidUntil = new Float64Array(firstSlots);
+  /** When the session's token expires, milliseconds since 1970, 0 for never; and whether its client has been told. */
+  expiresAt = new Float64Array(firstSlots);
+  warned = new Uint8Array(firstSlots);
 
   constructor(counters: Counters) {
     this.#counters = counters;
@@ -108,6 +136,8 @@ export class Sessions {
     this.heardAt[slot] = tick;
     this.pinged[slot] = 0;
     this.paidUntil[slot] = 0;
+    this.expiresAt[slot] = 0;
+    this.warned[slot] = 0;
     this.setState(session, "handshake");
   }
 
@@ -140,6 +170,8 @@ export class Sessions {
     this.heardAt = grown(this.heardAt, new Uint32Array(size));
     this.pinged = grown(this.pinged, new Uint8Array(size));
     this.paidUntil = grown(this.paidUntil, new Float64Array(size));
+    this.expiresAt = grown(this.expiresAt, new Float64Array(size));
+    this.warned = grown(this.warned, new Uint8Array(size));
   }
 }
 

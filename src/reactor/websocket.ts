@@ -1,6 +1,8 @@
 /** The WebSocket transport: uWS's callbacks, in the order of a socket's life. */
 import type { HttpRequest, HttpResponse, TemplatedApp, us_socket_context_t } from "uWebSockets.js";
+import { closes } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
+import { writeGone } from "../link/records.ts";
 import { release } from "../protocol/framing.ts";
 import { subprotocols } from "../protocol/messages.ts";
 import { onBinary, onText } from "./dispatch.ts";
@@ -75,10 +77,11 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readon
       tooSlow(reactor, socket.getUserData());
     },
 
-    close(socket) {
+    close(socket, code) {
       const session = socket.getUserData();
       session.socket = null;
       rooms.leaveAll(session);
+      if (session.grant !== null) writeGone(reactor.link, session.slot, session.life, isOver(session, code));
       release(session.split, pool);
       session.split = null;
       sessions.remove(session);
@@ -92,13 +95,26 @@ function upgrade(reactor: Reactor, res: HttpResponse, req: HttpRequest, socketCo
   const chosen = offered.find((name) => known.includes(name)) ?? "";
   const welcome = isWelcome(reactor.config, req.getHeader("origin"), req.getHeader("host"));
   res.upgrade<Session>(
-    createSession(chosen === subprotocols.json, welcome),
+    createSession(chosen === subprotocols.json, welcome, tokenOf(req)),
     req.getHeader("sec-websocket-key"),
     chosen,
     req.getHeader("sec-websocket-extensions"),
     socketContext,
   );
 }
+
+/** A token that does not wait for hello: the header is for programs, the query for what can set no header. */
+function tokenOf(req: HttpRequest): string {
+  const [scheme, token] = req.getHeader("authorization").split(" ");
+  return scheme?.toLowerCase() === "bearer" && token !== undefined ? token : (req.getQuery("token") ?? "");
+}
+
+/** 1000 and 1001 from the client end the session; after any other loss it can be resumed. */
+function isOver(session: Session, code: number): boolean {
+  return session.over || (session.state !== "closing" && (code === closes.bye.code || code === goingAway));
+}
+
+const goingAway = 1001;
 
 /** uWS's own timeout only ends sockets that our heartbeat has given up, so it is longer than ours, or off. */
 function idleSeconds({ heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs }: Reactor["config"]): number {

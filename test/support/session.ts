@@ -36,7 +36,7 @@ export type Reply = ServerFrame;
 export interface OpenOptions extends Partial<RawOptions> {
   json?: boolean;
   /** Fields of hello; null: say nothing after the upgrade. */
-  hello?: { version?: number; client?: string; token?: string } | null;
+  hello?: Partial<NonNullable<ClientFrame["hello"]>> | null;
   /** Whether pings of the node are answered. Default: yes. */
   pong?: boolean;
   /** Whether events and publications are kept, or only passed to the listeners. Default: yes. */

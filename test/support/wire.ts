@@ -58,7 +58,7 @@ function narrow(message: object): void {
   }
 }
 
-const uint64s = new Set(["seq", "prev", "time", "serverTime"]);
+const uint64s = new Set(["seq", "prev", "time", "serverTime", "expires", "lastSeen"]);
 
 function writeObject(message: object): object {
   const { payload, format, ...rest } = message as Record<string, unknown>;
@@ -70,6 +70,7 @@ function writeObject(message: object): object {
 
 function writeValue(name: string, value: unknown): unknown {
   if (uint64s.has(name)) return String(value);
+  if (Array.isArray(value)) return value.map((item) => (isObject(item) ? writeObject(item) : item));
   return isObject(value) ? writeObject(value) : value;
 }
 

@@ -1,0 +1,201 @@
+/**
+ * From hello to ready: who is it, may it come in, and is it coming back. The token is verified here, on the reactor, and
+ * remembered for the next time; then the hub is asked, which knows the user's other sessions and the store. What the
+ * client sends while that goes on waits in order.
+ */
+import { allows, anonymous, type Grant } from "../grants.ts";
+import { randomId } from "../ids.ts";
+import type { RecordReader } from "../link/link.ts";
+import { readAdmitted, readKick, writeHello, writeRegrant, type AdmittedRecord, type PlaceInRoom } from "../link/records.ts";
+import { protocolVersion, type ClientFrame } from "../protocol/messages.ts";
+import type { ResumeClaims } from "../resume.ts";
+import { inboxName } from "../roomkeys.ts";
+import { nameProblem } from "../roomnames.ts";
+import { roomsMax } from "./commands.ts";
+import { closeSession, refuse, sendFrame } from "./outgoing.ts";
+import type { Reactor } from "./reactor.ts";
+import { sendGone } from "./rooms.ts";
+import type { Session } from "./session.ts";
+
+type Hello = NonNullable<ClientFrame["hello"]>;
+type Refresh = NonNullable<ClientFrame["refresh"]>;
+
+/** Frames that may wait behind hello. */
+const earlyFramesMax = 64;
+const deviceBytesMax = 128;
+
+export function hello(reactor: Reactor, session: Session, id: number, fields: Hello): void {
+  if (fields.version !== protocolVersion) return closeSession(reactor, session, "unsupported_version");
+  const device = fields.device ?? "";
+  if (device !== "" && nameProblem("device", device, deviceBytesMax) !== null) return closeSession(reactor, session, "bad_frame");
+  const token = fields.token || session.token;
+  session.token = "";
+  session.greeting = { id, early: [], earlyBytes: 0 };
+  const claims = resumeClaims(reactor, fields);
+  const { verifier } = reactor;
+  if (verifier === null || token === "") return introduce(reactor, session, fields, claims, grantWithoutToken(reactor, claims));
+  const known = verifier.cached(token);
+  if (known !== null) return introduce(reactor, session, fields, claims, known);
+  const { life } = session;
+  // The frame lies in the message's bytes, which are gone by then; strings and numbers of it are not.
+  void verifier.verify(token).then((verdict) => {
+    if (session.life !== life || session.state !== "handshake" || session.socket === null) return;
+    if ("grant" in verdict) return introduce(reactor, session, fields, claims, verdict.grant);
+    closeSession(reactor, session, verdict.refused === "unavailable" ? "overloaded" : verdict.refused);
+  });
+}
+
+/** What the resume token says, if this gateway made it and what it was made for still holds. */
+function resumeClaims(reactor: Reactor, { resume }: Hello): ResumeClaims | null {
+  if (resume == null) return null;
+  const claims = reactor.resumeTokens.read(resume.token ?? "");
+  if (claims === null || claims.session !== resume.session) return null;
+  return claims.expiresAt === 0 || claims.expiresAt > Date.now() ? claims : null;
+}
+
+/** Null: this node wants a token. A resume token stands for the one the session began with. */
+function grantWithoutToken(reactor: Reactor, claims: ResumeClaims | null): Grant | null {
+  const needsToken = reactor.verifier !== null && !reactor.config.allowAnonymous;
+  if (claims === null) return needsToken ? null : anonymous(`anon-${randomId(6)}`);
+  return { ...anonymous(claims.user), tenant: claims.tenant, issuedAt: claims.issuedAt, expiresAt: claims.expiresAt };
+}
+
+function introduce(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null, grant: Grant | null): void {
+  if (grant === null) return closeSession(reactor, session, "invalid_token");
+  session.grant = grant;
+  const { slot, life, json } = session;
+  const { user, tenant, issuedAt } = grant;
+  // Someone else's session is not resumed, however good its token is.
+  const isOwn = claims !== null && claims.user === user && claims.tenant === tenant;
+  const resume = isOwn ? claims.session : "";
+  const positions = isOwn ? placesOf(reactor, fields) : [];
+  const record = { slot, life, json, user, tenant, device: fields.device ?? "", issuedAt, grant: toStore(grant), resume, positions };
+  if (!writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
+}
+
+function placesOf(reactor: Reactor, { resume }: Hello): PlaceInRoom[] {
+  const places = (resume?.positions ?? []).slice(0, reactor.config.roomsPerSessionMax);
+  return places.map(({ room, position }) => ({ name: room ?? "", epoch: position?.epoch ?? "", seq: position?.seq ?? 0 }));
+}
+
+/** A frame that came before the answer to hello; its bytes are its own. */
+export function keepEarly(reactor: Reactor, session: Session, frame: ClientFrame, bytes: number): void {
+  const greeting = session.greeting!;
+  greeting.early.push(frame);
+  greeting.earlyBytes += bytes;
+  if (greeting.early.length > earlyFramesMax || greeting.earlyBytes > reactor.config.frameBytesMax) {
+    closeSession(reactor, session, "rate_limited");
+  }
+}
+
+// ------------------------------------------------------------------------------- the hub's answer
+
+/** @returns what waited behind hello, now to be dispatched. */
+export function onAdmitted(reactor: Reactor, record: RecordReader): { session: Session; early: readonly ClientFrame[] } | null {
+  const admitted = readAdmitted(record);
+  const session = reactor.sessions.find(admitted.slot, admitted.life);
+  if (session === null || session.state !== "handshake" || session.greeting === null) return null;
+  const { id, early } = session.greeting;
+  session.greeting = null;
+  session.id = admitted.session;
+  if (admitted.grant !== "") session.grant = fromStore(session.grant!, admitted.grant);
+  setExpiry(reactor, session);
+  reactor.sessions.setState(session, "ready");
+  reactor.heartbeat.heard(session);
+  sendReady(reactor, session, id, admitted);
+  for (const place of admitted.rooms) restore(reactor, session, place);
+  return { session, early };
+}
+
+function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms }: AdmittedRecord): void {
+  const { config, resumeTokens } = reactor;
+  const { user, tenant, expiresAt, commandsPerSecond } = session.grant!;
+  const resumeToken = resumeTokens.make({ session: session.id, user, tenant, issuedAt: Date.now(), expiresAt });
+  sendFrame(reactor, session, {
+    id,
+    ready: {
+      session: session.id,
+      user,
+      node: config.nodeId,
+      version: protocolVersion,
+      time: Date.now(),
+      heartbeatMs: config.heartbeatMs,
+      maxFrameBytes: config.frameBytesMax,
+      maxRooms: roomsMax(reactor, session),
+      maxRoomNameBytes: config.roomNameBytesMax,
+      commandsPerSecond: commandsPerSecond ?? config.commandsPerSecond,
+      resumeToken,
+      resumed,
+      rooms: rooms.map(({ name }) => name),
+      sessionTtlMs: config.sessionTtlMs,
+      expires: expiresAt,
+    },
+  });
+}
+
+/** Joins a resumed session to a room it was in, from where it was. */
+function restore(reactor: Reactor, session: Session, { name, epoch, seq }: PlaceInRoom): void {
+  if (session.state !== "ready") return;
+  const may = mayBeIn(reactor, session, name) && session.members.length < roomsMax(reactor, session);
+  const wanted = { id: 0, name, epoch, seq, history: 0, restored: true };
+  if (!may || !reactor.rooms.join(session, wanted)) sendGone(reactor, session, name);
+}
+
+export function onKick(reactor: Reactor, record: RecordReader): void {
+  const { slot, life, name } = readKick(record);
+  const session = reactor.sessions.find(slot, life);
+  if (session !== null && session.state !== "closing") closeSession(reactor, session, name);
+}
+
+// ------------------------------------------------------------------------------- a new token
+
+/** Takes a new token of the same user; rooms that it does not allow any more are left. */
+export function refresh(reactor: Reactor, session: Session, id: number, { token }: Refresh): void {
+  const { verifier } = reactor;
+  const answer = () => sendFrame(reactor, session, { id, refreshed: { expires: session.grant!.expiresAt } });
+  if (verifier === null) return answer();
+  const { life } = session;
+  void verifier.verify(token ?? "").then((verdict) => {
+    if (session.life !== life || session.state !== "ready" || session.socket === null) return;
+    if ("refused" in verdict) {
+      return refuse(reactor, session, id, verdict.refused === "unavailable" ? "unavailable" : "unauthorized", verdict.text);
+    }
+    const { user, tenant } = session.grant!;
+    if (verdict.grant.user !== user || verdict.grant.tenant !== tenant) {
+      return refuse(reactor, session, id, "unauthorized", "token: is another user's");
+    }
+    const { grant } = verdict;
+    session.grant = grant;
+    setExpiry(reactor, session);
+    writeRegrant(reactor.link, session.slot, life, toStore(grant));
+    for (const member of [...session.members]) {
+      member.mayPublish = allows(grant, "publish", member.name);
+      if (mayBeIn(reactor, session, member.name)) continue;
+      reactor.rooms.leave(session, member, 0);
+      sendGone(reactor, session, member.name);
+    }
+    answer();
+  });
+}
+
+function mayBeIn(reactor: Reactor, session: Session, name: string): boolean {
+  return reactor.kindOf(name) !== null && (name === inboxName || allows(session.grant!, "join", name));
+}
+
+function setExpiry({ sessions }: Reactor, { slot, grant }: Session): void {
+  sessions.expiresAt[slot] = grant!.expiresAt;
+  sessions.warned[slot] = 0;
+}
+
+// ------------------------------------------------------------------------------- grants in the store
+
+/** "" where there is nothing that the resume token does not say. */
+function toStore({ rooms, send, commandsPerSecond, roomsMax: most }: Grant): string {
+  if (rooms === null && send && commandsPerSecond === null && most === null) return "";
+  return JSON.stringify({ rooms, send, commandsPerSecond, roomsMax: most });
+}
+
+/** What the node itself has stored is trusted to have the shape it was given. */
+function fromStore(grant: Grant, stored: string): Grant {
+  return { ...grant, ...(JSON.parse(stored) as Pick<Grant, "rooms" | "send" | "commandsPerSecond" | "roomsMax">) };
+}

@@ -1,0 +1,8 @@
+/** What a session calls a room, and the room's key. */
+import { inboxKey, inboxName, roomKey } from "../roomkeys.ts";
+import type { Session } from "./session.ts";
+
+/** The key of what this session calls by that name. */
+export function keyOf({ grant }: Session, room: string): string {
+  return room === inboxName ? inboxKey(grant!.tenant, grant!.user) : roomKey(grant!.tenant, room);
+}
