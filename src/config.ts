@@ -61,6 +61,7 @@ const rows = {
     "Origins whose pages may connect, besides pages from this host; * is any. Clients that send no Origin always may.",
     { otherwise: "the node's own pages", over: "close forbidden_origin" },
   ),
+  authSecret: row("Access", secretText, "", "Secret that clients' tokens are signed with (HS256)."),
 
   reactors: row("Node", count(1, 256), () => usableCores(), "Threads that serve sockets.", {
     otherwise: "cores this process may use",

@@ -77,7 +77,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", socketsMax: "7", roomsMax: "7",
     socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s",
     keysPerRoomMax: "7", historyTotalBytesMax: "1MiB", sessionTtlMs: "5s", sessionsPerUserMax: "7",
-    tokenWarningMs: "5s", resumeSecret: "r".repeat(32), inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB", namespaces: '{"live":{"publish":"anyone"}}',
+    tokenWarningMs: "5s", resumeSecret: "r".repeat(32), authSecret: "a".repeat(32), inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB", namespaces: '{"live":{"publish":"anyone"}}',
   };
   for (const { key, env } of options) {
     const value = others[key];

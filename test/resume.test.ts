@@ -150,7 +150,7 @@ t.test("a forged, foreign or garbled resume token begins a new session", async (
 });
 
 t.test("a user may have so many sessions and no more", async (t) => {
-  const node = await startNode(t, { sessionsPerUserMax: 2, authSecret: ["s".repeat(32)] });
+  const node = await startNode(t, { sessionsPerUserMax: 2, authSecret: "s".repeat(32) });
   const { token } = await import("./support/tokens.ts");
   const hello = { token: await token({ sub: "ann" }, "s".repeat(32)) };
   const first = await open(node, { hello });
@@ -164,7 +164,7 @@ t.test("a user may have so many sessions and no more", async (t) => {
 
 t.test("a user who is disconnected loses every session; one who is signed out cannot use old tokens either", async (t) => {
   const secret = "s".repeat(32);
-  const node = await startNode(t, { authSecret: [secret] });
+  const node = await startNode(t, { authSecret: secret });
   const { token } = await import("./support/tokens.ts");
   const old = await token({ sub: "ann", iat: Math.floor(Date.now() / 1000) - 10 }, secret);
   const sessions = [await open(node, { hello: { token: old } }), await open(node, { hello: { token: old } })];
