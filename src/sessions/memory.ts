@@ -1,57 +1,76 @@
-/** The embedded store of sessions: this node alone, gone with the process. */
-import type { Position } from "../broker/broker.ts";
-import type { SessionRecord, Sessions } from "./sessions.ts";
+/** The embedded sessions of one node, in memory: gone with the process, upon which signed resume tokens have to do. */
+import { Cursors, advances, cursorKey } from "./cursors.ts";
+import type { Sessions } from "./sessions.ts";
+import { SignOuts } from "./signouts.ts";
+import { Table } from "./table.ts";
+import { recordOf, textOf } from "./text.ts";
 
 export interface MemorySessionsOptions {
+  /** How long a session outlives its socket. */
   readonly ttlMs: number;
+  /** Sessions kept at most; past it the longest unwritten are forgotten. */
   readonly sessionsMax: number;
+  /** Cursors kept at most, and users whose sign-out is. */
   readonly cursorsMax: number;
+  /** Replaced in tests. */
   readonly clock?: () => number;
 }
 
-interface Entry { record: SessionRecord; at: number }
+const sweepMs = 5_000;
 
 export function createMemorySessions({ ttlMs, sessionsMax, cursorsMax, clock = Date.now }: MemorySessionsOptions): Sessions {
-  // Maps keep the order of insertion: their fronts are what expires, or gives way, first.
-  const sessions = new Map<string, Entry>();
-  const cursors = new Map<string, Position>();
-  const signOuts = new Map<string, number>();
+  const table = new Table({ ttlMs, max: sessionsMax, clock });
+  const cursors = new Cursors(cursorsMax);
+  const signOuts = new SignOuts(cursorsMax);
+  const sweeper = setInterval(() => {
+    table.expire();
+    cursors.expire(clock());
+  }, sweepMs).unref();
 
-  function expire(): void {
-    const before = clock() - ttlMs;
-    for (const [id, { at }] of sessions) {
-      if (at > before && sessions.size <= sessionsMax) return;
-      sessions.delete(id);
-    }
-  }
-  function write(record: SessionRecord): void {
-    sessions.delete(record.id);
-    sessions.set(record.id, { record, at: clock() });
-    expire();
-  }
   return {
-    put: write,
+    put(record) {
+      table.put(record.id, textOf(record));
+    },
+
     keep(id) {
-      const entry = sessions.get(id);
-      if (entry !== undefined) write(entry.record);
+      table.keep(id);
     },
+
     take(id, done) {
-      expire();
-      done({ value: sessions.get(id)?.record ?? null });
+      const text = table.get(id);
+      done({ value: text === null ? null : recordOf(id, text) });
     },
-    end: (id) => void sessions.delete(id),
-    cursor: (user, device, done) => done({ value: cursors.get(`${user}\u001f${device}`) ?? null }),
+
+    end(id) {
+      table.delete(id);
+    },
+
+    cursor(user, device, done) {
+      done({ value: cursors.get(cursorKey(user, device)) });
+    },
+
     acknowledge(user, device, position) {
-      const key = `${user}\u001f${device}`;
-      const before = cursors.get(key);
-      if (before !== undefined && before.epoch === position.epoch && before.seq >= position.seq) return;
-      cursors.delete(key);
-      cursors.set(key, position);
-      if (cursors.size > cursorsMax) cursors.delete(cursors.keys().next().value!);
+      const key = cursorKey(user, device);
+      if (advances(cursors.get(key), position)) cursors.set(key, position, clock());
     },
-    signOut: (user, time) => void signOuts.set(user, time),
-    signedOutAt: (user, done) => done({ value: signOuts.get(user) ?? 0 }),
-    usage: () => ({ sessions: sessions.size, cursors: cursors.size }),
-    stop: async () => sessions.clear(),
+
+    signOut(user, time) {
+      signOuts.set(user, time);
+    },
+
+    signedOutAt(user, done) {
+      done({ value: signOuts.get(user) });
+    },
+
+    usage() {
+      return { sessions: table.size, cursors: cursors.size };
+    },
+
+    async stop() {
+      clearInterval(sweeper);
+      table.clear();
+      cursors.clear();
+      signOuts.clear();
+    },
   };
 }

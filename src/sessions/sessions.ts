@@ -7,8 +7,7 @@
  * cannot be written to says so by way of its own log and metrics, and a session that cannot be read back is answered
  * `unavailable`, upon which the signed resume token and the client's own positions have to be enough.
  */
-import type { Position } from "../broker/broker.ts";
-import type { Answer } from "../broker/broker.ts";
+import type { Answer, Position } from "../broker/broker.ts";
 
 /** A session as it is stored. Users are named by tenant and name, which nobody else composes: see roomkeys.ts. */
 export interface SessionRecord {
@@ -56,7 +55,10 @@ export interface Sessions {
   /** Tokens of the user that were issued at `time` or before (milliseconds since 1970) count no more. */
   signOut(user: string, time: number): void;
 
-  /** When the user was signed out last; 0 for never. */
+  /**
+   * When the user was signed out last; 0 for never. A store that had to forget sign-outs for want of room MUST answer
+   * no less than the newest of those for everybody else: a token too many is refused rather than one too few.
+   */
   signedOutAt(user: string, done: (answer: Answer<number>) => void): void;
 
   usage(): { readonly sessions: number; readonly cursors: number };

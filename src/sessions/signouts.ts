@@ -1,0 +1,36 @@
+/** When users were signed out, in memory, up to a number. */
+export class SignOuts {
+  // Insertion order; a user who is signed out again moves to the end.
+  readonly #times = new Map<string, number>();
+  readonly #max: number;
+  /** The newest that had to be forgotten. */
+  #floor = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** A user whose sign-out may have been forgotten gets the newest of those: an old token more is refused, never one less. */
+  get(user: string): number {
+    return this.#times.get(user) ?? this.#floor;
+  }
+
+  set(user: string, time: number): void {
+    const known = this.#times.get(user) ?? 0;
+    this.#times.delete(user);
+    this.#times.set(user, Math.max(known, time));
+    if (this.#times.size > this.#max) this.#forgetFirst();
+  }
+
+  clear(): void {
+    this.#times.clear();
+  }
+
+  #forgetFirst(): void {
+    for (const [user, time] of this.#times) {
+      this.#times.delete(user);
+      this.#floor = Math.max(this.#floor, time);
+      return;
+    }
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Texts by id, each for a time and all up to a number: how sessions are kept in memory. One string a session, because
+ * a hundred thousand of them wait here for sockets that mostly never come back.
+ */
+export interface TableOptions {
+  readonly ttlMs: number;
+  readonly max: number;
+  readonly clock: () => number;
+  /** Told of every id that goes because of its time or the number. */
+  readonly onForgotten?: (id: string) => void;
+}
+
+interface Row {
+  text: string;
+  until: number;
+}
+
+/** At the bound this share goes at once: finding the front of a Map steps over everything that was deleted there. */
+const batchShare = 1 / 64;
+
+export class Table {
+  // All rows live equally long, so the order of writing is the order in which they expire.
+  readonly #rows = new Map<string, Row>();
+  readonly #options: TableOptions;
+
+  constructor(options: TableOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#rows.size;
+  }
+
+  put(id: string, text: string): void {
+    this.#rows.delete(id);
+    this.#rows.set(id, { text, until: this.#options.clock() + this.#options.ttlMs });
+    if (this.#rows.size > this.#options.max) this.#forgetOldest(Math.ceil(this.#options.max * batchShare));
+  }
+
+  /** Begins its time anew; false for an id that is not there. */
+  keep(id: string): boolean {
+    const text = this.get(id);
+    if (text !== null) this.put(id, text);
+    return text !== null;
+  }
+
+  get(id: string): string | null {
+    const row = this.#rows.get(id);
+    return row !== undefined && row.until > this.#options.clock() ? row.text : null;
+  }
+
+  delete(id: string): void {
+    this.#rows.delete(id);
+  }
+
+  expire(): void {
+    const now = this.#options.clock();
+    for (const [id, { until }] of this.#rows) {
+      if (until > now) return;
+      this.#forget(id);
+    }
+  }
+
+  clear(): void {
+    this.#rows.clear();
+  }
+
+  #forgetOldest(count: number): void {
+    for (const id of this.#rows.keys()) {
+      if (count-- <= 0) return;
+      this.#forget(id);
+    }
+  }
+
+  #forget(id: string): void {
+    this.#rows.delete(id);
+    this.#options.onForgotten?.(id);
+  }
+}
