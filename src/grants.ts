@@ -1,7 +1,8 @@
 /** What a session may do: made from its token when it says hello, asked at every command, without waiting for anyone. */
 
 /** What can be allowed in a room. */
-export type Right = "join" | "publish" | "history" | "presence";
+export const rightNames = ["join", "publish", "history", "presence"] as const;
+export type Right = (typeof rightNames)[number];
 
 /** One line of a token's `rooms` claim: rooms whose name matches, and what may be done in them. */
 export interface RoomRule {

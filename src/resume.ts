@@ -1,24 +1,33 @@
 /**
- * Resume tokens: that a client had a session on this gateway, and whose it was. `base64url(JSON).base64url(HMAC)`, the
- * HMAC is SHA-256 with a secret that the nodes share. Made and checked with node:crypto, in microseconds and without
- * waiting, since every ready carries one and a storm of reconnects begins with checking them.
+ * Resume tokens: that a client had a session on this gateway, whose it was, and what it might do. They are all that is
+ * needed where the store of sessions is away. `base64url(JSON).base64url(HMAC)`, the HMAC is SHA-256 with a secret that
+ * the nodes share. Made and checked with node:crypto, in microseconds and without waiting, since every ready carries
+ * one and a storm of reconnects begins with checking them.
  */
 import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from "node:crypto";
 import { z } from "zod";
+import { rightNames, type Grant } from "./grants.ts";
 
 export interface ResumeClaims {
   readonly session: string;
-  readonly user: string;
-  readonly tenant: string;
-  /** When it was made, and when the token it was made for expires (0: never); milliseconds since 1970. */
-  readonly issuedAt: number;
-  readonly expiresAt: number;
+  /** Of the token the session began with; `issuedAt` is when this one was made. */
+  readonly grant: Grant;
 }
 
-/** No token that a node makes comes near it. */
-const tokenCharsMax = 4096;
+/** No token that a node makes comes near it: grants are bounded by the token they come from. */
+const tokenCharsMax = 65_536;
 
-const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.number(), z.number()]);
+/** Null where there is nothing that most grants do not say. */
+const bounds = z.nullable(
+  z.object({
+    rooms: z.nullable(z.array(z.object({ pattern: z.string(), rights: z.array(z.enum(rightNames)) }))),
+    send: z.boolean(),
+    commandsPerSecond: z.nullable(z.number()),
+    roomsMax: z.nullable(z.number()),
+  }),
+);
+const unbounded = { rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
+const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.number(), z.number(), bounds]);
 
 export class ResumeTokens {
   readonly #key: KeyObject;
@@ -27,8 +36,10 @@ export class ResumeTokens {
     this.#key = createSecretKey(Buffer.from(secret));
   }
 
-  make({ session, user, tenant, issuedAt, expiresAt }: ResumeClaims): string {
-    const body = Buffer.from(JSON.stringify([session, user, tenant, issuedAt, expiresAt])).toString("base64url");
+  make(session: string, { user, tenant, expiresAt, rooms, send, commandsPerSecond, roomsMax }: Grant): string {
+    const bounded = rooms !== null || !send || commandsPerSecond !== null || roomsMax !== null;
+    const fields = [session, user, tenant, Date.now(), expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null];
+    const body = Buffer.from(JSON.stringify(fields)).toString("base64url");
     return `${body}.${this.#sign(body).toString("base64url")}`;
   }
 
@@ -42,8 +53,8 @@ export class ResumeTokens {
     if (signature.length !== wanted.length || !timingSafeEqual(signature, wanted)) return null;
     const parsed = claims.safeParse(JSON.parse(Buffer.from(body, "base64url").toString()));
     if (!parsed.success) return null;
-    const [session, user, tenant, issuedAt, expiresAt] = parsed.data;
-    return { session, user, tenant, issuedAt, expiresAt };
+    const [session, user, tenant, issuedAt, expiresAt, bound] = parsed.data;
+    return { session, grant: { user, tenant, issuedAt, expiresAt, ...(bound ?? unbounded) } };
   }
 
   #sign(body: string): Buffer {

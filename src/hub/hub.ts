@@ -29,6 +29,7 @@ import { inboxKey, inboxName, nameOfRoom } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/encoder.ts";
+import { pageSizeMax } from "../protocol/limits.ts";
 import { publicationJson } from "../protocol/json.ts";
 import type { Publication } from "../protocol/messages.ts";
 import { answerHistory } from "./history.ts";
@@ -115,10 +116,6 @@ export class Hub {
       case kinds.hello: return this.sessions.hello(reactor, readHello(record));
       case kinds.gone: return this.sessions.gone(reactor, record.u32(), record.u32(), record.u8() !== 0);
       case kinds.ack: return this.#onAck(reactor, readAck(record));
-      case kinds.regrant: {
-        const session = this.sessions.find(reactor, record.u32(), record.u32());
-        return session && this.sessions.regrant(session, record.text());
-      }
       case kinds.history: {
         const query = readHistory(record);
         const room = this.#rooms.named(query.room);
@@ -259,13 +256,16 @@ export class Hub {
     this.#replays.begin(reactor, room, join);
   }
 
-  /** An inbox begins behind what the device has acknowledged. A device that never did gets what there is. */
+  /**
+   * An inbox begins behind what the device has acknowledged, or with all there is for one that never did. Where the
+   * inbox does not reach back so far, the device is told, and gets the newest.
+   */
   #admitToInbox(room: Room, join: JoinRecord, session: HubSession): void {
     const { store } = this.#options;
     store.cursor(session.userKey, session.hello.device, (answer) => {
       const cursor: Position | null = "value" in answer ? answer.value : null;
       const from = cursor === null || cursor.epoch !== room.epoch ? { epoch: room.epoch, seq: 0 } : cursor;
-      const recover = { ...join, ...from };
+      const recover = { ...join, ...from, history: pageSizeMax };
       this.#enter(session, room, recover);
       this.#replays.begin(session.reactor, room, recover);
     });

@@ -60,12 +60,12 @@ export class Replays {
     return sum;
   }
 
-  /** Answers a join whose member has just been counted in. */
+  /** Answers a join whose member has just been counted in. Where its position is lost, it gets history as if it had none. */
   begin(reactor: Reactor, room: Room, join: JoinRecord): void {
-    if (join.epoch === null) return this.#joinWithHistory(reactor, room, join);
-    if (join.epoch !== room.epoch || join.seq > room.seq) return this.#joined(reactor, room, join, null, room.seq);
+    if (join.epoch !== room.epoch || join.seq > room.seq) return this.#joinWithHistory(reactor, room, join);
     this.#read(room, join.seq, (piece) => {
-      this.#joined(reactor, room, join, piece, piece === null ? room.seq : piece.seq);
+      if (piece === null) this.#joinWithHistory(reactor, room, join);
+      else this.#joined(reactor, room, join, piece, piece.seq, true);
     });
   }
 
@@ -94,25 +94,24 @@ export class Replays {
 
   #joinWithHistory(reactor: Reactor, room: Room, join: JoinRecord): void {
     const count = Math.min(join.history, pageSizeMax);
-    if (count === 0) return this.#joined(reactor, room, join, null, room.seq);
+    if (count === 0) return this.#joined(reactor, room, join, null, room.seq, false);
     if (room.tail.holds(count) || !room.kind.retention.durable) {
       const bodies = room.tail.newest(count, this.#pageBytesMax);
-      return this.#joined(reactor, room, join, { bodies, seq: room.seq }, room.seq);
+      return this.#joined(reactor, room, join, { bodies, seq: room.seq }, room.seq, false);
     }
     const query = { direction: "newest", position: headOf(room), limit: count, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {
       // The newest are a courtesy: a broker that cannot be read does not keep anybody from joining.
       const publications = "value" in answer ? answer.value.publications : [];
       const seq = "value" in answer ? answer.value.position.seq : room.seq;
-      this.#joined(reactor, room, join, { bodies: this.#bodies(room, publications), seq }, seq);
+      this.#joined(reactor, room, join, { bodies: this.#bodies(room, publications), seq }, seq, false);
     });
   }
 
   /** `piece` null: nothing is replayed. Otherwise the member has everything up to `cursor` with this answer. */
-  #joined(reactor: Reactor, room: Room, join: JoinRecord, piece: Piece, cursor: number): void {
+  #joined(reactor: Reactor, room: Room, join: JoinRecord, piece: Piece, cursor: number, recovered: boolean): void {
     if (!reactor.live) return;
     const live = cursor >= room.seq;
-    const recovered = join.epoch !== null && piece !== null;
     const head = { room: room.name, position: headOf(room), recovered, more: !live };
     const frame = this.#encoder.page(join.json, "joined", join.id, head, piece?.bodies ?? []);
     writeJoined(reactor.link, join.member, room.handle, live, frame);

@@ -18,7 +18,6 @@ export interface HubSession {
   readonly userKey: string;
   readonly hello: Pick<HelloRecord, "slot" | "life" | "json" | "user" | "tenant" | "device">;
   readonly reactor: Reactor;
-  grant: string;
   rooms: PlaceInRoom[];
   /** arriving: the store is being asked. gone: replaced or closed, its socket's last records are still to come. */
   state: "arriving" | "here" | "gone";
@@ -89,11 +88,10 @@ export class Sessions {
 
   #resume(reactor: Reactor, hello: HelloRecord, key: string): void {
     const before = this.#byId.get(hello.resume);
-    if (before !== undefined && before.userKey !== key) return this.#begin(reactor, hello, key);
+    if (before !== undefined && before.userKey !== key) return this.#beginInstead(reactor, hello, key);
     const session = this.#arrive(reactor, hello, key, hello.resume);
     if (before !== undefined) {
       this.#replace(before);
-      if (session.grant === "") session.grant = before.grant;
       return this.#admit(session, true, placesFor(before.rooms, hello.positions));
     }
     this.#options.store.take(hello.resume, (answer) => {
@@ -103,22 +101,26 @@ export class Sessions {
       const record = answer.value;
       if (record === null || userKey(record.tenant, record.user) !== key) {
         this.#forget(session);
-        return this.#begin(reactor, hello, key);
+        return this.#beginInstead(reactor, hello, key);
       }
-      if (session.grant === "") session.grant = record.grant;
       this.#admit(session, true, placesFor(record.rooms, hello.positions));
     });
   }
 
+  /** There is no such session any more. A resume token alone does not begin one: it would outlive the token behind it. */
+  #beginInstead(reactor: Reactor, hello: HelloRecord, key: string): void {
+    if (hello.mayBegin) this.#begin(reactor, hello, key);
+    else writeKick(reactor.link, hello.slot, hello.life, "token_expired");
+  }
+
   #arrive(reactor: Reactor, hello: HelloRecord, key: string, id: string): HubSession {
-    const { slot, life, json, user, tenant, device, grant } = hello;
+    const { slot, life, json, user, tenant, device } = hello;
     const session: HubSession = {
       id,
       life: `${id}.${++this.#lives}`,
       userKey: key,
       hello: { slot, life, json, user, tenant, device },
       reactor,
-      grant,
       rooms: noRooms,
       state: "arriving",
     };
@@ -127,7 +129,7 @@ export class Sessions {
   }
 
   #admit(session: HubSession, resumed: boolean, rooms: PlaceInRoom[]): void {
-    const { reactor, id, userKey: key, hello, grant } = session;
+    const { reactor, id, userKey: key, hello } = session;
     // Whoever asked for the same session meanwhile was first.
     const other = this.#byId.get(id);
     if (other !== undefined && other !== session) this.#replace(other);
@@ -145,7 +147,7 @@ export class Sessions {
     if (rooms.length > 0) session.rooms = [...rooms];
     this.#write(session);
     this.#options.onBegin(session);
-    writeAdmitted(reactor.link, { slot: hello.slot, life: hello.life, session: id, resumed, grant: resumed ? grant : "", rooms });
+    writeAdmitted(reactor.link, { slot: hello.slot, life: hello.life, session: id, resumed, rooms });
   }
 
   // ------------------------------------------------------------------------------- going
@@ -237,11 +239,6 @@ export class Sessions {
     this.#write(session);
   }
 
-  regrant(session: HubSession, grant: string): void {
-    session.grant = grant;
-    this.#write(session);
-  }
-
   #write(session: HubSession): void {
     if (session.state !== "here") return;
     this.#unwritten.add(session);
@@ -254,8 +251,8 @@ export class Sessions {
     this.#unwritten.clear();
   }
 
-  #record({ id, grant, rooms, hello: { tenant, user, device } }: HubSession): Parameters<Store["put"]>[0] {
-    return { id, tenant, user, device, node: this.#options.node, grant, rooms };
+  #record({ id, rooms, hello: { tenant, user, device } }: HubSession): Parameters<Store["put"]>[0] {
+    return { id, tenant, user, device, node: this.#options.node, rooms };
   }
 
   /** Keeps the stored sessions of the sockets that are here alive. */

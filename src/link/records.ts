@@ -19,7 +19,6 @@ export const kinds = {
   hello: 7,
   gone: 8,
   ack: 13,
-  regrant: 14,
   // hub → reactor
   reply: 16,
   joined: 17,
@@ -51,8 +50,8 @@ export interface HelloRecord {
   device: string;
   /** Of the token, or of the resume token where there is no other; milliseconds since 1970, 0 for unknown. */
   issuedAt: number;
-  /** The session's Grant as JSON; "" where there is nothing in it but who it is. */
-  grant: string;
+  /** Whether it may begin a session where it cannot resume one. */
+  mayBegin: boolean;
   /** The session to resume, whose resume token was good; "" for none. */
   resume: string;
   /** Where the client says it is in its rooms. */
@@ -67,12 +66,12 @@ export interface PlaceInRoom {
 }
 
 export function writeHello(link: Link, r: HelloRecord): boolean {
-  const texts = [r.user, r.tenant, r.device, r.grant, r.resume];
+  const texts = [r.user, r.tenant, r.device, r.resume];
   const bytes = 64 + texts.reduce((sum, text) => sum + textBytesMax(text), 0) + placesBytesMax(r.positions);
   if (!link.begin(kinds.hello, bytes, false)) return false;
   link.u32(r.slot);
   link.u32(r.life);
-  link.u8(r.json ? 1 : 0);
+  link.u8((r.json ? 1 : 0) | (r.mayBegin ? 2 : 0));
   link.f64(r.issuedAt);
   for (const text of texts) link.text(text);
   writePlaces(link, r.positions);
@@ -83,14 +82,15 @@ export function writeHello(link: Link, r: HelloRecord): boolean {
 export function readHello(r: RecordReader): HelloRecord {
   const slot = r.u32();
   const life = r.u32();
-  const json = r.u8() !== 0;
+  const flags = r.u8();
+  const json = (flags & 1) !== 0;
+  const mayBegin = (flags & 2) !== 0;
   const issuedAt = r.f64();
   const user = r.text();
   const tenant = r.text();
   const device = r.text();
-  const grant = r.text();
   const resume = r.text();
-  return { slot, life, json, user, tenant, device, issuedAt, grant, resume, positions: readPlaces(r) };
+  return { slot, life, json, mayBegin, user, tenant, device, issuedAt, resume, positions: readPlaces(r) };
 }
 
 /** A session that had been admitted, or was about to be, has lost its socket. `over`: by its client's wish, for good. */
@@ -122,15 +122,6 @@ export function readAck(r: RecordReader): Asker & { epoch: string; seq: number }
   const json = r.u8() !== 0;
   const seq = r.f64();
   return { slot, life, id, json, seq, epoch: r.text() };
-}
-
-/** The session has a new token. */
-export function writeRegrant(link: Link, slot: number, life: number, grant: string): void {
-  link.begin(kinds.regrant, 16 + textBytesMax(grant), true);
-  link.u32(slot);
-  link.u32(life);
-  link.text(grant);
-  link.end();
 }
 
 /** A session wants into a room; the hub answers joined or refused. */
@@ -348,19 +339,16 @@ export interface AdmittedRecord {
   life: number;
   session: string;
   resumed: boolean;
-  /** Of a resumed session whose client gave no token: the Grant it had, as JSON, or "". */
-  grant: string;
   /** Rooms it is to be joined to again, and from where on. */
   rooms: readonly PlaceInRoom[];
 }
 
 export function writeAdmitted(link: Link, r: AdmittedRecord): void {
-  link.begin(kinds.admitted, 32 + textBytesMax(r.session) + textBytesMax(r.grant) + placesBytesMax(r.rooms), true);
+  link.begin(kinds.admitted, 32 + textBytesMax(r.session) + placesBytesMax(r.rooms), true);
   link.u32(r.slot);
   link.u32(r.life);
   link.u8(r.resumed ? 1 : 0);
   link.text(r.session);
-  link.text(r.grant);
   writePlaces(link, r.rooms);
   link.end();
 }
@@ -370,8 +358,7 @@ export function readAdmitted(r: RecordReader): AdmittedRecord {
   const life = r.u32();
   const resumed = r.u8() !== 0;
   const session = r.text();
-  const grant = r.text();
-  return { slot, life, resumed, session, grant, rooms: readPlaces(r) };
+  return { slot, life, resumed, session, rooms: readPlaces(r) };
 }
 
 /** A session is to be closed with this name of errors.ts. */

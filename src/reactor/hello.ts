@@ -6,7 +6,7 @@
 import { allows, anonymous, type Grant } from "../grants.ts";
 import { randomId } from "../ids.ts";
 import type { RecordReader } from "../link/link.ts";
-import { readAdmitted, readKick, writeHello, writeRegrant, type AdmittedRecord, type PlaceInRoom } from "../link/records.ts";
+import { readAdmitted, readKick, writeHello, type AdmittedRecord, type PlaceInRoom } from "../link/records.ts";
 import { protocolVersion, type ClientFrame } from "../protocol/messages.ts";
 import type { ResumeClaims } from "../resume.ts";
 import { inboxName } from "../roomkeys.ts";
@@ -33,14 +33,14 @@ export function hello(reactor: Reactor, session: Session, id: number, fields: He
   session.greeting = { id, early: [], earlyBytes: 0 };
   const claims = resumeClaims(reactor, fields);
   const { verifier } = reactor;
-  if (verifier === null || token === "") return introduce(reactor, session, fields, claims, grantWithoutToken(reactor, claims));
+  if (verifier === null || token === "") return withoutToken(reactor, session, fields, claims);
   const known = verifier.cached(token);
-  if (known !== null) return introduce(reactor, session, fields, claims, known);
+  if (known !== null) return introduce(reactor, session, fields, claims, known, true);
   const { life } = session;
   // The frame lies in the message's bytes, which are gone by then; strings and numbers of it are not.
   void verifier.verify(token).then((verdict) => {
     if (session.life !== life || session.state !== "handshake" || session.socket === null) return;
-    if ("grant" in verdict) return introduce(reactor, session, fields, claims, verdict.grant);
+    if ("grant" in verdict) return introduce(reactor, session, fields, claims, verdict.grant, true);
     closeSession(reactor, session, verdict.refused === "unavailable" ? "overloaded" : verdict.refused);
   });
 }
@@ -50,26 +50,35 @@ function resumeClaims(reactor: Reactor, { resume }: Hello): ResumeClaims | null 
   if (resume == null) return null;
   const claims = reactor.resumeTokens.read(resume.token ?? "");
   if (claims === null || claims.session !== resume.session) return null;
-  return claims.expiresAt === 0 || claims.expiresAt > Date.now() ? claims : null;
+  const { expiresAt } = claims.grant;
+  return expiresAt === 0 || expiresAt > Date.now() ? claims : null;
 }
 
-/** Null: this node wants a token. A resume token stands for the one the session began with. */
-function grantWithoutToken(reactor: Reactor, claims: ResumeClaims | null): Grant | null {
+/** A resume token stands for the token its session began with, but for that session only. */
+function withoutToken(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null): void {
   const needsToken = reactor.verifier !== null && !reactor.config.allowAnonymous;
-  if (claims === null) return needsToken ? null : anonymous(`anon-${randomId(6)}`);
-  return { ...anonymous(claims.user), tenant: claims.tenant, issuedAt: claims.issuedAt, expiresAt: claims.expiresAt };
+  if (claims !== null) return introduce(reactor, session, fields, claims, claims.grant, reactor.verifier === null);
+  if (needsToken) return closeSession(reactor, session, "invalid_token");
+  introduce(reactor, session, fields, null, anonymous(`anon-${randomId(6)}`), true);
 }
 
-function introduce(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null, grant: Grant | null): void {
-  if (grant === null) return closeSession(reactor, session, "invalid_token");
+/** @param mayBegin a session that cannot be resumed may begin anew: more than a resume token speaks for the client. */
+function introduce(
+  reactor: Reactor,
+  session: Session,
+  fields: Hello,
+  claims: ResumeClaims | null,
+  grant: Grant,
+  mayBegin: boolean,
+): void {
   session.grant = grant;
   const { slot, life, json } = session;
   const { user, tenant, issuedAt } = grant;
   // Someone else's session is not resumed, however good its token is.
-  const isOwn = claims !== null && claims.user === user && claims.tenant === tenant;
+  const isOwn = claims !== null && claims.grant.user === user && claims.grant.tenant === tenant;
   const resume = isOwn ? claims.session : "";
   const positions = isOwn ? placesOf(reactor, fields) : [];
-  const record = { slot, life, json, user, tenant, device: fields.device ?? "", issuedAt, grant: toStore(grant), resume, positions };
+  const record = { slot, life, json, user, tenant, device: fields.device ?? "", issuedAt, mayBegin, resume, positions };
   if (!writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
 }
 
@@ -98,7 +107,6 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
   const { id, early } = session.greeting;
   session.greeting = null;
   session.id = admitted.session;
-  if (admitted.grant !== "") session.grant = fromStore(session.grant!, admitted.grant);
   setExpiry(reactor, session);
   reactor.sessions.setState(session, "ready");
   reactor.heartbeat.heard(session);
@@ -109,8 +117,8 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
 
 function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms }: AdmittedRecord): void {
   const { config, resumeTokens } = reactor;
-  const { user, tenant, expiresAt, commandsPerSecond } = session.grant!;
-  const resumeToken = resumeTokens.make({ session: session.id, user, tenant, issuedAt: Date.now(), expiresAt });
+  const { user, expiresAt, commandsPerSecond } = session.grant!;
+  const resumeToken = resumeTokens.make(session.id, session.grant!);
   sendFrame(reactor, session, {
     id,
     ready: {
@@ -167,7 +175,6 @@ export function refresh(reactor: Reactor, session: Session, id: number, { token 
     const { grant } = verdict;
     session.grant = grant;
     setExpiry(reactor, session);
-    writeRegrant(reactor.link, session.slot, life, toStore(grant));
     for (const member of [...session.members]) {
       member.mayPublish = allows(grant, "publish", member.name);
       if (mayBeIn(reactor, session, member.name)) continue;
@@ -185,17 +192,4 @@ function mayBeIn(reactor: Reactor, session: Session, name: string): boolean {
 function setExpiry({ sessions }: Reactor, { slot, grant }: Session): void {
   sessions.expiresAt[slot] = grant!.expiresAt;
   sessions.warned[slot] = 0;
-}
-
-// ------------------------------------------------------------------------------- grants in the store
-
-/** "" where there is nothing that the resume token does not say. */
-function toStore({ rooms, send, commandsPerSecond, roomsMax: most }: Grant): string {
-  if (rooms === null && send && commandsPerSecond === null && most === null) return "";
-  return JSON.stringify({ rooms, send, commandsPerSecond, roomsMax: most });
-}
-
-/** What the node itself has stored is trusted to have the shape it was given. */
-function fromStore(grant: Grant, stored: string): Grant {
-  return { ...grant, ...(JSON.parse(stored) as Pick<Grant, "rooms" | "send" | "commandsPerSecond" | "roomsMax">) };
 }

@@ -17,8 +17,6 @@ export interface SessionRecord {
   readonly device: string;
   /** The node it was on last. */
   readonly node: string;
-  /** The session's Grant as JSON, for a resume that brings no token. */
-  readonly grant: string;
   readonly rooms: readonly StoredRoom[];
 }
 

@@ -1,18 +1,18 @@
 /** Session records as stores keep them: one line of JSON without the names of its fields. */
 import type { SessionRecord, StoredRoom } from "./sessions.ts";
 
-type Fields = [tenant: string, user: string, device: string, node: string, grant: string, rooms: (string | number)[]];
+type Fields = [tenant: string, user: string, device: string, node: string, rooms: (string | number)[]];
 
-export function textOf({ tenant, user, device, node, grant, rooms }: SessionRecord): string {
+export function textOf({ tenant, user, device, node, rooms }: SessionRecord): string {
   const flat = rooms.flatMap(({ name, epoch, seq }) => [name, epoch, seq]);
-  return JSON.stringify([tenant, user, device, node, grant, flat] satisfies Fields);
+  return JSON.stringify([tenant, user, device, node, flat] satisfies Fields);
 }
 
 export function recordOf(id: string, text: string): SessionRecord {
-  const [tenant, user, device, node, grant, flat] = JSON.parse(text) as Fields;
+  const [tenant, user, device, node, flat] = JSON.parse(text) as Fields;
   const rooms: StoredRoom[] = [];
   for (let i = 0; i < flat.length; i += 3) {
     rooms.push({ name: flat[i] as string, epoch: flat[i + 1] as string, seq: flat[i + 2] as number });
   }
-  return { id, tenant, user, device, node, grant, rooms };
+  return { id, tenant, user, device, node, rooms };
 }

@@ -134,7 +134,6 @@ export function record(id: string): SessionRecord {
     user: `user-of-${id}`,
     device: "phone",
     node: "node-1",
-    grant: '{"user":"ann","rooms":null}',
     rooms: [
       { name: "chat:general", epoch: "k3J9sd_f", seq: 41 },
       { name: "chat:other", epoch: "k3J9sd_g", seq: 0 },
