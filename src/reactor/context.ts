@@ -1,5 +1,4 @@
 /** What every part of a reactor works with. Made once, in main.ts; reactor.ts adds the parts that work with it. */
-import type { TemplatedApp } from "uWebSockets.js";
 import type { Verifier } from "../auth/verifier.ts";
 import type { Config } from "../config.ts";
 import type { Counters } from "../link/counters.ts";
@@ -9,10 +8,12 @@ import type { BufferPool } from "../protocol/framing.ts";
 import type { ResumeTokens } from "../resume.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Sessions } from "./session.ts";
+import type { Audiences } from "./socket.ts";
 
 export interface Context {
   readonly config: Config;
-  readonly app: TemplatedApp;
+  /** Whom deliveries go to. */
+  readonly audiences: Audiences;
   readonly link: Link;
   readonly counters: Counters;
   readonly sessions: Sessions;

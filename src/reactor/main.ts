@@ -29,6 +29,7 @@ import { closeSession } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
 import { Rooms } from "./rooms.ts";
 import { Sessions } from "./session.ts";
+import { Audiences } from "./socket.ts";
 import { serveWebSockets } from "./websocket.ts";
 
 /** uWS's backlog is 512 a listen socket: with this many on the port, 10,000 clients can come at once. */
@@ -42,6 +43,8 @@ const { index, config, resumeSecret, port, toHub, fromHub, counters: allCounters
 const main = parentPort!;
 const counters = new Counters(allCounters[index]!);
 const app = uWS.App();
+const audiences = new Audiences();
+audiences.add(app);
 const link = new Link({
   out: toHub,
   in: fromHub,
@@ -53,7 +56,7 @@ const link = new Link({
 });
 const context: Context = {
   config,
-  app,
+  audiences,
   link,
   counters,
   sessions: new Sessions(counters),

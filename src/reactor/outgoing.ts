@@ -3,9 +3,7 @@ import { closes, type CloseName, type ErrorCode } from "../errors.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Context } from "./context.ts";
 import type { Session } from "./session.ts";
-
-/** uWS's answer to send: the message was not taken, the socket's queue is full. */
-const dropped = 2;
+import { dropped } from "./socket.ts";
 
 /** Sends a frame that is encoded in the session's format. */
 export function sendBytes(context: Context, session: Session, frame: Uint8Array): void {

@@ -1,7 +1,7 @@
 /**
  * The rooms of one reactor and who is in them, and what the hub says about them: joined, page, refused, deliver.
  *
- * A room's live members of one format are subscribed to one uWS topic, so a delivery is one publish whatever
+ * A room's live members of one format are subscribed to one topic, so a delivery is one publish whatever
  * their number. Deliveries that follow each other in one batch to the same topic are packed into one message:
  * what uWS does per message and socket is then done once for all of them.
  */
@@ -171,15 +171,14 @@ export class Rooms {
     const frame = record.blob();
     if (room === undefined || room.live[format] === 0) return;
     const topic = room.topics[format];
-    const publisher = this.#context.sessions.find(slot, life)?.socket ?? null;
-    const excluded = publisher?.isSubscribed(topic) === true ? publisher : null;
+    const publisher = this.#context.sessions.find(slot, life);
+    const excluded = publisher?.socket?.isSubscribed(topic) === true ? publisher : null;
     this.#count(room.live[format] - (excluded === null ? 0 : 1), frame.length, at);
     // JSON clients get one object a message.
     if (format === 0 && excluded === null) return this.#packIn(room, frame);
     this.flush();
-    // uWS leaves out the socket that a publish is called on.
-    if (excluded === null) this.#context.app.publish(topic, frame, format === 0);
-    else excluded.publish(topic, frame, format === 0);
+    if (excluded === null) this.#context.audiences.publish(topic, frame, format === 0);
+    else this.#context.audiences.publishExcept(excluded.socket!, excluded.audience, topic, frame, format === 0);
   }
 
   #count(members: number, bytes: number, at: number): void {
@@ -193,7 +192,7 @@ export class Rooms {
     if (room !== this.#packRoom || this.#packed + frame.length > packBytesMax) {
       this.flush();
       if (frame.length > packBytesMax) {
-        this.#context.app.publish(room.topics[0], frame, true);
+        this.#context.audiences.publish(room.topics[0], frame, true);
         return;
       }
       this.#packRoom = room;
@@ -205,7 +204,7 @@ export class Rooms {
   /** Publishes what has been packed. */
   flush(): void {
     if (this.#packRoom === null) return;
-    this.#context.app.publish(this.#packRoom.topics[0], this.#pack.subarray(0, this.#packed), true);
+    this.#context.audiences.publish(this.#packRoom.topics[0], this.#pack.subarray(0, this.#packed), true);
     this.#packRoom = null;
     this.#packed = 0;
   }

@@ -1,9 +1,9 @@
 /** Our records of clients and of their places in rooms, and the table of all that a reactor has. */
-import type { WebSocket } from "uWebSockets.js";
 import type { Grant } from "../grants.ts";
 import type { Counters } from "../link/counters.ts";
 import type { SplitFrame } from "../protocol/framing.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
+import type { Audience, Socket } from "./socket.ts";
 
 /**
  * connecting: the socket is being upgraded. handshake: it may only say hello. ready: it may do everything.
@@ -11,12 +11,12 @@ import type { ClientFrame } from "../protocol/messages.ts";
  */
 export type State = "connecting" | "handshake" | "ready" | "closing" | "closed";
 
-export type Socket = WebSocket<Session>;
-
 /** Every field is set at creation, so that all sessions have one shape. */
 export interface Session {
   /** Null before the upgrade and once the socket is gone: uWS objects must not be touched then. */
   socket: Socket | null;
+  /** The sockets that its own is published to with. */
+  readonly audience: Audience;
   state: State;
   /** Its place in the table, and which of the sessions that had it. */
   slot: number;
@@ -56,7 +56,7 @@ export interface Room {
   readonly joined: [number, number];
   /** Members that deliveries go to, by format. */
   readonly live: [number, number];
-  /** uWS topics, by format. */
+  /** Topics of its members' sockets, by format. */
   readonly topics: readonly [string, string];
 }
 
@@ -82,9 +82,10 @@ export interface Member {
 /** Shared by all sessions in no room: most memory of an idle session would be its own empty array. */
 export const noMembers: Member[] = [];
 
-export function createSession(json: boolean, welcome: boolean, token: string): Session {
+export function createSession(audience: Audience, json: boolean, welcome: boolean, token: string): Session {
   return {
     socket: null,
+    audience,
     state: "connecting",
     slot: 0,
     life: 0,

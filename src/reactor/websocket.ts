@@ -33,7 +33,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readon
         counters.add("refusedSockets", 1);
         return respondError(res, "503 Service Unavailable", "overloaded", "the node holds as many sockets as it may");
       }
-      upgrade(reactor, res, req, socketContext);
+      upgrade(app, reactor, res, req, socketContext);
     },
 
     open(socket) {
@@ -89,13 +89,19 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readon
   });
 }
 
-function upgrade(reactor: Reactor, res: HttpResponse, req: HttpRequest, socketContext: us_socket_context_t): void {
+function upgrade(
+  app: TemplatedApp,
+  { config }: Reactor,
+  res: HttpResponse,
+  req: HttpRequest,
+  socketContext: us_socket_context_t,
+): void {
   const offered = req.getHeader("sec-websocket-protocol").split(",").map((name) => name.trim());
   const known: readonly string[] = Object.values(subprotocols);
   const chosen = offered.find((name) => known.includes(name)) ?? "";
-  const welcome = isWelcome(reactor.config, req.getHeader("origin"), req.getHeader("host"));
+  const welcome = isWelcome(config, req.getHeader("origin"), req.getHeader("host"));
   res.upgrade<Session>(
-    createSession(chosen === subprotocols.json, welcome, tokenOf(req)),
+    createSession(app, chosen === subprotocols.json, welcome, tokenOf(req)),
     req.getHeader("sec-websocket-key"),
     chosen,
     req.getHeader("sec-websocket-extensions"),
