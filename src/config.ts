@@ -101,6 +101,13 @@ const rows = {
     { over: "error rate_limited" },
   ),
   socketsMax: row("Limits", many, 100_000, "Sockets on this node; more are answered HTTP 503.", { over: "error overloaded" }),
+  handshakesPerSecond: row(
+    "Limits",
+    count(0, 10_000_000),
+    10_000,
+    "Upgrades per second and at once on this node, half of them kept for clients that come back; 0 is no limit. More are answered HTTP 503.",
+    { over: "error overloaded" },
+  ),
   roomsMax: row("Limits", many, 100_000, "Rooms on this node.", { over: "error overloaded" }),
   socketQueueBytesMax: row("Limits", size(1, 2 ** 30), 1_048_576, "Bytes that may wait to be sent to one socket.", {
     over: "close slow_consumer",

@@ -11,7 +11,7 @@ type LogConfig = Pick<Config, "logLevel" | "logFormat" | "nodeId">;
 const secrets = ["token", "resumeToken", "authorization", "Authorization", "cookie", "Cookie", "password", "secret"];
 const depths = ["", "*.", "*.*.", "*.*.*."];
 const hidden = "[hidden]";
-const secretInUrl = /([?&;](?:token|access_token|resume_token|key)=)[^&;#\s]*/gi;
+const secretInUrl = /([?&;](?:token|access_token|resume_token|resume|key)=)[^&;#\s]*/gi;
 
 const forMachines = {
   timestamp: pino.stdTimeFunctions.isoTime,

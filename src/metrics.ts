@@ -24,6 +24,8 @@ const states = ["handshake", "ready", "closing"] as const;
 /** A row per counter that each reactor keeps: name of the metric, where it comes from, help. */
 const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_sockets_refused_total", "refusedSockets", "Sockets refused before the upgrade"],
+  ["flux_handshakes_refused_total", "refusedHandshakes", "Upgrades refused because more came than handshakesPerSecond"],
+  ["flux_resumes_refused_total", "refusedResumes", "The same, of clients that showed a ticket"],
   ["flux_closes_total", "closes", "Sockets the node closed"],
   ["flux_frames_received_total", "framesIn", "Frames from clients"],
   ["flux_frames_sent_total", "framesOut", "Frames to clients, a delivery to each member being one"],

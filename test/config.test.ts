@@ -75,7 +75,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     host: "localhost", port: "9000", adminHost: "::1", adminPort: "9001", demo: "false", allowAnonymous: "true", allowedOrigins: "https://a.example",
     reactors: "3", nodeId: "n1", logLevel: "warn", logFormat: "pretty", handshakeTimeoutMs: "5s", heartbeatMs: "5s", heartbeatGraceMs: "5s",
     frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", socketsMax: "7", roomsMax: "7",
-    socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s",
+    socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s", handshakesPerSecond: "7",
     keysPerRoomMax: "7", historyTotalBytesMax: "1MiB", sessionTtlMs: "5s", sessionsPerUserMax: "7",
     tokenWarningMs: "5s", resumeSecret: "r".repeat(32), authSecret: "a".repeat(32), inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB", namespaces: '{"live":{"publish":"anyone"}}',
   };
@@ -144,8 +144,8 @@ t.test("a wrong value is refused under the name the operator typed", async (t) =
   t.match(problemsOf({ flags: { nodeId: "x".repeat(500) } }), [/not "x{76}\.\.\.$/], "a long value is cut");
 });
 
-t.test("no limit may be zero or less, but that of commands per second", async (t) => {
-  const limits = options.filter(({ group, key }) => ["Limits", "Memory", "Sessions"].includes(group) && key !== "commandsPerSecond");
+t.test("no limit may be zero or less, but those of commands and handshakes per second", async (t) => {
+  const limits = options.filter(({ group, key }) => ["Limits", "Memory", "Sessions"].includes(group) && !/^(commands|handshakes)PerSecond$/.test(key));
   t.ok(limits.length > 12);
   for (const { key, flag } of [...limits, { key: "reactors", flag: "--reactors" }]) {
     for (const value of ["0", "-1"]) {
@@ -155,6 +155,7 @@ t.test("no limit may be zero or less, but that of commands per second", async (t
     }
   }
   t.equal(resolveConfig({ flags: { commandsPerSecond: "0" } }).config.commandsPerSecond, 0);
+  t.equal(resolveConfig({ flags: { handshakesPerSecond: "0" } }).config.handshakesPerSecond, 0);
 });
 
 t.test("an unknown name is refused, and the nearest known one suggested", async (t) => {

@@ -8,6 +8,8 @@ const names = [
   "ready",
   "closing",
   "refusedSockets",
+  "refusedHandshakes", // without a ticket, and with one
+  "refusedResumes",
   "closes",
   "framesIn",
   "framesOut",

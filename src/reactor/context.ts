@@ -7,6 +7,7 @@ import type { Encoder } from "../protocol/encoder.ts";
 import type { BufferPool } from "../protocol/framing.ts";
 import type { ResumeTokens } from "../resume.ts";
 import type { KindOf } from "../roomnames.ts";
+import type { Tickets } from "../tickets.ts";
 import type { Sessions } from "./session.ts";
 import type { Audiences } from "./socket.ts";
 
@@ -23,4 +24,5 @@ export interface Context {
   /** Null where no key is configured: everybody is anonymous. */
   readonly verifier: Verifier | null;
   readonly resumeTokens: ResumeTokens;
+  readonly tickets: Tickets;
 }

@@ -116,7 +116,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
 }
 
 function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms }: AdmittedRecord): void {
-  const { config, resumeTokens } = reactor;
+  const { config, resumeTokens, tickets } = reactor;
   const { user, expiresAt, commandsPerSecond } = session.grant!;
   const resumeToken = resumeTokens.make(session.id, session.grant!);
   sendFrame(reactor, session, {
@@ -137,6 +137,7 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
       rooms: rooms.map(({ name }) => name),
       sessionTtlMs: config.sessionTtlMs,
       expires: expiresAt,
+      ticket: tickets.make(),
     },
   });
 }

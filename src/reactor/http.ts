@@ -52,17 +52,18 @@ function serveDemo(app: TemplatedApp): string[] {
   });
 }
 
-/** An error as every HTTP answer of the node has it: `{error: {code, text, retryable}}`. */
+/** An error as every HTTP answer of the node has it: `{error: {code, text, retryable}}`. `isLast`: the socket is closed. */
 export function respondError(
   res: HttpResponse,
   status: string,
   code: string,
   text: string,
   headers: Record<string, string> = {},
+  isLast = false,
 ): void {
   const retryable = status.startsWith("503");
   const retry = retryable ? { "Retry-After": "1" } : {};
-  respond(res, status, jsonType, JSON.stringify({ error: { code, text, retryable } }), { ...retry, ...headers });
+  respond(res, status, jsonType, JSON.stringify({ error: { code, text, retryable } }), { ...retry, ...headers }, isLast);
 }
 
 const jsonType = "application/json; charset=utf-8";
@@ -81,10 +82,11 @@ function respond(
   type: string,
   body: string | Uint8Array,
   headers: Record<string, string>,
+  isLast = false,
 ): void {
   res.cork(() => {
     res.writeStatus(status).writeHeader("Content-Type", type);
     for (const [name, value] of Object.entries(headers)) res.writeHeader(name, value);
-    res.end(body);
+    res.end(body, isLast);
   });
 }

@@ -19,6 +19,7 @@ import { Encoder } from "../protocol/encoder.ts";
 import { BufferPool } from "../protocol/framing.ts";
 import { ResumeTokens } from "../resume.ts";
 import { compileKinds } from "../roomnames.ts";
+import { Tickets } from "../tickets.ts";
 import type { Context } from "./context.ts";
 import { dispatchEarly } from "./dispatch.ts";
 import { Expiry } from "./expiry.ts";
@@ -65,6 +66,7 @@ const context: Context = {
   kindOf: compileKinds(config),
   verifier: authRequired(config) ? createVerifier(config) : null,
   resumeTokens: new ResumeTokens(resumeSecret),
+  tickets: new Tickets(resumeSecret),
 };
 const rooms = new Rooms(context);
 const heartbeat = new Heartbeat(context);

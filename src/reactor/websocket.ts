@@ -5,6 +5,7 @@ import { Counters } from "../link/counters.ts";
 import { writeGone } from "../link/records.ts";
 import { release } from "../protocol/framing.ts";
 import { subprotocols } from "../protocol/messages.ts";
+import { Admission, retryAfter } from "./admission.ts";
 import { onBinary, onText } from "./dispatch.ts";
 import { respondError } from "./http.ts";
 import { isWelcome } from "./origin.ts";
@@ -21,6 +22,7 @@ const idleSecondsMax = 960;
 export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readonly SharedArrayBuffer[]): void {
   const { config, counters, sessions, rooms, heartbeat, pool } = reactor;
   const reactors = all.map((shared) => new Counters(shared));
+  const admission = new Admission(config.handshakesPerSecond / reactors.length, reactor.tickets);
 
   app.ws<Session>("/ws", {
     maxPayloadLength: messageFramesMax * config.frameBytesMax,
@@ -31,7 +33,12 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readon
     upgrade(res, req, socketContext) {
       if (socketsOf(reactors) >= config.socketsMax) {
         counters.add("refusedSockets", 1);
-        return respondError(res, "503 Service Unavailable", "overloaded", "the node holds as many sockets as it may");
+        return turnAway(res, "the node holds as many sockets as it may");
+      }
+      const ticket = req.getQuery("resume") ?? "";
+      if (!admission.admit(ticket)) {
+        counters.add(ticket === "" ? "refusedHandshakes" : "refusedResumes", 1);
+        return turnAway(res, "more clients come than the node lets in at once");
       }
       upgrade(app, reactor, res, req, socketContext);
     },
@@ -87,6 +94,11 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readon
       sessions.remove(session);
     },
   });
+}
+
+/** The socket is closed too: a crowd that keeps its sockets open would be there all the same. */
+function turnAway(res: HttpResponse, text: string): void {
+  respondError(res, "503 Service Unavailable", "overloaded", text, { "Retry-After": retryAfter() }, true);
 }
 
 function upgrade(
