@@ -2,10 +2,14 @@
 import { randomBytes } from "node:crypto";
 import {
   count,
+  hidden,
+  list,
   matching,
   oneOf,
   origins,
   powerOfTwo,
+  secret,
+  secureUrl,
   size,
   time,
   timerMsMax,
@@ -13,7 +17,7 @@ import {
   type Check,
   type Checked,
 } from "./config/checks.ts";
-import { contradictions } from "./config/contradictions.ts";
+import { contradictions, hasKey, isLoopback } from "./config/contradictions.ts";
 import { readEnvironment } from "./config/environment.ts";
 import {
   builtInNamespaces,
@@ -27,13 +31,14 @@ import { envOf, flagOf, label, unknownName, type Rank, type Source } from "./con
 import type { CloseName, ErrorCode } from "./errors.ts";
 import { usableCores } from "./machine.ts";
 
-export { isLoopback } from "./config/contradictions.ts";
+export { hasKey, isLoopback } from "./config/contradictions.ts";
 export type { NamespaceConfig, NamespacesGiven } from "./config/namespaces.ts";
 
 const port = count(0, 65_535);
 const host = matching(/^[a-zA-Z0-9.:_%-]{1,253}$/, "an address or a host name", "host");
 const nodeName = matching(/^[a-zA-Z0-9_.-]{1,64}$/, 'a name of 1 to 64 letters, digits, "_", "." or "-"', "name");
-const secretText = matching(/^(.{32,1024})?$/s, "a secret of 32 to 1024 characters", "secret");
+const secretText = secret(32, 1024);
+const names = (what: string) => list(/^[^\u0000-\u001f\u007f,]{1,256}$/, what, "names");
 const randomNode = () => `node-${randomBytes(4).toString("hex")}`;
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 const timer = time(1, timerMsMax);
@@ -45,15 +50,15 @@ const bytes = size(1, 2 ** 40);
  * `--admin-port`, `FLUX_ADMIN_PORT`.
  */
 const rows = {
-  host: row("Network", host, (known) => (known.allowAnonymous ? "0.0.0.0" : "127.0.0.1"), "Address clients connect to.", {
-    otherwise: "127.0.0.1, with allowAnonymous 0.0.0.0",
+  host: row("Network", host, (known) => (known.isGuarded ? "0.0.0.0" : "127.0.0.1"), "Address clients connect to.", {
+    otherwise: "127.0.0.1; 0.0.0.0 with a key for tokens or allowAnonymous",
   }),
   port: row("Network", port, 8080, "Port for clients: WebSocket, health and demo page; 0 takes a free one."),
   adminHost: row("Network", host, "127.0.0.1", "Address of the admin port; whoever reaches it may read the metrics."),
   adminPort: row("Network", port, 8081, "Port for metrics; 0 takes a free one."),
   demo: row("Network", yesOrNo(), true, "Serve a demo page at / on the port for clients."),
 
-  allowAnonymous: row("Access", yesOrNo(), false, "Let clients that prove nothing connect from other machines too."),
+  allowAnonymous: row("Access", yesOrNo(), false, "Let clients that prove nothing connect, from other machines and where there are keys too."),
   allowedOrigins: row(
     "Access",
     origins(),
@@ -62,6 +67,17 @@ const rows = {
     { otherwise: "the node's own pages", over: "close forbidden_origin" },
   ),
   authSecret: row("Access", secretText, "", "Secret that clients' tokens are signed with (HS256)."),
+  authSecretPrevious: row("Access", secretText, "", "The secret before that one: tokens signed with it are good until they expire."),
+  authKeys: row(
+    "Access",
+    list(/^[^\u0000,]{1,4096}$/, "paths of files", "files"),
+    [],
+    "Files of keys that tokens are signed with: PEM (public keys, certificates), a JWK or a JWKS.",
+  ),
+  authJwksUrl: row("Access", secureUrl(isLoopback), "", "Where an identity provider publishes its keys (JWKS)."),
+  authAudience: row("Access", names("audiences"), [], "Tokens must be for one of these (aud).", { over: "close invalid_token" }),
+  authIssuer: row("Access", names("issuers"), [], "Tokens must be of one of these (iss).", { over: "close invalid_token" }),
+  authClockToleranceMs: row("Access", time(0, 300_000), 5000, "How far ahead the clocks of those who sign may be (nbf, iat)."),
 
   reactors: row("Node", count(1, 256), () => usableCores(), "Threads that serve sockets.", {
     otherwise: "cores this process may use",
@@ -131,7 +147,7 @@ interface Row<T> {
   readonly group: string;
   readonly check: Check<T>;
   /** A value, or how to find one when nothing was given. */
-  readonly preset: T | ((known: { readonly allowAnonymous: boolean }) => T);
+  readonly preset: T | ((known: { readonly isGuarded: boolean }) => T);
   readonly text: string;
   /** What the default is, in words, where it is found at start-up. */
   readonly otherwise?: string;
@@ -192,10 +208,15 @@ export const options: readonly Option[] = [
   },
 ];
 
-/** The value of an option as an operator would write it. */
+/** The value of an option as an operator would write it; a secret is not shown. */
 export function showValue(config: Config, key: Key): string {
   const { check }: Row<unknown> = rows[key];
   return check.show(config[key]);
+}
+
+/** The value as JSON shows it. */
+export function jsonValue(config: Config, key: Key): unknown {
+  return showValue(config, key) === hidden ? hidden : config[key];
 }
 
 /** What is wrong with the configuration or with what it asks of the machine: one sentence each, naming the option. */
@@ -258,9 +279,10 @@ export function resolveConfig(given: Given = {}): Resolved {
       problems.push(`${label(layer, key)}: ${result.error.issues[0]?.message}`);
     }
   }
+  const isGuarded = values.allowAnonymous === true || hasKey(values as Partial<Flat>);
   for (const key of keys) {
     const { preset }: Row<unknown> = rows[key];
-    values[key] ??= typeof preset === "function" ? preset({ allowAnonymous: values.allowAnonymous === true }) : preset;
+    values[key] ??= typeof preset === "function" ? preset({ isGuarded }) : preset;
   }
   // Every key is set by now, each to what its own check handed on or to its own default.
   const flat = values as Flat;

@@ -1,6 +1,7 @@
 /** Composition: the one place that picks the parts of a node, starts them in order and ends them in reverse. */
 import { createServer, type AddressInfo } from "node:net";
 import { startAdmin, type Admin } from "./admin/admin.ts";
+import { readKeys } from "./auth/files.ts";
 import { createMemoryBroker } from "./broker/memory.ts";
 import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
 import { Hub } from "./hub/hub.ts";
@@ -59,6 +60,7 @@ const tailsBytesMax = 256 * 1024 * 1024;
  */
 export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
   const { config: asked } = resolveConfig({ options });
+  const authKeys = readKeys(asked);
   const log = createLogger(asked);
   const config = { ...asked, socketsMax: affordableSockets(asked, log) };
   const port = await findPort(config);
@@ -84,7 +86,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const resumeSecret = config.resumeSecret === "" ? randomId(32) : config.resumeSecret;
   let closed = false;
   const onServing = (serving: number) => (state.ready = serving > 0 && !closed);
-  const reactors = new Reactors({ config, resumeSecret, port, hub, counters, nodeState, log, onServing });
+  const reactors = new Reactors({ config, resumeSecret, authKeys, port, hub, counters, nodeState, log, onServing });
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,

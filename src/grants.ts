@@ -15,6 +15,8 @@ export interface Grant {
   readonly user: string;
   /** Tenants share nothing: rooms, users and presence of one are not there for another. "" where there are none. */
   readonly tenant: string;
+  /** What its token is known by, "" where there is none. */
+  readonly tokenHash: string;
   /** Milliseconds since 1970; 0 for a token that does not say. */
   readonly issuedAt: number;
   /** Milliseconds since 1970; 0 for never. */
@@ -60,5 +62,5 @@ function matches(pattern: string, name: string): boolean {
 
 /** What a client gets that proves nothing, where those may connect. */
 export function anonymous(user: string): Grant {
-  return { user, tenant: "", issuedAt: 0, expiresAt: 0, rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
+  return { user, tenant: "", tokenHash: "", issuedAt: Date.now(), expiresAt: 0, rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
 }

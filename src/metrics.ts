@@ -26,6 +26,8 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_sockets_refused_total", "refusedSockets", "Sockets refused before the upgrade"],
   ["flux_handshakes_refused_total", "refusedHandshakes", "Upgrades refused because more came than handshakesPerSecond"],
   ["flux_resumes_refused_total", "refusedResumes", "The same, of clients that showed a ticket"],
+  ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was looked at; those that were known are not"],
+  ["flux_tokens_refused_total", "tokensRefused", "Of those, tokens that were found wrong or could not be checked"],
   ["flux_closes_total", "closes", "Sockets the node closed"],
   ["flux_frames_received_total", "framesIn", "Frames from clients"],
   ["flux_frames_sent_total", "framesOut", "Frames to clients, a delivery to each member being one"],
@@ -41,6 +43,7 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
 ];
 
 const reactorGauges: readonly (readonly [string, CounterName, string, number])[] = [
+  ["flux_auth_keys_unavailable", "keysAway", "Whether keys cannot be fetched from authJwksUrl", 1],
   ["flux_members", "members", "Sessions in rooms, a session in two rooms being two", 1],
   ["flux_reactor_rooms", "rooms", "Rooms with members on the reactor", 1],
   ["flux_reactor_loop_utilization_ratio", "loopUtilization", "Share of the last second the event loop was busy", 1],

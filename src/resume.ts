@@ -10,7 +10,7 @@ import { rightNames, type Grant } from "./grants.ts";
 
 export interface ResumeClaims {
   readonly session: string;
-  /** Of the token the session began with; `issuedAt` is when this one was made. */
+  /** Of the token the session had when this one was made. */
   readonly grant: Grant;
 }
 
@@ -27,7 +27,7 @@ const bounds = z.nullable(
   }),
 );
 const unbounded = { rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
-const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.number(), z.number(), bounds]);
+const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.string(), z.number(), z.number(), bounds]);
 
 export class ResumeTokens {
   readonly #key: KeyObject;
@@ -36,9 +36,9 @@ export class ResumeTokens {
     this.#key = createSecretKey(Buffer.from(secret));
   }
 
-  make(session: string, { user, tenant, expiresAt, rooms, send, commandsPerSecond, roomsMax }: Grant): string {
+  make(session: string, { user, tenant, tokenHash, issuedAt, expiresAt, rooms, send, commandsPerSecond, roomsMax }: Grant): string {
     const bounded = rooms !== null || !send || commandsPerSecond !== null || roomsMax !== null;
-    const fields = [session, user, tenant, Date.now(), expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null];
+    const fields = [session, user, tenant, tokenHash, issuedAt, expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null];
     const body = Buffer.from(JSON.stringify(fields)).toString("base64url");
     return `${body}.${this.#sign(body).toString("base64url")}`;
   }
@@ -53,8 +53,8 @@ export class ResumeTokens {
     if (signature.length !== wanted.length || !timingSafeEqual(signature, wanted)) return null;
     const parsed = claims.safeParse(JSON.parse(Buffer.from(body, "base64url").toString()));
     if (!parsed.success) return null;
-    const [session, user, tenant, issuedAt, expiresAt, bound] = parsed.data;
-    return { session, grant: { user, tenant, issuedAt, expiresAt, ...(bound ?? unbounded) } };
+    const [session, user, tenant, tokenHash, issuedAt, expiresAt, bound] = parsed.data;
+    return { session, grant: { user, tenant, tokenHash, issuedAt, expiresAt, ...(bound ?? unbounded) } };
   }
 
   #sign(body: string): Buffer {

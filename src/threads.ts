@@ -1,4 +1,5 @@
 /** What the main thread and a reactor share and post to each other, besides records on rings (link/records.ts). */
+import type { KeyMaterial } from "./auth/keys.ts";
 import type { Config } from "./config.ts";
 import type { CloseName } from "./errors.ts";
 
@@ -11,6 +12,8 @@ export interface ReactorData {
   readonly config: Config;
   /** What resume tokens are signed with. */
   readonly resumeSecret: string;
+  /** What clients' tokens are checked with, besides keys from a URL. */
+  readonly authKeys: readonly KeyMaterial[];
   /** Where to listen, together with the other reactors. */
   readonly port: number;
   readonly toHub: SharedArrayBuffer;
@@ -29,6 +32,8 @@ export type ToReactor =
 
 export type FromReactor =
   | typeof doorbell
+  /** The keys at `authJwksUrl` cannot be had, for this reason, or, with null, can again. */
+  | { readonly kind: "keys"; readonly problem: string | null }
   | { readonly kind: "listening" }
   /** It could not listen, or something was thrown: it has closed its sockets and will end. */
   | { readonly kind: "failed"; readonly stage: "listen" | "run"; readonly text: string };

@@ -1,5 +1,5 @@
 import t from "tap";
-import { ConfigError, isLoopback, options, resolveConfig, type Given } from "../src/config.ts";
+import { ConfigError, isLoopback, jsonValue, options, resolveConfig, showValue, type Given } from "../src/config.ts";
 import { nearest } from "../src/config/sources.ts";
 
 /** The problems that resolving tells of, none if it succeeds. */
@@ -77,9 +77,11 @@ t.test("every option can be given by flag, variable and file, under names made f
     frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", socketsMax: "7", roomsMax: "7",
     socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s", handshakesPerSecond: "7",
     keysPerRoomMax: "7", historyTotalBytesMax: "1MiB", sessionTtlMs: "5s", sessionsPerUserMax: "7",
-    tokenWarningMs: "5s", resumeSecret: "r".repeat(32), authSecret: "a".repeat(32), inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB", namespaces: '{"live":{"publish":"anyone"}}',
+    tokenWarningMs: "5s", resumeSecret: "r".repeat(32), authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
+    authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB", namespaces: '{"live":{"publish":"anyone"}}',
   };
   for (const { key, env } of options) {
+    if (key === "authSecretPrevious") continue; // not by itself: see below
     const value = others[key];
     if (value === undefined) {
       t.fail(`no other value for ${key} in this test`);
@@ -197,11 +199,16 @@ t.test("a file that holds no object is refused", async (t) => {
   for (const values of [null, [], "text", 5]) t.same(problemsOf({ file: file(values) }), ['flux.json: must hold a JSON object such as {"port":8080}']);
 });
 
-t.test("a node that other machines can reach needs --allow-anonymous", async (t) => {
-  const advice = "other machines can reach 0.0.0.0, and without an authentication key anyone there could connect; use 127.0.0.1, or allow it with";
-  t.same(problemsOf({ flags: { host: "0.0.0.0" } }), [`--host: ${advice} --allow-anonymous`]);
-  t.same(problemsOf({ env: { FLUX_HOST: "0.0.0.0" }, file: file({ allowAnonymous: false }) }), [`FLUX_HOST: ${advice} allowAnonymous in flux.json`]);
-  t.same(problemsOf({ options: { host: "0.0.0.0" } }), [`host: ${advice} allowAnonymous`]);
+t.test("a node that other machines can reach needs a key for tokens, or --allow-anonymous", async (t) => {
+  const advice = "other machines can reach 0.0.0.0, and without a key for tokens anyone there could connect; give one with";
+  const flags = `${advice} --auth-secret or --auth-keys, use 127.0.0.1, or allow it with`;
+  t.same(problemsOf({ flags: { host: "0.0.0.0" } }), [`--host: ${flags} --allow-anonymous`]);
+  t.same(problemsOf({ env: { FLUX_HOST: "0.0.0.0" }, file: file({ allowAnonymous: false }) }), [`FLUX_HOST: ${flags} allowAnonymous in flux.json`]);
+  t.same(problemsOf({ options: { host: "0.0.0.0" } }), [`host: ${advice} authSecret or authKeys, use 127.0.0.1, or allow it with allowAnonymous`]);
+  for (const key of [{ authSecret: "s".repeat(32) }, { authKeys: "keys.pem" }, { authJwksUrl: "https://id.example/jwks" }]) {
+    t.same(problemsOf({ flags: { host: "0.0.0.0", ...key } }), []);
+    t.equal(resolveConfig({ flags: key }).config.host, "0.0.0.0", "with one it listens on every address");
+  }
   for (const host of ["192.168.1.5", "::", "gateway.example"]) t.equal(problemsOf({ flags: { host } }).length, 1, host);
   for (const host of ["127.0.0.1", "127.8.9.1", "::1", "localhost", "::ffff:127.0.0.1"]) {
     t.ok(isLoopback(host), host);
@@ -281,4 +288,34 @@ t.test("a configuration that was resolved is taken as it is when it is given aga
 
 t.test("options given as undefined count as not given", async (t) => {
   t.equal(resolveConfig({ options: { port: undefined, namespaces: undefined } }).config.port, 8080);
+});
+
+t.test("a previous secret needs a present one", async (t) => {
+  const [now, before] = ["n".repeat(32), "b".repeat(32)];
+  t.same(problemsOf({ flags: { authSecretPrevious: before } }), ["--auth-secret-previous: without --auth-secret it is not the previous one; give the one tokens are signed with now"]);
+  const given = { authSecret: now, authSecretPrevious: before };
+  for (const by of [{ flags: given }, { options: given }, { file: file(given) }, { env: { FLUX_AUTH_SECRET: now, FLUX_AUTH_SECRET_PREVIOUS: before } }]) {
+    t.match(resolveConfig(by).config, given);
+  }
+});
+
+t.test("a secret is never shown, not even where it is refused", async (t) => {
+  const short = "my-secret";
+  const pem = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----";
+  t.same(problemsOf({ flags: { authSecret: short } }), ["--auth-secret: must be a secret of 32 to 1024 characters, not one of 9"]);
+  t.same(problemsOf({ flags: { host: "0.0.0.0", resumeSecret: 5, authSecret: short } }).filter((problem) => problem.includes("5")), []);
+  t.same(problemsOf({ env: { FLUX_AUTH_SECRET: pem } }), ["FLUX_AUTH_SECRET: must be a secret of 32 to 1024 characters, not a key in PEM, which belongs into authKeys"]);
+  const { config } = resolveConfig({ flags: { authSecret: "s".repeat(32) } });
+  t.equal(showValue(config, "authSecret"), "[hidden]");
+  t.equal(jsonValue(config, "authSecret"), "[hidden]");
+  t.equal(showValue(config, "resumeSecret"), "");
+});
+
+t.test("keys are fetched over https only, or from this machine", async (t) => {
+  for (const good of ["https://id.example/jwks.json", "http://127.0.0.1:9000/jwks", "http://localhost/jwks", "http://[::1]:80/"]) {
+    t.equal(resolveConfig({ flags: { authJwksUrl: good } }).config.authJwksUrl, good);
+  }
+  for (const wrong of ["http://id.example/jwks", "ftp://id.example/", "file:///etc/passwd", "id.example", "https://me:pass@id.example/", 5]) {
+    t.match(problemsOf({ flags: { authJwksUrl: wrong } }), [/^--auth-jwks-url: must be an address such as/], String(wrong));
+  }
 });

@@ -1,74 +1,198 @@
 /**
- * Tokens (JWT) to grants. Verified ones are remembered until they expire, so that a client which comes back, and ten
- * thousand that come back at once, do not pay for their signatures again.
+ * Tokens (JWT) to grants. What was found of one is remembered, good or bad: a client that comes back, and ten thousand
+ * that come back at once, do not pay for their signatures again, and neither does a flood of one bad token.
  */
-import { createHash, webcrypto } from "node:crypto";
-import { errors, jwtVerify, type JWTPayload } from "jose";
+import { createHash } from "node:crypto";
+import { decodeProtectedHeader, errors, jwtVerify, type JWTPayload } from "jose";
 import { LRUCache } from "lru-cache";
-import { z } from "zod";
 import type { Config } from "../config.ts";
 import type { Grant } from "../grants.ts";
+import { grantOf, tokenBytesMax } from "./claims.ts";
+import { algorithms, importKeys, type Key, type KeyMaterial } from "./keys.ts";
+import { createRemoteKeys, type RemoteKeys } from "./remote.ts";
 
-export type Verdict = { readonly grant: Grant } | { readonly refused: "invalid_token" | "token_expired" | "unavailable"; readonly text: string };
+export type Refused = "invalid_token" | "token_expired" | "unavailable";
+/** `text` is for people: what is wrong, without anything of the token. */
+export type Verdict = { readonly grant: Grant } | { readonly refused: Refused; readonly text: string };
 
 export interface Verifier {
-  /** What is known of a token without any work. */
-  cached(token: string): Grant | null;
-  /** Never rejects. */
-  verify(token: string): Promise<Verdict>;
+  /**
+   * At once where the token is known or not worth a look. Never rejects.
+   * @param vouched what a resume token says: where it was made for this very token, on any node, the signature is known
+   *   to be good.
+   */
+  verify(token: string, vouched?: Grant): Verdict | Promise<Verdict>;
 }
 
-export function authRequired({ authSecret }: Pick<Config, "authSecret">): boolean {
-  return authSecret !== "";
+export interface VerifierOptions {
+  readonly config: AuthConfig;
+  /** From secrets and files. */
+  readonly keys: readonly KeyMaterial[];
+  /** The keys from the URL cannot be had, or, with null, can again. */
+  onOutage?(problem: string | null): void;
+  /** A signature was looked at; for counting. */
+  onVerified?(verdict: Verdict): void;
 }
 
-const name = z.string().min(1).max(128);
-const rights = z.array(z.enum(["join", "publish", "history", "presence"]));
-const claimsOf = z.object({
-  sub: name,
-  tenant: name.default(""),
-  rooms: z.record(z.string(), rights).optional(),
-  send: z.boolean().default(true),
-});
+type AuthConfig = Pick<Config, "authJwksUrl" | "authAudience" | "authIssuer" | "authClockToleranceMs">;
 
-export function createVerifier({ authSecret }: Config): Verifier {
-  // jose would import anything else anew for every token, at twice the price of the signature.
-  const key = webcrypto.subtle.importKey("raw", Buffer.from(authSecret), { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
-  const cache = new LRUCache<string, Grant>({ max: 10_000 });
-  const hashOf = (token: string) => createHash("sha256").update(token).digest("base64");
+/** Entries and bytes of what is remembered of good tokens. */
+const knownMax = 20_000;
+const knownBytesMax = 16_777_216;
+const entryBytes = 256;
+const badMax = 10_000;
+/** A bad token stays bad, but for keys that come from a URL and clocks that go on. */
+const badMs = 1000;
+/** Keys that are tried for a token that does not name one. */
+const triesMax = 8;
 
-  const cached = (token: string): Grant | null => {
-    const grant = cache.get(hashOf(token)) ?? null;
-    return grant !== null && (grant.expiresAt === 0 || grant.expiresAt > Date.now()) ? grant : null;
+export function createVerifier({ config, keys: materials, onOutage, onVerified }: VerifierOptions): Verifier {
+  const own = importKeys(materials);
+  const remote = config.authJwksUrl === "" ? null : createRemoteKeys(config.authJwksUrl, onOutage ?? (() => {}));
+  void remote?.renew();
+  const known = new LRUCache<string, Grant>({ max: knownMax, maxSize: knownBytesMax });
+  const bad = new LRUCache<string, Verdict>({ max: badMax, ttl: badMs });
+  const asked = new Map<string, Promise<Verdict>>();
+
+  const look = async (token: string, hash: string): Promise<Verdict> => {
+    let header: Header;
+    try {
+      header = headerOf(token);
+    } catch (error) {
+      return invalid(error instanceof Malformed ? error.message : "token: is not a JWT");
+    }
+    return find({ token, hash, ...header }, await own, remote, config);
+  };
+  const verify = async (token: string, hash: string): Promise<Verdict> => {
+    const verdict = await look(token, hash).catch((): Verdict => invalid("token: cannot be read"));
+    asked.delete(hash);
+    if ("grant" in verdict) known.set(hash, verdict.grant, { size: entryBytes + token.length });
+    else if (verdict.refused !== "unavailable") bad.set(hash, verdict);
+    onVerified?.(verdict);
+    return verdict;
   };
   return {
-    cached,
-    async verify(token) {
-      const known = cached(token);
-      if (known !== null) return { grant: known };
-      try {
-        const { payload } = await jwtVerify(token, await key, { algorithms: ["HS256"] });
-        const grant = grantOf(payload);
-        cache.set(hashOf(token), grant);
-        return { grant };
-      } catch (error) {
-        const refused = error instanceof errors.JWTExpired ? "token_expired" : "invalid_token";
-        return { refused, text: error instanceof Error ? error.message : "malformed" };
+    verify(token, vouched) {
+      if (token.length > tokenBytesMax) return invalid(`token: at most ${tokenBytesMax} bytes`);
+      remote?.touch();
+      const hash = createHash("sha256").update(token).digest("base64url");
+      let grant = known.get(hash);
+      if (grant === undefined && vouched?.tokenHash === hash) {
+        grant = vouched;
+        known.set(hash, grant, { size: entryBytes + token.length });
       }
+      if (grant !== undefined) return isOver(grant) ? expired : { grant };
+      const before = bad.get(hash) ?? asked.get(hash);
+      if (before !== undefined) return before;
+      const verdict = verify(token, hash);
+      asked.set(hash, verdict);
+      return verdict;
     },
   };
 }
 
-function grantOf(payload: JWTPayload): Grant {
-  const { sub, tenant, rooms, send } = claimsOf.parse(payload);
-  return {
-    user: sub,
-    tenant,
-    issuedAt: (payload.iat ?? 0) * 1000,
-    expiresAt: (payload.exp ?? 0) * 1000,
-    rooms: rooms === undefined ? null : Object.entries(rooms).map(([pattern, granted]) => ({ pattern, rights: granted })),
-    send,
-    commandsPerSecond: null,
-    roomsMax: null,
-  };
+const expired: Verdict = { refused: "token_expired", text: "token: has expired" };
+
+function invalid(text: string): Verdict {
+  return { refused: "invalid_token", text };
+}
+
+function isOver({ expiresAt }: Grant): boolean {
+  return expiresAt !== 0 && expiresAt <= Date.now();
+}
+
+// ------------------------------------------------------------------------------- which key
+
+interface Header {
+  readonly algorithm: string;
+  readonly kid: string | null;
+}
+
+class Malformed extends Error {}
+
+function headerOf(token: string): Header {
+  const { alg, kid } = decodeProtectedHeader(token);
+  if (kid !== undefined && typeof kid !== "string") throw new Malformed("token: its kid is no text");
+  if (!algorithms.some((name) => name === alg)) {
+    throw new Malformed(alg === "none" ? "token: is not signed" : `token: is not signed with one of ${algorithms.join(", ")}`);
+  }
+  return { algorithm: String(alg), kid: kid ?? null };
+}
+
+/** A token with what its header says of it. */
+interface Signed extends Header {
+  readonly token: string;
+  readonly hash: string;
+}
+
+/** Tries the keys that are here, then, if the token may be signed with a newer one from the URL, those that are new. */
+async function find(signed: Signed, own: readonly Key[], remote: RemoteKeys | null, config: AuthConfig): Promise<Verdict> {
+  const here = candidates(signed, [...own, ...(remote?.keys ?? [])]);
+  const verdict = await check(signed, here, config);
+  if (verdict !== null) return verdict;
+  const refused = invalid(here.length > 0 ? "token: its signature is not of any key here" : noKey(signed));
+  // Secrets never come from a URL.
+  if (remote === null || signed.algorithm === "HS256") return refused;
+  const isKnown = signed.kid === null ? remote.keys !== null : here.some(({ kid }) => kid === signed.kid);
+  if (isKnown) return refused;
+  const isNewest = await remote.renew();
+  const more = candidates(signed, remote.keys ?? []);
+  const another = await check(signed, more.filter((key) => !here.includes(key)), config);
+  if (another !== null) return another;
+  // Whether there is such a key cannot be known now: the client may come back with the same token.
+  return isNewest ? refused : { refused: "unavailable", text: "token: the keys to check it with cannot be had now" };
+}
+
+/** Keys of the token's algorithm: those it names, or else all, up to a number. */
+function candidates({ algorithm, kid }: Header, keys: readonly Key[]): Key[] {
+  const fitting = keys.filter((key) => key.algorithm === algorithm);
+  const named = kid === null ? [] : fitting.filter((key) => key.kid === kid);
+  if (named.length > 0) return named.slice(0, triesMax);
+  // A name that is unknown can still be that of a key which has none here, such as a secret.
+  return (kid === null ? fitting : fitting.filter((key) => key.kid === "")).slice(0, triesMax);
+}
+
+function noKey({ algorithm, kid }: Header): string {
+  return kid === null ? `token: there is no key for ${algorithm}` : `token: there is no key of its kid for ${algorithm}`;
+}
+
+// ------------------------------------------------------------------------------- what it says
+
+/** Null: none of the keys has signed it. */
+async function check({ token, hash, algorithm }: Signed, keys: readonly Key[], config: AuthConfig): Promise<Verdict | null> {
+  for (const { key } of keys) {
+    try {
+      const { payload } = await jwtVerify(token, key, {
+        algorithms: [algorithm],
+        clockTolerance: config.authClockToleranceMs / 1000,
+        ...(config.authAudience.length > 0 && { audience: [...config.authAudience] }),
+        ...(config.authIssuer.length > 0 && { issuer: [...config.authIssuer] }),
+      });
+      return judge(payload, hash, config);
+    } catch (error) {
+      if (!(error instanceof errors.JWSSignatureVerificationFailed)) return refusalOf(error);
+    }
+  }
+  return null;
+}
+
+/** The tolerance is for clocks that are ahead of ours: what has expired has expired. */
+function judge(payload: JWTPayload, hash: string, { authClockToleranceMs }: AuthConfig): Verdict {
+  const read = grantOf(payload, hash);
+  if ("problem" in read) return invalid(`token: ${read.problem}`);
+  if (isOver(read.grant)) return expired;
+  if (read.grant.issuedAt > Date.now() + authClockToleranceMs) return invalid("token: iat: was issued in the future; compare the clocks");
+  return read;
+}
+
+const words: Readonly<Record<string, string>> = {
+  aud: "aud: is for another audience, or for none",
+  iss: "iss: is of another issuer, or of none",
+  nbf: "nbf: is not valid yet",
+};
+
+function refusalOf(error: unknown): Verdict {
+  if (error instanceof errors.JWTExpired) return expired;
+  if (error instanceof errors.JWTClaimValidationFailed) return invalid(`token: ${words[error.claim] ?? `${error.claim}: is wrong`}`);
+  return invalid("token: is not a JWT");
 }

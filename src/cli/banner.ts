@@ -1,5 +1,5 @@
 /** What a node that has just started says about itself: what runs where, and who may use it. */
-import { isLoopback, type Config } from "../config.ts";
+import { hasKey, isLoopback, type Config } from "../config.ts";
 import { showNamespaceOption } from "../config/namespaces.ts";
 
 export interface Running {
@@ -38,9 +38,16 @@ export function banner(running: Running): string {
   return ["", `flux-gateway ${version}, ${running.config.nodeId}`, "", ...lines, "", "  Ctrl+C closes it.", ""].join("\n");
 }
 
-function access({ allowAnonymous, host }: Config): string {
-  if (isLoopback(host)) return "anonymous, from this machine only";
-  return allowAnonymous ? "anonymous, from every machine that reaches this address" : "nobody";
+function access(config: Config): string {
+  const from = isLoopback(config.host) ? "from this machine only" : "from every machine that reaches this address";
+  if (!hasKey(config)) return `anonymous, ${from}`;
+  return `with a token (${keys(config)})${config.allowAnonymous ? ", or anonymous" : ""}, ${from}`;
+}
+
+function keys({ authSecret, authSecretPrevious, authKeys, authJwksUrl }: Config): string {
+  const secrets = [authSecret, authSecretPrevious].filter((secret) => secret !== "").length;
+  const kinds = [secrets > 0 && (secrets > 1 ? "two secrets" : "a secret"), ...authKeys, authJwksUrl];
+  return kinds.filter(Boolean).join(", ");
 }
 
 function origins({ allowedOrigins }: Config): string {

@@ -1,6 +1,6 @@
 /** `flux-gateway config`: what a node would run with and why, whether a file is right, and the documentation. */
 import type { Command } from "commander";
-import { options, resolveConfig, showValue, type Config, type Resolved } from "../config.ts";
+import { jsonValue, options, resolveConfig, showValue, type Config, type Resolved } from "../config.ts";
 import { isRecord, namespaceKeys, showNamespaceOption } from "../config/namespaces.ts";
 import { envOf, flagOf, type Source } from "../config/sources.ts";
 import { codesDoc, configDoc } from "../docs.ts";
@@ -47,7 +47,7 @@ function linesOf({ config, sources }: Resolved): Line[] {
   for (const { key } of options) {
     const source = sourceText(key, sources.get(key));
     if (key === "namespaces") lines.push(...namespaceLines(config, sources));
-    else lines.push({ key, value: config[key], shown: showValue(config, key), source });
+    else lines.push({ key, value: jsonValue(config, key), shown: showValue(config, key), source });
   }
   return lines;
 }

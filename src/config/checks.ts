@@ -71,6 +71,44 @@ export function matching(pattern: RegExp, wanted: string, takes: string): Check<
   return scalar(wanted, takes, String, (value) => (typeof value === "string" && pattern.test(value) ? value : undefined));
 }
 
+/** A text that is shown to nobody, not even where it is refused. */
+export function secret(min: number, max: number): Check<string> {
+  const wanted = `a secret of ${min} to ${max} characters`;
+  const show = (value: string) => (value === "" ? "" : hidden);
+  const said = (value: unknown) => (typeof value === "string" ? `one of ${value.length}` : "something else than text");
+  const read = (value: unknown) => {
+    if (typeof value !== "string" || value.includes("-----BEGIN ")) return undefined;
+    return value === "" || (value.length >= min && value.length <= max) ? value : undefined;
+  };
+  const isPem = (value: unknown) => typeof value === "string" && value.includes("-----BEGIN ");
+  return scalar(wanted, "secret", show, read, (value) => (isPem(value) ? "a key in PEM, which belongs into authKeys" : said(value)));
+}
+
+export const hidden = "[hidden]";
+
+/** Texts from a JSON array or separated by commas. */
+export function list(pattern: RegExp, wanted: string, takes: string): Check<readonly string[]> {
+  const show = (parts: readonly string[]) => parts.join(",");
+  return scalar(`${wanted}, separated by commas`, takes, show, (value) => {
+    const parts: unknown = typeof value === "string" ? value.split(",").map((part) => part.trim()).filter((part) => part !== "") : value;
+    if (!Array.isArray(parts)) return undefined;
+    return parts.every((part): part is string => typeof part === "string" && pattern.test(part)) ? parts : undefined;
+  });
+}
+
+/** An address that what matters is fetched from: https, or http from this machine. */
+export function secureUrl(isHere: (host: string) => boolean): Check<string> {
+  const wanted = "an address such as https://id.example.com/jwks.json (https; http only from this machine; no user or password)";
+  return scalar(wanted, "url", String, (value) => {
+    if (value === "") return "";
+    if (typeof value !== "string" || !URL.canParse(value)) return undefined;
+    const { protocol, hostname, username, password } = new URL(value);
+    if (username !== "" || password !== "") return undefined;
+    const isSafe = protocol === "https:" || (protocol === "http:" && isHere(hostname.replace(/^\[|\]$/g, "")));
+    return isSafe ? value : undefined;
+  });
+}
+
 const originPattern = /^[a-z][a-z0-9+.-]*:\/\/[^/\s,?#@]+$/i;
 
 /** Origins as browsers send them, from a JSON array or separated by commas. */
@@ -94,17 +132,18 @@ function origin(value: unknown): string | undefined {
   return read === "null" ? value.toLowerCase() : read;
 }
 
-/** @param read makes the value of what was given, or undefined if it cannot. */
+/** @param read makes the value of what was given, or undefined if it cannot. @param said shows what was refused. */
 function scalar<T>(
   wanted: string,
   takes: string,
   show: (value: T) => string,
   read: (value: unknown) => T | undefined,
+  said: (value: unknown) => string = shown,
 ): Check<T> {
   const schema = z.unknown().transform((value, context): T => {
     const result = read(value);
     if (result !== undefined) return result;
-    context.issues.push({ code: "custom", message: `must be ${wanted}, not ${shown(value)}`, input: value });
+    context.issues.push({ code: "custom", message: `must be ${wanted}, not ${said(value)}`, input: value });
     return z.NEVER;
   });
   return { schema, takes, show };

@@ -7,6 +7,10 @@ import { label, type Source } from "./sources.ts";
 export interface Related {
   readonly host: string;
   readonly allowAnonymous: boolean;
+  readonly authSecret: string;
+  readonly authSecretPrevious: string;
+  readonly authKeys: readonly string[];
+  readonly authJwksUrl: string;
   readonly port: number;
   readonly adminPort: number;
   readonly frameBytesMax: number;
@@ -28,16 +32,23 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     const accused = sourceOf(key).rank === "default" ? other : key;
     problems.push(`${name(accused)}: ${text}`);
   };
-  const { host, allowAnonymous, port, adminPort, frameBytesMax, ringBytes, roomNameBytesMax } = config;
+  const { host, allowAnonymous, authSecret, authSecretPrevious, port, adminPort, frameBytesMax, ringBytes, roomNameBytesMax } = config;
   const frame = `${name("frameBytesMax")} of ${showSize(frameBytesMax)}`;
-  const permission = sourceOf("allowAnonymous");
+  /** As whoever gave none of them would. */
+  const called = (key: Key) => (sourceOf(key).rank === "default" ? sourceOf(key).name : name(key));
 
   refuse(
-    !allowAnonymous && !isLoopback(host),
+    !allowAnonymous && !hasKey(config) && !isLoopback(host) && !keyNames.some((key) => refused.has(key)),
     "host",
     "allowAnonymous",
-    `other machines can reach ${host}, and without an authentication key anyone there could connect; ` +
-      `use 127.0.0.1, or allow it with ${permission.rank === "default" ? permission.name : name("allowAnonymous")}`,
+    `other machines can reach ${host}, and without a key for tokens anyone there could connect; give one with ` +
+      `${called("authSecret")} or ${called("authKeys")}, use 127.0.0.1, or allow it with ${called("allowAnonymous")}`,
+  );
+  refuse(
+    authSecretPrevious !== "" && authSecret === "",
+    "authSecretPrevious",
+    "authSecret",
+    `without ${called("authSecret")} it is not the previous one; give the one tokens are signed with now`,
   );
   refuse(
     port === adminPort && port !== 0,
@@ -58,6 +69,13 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     `${name("roomNameBytesMax")} of ${roomNameBytesMax} fits no frame under ${frame}; lower the first or raise the second`,
   );
   return problems;
+}
+
+const keyNames = ["authSecret", "authKeys", "authJwksUrl"] as const;
+
+/** Whether there are keys that tokens can be checked with: without any nobody needs a token. */
+export function hasKey({ authSecret = "", authKeys = [], authJwksUrl = "" }: Partial<Related>): boolean {
+  return authSecret !== "" || authKeys.length > 0 || authJwksUrl !== "";
 }
 
 const loopback = new BlockList();

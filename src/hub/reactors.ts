@@ -6,6 +6,7 @@
  */
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
+import type { KeyMaterial } from "../auth/keys.ts";
 import { ConfigError, type Config } from "../config.ts";
 import type { CloseName } from "../errors.ts";
 import { Link } from "../link/link.ts";
@@ -18,6 +19,7 @@ import type { Reactor } from "./rooms.ts";
 export interface ReactorsOptions {
   readonly config: Config;
   readonly resumeSecret: string;
+  readonly authKeys: readonly KeyMaterial[];
   /** Where all of them listen. */
   readonly port: number;
   readonly hub: Hub;
@@ -51,6 +53,7 @@ export class Reactors {
   restarts = 0;
   readonly #options: ReactorsOptions;
   readonly #running: (Running | null)[] = [];
+  readonly #withoutKeys = new Set<number>();
   #started = false;
   #closing = false;
 
@@ -96,6 +99,7 @@ export class Reactors {
           this.#options.onServing(this.serving);
           return resolve();
         }
+        if (message.kind === "keys") return this.#onKeys(index, message.problem);
         this.#options.log.error({ reactor: index, stage: message.stage }, `reactor ${index} failed: ${message.text}`);
         const { port } = this.#options;
         reject(message.stage === "listen" ? new ConfigError([`--port ${port}: ${message.text}; choose another port`]) : new Error(message.text));
@@ -107,11 +111,21 @@ export class Reactors {
     });
   }
 
+  /** Every reactor fetches them for itself; the log hears of it once. */
+  #onKeys(index: number, problem: string | null): void {
+    const before = this.#withoutKeys.size;
+    if (problem === null) this.#withoutKeys.delete(index);
+    else this.#withoutKeys.add(index);
+    const { log } = this.#options;
+    if (problem !== null && before === 0) log.warn({ problem }, "the keys at authJwksUrl cannot be fetched; those that are known stay good");
+    if (problem === null && before === 1) log.info("the keys at authJwksUrl can be fetched again");
+  }
+
   #create(index: number, onMessage: (message: Exclude<FromReactor, number>) => void): Running {
-    const { config, resumeSecret, port, hub, counters, nodeState, log } = this.#options;
+    const { config, resumeSecret, authKeys, port, hub, counters, nodeState, log } = this.#options;
     const toHub = createRing(config.ringBytes);
     const fromHub = createRing(config.ringBytes);
-    const workerData: ReactorData = { index, config, resumeSecret, port, toHub, fromHub, counters, nodeState };
+    const workerData: ReactorData = { index, config, resumeSecret, authKeys, port, toHub, fromHub, counters, nodeState };
     const worker = new Worker(entry, { workerData, execArgv, name: `reactor ${index}` });
     const link = new Link({
       out: fromHub,
@@ -138,6 +152,7 @@ export class Reactors {
     running.link.close();
     this.#options.hub.detach(running);
     this.#running[running.index] = null;
+    this.#withoutKeys.delete(running.index);
     if (this.#closing || !this.#started) return;
     this.restarts++;
     this.#options.onServing(this.serving);

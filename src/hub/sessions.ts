@@ -73,7 +73,8 @@ export class Sessions {
     this.#options.store.signedOutAt(key, (answer) => {
       // A store that cannot be read keeps nobody out: it is the exception that someone was signed out.
       const time = "value" in answer ? answer.value : 0;
-      if (time > 0 && hello.issuedAt > 0 && hello.issuedAt <= time) {
+      // A token that does not say when it was issued may be from before.
+      if (time > 0 && hello.issuedAt <= time) {
         return writeKick(reactor.link, hello.slot, hello.life, "disconnected");
       }
       if (hello.resume === "") this.#begin(reactor, hello, key);

@@ -10,6 +10,9 @@ const names = [
   "refusedSockets",
   "refusedHandshakes", // without a ticket, and with one
   "refusedResumes",
+  "tokensVerified",
+  "tokensRefused",
+  "keysAway", // gauge: 1 while keys that come from a URL cannot be had
   "closes",
   "framesIn",
   "framesOut",

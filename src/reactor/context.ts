@@ -8,6 +8,7 @@ import type { BufferPool } from "../protocol/framing.ts";
 import type { ResumeTokens } from "../resume.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Tickets } from "../tickets.ts";
+import type { Admission } from "./admission.ts";
 import type { Sessions } from "./session.ts";
 import type { Audiences } from "./socket.ts";
 
@@ -25,4 +26,5 @@ export interface Context {
   readonly verifier: Verifier | null;
   readonly resumeTokens: ResumeTokens;
   readonly tickets: Tickets;
+  readonly admission: Admission;
 }

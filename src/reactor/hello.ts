@@ -3,6 +3,7 @@
  * remembered for the next time; then the hub is asked, which knows the user's other sessions and the store. What the
  * client sends while that goes on waits in order.
  */
+import type { Verdict } from "../auth/verifier.ts";
 import { allows, anonymous, type Grant } from "../grants.ts";
 import { randomId } from "../ids.ts";
 import type { RecordReader } from "../link/link.ts";
@@ -34,30 +35,34 @@ export function hello(reactor: Reactor, session: Session, id: number, fields: He
   const claims = resumeClaims(reactor, fields);
   const { verifier } = reactor;
   if (verifier === null || token === "") return withoutToken(reactor, session, fields, claims);
-  const known = verifier.cached(token);
-  if (known !== null) return introduce(reactor, session, fields, claims, known, true);
+  const verdict = verifier.verify(token, claims?.grant);
+  if (!(verdict instanceof Promise)) return onVerdict(reactor, session, fields, claims, verdict);
   const { life } = session;
   // The frame lies in the message's bytes, which are gone by then; strings and numbers of it are not.
-  void verifier.verify(token).then((verdict) => {
+  void verdict.then((late) => {
     if (session.life !== life || session.state !== "handshake" || session.socket === null) return;
-    if ("grant" in verdict) return introduce(reactor, session, fields, claims, verdict.grant, true);
-    closeSession(reactor, session, verdict.refused === "unavailable" ? "overloaded" : verdict.refused);
+    onVerdict(reactor, session, fields, claims, late);
   });
 }
 
-/** What the resume token says, if this gateway made it and what it was made for still holds. */
+function onVerdict(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null, verdict: Verdict): void {
+  if ("grant" in verdict) return introduce(reactor, session, fields, claims, verdict.grant, true);
+  closeSession(reactor, session, verdict.refused === "unavailable" ? "overloaded" : verdict.refused);
+}
+
+/** What the resume token says, if this gateway made it. */
 function resumeClaims(reactor: Reactor, { resume }: Hello): ResumeClaims | null {
   if (resume == null) return null;
   const claims = reactor.resumeTokens.read(resume.token ?? "");
-  if (claims === null || claims.session !== resume.session) return null;
-  const { expiresAt } = claims.grant;
-  return expiresAt === 0 || expiresAt > Date.now() ? claims : null;
+  return claims?.session === resume.session ? claims : null;
 }
 
-/** A resume token stands for the token its session began with, but for that session only. */
+/** A resume token stands for the token its session had when it was made, as long as that is good, and for that session only. */
 function withoutToken(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null): void {
   const needsToken = reactor.verifier !== null && !reactor.config.allowAnonymous;
-  if (claims !== null) return introduce(reactor, session, fields, claims, claims.grant, reactor.verifier === null);
+  const isOver = claims !== null && claims.grant.expiresAt !== 0 && claims.grant.expiresAt <= Date.now();
+  if (isOver && reactor.verifier !== null) return closeSession(reactor, session, "token_expired");
+  if (claims !== null && !isOver) return introduce(reactor, session, fields, claims, claims.grant, reactor.verifier === null);
   if (needsToken) return closeSession(reactor, session, "invalid_token");
   introduce(reactor, session, fields, null, anonymous(`anon-${randomId(6)}`), true);
 }
@@ -161,29 +166,42 @@ export function onKick(reactor: Reactor, record: RecordReader): void {
 /** Takes a new token of the same user; rooms that it does not allow any more are left. */
 export function refresh(reactor: Reactor, session: Session, id: number, { token }: Refresh): void {
   const { verifier } = reactor;
-  const answer = () => sendFrame(reactor, session, { id, refreshed: { expires: session.grant!.expiresAt } });
-  if (verifier === null) return answer();
+  if (verifier === null) return sendRefreshed(reactor, session, id);
   const { life } = session;
-  void verifier.verify(token ?? "").then((verdict) => {
+  const verdict = verifier.verify(token ?? "");
+  if (!(verdict instanceof Promise)) return onRefresh(reactor, session, id, verdict);
+  void verdict.then((late) => {
     if (session.life !== life || session.state !== "ready" || session.socket === null) return;
-    if ("refused" in verdict) {
-      return refuse(reactor, session, id, verdict.refused === "unavailable" ? "unavailable" : "unauthorized", verdict.text);
-    }
-    const { user, tenant } = session.grant!;
-    if (verdict.grant.user !== user || verdict.grant.tenant !== tenant) {
-      return refuse(reactor, session, id, "unauthorized", "token: is another user's");
-    }
-    const { grant } = verdict;
-    session.grant = grant;
-    setExpiry(reactor, session);
-    for (const member of [...session.members]) {
-      member.mayPublish = allows(grant, "publish", member.name);
-      if (mayBeIn(reactor, session, member.name)) continue;
-      reactor.rooms.leave(session, member, 0);
-      sendGone(reactor, session, member.name);
-    }
-    answer();
+    onRefresh(reactor, session, id, late);
   });
+}
+
+function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verdict): void {
+  if ("refused" in verdict) {
+    return refuse(reactor, session, id, verdict.refused === "unavailable" ? "unavailable" : "unauthorized", verdict.text);
+  }
+  const { grant } = verdict;
+  const { user, tenant, issuedAt } = session.grant!;
+  if (grant.user !== user || grant.tenant !== tenant) return refuse(reactor, session, id, "unauthorized", "token: is another user's");
+  // One from before the user was signed out would be: signing out ends sessions, and they begin with newer tokens.
+  if (grant.issuedAt < issuedAt - reactor.config.authClockToleranceMs) {
+    return refuse(reactor, session, id, "unauthorized", "token: is older than the one in use");
+  }
+  session.grant = grant;
+  setExpiry(reactor, session);
+  for (const member of [...session.members]) {
+    member.mayPublish = allows(grant, "publish", member.name);
+    if (mayBeIn(reactor, session, member.name)) continue;
+    reactor.rooms.leave(session, member, 0);
+    sendGone(reactor, session, member.name);
+  }
+  sendRefreshed(reactor, session, id);
+}
+
+function sendRefreshed(reactor: Reactor, session: Session, id: number): void {
+  const grant = session.grant!;
+  const resumeToken = reactor.resumeTokens.make(session.id, grant);
+  sendFrame(reactor, session, { id, refreshed: { expires: grant.expiresAt, resumeToken } });
 }
 
 function mayBeIn(reactor: Reactor, session: Session, name: string): boolean {

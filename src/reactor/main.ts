@@ -9,7 +9,8 @@ import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import { parentPort, workerData } from "node:worker_threads";
 import uWS, { type us_listen_socket } from "uWebSockets.js";
-import { authRequired, createVerifier } from "../auth/verifier.ts";
+import { createVerifier, type Verdict } from "../auth/verifier.ts";
+import { hasKey } from "../config.ts";
 import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
 import { Link, type RecordReader } from "../link/link.ts";
@@ -20,6 +21,7 @@ import { BufferPool } from "../protocol/framing.ts";
 import { ResumeTokens } from "../resume.ts";
 import { compileKinds } from "../roomnames.ts";
 import { Tickets } from "../tickets.ts";
+import { Admission } from "./admission.ts";
 import type { Context } from "./context.ts";
 import { dispatchEarly } from "./dispatch.ts";
 import { Expiry } from "./expiry.ts";
@@ -40,7 +42,7 @@ const lagResolutionMs = 10;
 /** What readers that are behind have to take what is queued for them when the node closes. */
 const flushMs = 1000;
 
-const { index, config, resumeSecret, port, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
+const { index, config, resumeSecret, authKeys, port, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
 const main = parentPort!;
 const counters = new Counters(allCounters[index]!);
 const app = uWS.App();
@@ -55,6 +57,7 @@ const link = new Link({
   onRecord,
   onBatchEnd: () => rooms.flush(),
 });
+const tickets = new Tickets(resumeSecret);
 const context: Context = {
   config,
   audiences,
@@ -64,9 +67,10 @@ const context: Context = {
   encoder: new Encoder(2 * config.frameBytesMax),
   pool: new BufferPool(config.frameBytesMax),
   kindOf: compileKinds(config),
-  verifier: authRequired(config) ? createVerifier(config) : null,
+  verifier: hasKey(config) ? createVerifier({ config, keys: authKeys, onOutage, onVerified }) : null,
   resumeTokens: new ResumeTokens(resumeSecret),
-  tickets: new Tickets(resumeSecret),
+  tickets,
+  admission: new Admission(config.handshakesPerSecond / allCounters.length, tickets),
 };
 const rooms = new Rooms(context);
 const heartbeat = new Heartbeat(context);
@@ -74,7 +78,7 @@ const expiry = new Expiry(context);
 const reactor: Reactor = { ...context, rooms, heartbeat };
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
-for (const gauge of ["handshake", "ready", "closing", "members", "rooms"] as const) counters.set(gauge, 0);
+for (const gauge of ["handshake", "ready", "closing", "members", "rooms", "keysAway"] as const) counters.set(gauge, 0);
 
 serveWebSockets(app, reactor, allCounters);
 serveHttp(app, config, new NodeState(nodeState));
@@ -141,6 +145,16 @@ function close(name: CloseName): void {
     closeSession(context, session, name);
   }
   setTimeout(() => end(0), queued ? flushMs : 0);
+}
+
+function onOutage(problem: string | null): void {
+  counters.set("keysAway", problem === null ? 0 : 1);
+  post({ kind: "keys", problem });
+}
+
+function onVerified(verdict: Verdict): void {
+  counters.add("tokensVerified", 1);
+  if ("refused" in verdict) counters.add("tokensRefused", 1);
 }
 
 function fail(error: unknown): void {

@@ -5,7 +5,7 @@ import { Counters } from "../link/counters.ts";
 import { writeGone } from "../link/records.ts";
 import { release } from "../protocol/framing.ts";
 import { subprotocols } from "../protocol/messages.ts";
-import { Admission, retryAfter } from "./admission.ts";
+import { retryAfter } from "./admission.ts";
 import { onBinary, onText } from "./dispatch.ts";
 import { respondError } from "./http.ts";
 import { isWelcome } from "./origin.ts";
@@ -20,9 +20,8 @@ const idleSecondsMin = 16;
 const idleSecondsMax = 960;
 
 export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readonly SharedArrayBuffer[]): void {
-  const { config, counters, sessions, rooms, heartbeat, pool } = reactor;
+  const { config, counters, sessions, rooms, heartbeat, pool, admission } = reactor;
   const reactors = all.map((shared) => new Counters(shared));
-  const admission = new Admission(config.handshakesPerSecond / reactors.length, reactor.tickets);
 
   app.ws<Session>("/ws", {
     maxPayloadLength: messageFramesMax * config.frameBytesMax,

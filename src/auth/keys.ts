@@ -1,0 +1,117 @@
+/**
+ * Keys that tokens may be signed with. What a key is decides what it is good for, never what a token says of itself:
+ * a public key is never the secret of an HMAC, and nothing is signed with `none`.
+ */
+import { createPublicKey, type JsonWebKey } from "node:crypto";
+import { importJWK } from "jose";
+
+export const algorithms = ["HS256", "RS256", "PS256", "ES256", "EdDSA"] as const;
+export type Algorithm = (typeof algorithms)[number];
+
+/** A key as plain data, which the main thread reads and every reactor imports. */
+export interface KeyMaterial {
+  /** "" for a key without a name. */
+  readonly kid: string;
+  readonly algorithms: readonly Algorithm[];
+  readonly jwk: JsonWebKey;
+}
+
+/** A key for one algorithm, imported once. */
+export interface Key {
+  readonly kid: string;
+  readonly algorithm: Algorithm;
+  readonly key: CryptoKey;
+}
+
+/** Why a key is of no use: a clause that follows its name. */
+export class KeyProblem extends Error {}
+
+export const secretBytesMin = 32;
+const rsaBitsMin = 2048;
+const kidCharsMax = 256;
+/** Keys of one file or URL. */
+export const keysMax = 64;
+
+export function secretKey(secret: string, kid = ""): KeyMaterial {
+  return { kid, algorithms: ["HS256"], jwk: { kty: "oct", k: Buffer.from(secret).toString("base64url") } };
+}
+
+/** @throws KeyProblem */
+export function keyOfJwk(jwk: Record<string, unknown>): KeyMaterial {
+  const { kty, kid, alg, use, d } = jwk;
+  if (use !== undefined && use !== "sig") throw new KeyProblem(`is not for signatures (use ${shown(use)})`);
+  if (kid !== undefined && (typeof kid !== "string" || kid.length > kidCharsMax)) throw new KeyProblem("has a kid that is no short text");
+  if (kty !== "oct" && d !== undefined) throw new KeyProblem("is a private key, which a node needs not and should not have; give its public part");
+  const usable = kty === "oct" ? checkSecret(jwk.k) : checkPublic(jwk);
+  const pinned = alg === undefined ? usable : usable.filter((name) => name === alg);
+  if (pinned.length === 0) throw new KeyProblem(`is for ${shown(alg)}; this key can be used with ${usable.join(" or ")}`);
+  return { kid: kid ?? "", algorithms: pinned, jwk: plain(jwk) };
+}
+
+/** One PEM block: a public key or a certificate. @throws KeyProblem */
+export function keyOfPem(pem: string): KeyMaterial {
+  if (/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(pem)) {
+    throw new KeyProblem("is a private key, which a node needs not and should not have; make its public part with: openssl pkey -in FILE -pubout");
+  }
+  let jwk: JsonWebKey;
+  try {
+    jwk = createPublicKey(pem).export({ format: "jwk" });
+  } catch {
+    // OpenSSL's own words name a routine of its decoder.
+    throw new KeyProblem("is a PEM block that holds no public key this node can read");
+  }
+  return keyOfJwk({ ...jwk });
+}
+
+export async function importKeys(materials: readonly KeyMaterial[]): Promise<Key[]> {
+  const each = materials.flatMap(({ kid, algorithms: usable, jwk }) =>
+    usable.map(async (algorithm): Promise<Key> => {
+      // jose would import anything but a CryptoKey anew for every token, at twice the price of the signature.
+      const key = jwk.kty === "oct" ? await importSecret(jwk.k ?? "") : await importJWK(jwk, algorithm);
+      return { kid, algorithm, key: key as CryptoKey };
+    }),
+  );
+  return Promise.all(each);
+}
+
+function importSecret(k: string): Promise<CryptoKey> {
+  return crypto.subtle.importKey("raw", Buffer.from(k, "base64url"), { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
+}
+
+function checkSecret(k: unknown): readonly Algorithm[] {
+  const bytes = typeof k === "string" ? Buffer.from(k, "base64url").length : 0;
+  if (bytes < secretBytesMin) throw new KeyProblem(`is a secret of ${bytes} bytes; HS256 needs ${secretBytesMin} or more`);
+  return ["HS256"];
+}
+
+function checkPublic(jwk: Record<string, unknown>): readonly Algorithm[] {
+  const usable = usableWith(jwk);
+  try {
+    createPublicKey({ key: plain(jwk), format: "jwk" });
+  } catch {
+    throw new KeyProblem("cannot be read: a field is missing or malformed");
+  }
+  return usable;
+}
+
+function usableWith({ kty, crv, n }: Record<string, unknown>): readonly Algorithm[] {
+  if (kty === "RSA") {
+    const bits = typeof n === "string" ? Buffer.from(n, "base64url").length * 8 : 0;
+    if (bits < rsaBitsMin) throw new KeyProblem(`is an RSA key of ${bits} bits; use one of ${rsaBitsMin} or more`);
+    return ["RS256", "PS256"];
+  }
+  if (kty === "EC" && crv === "P-256") return ["ES256"];
+  if (kty === "OKP" && crv === "Ed25519") return ["EdDSA"];
+  const what = [kty, crv].filter((part) => part !== undefined).map(shown).join(" ");
+  throw new KeyProblem(`is of a kind (${what || "none"}) that is not supported; use RSA, P-256, Ed25519 or a secret (oct)`);
+}
+
+/** The members that make the key: whatever else was said of it stays behind. */
+function plain({ kty, crv, x, y, n, e, k }: Record<string, unknown>): JsonWebKey {
+  const members = Object.entries({ kty, crv, x, y, n, e, k }).filter(([, value]) => typeof value === "string");
+  return Object.fromEntries(members);
+}
+
+function shown(value: unknown): string {
+  return String(value).slice(0, 40);
+}
