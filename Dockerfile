@@ -4,7 +4,7 @@ FROM node:22-trixie-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts
-COPY tsconfig.json tsconfig.build.json build.mjs ./
+COPY tsconfig.json tsconfig.build.json build.mjs bundle.mjs ./
 COPY proto proto
 COPY src src
 RUN node build.mjs \

@@ -3,13 +3,13 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "esbuild";
+import { bundleClient } from "./bundle.mjs";
 
 const bin = (name) => `node_modules/.bin/${name}`;
 const run = (command, ...args) => execFileSync(command, args, { stdio: ["ignore", "inherit", "inherit"] });
 
 const stamp = "dist/.built";
-if (process.argv.includes("--if-stale") && existsSync(stamp) && newest(["src", "proto", "build.mjs"]) < statSync(stamp).mtimeMs) {
+if (process.argv.includes("--if-stale") && existsSync(stamp) && newest(["src", "proto", "build.mjs", "bundle.mjs"]) < statSync(stamp).mtimeMs) {
   process.exit(0);
 }
 
@@ -24,8 +24,7 @@ cpSync("src/protocol/generated", "dist/protocol/generated", { recursive: true })
 cpSync("src/demo", "dist/demo", { recursive: true });
 chmodSync("dist/cli/main.js", 0o755);
 
-const browser = { bundle: true, minify: true, sourcemap: true, target: "es2022", logLevel: "warning" };
-await build({ ...browser, entryPoints: ["src/client/index.ts"], format: "esm", outfile: "dist/browser/flux-client.js" });
+await bundleClient({ sourcemap: true, outfile: "dist/browser/flux-client.js" });
 writeFileSync(stamp, "");
 
 /** When the latest of these files, and files in these folders, was written. */

@@ -1,92 +1,88 @@
-import type { ClientFrame, ServerFrame } from "../protocol/messages.ts";
-import type { Backoff, Clock } from "./clock.ts";
+import type { ClientFrame, Ready as WireReady, Resume, ServerFrame } from "../protocol/messages.ts";
 import { systemClock } from "./clock.ts";
+import type { Clock } from "./clock.ts";
 import { Connection } from "./connection.ts";
 import type { Closed, State, StateChange } from "./connection.ts";
 import { Emitter } from "./emitter.ts";
 import type { Unsubscribe } from "./emitter.ts";
 import { fluxError, fromReply } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
+import { Inbox, inboxName } from "./inbox.ts";
+import type { MessageHandler, MessageOptions } from "./inbox.ts";
 import { Membership } from "./membership.ts";
+import { defaults } from "./options.ts";
+import type { ClientOptions, JoinOptions, SendOptions, Sent } from "./options.ts";
+import { Outbox } from "./outbox.ts";
 import type { OutboxShared } from "./outbox.ts";
 import { Pace } from "./pace.ts";
-import { decodePayload, encodePayload } from "./publication.ts";
-import type { Position, Publication, Ready } from "./publication.ts";
+import { listenToPage } from "./page.ts";
+import { decodePayload, encodePayload, toDate, toPosition, toReady } from "./publication.ts";
+import type { Position, Ready } from "./publication.ts";
+import { randomKey } from "./random.ts";
+import { Refresher } from "./refresher.ts";
 import { Room } from "./room.ts";
+import { deviceName, Saved, tabStorage } from "./saved.ts";
+import type { Credentials, Place, SavedSession } from "./saved.ts";
+import { Tokens } from "./tokens.ts";
 import type { WebSocketConstructor } from "./wire.ts";
 
-export type ClientOptions = {
-  /** Where the platform has no WebSocket of its own (Node 20): the one of the package `ws`. */
-  WebSocket?: WebSocketConstructor;
-  token?: string;
-  /** Name and version of the application, for the node's logs. */
-  name?: string;
-  /** A stable name of this device. */
-  device?: string;
-  /** Waits between attempts to connect: base 500 ms, cap 20 s, with full jitter. */
-  backoff?: Backoff;
-  /** From opening a socket to having a session. 10 s. */
-  connectTimeoutMs?: number;
-  /** For the answer to a command. 10 s. */
-  commandTimeoutMs?: number;
-  /** How long a socket may be silent beyond the node's heartbeat, and then take to answer a ping. 10 s. */
-  graceMs?: number;
-  /** Publishes that may wait for their answers; beyond, publish() rejects with `overloaded`. 1,000. */
-  waitingPublishesMax?: number;
-  /** Publications per room that may wait while a gap before them is being closed; beyond, the gap is told. 1,000. */
-  heldPublicationsMax?: number;
-  /** How long the node remembers idempotency keys (its keyWindowMs): no publish is repeated after it. 2 min. */
-  keyWindowMs?: number;
-  /** For tests. */
-  clock?: Clock;
-  random?: () => number;
-};
-
-export type JoinOptions = {
-  /** Go on from this position, of an earlier stay. */
-  recover?: Position;
-  /** Without `recover`: begin with this many of the newest publications. */
-  history?: number;
-  onPublication?: (publication: Publication) => void;
-};
-
 export type ClientEvents = {
-  /** There is a session, the first or another one after a loss. */
+  /** There is a session: a new one, or the one before on another socket (`resumed`). */
   ready: Ready;
   state: StateChange;
-  /** The node refused something that no promise is waiting for. */
+  /** The token expires then. With a token provider the client sees to it; without, call refresh(). */
+  expiring: Date;
+  /** The node has taken a new token, which expires then; null: never. */
+  refreshed: Date | null;
+  /** Something went wrong that no promise is waiting for. */
   error: FluxError;
   /** The end: close() was called, or coming back would be useless before something changes. */
   closed: Closed;
 };
 
-const heldPublicationsMax = 1000;
+type Entry = { membership: Membership; room: Room };
 
 export class Client {
+  /** Direct messages to this user. */
+  readonly inbox: Inbox;
   readonly #emitter = new Emitter<ClientEvents>();
   readonly #connection: Connection;
-  readonly #rooms = new Map<string, { membership: Membership; room: Room }>();
+  readonly #rooms = new Map<string, Entry>();
   readonly #shared: OutboxShared;
+  readonly #sends: Outbox;
+  readonly #saved: Saved;
+  readonly #refresher: Refresher;
+  readonly #tokens: Tokens;
   readonly #clock: Clock;
   readonly #heldMax: number;
+  readonly #leavePage: () => void;
   #session: Ready | null = null;
+  /** For the next socket to go on with the session. */
+  #credentials: Credentials | null;
+  #user: string;
+  /** Whom the last hello gave a position for. */
+  #asked = new Map<string, Membership>();
 
   /** @throws Error if there is no WebSocket to use, SyntaxError if the url is none. */
   constructor(url: string, options: ClientOptions = {}) {
-    const { clock = systemClock, random = Math.random, commandTimeoutMs = 10_000 } = options;
+    const { clock = systemClock, random = Math.random, storage = tabStorage() } = options;
+    const settings = { ...defaults, ...options };
+    const { backoff, commandTimeoutMs } = settings;
+    const onError = (error: FluxError) => this.#emitter.emit("error", error);
     this.#clock = clock;
-    this.#heldMax = options.heldPublicationsMax ?? heldPublicationsMax;
+    this.#heldMax = settings.heldPublicationsMax;
+    this.#tokens = new Tokens(settings.token);
     this.#connection = new Connection(
       {
         url,
         WebSocket: options.WebSocket ?? platformWebSocket(),
-        token: options.token ?? "",
-        name: options.name ?? "flux-client",
-        device: options.device ?? "",
-        backoff: options.backoff ?? { baseMs: 500, capMs: 20_000 },
-        connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
+        tokens: this.#tokens,
+        name: settings.name,
+        device: options.device ?? deviceName(),
+        backoff,
+        connectTimeoutMs: settings.connectTimeoutMs,
         commandTimeoutMs,
-        graceMs: options.graceMs ?? 10_000,
+        graceMs: settings.graceMs,
         clock,
         random,
       },
@@ -95,6 +91,10 @@ export class Client {
         onReady: (ready) => this.#onReady(ready),
         onEvent: (event) => this.#onEvent(event),
         onLost: () => this.#onLost(),
+        onForfeited: () => (this.#credentials = null),
+        resume: () => this.#resume(),
+        ticket: () => this.#credentials?.ticket ?? "",
+        onError,
       },
     );
     this.#shared = {
@@ -103,11 +103,23 @@ export class Client {
       random,
       pace: new Pace(clock),
       timeoutMs: commandTimeoutMs,
-      keyWindowMs: options.keyWindowMs ?? 120_000,
+      keyWindowMs: settings.keyWindowMs,
       waiting: 0,
-      waitingMax: options.waitingPublishesMax ?? 1000,
+      waitingMax: settings.waitingPublishesMax,
+      waitingBytes: 0,
+      waitingBytesMax: settings.waitingBytesMax,
       frameBytesMax: 0,
     };
+    this.#sends = new Outbox(this.#shared, () => {});
+    this.#refresher = new Refresher({
+      tokens: this.#tokens, clock, random, backoff, send: this.#send, onError,
+      onRefreshed: ({ expires }) => this.#emitter.emit("refreshed", toDate(expires)),
+    });
+    this.#saved = new Saved(storage, `flux ${url}`, clock, { collect: () => this.#collect(), onError });
+    this.#credentials = this.#saved.credentials;
+    this.#user = this.#saved.user;
+    this.inbox = this.#openInbox();
+    this.#leavePage = storage === null ? () => {} : listenToPage({ onHide: () => void this.suspend(), onShow: () => this.wake() });
     this.#connection.open();
   }
 
@@ -131,6 +143,29 @@ export class Client {
     return room;
   }
 
+  /**
+   * Sends a direct message into a user's inbox, there or not: bytes as they are, anything else as JSON. Waits through
+   * losses of the socket like publish(), and rejects like it.
+   */
+  async send(user: string, data: unknown, { key = randomKey() }: SendOptions = {}): Promise<Sent> {
+    const { sent } = await this.#sends.put({ send: { user, ...encodePayload(data), key } });
+    return { ...toPosition(sent?.position), duplicate: sent?.duplicate ?? false };
+  }
+
+  /** Short for inbox.onMessage(). */
+  onMessage(handler: MessageHandler, options?: MessageOptions): Unsubscribe {
+    return this.inbox.onMessage(handler, options);
+  }
+
+  /**
+   * Gives the node a new token of the same user, and keeps it for later sockets. Resolves with when it expires, null for
+   * never; rejects with a FluxError.
+   */
+  async refresh(token: string): Promise<Date | null> {
+    const { expires } = await this.#refresher.refresh(token);
+    return toDate(expires);
+  }
+
   /** The time a command takes to the node and back. Rejects with a FluxError. */
   async ping(): Promise<number> {
     const sentAt = this.#clock.now();
@@ -144,23 +179,113 @@ export class Client {
     return decodePayload(echo?.payload, echo?.format);
   }
 
+  /**
+   * Closes the socket but keeps the session, in `storage` too: for wake(), or for another client with the same storage.
+   * In browsers it is called when the page goes. Resolves when the socket is gone.
+   */
+  suspend(): Promise<void> {
+    this.inbox.flush();
+    this.#saved.release();
+    return this.#connection.suspend();
+  }
+
+  /** Connects again after suspend(). */
+  wake(): void {
+    if (this.state === "closed") return;
+    this.#saved.keep();
+    this.#connection.wake();
+  }
+
   /** Ends the session and all that waits for something; resolves when the socket is gone. */
   close(): Promise<void> {
+    this.inbox.flush();
     return this.#connection.close();
   }
 
-  #enter(name: string, { recover, history }: JoinOptions): { membership: Membership; room: Room } {
+  // ------------------------------------------------------------ rooms
+
+  #enter(name: string, { recover, history = 0 }: JoinOptions): Entry {
+    const place = this.#saved.takePlace(name);
     const membership = new Membership(
-      { room: name, recover: recover ?? null, history: history ?? 0, heldMax: this.#heldMax },
+      { room: name, recover: recover ?? place, goesOn: !recover && place !== null, history, heldMax: this.#heldMax },
       { send: this.#send, outbox: this.#shared, onLeft: () => this.#rooms.delete(name) },
     );
     const entry = { membership, room: new Room(name, membership, this.#send) };
     this.#rooms.set(name, entry);
+    entry.room.on("publication", () => this.#saved.changed());
     if (this.state === "closed") membership.end(fluxError("closed"));
     // Not before the caller has had a chance to listen.
     else queueMicrotask(() => this.state === "ready" && membership.join());
     return entry;
   }
+
+  #openInbox(): Inbox {
+    return new Inbox(
+      {
+        enter: (recover) => this.#enter(inboxName, recover === null ? {} : { recover }).room,
+        send: (command) => this.#connection.tell(command),
+        onAck: () => this.#saved.changed(),
+      },
+      this.#clock,
+      this.#heldMax,
+      this.#saved.takePlace(inboxName),
+    );
+  }
+
+  // ------------------------------------------------------------ the session
+
+  #resume(): Resume | null {
+    this.#asked.clear();
+    if (this.#credentials === null) return null;
+    const positions: { room: string; position: Position }[] = [];
+    for (const [room, { membership }] of this.#rooms) {
+      if (membership.position === null) continue;
+      this.#asked.set(room, membership);
+      positions.push({ room, position: membership.position });
+    }
+    return { session: this.#credentials.session, token: this.#credentials.resumeToken, positions };
+  }
+
+  #onReady(wire: WireReady): void {
+    const ready = toReady(wire);
+    this.#session = ready;
+    this.#credentials = { session: ready.session, resumeToken: wire.resumeToken ?? "", ticket: wire.ticket ?? "" };
+    this.#shared.pace.set(ready.commandsPerSecond);
+    this.#shared.frameBytesMax = ready.frameBytesMax;
+    if (this.#user !== "" && ready.user !== this.#user) this.inbox.restart();
+    this.#user = ready.user;
+    this.#emitter.emit("ready", ready);
+    this.#goBackIn(new Set(ready.resumed ? (wire.rooms ?? []) : []));
+    this.#sends.open();
+    this.#saved.changed();
+  }
+
+  /** `restored`: rooms that the node brings us back into, from where hello said we were in them. */
+  #goBackIn(restored: Set<string>): void {
+    for (const [name, { membership }] of this.#rooms) {
+      if (restored.delete(name)) {
+        if (this.#asked.get(name) === membership) {
+          membership.restore();
+          continue;
+        }
+        this.#connection.tell({ leave: { room: name } }); // it is another stay that we want
+      }
+      membership.join();
+    }
+    for (const room of restored) this.#connection.tell({ leave: { room } });
+  }
+
+  #collect(): SavedSession {
+    const places = new Map(this.#saved.places);
+    for (const [name, { membership }] of this.#rooms) if (membership.position !== null) places.set(name, membership.position);
+    // Up to where messages are dealt with, not to where they have come.
+    if (this.inbox.position === null) places.delete(inboxName);
+    else places.set(inboxName, this.inbox.position);
+    const list = [...places].map(([room, { epoch, seq }]): Place => [room, epoch, seq]);
+    return { user: this.#user, credentials: this.#credentials, places: list };
+  }
+
+  // ------------------------------------------------------------ what the connection tells
 
   #command(command: ClientFrame): Promise<ServerFrame> {
     return new Promise((resolve, reject) => {
@@ -170,30 +295,36 @@ export class Client {
 
   #send: Connection["send"] = (command, onReply, timeoutMs) => this.#connection.send(command, onReply, timeoutMs);
 
-  #onReady(ready: Ready): void {
-    this.#session = ready;
-    this.#shared.pace.set(ready.commandsPerSecond);
-    this.#shared.frameBytesMax = ready.frameBytesMax;
-    this.#emitter.emit("ready", ready);
-    for (const { membership } of this.#rooms.values()) membership.join();
-  }
-
   #onEvent(event: ServerFrame): void {
     if (event.error) return this.#emitter.emit("error", fromReply(event.error));
-    const { room } = event.publication ?? event.replay ?? event.sync ?? event.published ?? event.left ?? {};
+    if (event.expiring) return this.#onExpiring(event.expiring.expires ?? 0);
+    const { joined, publication, replay, sync, published, left } = event;
+    const { room } = publication ?? joined ?? replay ?? sync ?? published ?? left ?? {};
     if (room) this.#rooms.get(room)?.membership.onEvent(event);
+  }
+
+  #onExpiring(expires: number): void {
+    this.#emitter.emit("expiring", new Date(expires));
+    if (this.#tokens.hasProvider) this.#refresher.start();
   }
 
   #onLost(): void {
     this.#session = null;
+    this.#refresher.stop();
+    this.#sends.interrupt();
     for (const { membership } of this.#rooms.values()) membership.interrupt();
   }
 
   #onState(change: StateChange): void {
     this.#emitter.emit("state", change);
     if (change.state !== "closed") return;
-    for (const { membership } of [...this.#rooms.values()]) membership.end(fluxError("closed", change.cause?.text));
-    if (change.cause) this.#emitter.emit("closed", change.cause);
+    const { cause } = change;
+    if (cause?.name === "bye") this.#saved.clear();
+    else this.#saved.release(); // for another client, with another token
+    this.#leavePage();
+    this.#sends.end(fluxError("closed", cause?.text), true);
+    for (const { membership } of [...this.#rooms.values()]) membership.end(fluxError("closed", cause?.text));
+    if (cause) this.#emitter.emit("closed", cause);
   }
 }
 

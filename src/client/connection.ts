@@ -1,15 +1,15 @@
 /** The way to the node, kept up: socket after socket, hello, heartbeat, and when to try again. */
 import { closes, mayReconnect } from "../errors.ts";
 import { protocolVersion } from "../protocol/messages.ts";
-import type { ClientFrame, ServerFrame } from "../protocol/messages.ts";
+import type { ClientFrame, Ready, Resume, ServerFrame } from "../protocol/messages.ts";
 import { backoffMs } from "./clock.ts";
 import type { Backoff, Cancel, Clock } from "./clock.ts";
 import { Commands } from "./commands.ts";
 import type { OnReply } from "./commands.ts";
 import { fluxError } from "./flux-error.ts";
+import type { FluxError } from "./flux-error.ts";
 import { Heartbeat } from "./heartbeat.ts";
-import { toReady } from "./publication.ts";
-import type { Ready } from "./publication.ts";
+import type { Tokens } from "./tokens.ts";
 import { openWire } from "./wire.ts";
 import type { WebSocketConstructor, Wire } from "./wire.ts";
 
@@ -21,7 +21,7 @@ export type Closed = { readonly code: number; readonly name: string; readonly te
 
 export type StateChange = {
   readonly state: State;
-  /** While waiting: until the next attempt. */
+  /** While waiting: until the next attempt; null if there is none, since the client was suspended. */
   readonly retryInMs: number | null;
   /** While waiting, or closed: what ended the socket before. */
   readonly cause: Closed | null;
@@ -30,7 +30,7 @@ export type StateChange = {
 export type ConnectionOptions = {
   url: string;
   WebSocket: WebSocketConstructor;
-  token: string;
+  tokens: Tokens;
   name: string;
   device: string;
   backoff: Backoff;
@@ -44,10 +44,17 @@ export type ConnectionOptions = {
 export type ConnectionOwner = {
   onState(change: StateChange): void;
   onReady(ready: Ready): void;
+  /** What hello says of the session to go on with; null: begin a new one. */
+  resume(): Resume | null;
+  /** Shows a node with a crowd at its door that we come back; "" if there was no session yet. */
+  ticket(): string;
+  /** The session cannot be gone on with: it is another socket's, or needs a token. */
+  onForfeited(): void;
   /** What came unasked. */
   onEvent(event: ServerFrame): void;
-  /** The session is over; commands that waited have failed. A new one may come. */
+  /** The socket is gone; commands that waited have failed. Another one may come. */
   onLost(): void;
+  onError(error: FluxError): void;
 };
 
 /** A session that lasted this long shows that the node is well: the next loss starts with short waits again. */
@@ -64,7 +71,9 @@ export class Connection {
   #attempt = 0;
   #readyAt = 0;
   #goodbye: ServerFrame["reconnect"] = null; // the node has told us when and where to come back
-  #onWireClosed: (() => void) | null = null;
+  /** A socket that we have closed, and who waits for it to be gone. */
+  #leaving: { wire: Wire; onGone: () => void } | null = null;
+  #isSuspended = false;
 
   constructor(options: ConnectionOptions, owner: ConnectionOwner) {
     this.#options = options;
@@ -77,13 +86,44 @@ export class Connection {
 
   /** @throws SyntaxError if the url is none a WebSocket can have. */
   open(url = this.#options.url): void {
+    const { tokens } = this.#options;
     this.#setState("connecting");
     if (this.#state !== "connecting") return; // a listener has closed the client
+    if (tokens.current !== null) this.#connect(url, tokens.current);
+    else this.#askForToken(url);
+  }
+
+  #askForToken(url: string): void {
+    const { tokens, connectTimeoutMs, clock } = this.#options;
+    const giveUp = (why: unknown) => this.#onNoToken(`the token provider gave no token: ${String(why)}`);
+    const cancel = clock.after(connectTimeoutMs, () => giveUp("no answer within connectTimeoutMs"));
+    const isMeant = () => this.#cancelTimer === cancel;
+    this.#cancelTimer = cancel;
+    tokens.fetch().then(
+      (token) => {
+        if (!isMeant()) return;
+        this.#clearTimer();
+        if (tokens.isRefused(token)) this.#end(closed(closes.invalid_token.code, ""));
+        else this.#tryUrl(url, () => this.#connect(url, token));
+      },
+      (error: unknown) => {
+        if (!isMeant()) return;
+        giveUp(error);
+      },
+    );
+  }
+
+  #onNoToken(text: string): void {
+    this.#owner.onError(fluxError("no_token", text));
+    if (this.#state === "connecting") this.#retry({ code: local.noToken, name: "no_token", text });
+  }
+
+  #connect(url: string, token: string): void {
     const { connectTimeoutMs, clock, WebSocket } = this.#options;
-    const wire = openWire(WebSocket, url, {
-      onOpen: () => this.#hello(wire),
-      onFrame: (frame) => this.#onFrame(frame),
-      onClose: (code, reason) => this.#onClose(closed(code, reason)),
+    const wire = openWire(WebSocket, withTicket(url, this.#owner.ticket()), {
+      onOpen: () => this.#hello(wire, token),
+      onFrame: (frame) => this.#wire === wire && this.#onFrame(frame),
+      onClose: (code, reason) => this.#onClose(wire, closed(code, reason)),
     });
     this.#wire = wire;
     this.#cancelTimer = clock.after(connectTimeoutMs, () => wire.drop(local.noAnswer, "no session within connectTimeoutMs"));
@@ -95,6 +135,11 @@ export class Connection {
     this.#commands.send(command, timeoutMs, onReply);
   }
 
+  /** A command that nobody waits for the answer of, for this socket only. */
+  tell(command: ClientFrame): void {
+    if (this.#state === "ready") this.#wire?.send({ ...command, id: 0 });
+  }
+
   /** Ends the session for good. Resolves when the socket is gone. */
   async close(): Promise<void> {
     if (this.#state === "closed") return;
@@ -103,23 +148,44 @@ export class Connection {
     this.#end({ code: closes.bye.code, name: "bye", text: closes.bye.text });
     if (wire === null) return;
     if (!wasReady) return wire.drop(closes.bye.code, "bye");
-    const gone = new Promise<void>((resolve) => (this.#onWireClosed = resolve));
     wire.send({ bye: {} });
-    wire.close(closes.bye.code, "bye");
-    const cancel = this.#options.clock.after(this.#options.graceMs, () => wire.drop(closes.bye.code, "bye"));
+    await this.#depart(wire, closes.bye.code, "bye");
+  }
+
+  /** Closes the socket and keeps the session, here and at the node; wake() goes on with it. */
+  async suspend(): Promise<void> {
+    if (this.#state === "closed" || this.#isSuspended) return;
+    const wire = this.#wire;
+    this.#isSuspended = true;
+    this.#retry({ ...suspended });
+    if (wire !== null) await this.#depart(wire, suspended.code, suspended.name);
+  }
+
+  wake(): void {
+    if (!this.#isSuspended) return;
+    this.#isSuspended = false;
+    if (this.#state === "waiting") this.#tryUrl(this.#options.url, () => this.open());
+  }
+
+  async #depart(wire: Wire, code: number, reason: string): Promise<void> {
+    const gone = new Promise<void>((onGone) => (this.#leaving = { wire, onGone }));
+    wire.close(code, reason);
+    const cancel = this.#options.clock.after(this.#options.graceMs, () => wire.drop(code, reason));
     await gone;
     cancel();
   }
 
-  #hello(wire: Wire): void {
-    const { token, name, device, clock } = this.#options;
+  #hello(wire: Wire, token: string): void {
+    const { name, device, clock } = this.#options;
+    const resume = this.#owner.resume();
     this.#commands = new Commands((frame) => wire.send(frame), clock);
-    this.#commands.send({ hello: { version: protocolVersion, token, client: name, device } }, null, (answer) => {
+    const hello = { version: protocolVersion, token, client: name, device, ...(resume && { resume }) };
+    this.#commands.send({ hello }, null, (answer) => {
       if ("error" in answer) {
         // Before ready, a loss ends here as well; then there is no socket any more to be dropped.
         return wire.drop(local.refused, answer.error.message);
       }
-      this.#onReady(toReady(answer.reply.ready ?? {}), wire);
+      this.#onReady(answer.reply.ready ?? {}, wire);
     });
   }
 
@@ -127,7 +193,7 @@ export class Connection {
     const { clock, graceMs } = this.#options;
     this.#clearTimer();
     this.#readyAt = clock.now();
-    this.#heartbeat = new Heartbeat(clock, ready.heartbeatMs + graceMs, graceMs, {
+    this.#heartbeat = new Heartbeat(clock, (ready.heartbeatMs ?? 0) + graceMs, graceMs, {
       ping: () => this.send({ ping: { time: Date.now() } }, () => {}, graceMs), // any sign of life will do
       onSilence: () => wire.drop(local.silent, "nothing came for too long, and a ping was not answered"),
     });
@@ -142,12 +208,30 @@ export class Connection {
     else this.#owner.onEvent(frame);
   }
 
-  #onClose(cause: Closed): void {
-    this.#onWireClosed?.();
-    if (this.#state === "closed") return;
+  #onClose(wire: Wire, cause: Closed): void {
+    if (this.#leaving?.wire === wire) this.#leaving.onGone();
+    if (this.#wire !== wire) return; // given up before
     if (this.#state === "ready" && this.#options.clock.now() - this.#readyAt >= stableMs) this.#attempt = 0;
-    if (mayReconnect(cause.code)) this.#retry(cause);
+    if (this.#prepareReturn(cause.code)) this.#retry(cause);
     else this.#end(cause);
+  }
+
+  /** Whether coming back is of use. What has to change before, the token or the session, is changed. */
+  #prepareReturn(code: number): boolean {
+    const { tokens } = this.#options;
+    switch (code) {
+      case closes.session_replaced.code:
+        this.#owner.onForfeited();
+        return true;
+      case closes.token_expired.code:
+        // Without a token it is the one the session began with. Then a new session may do; else only a new token.
+        if (tokens.current === "") this.#owner.onForfeited();
+        return tokens.refuse("expired") || tokens.current === "" || this.#state === "ready";
+      case closes.invalid_token.code:
+        return tokens.refuse("refused");
+      default:
+        return mayReconnect(code);
+    }
   }
 
   #retry(cause: Closed): void {
@@ -157,13 +241,14 @@ export class Connection {
     // Should the node that we are sent to not take us, the attempt after it goes to our own url again.
     const url = goodbye?.url || this.#options.url;
     this.#forget();
-    this.#setState("waiting", delayMs, cause);
-    if (this.#state === "waiting") this.#cancelTimer = clock.after(delayMs, () => this.#reopen(url));
+    this.#setState("waiting", this.#isSuspended ? null : delayMs, cause);
+    if (this.#state !== "waiting" || this.#isSuspended) return;
+    this.#cancelTimer = clock.after(delayMs, () => this.#tryUrl(url, () => this.open(url)));
   }
 
-  #reopen(url: string): void {
+  #tryUrl(url: string, open: () => void): void {
     try {
-      this.open(url);
+      open();
     } catch (error) {
       this.#retry({ code: local.badUrl, name: "bad_url", text: `cannot connect to ${url}: ${String(error)}` });
     }
@@ -199,7 +284,17 @@ export class Connection {
 }
 
 /** Codes of our own for sockets we gave up; they stay on this side. All of them mean: try again. */
-const local = { noAnswer: 4001, silent: 4002, refused: 4003, badUrl: 4004 } as const;
+const local = { noAnswer: 4001, silent: 4002, refused: 4003, badUrl: 4004, noToken: 4005 } as const;
+
+/** Said to the node, for which 1000 and 1001, a browser's own word when its page goes, are the end of a session. */
+const suspended: Closed = { code: 4006, name: "suspended", text: "the session is kept for another socket" };
+
+/** @throws SyntaxError from the WebSocket, if the url is none. */
+function withTicket(url: string, ticket: string): string {
+  if (ticket === "") return url;
+  const [address, fragment] = url.split("#");
+  return `${address}${address?.includes("?") ? "&" : "?"}resume=${ticket}${fragment === undefined ? "" : `#${fragment}`}`;
+}
 
 function closed(code: number, reason: string): Closed {
   for (const [name, known] of Object.entries(closes)) {

@@ -8,6 +8,9 @@ export const clientErrors = {
   timeout: { retryable: true, text: "the node did not answer in time" },
   closed: { retryable: false, text: "the client is closed" },
   left: { retryable: false, text: "the room was left" },
+  no_token: { retryable: true, text: "the token provider gave no token" },
+  not_saved: { retryable: true, text: "the session cannot be kept for a reload" },
+  handler_failed: { retryable: false, text: "what the application does with a message failed" },
   bad_payload: { retryable: false, text: "a payload could not be written or read as JSON" },
 } as const satisfies Record<string, { retryable: boolean; text: string }>;
 

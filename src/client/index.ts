@@ -6,7 +6,7 @@
  *   await room.publish({ text: "hi" });
  */
 import { Client } from "./client.ts";
-import type { ClientOptions } from "./client.ts";
+import type { ClientOptions } from "./options.ts";
 
 /** Connects, and stays connected until close(). */
 export function connect(url: string, options: ClientOptions = {}): Client {
@@ -14,14 +14,17 @@ export function connect(url: string, options: ClientOptions = {}): Client {
 }
 
 export { FluxError } from "./flux-error.ts";
-export type { Client, ClientEvents, ClientOptions, JoinOptions } from "./client.ts";
+export type { Client, ClientEvents } from "./client.ts";
 export type { Backoff, Clock } from "./clock.ts";
 export type { Closed, State, StateChange } from "./connection.ts";
 export type { Unsubscribe } from "./emitter.ts";
 export type { ClientErrorCode } from "./flux-error.ts";
+export type { Inbox, InboxEvents, Message, MessageHandler, MessageOptions } from "./inbox.ts";
 export type { JoinedRoom, RoomEvents } from "./membership.ts";
-export type { Published } from "./outbox.ts";
+export type { ClientOptions, JoinOptions, SendOptions, Sent } from "./options.ts";
 export type { Position, Publication, Ready } from "./publication.ts";
-export type { History, HistoryOptions, PublishOptions, Room } from "./room.ts";
+export type { History, HistoryOptions, Published, PublishOptions, Room } from "./room.ts";
+export type { StorageLike } from "./saved.ts";
 export type { Gap, Recovered } from "./stream.ts";
+export type { TokenProvider, TokenReason } from "./tokens.ts";
 export type { WebSocketConstructor, WebSocketLike } from "./wire.ts";

@@ -17,7 +17,7 @@ export type JoinedRoom = {
   readonly position: Position;
   /** Everything that was missed since the position we knew is coming. */
   readonly recovered: boolean;
-  /** Not the first time: the socket had been lost. */
+  /** Not the first time: the socket had been lost, or the page was loaded anew. */
   readonly rejoined: boolean;
 };
 
@@ -31,7 +31,14 @@ export type RoomEvents = {
   left: FluxError | null;
 };
 
-export type MembershipOptions = { room: string; recover: Position | null; history: number; heldMax: number };
+export type MembershipOptions = {
+  room: string;
+  recover: Position | null;
+  /** An earlier page was in the room up to `recover`: history is what was before it. */
+  goesOn: boolean;
+  history: number;
+  heldMax: number;
+};
 
 export type MembershipOwner = {
   send(command: ClientFrame, onReply: OnReply, timeoutMs?: null): void;
@@ -39,7 +46,8 @@ export type MembershipOwner = {
   onLeft(): void;
 };
 
-type State = "away" | "joining" | "joined" | "left";
+/** restoring: the node brings a resumed session back into its rooms, unasked. earlier: joined, but history comes first. */
+type State = "away" | "joining" | "restoring" | "earlier" | "joined" | "left";
 
 const retryBackoff = { baseMs: 200, capMs: 5000 };
 const historyTriesMax = 5;
@@ -55,7 +63,12 @@ export class Membership implements StreamOwner {
   readonly #owner: MembershipOwner;
   readonly #stream: Stream;
   #state: State = "away";
-  #hasJoined = false;
+  #hasJoined: boolean;
+  /** Publications from before the position that an earlier page left us, while they are still to be had. */
+  #earlier: number;
+  /** What came while they were being fetched, and how to go on with it. */
+  #held: ServerFrame[] = [];
+  #goOn: (() => void) | null = null;
   #settleFirst: { resolve: (joined: JoinedRoom) => void; reject: (error: FluxError) => void } | null = null;
   #cancelRetry: Cancel | null = null;
 
@@ -63,7 +76,9 @@ export class Membership implements StreamOwner {
     this.#options = options;
     this.#owner = owner;
     this.#stream = new Stream(options.recover, options.heldMax, this);
-    this.outbox = new Outbox(options.room, owner.outbox, (position) => this.#stream.own(position));
+    this.#hasJoined = options.goesOn;
+    this.#earlier = options.goesOn ? options.history : 0;
+    this.outbox = new Outbox(owner.outbox, (position) => this.#stream.own(position));
     this.firstJoined = new Promise((resolve, reject) => (this.#settleFirst = { resolve, reject }));
     this.firstJoined.catch(() => {}); // whoever does not await it is told by the events
   }
@@ -77,6 +92,11 @@ export class Membership implements StreamOwner {
   /** There is a session: join in it, unless we are about to already. */
   join(): void {
     if (this.#state === "away") this.#ask(0);
+  }
+
+  /** There is a session again, and the node brings us back in, from our position. */
+  restore(): void {
+    if (this.#state === "away") this.#state = "restoring";
   }
 
   #ask(attempt: number): void {
@@ -95,6 +115,7 @@ export class Membership implements StreamOwner {
   interrupt(): void {
     this.#state = "away";
     this.#cancelRetry?.();
+    this.#held = [];
     this.#stream.interrupt();
     this.outbox.interrupt();
   }
@@ -121,15 +142,45 @@ export class Membership implements StreamOwner {
   }
 
   #onJoined(joined: Joined, asked: Position | null): void {
-    this.#state = "joined";
     const position = toPosition(joined.position);
     const event: JoinedRoom = { position, recovered: joined.recovered ?? false, rejoined: this.#hasJoined };
     this.#hasJoined = true;
+    this.#state = this.#earlier > 0 ? "earlier" : "joined";
     this.emitter.emit("joined", event);
     this.#settleFirst?.resolve(event);
+    if (this.#isLeft) return; // a listener did
     this.#stream.begin(position, asked, event.recovered);
-    this.#stream.replay((joined.publications ?? []).map(toArrival), joined.more ?? false);
+    if (this.#earlier === 0) return this.#goOnWith(joined);
+    const goOn = () => this.#goOnWith(joined);
+    this.#goOn = goOn;
+    this.#readEarlier(event.recovered && asked !== null ? asked : position, goOn);
+  }
+
+  #goOnWith({ publications, more }: Joined): void {
+    if (this.#isLeft) return;
+    this.#state = "joined";
+    this.#earlier = 0;
+    this.#goOn = null;
+    this.#stream.replay((publications ?? []).map(toArrival), more ?? false);
+    for (const event of this.#held.splice(0)) this.onEvent(event);
     this.outbox.open();
+  }
+
+  get #isLeft(): boolean {
+    return this.#state === "left";
+  }
+
+  /** Delivers what an earlier page had already, up to this position: this page shows nothing yet. */
+  #readEarlier({ epoch, seq }: Position, goOn: () => void): void {
+    const command = { history: { room: this.#options.room, before: { epoch, seq: seq + 1 }, limit: this.#earlier } };
+    this.#owner.send(command, (answer) => {
+      if (this.#goOn !== goOn || this.#state !== "earlier") return;
+      if ("error" in answer && answer.error.code === "disconnected") return;
+      // It is a courtesy: where it cannot be had, the room goes on without it.
+      const publications = "reply" in answer ? (answer.reply.history?.publications ?? []) : [];
+      for (const publication of publications) this.deliver(toArrival(publication), true);
+      goOn();
+    });
   }
 
   #retry(attempt: number, again: () => void): void {
@@ -140,7 +191,27 @@ export class Membership implements StreamOwner {
   // ------------------------------------------------------------ what comes unasked
 
   onEvent(event: ServerFrame): void {
-    if (this.#state !== "joined") return; // the end of an earlier stay
+    switch (this.#state) {
+      case "restoring": return this.#onRestored(event);
+      case "earlier": return this.#hold(event);
+      case "joined": return this.#onLive(event);
+      default: // the end of an earlier stay
+    }
+  }
+
+  #onRestored({ joined, left }: ServerFrame): void {
+    if (joined) this.#onJoined(joined, this.position);
+    else if (left) this.#ask(0); // the node could not: what it answers to a join says why
+  }
+
+  #hold(event: ServerFrame): void {
+    if (event.left) return this.#onLive(event);
+    this.#held.push(event);
+    // Rather without what is older than without what is new.
+    if (this.#held.length > this.#options.heldMax) this.#goOn?.();
+  }
+
+  #onLive(event: ServerFrame): void {
     if (event.publication) this.#stream.publication(toArrival(event.publication));
     else if (event.replay) this.#stream.replay((event.replay.publications ?? []).map(toArrival), event.replay.more ?? false);
     else if (event.sync) this.#stream.sync(toPosition(event.sync.position));

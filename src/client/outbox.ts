@@ -1,9 +1,9 @@
 /**
- * The publishes of one room that the node has not answered yet. They leave in the order they were made, and leave
- * again in that order after a reconnect: the key they carry keeps the room from having one of them twice.
+ * What was published in one room, or sent to users, and has not been answered yet. It leaves in the order it was made,
+ * and leaves again in that order after a reconnect: the key it carries keeps it from taking place twice.
  */
 import { encodeClientFrame } from "../protocol/codec.ts";
-import type { ClientFrame } from "../protocol/messages.ts";
+import type { ClientFrame, ServerFrame } from "../protocol/messages.ts";
 import { backoffMs } from "./clock.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import type { OnReply, Reply } from "./commands.ts";
@@ -11,15 +11,7 @@ import { fluxError } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
 import type { Pace } from "./pace.ts";
 import { toPosition } from "./publication.ts";
-import type { Payload, Position } from "./publication.ts";
-
-/** Where the node put a publication. */
-export type Published = Position & {
-  /** Members of the room that the node knew of. */
-  readonly receivers: number;
-  /** It had been published before, by a try whose answer was lost or by someone who used the same key. */
-  readonly duplicate: boolean;
-};
+import type { Position } from "./publication.ts";
 
 /** What the outboxes of one client share. */
 export type OutboxShared = {
@@ -29,17 +21,19 @@ export type OutboxShared = {
   pace: Pace;
   timeoutMs: number;
   keyWindowMs: number;
-  /** Publishes that wait for their answer, over all rooms. */
+  /** Publishes and sends that wait for their answer, over all rooms, and the bytes of their payloads. */
   waiting: number;
   waitingMax: number;
+  waitingBytes: number;
+  waitingBytesMax: number;
   frameBytesMax: number;
 };
 
 type Entry = {
   readonly number: number;
   readonly command: ClientFrame;
-  readonly excludeSelf: boolean;
-  readonly resolve: (published: Published) => void;
+  readonly bytes: number;
+  readonly resolve: (reply: ServerFrame) => void;
   readonly reject: (error: FluxError) => void;
   /** When it left for the first time: from then on it may have been published. */
   sentAt: number | null;
@@ -52,7 +46,6 @@ type Entry = {
 const retryBackoff = { baseMs: 100, capMs: 2000 };
 
 export class Outbox {
-  readonly #room: string;
   readonly #shared: OutboxShared;
   /** The node's word that a publication is in the room which its publisher will not be given. */
   readonly #onOwn: (position: Position) => void;
@@ -63,23 +56,25 @@ export class Outbox {
   #ended: FluxError | null = null;
   #cancelWait: Cancel | null = null; // while it runs, nothing leaves: what is behind a refused one stays behind it
 
-  constructor(room: string, shared: OutboxShared, onOwn: (position: Position) => void) {
-    this.#room = room;
+  constructor(shared: OutboxShared, onOwn: (position: Position) => void) {
     this.#shared = shared;
     this.#onOwn = onOwn;
   }
 
-  publish({ payload, format }: Payload, key: string, excludeSelf: boolean): Promise<Published> {
-    const { waiting, waitingMax } = this.#shared;
+  /** Resolves with what the node answers to a `publish` or `send`. */
+  put(command: ClientFrame): Promise<ServerFrame> {
+    const { waiting, waitingMax, waitingBytes, waitingBytesMax } = this.#shared;
+    const bytes = payloadOf(command).length;
     if (this.#ended !== null) return Promise.reject(this.#ended);
-    if (waiting >= waitingMax) {
-      return Promise.reject(fluxError("overloaded", `${waitingMax} publishes wait for an answer already`));
+    if (waiting >= waitingMax) return Promise.reject(fluxError("overloaded", `${waitingMax} publishes wait for an answer already`));
+    if (waitingBytes + bytes > waitingBytesMax) {
+      return Promise.reject(fluxError("overloaded", `no more than ${waitingBytesMax} bytes may wait for an answer`));
     }
     return new Promise((resolve, reject) => {
-      const command = { publish: { room: this.#room, payload, format, key, excludeSelf } };
       const begin = { sentAt: null, refusals: 0, lastError: null, cancelTimeout: null, done: false };
       this.#shared.waiting++;
-      this.#queue.push({ number: ++this.#lastNumber, command, excludeSelf, resolve, reject, ...begin });
+      this.#shared.waitingBytes += bytes;
+      this.#queue.push({ number: ++this.#lastNumber, command, bytes, resolve, reject, ...begin });
       this.#flush();
     });
   }
@@ -127,7 +122,7 @@ export class Outbox {
     const now = clock.now();
     if (entry.sentAt !== null && now - entry.sentAt > keyWindowMs) {
       // The node no longer knows its key: sent again, it might be in the room twice.
-      return this.#reject(entry, fluxError("disconnected", "the answer was lost: it may or may not have been published"));
+      return this.#reject(entry, fluxError("disconnected", "the answer was lost: it may or may not have taken place"));
     }
     if (isLarger(entry.command, frameBytesMax)) {
       return this.#reject(entry, fluxError("too_large", `a frame may have ${frameBytesMax} bytes`));
@@ -145,10 +140,9 @@ export class Outbox {
       if (error.code !== "disconnected" && !entry.done) this.#refused(entry, error); // interrupt cares for the former
       return;
     }
-    const { position, receivers, duplicate } = answer.reply.published ?? {};
-    const at = toPosition(position);
-    if (entry.excludeSelf) this.#onOwn(at);
-    if (this.#settle(entry)) entry.resolve({ ...at, receivers: receivers ?? 0, duplicate: duplicate ?? false });
+    const { reply } = answer;
+    if (entry.command.publish?.excludeSelf) this.#onOwn(toPosition(reply.published?.position));
+    if (this.#settle(entry)) entry.resolve(reply);
   }
 
   #refused(entry: Entry, error: FluxError): void {
@@ -178,6 +172,7 @@ export class Outbox {
     entry.cancelTimeout?.();
     this.#sent.delete(entry);
     this.#shared.waiting--;
+    this.#shared.waitingBytes -= entry.bytes;
     return true;
   }
 
@@ -194,11 +189,16 @@ export class Outbox {
   }
 }
 
-/** The rest of a publish frame is small; it is encoded only to tell when it comes that close. */
+/** The rest of the frame is small; it is encoded only to tell when it comes that close. */
 const overheadBytesMax = 1024;
+const nothing = new Uint8Array(0);
+
+function payloadOf({ publish, send }: ClientFrame): Uint8Array {
+  return publish?.payload ?? send?.payload ?? nothing;
+}
 
 function isLarger(command: ClientFrame, frameBytesMax: number): boolean {
-  const { payload, key } = command.publish ?? {};
-  if ((payload?.length ?? 0) + 3 * (key?.length ?? 0) + overheadBytesMax <= frameBytesMax) return false;
+  const { key } = command.publish ?? command.send ?? {};
+  if (payloadOf(command).length + 3 * (key?.length ?? 0) + overheadBytesMax <= frameBytesMax) return false;
   return encodeClientFrame({ ...command, id: 0xffffffff }).length - 4 > frameBytesMax;
 }

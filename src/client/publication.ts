@@ -30,6 +30,12 @@ export type Ready = {
   readonly roomNameBytesMax: number;
   /** 0: not limited. */
   readonly commandsPerSecond: number;
+  /** It is the session there was before, with the rooms it was in; otherwise it is a new one. */
+  readonly resumed: boolean;
+  /** How long it can be resumed after its socket was lost. */
+  readonly sessionTtlMs: number;
+  /** When the token expires; null: never. */
+  readonly expires: Date | null;
 };
 
 /** A publication as it came: its place in the room, and its payload not read yet. */
@@ -93,5 +99,13 @@ export function toReady(wire: WireReady): Ready {
     roomsMax: wire.maxRooms ?? 0,
     roomNameBytesMax: wire.maxRoomNameBytes ?? 0,
     commandsPerSecond: wire.commandsPerSecond ?? 0,
+    resumed: wire.resumed ?? false,
+    sessionTtlMs: wire.sessionTtlMs ?? 0,
+    expires: toDate(wire.expires),
   };
+}
+
+/** 0 and nothing: no time. */
+export function toDate(ms: number | null | undefined): Date | null {
+  return ms ? new Date(ms) : null;
 }

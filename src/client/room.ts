@@ -1,10 +1,18 @@
 import type { HistoryPage } from "../protocol/messages.ts";
 import type { MembershipOwner, Membership, JoinedRoom, RoomEvents } from "./membership.ts";
 import { fluxError } from "./flux-error.ts";
-import type { Published } from "./outbox.ts";
 import { encodePayload, toArrival, toPosition, toPublication } from "./publication.ts";
 import type { Position, Publication } from "./publication.ts";
+import { randomKey } from "./random.ts";
 import type { Unsubscribe } from "./emitter.ts";
+
+/** Where the node put a publication. */
+export type Published = Position & {
+  /** Members of the room that the node knew of. */
+  readonly receivers: number;
+  /** It had been published before, by a try whose answer was lost or by someone who used the same key. */
+  readonly duplicate: boolean;
+};
 
 export type PublishOptions = {
   /** Idempotency key: while the node remembers it, a second publish with it changes nothing. Random unless given. */
@@ -70,7 +78,10 @@ export class Room {
    */
   async publish(data: unknown, options: PublishOptions = {}): Promise<Published> {
     const { key = randomKey(), excludeSelf = false } = options;
-    return this.#membership.outbox.publish(encodePayload(data), key, excludeSelf);
+    const command = { publish: { room: this.name, ...encodePayload(data), key, excludeSelf } };
+    const { published } = await this.#membership.outbox.put(command);
+    const { position, receivers, duplicate } = published ?? {};
+    return { ...toPosition(position), receivers: receivers ?? 0, duplicate: duplicate ?? false };
   }
 
   /** Reads from what the room keeps. Rejects with a FluxError, `disconnected` if there is no session just now. */
@@ -100,9 +111,4 @@ function toHistory({ publications, position, more }: HistoryPage): History {
     position: toPosition(position),
     more: more ?? false,
   };
-}
-
-function randomKey(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -30,7 +30,7 @@ export type Wire = {
   send(frame: ClientFrame): void;
   /** Says goodbye; onClose comes when the other side has answered. */
   close(code: number, reason: string): void;
-  /** Gives the socket up: onClose comes now, without waiting for anyone. */
+  /** Gives the socket up: onClose comes now, without waiting for anyone. The code stays on this side. */
   drop(code: number, reason: string): void;
 };
 

@@ -15,6 +15,8 @@ export function isReady(client: Client): Promise<void> {
   return until(() => client.state === "ready", "a session");
 }
 
+export const numbers = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+
 export type Heard = { kind: "joined" | "publication" | "recovered" | "gap" | "error" | "left"; what: unknown };
 
 /** What a room tells, in order, each as short as can be: data of publications, codes of errors, seqs of positions. */

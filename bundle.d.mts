@@ -1,0 +1,3 @@
+import type { BuildOptions, BuildResult } from "esbuild";
+
+export function bundleClient(options: BuildOptions): Promise<BuildResult>;

@@ -1,0 +1,21 @@
+/** The page a client lives in, where there is one: it goes when it is reloaded, and may come back from the browser's cache. */
+
+export type PageOwner = {
+  /** The page goes. There is no time to wait for anything. */
+  onHide(): void;
+  /** The page is shown again, as it was. */
+  onShow(): void;
+};
+
+/** @returns how to stop listening */
+export function listenToPage({ onHide, onShow }: PageOwner): () => void {
+  if (typeof document === "undefined") return () => {};
+  const hide = () => onHide();
+  const show = (event: PageTransitionEvent) => event.persisted && onShow();
+  addEventListener("pagehide", hide);
+  addEventListener("pageshow", show);
+  return () => {
+    removeEventListener("pagehide", hide);
+    removeEventListener("pageshow", show);
+  };
+}
