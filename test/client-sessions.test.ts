@@ -8,6 +8,7 @@ import { startProxy } from "./support/proxy.ts";
 import { epoch, publication, startScripted } from "./support/scripted.ts";
 import { isReady, listen, numbers, publicationsIn, startClient } from "./support/sdk.ts";
 import { MemoryStorage } from "./support/storage.ts";
+import { token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
 
 function readies(client: Client): Ready[] {
@@ -270,13 +271,12 @@ t.test("rooms of the session that the application does not want any more are lef
 function startWithTokens(t: Parameters<typeof startClient>[0], url: string, give: (reason: string, asked: number) => string | Promise<string>) {
   const reasons: string[] = [];
   const errors: string[] = [];
-  const token: ClientOptions["token"] = (reason) => give(reason, reasons.push(reason));
-  const client = startClient(t, url, { token });
+  const client = startClient(t, url, { token: (reason) => give(reason, reasons.push(reason)) });
   client.on("error", ({ code }) => errors.push(code));
   return { client, reasons, errors };
 }
 
-const tokens = (node: Awaited<ReturnType<typeof startScripted>>) => node.commands("hello").map(({ hello }) => hello?.token);
+const tokensSaid = (node: Awaited<ReturnType<typeof startScripted>>) => node.commands("hello").map(({ hello }) => hello?.token);
 
 t.test("a token provider is asked once, and again when the token has expired", async (t) => {
   const node = await startScripted(t);
@@ -286,7 +286,7 @@ t.test("a token provider is asked once, and again when the token has expired", a
   await until(() => node.sessions.length === 2 && client.state === "ready", "another session");
   node.sessions[1]?.close(closes.token_expired.code, "token_expired");
   await until(() => node.sessions.length === 3 && client.state === "ready", "a third session");
-  t.same(tokens(node), ["t1", "t1", "t2"]);
+  t.same(tokensSaid(node), ["t1", "t1", "t2"]);
   t.same(reasons, ["connect", "expired"]);
 });
 
@@ -299,7 +299,7 @@ t.test("a provider that fails is an error, and is asked again", async (t) => {
   await isReady(client);
   t.same(errors, ["no_token", "no_token"]);
   t.same(reasons, ["connect", "connect", "connect"]);
-  t.same(tokens(node), ["t3"]);
+  t.same(tokensSaid(node), ["t3"]);
 });
 
 t.test("a token the node refuses is asked for again; the same one again is the end", async (t) => {
@@ -348,7 +348,7 @@ t.test("before the token expires a new one is given to the node, until it takes 
   t.same(node.commands("refresh").map(({ refresh }) => refresh?.token), ["t2", "t3"]);
   node.sessions[0]?.cut();
   await until(() => node.sessions.length === 2 && client.state === "ready", "another session");
-  t.same(tokens(node), ["t1", "t3"], "the new one is what later sockets say");
+  t.same(tokensSaid(node), ["t1", "t3"], "the new one is what later sockets say");
 });
 
 t.test("an application without provider refreshes by hand", async (t) => {
@@ -357,4 +357,21 @@ t.test("an application without provider refreshes by hand", async (t) => {
   await isReady(client);
   t.equal(await client.refresh("t2"), null);
   t.equal(node.commands("refresh")[0]?.refresh?.token, "t2");
+});
+
+t.test("a session that has been refreshed can be resumed when its first token has expired", async (t) => {
+  const secret = "a secret of at least thirty-two bytes, for tests";
+  const node = await startNode(t, { authSecret: secret });
+  const proxy = await startProxy(t, node.port);
+  const expires = Math.floor(Date.now() / 1000) + 3;
+  const provide: ClientOptions["token"] = (reason) => token({ sub: "ada", exp: reason === "connect" ? expires : expires + 3600 }, secret);
+  const client = startClient(t, proxy.url, { token: provide });
+  const heard = readies(client);
+  const expiresThen = await new Promise<Date | null>((resolve) => client.on("refreshed", resolve));
+  t.equal(expiresThen?.getTime(), (expires + 3600) * 1000);
+  await until(() => Date.now() > expires * 1000 + 500, "the first token to expire");
+  proxy.cut();
+  await until(() => heard.length === 2, "another socket");
+  t.match(heard, [{ resumed: false, user: "ada" }, { resumed: true }]);
+  t.equal(heard[1]?.session, heard[0]?.session);
 });

@@ -1,4 +1,4 @@
-import type { ClientFrame, Ready as WireReady, Resume, ServerFrame } from "../protocol/messages.ts";
+import type { ClientFrame, Ready as WireReady, Refreshed, Resume, ServerFrame } from "../protocol/messages.ts";
 import { systemClock } from "./clock.ts";
 import type { Clock } from "./clock.ts";
 import { Connection } from "./connection.ts";
@@ -113,7 +113,7 @@ export class Client {
     this.#sends = new Outbox(this.#shared, () => {});
     this.#refresher = new Refresher({
       tokens: this.#tokens, clock, random, backoff, send: this.#send, onError,
-      onRefreshed: ({ expires }) => this.#emitter.emit("refreshed", toDate(expires)),
+      onRefreshed: (refreshed) => this.#onRefreshed(refreshed),
     });
     this.#saved = new Saved(storage, `flux ${url}`, clock, { collect: () => this.#collect(), onError });
     this.#credentials = this.#saved.credentials;
@@ -306,6 +306,12 @@ export class Client {
   #onExpiring(expires: number): void {
     this.#emitter.emit("expiring", new Date(expires));
     if (this.#tokens.hasProvider) this.#refresher.start();
+  }
+
+  #onRefreshed({ expires, resumeToken }: Refreshed): void {
+    if (resumeToken && this.#credentials !== null) this.#credentials = { ...this.#credentials, resumeToken };
+    this.#saved.changed();
+    this.#emitter.emit("refreshed", toDate(expires));
   }
 
   #onLost(): void {
