@@ -40,6 +40,7 @@ const nodeName = matching(/^[a-zA-Z0-9_.-]{1,64}$/, 'a name of 1 to 64 letters, 
 const secretText = secret(32, 1024);
 const names = (what: string) => list(/^[^\u0000-\u001f\u007f,]{1,256}$/, what, "names");
 const randomNode = () => `node-${randomBytes(4).toString("hex")}`;
+const folder = matching(/^[^\0]{0,1024}$/s, "a directory's path", "directory");
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 const timer = time(1, timerMsMax);
 const many = count(1, 100_000_000);
@@ -141,6 +142,23 @@ const rows = {
   tailBytesMax: row("Memory", bytes, 262_144, "Bytes of them."),
   keyWindowMs: row("Memory", timer, 120_000, "How long an idempotency key is remembered."),
   keysPerRoomMax: row("Memory", many, 100_000, "Idempotency keys remembered for one room; the oldest are forgotten first."),
+
+  dataDir: row("Disk", folder, "", "Directory that durable rooms, inboxes and sessions are kept in; empty: they end with the node.", {
+    otherwise: "none",
+  }),
+  dataBytesMax: row(
+    "Disk",
+    size(16 * 2 ** 20, 2 ** 36),
+    4 * 2 ** 30,
+    "Bytes that rooms and inboxes may take there; the room that was quiet longest loses its oldest first.",
+    { over: "error overloaded" },
+  ),
+  dataSync: row(
+    "Disk",
+    oneOf("commit", "off"),
+    "commit",
+    "When a publish is answered: commit, once it is on the disk; off, once the operating system has it, which a power loss undoes.",
+  ),
 };
 
 interface Row<T> {

@@ -2,8 +2,12 @@
 import { createServer, type AddressInfo } from "node:net";
 import { startAdmin, type Admin } from "./admin/admin.ts";
 import { readKeys } from "./auth/files.ts";
+import type { Broker, Deliver, Retention } from "./broker/broker.ts";
+import { createLogBroker } from "./broker/log.ts";
 import { createMemoryBroker } from "./broker/memory.ts";
 import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
+import { openDataDir } from "./disk/datadir.ts";
+import { explained } from "./disk/error.ts";
 import { Hub } from "./hub/hub.ts";
 import { Reactors } from "./hub/reactors.ts";
 import { pageBytesFor } from "./hub/replays.ts";
@@ -11,12 +15,15 @@ import { Rooms } from "./hub/rooms.ts";
 import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
 import { randomId } from "./ids.ts";
+import { createDiskSessions } from "./sessions/disk.ts";
 import { createMemorySessions } from "./sessions/memory.ts";
+import type { Sessions } from "./sessions/sessions.ts";
 import { NodeState } from "./threads.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { openFilesMax } from "./machine.ts";
 import { createMetrics } from "./metrics.ts";
 import { Encoder } from "./protocol/encoder.ts";
+import { nameOfRoom } from "./roomkeys.ts";
 import { compileKinds } from "./roomnames.ts";
 import { version } from "./version.ts";
 
@@ -51,6 +58,9 @@ const spareShare = 0.05;
 /** Sessions that are stored at most, with and without a socket, and devices whose place in an inbox is remembered. */
 const storedSessionsMax = 1_000_000;
 const cursorsMax = 1_000_000;
+/** Bytes of publications that may wait for their commit to the disk, and the files that are open with a data directory. */
+const uncommittedBytesMax = 16 * 1024 * 1024;
+const filesOnDisk = 120;
 /** Bytes that the tails of all rooms together may take. */
 const tailsBytesMax = 256 * 1024 * 1024;
 
@@ -70,20 +80,17 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const counters = Array.from({ length: config.reactors }, createCounters);
   const tailBudget = new TailBudget(tailsBytesMax);
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
-  const { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax } = config;
-  const rooms = new Rooms({ roomsMax, reactors: config.reactors, tailLimits, tailBudget });
-  const broker = createMemoryBroker({ roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax }, (room, publication) =>
-    hub.deliver(room, publication),
-  );
-  const { sessionTtlMs: ttlMs, sessionsPerUserMax, nodeId: node } = config;
-  const store = createMemorySessions({ ttlMs, sessionsMax: storedSessionsMax, cursorsMax });
-  const encoder = new Encoder(2 * config.frameBytesMax);
+  const rooms = new Rooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
   const kindOf = compileKinds(config);
+  const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
+  const stores = await openStores(config, log, retentionOf, (room, publication) => hub.deliver(room, publication));
+  const { broker, store, resumeSecret } = stores;
+  const { sessionTtlMs: ttlMs, sessionsPerUserMax, nodeId: node } = config;
+  const encoder = new Encoder(2 * config.frameBytesMax);
   const pageBytesMax = pageBytesFor(config.ringBytes);
   const hub: Hub = new Hub({
     broker, store, rooms, node, sessionsPerUserMax, keepMs: keepWithin(ttlMs), kindOf, pageBytesMax, encoder, log,
   });
-  const resumeSecret = config.resumeSecret === "" ? randomId(32) : config.resumeSecret;
   let closed = false;
   const onServing = (serving: number) => (state.ready = serving > 0 && !closed);
   const reactors = new Reactors({ config, resumeSecret, authKeys, port, hub, counters, nodeState, log, onServing });
@@ -104,8 +111,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     state.ready = false;
     await reactors.close("shutdown");
     hub.close();
-    await store.stop();
-    await broker.stop();
+    await stores.close();
     await admin?.close();
   };
   try {
@@ -128,6 +134,43 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     failReactor: (index) => reactors.fail(index),
     close: () => (closing ??= close()),
   };
+}
+
+/** What outlives a socket, and with a data directory the node. */
+interface Stores {
+  readonly broker: Broker;
+  readonly store: Sessions;
+  readonly resumeSecret: string;
+  close(): Promise<void>;
+}
+
+async function openStores(config: Config, log: Logger, retentionOf: (room: string) => Retention | null, deliver: Deliver): Promise<Stores> {
+  const { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax, sessionTtlMs: ttlMs, dataDir: path, dataBytesMax } = config;
+  const rooms = { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax };
+  const sessions = { ttlMs, sessionsMax: storedSessionsMax, cursorsMax };
+  if (path === "") {
+    const broker = createMemoryBroker(rooms, deliver);
+    const store = createMemorySessions(sessions);
+    const close = async () => void (await store.stop(), await broker.stop());
+    return { broker, store, resumeSecret: config.resumeSecret || randomId(32), close };
+  }
+  const opened: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const end of opened.splice(0).reverse()) await end();
+  };
+  try {
+    const dataDir = await openDataDir(path);
+    opened.push(() => dataDir.close());
+    const disk = { sync: config.dataSync === "commit", uncommittedBytesMax: Math.min(uncommittedBytesMax, dataBytesMax / 8), log };
+    const broker = await createLogBroker({ ...rooms, ...disk, folder: dataDir.folder("log"), dataBytesMax, retentionOf }, deliver);
+    opened.push(() => broker.stop());
+    const store = await createDiskSessions({ ...sessions, ...disk, folder: dataDir.folder("sessions") });
+    opened.push(() => store.stop());
+    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), close };
+  } catch (error) {
+    await close();
+    throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
+  }
 }
 
 /** Stored sessions that have a socket are kept alive this often: several times in their life. */
@@ -178,9 +221,10 @@ function listenProblem(hostFlag: string, portFlag: string, host: string, port: n
 }
 
 /** Every socket is a file: past the process's limit uWS could neither accept a socket nor refuse it, and would spin. */
-function affordableSockets({ socketsMax, reactors }: Config, log: Logger): number {
+function affordableSockets({ socketsMax, reactors, dataDir }: Config, log: Logger): number {
   const files = openFilesMax() ?? Infinity;
-  const affordable = Math.max(1, Math.floor((files - otherFiles - filesPerReactor * reactors) * (1 - spareShare)));
+  const others = otherFiles + (dataDir === "" ? 0 : filesOnDisk);
+  const affordable = Math.max(1, Math.floor((files - others - filesPerReactor * reactors) * (1 - spareShare)));
   if (socketsMax <= affordable) return socketsMax;
   log.warn(
     `--sockets-max ${socketsMax} is lowered to ${affordable}: this process may open ${files} files; raise the limit (ulimit -n)`,

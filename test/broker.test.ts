@@ -1,11 +1,37 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { mock } from "node:test";
 import t from "tap";
 import type { Published } from "../src/broker/broker.ts";
+import { createLogBroker } from "../src/broker/log.ts";
 import { createMemoryBroker } from "../src/broker/memory.ts";
 import { brokerContract, brokerTimeContract, type MakeBroker } from "./support/broker-contract.ts";
 
+const folders = mkdtempSync(join(tmpdir(), "flux-broker-"));
+t.teardown(() => rmSync(folders, { recursive: true }));
+const quiet = { info() {}, warn() {}, error() {} };
+
 const implementations: { name: string; make: MakeBroker; hasClock: boolean }[] = [
   { name: "memory", hasClock: true, make: (options, deliver, clock) => createMemoryBroker({ ...options, clock }, deliver) },
+  {
+    name: "log",
+    hasClock: true,
+    make: (options, deliver, clock) =>
+      createLogBroker(
+        {
+          ...options,
+          clock,
+          folder: mkdtempSync(join(folders, "log-")),
+          dataBytesMax: options.historyTotalBytesMax,
+          sync: true,
+          uncommittedBytesMax: 1024 * 1024,
+          retentionOf: () => null,
+          log: quiet,
+        },
+        deliver,
+      ),
+  },
 ];
 
 for (const { name, make, hasClock } of implementations) {

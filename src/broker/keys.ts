@@ -26,6 +26,11 @@ export class KeyWindow {
     this.expire(time);
   }
 
+  /** What was added has not come about. */
+  delete(key: string): void {
+    this.#seen.delete(key);
+  }
+
   expire(time: number): void {
     for (const { at } of this.#seen.values()) {
       if (at + this.#windowMs > time) return;

@@ -23,7 +23,7 @@ export function describe({ version, config, port, adminPort, configFile }: Runni
     reactors: config.reactors,
     access: access(config),
     origins: origins(config),
-    broker: "embedded, in memory: rooms and their history end with the node",
+    broker: broker(config),
     registry: "embedded, in memory: this node alone",
     namespaces: namespaces(config),
     config: configFile ?? "no file",
@@ -48,6 +48,12 @@ function keys({ authSecret, authSecretPrevious, authKeys, authJwksUrl }: Config)
   const secrets = [authSecret, authSecretPrevious].filter((secret) => secret !== "").length;
   const kinds = [secrets > 0 && (secrets > 1 ? "two secrets" : "a secret"), ...authKeys, authJwksUrl];
   return kinds.filter(Boolean).join(", ");
+}
+
+function broker({ dataDir, dataSync }: Config): string {
+  if (dataDir === "") return "embedded, in memory: rooms and their history end with the node";
+  const when = dataSync === "commit" ? "before a publish is answered" : "without waiting for the disk";
+  return `embedded, on disk in ${dataDir}: written ${when}`;
 }
 
 function origins({ allowedOrigins }: Config): string {

@@ -43,6 +43,15 @@ export class Cursors {
     if (this.#cursors.size > this.#max) this.#dropFirst();
   }
 
+  /** The keys of every cursor there is, the one that was moved longest ago first. */
+  keys(): string[] {
+    return [...this.#cursors.keys()];
+  }
+
+  find(key: string): Cursor | undefined {
+    return this.#cursors.get(key);
+  }
+
   expire(now: number): void {
     for (const { at } of this.#cursors.values()) {
       if (at + cursorTtlMs > now) return;

@@ -22,6 +22,19 @@ export class SignOuts {
     if (this.#times.size > this.#max) this.#forgetFirst();
   }
 
+  get floor(): number {
+    return this.#floor;
+  }
+
+  set floor(time: number) {
+    this.#floor = Math.max(this.#floor, time);
+  }
+
+  /** Those that are remembered, the oldest entry first. */
+  all(): [user: string, time: number][] {
+    return [...this.#times];
+  }
+
   clear(): void {
     this.#times.clear();
   }

@@ -49,6 +49,11 @@ export class Table {
     return row !== undefined && row.until > this.#options.clock() ? row.text : null;
   }
 
+  /** Every id there is, the longest unwritten first. */
+  ids(): string[] {
+    return [...this.#rows.keys()];
+  }
+
   delete(id: string): void {
     this.#rows.delete(id);
   }

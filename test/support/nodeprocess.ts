@@ -20,6 +20,8 @@ export interface NodeProcess {
   rssBytes(): number;
   /** Asks it to end, and waits until it has. */
   stop(): Promise<void>;
+  /** Takes it away from one moment to the next, as kill -9 does. */
+  kill(): Promise<void>;
 }
 
 const command = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
@@ -57,6 +59,12 @@ export async function startNodeProcess(flags: string[] = [], { openFiles }: { op
       const exit = once(child, "exit");
       child.kill("SIGTERM");
       await within(exit, "the node to end");
+    },
+    kill: async () => {
+      if (ended !== undefined) return;
+      const exit = once(child, "exit");
+      child.kill("SIGKILL");
+      await within(exit, "the node to be gone");
     },
   };
 }

@@ -1,0 +1,98 @@
+/** One file of a journal: the newest is written to, the others only read, until nothing in them is needed any more. */
+import { constants } from "node:fs";
+import { open, unlink, type FileHandle } from "node:fs/promises";
+import { join } from "node:path";
+import { randomBytes } from "node:crypto";
+import { fileHead, fileHeadBytes } from "./frames.ts";
+
+export class Segment {
+  readonly id: number;
+  readonly path: string;
+  readonly salt: number;
+  readonly file: FileHandle;
+  /** Up to where it is written and whole. */
+  bytes: number;
+  /** For its owner: bytes of records that are still needed, others that point here, and the time of its newest. */
+  liveBytes = 0;
+  anchors = 0;
+  newestAt = 0;
+
+  constructor(id: number, path: string, salt: number, file: FileHandle, bytes: number) {
+    this.id = id;
+    this.path = path;
+    this.salt = salt;
+    this.file = file;
+    this.bytes = bytes;
+  }
+
+  /** Reads `length` bytes from `at`; throws where there are not so many. */
+  async read(at: number, length: number): Promise<Buffer> {
+    const bytes = Buffer.allocUnsafe(length);
+    for (let done = 0; done < length; ) {
+      const { bytesRead } = await this.file.read(bytes, done, length - done, at + done);
+      if (bytesRead === 0) throw new Error(`${this.path} ends before ${at + length}`);
+      done += bytesRead;
+    }
+    return bytes;
+  }
+
+  /** Writes a frame behind what is whole. What a failed write left there is cut off. */
+  async append(frame: Buffer): Promise<number> {
+    const at = this.bytes;
+    try {
+      for (let done = 0; done < frame.length; ) {
+        done += (await this.file.write(frame, done, frame.length - done, at + done)).bytesWritten;
+      }
+    } catch (error) {
+      await this.file.truncate(at).catch(() => undefined); // the next write begins at the same place all the same
+      throw error;
+    }
+    this.bytes = at + frame.length;
+    return at;
+  }
+
+  async remove(): Promise<void> {
+    await this.file.close();
+    await unlink(this.path);
+  }
+}
+
+/** With `sync` a write is on the disk when it is answered: one call where write and fdatasync would be two. */
+export function openFlags(sync: boolean): number {
+  return constants.O_RDWR | (sync ? constants.O_DSYNC : 0);
+}
+
+export function segmentPath(folder: string, id: number): string {
+  return join(folder, `${String(id).padStart(10, "0")}.flux`);
+}
+
+export function segmentId(name: string): number | null {
+  const match = /^(\d{10})\.flux$/.exec(name);
+  return match === null ? null : Number(match[1]);
+}
+
+/** A new, empty file. */
+export async function createSegment(folder: string, id: number, sync: boolean): Promise<Segment> {
+  const path = segmentPath(folder, id);
+  const salt = randomBytes(4).readUInt32LE();
+  const file = await open(path, openFlags(sync) | constants.O_CREAT | constants.O_TRUNC, 0o600);
+  try {
+    await file.write(fileHead(salt), 0, fileHeadBytes, 0);
+    if (sync) await syncFolder(folder);
+  } catch (error) {
+    await file.close();
+    await unlink(path).catch(() => undefined); // a file without a whole head is taken for one that was never begun
+    throw error;
+  }
+  return new Segment(id, path, salt, file, fileHeadBytes);
+}
+
+/** A file's name outlives a power loss only once its folder is on the disk. */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * The embedded sessions of one node, in memory and in a journal on disk: read once when the node starts, written behind
+ * every change together with its neighbours. A write that fails is not lost: memory has it, and the journal is written
+ * anew from memory when the disk takes it.
+ */
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Journal, JournalCounts, JournalLog, Waiting } from "../disk/journal.ts";
+import { openJournal } from "../disk/opening.ts";
+import { Cursors, advances, cursorKey } from "./cursors.ts";
+import type { MemorySessionsOptions } from "./memory.ts";
+import type { Sessions } from "./sessions.ts";
+import { SignOuts } from "./signouts.ts";
+import { Table } from "./table.ts";
+import { recordOf, textOf } from "./text.ts";
+
+export interface DiskSessionsOptions extends MemorySessionsOptions {
+  readonly folder: string;
+  readonly sync: boolean;
+  readonly uncommittedBytesMax: number;
+  readonly log: JournalLog;
+}
+
+export interface DiskSessions extends Sessions {
+  readonly disk: () => { bytes: number; uncommittedBytes: number; failing: boolean; counts: JournalCounts };
+}
+
+/** One line of the journal. `alive`: the node was there at this time, and with it the sessions that had a socket. */
+type Line =
+  | readonly ["put", id: string, text: string, at: number]
+  | readonly ["end", id: string]
+  | readonly ["cursor", key: string, epoch: string, seq: number, at: number]
+  | readonly ["out", user: string, time: number]
+  | readonly ["floor", time: number]
+  | readonly ["alive", at: number];
+
+const sweepMs = 5_000;
+const segmentBytes = 64 * 1024 * 1024;
+/** The journal is written anew once it is this large, and this many times what it was when it was new. */
+const rewriteBytesMin = 4 * 1024 * 1024;
+const rewriteFactor = 3;
+/** Lines of a rewriting in one turn. */
+const sliceLines = 1000;
+const lineHeadBytes = 4;
+
+export async function createDiskSessions(options: DiskSessionsOptions): Promise<DiskSessions> {
+  const { ttlMs, sessionsMax, cursorsMax, clock = Date.now } = options;
+  /** While the journal is read nothing expires. */
+  let loadingAt: number | null = 0;
+  let aliveAt = 0;
+  const time = () => loadingAt ?? clock();
+  const onForgotten = (id: string) => write(["end", id]);
+  const table = new Table({ ttlMs, max: sessionsMax, clock: time, onForgotten });
+  const cursors = new Cursors(cursorsMax);
+  const signOuts = new SignOuts(cursorsMax);
+  const state: State = { table, cursors, signOuts };
+  const journal = await openJournal({ ...options, segmentBytes }, (record) => {
+    const line = JSON.parse(record.toString("utf8", lineHeadBytes)) as Line;
+    aliveAt = Math.max(aliveAt, apply(state, line));
+  });
+  // All that are there had a socket when the node was last alive, or had lost it within their time.
+  const found = table.ids().map((id) => [id, table.get(id) ?? ""] as const);
+  loadingAt = aliveAt;
+  for (const [id, text] of found) table.put(id, text);
+  loadingAt = null;
+  const writer = new Writer(journal, state, options.log, clock);
+  table.expire();
+  cursors.expire(clock());
+
+  function write(line: Line): void {
+    if (loadingAt === null) writer.write(line);
+  }
+
+  const sweeper = setInterval(() => {
+    table.expire();
+    cursors.expire(clock());
+    if (table.size > 0) write(["alive", clock()]);
+    writer.tidy();
+  }, sweepMs).unref();
+
+  return {
+    put(record) {
+      const text = textOf(record);
+      table.put(record.id, text);
+      write(["put", record.id, text, clock()]);
+    },
+
+    keep(id) {
+      table.keep(id);
+    },
+
+    take(id, done) {
+      const text = table.get(id);
+      done({ value: text === null ? null : recordOf(id, text) });
+    },
+
+    end(id) {
+      table.delete(id);
+      write(["end", id]);
+    },
+
+    cursor(user, device, done) {
+      done({ value: cursors.get(cursorKey(user, device)) });
+    },
+
+    acknowledge(user, device, position) {
+      const key = cursorKey(user, device);
+      if (!advances(cursors.get(key), position)) return;
+      cursors.set(key, position, clock());
+      write(["cursor", key, position.epoch, position.seq, clock()]);
+    },
+
+    signOut(user, at) {
+      signOuts.set(user, at);
+      write(["out", user, at]);
+    },
+
+    signedOutAt(user, done) {
+      done({ value: signOuts.get(user) });
+    },
+
+    usage() {
+      return { sessions: table.size, cursors: cursors.size };
+    },
+
+    disk() {
+      const { bytes, uncommittedBytes, failing, counts } = journal;
+      return { bytes, uncommittedBytes, failing, counts };
+    },
+
+    async stop() {
+      clearInterval(sweeper);
+      write(["alive", clock()]);
+      await writer.stop();
+      await journal.close();
+      table.clear();
+      cursors.clear();
+      signOuts.clear();
+    },
+  };
+}
+
+interface State {
+  readonly table: Table;
+  readonly cursors: Cursors;
+  readonly signOuts: SignOuts;
+}
+
+/** The time that the line tells; 0 for none. */
+function apply({ table, cursors, signOuts }: State, line: Line): number {
+  switch (line[0]) {
+    case "put":
+      table.put(line[1], line[2]);
+      return line[3];
+    case "end":
+      table.delete(line[1]);
+      return 0;
+    case "cursor":
+      cursors.set(line[1], { epoch: line[2], seq: line[3] }, line[4]);
+      return line[4];
+    case "out":
+      signOuts.set(line[1], line[2]);
+      return 0;
+    case "floor":
+      signOuts.floor = line[1];
+      return 0;
+    case "alive":
+      return line[1];
+  }
+}
+
+class Writer implements Waiting {
+  readonly #journal: Journal;
+  readonly #state: State;
+  readonly #log: JournalLog;
+  readonly #clock: () => number;
+  /** Something is in memory alone: everything has to be written again. */
+  #behind = false;
+  #rewriting: Promise<void> | null = null;
+  #rewrittenBytes: number;
+  #stopped = false;
+
+  constructor(journal: Journal, state: State, log: JournalLog, clock: () => number) {
+    this.#journal = journal;
+    this.#state = state;
+    this.#log = log;
+    this.#clock = clock;
+    this.#rewrittenBytes = journal.bytes / rewriteFactor;
+  }
+
+  write(line: Line): void {
+    const text = JSON.stringify(line);
+    const length = lineHeadBytes + Buffer.byteLength(text);
+    if (this.#journal.refusal(length) !== null) this.#behind = true;
+    else this.#journal.append(length, this).write(text, lineHeadBytes);
+  }
+
+  committed(): void {}
+
+  failed(): void {
+    this.#behind = true;
+  }
+
+  /** Writes everything anew where that is due. */
+  tidy(): void {
+    const grown = this.#journal.bytes > Math.max(rewriteBytesMin, rewriteFactor * this.#rewrittenBytes);
+    if (this.#stopped || this.#rewriting !== null || !(grown || this.#behind)) return;
+    this.#rewriting = this.#rewrite()
+      .catch((error: unknown) => this.#log.error({ err: error }, "writing the sessions anew failed"))
+      .finally(() => (this.#rewriting = null));
+  }
+
+  async stop(): Promise<void> {
+    await this.#rewriting;
+    if (this.#behind) await this.#rewrite();
+    this.#stopped = true;
+    await this.#journal.idle();
+    if (this.#behind) this.#log.error({}, "sessions and what devices have read could not be written to the disk before the end");
+  }
+
+  /**
+   * Everything there is, into a new file; then the older ones go. What changes meanwhile lies behind what is written of
+   * it here: lines are made from what there is when they are written.
+   */
+  async #rewrite(): Promise<void> {
+    this.#behind = false;
+    const old = this.#journal.segments.slice();
+    this.#journal.roll();
+    let lines = 0;
+    for (const line of this.#lines()) {
+      if (++lines % sliceLines === 0) await nextTurn();
+      if (this.#journal.refusal(Buffer.byteLength(JSON.stringify(line)) + lineHeadBytes) === "overloaded") await this.#journal.idle();
+      this.write(line);
+      if (this.#behind) return;
+    }
+    await this.#journal.idle();
+    if (this.#behind) return;
+    for (const segment of old) await this.#journal.remove(segment);
+    this.#rewrittenBytes = this.#journal.bytes;
+  }
+
+  *#lines(): Generator<Line> {
+    const { table, cursors, signOuts } = this.#state;
+    yield ["floor", signOuts.floor];
+    for (const [user, time] of signOuts.all()) yield ["out", user, time];
+    for (const key of cursors.keys()) {
+      const cursor = cursors.find(key);
+      if (cursor !== undefined) yield ["cursor", key, cursor.epoch, cursor.seq, cursor.at];
+    }
+    for (const id of table.ids()) {
+      const text = table.get(id);
+      if (text !== null) yield ["put", id, text, 0];
+    }
+    yield ["alive", this.#clock()];
+  }
+}

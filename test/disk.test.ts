@@ -1,0 +1,64 @@
+/** A node with --data-dir: what it has acknowledged is there again after SIGTERM and after kill -9. */
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import t, { type Test } from "tap";
+import { startNodeProcess, type NodeProcess } from "./support/nodeprocess.ts";
+import { open, seen, type SeenPublication, type TestSession } from "./support/session.ts";
+
+async function start(t: Test, dataDir: string, flags: string[] = []): Promise<NodeProcess> {
+  const node = await startNodeProcess(["--reactors", "1", "--data-dir", dataDir, ...flags]);
+  t.teardown(() => node.kill());
+  return node;
+}
+
+function words(publications: readonly SeenPublication[]): string[] {
+  return publications.map(({ payload }) => JSON.parse(payload.toString()) as string);
+}
+
+function resumeOf({ ready }: TestSession, room: string, position: { epoch: string; seq: number }) {
+  return { resume: { session: ready!.session!, token: ready!.resumeToken!, positions: [{ room, position }] } };
+}
+
+for (const [how, end] of [
+  ["SIGTERM", (node: NodeProcess) => node.stop()],
+  ["kill -9", (node: NodeProcess) => node.kill()],
+] as const) {
+  t.test(`after ${how} a session is resumed with its rooms and positions, and nothing is missing`, async (t) => {
+    const dataDir = t.testdir();
+    const first = await start(t, dataDir);
+    const away = await open(first);
+    const beside = await open(first);
+    const { position } = await away.join("chat:a");
+    await beside.join("chat:a");
+    await beside.publish("chat:a", '"seen"');
+    await away.waitFor(() => away.publications.length === 1, "the first publication");
+    for (let i = 0; i < 300; i++) await beside.publish("chat:a", JSON.stringify(`missed ${i}`), { key: `key ${i}` });
+    await new Promise((resolve) => setTimeout(resolve, 200)); // sessions are written a moment after they change
+    await end(first);
+
+    const second = await start(t, dataDir, ["--port", String(first.port)]);
+    const publisher = await open(second);
+    await publisher.join("chat:a");
+    const again = await publisher.request({ publish: { room: "chat:a", payload: Buffer.from('"again"'), format: 1, key: "key 7" } });
+    t.equal(again.published?.duplicate, true, "an idempotency key is remembered");
+    t.equal(seen(again.published?.position).seq, 9);
+    const live = await publisher.publish("chat:a", '"live"');
+    t.same(live, { epoch: position.epoch, seq: 302 });
+    const back = await open(second, { hello: resumeOf(away, "chat:a", { epoch: position.epoch, seq: 1 }) });
+    t.equal(back.ready?.resumed, true);
+    t.equal(back.ready?.session, away.ready?.session);
+    t.equal(back.ready?.user, away.ready?.user);
+    await back.waitFor(() => back.publications.length >= 301, "everything that was missed and what is live");
+    t.same(words(back.publications), [...Array.from({ length: 300 }, (_, i) => `missed ${i}`), "live"]);
+    t.equal(back.events.find(({ joined }) => joined?.room === "chat:a")?.joined?.recovered, true);
+    t.equal(second.complaints.filter((line) => !line.includes("sockets-max")).length, 0, second.complaints.join("\n"));
+  });
+}
+
+t.test("the directory and the secret in it are for their owner alone", async (t) => {
+  const dataDir = join(t.testdir(), "made", "here");
+  const node = await start(t, dataDir);
+  t.equal(statSync(dataDir).mode & 0o777, 0o700);
+  t.equal(statSync(join(dataDir, "resume-secret")).mode & 0o777, 0o600);
+  await node.stop();
+});
