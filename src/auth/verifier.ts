@@ -43,6 +43,8 @@ const entryBytes = 256;
 const badMax = 10_000;
 /** A bad token stays bad, but for keys that come from a URL and clocks that go on. */
 const badMs = 1000;
+/** jose also reads what is no base64url: then one signature would make many tokens. */
+const shape = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 /** Keys that are tried for a token that does not name one. */
 const triesMax = 8;
 
@@ -74,6 +76,7 @@ export function createVerifier({ config, keys: materials, onOutage, onVerified }
   return {
     verify(token, vouched) {
       if (token.length > tokenBytesMax) return invalid(`token: at most ${tokenBytesMax} bytes`);
+      if (!shape.test(token)) return invalid("token: is not a JWT");
       remote?.touch();
       const hash = createHash("sha256").update(token).digest("base64url");
       let grant = known.get(hash);

@@ -1,0 +1,236 @@
+/** Sessions with tokens: how a token comes, what it allows, how it ends and is renewed, and who does not meet whom. */
+import t, { type Test } from "tap";
+import type { Gateway } from "../dist/index.js";
+import { startNode, type NodeOptions } from "./support/node.ts";
+import { sumOf } from "./support/nodeprocess.ts";
+import { open, type Command, type OpenOptions, type TestSession } from "./support/session.ts";
+import { keyPair, secret, signed, startKeyServer, token } from "./support/tokens.ts";
+import { until } from "./support/until.ts";
+
+const seconds = () => Math.floor(Date.now() / 1000);
+const node = (t: Test, options: NodeOptions = {}) => startNode(t, { authSecret: secret, ...options });
+const publish = (room: string): Command => ({ publish: { room, payload: Buffer.from("1"), format: 1 } });
+
+/** A session whose token says that. */
+async function as(node: Gateway, claims: Record<string, unknown>, options: OpenOptions = {}): Promise<TestSession> {
+  const { hello, ...rest } = options;
+  return open(node, { ...rest, hello: { token: await token(claims, secret), ...hello } });
+}
+
+/** What the node closes a client with that says this hello. */
+async function closing(node: Gateway, hello: object, options: OpenOptions = {}): Promise<unknown> {
+  const session = await open(node, { ...options, hello: null });
+  await session.send({ hello: { version: 1, ...hello } }, 1);
+  return session.closed();
+}
+
+t.test("a token may come in hello, in the Authorization header or in the query; hello's counts", async (t) => {
+  const gateway = await node(t);
+  const [ann, bob] = [await token({ sub: "ann" }, secret), await token({ sub: "bob" }, secret)];
+  const header = (value: string) => ({ headers: { Authorization: value } });
+  for (const json of [false, true]) {
+    t.equal((await open(gateway, { json, hello: { token: ann } })).ready?.user, "ann");
+    t.equal((await open(gateway, { json, ...header(`Bearer ${ann}`) })).ready?.user, "ann");
+    t.equal((await open(gateway, { json, ...header(`bearer ${ann}`) })).ready?.user, "ann");
+    t.equal((await open(gateway, { json, path: `/ws?token=${ann}` })).ready?.user, "ann");
+    t.equal((await open(gateway, { json, path: `/ws?a=b&token=${ann}&c=d` })).ready?.user, "ann");
+    t.equal((await open(gateway, { json, ...header(`Bearer ${bob}`), path: `/ws?token=${bob}`, hello: { token: ann } })).ready?.user, "ann");
+  }
+  t.match(await closing(gateway, {}), { code: 3500, reason: "invalid_token" }, "none");
+  t.match(await closing(gateway, {}, header(`Basic ${ann}`)), { code: 3500 });
+  t.match(await closing(gateway, {}, { path: "/ws?token=" }), { code: 3500 });
+  t.match(await closing(gateway, { token: "x" }, header(`Bearer ${ann}`)), { code: 3500 }, "a bad one in hello is not made up for");
+});
+
+t.test("where anonymous clients are allowed beside keys, no token is none, and a bad one is still refused", async (t) => {
+  const gateway = await node(t, { allowAnonymous: true, host: "127.0.0.1" });
+  t.match((await open(gateway)).ready?.user, /^anon-/);
+  t.equal((await as(gateway, { sub: "ann" })).ready?.user, "ann");
+  t.match(await closing(gateway, { token: await token({ sub: "ann" }, "a secret that nobody has given it") }), { code: 3500 });
+});
+
+t.test("each right is asked for by its command, in every room it names", async (t) => {
+  const gateway = await node(t, { namespaces: { open: { durable: true, publish: "anyone" } } });
+  const rooms = { "chat:read*": ["join"], "chat:talk": ["join", "publish"], "open:post": ["publish"], "chat:*-all": ["join", "publish", "history", "presence"] };
+  for (const json of [false, true]) {
+    const session = await as(gateway, { sub: "ann", rooms, send: false }, { json });
+    const codeOf = async (command: Command) => (await session.request(command)).error?.code ?? "fine";
+    t.equal(await codeOf({ join: { room: "chat:other" } }), "forbidden");
+    t.equal(await codeOf({ join: { room: "open:post" } }), "forbidden");
+    t.equal(await codeOf({ join: { room: "chat:read:it" } }), "fine");
+    t.equal(await codeOf(publish("chat:read:it")), "forbidden");
+    t.equal(await codeOf({ history: { room: "chat:read:it" } }), "forbidden");
+    t.equal(await codeOf({ join: { room: "chat:talk" } }), "fine");
+    t.equal(await codeOf(publish("chat:talk")), "fine");
+    t.equal(await codeOf({ history: { room: "chat:talk" } }), "forbidden");
+    t.equal(await codeOf({ join: { room: "chat:1-all" } }), "fine");
+    t.equal(await codeOf({ history: { room: "chat:1-all" } }), "fine");
+    t.equal(await codeOf(publish("open:post")), "fine", "without being in the room");
+    t.equal(await codeOf(publish("open:other")), "forbidden");
+    t.equal(await codeOf({ send: { user: "bob", payload: Buffer.from("1"), format: 1 } }), "forbidden");
+    t.equal(await codeOf({ join: { room: "@inbox" } }), "fine", "the user's own");
+    t.equal(await codeOf({ leave: { room: "chat:talk" } }), "fine");
+    t.equal(await codeOf(publish("chat:talk")), "not_joined");
+    await session.bye();
+  }
+});
+
+t.test("limits of the token are the session's", async (t) => {
+  const gateway = await node(t);
+  const session = await as(gateway, { sub: "ann", limits: { commandsPerSecond: 3, rooms: 1 } });
+  t.match(session.ready, { commandsPerSecond: 3, maxRooms: 1 });
+  await session.join("chat:a");
+  t.match(await session.request({ join: { room: "chat:b" } }), { error: { code: "too_many_rooms" } });
+  const replies = await Promise.all(Array.from({ length: 8 }, () => session.request({ ping: {} })));
+  t.ok(replies.some(({ error }) => error?.code === "rate_limited"));
+  t.match((await as(gateway, { sub: "bob" })).ready, { commandsPerSecond: 500, maxRooms: 100 });
+});
+
+t.test("tenants share no room, no user and no inbox, whatever they call them", async (t) => {
+  const gateway = await node(t);
+  const acme = await as(gateway, { sub: "ann", tenant: "acme" });
+  const evil = await as(gateway, { sub: "ann", tenant: "evil" });
+  const none = await as(gateway, { sub: "ann" });
+  const all = [acme, evil, none];
+  for (const session of all) {
+    await session.join("chat:a");
+    await session.join("@inbox");
+  }
+  for (const [i, session] of all.entries()) {
+    t.equal((await session.request(publish("chat:a"))).published?.receivers, 1, "only itself");
+    await session.request({ send: { user: "ann", payload: Buffer.from(String(i)), format: 1 } });
+  }
+  for (const [i, session] of all.entries()) {
+    await session.waitFor(() => session.publications.length === 2, "its own two");
+    await session.request({ ping: {} });
+    t.equal(session.publications.length, 2);
+    t.same(session.publications.find(({ room }) => room === "@inbox")?.payload.toString(), String(i));
+    t.equal((await session.request({ history: { room: "chat:a" } })).history?.publications?.length, 1);
+  }
+  for (const room of ["acme\u001fchat:a", "\u001f@inbox\u001fann", "acme\u001f@inbox\u001fann"]) {
+    for (const command of [{ join: { room } }, publish(room), { history: { room } }, { leave: { room } }]) {
+      const { error } = await evil.request(command);
+      t.ok(["bad_request", "unknown_namespace", "not_joined"].includes(error?.code ?? ""), `${JSON.stringify(command)}: ${error?.code}`);
+    }
+  }
+  t.match(await evil.request({ send: { user: "x\u001f@inbox\u001fann", payload: Buffer.from("1"), format: 1 } }), { error: { code: "bad_request" } });
+  t.equal(gateway.disconnect("ann", { tenant: "acme" }), 1);
+  t.match(await acme.closed(), { code: 3504 });
+  t.ok((await evil.request({ ping: {} })).pong);
+  t.ok((await none.request({ ping: {} })).pong);
+});
+
+t.test("nobody resumes the session of another user or tenant, however good both tokens are", async (t) => {
+  const gateway = await node(t);
+  const victim = await as(gateway, { sub: "ann", tenant: "acme" });
+  const resume = { session: victim.ready!.session!, token: victim.ready!.resumeToken!, positions: [] };
+  for (const claims of [{ sub: "bob", tenant: "acme" }, { sub: "ann", tenant: "evil" }, { sub: "ann" }]) {
+    const session = await as(gateway, claims, { hello: { resume } });
+    t.equal(session.ready?.resumed, false);
+    t.not(session.ready?.session, victim.ready?.session);
+  }
+  t.ok((await victim.request({ ping: {} })).pong, "and the victim is where it was");
+});
+
+t.test("a session is warned before its token expires, and closed with 3005 when it does", async (t) => {
+  const gateway = await node(t);
+  const exp = seconds() + 3;
+  const session = await as(gateway, { sub: "ann", exp });
+  t.equal(session.ready?.expires, exp * 1000);
+  t.match(await session.closed(), { code: 3005, reason: "token_expired" });
+  t.ok(Date.now() >= exp * 1000);
+  t.same(session.events.filter(({ expiring }) => expiring != null).map(({ expiring }) => expiring?.expires), [exp * 1000], "once");
+  t.match(await closing(gateway, { token: await token({ sub: "ann", exp }, secret) }), { code: 3005 }, "and it opens nothing any more");
+});
+
+t.test("refresh in time keeps the session, with what the new token allows", async (t) => {
+  const gateway = await node(t);
+  const exp = seconds() + 4;
+  const session = await as(gateway, { sub: "ann", exp });
+  for (const room of ["chat:a", "chat:b", "@inbox"]) await session.join(room);
+  await session.waitFor(() => session.events.some(({ expiring }) => expiring != null), "the warning");
+  const rooms = { "chat:a": ["join"] };
+  const { refreshed } = await session.request({ refresh: { token: await token({ sub: "ann", exp: exp + 3600, rooms }, secret) } });
+  t.equal(refreshed?.expires, (exp + 3600) * 1000);
+  t.ok(refreshed?.resumeToken);
+  await session.waitFor(() => session.events.some(({ left }) => left?.room === "chat:b"), "to be out of chat:b");
+  t.notOk(session.events.some(({ left }) => left?.room === "chat:a" || left?.room === "@inbox"));
+  t.match(await session.request(publish("chat:a")), { error: { code: "forbidden" } });
+  t.match(await session.request({ join: { room: "chat:b" } }), { error: { code: "forbidden" } });
+  await until(() => Date.now() > exp * 1000 + 1500, "the first token's end");
+  t.ok((await session.request({ ping: {} })).pong, "it lives on");
+
+  session.raw.destroy();
+  const id = session.ready!.session!;
+  const hello = { resume: { session: id, token: session.ready!.resumeToken!, positions: [] } };
+  t.match(await closing(gateway, hello), { code: 3005 }, "the first resume token ended with the first token");
+  const newer = await as(gateway, { sub: "ann", rooms }, { hello });
+  t.match(newer.ready, { resumed: true, session: id }, "but tells the session where a good token comes along");
+  newer.raw.destroy();
+  const alone = await open(gateway, { hello: { resume: { session: id, token: refreshed!.resumeToken!, positions: [] } } });
+  t.match(alone.ready, { resumed: true, session: id, user: "ann" });
+  t.match(await alone.request({ join: { room: "chat:b" } }), { error: { code: "forbidden" } }, "with the rights of the token it was made for");
+});
+
+t.test("refresh refuses what is no better: expired, forged, another's, older than the one in use", async (t) => {
+  const gateway = await node(t);
+  const now = seconds();
+  const session = await as(gateway, { sub: "ann", tenant: "acme", exp: now + 3600 });
+  const refresh = async (claims: Record<string, unknown>, key = secret) => (await session.request({ refresh: { token: await token(claims, key) } })).error;
+  const right = { sub: "ann", tenant: "acme" };
+  t.match(await refresh({ ...right, exp: now - 1 }), { code: "unauthorized", text: "token: has expired" });
+  t.match(await refresh(right, "a secret that nobody has given it"), { code: "unauthorized" });
+  t.match(await refresh({ sub: "bob", tenant: "acme" }), { code: "unauthorized", text: "token: is another user's" });
+  t.match(await refresh({ sub: "ann" }), { code: "unauthorized", text: "token: is another user's" });
+  t.match(await refresh({ ...right, iat: now - 60 }), { code: "unauthorized", text: "token: is older than the one in use" });
+  for (const token of ["", "x", "x".repeat(9000)]) t.match(await session.request({ refresh: { token } }), { error: { code: "unauthorized" } });
+  t.notOk(await refresh(right), "and is there for the right one");
+});
+
+t.test("whoever is signed out does not come back with a token that does not say when it was issued", async (t) => {
+  const gateway = await node(t);
+  const { SignJWT } = await import("jose");
+  const timeless = await new SignJWT({ sub: "ann" }).setProtectedHeader({ alg: "HS256" }).sign(Buffer.from(secret));
+  const session = await open(gateway, { hello: { token: timeless } });
+  t.equal(gateway.disconnect("ann", { signOut: true }), 1);
+  t.match(await session.closed(), { code: 3504 });
+  t.match(await closing(gateway, { token: timeless }), { code: 3504 });
+  const resume = { session: session.ready!.session!, token: session.ready!.resumeToken!, positions: [] };
+  t.match(await closing(gateway, { resume }), { code: 3504 });
+  t.match(await closing(gateway, { token: timeless, resume }), { code: 3504 });
+  t.ok((await as(gateway, { sub: "ann", iat: seconds() + 2 })).ready, "but with a newer one");
+});
+
+t.test("ten sockets with one token, then as many that resume with it, cost one look at the signature a reactor", async (t) => {
+  const gateway = await node(t);
+  const verified = async () => sumOf(await gateway.metrics(), "flux_tokens_verified_total");
+  const mine = await token({ sub: "ann" }, secret);
+  const sessions = await Promise.all(Array.from({ length: 10 }, () => open(gateway, { hello: { token: mine } })));
+  t.ok((await verified()) <= 2);
+  const before = await verified();
+  for (const { ready, raw } of sessions) {
+    raw.destroy();
+    const back = await open(gateway, { hello: { token: mine, resume: { session: ready!.session!, token: ready!.resumeToken!, positions: [] } } });
+    t.equal(back.ready?.resumed, true);
+  }
+  t.equal(await verified(), before, "wherever they came");
+});
+
+t.test("keys from a URL let clients in; while they are away who needs them is told to come back, and the node lives", async (t) => {
+  const pair = keyPair("Ed25519");
+  const keys = await startKeyServer(null);
+  t.teardown(() => keys.close());
+  const gateway = await node(t, { authJwksUrl: keys.url });
+  const theirs = await signed({ sub: "ann" }, pair.private, { alg: "EdDSA", kid: "1" });
+  t.match(await closing(gateway, { token: theirs }), { code: 3014, reason: "overloaded" });
+  const bob = await as(gateway, { sub: "ann" });
+  t.match(await bob.request({ refresh: { token: theirs } }), { error: { code: "unavailable", retryable: true } });
+  t.equal(sumOf(await gateway.metrics(), "flux_auth_keys_unavailable"), 2, "on both reactors");
+  keys.body = { keys: [{ ...pair.jwk, kid: "1" }] };
+  let user: string | null | undefined;
+  await until(async () => {
+    user = await open(gateway, { hello: { token: theirs } }).then(({ ready }) => ready?.user, () => undefined);
+    return user !== undefined;
+  }, "the keys");
+  t.equal(user, "ann");
+});
