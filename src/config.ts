@@ -6,6 +6,7 @@ import {
   list,
   matching,
   oneOf,
+  portOrOff,
   origins,
   powerOfTwo,
   secret,
@@ -36,6 +37,7 @@ export type { NamespaceConfig, NamespacesGiven } from "./config/namespaces.ts";
 
 const port = count(0, 65_535);
 const host = matching(/^[a-zA-Z0-9.:_%-]{1,253}$/, "an address or a host name", "host");
+const hostOrNone = matching(/^[a-zA-Z0-9.:_%-]{0,253}$/, "an address or a host name", "host");
 const nodeName = matching(/^[a-zA-Z0-9_.-]{1,64}$/, 'a name of 1 to 64 letters, digits, "_", "." or "-"', "name");
 const secretText = secret(32, 1024);
 const names = (what: string) => list(/^[^\u0000-\u001f\u007f,]{1,256}$/, what, "names");
@@ -57,6 +59,8 @@ const rows = {
   port: row("Network", port, 8080, "Port for clients: WebSocket, health and demo page; 0 takes a free one."),
   adminHost: row("Network", host, "127.0.0.1", "Address of the admin port; whoever reaches it may read the metrics."),
   adminPort: row("Network", port, 8081, "Port for metrics; 0 takes a free one."),
+  tcpPort: row("Network", portOrOff(), null, "Port for clients on raw TCP; 0 takes a free one."),
+  tcpHost: row("Network", hostOrNone, "", "Address of that port.", { otherwise: "host" }),
   demo: row("Network", yesOrNo(), true, "Serve a demo page at / on the port for clients."),
 
   allowAnonymous: row("Access", yesOrNo(), false, "Let clients that prove nothing connect, from other machines and where there are keys too."),
@@ -117,12 +121,12 @@ const rows = {
     "Commands a session may send per second, in bursts of twice as many; 0 is no limit.",
     { over: "error rate_limited" },
   ),
-  socketsMax: row("Limits", many, 100_000, "Sockets on this node; more are answered HTTP 503.", { over: "error overloaded" }),
+  socketsMax: row("Limits", many, 100_000, "Sockets on this node; more are answered HTTP 503, or on TCP closed.", { over: "error overloaded" }),
   handshakesPerSecond: row(
     "Limits",
     count(0, 10_000_000),
     10_000,
-    "Upgrades per second and at once on this node, half of them kept for clients that come back; 0 is no limit. More are answered HTTP 503.",
+    "Upgrades per second and at once on this node, half of them kept for clients that come back; 0 is no limit. More are answered HTTP 503, or on TCP closed.",
     { over: "error overloaded" },
   ),
   roomsMax: row("Limits", many, 100_000, "Rooms on this node.", { over: "error overloaded" }),

@@ -32,6 +32,8 @@ export interface Gateway {
   readonly config: Config;
   /** The port clients connect to; the one that was free if 0 was asked for. */
   readonly port: number;
+  /** The port for raw TCP, null where there is none. */
+  readonly tcpPort: number | null;
   readonly adminPort: number;
   /** Where clients connect to, seen from this machine. */
   readonly url: string;
@@ -73,7 +75,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const authKeys = readKeys(asked);
   const log = createLogger(asked);
   const config = { ...asked, socketsMax: affordableSockets(asked, log) };
-  const port = await findPort(config);
+  const { port, tcpPort } = await findPorts(config);
 
   const nodeState = NodeState.create();
   const state = new NodeState(nodeState);
@@ -93,7 +95,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   });
   let closed = false;
   const onServing = (serving: number) => (state.ready = serving > 0 && !closed);
-  const reactors = new Reactors({ config, resumeSecret, authKeys, port, hub, counters, nodeState, log, onServing });
+  const reactors = new Reactors({ config, resumeSecret, authKeys, port, tcpPort, hub, counters, nodeState, log, onServing });
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -125,6 +127,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   return {
     config,
     port,
+    tcpPort,
     adminPort: admin.port,
     url: `ws://${at(reachable(config.host), port)}/ws`,
     log,
@@ -187,22 +190,33 @@ async function startAdminPort(config: Config, registry: Parameters<typeof startA
 }
 
 /**
- * The port to listen on, a free one for 0. Reactors share it on purpose (SO_REUSEPORT, which uWS does not set for
- * port 0), and would share it with another node without a word: this sees first that nobody is there.
+ * The ports to listen on, free ones for 0. Reactors share them on purpose (SO_REUSEPORT, which uWS does not set for
+ * port 0), and would share them with another node without a word: this sees first that nobody is there.
  */
-async function findPort({ host, port }: Config): Promise<number> {
-  const probe = createServer();
+async function findPorts({ host, port, tcpHost, tcpPort }: Config): Promise<{ port: number; tcpPort: number | null }> {
+  const web = await probe("--host", "--port", host, port);
+  try {
+    if (tcpPort === null) return { port: web.port, tcpPort };
+    const raw = await probe("--tcp-host", "--tcp-port", tcpHost || host, tcpPort);
+    await raw.close();
+    return { port: web.port, tcpPort: raw.port };
+  } finally {
+    await web.close();
+  }
+}
+
+async function probe(hostFlag: string, portFlag: string, host: string, port: number) {
+  const server = createServer();
   try {
     await new Promise<void>((resolve, reject) => {
-      probe.once("error", reject);
-      probe.listen(port, host, () => resolve());
+      server.once("error", reject);
+      server.listen(port, host, () => resolve());
     });
   } catch (error) {
-    throw new ConfigError([listenProblem("--host", "--port", host, port, error)]);
+    throw new ConfigError([listenProblem(hostFlag, portFlag, host, port, error)]);
   }
-  const found = (probe.address() as AddressInfo).port;
-  await new Promise((resolve) => probe.close(resolve));
-  return found;
+  const found = (server.address() as AddressInfo).port;
+  return { port: found, close: () => new Promise((resolve) => server.close(resolve)) };
 }
 
 function listenProblem(hostFlag: string, portFlag: string, host: string, port: number, error: unknown): string {

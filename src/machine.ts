@@ -70,3 +70,13 @@ export function openFilesMax(read: ReadText = readText): number | undefined {
   const soft = /^Max open files\s+(\d+)/m.exec(read("/proc/self/limits") ?? "")?.[1];
   return soft === undefined ? undefined : Number(soft);
 }
+
+/**
+ * Whether several threads can listen on one port with Node's own net: its option reusePort came with 22.12 and 23.1, for
+ * systems that spread connections over those who share.
+ */
+export function canSharePorts(node: string = process.versions.node, platform: string = process.platform): boolean {
+  const [major = 0, minor = 0] = node.split(".").map(Number);
+  const knows = major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12);
+  return knows && (platform === "linux" || platform === "freebsd");
+}

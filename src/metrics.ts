@@ -65,6 +65,13 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
   gauge(registry, "flux_sockets", "Sockets by state of their session", ["reactor", "state"], (metric) =>
     each((one, reactor) => states.forEach((state) => metric.set({ reactor, state }, one.get(state)))),
   );
+  gauge(registry, "flux_transport_sockets", "Sockets by transport", ["reactor", "transport"], (metric) =>
+    each((one, reactor) => {
+      const tcp = one.get("tcpSockets");
+      metric.set({ reactor, transport: "tcp" }, tcp);
+      metric.set({ reactor, transport: "websocket" }, states.reduce((sum, state) => sum + one.get(state), -tcp));
+    }),
+  );
   for (const [name, from, help] of reactorTotals) {
     total(registry, name, help, ["reactor"], (add) => each((one, reactor) => add({ reactor }, one.get(from))));
   }

@@ -16,6 +16,8 @@ export interface ReactorData {
   readonly authKeys: readonly KeyMaterial[];
   /** Where to listen, together with the other reactors. */
   readonly port: number;
+  /** Where to listen for raw TCP; null where this reactor does not. */
+  readonly tcpPort: { readonly port: number; readonly shared: boolean } | null;
   readonly toHub: SharedArrayBuffer;
   readonly fromHub: SharedArrayBuffer;
   /** Counters of all reactors, this one's at `index`. */

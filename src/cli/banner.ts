@@ -7,16 +7,18 @@ export interface Running {
   readonly config: Config;
   /** The ports really taken, where 0 was asked for. */
   readonly port: number;
+  readonly tcpPort: number | null;
   readonly adminPort: number;
   readonly configFile: string | undefined;
 }
 
 /** What runs where, as the fields of one log line. */
-export function describe({ version, config, port, adminPort, configFile }: Running): Record<string, string | number> {
+export function describe({ version, config, port, tcpPort, adminPort, configFile }: Running): Record<string, string | number> {
   const web = `http://${reachable(config.host)}:${port}`;
   return {
     version,
     websocket: `ws://${reachable(config.host)}:${port}/ws`,
+    tcp: tcpPort === null ? "off" : `tcp://${reachable(config.tcpHost || config.host)}:${tcpPort}`,
     demo: config.demo ? `${web}/` : "off",
     health: `${web}/health`,
     metrics: `http://${reachable(config.adminHost)}:${adminPort}/metrics`,
@@ -33,7 +35,7 @@ export function describe({ version, config, port, adminPort, configFile }: Runni
 /** The same for people. */
 export function banner(running: Running): string {
   const { version, ...rest } = describe(running);
-  const titles: Record<string, string> = { websocket: "WebSocket", demo: "Demo page" };
+  const titles: Record<string, string> = { websocket: "WebSocket", tcp: "Raw TCP", demo: "Demo page" };
   const lines = Object.entries(rest).map(([name, value]) => `  ${(titles[name] ?? capital(name)).padEnd(12)}${value}`);
   return ["", `flux-gateway ${version}, ${running.config.nodeId}`, "", ...lines, "", "  Ctrl+C closes it.", ""].join("\n");
 }

@@ -20,9 +20,9 @@ export async function start(flags: Flags): Promise<void> {
   const signals = watchSignals();
 
   const gateway = await open(loaded);
-  const { config, port, adminPort, log } = gateway;
+  const { config, port, tcpPort, adminPort, log } = gateway;
   endOnFailure(gateway);
-  const running: Running = { version, config, port, adminPort, configFile: loaded.file };
+  const running: Running = { version, config, port, tcpPort, adminPort, configFile: loaded.file };
   if (config.logFormat === "json") log.info(describe(running), "flux-gateway is running");
   else if (config.logLevel !== "silent") process.stdout.write(`${banner(running)}\n`);
 

@@ -28,6 +28,14 @@ export function count(min: number, max: number): Check<number> {
   return scalar(wanted, "n", String, (value) => within(read(value), min, max));
 }
 
+/** A port, or null where there is to be none. */
+export function portOrOff(): Check<number | null> {
+  return scalar("a port from 0 to 65535, or off", "n|off", (value) => String(value ?? "off"), (value) => {
+    if (value === null || value === "off") return null;
+    return within(typeof value === "string" ? wholeNumber(value) : value, 0, 65_535);
+  });
+}
+
 /** A length of time in milliseconds: a number of them, or `500ms`, `30s`, `15m`, `24h`, `7d`. */
 export function time(min: number, max: number): Check<number> {
   const range = `from ${showTime(min)} to ${showTime(max)}`;

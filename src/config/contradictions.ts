@@ -13,6 +13,8 @@ export interface Related {
   readonly authJwksUrl: string;
   readonly port: number;
   readonly adminPort: number;
+  readonly tcpPort: number | null;
+  readonly tcpHost: string;
   readonly frameBytesMax: number;
   readonly ringBytes: number;
   readonly roomNameBytesMax: number;
@@ -33,6 +35,7 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     problems.push(`${name(accused)}: ${text}`);
   };
   const { host, allowAnonymous, authSecret, authSecretPrevious, port, adminPort, frameBytesMax, ringBytes, roomNameBytesMax } = config;
+  const { tcpPort, tcpHost } = config;
   const frame = `${name("frameBytesMax")} of ${showSize(frameBytesMax)}`;
   /** As whoever gave none of them would. */
   const called = (key: Key) => (sourceOf(key).rank === "default" ? sourceOf(key).name : name(key));
@@ -50,6 +53,21 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     "authSecret",
     `without ${called("authSecret")} it is not the previous one; give the one tokens are signed with now`,
   );
+  refuse(
+    tcpPort !== null && tcpHost !== "" && !allowAnonymous && !hasKey(config) && !isLoopback(tcpHost) && !keyNames.some((key) => refused.has(key)),
+    "tcpHost",
+    "allowAnonymous",
+    `other machines can reach ${tcpHost}, and without a key for tokens anyone there could connect; give one with ` +
+      `${called("authSecret")} or ${called("authKeys")}, use 127.0.0.1, or allow it with ${called("allowAnonymous")}`,
+  );
+  for (const [key, other] of [["port", port], ["adminPort", adminPort]] as const) {
+    refuse(
+      tcpPort === other && tcpPort !== 0,
+      "tcpPort",
+      key,
+      `${name("tcpPort")} and ${name(key)} are both ${other}; give one of them another port`,
+    );
+  }
   refuse(
     port === adminPort && port !== 0,
     "port",

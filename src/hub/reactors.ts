@@ -13,6 +13,7 @@ import { Link } from "../link/link.ts";
 import { doorbell, type FromReactor, type ReactorData, type ToReactor } from "../threads.ts";
 import { createRing } from "../link/ring.ts";
 import type { Logger } from "../log.ts";
+import { canSharePorts } from "../machine.ts";
 import type { Hub } from "./hub.ts";
 import type { Reactor } from "./rooms.ts";
 
@@ -22,6 +23,8 @@ export interface ReactorsOptions {
   readonly authKeys: readonly KeyMaterial[];
   /** Where all of them listen. */
   readonly port: number;
+  /** Where those that can listen for raw TCP; null: it is off. */
+  readonly tcpPort: number | null;
   readonly hub: Hub;
   readonly counters: readonly SharedArrayBuffer[];
   readonly nodeState: SharedArrayBuffer;
@@ -101,8 +104,7 @@ export class Reactors {
         }
         if (message.kind === "keys") return this.#onKeys(index, message.problem);
         this.#options.log.error({ reactor: index, stage: message.stage }, `reactor ${index} failed: ${message.text}`);
-        const { port } = this.#options;
-        reject(message.stage === "listen" ? new ConfigError([`--port ${port}: ${message.text}; choose another port`]) : new Error(message.text));
+        reject(message.stage === "listen" ? new ConfigError([`${message.text}; choose another port`]) : new Error(message.text));
       });
       this.#running[index] = running;
       this.#options.hub.attach(running);
@@ -125,7 +127,8 @@ export class Reactors {
     const { config, resumeSecret, authKeys, port, hub, counters, nodeState, log } = this.#options;
     const toHub = createRing(config.ringBytes);
     const fromHub = createRing(config.ringBytes);
-    const workerData: ReactorData = { index, config, resumeSecret, authKeys, port, toHub, fromHub, counters, nodeState };
+    const tcpPort = this.#tcpPort(index);
+    const workerData: ReactorData = { index, config, resumeSecret, authKeys, port, tcpPort, toHub, fromHub, counters, nodeState };
     const worker = new Worker(entry, { workerData, execArgv, name: `reactor ${index}` });
     const link = new Link({
       out: fromHub,
@@ -146,6 +149,13 @@ export class Reactors {
     worker.on("error", (error) => log.error({ reactor: index, err: error }, `reactor ${index} broke`));
     worker.once("exit", () => this.#exited(running));
     return running;
+  }
+
+  /** Where Node cannot share a port between threads, the first reactor alone has those on TCP. */
+  #tcpPort(index: number): ReactorData["tcpPort"] {
+    const { tcpPort: port, counters } = this.#options;
+    const shared = counters.length > 1 && canSharePorts();
+    return port === null || (index > 0 && !shared) ? null : { port, shared };
   }
 
   #exited(running: Running): void {

@@ -7,6 +7,7 @@ const names = [
   "handshake", // gauges: sockets by state of their session
   "ready",
   "closing",
+  "tcpSockets", // of them
   "refusedSockets",
   "refusedHandshakes", // without a ticket, and with one
   "refusedResumes",

@@ -73,6 +73,7 @@ export function dispatchEarly(reactor: Reactor, session: Session, early: readonl
 function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void {
   reactor.counters.add("framesIn", 1);
   const id = frame.id ?? 0;
+  if (session.unanswered >= 0 && id !== 0 && frame.command !== "ack") session.unanswered++;
   if (session.state === "handshake") {
     if (frame.hello == null) return closeSession(reactor, session, "not_hello");
     return hello(reactor, session, id, frame.hello);

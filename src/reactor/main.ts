@@ -33,6 +33,8 @@ import type { Reactor } from "./reactor.ts";
 import { Rooms } from "./rooms.ts";
 import { Sessions } from "./session.ts";
 import { Audiences } from "./socket.ts";
+import { fullness } from "./sockets.ts";
+import { serveTcp, type TcpTransport } from "./tcp.ts";
 import { serveWebSockets } from "./websocket.ts";
 
 /** uWS's backlog is 512 a listen socket: with this many on the port, 10,000 clients can come at once. */
@@ -42,7 +44,7 @@ const lagResolutionMs = 10;
 /** What readers that are behind have to take what is queued for them when the node closes. */
 const flushMs = 1000;
 
-const { index, config, resumeSecret, authKeys, port, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
+const { index, config, resumeSecret, authKeys, port, tcpPort, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
 const main = parentPort!;
 const counters = new Counters(allCounters[index]!);
 const app = uWS.App();
@@ -78,9 +80,10 @@ const expiry = new Expiry(context);
 const reactor: Reactor = { ...context, rooms, heartbeat };
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
-for (const gauge of ["handshake", "ready", "closing", "members", "rooms", "keysAway"] as const) counters.set(gauge, 0);
+for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "rooms", "keysAway"] as const) counters.set(gauge, 0);
 
-serveWebSockets(app, reactor, allCounters);
+const isFull = fullness(config.socketsMax, allCounters);
+serveWebSockets(app, reactor, isFull);
 serveHttp(app, config, new NodeState(nodeState));
 heartbeat.start();
 expiry.start();
@@ -88,6 +91,7 @@ const loop = monitorEventLoopDelay({ resolution: lagResolutionMs });
 loop.enable();
 let lastUse = performance.eventLoopUtilization();
 const listeners: us_listen_socket[] = [];
+let tcp: TcpTransport | null = null;
 const sampler = setInterval(sample, sampleMs);
 main.on("message", onMessage);
 listen();
@@ -100,11 +104,21 @@ function listen(): void {
 function listened(i: number, socket: us_listen_socket | false): void {
   if (socket) listeners.push(socket);
   if (i > 0) return;
-  if (socket) post({ kind: "listening" });
-  else {
-    post({ kind: "failed", stage: "listen", text: `cannot listen on ${config.host}:${port}` });
-    end(1);
-  }
+  if (!socket) return listenFailed(`--port ${port}: cannot listen on ${config.host}:${port}`);
+  if (tcpPort === null) return post({ kind: "listening" });
+  const host = config.tcpHost || config.host;
+  tcp = serveTcp(reactor, isFull, {
+    host,
+    port: tcpPort.port,
+    shared: tcpPort.shared,
+    listening: () => post({ kind: "listening" }),
+    failed: ({ message }) => listenFailed(`--tcp-port ${tcpPort.port}: cannot listen on ${host}:${tcpPort.port}: ${message}`),
+  });
+}
+
+function listenFailed(text: string): void {
+  post({ kind: "failed", stage: "listen", text });
+  end(1);
 }
 
 function onRecord(kind: number, record: RecordReader): void {
@@ -137,6 +151,7 @@ function onMessage(message: ToReactor): void {
 /** Takes no more sockets, closes those there are, and waits for what is still queued in some of them. */
 function close(name: CloseName): void {
   for (const listener of listeners) uWS.us_listen_socket_close(listener);
+  tcp?.stop();
   let queued = false;
   for (let slot = 0; slot < context.sessions.end; slot++) {
     const session = context.sessions.at(slot);

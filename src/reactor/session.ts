@@ -39,6 +39,8 @@ export interface Session {
   over: boolean;
   /** Commands refused for their rate since one was accepted. */
   refusals: number;
+  /** Commands that wait for an answer; counted where a client can close its half of the socket, elsewhere -1. */
+  unanswered: number;
 }
 
 /** Hello waits for its token to be verified, then for the hub; what the client sends meanwhile waits behind it. */
@@ -99,6 +101,7 @@ export function createSession(audience: Audience, json: boolean, welcome: boolea
     split: null,
     over: false,
     refusals: 0,
+    unanswered: -1,
   };
 }
 

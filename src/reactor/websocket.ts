@@ -1,9 +1,6 @@
 /** The WebSocket transport: uWS's callbacks, in the order of a socket's life. */
 import type { HttpRequest, HttpResponse, TemplatedApp, us_socket_context_t } from "uWebSockets.js";
 import { closes } from "../errors.ts";
-import { Counters } from "../link/counters.ts";
-import { writeGone } from "../link/records.ts";
-import { release } from "../protocol/framing.ts";
 import { subprotocols } from "../protocol/messages.ts";
 import { retryAfter } from "./admission.ts";
 import { onBinary, onText } from "./dispatch.ts";
@@ -12,6 +9,7 @@ import { isWelcome } from "./origin.ts";
 import { closeSession, closeSlow, tooSlow } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
 import { createSession, type Session } from "./session.ts";
+import { gone, opened } from "./sockets.ts";
 
 /** A message may hold several frames, up to this many of the largest. */
 const messageFramesMax = 4;
@@ -19,9 +17,8 @@ const messageFramesMax = 4;
 const idleSecondsMin = 16;
 const idleSecondsMax = 960;
 
-export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readonly SharedArrayBuffer[]): void {
-  const { config, counters, sessions, rooms, heartbeat, pool, admission } = reactor;
-  const reactors = all.map((shared) => new Counters(shared));
+export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () => boolean): void {
+  const { config, counters, rooms, heartbeat, admission } = reactor;
 
   app.ws<Session>("/ws", {
     maxPayloadLength: messageFramesMax * config.frameBytesMax,
@@ -30,7 +27,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readon
     sendPingsAutomatically: false,
 
     upgrade(res, req, socketContext) {
-      if (socketsOf(reactors) >= config.socketsMax) {
+      if (isFull()) {
         counters.add("refusedSockets", 1);
         return turnAway(res, "the node holds as many sockets as it may");
       }
@@ -44,8 +41,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readon
 
     open(socket) {
       const session = socket.getUserData();
-      session.socket = socket;
-      sessions.add(session, heartbeat.tick);
+      opened(reactor, session, socket);
       // Only a WebSocket can be closed with a code that tells the page's script why.
       if (!session.welcome) closeSession(reactor, session, "forbidden_origin");
     },
@@ -85,12 +81,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, all: readon
 
     close(socket, code) {
       const session = socket.getUserData();
-      session.socket = null;
-      rooms.leaveAll(session);
-      if (session.grant !== null) writeGone(reactor.link, session.slot, session.life, isOver(session, code));
-      release(session.split, pool);
-      session.split = null;
-      sessions.remove(session);
+      gone(reactor, session, isOver(session, code));
     },
   });
 }
@@ -137,11 +128,4 @@ const goingAway = 1001;
 function idleSeconds({ heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs }: Reactor["config"]): number {
   const seconds = Math.ceil((2 * Math.max(heartbeatMs + heartbeatGraceMs, handshakeTimeoutMs)) / 1000);
   return seconds > idleSecondsMax ? 0 : Math.max(idleSecondsMin, seconds);
-}
-
-/** Sockets of the whole node. */
-function socketsOf(reactors: readonly Counters[]): number {
-  let sum = 0;
-  for (const counters of reactors) sum += counters.get("handshake") + counters.get("ready") + counters.get("closing");
-  return sum;
 }

@@ -9,6 +9,8 @@ import { within } from "./rawsocket.ts";
 export interface NodeProcess {
   readonly pid: number;
   readonly port: number;
+  /** 0 where it does not listen for raw TCP. */
+  readonly tcpPort: number;
   /** What the node has logged at warn or above. */
   readonly complaints: string[];
   /** Exit code or signal, once it has ended; undefined while it runs. */
@@ -35,20 +37,21 @@ export async function startNodeProcess(flags: string[] = [], { openFiles }: { op
   let ended: number | string | undefined;
   child.once("exit", (code, signal) => (ended = code ?? signal ?? "gone"));
 
-  const running = new Promise<{ websocket: string; metrics: string }>((resolve, reject) => {
+  const running = new Promise<{ websocket: string; tcp: string; metrics: string }>((resolve, reject) => {
     child.once("exit", () => reject(new Error(`the node ended at once:\n${complaints.join("\n")}`)));
     createInterface(child.stdout).on("line", (line) => {
-      const entry = JSON.parse(line) as { level: string; websocket?: string; metrics?: string };
+      const entry = JSON.parse(line) as { level: string; websocket?: string; tcp?: string; metrics?: string };
       if (entry.level !== "info") complaints.push(line);
-      if (entry.websocket && entry.metrics) resolve({ websocket: entry.websocket, metrics: entry.metrics });
+      if (entry.websocket && entry.metrics) resolve({ websocket: entry.websocket, tcp: entry.tcp ?? "off", metrics: entry.metrics });
     });
   });
-  const { websocket, metrics: metricsUrl } = await within(running, "the node to start");
+  const { websocket, tcp, metrics: metricsUrl } = await within(running, "the node to start");
   const metrics = async (): Promise<string> => (await fetch(metricsUrl)).text();
 
   return {
     pid: child.pid ?? 0,
     port: Number(new URL(websocket).port),
+    tcpPort: tcp === "off" ? 0 : Number(new URL(tcp).port),
     complaints,
     get ended() { return ended; },
     metrics,

@@ -135,7 +135,7 @@ export async function within<T>(promise: Promise<T>, what: string, limitMs = pat
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-async function connectTcp(port: number): Promise<Socket> {
+export async function connectTcp(port: number): Promise<Socket> {
   const tcp = connect({ host: "127.0.0.1", port, noDelay: true });
   await within(once(tcp, "connect"), "a TCP connection");
   // A reset is one of the ways a socket ends here; `close` follows and is what is waited for.
@@ -260,7 +260,7 @@ function readClose(payload: Buffer): Ending {
 }
 
 /** Resolves when the kernel has the bytes, or the socket is gone. */
-async function writeChopped(tcp: Socket, bytes: Uint8Array, chop = Math.max(1, bytes.length)): Promise<void> {
+export async function writeChopped(tcp: Socket, bytes: Uint8Array, chop = Math.max(1, bytes.length)): Promise<void> {
   for (let at = 0; at < bytes.length && tcp.writable; at += chop) {
     await new Promise<void>((resolve) => {
       tcp.write(bytes.subarray(at, at + chop), () => resolve());

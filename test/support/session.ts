@@ -86,7 +86,15 @@ export async function open(node: { port: number }, options: OpenOptions = {}): P
   const { json = false, hello, pong = true, keep = true, ...rawOptions } = options;
   const subprotocol = json ? "flux.v1.json" : "flux.v1.proto";
   const raw = await openRawSocket({ port: node.port, subprotocol, ...rawOptions });
-  const session = talking(raw, json, pong, keep);
+  return greet(talking(raw, json, pong, keep), hello);
+}
+
+/** The same over raw TCP (rawtcp.ts). */
+export async function openOn(raw: RawSocket, { hello, keep = true }: Pick<OpenOptions, "hello" | "keep"> = {}): Promise<TestSession> {
+  return greet(talking(raw, false, false, keep), hello);
+}
+
+async function greet(session: TestSession, hello: OpenOptions["hello"]): Promise<TestSession> {
   if (hello === null) return session;
   const reply = await session.request({ hello: { version: 1, client: "test", ...hello } });
   if (!reply.ready) throw new Error(`hello was answered ${JSON.stringify(reply)}`);

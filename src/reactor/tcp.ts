@@ -1,0 +1,75 @@
+/** The TCP transport: takes connections, or tells them why not. */
+import { createServer, type ListenOptions, type Server, type Socket as Stream } from "node:net";
+import { closes } from "../errors.ts";
+import type { Reactor } from "./reactor.ts";
+import { createSession } from "./session.ts";
+import { opened } from "./sockets.ts";
+import { TcpAudience } from "./tcpaudience.ts";
+import { TcpSocket } from "./tcpsocket.ts";
+
+/** Connections that are being told so; more are dropped without a word. */
+const refusedMax = 256;
+const refusedMs = 1000;
+const backlog = 4096;
+
+export interface TcpTransport {
+  /** Takes no more sockets. */
+  stop(): void;
+}
+
+export interface TcpListening {
+  readonly host: string;
+  readonly port: number;
+  /** Other reactors listen on the same port. */
+  readonly shared: boolean;
+  listening(): void;
+  failed(error: Error): void;
+}
+
+export function serveTcp(reactor: Reactor, isFull: () => boolean, where: TcpListening): TcpTransport {
+  const audience = new TcpAudience();
+  reactor.audiences.add(audience);
+  const refuse = refuser(reactor);
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (stream) => {
+    if (isFull()) return refuse(stream, "refusedSockets");
+    if (!reactor.admission.admit("")) return refuse(stream, "refusedHandshakes");
+    const session = createSession(audience, false, true, "");
+    session.unanswered = 0;
+    reactor.counters.add("tcpSockets", 1);
+    opened(reactor, session, new TcpSocket(reactor, session, audience, stream));
+  });
+  listen(server, where);
+  return { stop: () => void server.close() };
+}
+
+function listen(server: Server, { host, port, shared, listening, failed }: TcpListening): void {
+  server.once("error", failed);
+  // reusePort is newer than the types of the oldest Node that is supported.
+  const options: ListenOptions & { reusePort?: boolean } = { host, port, backlog, ...(shared && { reusePort: true }) };
+  server.listen(options, () => {
+    server.off("error", failed);
+    // One that could not be accepted, for want of files: it is gone, the others go on.
+    server.on("error", () => undefined);
+    listening();
+  });
+}
+
+/** Tells a connection that there is no room for it now, and sees that it goes. */
+function refuser({ counters, encoder }: Reactor): (stream: Stream, counter: "refusedSockets" | "refusedHandshakes") => void {
+  const { code } = closes.overloaded;
+  const text = Buffer.from(encoder.frame(false, { id: 0, closed: { code, reason: "overloaded" } }));
+  let refused = 0;
+  return (stream, counter) => {
+    counters.add(counter, 1);
+    if (refused >= refusedMax) return void stream.destroy();
+    refused++;
+    const timer = setTimeout(() => stream.destroy(), refusedMs);
+    stream.on("error", () => stream.destroy());
+    stream.on("close", () => {
+      refused--;
+      clearTimeout(timer);
+    });
+    stream.resume();
+    stream.end(text);
+  };
+}
