@@ -110,6 +110,12 @@ const rows = {
   inboxSize: row("Direct messages", many, 1000, "Direct messages a user's inbox keeps."),
   inboxTtlMs: row("Direct messages", time(1, 3650 * 86_400_000), 30 * 86_400_000, "How long they are kept."),
   inboxBytesMax: row("Direct messages", size(1, 2 ** 40), 4_194_304, "Bytes of them."),
+  sendsPerMinute: row("Direct messages", count(0, 1_000_000), 600, "Direct messages a user may send in a minute, or at once; 0 is no limit.", {
+    over: "error rate_limited",
+  }),
+  newInboxesPerHour: row("Direct messages", count(0, 1_000_000), 1000, "Users to whom nobody has written before that a user may write to in an hour, or at once; 0 is no limit.", {
+    over: "error rate_limited",
+  }),
 
   frameBytesMax: row("Limits", size(1, 2 ** 26), 65_536, "Size of one frame.", { over: "close frame_too_large" }),
   roomsPerSessionMax: row("Limits", many, 100, "Rooms a session may be in.", { over: "error too_many_rooms" }),

@@ -87,11 +87,12 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
   const stores = await openStores(config, log, retentionOf, (room, publication) => hub.deliver(room, publication));
   const { broker, store, resumeSecret } = stores;
-  const { sessionTtlMs: ttlMs, sessionsPerUserMax, nodeId: node } = config;
+  const { sessionTtlMs: ttlMs, sessionsPerUserMax, sendsPerMinute, newInboxesPerHour, nodeId: node } = config;
   const encoder = new Encoder(2 * config.frameBytesMax);
   const pageBytesMax = pageBytesFor(config.ringBytes);
   const hub: Hub = new Hub({
-    broker, store, rooms, node, sessionsPerUserMax, keepMs: keepWithin(ttlMs), kindOf, pageBytesMax, encoder, log,
+    broker, store, rooms, node, sessionsPerUserMax, roomNamesBytesMax: config.frameBytesMax / 2, keepMs: keepWithin(ttlMs),
+    sendsPerMinute, newInboxesPerHour, kindOf, pageBytesMax, encoder, log,
   });
   let closed = false;
   const onServing = (serving: number) => (state.ready = serving > 0 && !closed);

@@ -20,6 +20,11 @@ export function userKey(tenant: string, user: string): string {
   return `${tenant}${separator}${user}`;
 }
 
+/** The idempotency key of a direct message: another sender's message with the same one is another message. */
+export function senderKey(user: string, key: string): string {
+  return `${user}${separator}${key}`;
+}
+
 /** The name its members know a room by. */
 export function nameOfRoom(key: string): string {
   const start = key.indexOf(separator);

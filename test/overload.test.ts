@@ -132,7 +132,8 @@ function hubAndReader() {
     (room, publication) => hub.deliver(room, publication));
   const store = createMemorySessions({ ttlMs: 1_000, sessionsMax: 10, cursorsMax: 10 });
   const hub: Hub = new Hub({
-    broker, store, rooms, node: "n", sessionsPerUserMax: 10, keepMs: 10_000, kindOf: compileKinds(config), pageBytesMax: 1024, encoder: new Encoder(4_096), log: createLogger(config),
+    broker, store, rooms, node: "n", sendsPerMinute: 0, newInboxesPerHour: 0, roomNamesBytesMax: 1000, sessionsPerUserMax: 10,
+    keepMs: 10_000, kindOf: compileKinds(config), pageBytesMax: 1024, encoder: new Encoder(4_096), log: createLogger(config),
   });
   hub.attach(reactor);
   return { hub, broker, link, reader, frames };
@@ -145,7 +146,7 @@ t.test("joins and history are refused while their reactor is far behind: their p
     for (let i = 0; i < 20; i++) (reader.wake(), link.wake());
   };
   const join = (id: number, room: string) =>
-    records.writeJoin(reader, { member: id, slot: 0, life: 1, id, json: false, room, epoch: null, seq: 0, history: 10 });
+    records.writeJoin(reader, { member: id, slot: 0, life: 1, id, json: false, room, epoch: null, seq: 0, history: 10, restored: false });
   const history = (id: number, room: string) =>
     records.writeHistory(reader, { slot: 0, life: 1, id, json: false, room, direction: "newest", epoch: "", seq: 0, limit: 10 });
   const answers = (...ids: number[]) => ids.map((id) => frames.find((frame) => frame.id === id)).map((frame) => (frame ? (frame.error?.code ?? "done") : "no answer"));

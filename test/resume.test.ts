@@ -1,36 +1,18 @@
 /** Sessions that outlive their sockets: resumed with rooms and positions, replaced, ended, limited, signed out. */
 import t from "tap";
 import { startNode } from "./support/node.ts";
-import { open, seen, type SeenPublication, type TestSession } from "./support/session.ts";
-import { opcodes } from "./support/rawsocket.ts";
+import { closeWith, lose, resumeOf, words } from "./support/resume.ts";
+import { open, seen, type TestSession } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
-/** The socket is lost, as the network loses it: nobody says goodbye. */
-async function lose(session: TestSession): Promise<void> {
-  session.raw.destroy();
-  await session.raw.ended;
-}
-
-async function closeWith(session: TestSession, code: number): Promise<void> {
-  await session.raw.send({ opcode: opcodes.close, payload: Uint8Array.of(code >> 8, code & 255) });
-  await session.closed();
-}
-
-function resumeOf(session: TestSession, positions: { room: string; position: { epoch: string; seq: number } }[] = []) {
-  const { session: id, resumeToken: token } = session.ready ?? {};
-  return { resume: { session: id!, token: token!, positions } };
-}
-
-function words(publications: SeenPublication[]): string[] {
-  return publications.map(({ payload }) => JSON.parse(payload.toString()) as string);
-}
+/** Of all tests that need nothing else. Each says its rooms by its own prefix. */
+const node = await startNode(t);
 
 for (const json of [false, true]) {
   const form = json ? "JSON" : "binary";
 
   t.test(`${form}: a session that lost its socket is resumed with its rooms, and what it missed comes before what is live`, async (t) => {
-    const node = await startNode(t);
-    const away = await open(node, { json });
+      const away = await open(node, { json });
     const beside = await open(node);
     const { position } = await away.join("chat:a");
     await away.join("live:b");
@@ -39,7 +21,7 @@ for (const json of [false, true]) {
     await away.waitFor(() => away.publications.length === 1, "the first publication");
     await lose(away);
     for (let i = 0; i < 40; i++) await beside.publish("chat:a", JSON.stringify(`missed ${i}`));
-    const at = { room: "chat:a", position: { epoch: position.epoch, seq: 1 } };
+    const at = { room: "chat:a", position: { epoch: position.epoch, seq: position.seq + 1 } };
     const back = await open(node, { json, hello: resumeOf(away, [at]) });
     t.equal(back.ready?.resumed, true);
     t.equal(back.ready?.session, away.ready?.session);
@@ -54,7 +36,6 @@ for (const json of [false, true]) {
 }
 
 t.test("a client that does not say where it was goes on from where it joined", async (t) => {
-  const node = await startNode(t);
   const away = await open(node);
   const beside = await open(node);
   await beside.join("chat:a");
@@ -73,8 +54,7 @@ for (const [how, end] of [
   ["a close with 1001", (session: TestSession) => closeWith(session, 1001)],
 ] as const) {
   t.test(`${how} ends the session: it cannot be resumed`, async (t) => {
-    const node = await startNode(t);
-    const first = await open(node);
+      const first = await open(node);
     await first.join("chat:a");
     await end(first);
     const second = await open(node, { hello: resumeOf(first) });
@@ -85,7 +65,6 @@ for (const [how, end] of [
 }
 
 t.test("any other code of the client keeps the session", async (t) => {
-  const node = await startNode(t);
   const first = await open(node);
   await closeWith(first, 4000);
   const second = await open(node, { hello: resumeOf(first) });
@@ -103,7 +82,6 @@ t.test("a session is gone after its time", async (t) => {
 });
 
 t.test("a resume closes the older socket with 3010, and it is the older one that goes", async (t) => {
-  const node = await startNode(t);
   const older = await open(node);
   await older.join("chat:a");
   const newer = await open(node, { hello: resumeOf(older) });
@@ -114,7 +92,6 @@ t.test("a resume closes the older socket with 3010, and it is the older one that
 });
 
 t.test("ten sockets that resume one session at once leave one of them", async (t) => {
-  const node = await startNode(t);
   const first = await open(node);
   await first.join("chat:a");
   await lose(first);
@@ -128,7 +105,6 @@ t.test("ten sockets that resume one session at once leave one of them", async (t
 });
 
 t.test("a forged, foreign or garbled resume token begins a new session", async (t) => {
-  const node = await startNode(t);
   const other = await startNode(t);
   const victim = await open(node);
   const stranger = await open(node);
@@ -188,7 +164,6 @@ t.test("a user who is disconnected loses every session; one who is signed out ca
 });
 
 t.test("what is sent behind hello is done in order once the session is there", async (t) => {
-  const node = await startNode(t);
   for (const json of [false, true]) {
     const session = await open(node, { json, hello: null });
     await session.send({ hello: { version: 1 } }, 1);
@@ -200,7 +175,6 @@ t.test("what is sent behind hello is done in order once the session is there", a
 });
 
 t.test("more than may wait behind hello closes the socket", async (t) => {
-  const node = await startNode(t);
   const session = await open(node, { hello: null });
   const { encodeBinary } = await import("./support/wire.ts");
   const frames = [{ hello: { version: 1 } }, ...Array.from({ length: 100 }, () => ({ ping: {} }))];
@@ -209,7 +183,6 @@ t.test("more than may wait behind hello closes the socket", async (t) => {
 });
 
 t.test("positions of rooms the session was not in are not taken", async (t) => {
-  const node = await startNode(t);
   const first = await open(node);
   const { position } = await first.join("chat:a");
   await lose(first);

@@ -3,7 +3,7 @@
  * every reactor about a room through one ring, first in first out. "Here is your history up to 41" and "live: 42"
  * can therefore never be swapped, and nothing else is needed for ordered delivery, gapless joins and recovery.
  */
-import type { Answer, Broker, Position, Published, Stored } from "../broker/broker.ts";
+import type { Answer, Broker, Published, Stored } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
@@ -16,33 +16,36 @@ import {
   readJoin,
   readLeave,
   readPublish,
+  readUnplaced,
   writeDeliver,
   writeRefused,
   writeReply,
+  type AckRecord,
   type Asker,
   type JoinRecord,
   type LeaveRecord,
   type PublishRecord,
 } from "../link/records.ts";
 import type { Logger } from "../log.ts";
-import { inboxKey, inboxName, nameOfRoom } from "../roomkeys.ts";
+import { inboxName, nameOfRoom } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/encoder.ts";
-import { pageSizeMax } from "../protocol/limits.ts";
 import { publicationJson } from "../protocol/json.ts";
 import type { Publication } from "../protocol/messages.ts";
 import { answerHistory } from "./history.ts";
+import { Inboxes, type InboxLimits } from "./inboxes.ts";
 import { Replays } from "./replays.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
 import { Sessions, type HubSession } from "./sessions.ts";
 
-export interface HubOptions {
+export interface HubOptions extends InboxLimits {
   readonly broker: Broker;
   readonly store: SessionStore;
   readonly rooms: Rooms;
   readonly node: string;
   readonly sessionsPerUserMax: number;
+  readonly roomNamesBytesMax: number;
   /** How often what is stored of sessions is kept alive: well within its life. */
   readonly keepMs: number;
   readonly kindOf: KindOf;
@@ -52,6 +55,8 @@ export interface HubOptions {
 }
 
 const sweepMs = 5_000;
+/** Sessions are kept alive in so many steps, each of which is over before anybody notices. */
+const keepParts = 64;
 const toUtf8 = new TextEncoder();
 const nothing = new Uint8Array(0);
 
@@ -68,6 +73,7 @@ export class Hub {
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
   readonly #keeper: NodeJS.Timeout;
   readonly sessions: Sessions;
+  readonly #inboxes: Inboxes;
   // One record for every publish: read, used and forgotten before the next.
   readonly #publish: PublishRecord = {
     slot: 0, life: 0, id: 0, json: false, handle: 0, room: "", sender: "", key: "",
@@ -78,9 +84,10 @@ export class Hub {
     this.#options = options;
     this.#rooms = options.rooms;
     this.#replays = new Replays(options);
-    const { store, node, sessionsPerUserMax, keepMs } = options;
-    this.sessions = new Sessions({ store, node, sessionsPerUserMax, onBegin: () => {}, onEnd: () => {} });
-    this.#keeper = setInterval(() => this.sessions.keep(), keepMs).unref();
+    const { store, node, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
+    this.sessions = new Sessions({ store, node, sessionsPerUserMax, roomNamesBytesMax, onBegin: () => {}, onEnd: () => {} });
+    this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
+    this.#keeper = setInterval(() => this.sessions.keep(keepParts), keepMs / keepParts).unref();
   }
 
   attach(reactor: Reactor): void {
@@ -116,6 +123,7 @@ export class Hub {
       case kinds.hello: return this.sessions.hello(reactor, readHello(record));
       case kinds.gone: return this.sessions.gone(reactor, record.u32(), record.u32(), record.u8() !== 0);
       case kinds.ack: return this.#onAck(reactor, readAck(record));
+      case kinds.unplaced: return this.#onUnplaced(reactor, readUnplaced(record));
       case kinds.history: {
         const query = readHistory(record);
         const room = this.#rooms.named(query.room);
@@ -138,9 +146,12 @@ export class Hub {
     if (kind === null) return this.#refuse(reactor, publish, "unknown_namespace");
     if (room !== undefined && this.#isCongested(room)) return this.#refuse(reactor, publish, "overloaded");
     const { slot, life, id, json, excludeSelf, direct, sender, format, payload } = publish;
+    const from = direct ? this.sessions.find(reactor, slot, life)?.userKey : undefined;
+    if (from !== undefined && !this.#inboxes.maySend(from, room)) return this.#refuse(reactor, publish, "rate_limited");
     const origin = excludeSelf ? `${reactor.index} ${slot} ${life}` : "";
     const draft = { sender, key: publish.key, format, payload, origin };
     this.#options.broker.publish(key, kind.retention, draft, (answer) => {
+      if (from !== undefined && "value" in answer) this.#inboxes.sent(from, answer.value);
       if (id === 0 && !excludeSelf && "value" in answer) return;
       if (direct) this.#answerSend(reactor, { slot, life, id, json }, answer);
       else this.#answerPublish(reactor, { slot, life, id, json }, key, answer);
@@ -249,31 +260,16 @@ export class Hub {
   #admit(reactor: Reactor, room: Room, join: JoinRecord): void {
     this.#rooms.count(room, reactor.index, join.json, 1);
     const session = this.sessions.find(reactor, join.slot, join.life);
-    if (session !== undefined && room.name === inboxName && join.epoch === null) {
-      return this.#admitToInbox(room, join, session);
+    if (session !== undefined && room.name === inboxName) {
+      return this.#inboxes.placeOf(session, room, join, (place) => this.#begin(reactor, session, room, place));
     }
-    if (session !== undefined) this.#enter(session, room, join);
-    this.#replays.begin(reactor, room, join);
+    this.#begin(reactor, session, room, join);
   }
 
-  /**
-   * An inbox begins behind what the device has acknowledged, or with all there is for one that never did. Where the
-   * inbox does not reach back so far, the device is told, and gets the newest.
-   */
-  #admitToInbox(room: Room, join: JoinRecord, session: HubSession): void {
-    const { store } = this.#options;
-    store.cursor(session.userKey, session.hello.device, (answer) => {
-      const cursor: Position | null = "value" in answer ? answer.value : null;
-      const from = cursor === null || cursor.epoch !== room.epoch ? { epoch: room.epoch, seq: 0 } : cursor;
-      const recover = { ...join, ...from, history: pageSizeMax };
-      this.#enter(session, room, recover);
-      this.#replays.begin(session.reactor, room, recover);
-    });
-  }
-
-  #enter(session: HubSession, room: Room, join: JoinRecord): void {
+  #begin(reactor: Reactor, session: HubSession | undefined, room: Room, join: JoinRecord): void {
     const isKnown = join.epoch === room.epoch && join.seq <= room.seq;
-    this.sessions.entered(session, room, isKnown ? join.seq : room.seq);
+    if (session !== undefined) this.sessions.entered(session, room, isKnown ? join.seq : room.seq);
+    this.#replays.begin(reactor, room, join);
   }
 
   #onLeave(reactor: Reactor, { slot, life, handle, json, lost }: LeaveRecord): void {
@@ -281,24 +277,25 @@ export class Hub {
     if (room === undefined) return;
     this.#rooms.count(room, reactor.index, json, -1);
     const session = this.sessions.find(reactor, slot, life);
-    if (session !== undefined && !lost) this.sessions.left(session, room.key);
+    if (session !== undefined && !lost) this.sessions.left(session, room.name);
   }
 
-  #onAck(reactor: Reactor, ack: ReturnType<typeof readAck>): void {
+  /** A room that a resumed session could not be brought back into, by its name. */
+  #onUnplaced(reactor: Reactor, { slot, life, name }: ReturnType<typeof readUnplaced>): void {
+    const session = this.sessions.find(reactor, slot, life);
+    if (session !== undefined) this.sessions.left(session, name);
+  }
+
+  #onAck(reactor: Reactor, ack: AckRecord): void {
     const session = this.sessions.find(reactor, ack.slot, ack.life);
-    if (session === undefined) return;
-    const { tenant, user, device } = session.hello;
-    const inbox = this.#rooms.named(inboxKey(tenant, user));
-    if (inbox === undefined) return this.#refuse(reactor, ack, "not_joined");
-    // A position it cannot have been given would hide what is still to come.
-    if (ack.epoch !== inbox.epoch || ack.seq > inbox.seq) return this.#refuse(reactor, ack, "unrecoverable_position");
-    this.#options.store.acknowledge(session.userKey, device, { epoch: ack.epoch, seq: ack.seq });
-    this.sessions.entered(session, inbox, ack.seq);
+    const refused = session === undefined ? null : this.#inboxes.acknowledge(session, ack);
+    if (refused !== null) this.#refuse(reactor, ack, refused);
   }
 
   #sweep(): void {
     for (const room of this.#rooms.expired(Date.now())) this.#forget(room);
     this.#rooms.releaseQuietTails(Date.now());
+    this.#inboxes.sweep();
   }
 
   /** Rooms keep their place for a while without members; where places are needed, the longest empty gives up its own. */

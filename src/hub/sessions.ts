@@ -6,13 +6,13 @@
 import type { CloseName } from "../errors.ts";
 import { randomId } from "../ids.ts";
 import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../link/records.ts";
-import { nameOfRoom, userKey } from "../roomkeys.ts";
+import { userKey } from "../roomkeys.ts";
 import type { Sessions as Store } from "../sessions/sessions.ts";
-import { headOf, type Reactor, type Room } from "./rooms.ts";
+import type { Reactor, Room } from "./rooms.ts";
 
 /** A session that has a socket on this node. Another socket of it is another record. */
 export interface HubSession {
-  readonly id: string;
+  id: string;
   /** Unlike the id, of this socket alone. */
   readonly life: string;
   readonly userKey: string;
@@ -27,6 +27,8 @@ export interface SessionsOptions {
   readonly store: Store;
   readonly node: string;
   readonly sessionsPerUserMax: number;
+  /** Of the names of all rooms that a session is brought back into: they are listed in one frame. */
+  readonly roomNamesBytesMax: number;
   /** The user's first session of this life is here, or its last is gone. */
   onBegin(session: HubSession): void;
   onEnd(session: HubSession): void;
@@ -45,6 +47,8 @@ export class Sessions {
   readonly #byId = new Map<string, HubSession>();
   readonly #byUser = new Map<string, HubSession[]>();
   readonly #unwritten = new Set<HubSession>();
+  /** Where keep() is in #byId. */
+  #keeping = this.#byId.keys();
   #lives = 0;
   #writer: NodeJS.Timeout | null = null;
 
@@ -69,57 +73,63 @@ export class Sessions {
   // ------------------------------------------------------------------------------- coming
 
   hello(reactor: Reactor, hello: HelloRecord): void {
-    const key = userKey(hello.tenant, hello.user);
-    this.#options.store.signedOutAt(key, (answer) => {
+    const session = this.#arrive(reactor, hello);
+    this.#options.store.signedOutAt(session.userKey, (answer) => {
+      if (session.state === "gone") return;
       // A store that cannot be read keeps nobody out: it is the exception that someone was signed out.
       const time = "value" in answer ? answer.value : 0;
-      // A token that does not say when it was issued may be from before.
-      if (time > 0 && hello.issuedAt <= time) {
-        return writeKick(reactor.link, hello.slot, hello.life, "disconnected");
-      }
-      if (hello.resume === "") this.#begin(reactor, hello, key);
-      else this.#resume(reactor, hello, key);
+      // A token that does not say when it was issued cannot be told from one that counts no more.
+      if (time > 0 && hello.issuedAt <= time) return this.#refuse(session, "disconnected");
+      if (hello.resume === "") this.#begin(session);
+      else if (time > 0 && hello.resumeIssuedAt <= time) this.#beginInstead(session, hello);
+      else this.#resume(session, hello);
     });
   }
 
-  #begin(reactor: Reactor, hello: HelloRecord, key: string): void {
-    const session = this.#arrive(reactor, hello, key, randomId(16));
+  #begin(session: HubSession): void {
+    session.id = randomId(16);
     this.#admit(session, false, []);
   }
 
-  #resume(reactor: Reactor, hello: HelloRecord, key: string): void {
-    const before = this.#byId.get(hello.resume);
-    if (before !== undefined && before.userKey !== key) return this.#beginInstead(reactor, hello, key);
-    const session = this.#arrive(reactor, hello, key, hello.resume);
-    if (before !== undefined) {
-      this.#replace(before);
-      return this.#admit(session, true, placesFor(before.rooms, hello.positions));
-    }
+  #resume(session: HubSession, hello: HelloRecord): void {
+    if (this.#takeOver(session, hello)) return;
     this.#options.store.take(hello.resume, (answer) => {
-      if (session.state === "gone") return;
+      // Another socket of the same client may have been answered first.
+      if (session.state === "gone" || this.#takeOver(session, hello)) return;
+      session.id = hello.resume;
       // The store is away: the signed token says that there was such a session, and the client where it was.
       if ("error" in answer) return this.#admit(session, true, [...hello.positions]);
       const record = answer.value;
-      if (record === null || userKey(record.tenant, record.user) !== key) {
-        this.#forget(session);
-        return this.#beginInstead(reactor, hello, key);
-      }
-      this.#admit(session, true, placesFor(record.rooms, hello.positions));
+      if (record === null || userKey(record.tenant, record.user) !== session.userKey) return this.#beginInstead(session, hello);
+      this.#admit(session, true, this.#placesFor(record.rooms, hello.positions));
     });
   }
 
-  /** There is no such session any more. A resume token alone does not begin one: it would outlive the token behind it. */
-  #beginInstead(reactor: Reactor, hello: HelloRecord, key: string): void {
-    if (hello.mayBegin) this.#begin(reactor, hello, key);
-    else writeKick(reactor.link, hello.slot, hello.life, "token_expired");
+  /** The session has a socket here, which it loses to this one. False: it has none. */
+  #takeOver(session: HubSession, hello: HelloRecord): boolean {
+    const before = this.#byId.get(hello.resume);
+    if (before === undefined) return false;
+    if (before.userKey !== session.userKey) this.#beginInstead(session, hello);
+    else {
+      this.#replace(before);
+      session.id = before.id;
+      this.#admit(session, true, this.#placesFor(before.rooms, hello.positions));
+    }
+    return true;
   }
 
-  #arrive(reactor: Reactor, hello: HelloRecord, key: string, id: string): HubSession {
+  /** There is no such session any more. A resume token alone does not begin one: it would outlive the token behind it. */
+  #beginInstead(session: HubSession, hello: HelloRecord): void {
+    if (hello.mayBegin) this.#begin(session);
+    else this.#refuse(session, "token_expired");
+  }
+
+  #arrive(reactor: Reactor, hello: HelloRecord): HubSession {
     const { slot, life, json, user, tenant, device } = hello;
     const session: HubSession = {
-      id,
-      life: `${id}.${++this.#lives}`,
-      userKey: key,
+      id: "",
+      life: `${++this.#lives}`,
+      userKey: userKey(tenant, user),
       hello: { slot, life, json, user, tenant, device },
       reactor,
       rooms: noRooms,
@@ -131,24 +141,33 @@ export class Sessions {
 
   #admit(session: HubSession, resumed: boolean, rooms: PlaceInRoom[]): void {
     const { reactor, id, userKey: key, hello } = session;
-    // Whoever asked for the same session meanwhile was first.
-    const other = this.#byId.get(id);
-    if (other !== undefined && other !== session) this.#replace(other);
     const mates = this.#byUser.get(key);
     if (mates !== undefined && mates.length >= this.#options.sessionsPerUserMax) {
-      this.#forget(session);
-      return writeKick(reactor.link, hello.slot, hello.life, "too_many_sessions");
+      return this.#refuse(session, "too_many_sessions");
     }
     session.state = "here";
     this.#byId.set(id, session);
     if (mates === undefined) this.#byUser.set(key, [session]);
     else mates.push(session);
     if (resumed) this.resumed++;
-    // The rooms are counted again as they are joined; until then a loss must not forget them.
-    if (rooms.length > 0) session.rooms = [...rooms];
+    // They are entered again as they are joined; until then a loss must not forget them.
+    if (rooms.length > 0) session.rooms = rooms;
     this.#write(session);
     this.#options.onBegin(session);
     writeAdmitted(reactor.link, { slot: hello.slot, life: hello.life, session: id, resumed, rooms });
+  }
+
+  /**
+   * The rooms of a stored session, each from where its client says it is, else from where the store has it. What ready
+   * has no room for is not brought back: it does not name them, and the client joins them itself.
+   */
+  #placesFor(rooms: readonly PlaceInRoom[], positions: readonly PlaceInRoom[]): PlaceInRoom[] {
+    const said = new Map(positions.map((place) => [place.name, place]));
+    let bytesLeft = this.#options.roomNamesBytesMax;
+    return rooms.flatMap((room) => {
+      bytesLeft -= Buffer.byteLength(room.name);
+      return bytesLeft < 0 ? [] : [said.get(room.name) ?? room];
+    });
   }
 
   // ------------------------------------------------------------------------------- going
@@ -171,8 +190,9 @@ export class Sessions {
     this.#sockets[reactor.index] = [];
   }
 
-  /** Closes every session of a user, and lets none of them come back. Sockets that were closed. */
+  /** Closes every session of a user, and lets none of them come back, whether it has a socket or not. Sockets that were closed. */
   disconnect(tenant: string, user: string): number {
+    this.#options.store.endAll(tenant, user);
     const sessions = [...(this.#byUser.get(userKey(tenant, user)) ?? [])];
     for (const session of sessions) {
       this.#kick(session, "disconnected");
@@ -215,18 +235,17 @@ export class Sessions {
     this.#options.onEnd(session);
   }
 
-  /** It never became a session. */
-  #forget(session: HubSession): void {
-    const { reactor, hello } = session;
-    if (this.find(reactor, hello.slot, hello.life) === session) this.#sockets[reactor.index]![hello.slot] = undefined;
+  /** It does not become a session. Its socket's last records are still to come, as of one that was replaced. */
+  #refuse(session: HubSession, name: CloseName): void {
     session.state = "gone";
+    writeKick(session.reactor.link, session.hello.slot, session.hello.life, name);
   }
 
   // ------------------------------------------------------------------------------- what it is in
 
   /** @param seq up to where it has been given the room's publications */
   entered(session: HubSession, room: Room, seq: number): void {
-    const place = { name: room.name, epoch: headOf(room).epoch, seq };
+    const place = { name: room.name, epoch: room.epoch, seq };
     const at = session.rooms.findIndex(({ name }) => name === room.name);
     if (at >= 0) session.rooms[at] = place;
     else if (session.rooms === noRooms) session.rooms = [place];
@@ -234,8 +253,13 @@ export class Sessions {
     this.#write(session);
   }
 
-  left(session: HubSession, room: string): void {
-    const name = nameOfRoom(room);
+  /** What it has been given of a room where it is already; never back. */
+  advanced(session: HubSession, room: Room, seq: number): void {
+    const place = session.rooms.find(({ name }) => name === room.name);
+    if (place !== undefined && (place.epoch !== room.epoch || place.seq < seq)) this.entered(session, room, seq);
+  }
+
+  left(session: HubSession, name: string): void {
     session.rooms = session.rooms.filter((place) => place.name !== name);
     this.#write(session);
   }
@@ -256,9 +280,16 @@ export class Sessions {
     return { id, tenant, user, device, node: this.#options.node, rooms };
   }
 
-  /** Keeps the stored sessions of the sockets that are here alive. */
-  keep(): void {
-    for (const id of this.#byId.keys()) this.#options.store.keep(id);
+  /** Keeps the stored sessions of the sockets that are here alive, this share (one of `parts`) of them at a time. */
+  keep(parts: number): void {
+    for (let left = Math.ceil(this.#byId.size / parts); left > 0; left--) {
+      const next = this.#keeping.next();
+      if (next.done === true) {
+        this.#keeping = this.#byId.keys();
+        return;
+      }
+      this.#options.store.keep(next.value);
+    }
   }
 
   close(): void {
@@ -270,8 +301,3 @@ export class Sessions {
 /** Shared by all sessions in no room. */
 const noRooms: PlaceInRoom[] = [];
 
-/** The rooms of a stored session, each from where its client says it is, else from where the store has it. */
-function placesFor(rooms: readonly PlaceInRoom[], positions: readonly PlaceInRoom[]): PlaceInRoom[] {
-  const said = new Map(positions.map((place) => [place.name, place]));
-  return rooms.map((room) => said.get(room.name) ?? room);
-}

@@ -19,6 +19,7 @@ export const kinds = {
   hello: 7,
   gone: 8,
   ack: 13,
+  unplaced: 14,
   // hub → reactor
   reply: 16,
   joined: 17,
@@ -54,6 +55,8 @@ export interface HelloRecord {
   mayBegin: boolean;
   /** The session to resume, whose resume token was good; "" for none. */
   resume: string;
+  /** When that resume token was made. */
+  resumeIssuedAt: number;
   /** Where the client says it is in its rooms. */
   positions: readonly PlaceInRoom[];
 }
@@ -73,6 +76,7 @@ export function writeHello(link: Link, r: HelloRecord): boolean {
   link.u32(r.life);
   link.u8((r.json ? 1 : 0) | (r.mayBegin ? 2 : 0));
   link.f64(r.issuedAt);
+  link.f64(r.resumeIssuedAt);
   for (const text of texts) link.text(text);
   writePlaces(link, r.positions);
   link.end();
@@ -86,11 +90,12 @@ export function readHello(r: RecordReader): HelloRecord {
   const json = (flags & 1) !== 0;
   const mayBegin = (flags & 2) !== 0;
   const issuedAt = r.f64();
+  const resumeIssuedAt = r.f64();
   const user = r.text();
   const tenant = r.text();
   const device = r.text();
   const resume = r.text();
-  return { slot, life, json, mayBegin, user, tenant, device, issuedAt, resume, positions: readPlaces(r) };
+  return { slot, life, json, mayBegin, user, tenant, device, issuedAt, resume, resumeIssuedAt, positions: readPlaces(r) };
 }
 
 /** A session that had been admitted, or was about to be, has lost its socket. `over`: by its client's wish, for good. */
@@ -100,6 +105,24 @@ export function writeGone(link: Link, slot: number, life: number, over: boolean)
   link.u32(life);
   link.u8(over ? 1 : 0);
   link.end();
+}
+
+/** A session could not be brought back into this room: it is not in it any more. */
+export function writeUnplaced(link: Link, slot: number, life: number, name: string): void {
+  link.begin(kinds.unplaced, 16 + textBytesMax(name), true);
+  link.u32(slot);
+  link.u32(life);
+  link.text(name);
+  link.end();
+}
+
+export function readUnplaced(r: RecordReader): { slot: number; life: number; name: string } {
+  return { slot: r.u32(), life: r.u32(), name: r.text() };
+}
+
+export interface AckRecord extends Asker {
+  epoch: string;
+  seq: number;
 }
 
 /** A device has read its user's inbox up to here. */
@@ -115,7 +138,7 @@ export function writeAck(link: Link, asker: Asker, epoch: string, seq: number): 
   return true;
 }
 
-export function readAck(r: RecordReader): Asker & { epoch: string; seq: number } {
+export function readAck(r: RecordReader): AckRecord {
   const slot = r.u32();
   const life = r.u32();
   const id = r.u32();
@@ -138,6 +161,8 @@ export interface JoinRecord {
   seq: number;
   /** Without recovery: how many of the newest publications to send. */
   history: number;
+  /** The node does it, for a session that was resumed. */
+  restored: boolean;
 }
 
 export function writeJoin(link: Link, r: JoinRecord): boolean {
@@ -147,7 +172,7 @@ export function writeJoin(link: Link, r: JoinRecord): boolean {
   link.u32(r.slot);
   link.u32(r.life);
   link.u32(r.id);
-  link.u8((r.json ? 1 : 0) | (r.epoch === null ? 0 : 2));
+  link.u8((r.json ? 1 : 0) | (r.epoch === null ? 0 : 2) | (r.restored ? 4 : 0));
   link.f64(r.seq);
   link.u32(r.history);
   link.text(r.room);
@@ -166,7 +191,8 @@ export function readJoin(r: RecordReader): JoinRecord {
   const history = r.u32();
   const room = r.text();
   const epoch = r.text();
-  return { member, slot, life, id, json: (flags & 1) !== 0, seq, history, room, epoch: (flags & 2) === 0 ? null : epoch };
+  const restored = (flags & 4) !== 0;
+  return { member, slot, life, id, json: (flags & 1) !== 0, seq, history, room, epoch: (flags & 2) === 0 ? null : epoch, restored };
 }
 
 /** A member that was joined is gone. */

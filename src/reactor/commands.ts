@@ -4,7 +4,7 @@
 import { allows } from "../grants.ts";
 import { writeAck, writeHistory, writePublish } from "../link/records.ts";
 import { Format, type ClientFrame, type Position } from "../protocol/messages.ts";
-import { inboxKey, inboxName, roomKey } from "../roomkeys.ts";
+import { inboxKey, inboxName, roomKey, senderKey } from "../roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../roomnames.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import { keyOf } from "./names.ts";
@@ -86,7 +86,7 @@ export function send(reactor: Reactor, session: Session, id: number, fields: Fie
   if (!isFit(reactor, session, id, payload, format, key)) return;
   const inbox = inboxKey(grant!.tenant, user);
   // A key is its sender's: another's message with the same one must not be taken for a repetition of this.
-  const ownKey = key === "" ? "" : `${grant!.user} ${key}`;
+  const ownKey = key === "" ? "" : senderKey(grant!.user, key);
   if (!writePublish(reactor.link, slot, life, id, json, 0, inbox, grant!.user, ownKey, format, false, true, payload)) {
     return refuse(reactor, session, id, "overloaded");
   }
@@ -158,7 +158,7 @@ function memberOf(session: Session, room: string): Member | null {
   return null;
 }
 
-function positionProblem(field: string, position: Position | null | undefined): string | null {
+export function positionProblem(field: string, position: Position | null | undefined): string | null {
   if (position == null) return null;
   return (position.epoch ?? "").length > keyCharsMax ? `${field}.epoch: at most ${keyCharsMax} characters` : null;
 }

@@ -8,7 +8,7 @@ import { hello, keepEarly, refresh } from "./hello.ts";
 import { closeSession, refuse } from "./outgoing.ts";
 import { admitCommand, costOf } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
-import type { Session } from "./session.ts";
+import type { Early, Session } from "./session.ts";
 
 /** A binary message: any number of frames, the first and the last maybe in part. */
 export function onBinary(reactor: Reactor, session: Session, message: Uint8Array): void {
@@ -43,31 +43,40 @@ export function onText(reactor: Reactor, session: Session, message: Uint8Array):
     // Not JSON: as for bytes that are no protobuf.
     return closeSession(reactor, session, "bad_frame");
   }
+  const bytesEach = message.length / frames.length;
   for (const frame of frames) {
-    onJsonFrame(reactor, session, frame, message.length);
+    onJsonFrame(reactor, session, frame, bytesEach);
     if (!isOpen(session)) return;
   }
 }
 
 function onJsonFrame(reactor: Reactor, session: Session, value: unknown, bytes: number): void {
-  let frame: ClientFrame;
+  let frame: Early;
   try {
     frame = decodeClientJson(value);
   } catch (error) {
     if (!(error instanceof BadFrame)) throw error;
-    // Before hello there is no session to answer to.
-    if (session.state === "handshake") return closeSession(reactor, session, error.kind === "hello" ? "bad_frame" : "not_hello");
-    reactor.counters.add("framesIn", 1);
-    if (admitCommand(reactor, session, error.id, 1)) refuse(reactor, session, error.id, "bad_request", error.message);
-    return;
+    frame = error;
   }
-  if (session.greeting === null) dispatch(reactor, session, frame);
-  else keepEarly(reactor, session, frame, bytes);
+  if (session.greeting !== null) keepEarly(reactor, session, frame, bytes);
+  else if (frame instanceof BadFrame) refuseBadFrame(reactor, session, frame);
+  else dispatch(reactor, session, frame);
+}
+
+function refuseBadFrame(reactor: Reactor, session: Session, { id, kind, message }: BadFrame): void {
+  // Before hello there is no session to answer to.
+  if (session.state === "handshake") return closeSession(reactor, session, kind === "hello" ? "bad_frame" : "not_hello");
+  reactor.counters.add("framesIn", 1);
+  if (admitCommand(reactor, session, id, 1)) refuse(reactor, session, id, "bad_request", message);
 }
 
 /** What came behind hello and waited for its answer. */
-export function dispatchEarly(reactor: Reactor, session: Session, early: readonly ClientFrame[]): void {
-  for (const frame of early) if (isOpen(session)) dispatch(reactor, session, frame);
+export function dispatchEarly(reactor: Reactor, session: Session, early: readonly Early[]): void {
+  for (const frame of early) {
+    if (!isOpen(session)) return;
+    if (frame instanceof BadFrame) refuseBadFrame(reactor, session, frame);
+    else dispatch(reactor, session, frame);
+  }
 }
 
 function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void {

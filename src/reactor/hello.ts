@@ -7,16 +7,16 @@ import type { Verdict } from "../auth/verifier.ts";
 import { allows, anonymous, type Grant } from "../grants.ts";
 import { randomId } from "../ids.ts";
 import type { RecordReader } from "../link/link.ts";
-import { readAdmitted, readKick, writeHello, type AdmittedRecord, type PlaceInRoom } from "../link/records.ts";
+import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord, type PlaceInRoom } from "../link/records.ts";
 import { protocolVersion, type ClientFrame } from "../protocol/messages.ts";
 import type { ResumeClaims } from "../resume.ts";
 import { inboxName } from "../roomkeys.ts";
 import { nameProblem } from "../roomnames.ts";
-import { roomsMax } from "./commands.ts";
+import { positionProblem, roomsMax } from "./commands.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
 import { sendGone } from "./rooms.ts";
-import type { Session } from "./session.ts";
+import type { Early, Session } from "./session.ts";
 
 type Hello = NonNullable<ClientFrame["hello"]>;
 type Refresh = NonNullable<ClientFrame["refresh"]>;
@@ -24,6 +24,7 @@ type Refresh = NonNullable<ClientFrame["refresh"]>;
 /** Frames that may wait behind hello. */
 const earlyFramesMax = 64;
 const deviceBytesMax = 128;
+const anonymousPrefix = "anon-";
 
 export function hello(reactor: Reactor, session: Session, id: number, fields: Hello): void {
   if (fields.version !== protocolVersion) return closeSession(reactor, session, "unsupported_version");
@@ -50,21 +51,28 @@ function onVerdict(reactor: Reactor, session: Session, fields: Hello, claims: Re
   closeSession(reactor, session, verdict.refused === "unavailable" ? "overloaded" : verdict.refused);
 }
 
-/** What the resume token says, if this gateway made it. */
+/** What the resume token says, if this gateway made it for this session. */
 function resumeClaims(reactor: Reactor, { resume }: Hello): ResumeClaims | null {
   if (resume == null) return null;
   const claims = reactor.resumeTokens.read(resume.token ?? "");
-  return claims?.session === resume.session ? claims : null;
+  return claims !== null && claims.session === resume.session ? claims : null;
 }
 
 /** A resume token stands for the token its session had when it was made, as long as that is good, and for that session only. */
 function withoutToken(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null): void {
-  const needsToken = reactor.verifier !== null && !reactor.config.allowAnonymous;
+  const anybody = reactor.verifier === null || reactor.config.allowAnonymous;
   const isOver = claims !== null && claims.grant.expiresAt !== 0 && claims.grant.expiresAt <= Date.now();
   if (isOver && reactor.verifier !== null) return closeSession(reactor, session, "token_expired");
-  if (claims !== null && !isOver) return introduce(reactor, session, fields, claims, claims.grant, reactor.verifier === null);
-  if (needsToken) return closeSession(reactor, session, "invalid_token");
-  introduce(reactor, session, fields, null, anonymous(`anon-${randomId(6)}`), true);
+  if (claims !== null && !isOver) {
+    return introduce(reactor, session, fields, claims, claims.grant, anybody && isAnonymous(claims.grant));
+  }
+  if (!anybody) return closeSession(reactor, session, "invalid_token");
+  introduce(reactor, session, fields, null, anonymous(`${anonymousPrefix}${randomId(6)}`), true);
+}
+
+/** Nobody gains by a token that looks like it: such a grant is what everybody gets. */
+function isAnonymous({ user, tenant, expiresAt, rooms }: Grant): boolean {
+  return user.startsWith(anonymousPrefix) && tenant === "" && expiresAt === 0 && rooms === null;
 }
 
 /** @param mayBegin a session that cannot be resumed may begin anew: more than a resume token speaks for the client. */
@@ -82,18 +90,27 @@ function introduce(
   // Someone else's session is not resumed, however good its token is.
   const isOwn = claims !== null && claims.grant.user === user && claims.grant.tenant === tenant;
   const resume = isOwn ? claims.session : "";
-  const positions = isOwn ? placesOf(reactor, fields) : [];
-  const record = { slot, life, json, user, tenant, device: fields.device ?? "", issuedAt, mayBegin, resume, positions };
+  const resumeIssuedAt = isOwn ? claims.grant.issuedAt : 0;
+  const positions = isOwn ? placesOf(reactor, session, fields) : [];
+  const device = fields.device ?? "";
+  const record = { slot, life, json, user, tenant, device, issuedAt, mayBegin, resume, resumeIssuedAt, positions };
   if (!writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
 }
 
-function placesOf(reactor: Reactor, { resume }: Hello): PlaceInRoom[] {
-  const places = (resume?.positions ?? []).slice(0, reactor.config.roomsPerSessionMax);
-  return places.map(({ room, position }) => ({ name: room ?? "", epoch: position?.epoch ?? "", seq: position?.seq ?? 0 }));
+/** As many as it can have rooms; of one that cannot be read nothing is known, as of one that is not there. */
+function placesOf(reactor: Reactor, session: Session, { resume }: Hello): PlaceInRoom[] {
+  const places: PlaceInRoom[] = [];
+  for (const { room, position } of resume?.positions ?? []) {
+    if (places.length >= roomsMax(reactor, session)) break;
+    if (!room || position == null || room.length > reactor.config.roomNameBytesMax) continue;
+    if (positionProblem("position", position) !== null) continue;
+    places.push({ name: room, epoch: position.epoch ?? "", seq: position.seq ?? 0 });
+  }
+  return places;
 }
 
 /** A frame that came before the answer to hello; its bytes are its own. */
-export function keepEarly(reactor: Reactor, session: Session, frame: ClientFrame, bytes: number): void {
+export function keepEarly(reactor: Reactor, session: Session, frame: Early, bytes: number): void {
   const greeting = session.greeting!;
   greeting.early.push(frame);
   greeting.earlyBytes += bytes;
@@ -105,7 +122,7 @@ export function keepEarly(reactor: Reactor, session: Session, frame: ClientFrame
 // ------------------------------------------------------------------------------- the hub's answer
 
 /** @returns what waited behind hello, now to be dispatched. */
-export function onAdmitted(reactor: Reactor, record: RecordReader): { session: Session; early: readonly ClientFrame[] } | null {
+export function onAdmitted(reactor: Reactor, record: RecordReader): { session: Session; early: readonly Early[] } | null {
   const admitted = readAdmitted(record);
   const session = reactor.sessions.find(admitted.slot, admitted.life);
   if (session === null || session.state !== "handshake" || session.greeting === null) return null;
@@ -152,7 +169,9 @@ function restore(reactor: Reactor, session: Session, { name, epoch, seq }: Place
   if (session.state !== "ready") return;
   const may = mayBeIn(reactor, session, name) && session.members.length < roomsMax(reactor, session);
   const wanted = { id: 0, name, epoch, seq, history: 0, restored: true };
-  if (!may || !reactor.rooms.join(session, wanted)) sendGone(reactor, session, name);
+  if (may && reactor.rooms.join(session, wanted)) return;
+  writeUnplaced(reactor.link, session.slot, session.life, name);
+  sendGone(reactor, session, name);
 }
 
 export function onKick(reactor: Reactor, record: RecordReader): void {
@@ -192,8 +211,7 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
   for (const member of [...session.members]) {
     member.mayPublish = allows(grant, "publish", member.name);
     if (mayBeIn(reactor, session, member.name)) continue;
-    reactor.rooms.leave(session, member, 0);
-    sendGone(reactor, session, member.name);
+    reactor.rooms.evict(session, member);
   }
   sendRefreshed(reactor, session, id);
 }

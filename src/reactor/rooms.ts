@@ -8,11 +8,11 @@
 import { allows } from "../grants.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
-import { kinds, writeAbandon, writeJoin, writeLeave, writeNext, type JoinRecord } from "../link/records.ts";
+import { kinds, writeAbandon, writeJoin, writeLeave, writeNext, writeUnplaced, type JoinRecord } from "../link/records.ts";
 import type { Context } from "./context.ts";
 import { sendBytes, sendFrame } from "./outgoing.ts";
 import { keyOf } from "./names.ts";
-import { noMembers, type Member, type Room, type Session } from "./session.ts";
+import { evicted, noMembers, stays, type Member, type Room, type Session } from "./session.ts";
 
 /** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
 const packBytesMax = 15 * 1024;
@@ -20,10 +20,8 @@ const packBytesMax = 15 * 1024;
 const replayQueueBytes = 64 * 1024;
 
 /** What a session wants of a room, by the name it knows it by. */
-export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history"> {
+export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history" | "restored"> {
   readonly name: string;
-  /** The node does it, for a session that was resumed. */
-  readonly restored: boolean;
 }
 
 export class Rooms {
@@ -44,13 +42,13 @@ export class Rooms {
   // ------------------------------------------------------------------------------- from sessions
 
   /** Asks the hub to let the session in. False: the hub is too far behind. */
-  join(session: Session, { name, restored, ...join }: JoinWanted): boolean {
+  join(session: Session, { name, ...join }: JoinWanted): boolean {
     const number = (this.#lastNumber = (this.#lastNumber + 1) >>> 0);
     const { slot, life, json } = session;
     const room = keyOf(session, name);
     if (!writeJoin(this.#context.link, { ...join, member: number, slot, life, json, room })) return false;
     const mayPublish = allows(session.grant!, "publish", name);
-    const member: Member = { name, session, number, state: "joining", room: null, mayPublish, restored, held: false, leaveId: -1 };
+    const member: Member = { name, session, number, state: "joining", room: null, mayPublish, restored: join.restored, held: false, leaveId: stays };
     this.#arriving.set(number, member);
     if (session.members === noMembers) session.members = [member];
     else session.members.push(member);
@@ -62,7 +60,13 @@ export class Rooms {
     if (member.state === "joining") member.leaveId = id;
     if (member.state === "live") session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
     this.#drop(member, false);
-    if (member.leaveId < 0) sendLeft(this.#context, member, id);
+    if (member.leaveId === stays) sendLeft(this.#context, member, id);
+  }
+
+  /** The session may not be in the room any more. */
+  evict(session: Session, member: Member): void {
+    this.leave(session, member, member.state === "joining" ? evicted : 0);
+    if (member.leaveId === stays) sendGone(this.#context, session, member.name);
   }
 
   /** The session's socket is gone; uWS has ended its subscriptions. */
@@ -110,7 +114,7 @@ export class Rooms {
       this.#arriving.delete(number);
       if (!live) writeAbandon(this.#context.link, number);
       const { slot, life, json } = member.session;
-      writeLeave(this.#context.link, { slot, life, handle, json, lost: member.leaveId < 0 });
+      writeLeave(this.#context.link, { slot, life, handle, json, lost: member.leaveId === stays });
       return answerBoth(this.#context, member, record.blob());
     }
     member.room = this.#roomOf(handle);
@@ -159,7 +163,9 @@ export class Rooms {
     member.session.members.splice(member.session.members.indexOf(member), 1);
     this.#context.counters.add("errorReplies", 1);
     sendBytes(this.#context, member.session, record.blob());
-    if (member.restored) sendGone(this.#context, member.session, member.name);
+    if (!member.restored) return;
+    writeUnplaced(this.#context.link, member.session.slot, member.session.life, member.name);
+    sendGone(this.#context, member.session, member.name);
   }
 
   #onDeliver(record: RecordReader): void {
@@ -243,9 +249,10 @@ export class Rooms {
 
 /** The hub's answer to a join, then to the leave that came before it. */
 function answerBoth(context: Context, member: Member, frame: Uint8Array): void {
-  if (member.leaveId < 0) return; // the session is gone
+  if (member.leaveId === stays) return; // the session is gone
   sendBytes(context, member.session, frame);
-  sendLeft(context, member, member.leaveId);
+  if (member.leaveId === evicted) sendGone(context, member.session, member.name);
+  else sendLeft(context, member, member.leaveId);
 }
 
 /** Unasked: the node has ended the membership, or could not bring it back. */

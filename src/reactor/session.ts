@@ -2,6 +2,7 @@
 import type { Grant } from "../grants.ts";
 import type { Counters } from "../link/counters.ts";
 import type { SplitFrame } from "../protocol/framing.ts";
+import type { BadFrame } from "../protocol/json.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import type { Audience, Socket } from "./socket.ts";
 
@@ -47,9 +48,12 @@ export interface Session {
 export interface Greeting {
   /** Id of the command. */
   readonly id: number;
-  readonly early: ClientFrame[];
+  readonly early: Early[];
   earlyBytes: number;
 }
+
+/** A frame, or in JSON what was wrong with it. */
+export type Early = ClientFrame | BadFrame;
 
 /** A room with members on this reactor. */
 export interface Room {
@@ -77,9 +81,13 @@ export interface Member {
   readonly restored: boolean;
   /** A page waits for the socket to drain before the next is asked for. */
   held: boolean;
-  /** Id of a leave that came before the hub's answer to join, which is answered first; -1 for none. */
+  /** Id of a leave that came before the hub's answer to join, which is answered first; `stays`, or `evicted`. */
   leaveId: number;
 }
+
+/** No leave came. And: it was the node that ended the membership, which the client is told behind the answer to join. */
+export const stays = -1;
+export const evicted = -2;
 
 /** Shared by all sessions in no room: most memory of an idle session would be its own empty array. */
 export const noMembers: Member[] = [];

@@ -11,7 +11,7 @@ import type { MemorySessionsOptions } from "./memory.ts";
 import type { Sessions } from "./sessions.ts";
 import { SignOuts } from "./signouts.ts";
 import { Table } from "./table.ts";
-import { recordOf, textOf } from "./text.ts";
+import { prefixOf, recordOf, textOf } from "./text.ts";
 
 export interface DiskSessionsOptions extends MemorySessionsOptions {
   readonly folder: string;
@@ -96,6 +96,10 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
     end(id) {
       table.delete(id);
       write(["end", id]);
+    },
+
+    endAll(tenant, user) {
+      for (const id of table.deleteAll(prefixOf(tenant, user))) write(["end", id]);
     },
 
     cursor(user, device, done) {

@@ -3,7 +3,7 @@ import { Cursors, advances, cursorKey } from "./cursors.ts";
 import type { Sessions } from "./sessions.ts";
 import { SignOuts } from "./signouts.ts";
 import { Table } from "./table.ts";
-import { recordOf, textOf } from "./text.ts";
+import { prefixOf, recordOf, textOf } from "./text.ts";
 
 export interface MemorySessionsOptions {
   /** How long a session outlives its socket. */
@@ -43,6 +43,10 @@ export function createMemorySessions({ ttlMs, sessionsMax, cursorsMax, clock = D
 
     end(id) {
       table.delete(id);
+    },
+
+    endAll(tenant, user) {
+      table.deleteAll(prefixOf(tenant, user));
     },
 
     cursor(user, device, done) {

@@ -44,6 +44,9 @@ export interface Sessions {
   /** The session is over: MUST NOT be taken again. */
   end(id: string): void;
 
+  /** The same for every session that the user has now. */
+  endAll(tenant: string, user: string): void;
+
   /** Up to where a device has read its user's inbox; null where it never has. */
   cursor(user: string, device: string, done: (answer: Answer<Position | null>) => void): void;
 

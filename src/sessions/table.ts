@@ -58,6 +58,14 @@ export class Table {
     this.#rows.delete(id);
   }
 
+  /** Whatever begins like this; its ids. Looks at every row: it is rarely asked for, and an index would be there for every session. */
+  deleteAll(prefix: string): string[] {
+    const ids: string[] = [];
+    for (const [id, { text }] of this.#rows) if (text.startsWith(prefix)) ids.push(id);
+    for (const id of ids) this.#rows.delete(id);
+    return ids;
+  }
+
   expire(): void {
     const now = this.#options.clock();
     for (const [id, { until }] of this.#rows) {

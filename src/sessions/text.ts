@@ -8,6 +8,11 @@ export function textOf({ tenant, user, device, node, rooms }: SessionRecord): st
   return JSON.stringify([tenant, user, device, node, flat] satisfies Fields);
 }
 
+/** What the texts of a user's records begin with, and no others'. */
+export function prefixOf(tenant: string, user: string): string {
+  return `${JSON.stringify([tenant, user]).slice(0, -1)},`;
+}
+
 export function recordOf(id: string, text: string): SessionRecord {
   const [tenant, user, device, node, flat] = JSON.parse(text) as Fields;
   const rooms: StoredRoom[] = [];

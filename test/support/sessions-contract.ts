@@ -53,6 +53,24 @@ export function sessionsContract(t: Test, name: string, make: MakeSessions): voi
     t.ok(value(await take("s1")));
   });
 
+  t.test(`${name}: all sessions that a user has are ended, those of nobody else, and none to come`, async (t) => {
+    const { sessions, take } = await start(t);
+    const mine = { tenant: "acme", user: "ann" };
+    sessions.put({ ...record("a1"), ...mine });
+    sessions.put({ ...record("a2"), ...mine, rooms: [] });
+    sessions.put({ ...record("b1"), tenant: "acme", user: "anna" });
+    sessions.put({ ...record("b2"), tenant: "", user: "ann" });
+    sessions.put({ ...record("b3"), tenant: "acme", user: 'ann","' });
+    sessions.endAll("acme", "ann");
+    sessions.endAll("acme", "nobody");
+    for (const id of ["a1", "a2"]) t.equal(value(await take(id)), null);
+    for (const id of ["b1", "b2", "b3"]) t.ok(value(await take(id)), id);
+    sessions.keep("a1");
+    t.equal(value(await take("a1")), null, "keep does not bring it back");
+    sessions.put({ ...record("a3"), ...mine });
+    t.ok(value(await take("a3")));
+  });
+
   t.test(`${name}: a session lives for its time after it was put or kept, and no longer`, async (t) => {
     const { sessions, take, clock } = await start(t);
     sessions.put(record("put"));
