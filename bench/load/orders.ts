@@ -5,7 +5,13 @@ import type { Dialect, Role } from "./conversation.ts";
 export type Target = { dialect: Dialect; host: string; port: number };
 
 /** `rate` messages a second from `startAt` (micros) on, by the clock: what is late is sent at once, never left out. */
-export type Schedule = { rate: number; count: number; startAt: number };
+export type Schedule = {
+  rate: number;
+  count: number;
+  startAt: number;
+  /** Messages that were published before: theirs are numbered on from there. Default: none. */
+  before?: number;
+};
 
 export type Order =
   /** More sockets, of one role. Done when every one of them is ready (and in the room). */
@@ -20,7 +26,8 @@ export type Order =
   | { kind: "measure"; from: number }
   /** Every socket is lost at once and comes back, evenly spread. Done when all have tried. */
   | { kind: "storm"; withinSeconds: number }
-  | { kind: "tally" }
+  /** `upTo`: so many messages were published, and what a socket has not seen of them is lost. */
+  | { kind: "tally"; upTo?: number }
   | { kind: "close" };
 
 export type Tally = {

@@ -44,10 +44,13 @@ export class TallyEar {
     this.#latency = createHistogram();
   }
 
-  tally(): Tally {
+  /** A socket to which nothing more came has left no gap behind it: what it should have seen by now is asked for. */
+  tally(upTo: number): Tally {
+    let behind = 0;
+    for (const last of this.#lastOf) behind += Math.max(0, upTo - last);
     return {
       delivered: this.#shared[0]!,
-      lost: this.#lost,
+      lost: this.#lost + behind,
       disordered: this.#disordered,
       unchained: this.#unchained,
       latency: this.#latency,

@@ -56,7 +56,7 @@ async function obey(order: Order): Promise<Answers[Order["kind"]]> {
     case "storm":
       return squad.storm(order.withinSeconds);
     case "tally":
-      return tally.tally();
+      return tally.tally(order.upTo ?? 0);
     case "close":
       squad.close();
       return null;
@@ -65,7 +65,7 @@ async function obey(order: Order): Promise<Answers[Order["kind"]]> {
 
 function publish(schedule: Schedule): ReturnType<typeof pace> {
   const publisher = squad.conversations[0];
-  return pace(schedule, publisherNapMicros, (n, intendedAt) => publisher?.publish(n + 1, stamp(intendedAt)));
+  return pace(schedule, publisherNapMicros, (n, intendedAt) => publisher?.publish((schedule.before ?? 0) + n + 1, stamp(intendedAt)));
 }
 
 function echo(schedule: Schedule): ReturnType<typeof pace> {

@@ -10,8 +10,9 @@ import type { Row, Scale, Say, Values } from "./row.ts";
 
 const rate = 10;
 const secondsBefore = 1;
-const stormSecondsMax = 60;
 const secondsAfter = 2;
+/** For the last message to reach the last member. */
+const settleSeconds = 2;
 
 export const stormRow: Row = {
   name: "storm",
@@ -31,7 +32,7 @@ export const stormRow: Row = {
     { metric: "lost", of: "value", never: true },
     { metric: "disordered", of: "value", never: true },
   ],
-  secondsPlanned: () => 4 + secondsBefore + 5 + secondsAfter,
+  secondsPlanned: () => 4 + secondsBefore + 5 + secondsAfter + settleSeconds,
   run,
 };
 
@@ -43,17 +44,27 @@ function run(name: ServerName, { sockets, profileDir }: Scale, say: Say): Promis
     await connect(audience, crew.server, "resumer", sockets);
     await connect(stage, crew.server, "resumer", 1);
     say("publishing", secondsBefore);
-    const count = rate * (secondsBefore + stormSecondsMax);
-    const publishing = stage.ask<"publish">({ kind: "publish", schedule: { rate, count, startAt: micros() } });
-    publishing.catch(() => {}); // ends with its thread
-    await sleep(secondsBefore * 1000);
+    let published = 0;
+    const publish = async (seconds: number): Promise<void> => {
+      const schedule = { rate, count: rate * seconds, startAt: micros(), before: published };
+      await stage.ask<"publish">({ kind: "publish", schedule });
+      published += schedule.count;
+    };
+    await publish(secondsBefore);
     say("the storm", 5);
     const first = read(crew);
+    let storming = true;
+    const publishing = (async () => {
+      while (storming) await publish(1);
+    })();
     const { resumed, seconds } = await audience.ask<"storm">({ kind: "storm", withinSeconds: 1 });
+    storming = false;
     const { serverCores, loadCores, otherCores } = between(first, read(crew));
-    say("and after", secondsAfter);
-    await sleep(secondsAfter * 1000);
-    const tally = await audience.ask<"tally">({ kind: "tally" });
+    say("and after", secondsAfter + settleSeconds);
+    await publishing;
+    await publish(secondsAfter);
+    await sleep(settleSeconds * 1000);
+    const tally = await audience.ask<"tally">({ kind: "tally", upTo: published });
     return {
       lostSessions: sockets - resumed,
       lost: Math.max(0, tally.lost - tally.disordered),
