@@ -108,6 +108,8 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     ready: () => state.ready,
   });
 
+  const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false } = {}) =>
+    signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user);
   let admin: Admin | null = null;
   const close = async (): Promise<void> => {
     closed = true;
@@ -118,7 +120,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     await admin?.close();
   };
   try {
-    admin = await startAdminPort(config, registry);
+    admin = await startAdminPort(config, registry, disconnect);
     await reactors.start();
   } catch (error) {
     await close();
@@ -133,8 +135,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     url: `ws://${at(reachable(config.host), port)}/ws`,
     log,
     metrics: () => registry.metrics(),
-    disconnect: (user, { tenant = "", signOut = false } = {}) =>
-      signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user),
+    disconnect,
     failReactor: (index) => reactors.fail(index),
     close: () => (closing ??= close()),
   };
@@ -182,9 +183,11 @@ function keepWithin(ttlMs: number): number {
   return Math.max(10, Math.min(30_000, ttlMs / 4));
 }
 
-async function startAdminPort(config: Config, registry: Parameters<typeof startAdmin>[2]): Promise<Admin> {
+type Served = [registry: Parameters<typeof startAdmin>[2], disconnect: Parameters<typeof startAdmin>[3]];
+
+async function startAdminPort(config: Config, ...served: Served): Promise<Admin> {
   try {
-    return await startAdmin(config.adminHost, config.adminPort, registry);
+    return await startAdmin(config.adminHost, config.adminPort, ...served);
   } catch (error) {
     throw new ConfigError([listenProblem("--admin-host", "--admin-port", config.adminHost, config.adminPort, error)]);
   }

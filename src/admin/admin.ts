@@ -1,7 +1,8 @@
-/** The admin port: metrics. Served by the main thread, apart from clients, on loopback unless told otherwise. */
+/** The admin port: metrics, and ending a user's sessions. Served by the main thread, apart from clients, on loopback unless told otherwise. */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Registry } from "prom-client";
+import { serveDisconnect, type Disconnect } from "./disconnect.ts";
 
 export interface Admin {
   readonly port: number;
@@ -9,10 +10,13 @@ export interface Admin {
 }
 
 /** @throws what `listen` throws, with its `code`. */
-export async function startAdmin(host: string, port: number, registry: Registry): Promise<Admin> {
+export async function startAdmin(host: string, port: number, registry: Registry, disconnect: Disconnect): Promise<Admin> {
   const server = createServer((req, res) => {
     const path = req.url?.split("?")[0];
-    if (req.method !== "GET" && req.method !== "HEAD") {
+    if (path === "/disconnect") {
+      if (req.method !== "POST") res.writeHead(405, { Allow: "POST" }).end("only POST\n");
+      else serveDisconnect(req, res, disconnect).catch(() => res.destroy());
+    } else if (req.method !== "GET" && req.method !== "HEAD") {
       res.writeHead(405, { Allow: "GET, HEAD" }).end("only GET\n");
     } else if (path === "/metrics") {
       registry.metrics().then(
@@ -20,7 +24,7 @@ export async function startAdmin(host: string, port: number, registry: Registry)
         (error: unknown) => res.writeHead(500).end(`${String(error)}\n`),
       );
     } else if (path === "/") {
-      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics\n");
+      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics, POST /disconnect\n");
     } else {
       res.writeHead(404).end("not found\n");
     }

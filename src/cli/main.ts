@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { ConfigError } from "../config.ts";
 import { version } from "../version.ts";
 import { addConfigCommand } from "./config.ts";
+import { addDisconnectCommand } from "./disconnect.ts";
 import { addFlags, readFlags } from "./flags.ts";
 
 const precedence = `
@@ -38,6 +39,7 @@ addFlags(program.command("start").description("Run a node."))
     await start(readFlags(command));
   });
 addConfigCommand(program);
+addDisconnectCommand(program);
 
 try {
   await program.parseAsync();
