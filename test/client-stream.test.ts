@@ -33,6 +33,7 @@ class World {
       deliver: (arrival, replayed) => this.told.push({ kind: "delivered", seq: arrival.seq, replayed }),
       onGap: ({ from, to }) => this.told.push({ kind: "gap", from: from.seq, to: to.seq }),
       onRecovered: () => {},
+      onLive: () => {},
       readHistory: (since, answer) => this.questions.push({ since, answer }),
     });
     this.join();

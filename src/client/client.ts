@@ -24,6 +24,8 @@ import { Room } from "./room.ts";
 import { deviceName, Saved, tabStorage } from "./saved.ts";
 import type { Credentials, Place, SavedSession } from "./saved.ts";
 import { Tokens } from "./tokens.ts";
+import { Watches } from "./watches.ts";
+import type { UserStatus } from "./watches.ts";
 import type { WebSocketConstructor } from "./wire.ts";
 
 export type ClientEvents = {
@@ -34,6 +36,8 @@ export type ClientEvents = {
   expiring: Date;
   /** The node has taken a new token, which expires then; null: never. */
   refreshed: Date | null;
+  /** A user who is watched is online now, or no longer. */
+  status: UserStatus;
   /** Something went wrong that no promise is waiting for. */
   error: FluxError;
   /** The end: close() was called, or coming back would be useless before something changes. */
@@ -50,6 +54,7 @@ export class Client {
   readonly #rooms = new Map<string, Entry>();
   readonly #shared: OutboxShared;
   readonly #sends: Outbox;
+  readonly #watches: Watches;
   readonly #saved: Saved;
   readonly #refresher: Refresher;
   readonly #tokens: Tokens;
@@ -115,6 +120,11 @@ export class Client {
       tokens: this.#tokens, clock, random, backoff, send: this.#send, onError,
       onRefreshed: (refreshed) => this.#onRefreshed(refreshed),
     });
+    this.#watches = new Watches({
+      clock, random, send: this.#send,
+      tell: (command) => this.#connection.tell(command),
+      onStatus: (status) => this.#emitter.emit("status", status),
+    });
     this.#saved = new Saved(storage, `flux ${url}`, clock, { collect: () => this.#collect(), onError });
     this.#credentials = this.#saved.credentials;
     this.#user = this.#saved.user;
@@ -150,6 +160,18 @@ export class Client {
   async send(user: string, data: unknown, { key = randomKey() }: SendOptions = {}): Promise<Sent> {
     const { sent } = await this.#sends.put({ send: { user, ...encodePayload(data), key } });
     return { ...toPosition(sent?.position), duplicate: sent?.duplicate ?? false };
+  }
+
+  /**
+   * From now on `status` events tell whether these users are online, beginning with how it is now; that is also what the
+   * promise gives. Rejects with a FluxError, `too_many_watched` among them.
+   */
+  watch(users: readonly string[]): Promise<UserStatus[]> {
+    return this.#watches.watch(users);
+  }
+
+  unwatch(users: readonly string[]): void {
+    this.#watches.unwatch(users);
   }
 
   /** Short for inbox.onMessage(). */
@@ -257,6 +279,7 @@ export class Client {
     this.#emitter.emit("ready", ready);
     this.#goBackIn(new Set(ready.resumed ? (wire.rooms ?? []) : []));
     this.#sends.open();
+    this.#watches.open();
     this.#saved.changed();
   }
 
@@ -297,9 +320,10 @@ export class Client {
 
   #onEvent(event: ServerFrame): void {
     if (event.error) return this.#emitter.emit("error", fromReply(event.error));
+    if (event.userStatus) return void this.#watches.onStatus(event.userStatus);
     if (event.expiring) return this.#onExpiring(event.expiring.expires ?? 0);
-    const { joined, publication, replay, sync, published, left } = event;
-    const { room } = publication ?? joined ?? replay ?? sync ?? published ?? left ?? {};
+    const { joined, publication, replay, sync, published, presenceChanged, left } = event;
+    const { room } = publication ?? joined ?? replay ?? sync ?? published ?? presenceChanged ?? left ?? {};
     if (room) this.#rooms.get(room)?.membership.onEvent(event);
   }
 
@@ -329,6 +353,7 @@ export class Client {
     else this.#saved.release(); // for another client, with another token
     this.#leavePage();
     this.#sends.end(fluxError("closed", cause?.text), true);
+    this.#watches.end(fluxError("closed", cause?.text));
     for (const { membership } of [...this.#rooms.values()]) membership.end(fluxError("closed", cause?.text));
     if (cause) this.#emitter.emit("closed", cause);
   }

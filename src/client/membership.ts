@@ -1,5 +1,5 @@
 /** One room on the protocol's side: in, out, and back in after a reconnect. room.ts shows it to the application. */
-import type { ClientFrame, Joined, ServerFrame } from "../protocol/messages.ts";
+import type { ClientFrame, Joined, PresenceChanged, ServerFrame } from "../protocol/messages.ts";
 import { backoffMs } from "./clock.ts";
 import type { Cancel } from "./clock.ts";
 import type { OnReply } from "./commands.ts";
@@ -7,6 +7,8 @@ import { Emitter } from "./emitter.ts";
 import { FluxError, fluxError } from "./flux-error.ts";
 import { Outbox } from "./outbox.ts";
 import type { OutboxShared } from "./outbox.ts";
+import { Members } from "./presence.ts";
+import type { MembersOwner } from "./presence.ts";
 import { toArrival, toPosition, toPublication } from "./publication.ts";
 import type { Arrival, Position, Publication } from "./publication.ts";
 import { Stream } from "./stream.ts";
@@ -26,6 +28,8 @@ export type RoomEvents = {
   joined: JoinedRoom;
   recovered: Recovered;
   gap: Gap;
+  /** Everything that was missed has been delivered; what comes now comes as it happens. */
+  live: Position;
   error: FluxError;
   /** The end, by leave() (null) or because the node refused. */
   left: FluxError | null;
@@ -69,6 +73,8 @@ export class Membership implements StreamOwner {
   /** What came while they were being fetched, and how to go on with it. */
   #held: ServerFrame[] = [];
   #goOn: (() => void) | null = null;
+  /** Lists of members that the application keeps. */
+  readonly #lists = new Set<Members>();
   #settleFirst: { resolve: (joined: JoinedRoom) => void; reject: (error: FluxError) => void } | null = null;
   #cancelRetry: Cancel | null = null;
 
@@ -85,6 +91,17 @@ export class Membership implements StreamOwner {
 
   get position(): Position | null {
     return this.#stream.position;
+  }
+
+  // ------------------------------------------------------------ who is there
+
+  members(usersMax: number): Members {
+    const { clock, random } = this.#owner.outbox;
+    const send: MembersOwner["send"] = (command, onReply) => this.#owner.send(command, onReply);
+    const members = new Members(this.#options.room, usersMax, { send, clock, random, onStop: () => this.#lists.delete(members) });
+    this.#lists.add(members);
+    if (this.#state === "joined" && this.#stream.isLive) members.live();
+    return members;
   }
 
   // ------------------------------------------------------------ in and out
@@ -118,6 +135,7 @@ export class Membership implements StreamOwner {
     this.#held = [];
     this.#stream.interrupt();
     this.outbox.interrupt();
+    for (const members of this.#lists) members.interrupt();
   }
 
   async leave(): Promise<void> {
@@ -134,6 +152,7 @@ export class Membership implements StreamOwner {
     this.#state = "left";
     this.#cancelRetry?.();
     this.#stream.interrupt();
+    for (const members of this.#lists) members.interrupt();
     this.outbox.end(error ?? fluxError("left"), error?.code === "closed");
     this.#settleFirst?.reject(error ?? fluxError("left"));
     this.#owner.onLeft();
@@ -216,7 +235,12 @@ export class Membership implements StreamOwner {
     else if (event.replay) this.#stream.replay((event.replay.publications ?? []).map(toArrival), event.replay.more ?? false);
     else if (event.sync) this.#stream.sync(toPosition(event.sync.position));
     else if (event.published) this.#stream.own(toPosition(event.published.position));
+    else if (event.presenceChanged) this.#onPresence(event.presenceChanged);
     else if (event.left) this.end(fluxError("not_joined", "the node has ended this membership"));
+  }
+
+  #onPresence(change: PresenceChanged): void {
+    for (const members of this.#lists) members.onChange(change);
   }
 
   // ------------------------------------------------------------ what the stream wants
@@ -237,6 +261,11 @@ export class Membership implements StreamOwner {
 
   onRecovered(recovered: Recovered): void {
     this.emitter.emit("recovered", recovered);
+  }
+
+  onLive(): void {
+    if (this.position !== null) this.emitter.emit("live", this.position);
+    for (const members of this.#lists) members.live();
   }
 
   readHistory(since: Position, onAnswer: (answer: Arrival[] | FluxError) => void, attempt = 0): void {

@@ -1,6 +1,8 @@
 import type { HistoryPage } from "../protocol/messages.ts";
 import type { MembershipOwner, Membership, JoinedRoom, RoomEvents } from "./membership.ts";
 import { fluxError } from "./flux-error.ts";
+import { toPresencePage } from "./presence.ts";
+import type { Members, PresenceOptions, PresencePage } from "./presence.ts";
 import { encodePayload, toArrival, toPosition, toPublication } from "./publication.ts";
 import type { Position, Publication } from "./publication.ts";
 import { randomKey } from "./random.ts";
@@ -97,6 +99,21 @@ export class Room {
         }
       });
     });
+  }
+
+  /** Who is in the room now, a page of it. Rejects with a FluxError, `disconnected` if there is no session just now. */
+  presence({ countsOnly = false, after = "", limit = 0 }: PresenceOptions = {}): Promise<PresencePage> {
+    return new Promise((resolve, reject) => {
+      this.#send({ presence: { room: this.name, countsOnly, after, limit } }, (answer) => {
+        if ("error" in answer) reject(answer.error);
+        else resolve(toPresencePage(answer.reply.presence ?? {}));
+      });
+    });
+  }
+
+  /** Who is in the room, kept up to date until stop(); of more than `max` users (1,000), how many and some names. */
+  members({ max = 1000 }: { max?: number } = {}): Members {
+    return this.#membership.members(max);
   }
 
   /** Resolves when the node has taken note. The room of a later join() is another object. */

@@ -14,6 +14,8 @@ export type StreamOwner = {
   deliver(arrival: Arrival, replayed: boolean): void;
   onGap(gap: Gap): void;
   onRecovered(recovered: Recovered): void;
+  /** The replay is over: what comes now is live. */
+  onLive(): void;
   /** MUST call back exactly once, unless the session ends before; the owner repeats what may be repeated. */
   readHistory(since: Position, onAnswer: (answer: Arrival[] | FluxError) => void): void;
 };
@@ -43,6 +45,11 @@ export class Stream {
     this.position = position;
     this.#heldMax = heldMax;
     this.#owner = owner;
+  }
+
+  /** Nothing that was missed is on its way. */
+  get isLive(): boolean {
+    return this.#replay === null;
   }
 
   // ------------------------------------------------------------ joining
@@ -80,6 +87,7 @@ export class Stream {
     if (recovering && isBehind(position, head)) this.#skipTo(head, "the replay ended before the head");
     else if (position === null || position.epoch !== head.epoch || position.seq < head.seq) this.position = head;
     if (from !== null && publications > 0) this.#owner.onRecovered({ from, to: this.position ?? head, publications });
+    this.#owner.onLive();
     this.#drain(false);
   }
 

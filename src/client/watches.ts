@@ -1,0 +1,92 @@
+/** Users whose status the application wants to know. The node forgets them with the socket; the client does not. */
+import type { ClientFrame, UserStatus as WireStatus } from "../protocol/messages.ts";
+import { backoffMs } from "./clock.ts";
+import type { Clock } from "./clock.ts";
+import type { OnReply } from "./commands.ts";
+import type { FluxError } from "./flux-error.ts";
+import { toDate } from "./publication.ts";
+
+export type UserStatus = {
+  readonly user: string;
+  readonly online: boolean;
+  /** Of a user who is not online, where it is known. */
+  readonly lastSeen: Date | null;
+};
+
+export type WatchesOwner = {
+  send(command: ClientFrame, onReply: OnReply): void;
+  tell(command: ClientFrame): void;
+  onStatus(status: UserStatus): void;
+  clock: Clock;
+  random: () => number;
+};
+
+type Ask = { readonly users: readonly string[]; resolve(statuses: UserStatus[]): void; reject(error: FluxError): void; refusals: number };
+
+/** Users in one command; a node takes a few more. */
+const usersPerAsk = 200;
+const retryBackoff = { baseMs: 200, capMs: 5000 };
+
+export class Watches {
+  readonly #owner: WatchesOwner;
+  readonly #known = new Map<string, UserStatus | null>();
+  /** Wait for a session. */
+  #waiting: Ask[] = [];
+
+  constructor(owner: WatchesOwner) {
+    this.#owner = owner;
+  }
+
+  watch(users: readonly string[]): Promise<UserStatus[]> {
+    const wanted = [...new Set(users)];
+    for (const user of wanted) if (!this.#known.has(user)) this.#known.set(user, null);
+    const parts = chunks(wanted).map((part) => new Promise<UserStatus[]>((resolve, reject) => this.#ask({ users: part, resolve, reject, refusals: 0 })));
+    return Promise.all(parts).then((statuses) => statuses.flat());
+  }
+
+  unwatch(users: readonly string[]): void {
+    const watched = [...new Set(users)].filter((user) => this.#known.delete(user));
+    for (const part of chunks(watched)) this.#owner.tell({ unwatch: { users: part } });
+  }
+
+  /** There is a session, which knows of nobody. */
+  open(): void {
+    const waiting = this.#waiting.splice(0);
+    const asked = new Set(waiting.flatMap(({ users }) => users));
+    for (const users of chunks([...this.#known.keys()].filter((user) => !asked.has(user)))) {
+      waiting.push({ users, resolve: () => {}, reject: () => {}, refusals: 0 });
+    }
+    for (const ask of waiting) this.#ask(ask);
+  }
+
+  end(error: FluxError): void {
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+  }
+
+  onStatus(wire: WireStatus): UserStatus {
+    const status = { user: wire.user ?? "", online: wire.online ?? false, lastSeen: toDate(wire.lastSeen) };
+    const known = this.#known.get(status.user);
+    if (known === undefined) return status; // not watched any more
+    this.#known.set(status.user, status);
+    if (known?.online !== status.online || known.lastSeen?.getTime() !== status.lastSeen?.getTime()) this.#owner.onStatus(status);
+    return status;
+  }
+
+  #ask(ask: Ask): void {
+    const { clock, random } = this.#owner;
+    this.#owner.send({ watch: { users: [...ask.users] } }, (answer) => {
+      if ("reply" in answer) return ask.resolve((answer.reply.watched?.statuses ?? []).map((status) => this.onStatus(status)));
+      const { error } = answer;
+      if (error.code === "disconnected") return void this.#waiting.push(ask);
+      if (error.retryable) return void clock.after(backoffMs(ask.refusals++, retryBackoff, random), () => this.#ask(ask));
+      for (const user of ask.users) this.#known.delete(user);
+      ask.reject(error);
+    });
+  }
+}
+
+function chunks(users: readonly string[]): string[][] {
+  const parts: string[][] = [];
+  for (let at = 0; at < users.length; at += usersPerAsk) parts.push(users.slice(at, at + usersPerAsk));
+  return parts;
+}

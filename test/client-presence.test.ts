@@ -1,0 +1,130 @@
+/** Who is in a room and who is online, as the SDK keeps it. */
+import t from "tap";
+import type { Members, UserStatus } from "../src/client/index.ts";
+import type { ServerFrame } from "../src/protocol/messages.ts";
+import { epoch, startScripted } from "./support/scripted.ts";
+import { ManualClock, startClient } from "./support/sdk.ts";
+import { until } from "./support/until.ts";
+
+const room = "chat:a";
+const usersOf = (members: Members) => members.list.map(({ user }) => user).sort();
+
+function page(version: number, users: string[], more: Partial<NonNullable<ServerFrame["presence"]>> = {}): ServerFrame {
+  const members = users.map((user) => ({ user, sessions: 1 }));
+  return { presence: { room, version, users: users.length, sessions: users.length, members, ...more } };
+}
+
+function change(version: number, joined: string[], left: string[], more: Partial<NonNullable<ServerFrame["presenceChanged"]>> = {}): ServerFrame {
+  return { id: 0, presenceChanged: { room, version, users: 9, sessions: 9, joined, left, ...more } };
+}
+
+t.test("pages and the events between and after them are one list", async (t) => {
+  const node = await startScripted(t, ({ presence }) => {
+    if (!presence) return undefined;
+    if (presence.after === "2") return [page(5, ["cleo"], { users: 4, sessions: 6 }), change(6, ["eve"], ["ada"])];
+    return [page(4, ["ada", "bob"], { next: "2", users: 4, sessions: 6 }), change(5, ["dora"], ["bob"])];
+  });
+  const client = startClient(t, node.url);
+  const members = client.join(room).members();
+  const changes: unknown[] = [];
+  members.on("changed", (what) => changes.push(what));
+  await until(() => changes.length === 3, "the changes");
+  t.same(usersOf(members), ["cleo", "dora", "eve"]);
+  t.same([members.users, members.sessions], [9, 9]);
+  t.same(changes, [
+    { joined: ["dora"], left: [] }, // nobody has heard of bob yet
+    { joined: ["ada", "cleo"], left: [] },
+    { joined: ["eve"], left: ["ada"] },
+  ]);
+  t.equal(node.commands("presence").length, 2);
+});
+
+t.test("a version that is missing, or names that are not told, are asked for", async (t) => {
+  let asked = 0;
+  const pages = [page(1, ["ada"]), page(4, ["ada", "bob"]), page(5, ["cleo"])];
+  const node = await startScripted(t, ({ presence }) => (presence ? [pages[asked++] ?? page(9, [])] : undefined));
+  const clock = new ManualClock();
+  const client = startClient(t, node.url, { clock });
+  const members = client.join(room).members();
+  await until(() => asked === 1 && members.has("ada"), "the first answer");
+  node.sessions[0]?.send(change(4, ["zoe"], []));
+  await until(() => members.has("zoe"), "the change");
+  clock.advance(2000); // no more often
+  await until(() => members.has("bob"), "the second answer");
+  t.same(usersOf(members), ["ada", "bob"]);
+  node.sessions[0]?.send(change(5, [], [], { countsOnly: true, users: 1, sessions: 1 }));
+  await until(() => members.users === 1, "the counts");
+  clock.advance(2000);
+  await until(() => members.has("cleo"), "the third answer");
+  t.same(usersOf(members), ["cleo"]);
+  t.equal(asked, 3);
+});
+
+t.test("of a hot room there are the counts and some names", async (t) => {
+  const node = await startScripted(t, ({ presence }) => {
+    return presence ? [page(1, ["ada", "bob"], { users: 100_000, sessions: 120_000, next: `${presence.after ?? ""}x` })] : undefined;
+  });
+  const client = startClient(t, node.url);
+  const members = client.join(room).members({ max: 2 });
+  await until(() => members.users > 0 && members.list.length === 2, "the answer");
+  t.same([members.users, members.sessions, usersOf(members)], [100_000, 120_000, ["ada", "bob"]]);
+  await client.ping();
+  t.equal(node.commands("presence").length, 1);
+});
+
+t.test("a refusal for now is asked again, another one is an error", async (t) => {
+  let asked = 0;
+  const node = await startScripted(t, ({ presence }) => {
+    if (!presence) return undefined;
+    return ++asked === 1 ? [{ error: { code: "rate_limited", text: "", retryable: true } }] : [{ error: { code: "forbidden", text: "no", retryable: false } }];
+  });
+  const client = startClient(t, node.url, { random: () => 0 });
+  const members = client.join(room).members();
+  const error = await new Promise((resolve) => members.on("error", resolve));
+  t.match(error, { code: "forbidden" });
+  t.equal(asked, 2);
+  await t.rejects(client.join(room).presence(), { code: "forbidden" });
+});
+
+t.test("the list is asked for behind the last page of a recovery, when the node sends events", async (t) => {
+  const node = await startScripted(t, ({ join, presence }) => {
+    if (join) return [{ joined: { room, position: { epoch, seq: 3 }, recovered: true, more: true } }];
+    return presence ? [page(1, ["ada"])] : undefined;
+  });
+  const client = startClient(t, node.url);
+  const chat = client.join(room, { recover: { epoch, seq: 1 } });
+  const lives: unknown[] = [];
+  chat.on("live", ({ seq }) => lives.push(seq));
+  const members = chat.members();
+  await chat.joined;
+  await client.ping();
+  t.same([node.commands("presence").length, lives], [0, []]);
+  node.sessions[0]?.send({ id: 0, replay: { room, publications: [], more: false } });
+  await until(() => members.has("ada"), "the answer");
+  t.same(lives, [3]);
+  members.stop();
+});
+
+t.test("watches are told to every socket, and a status that has changed meanwhile is an event", async (t) => {
+  const node = await startScripted(t, ({ watch }, session) => {
+    if (!watch) return undefined;
+    if (watch.users?.includes("nobody")) return [{ error: { code: "too_many_watched", text: "", retryable: false } }];
+    return [{ watched: { statuses: (watch.users ?? []).map((user) => ({ user, online: session.number === 1, lastSeen: session.number === 1 ? 0 : 17 })) } }];
+  });
+  const client = startClient(t, node.url);
+  const heard: UserStatus[] = [];
+  client.on("status", (status) => heard.push(status));
+  t.same(await client.watch(["ada", "bob", "ada"]), [{ user: "ada", online: true, lastSeen: null }, { user: "bob", online: true, lastSeen: null }]);
+  await t.rejects(client.watch(["nobody"]), { code: "too_many_watched" });
+  client.unwatch(["bob"]);
+  node.sessions[0]?.send({ id: 0, userStatus: { user: "ada", online: false, lastSeen: 5 } }, { id: 0, userStatus: { user: "bob", online: false } });
+  await until(() => heard.length === 3, "the change");
+  node.sessions[0]?.cut();
+  await until(() => heard.length === 4, "the change while away");
+  t.same(heard.map(({ user, online, lastSeen }) => [user, online, lastSeen?.getTime() ?? null]), [
+    ["ada", true, null], ["bob", true, null], ["ada", false, 5], ["ada", false, 17],
+  ]);
+  t.same(node.commands("watch").at(-1)?.watch?.users, ["ada"]);
+  t.same(node.commands("unwatch")[0]?.unwatch?.users, ["bob"]);
+});
+
