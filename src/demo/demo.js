@@ -1,10 +1,14 @@
 import { connect } from "/flux-client.js";
+import { createConversations, room as inRoom } from "./conversations.js";
 import { createLog, element } from "./log.js";
+import { createPeople } from "./people.js";
 import { createVitals } from "./vitals.js";
 
 const defaultRoom = "chat:lobby";
 const historyOnJoin = 50;
 const pingEveryMs = 2000;
+/** In a larger room people come and go all the time. */
+const announcedMax = 30;
 
 const byId = (id) => document.getElementById(id);
 const log = createLog({ scroll: byId("scroll"), list: byId("log"), newest: byId("newest") });
@@ -12,8 +16,15 @@ const vitals = createVitals({
   latency: byId("latency"), note: byId("latency-note"), spark: byId("spark"), rate: byId("rate"), received: byId("received"),
 });
 
+const conversations = createConversations({ log, onUnread: showPeople });
+const people = createPeople({
+  list: byId("people-list"), count: byId("people-count"), more: byId("people-more"), badge: byId("people-unread"),
+  nameOf, isOwn: (user) => own.has(user), onPick: talkTo,
+});
+
 let client = null;
 let room = null;
+let members = null;
 
 // ------------------------------------------------------------ who we are
 
@@ -27,7 +38,10 @@ const own = new Set(JSON.parse(sessionStorage.getItem("users") ?? "[]"));
 const nickname = byId("nickname");
 nickname.value = localStorage.getItem("nickname") || `${pick(manners)} ${pick(birds)}`;
 keepNickname();
-nickname.addEventListener("change", keepNickname);
+nickname.addEventListener("change", () => {
+  keepNickname();
+  showPeople();
+});
 byId("name-form").addEventListener("submit", (event) => {
   event.preventDefault();
   keepNickname();
@@ -39,12 +53,32 @@ function keepNickname() {
   localStorage.setItem("nickname", nickname.value);
 }
 
-function showSession({ user, session, node }) {
+/** What users call themselves, as far as they have said something. */
+const names = new Map(JSON.parse(sessionStorage.getItem("names") ?? "[]"));
+
+function nameOf(user) {
+  return own.has(user) && user === client?.session?.user ? nickname.value : (names.get(user) ?? user);
+}
+
+function learnName(user, name) {
+  if (typeof name !== "string" || name === "" || names.get(user) === name) return;
+  names.delete(user);
+  names.set(user, name);
+  sessionStorage.setItem("names", JSON.stringify([...names].slice(-200)));
+  showPeople();
+}
+
+function showSession({ user, session, node, resumed }) {
   own.add(user);
   sessionStorage.setItem("users", JSON.stringify([...own].slice(-50)));
   byId("user").textContent = user;
   byId("session-id").textContent = session;
   byId("node").textContent = node;
+  byId("session-kind").textContent = resumed ? "resumed" : "new";
+  byId("session-kind").dataset.kind = resumed ? "resumed" : "new";
+  byId("session-kind").hidden = false;
+  watchWriters();
+  showPeople();
 }
 
 // ------------------------------------------------------------ connection
@@ -55,7 +89,10 @@ function start() {
   client.on("ready", showSession);
   client.on("ready", measure);
   client.on("state", showState);
-  client.on("error", (error) => log.notice(error.message, "gap"));
+  client.on("error", (error) => conversations.notice(conversations.shown, error.message, "gap"));
+  client.on("status", showStatus);
+  client.onMessage(showDirect);
+  client.inbox.on("gap", () => conversations.notice(conversations.shown, "Older direct messages are gone", "gap"));
   showState({ state: client.state });
   enter(roomOfUrl());
 }
@@ -101,42 +138,50 @@ function roomOfUrl() {
 }
 
 function enter(name) {
+  members?.stop();
   room?.leave();
   byId("room").value = name;
-  document.title = `${name} · flux-gateway`;
-  log.clear();
-  byId("outbox").replaceChildren();
+  byId("back-room").textContent = name;
+  conversations.clearRoom();
+  showRoom();
   byId("position").textContent = "–";
+  const notice = (text, style) => conversations.notice(inRoom, text, style);
 
   const entered = client.join(name, { history: historyOnJoin, onPublication: showPublication });
-  entered.on("joined", ({ rejoined, position }) => {
-    if (!rejoined && position.seq === 0) log.notice("Nobody has said anything here yet.", "empty");
+  let isFirst = true;
+  entered.on("joined", ({ position }) => {
+    if (isFirst && position.seq === 0) notice("Nobody has said anything here yet.", "empty");
+    isFirst = false;
     showPosition(position);
   });
   entered.on("recovered", ({ publications }) => {
-    log.notice(publications === 1 ? "1 message was missed and recovered" : `${publications} messages were missed and recovered`, "recovered");
+    notice(publications === 1 ? "1 message was missed and recovered" : `${publications} messages were missed and recovered`, "recovered");
   });
   entered.on("gap", ({ from, to, text }) => {
     const count = from.epoch === to.epoch ? `${to.seq - from.seq} messages are gone` : "Older messages are gone";
-    log.notice(`${count}: ${text}`, "gap");
+    notice(`${count}: ${text}`, "gap");
   });
-  entered.on("error", (error) => log.notice(`${name}: ${error.text}`, "gap"));
+  entered.on("error", (error) => notice(`${name}: ${error.text}`, "gap"));
   room = entered;
+  members = keepMembers(entered);
+  showPeople();
 }
 
 function showPublication({ sender, time, data, position, replayed }) {
-  // Anything may be in a room: what this page did not write is shown as the JSON it is.
+  learnName(sender, data?.name);
+  conversations.message(inRoom, { ...read(sender, data), time, seq: position.seq, isOwn: own.has(sender) });
+  showPosition(position);
+  vitals.message({ isLive: !replayed });
+}
+
+/** Anything may be in a room or an inbox: what this page did not write is shown as the JSON it is. */
+function read(sender, data) {
   const isOurs = typeof data?.text === "string";
-  log.message({
+  return {
     sender,
     name: typeof data?.name === "string" && data.name !== "" ? data.name : sender,
     text: isOurs ? data.text : data instanceof Uint8Array ? `${data.length} bytes` : JSON.stringify(data),
-    time,
-    seq: position.seq,
-    isOwn: own.has(sender),
-  });
-  showPosition(position);
-  vitals.message({ isLive: !replayed });
+  };
 }
 
 function showPosition({ epoch, seq }) {
@@ -149,6 +194,91 @@ byId("room-form").addEventListener("submit", (event) => {
   byId("message").focus();
 });
 addEventListener("hashchange", () => enter(roomOfUrl()));
+
+// ------------------------------------------------------------ people
+
+function keepMembers(entered) {
+  const kept = entered.members();
+  let isKnown = false; // who was there before us has not come just now
+  kept.on("changed", ({ joined, left }) => {
+    if (isKnown && kept.users <= announcedMax) announce(joined, left);
+    isKnown ||= kept.list.length > 0;
+    showPeople();
+  });
+  kept.on("error", showPeople); // not every room tells who is there
+  return kept;
+}
+
+function announce(joined, left) {
+  for (const [users, what] of [[joined, "came in"], [left, "left"]]) {
+    const others = users.filter((user) => !own.has(user));
+    if (others.length === 0) continue;
+    const who = others.length <= 3 ? others.map(nameOf).join(", ") : `${others.length} people`;
+    conversations.notice(inRoom, `${who} ${what}`);
+  }
+}
+
+function showPeople() {
+  const { shown, users: writers, unreadOf, unread } = conversations;
+  people.show({ members: members?.list ?? [], users: members?.users ?? 0, writers, unreadOf, shown });
+  const name = byId("room").value;
+  document.title = `${unread > 0 ? `(${unread}) ` : ""}${name} · flux-gateway`;
+}
+
+// ------------------------------------------------------------ direct messages
+
+function showDirect({ sender, data, time, position }) {
+  learnName(sender, data?.name);
+  conversations.message(sender, { ...read(sender, data), time, seq: position.seq, isOwn: own.has(sender) });
+  watchWriters();
+  showPeople();
+}
+
+const statuses = new Map();
+
+function watchWriters() {
+  const users = conversations.users.filter((user) => !statuses.has(user));
+  for (const user of users) statuses.set(user, null);
+  // A node may not tell, or the list may be long: then it is not shown.
+  if (users.length > 0) client.watch(users).catch(() => users.forEach((user) => statuses.delete(user)));
+}
+
+function showStatus(status) {
+  statuses.set(status.user, status);
+  if (conversations.shown !== status.user) return;
+  const seen = status.lastSeen ? `last seen ${status.lastSeen.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}` : "offline";
+  byId("with-status").textContent = status.online ? "online" : seen;
+  byId("with-status").dataset.online = String(status.online);
+}
+
+function talkTo(user) {
+  if (conversations.shown === user) return showRoom();
+  conversations.show(user);
+  byId("with").hidden = false;
+  byId("with-name").textContent = nameOf(user);
+  byId("with-status").textContent = "";
+  if (statuses.get(user)) showStatus(statuses.get(user));
+  showComposer(`Write to ${nameOf(user)}`);
+  if (!wide.matches) byId("people").open = false;
+  message.focus();
+}
+
+function showRoom() {
+  conversations.show(inRoom);
+  byId("with").hidden = true;
+  showComposer("Write a message");
+}
+
+function showComposer(placeholder) {
+  byId("message").placeholder = placeholder;
+  for (const row of byId("outbox").children) row.hidden = row.dataset.where !== conversations.shown;
+  showPeople();
+}
+
+byId("back").addEventListener("click", () => {
+  showRoom();
+  message.focus();
+});
 
 // ------------------------------------------------------------ sending
 
@@ -170,14 +300,16 @@ byId("composer").addEventListener("submit", (event) => {
 });
 
 /** Shows the message as on its way until the node has given it its place. */
-async function send(text) {
+async function send(text, where = conversations.shown) {
   const row = element("li", "message");
   const fate = element("p", "fate", client.state === "ready" ? "" : "will be sent when the connection is back");
+  row.dataset.where = where;
+  row.hidden = where !== conversations.shown;
   row.append(element("p", "text", text), fate);
   byId("outbox").append(row);
   log.toEnd();
   try {
-    await room.publish({ text, name: nickname.value });
+    await deliver(where, { text, name: nickname.value });
     row.remove();
   } catch (error) {
     row.classList.add("failed");
@@ -186,18 +318,29 @@ async function send(text) {
     again.type = "button";
     again.addEventListener("click", () => {
       row.remove();
-      send(text);
+      send(text, where);
     });
     fate.append(again);
   }
 }
 
+async function deliver(where, data) {
+  if (where === inRoom) return room.publish(data);
+  const { seq } = await client.send(where, data);
+  const { user } = client.session ?? { user: [...own].at(-1) };
+  conversations.message(where, { sender: user, name: data.name, text: data.text, time: new Date(), seq, isOwn: true });
+  watchWriters();
+  showPeople();
+}
+
 // ------------------------------------------------------------ layout
 
 const wide = matchMedia("(min-width: 48.01rem)");
-const fitSession = () => (byId("session").open = wide.matches);
-wide.addEventListener("change", fitSession);
-fitSession();
+const fit = () => {
+  for (const id of ["session", "people"]) byId(id).open = wide.matches;
+};
+wide.addEventListener("change", fit);
+fit();
 
 start();
 message.focus();

@@ -71,7 +71,7 @@ function heading({ sender, name, time, seq }) {
   return meta;
 }
 
-function avatar(sender, name) {
+export function avatar(sender, name) {
   const round = element("span", "avatar", [...name.trim()][0]?.toUpperCase() ?? "?");
   round.ariaHidden = "true";
   let hue = 0;
