@@ -116,6 +116,20 @@ t.test("after a reload the page has its session, what was before, what it missed
   t.notOk(inSecond.some(({ kind }) => kind === "gap"));
 });
 
+t.test("after a reload in which nothing was missed the page has what was before", async (t) => {
+  const storage = new MemoryStorage();
+  const before = startClient(t, node.url, { storage });
+  const first = before.join("chat:nothing", { history: 5 });
+  for (const n of numbers(1, 8)) await first.publish(n);
+  await until(() => first.position?.seq === 8, "the last");
+  await before.suspend();
+  const second = startClient(t, node.url, { storage }).join("chat:nothing", { history: 5 });
+  const heard = listen(second);
+  await second.publish(9);
+  await until(() => publicationsIn(heard).includes(9), "the next one");
+  t.same(publicationsIn(heard), numbers(4, 9));
+});
+
 t.test("a page that takes its time to join goes on from where the one before it was", async (t) => {
   const writer = startClient(t, node.url).join("chat:5a");
   const storage = new MemoryStorage();

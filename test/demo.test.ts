@@ -2,43 +2,15 @@
 import { mkdtempSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Browser, Page } from "playwright-core";
 import t from "tap";
-import { complaintsOf, startBrowser } from "./support/browser.ts";
+import { startBrowser } from "./support/browser.ts";
+import { open, say, textsOf } from "./support/demo.ts";
 import { startNode } from "./support/node.ts";
 import { startProxy } from "./support/proxy.ts";
 import { isReady, startClient } from "./support/sdk.ts";
 
 const screenshots = mkdtempSync(join(tmpdir(), "flux-demo-"));
 const browser = await startBrowser(t);
-const wide = { viewport: { width: 1280, height: 800 } };
-
-type Opened = { page: Page; complaints: string[] };
-
-async function open(browser: Browser, port: number, name: string, options: Parameters<Browser["newContext"]>[0] = wide): Promise<Opened> {
-  const context = await browser.newContext(options);
-  context.setDefaultTimeout(15_000);
-  const complaints = complaintsOf(context);
-  const page = await context.newPage();
-  page.on("dialog", (dialog) => {
-    complaints.push(`dialog: ${dialog.message()}`);
-    void dialog.dismiss();
-  });
-  await page.addInitScript((nickname) => localStorage.setItem("nickname", nickname), name);
-  await page.goto(`http://127.0.0.1:${port}/`);
-  await page.locator('#state[data-state="ready"]').waitFor().catch((error: unknown) => {
-    throw new Error(`the page does not get ready: ${complaints.join("; ")}`, { cause: error });
-  });
-  return { page, complaints };
-}
-
-async function say(page: Page, text: string): Promise<void> {
-  await page.getByRole("textbox", { name: "Message" }).fill(text);
-  await page.keyboard.press("Enter");
-}
-
-const textsOf = (page: Page) => page.locator("#log .text").allTextContents();
-
 t.test("two pages talk: names, own messages, order, latency, who and where", async (t) => {
   const node = await startNode(t, { demo: true });
   const [ada, grace] = await Promise.all([open(browser, node.port, "Ada"), open(browser, node.port, "Grace")]);

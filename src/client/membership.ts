@@ -172,7 +172,7 @@ export class Membership implements StreamOwner {
     if (this.#earlier === 0) return this.#goOnWith(joined);
     const goOn = () => this.#goOnWith(joined);
     this.#goOn = goOn;
-    this.#readEarlier(event.recovered && asked !== null ? asked : position, goOn);
+    this.#readEarlier(event.recovered && asked !== null ? asked : position, position, goOn);
   }
 
   #goOnWith({ publications, more }: Joined): void {
@@ -189,15 +189,16 @@ export class Membership implements StreamOwner {
     return this.#state === "left";
   }
 
-  /** Delivers what an earlier page had already, up to this position: this page shows nothing yet. */
-  #readEarlier({ epoch, seq }: Position, goOn: () => void): void {
-    const command = { history: { room: this.#options.room, before: { epoch, seq: seq + 1 }, limit: this.#earlier } };
-    this.#owner.send(command, (answer) => {
+  /** Delivers what an earlier page had already, up to `last`: this page shows nothing yet. */
+  #readEarlier(last: Position, head: Position, goOn: () => void): void {
+    // At the head there is no position behind it to read before: what has come since is left out below.
+    const before = last.seq < head.seq ? { before: { epoch: last.epoch, seq: last.seq + 1 } } : {};
+    this.#owner.send({ history: { room: this.#options.room, limit: this.#earlier, ...before } }, (answer) => {
       if (this.#goOn !== goOn || this.#state !== "earlier") return;
       if ("error" in answer && answer.error.code === "disconnected") return;
       // It is a courtesy: where it cannot be had, the room goes on without it.
       const publications = "reply" in answer ? (answer.reply.history?.publications ?? []) : [];
-      for (const publication of publications) this.deliver(toArrival(publication), true);
+      for (const arrival of publications.map(toArrival)) if (arrival.seq <= last.seq) this.deliver(arrival, true);
       goOn();
     });
   }
