@@ -32,9 +32,9 @@ t.test("pages and the events between and after them are one list", async (t) => 
   t.same(usersOf(members), ["cleo", "dora", "eve"]);
   t.same([members.users, members.sessions], [9, 9]);
   t.same(changes, [
-    { joined: ["dora"], left: [] }, // nobody has heard of bob yet
-    { joined: ["ada", "cleo"], left: [] },
-    { joined: ["eve"], left: ["ada"] },
+    { joined: ["dora"], left: [], asked: false }, // nobody has heard of bob yet
+    { joined: ["ada", "cleo"], left: [], asked: true },
+    { joined: ["eve"], left: ["ada"], asked: false },
   ]);
   t.equal(node.commands("presence").length, 2);
 });

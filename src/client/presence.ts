@@ -33,6 +33,8 @@ export type PresencePage = {
 export type MembersChange = {
   readonly joined: readonly string[];
   readonly left: readonly string[];
+  /** It was found by asking, at first or after a loss, and may be long past. */
+  readonly asked: boolean;
 };
 
 export type MembersEvents = {
@@ -140,7 +142,7 @@ export class Members {
       for (const user of joined ?? []) if (members && members.size < this.#usersMax) members.set(user, { user, sessions: 1 });
       for (const user of left ?? []) members?.delete(user);
     }
-    this.#emitter.emit("changed", { joined: came, left: went });
+    this.#emitter.emit("changed", { joined: came, left: went, asked: false });
     if (!isNext || countsOnly) this.#askSoon();
   }
 
@@ -187,7 +189,7 @@ export class Members {
     this.#refusals = 0;
     const joined = [...pages.keys()].filter((user) => !before.has(user));
     const left = [...before.keys()].filter((user) => !pages.has(user));
-    this.#emitter.emit("changed", { joined, left });
+    this.#emitter.emit("changed", { joined, left, asked: true });
     if (this.#isStale) this.#askSoon();
   }
 

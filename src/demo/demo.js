@@ -199,10 +199,9 @@ addEventListener("hashchange", () => enter(roomOfUrl()));
 
 function keepMembers(entered) {
   const kept = entered.members();
-  let isKnown = false; // who was there before us has not come just now
-  kept.on("changed", ({ joined, left }) => {
-    if (isKnown && kept.users <= announcedMax) announce(joined, left);
-    isKnown ||= kept.list.length > 0;
+  kept.on("changed", ({ joined, left, asked }) => {
+    // What was found by asking, at first or after a loss, did not happen just now.
+    if (!asked && kept.users <= announcedMax) announce(joined, left);
     showPeople();
   });
   kept.on("error", showPeople); // not every room tells who is there
