@@ -1,11 +1,11 @@
-/** The demo page over what ends sockets: a reload, another page, a node that is killed. And who is there with it. */
+/** The demo page over what ends sockets: a reload, another page, a node that is killed. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
 import t from "tap";
 import { startBrowser } from "./support/browser.ts";
-import { open, say, textsOf } from "./support/demo.ts";
+import { isBack, open, say, textsOf } from "./support/demo.ts";
 import { startNode } from "./support/node.ts";
 import { startNodeProcess, type NodeProcess } from "./support/nodeprocess.ts";
 import { isReady, startClient } from "./support/sdk.ts";
@@ -15,7 +15,6 @@ const screenshots = mkdtempSync(join(tmpdir(), "flux-demo-"));
 const browser = await startBrowser(t);
 const node = await startNode(t, { demo: true });
 
-const isBack = (page: Page) => page.locator('#state[data-state="ready"]').waitFor();
 const textOf = (page: Page, id: string) => page.locator(`#${id}`).textContent();
 
 t.test("a reload keeps user, session and conversation, and what was said meanwhile is there", async (t) => {
@@ -46,48 +45,6 @@ t.test("a reload keeps user, session and conversation, and what was said meanwhi
 function numbered(word: string, last: number): string[] {
   return Array.from({ length: last }, (_, i) => `${word} ${i + 1}`);
 }
-
-t.test("who is there is listed, comes and goes, and can be written to", async (t) => {
-  const [ada, grace] = [await open(browser, node.port, "Ada"), await open(browser, node.port, "Grace")];
-  const rooms = (page: Page) => page.evaluate(() => (location.hash = "#chat:people"));
-  await Promise.all([rooms(ada.page), rooms(grace.page)]);
-  const people = (page: Page) => page.locator("#people-list");
-  for (const { page } of [ada, grace]) await page.locator("#people-count", { hasText: /^2$/ }).waitFor();
-  await people(ada.page).locator(".person", { hasText: "Ada" }).locator(".tag", { hasText: "you" }).waitFor();
-  await say(grace.page, "hello everybody");
-  const graceAtAda = people(ada.page).getByRole("button", { name: /Grace/ });
-  await graceAtAda.waitFor(); // the name is known once she has said something
-
-  await graceAtAda.click();
-  await ada.page.locator("#with-name", { hasText: "Grace" }).waitFor();
-  await say(ada.page, "just between us");
-  await ada.page.locator("#log .own .text", { hasText: "just between us" }).waitFor();
-  await people(grace.page).locator(".badge", { hasText: "1" }).waitFor();
-  t.match(await grace.page.title(), /^\(1\) chat:people/);
-  t.same(await textsOf(grace.page), ["hello everybody"], "not in the room");
-  await grace.page.screenshot({ path: join(screenshots, "unread.png") });
-
-  await grace.page.reload();
-  await isBack(grace.page);
-  await people(grace.page).locator(".badge", { hasText: "1" }).waitFor();
-  await people(grace.page).getByRole("button", { name: /Ada/ }).click();
-  await grace.page.locator("#log .text", { hasText: "just between us" }).waitFor();
-  t.equal(await people(grace.page).locator(".badge").count(), 0);
-  await say(grace.page, "I hear you");
-  await ada.page.locator("#log .text", { hasText: "I hear you" }).waitFor();
-  await ada.page.locator("#with-status", { hasText: "online" }).waitFor();
-  t.same(await textsOf(ada.page), ["just between us", "I hear you"]);
-  await ada.page.screenshot({ path: join(screenshots, "direct.png") });
-  await ada.page.getByRole("button", { name: /chat:people/ }).click();
-  await ada.page.locator("#log .text", { hasText: "hello everybody" }).waitFor();
-  t.same(await textsOf(ada.page), ["hello everybody"]);
-
-  await grace.page.evaluate(() => (location.hash = "#chat:elsewhere"));
-  await ada.page.locator("#people-count", { hasText: /^1$/ }).waitFor();
-  await people(ada.page).locator(".person.gone", { hasText: "Grace" }).waitFor();
-  await ada.page.locator("#log .notice", { hasText: "Grace left" }).waitFor();
-  t.same([...ada.complaints, ...grace.complaints], []);
-});
 
 t.test("a node that is killed and started again has lost nothing, and the pages are back by themselves", async (t) => {
   const dataDir = mkdtempSync(join(tmpdir(), "flux-demo-data-"));

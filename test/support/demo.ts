@@ -30,3 +30,6 @@ export async function say(page: Page, text: string): Promise<void> {
 }
 
 export const textsOf = (page: Page) => page.locator("#log .text").allTextContents();
+
+/** It has a session again. */
+export const isBack = (page: Page): Promise<void> => page.locator('#state[data-state="ready"]').waitFor();
