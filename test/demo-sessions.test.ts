@@ -32,7 +32,8 @@ t.test("a reload keeps user, session and conversation, and what was said meanwhi
   t.same([await textOf(page, "user"), await textOf(page, "session-id"), await textOf(page, "session-kind")], [user, session, "resumed"]);
   t.same(await textsOf(page), ["before", "early 1", "early 2", "early 3", "early 4"]);
 
-  await page.goto(`http://127.0.0.1:${node.port}/icon.svg`);
+  await page.route("**/elsewhere", (route) => route.fulfill({ contentType: "text/html", body: '<link rel="icon" href="data:,">' }));
+  await page.goto(`http://127.0.0.1:${node.port}/elsewhere`);
   for (let n = 1; n <= 70; n++) await room.publish({ text: `missed ${n}`, name: "Grace" });
   await page.goto(`http://127.0.0.1:${node.port}/`);
   await page.locator("#log .notice.recovered", { hasText: "70 messages were missed and recovered" }).waitFor();
