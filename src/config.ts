@@ -42,6 +42,8 @@ const nodeName = matching(/^[a-zA-Z0-9_.-]{1,64}$/, 'a name of 1 to 64 letters, 
 const secretText = secret(32, 1024);
 const names = (what: string) => list(/^[^\u0000-\u001f\u007f,]{1,256}$/, what, "names");
 const randomNode = () => `node-${randomBytes(4).toString("hex")}`;
+const pemFile = matching(/^[^\0]{0,1024}$/s, "a file's path", "file");
+const passphrase = matching(/^[^\0]{0,1024}$/s, "text", "text");
 const folder = matching(/^[^\0]{0,1024}$/s, "a directory's path", "directory");
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 const timer = time(1, timerMsMax);
@@ -61,6 +63,11 @@ const rows = {
   adminPort: row("Network", port, 8081, "Port for metrics and for ending sessions; 0 takes a free one."),
   tcpPort: row("Network", portOrOff(), null, "Port for clients on raw TCP; 0 takes a free one."),
   tcpHost: row("Network", hostOrNone, "", "Address of that port.", { otherwise: "host" }),
+  tlsCert: row("Network", pemFile, "", "Certificate (PEM, the chain behind it): WebSocket, demo page and raw TCP are served over TLS.", {
+    otherwise: "no TLS",
+  }),
+  tlsKey: row("Network", pemFile, "", "Its private key (PEM).", { otherwise: "none" }),
+  tlsPassphrase: row("Network", passphrase, "", "What opens the key, if it is encrypted.", { otherwise: "none" }),
   demo: row("Network", yesOrNo(), true, "Serve a demo page at / on the port for clients."),
 
   allowAnonymous: row("Access", yesOrNo(), false, "Let clients that prove nothing connect, from other machines and where there are keys too."),

@@ -2,6 +2,7 @@
 import { createServer, type AddressInfo } from "node:net";
 import { startAdmin, type Admin } from "./admin/admin.ts";
 import { readKeys } from "./auth/files.ts";
+import { expiryWarning, readCertificate, watchCertificate } from "./certificate.ts";
 import type { Broker, Deliver, Retention } from "./broker/broker.ts";
 import { createLogBroker } from "./broker/log.ts";
 import { createMemoryBroker } from "./broker/memory.ts";
@@ -45,6 +46,11 @@ export interface Gateway {
    * from here on too. How many sessions there were.
    */
   disconnect(user: string, options?: { readonly tenant?: string; readonly signOut?: boolean }): number;
+  /**
+   * Reads the certificate's files again, for connections to come. False: they are no good, the log says why, and the
+   * certificate there was goes on. The node does it by itself soon after a file has changed.
+   */
+  reloadCertificate(): boolean;
   /** Makes a reactor throw, as a bug in it would: for tests of what that costs. */
   failReactor(index: number): void;
   /** Closes every session with 3001, frees the ports and ends the threads. */
@@ -73,6 +79,7 @@ const tailsBytesMax = 256 * 1024 * 1024;
 export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
   const { config: asked } = resolveConfig({ options });
   const authKeys = readKeys(asked);
+  const certificate = readCertificate(asked);
   const log = createLogger(asked);
   const config = { ...asked, socketsMax: affordableSockets(asked, log) };
   const { port, tcpPort } = await findPorts(config);
@@ -96,7 +103,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   });
   let closed = false;
   const onServing = (serving: number) => (state.ready = serving > 0 && !closed);
-  const reactors = new Reactors({ config, resumeSecret, authKeys, port, tcpPort, hub, counters, nodeState, log, onServing });
+  const reactors = new Reactors({ config, resumeSecret, authKeys, certificate, port, tcpPort, hub, counters, nodeState, log, onServing });
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -111,9 +118,14 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false } = {}) =>
     signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user);
   let admin: Admin | null = null;
+  const reloadCertificate = () => renewCertificate(config, reactors, log);
+  const unwatch = certificate && watchCertificate(certificate, reloadCertificate);
+  const warning = certificate && expiryWarning(certificate);
+  if (warning) log.warn(warning);
   const close = async (): Promise<void> => {
     closed = true;
     state.ready = false;
+    unwatch?.();
     await reactors.close("shutdown");
     hub.close();
     await stores.close();
@@ -132,10 +144,11 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     port,
     tcpPort,
     adminPort: admin.port,
-    url: `ws://${at(reachable(config.host), port)}/ws`,
+    url: `${certificate ? "wss" : "ws"}://${at(reachable(config.host), port)}/ws`,
     log,
     metrics: () => registry.metrics(),
     disconnect,
+    reloadCertificate,
     failReactor: (index) => reactors.fail(index),
     close: () => (closing ??= close()),
   };
@@ -175,6 +188,22 @@ async function openStores(config: Config, log: Logger, retentionOf: (room: strin
   } catch (error) {
     await close();
     throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
+  }
+}
+
+function renewCertificate(config: Config, reactors: Reactors, log: Logger): boolean {
+  try {
+    const renewed = readCertificate(config);
+    if (renewed === null) return false;
+    const warning = expiryWarning(renewed);
+    if (warning !== null) log.warn(warning);
+    reactors.renew(renewed);
+    log.info({ certificate: renewed.certFile, expires: new Date(renewed.expiresAt).toISOString() }, "the certificate was read again");
+    return true;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    log.error(`${error.message}; the certificate there was goes on`);
+    return false;
   }
 }
 

@@ -1,5 +1,6 @@
 /** What the main thread and a reactor share and post to each other, besides records on rings (link/records.ts). */
 import type { KeyMaterial } from "./auth/keys.ts";
+import type { Certificate } from "./certificate.ts";
 import type { Config } from "./config.ts";
 import type { CloseName } from "./errors.ts";
 
@@ -14,6 +15,8 @@ export interface ReactorData {
   readonly resumeSecret: string;
   /** What clients' tokens are checked with, besides keys from a URL. */
   readonly authKeys: readonly KeyMaterial[];
+  /** What TLS is served with; null where it is off. */
+  readonly certificate: Certificate | null;
   /** Where to listen, together with the other reactors. */
   readonly port: number;
   /** Where to listen for raw TCP; null where this reactor does not. */
@@ -29,6 +32,8 @@ export type ToReactor =
   | typeof doorbell
   /** Stop listening, close every session with this code, and end. */
   | { readonly kind: "close"; readonly name: CloseName }
+  /** Serve new connections with this one. */
+  | { readonly kind: "certificate"; readonly certificate: Certificate }
   /** Throw, as a bug would: tests check what that costs. */
   | { readonly kind: "fail" };
 
@@ -37,6 +42,8 @@ export type FromReactor =
   /** The keys at `authJwksUrl` cannot be had, for this reason, or, with null, can again. */
   | { readonly kind: "keys"; readonly problem: string | null }
   | { readonly kind: "listening" }
+  /** It has the new certificate, or could not take it. */
+  | { readonly kind: "renewed"; readonly problem: string | null }
   /** It could not listen, or something was thrown: it has closed its sockets and will end. */
   | { readonly kind: "failed"; readonly stage: "listen" | "run"; readonly text: string };
 

@@ -14,11 +14,12 @@ export interface Running {
 
 /** What runs where, as the fields of one log line. */
 export function describe({ version, config, port, tcpPort, adminPort, configFile }: Running): Record<string, string | number> {
-  const web = `http://${reachable(config.host)}:${port}`;
+  const s = config.tlsCert === "" ? "" : "s";
+  const web = `http${s}://${reachable(config.host)}:${port}`;
   return {
     version,
-    websocket: `ws://${reachable(config.host)}:${port}/ws`,
-    tcp: tcpPort === null ? "off" : `tcp://${reachable(config.tcpHost || config.host)}:${tcpPort}`,
+    websocket: `ws${s}://${reachable(config.host)}:${port}/ws`,
+    tcp: tcpPort === null ? "off" : `${s === "" ? "tcp" : "tls"}://${reachable(config.tcpHost || config.host)}:${tcpPort}`,
     demo: config.demo ? `${web}/` : "off",
     health: `${web}/health`,
     metrics: `http://${reachable(config.adminHost)}:${adminPort}/metrics`,

@@ -26,6 +26,7 @@ export async function start(flags: Flags): Promise<void> {
   if (config.logFormat === "json") log.info(describe(running), "flux-gateway is running");
   else if (config.logLevel !== "silent") process.stdout.write(`${banner(running)}\n`);
 
+  if (config.tlsCert !== "") process.on("SIGHUP", () => void gateway.reloadCertificate());
   log.info(`${await signals.first}: closing; a second signal ends it at once`);
   await gateway.close();
   log.info("closed");

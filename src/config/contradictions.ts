@@ -15,6 +15,8 @@ export interface Related {
   readonly adminPort: number;
   readonly tcpPort: number | null;
   readonly tcpHost: string;
+  readonly tlsCert: string;
+  readonly tlsKey: string;
   readonly frameBytesMax: number;
   readonly ringBytes: number;
   readonly roomNameBytesMax: number;
@@ -60,6 +62,9 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     `other machines can reach ${tcpHost}, and without a key for tokens anyone there could connect; give one with ` +
       `${called("authSecret")} or ${called("authKeys")}, use 127.0.0.1, or allow it with ${called("allowAnonymous")}`,
   );
+  for (const [key, other] of [["tlsCert", "tlsKey"], ["tlsKey", "tlsCert"]] as const) {
+    refuse(config[key] !== "" && config[other] === "", key, other, `is of no use without ${called(other)}; give both`);
+  }
   for (const [key, other] of [["port", port], ["adminPort", adminPort]] as const) {
     refuse(
       tcpPort === other && tcpPort !== 0,

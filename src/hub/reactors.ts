@@ -7,6 +7,7 @@
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { KeyMaterial } from "../auth/keys.ts";
+import type { Certificate } from "../certificate.ts";
 import { ConfigError, type Config } from "../config.ts";
 import type { CloseName } from "../errors.ts";
 import { Link } from "../link/link.ts";
@@ -21,6 +22,7 @@ export interface ReactorsOptions {
   readonly config: Config;
   readonly resumeSecret: string;
   readonly authKeys: readonly KeyMaterial[];
+  readonly certificate: Certificate | null;
   /** Where all of them listen. */
   readonly port: number;
   /** Where those that can listen for raw TCP; null: it is off. */
@@ -57,11 +59,14 @@ export class Reactors {
   readonly #options: ReactorsOptions;
   readonly #running: (Running | null)[] = [];
   readonly #withoutKeys = new Set<number>();
+  /** Of reactors that start from now on. */
+  #certificate: Certificate | null;
   #started = false;
   #closing = false;
 
   constructor(options: ReactorsOptions) {
     this.#options = options;
+    this.#certificate = options.certificate;
   }
 
   /** Resolves when all of them listen. `@throws` what keeps one from it. */
@@ -78,6 +83,12 @@ export class Reactors {
   /** Bytes on their way to a reactor. */
   queue(index: number): { ring: number; overflow: number } {
     return this.#running[index]?.link.depth ?? { ring: 0, overflow: 0 };
+  }
+
+  /** New connections get this certificate; those there are keep theirs. */
+  renew(certificate: Certificate): void {
+    this.#certificate = certificate;
+    for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "certificate", certificate } satisfies ToReactor);
   }
 
   /** Makes a reactor throw, as a bug would. */
@@ -101,6 +112,11 @@ export class Reactors {
           running.serving = true;
           this.#options.onServing(this.serving);
           return resolve();
+        }
+        if (message.kind === "renewed") {
+          const { problem } = message;
+          if (problem !== null) this.#options.log.error({ reactor: index, problem }, `reactor ${index} goes on with the old certificate`);
+          return;
         }
         if (message.kind === "keys") return this.#onKeys(index, message.problem);
         this.#options.log.error({ reactor: index, stage: message.stage }, `reactor ${index} failed: ${message.text}`);
@@ -128,7 +144,7 @@ export class Reactors {
     const toHub = createRing(config.ringBytes);
     const fromHub = createRing(config.ringBytes);
     const tcpPort = this.#tcpPort(index);
-    const workerData: ReactorData = { index, config, resumeSecret, authKeys, port, tcpPort, toHub, fromHub, counters, nodeState };
+    const workerData: ReactorData = { index, config, resumeSecret, authKeys, certificate: this.#certificate, port, tcpPort, toHub, fromHub, counters, nodeState };
     const worker = new Worker(entry, { workerData, execArgv, name: `reactor ${index}` });
     const link = new Link({
       out: fromHub,

@@ -8,9 +8,10 @@
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import { parentPort, workerData } from "node:worker_threads";
-import uWS, { type us_listen_socket } from "uWebSockets.js";
+import type { TemplatedApp } from "uWebSockets.js";
 import { createVerifier, type Verdict } from "../auth/verifier.ts";
 import { hasKey } from "../config.ts";
+import type { Certificate } from "../certificate.ts";
 import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
 import { Link, type RecordReader } from "../link/link.ts";
@@ -24,6 +25,7 @@ import { Tickets } from "../tickets.ts";
 import { Admission } from "./admission.ts";
 import type { Context } from "./context.ts";
 import { dispatchEarly } from "./dispatch.ts";
+import { Entrances } from "./entrances.ts";
 import { Expiry } from "./expiry.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { onAdmitted, onKick } from "./hello.ts";
@@ -37,19 +39,15 @@ import { fullness } from "./sockets.ts";
 import { serveTcp, type TcpTransport } from "./tcp.ts";
 import { serveWebSockets } from "./websocket.ts";
 
-/** uWS's backlog is 512 a listen socket: with this many on the port, 10,000 clients can come at once. */
-const listenSockets = 16;
 const sampleMs = 1000;
 const lagResolutionMs = 10;
 /** What readers that are behind have to take what is queued for them when the node closes. */
 const flushMs = 1000;
 
-const { index, config, resumeSecret, authKeys, port, tcpPort, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
+const { index, config, resumeSecret, authKeys, certificate, port, tcpPort, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
 const main = parentPort!;
 const counters = new Counters(allCounters[index]!);
-const app = uWS.App();
 const audiences = new Audiences();
-audiences.add(app);
 const link = new Link({
   out: toHub,
   in: fromHub,
@@ -83,37 +81,51 @@ for (const event of ["uncaughtException", "unhandledRejection"] as const) proces
 for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "rooms", "keysAway"] as const) counters.set(gauge, 0);
 
 const isFull = fullness(config.socketsMax, allCounters);
-serveWebSockets(app, reactor, isFull);
-serveHttp(app, config, new NodeState(nodeState));
+const state = new NodeState(nodeState);
+const entrances = new Entrances({ reactor, port, serve, sendBack });
 heartbeat.start();
 expiry.start();
 const loop = monitorEventLoopDelay({ resolution: lagResolutionMs });
 loop.enable();
 let lastUse = performance.eventLoopUtilization();
-const listeners: us_listen_socket[] = [];
 let tcp: TcpTransport | null = null;
 const sampler = setInterval(sample, sampleMs);
 main.on("message", onMessage);
 listen();
 
 function listen(): void {
-  for (let i = 0; i < listenSockets; i++) app.listen(config.host, port, (socket) => listened(i, socket));
-}
-
-/** The first decides: the others only lengthen the queue. */
-function listened(i: number, socket: us_listen_socket | false): void {
-  if (socket) listeners.push(socket);
-  if (i > 0) return;
-  if (!socket) return listenFailed(`--port ${port}: cannot listen on ${config.host}:${port}`);
+  if (!entrances.open(certificate)) return listenFailed(`--port ${port}: cannot listen on ${config.host}:${port}`);
   if (tcpPort === null) return post({ kind: "listening" });
   const host = config.tcpHost || config.host;
   tcp = serveTcp(reactor, isFull, {
     host,
     port: tcpPort.port,
     shared: tcpPort.shared,
+    certificate,
     listening: () => post({ kind: "listening" }),
     failed: ({ message }) => listenFailed(`--tcp-port ${tcpPort.port}: cannot listen on ${host}:${tcpPort.port}: ${message}`),
   });
+}
+
+/** @returns how many WebSockets the App has open. */
+function serve(app: TemplatedApp): () => number {
+  serveHttp(app, config, state);
+  return serveWebSockets(app, reactor, isFull);
+}
+
+function sendBack(app: TemplatedApp): void {
+  for (const session of context.sessions.open()) if (session.audience === app) closeSession(context, session, "shutdown");
+}
+
+/** New connections get the new certificate; if it is no good after all, the old one goes on. */
+function renew(renewed: Certificate): void {
+  try {
+    if (!entrances.open(renewed)) throw new Error(`cannot listen on ${config.host}:${port} again`);
+    tcp?.renew(renewed);
+    post({ kind: "renewed", problem: null });
+  } catch (error) {
+    post({ kind: "renewed", problem: String(error) });
+  }
 }
 
 function listenFailed(text: string): void {
@@ -143,6 +155,8 @@ function onMessage(message: ToReactor): void {
   switch (message.kind) {
     case "close":
       return close(message.name);
+    case "certificate":
+      return renew(message.certificate);
     case "fail":
       throw new Error("told to fail");
   }
@@ -150,12 +164,10 @@ function onMessage(message: ToReactor): void {
 
 /** Takes no more sockets, closes those there are, and waits for what is still queued in some of them. */
 function close(name: CloseName): void {
-  for (const listener of listeners) uWS.us_listen_socket_close(listener);
+  entrances.stop();
   tcp?.stop();
   let queued = false;
-  for (let slot = 0; slot < context.sessions.end; slot++) {
-    const session = context.sessions.at(slot);
-    if (session === null) continue;
+  for (const session of context.sessions.open()) {
     queued ||= (session.socket?.getBufferedAmount() ?? 0) > 0;
     closeSession(context, session, name);
   }
@@ -183,7 +195,7 @@ function end(code: number): void {
   heartbeat.stop();
   expiry.stop();
   link.close();
-  app.close();
+  entrances.close();
   // A turn of the loop lets close frames and what is queued leave.
   setTimeout(() => process.exit(code), code === 0 ? 50 : 0);
 }
@@ -191,6 +203,7 @@ function end(code: number): void {
 function sample(): void {
   const use = performance.eventLoopUtilization(lastUse);
   lastUse = performance.eventLoopUtilization();
+  entrances.tidy();
   const { ring, overflow } = link.depth;
   counters.set("loopUtilization", use.utilization);
   counters.set("loopLagP50Ms", lagMs(loop.percentile(50)));

@@ -163,6 +163,11 @@ export class Sessions {
     return this.#slots[slot] ?? null;
   }
 
+  /** All that have a socket. */
+  *open(): Generator<Session> {
+    for (const session of this.#slots) if (session !== null) yield session;
+  }
+
   /** The session a record from the hub is meant for, if it still is. */
   find(slot: number, life: number): Session | null {
     const session = this.#slots[slot] ?? null;

@@ -1,5 +1,7 @@
 /** The TCP transport: takes connections, or tells them why not. */
 import { createServer, type ListenOptions, type Server, type Socket as Stream } from "node:net";
+import { createServer as createTlsServer, type TlsOptions } from "node:tls";
+import type { Certificate } from "../certificate.ts";
 import { closes } from "../errors.ts";
 import type { Reactor } from "./reactor.ts";
 import { createSession } from "./session.ts";
@@ -15,11 +17,15 @@ const backlog = 4096;
 export interface TcpTransport {
   /** Takes no more sockets. */
   stop(): void;
+  /** New connections get this certificate. */
+  renew(certificate: Certificate): void;
 }
 
 export interface TcpListening {
   readonly host: string;
   readonly port: number;
+  /** For TLS; null for none. */
+  readonly certificate: Certificate | null;
   /** Other reactors listen on the same port. */
   readonly shared: boolean;
   listening(): void;
@@ -30,16 +36,30 @@ export function serveTcp(reactor: Reactor, isFull: () => boolean, where: TcpList
   const audience = new TcpAudience();
   reactor.audiences.add(audience);
   const refuse = refuser(reactor);
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (stream) => {
+  const take = (stream: Stream) => {
     if (isFull()) return refuse(stream, "refusedSockets");
     if (!reactor.admission.admit("")) return refuse(stream, "refusedHandshakes");
     const session = createSession(audience, false, true, "");
     session.unanswered = 0;
     reactor.counters.add("tcpSockets", 1);
     opened(reactor, session, new TcpSocket(reactor, session, audience, stream));
-  });
+  };
+  const { config } = reactor;
+  const { certificate } = where;
+  const common = { allowHalfOpen: true, noDelay: true };
+  const handshakeTimeout = config.handshakeTimeoutMs;
+  const secure = certificate && createTlsServer({ ...common, ...pair(certificate), handshakeTimeout }, take);
+  // A handshake that failed is the client's affair: its connection is closed.
+  secure?.on("tlsClientError", (_, stream) => void stream.destroy());
+  const server = secure ?? createServer(common, take);
+  // Those that shake hands are no sessions yet, and are counted nowhere else.
+  server.maxConnections = config.socketsMax + refusedMax;
   listen(server, where);
-  return { stop: () => void server.close() };
+  return { stop: () => void server.close(), renew: (renewed) => secure?.setSecureContext(pair(renewed)) };
+}
+
+function pair({ cert, key, passphrase }: Certificate): TlsOptions {
+  return { cert, key, passphrase, minVersion: "TLSv1.2" };
 }
 
 function listen(server: Server, { host, port, shared, listening, failed }: TcpListening): void {

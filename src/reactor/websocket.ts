@@ -17,8 +17,11 @@ const messageFramesMax = 4;
 const idleSecondsMin = 16;
 const idleSecondsMax = 960;
 
-export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () => boolean): void {
+/** @returns how many of them are open. */
+export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () => boolean): () => number {
   const { config, counters, rooms, heartbeat, admission } = reactor;
+
+  let sockets = 0;
 
   app.ws<Session>("/ws", {
     maxPayloadLength: messageFramesMax * config.frameBytesMax,
@@ -41,6 +44,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
 
     open(socket) {
       const session = socket.getUserData();
+      sockets++;
       opened(reactor, session, socket);
       // Only a WebSocket can be closed with a code that tells the page's script why.
       if (!session.welcome) closeSession(reactor, session, "forbidden_origin");
@@ -81,9 +85,11 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
 
     close(socket, code) {
       const session = socket.getUserData();
+      sockets--;
       gone(reactor, session, isOver(session, code));
     },
   });
+  return () => sockets;
 }
 
 /** The socket is closed too: a crowd that keeps its sockets open would be there all the same. */

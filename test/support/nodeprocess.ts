@@ -8,6 +8,8 @@ import { within } from "./rawsocket.ts";
 
 export interface NodeProcess {
   readonly pid: number;
+  /** Where clients connect to. */
+  readonly url: string;
   readonly port: number;
   /** 0 where it does not listen for raw TCP. */
   readonly tcpPort: number;
@@ -50,6 +52,7 @@ export async function startNodeProcess(flags: string[] = [], { openFiles }: { op
 
   return {
     pid: child.pid ?? 0,
+    url: websocket,
     port: Number(new URL(websocket).port),
     tcpPort: tcp === "off" ? 0 : Number(new URL(tcp).port),
     complaints,

@@ -6,6 +6,7 @@ set -euo pipefail
 # command:debian-package
 needed=(
   chromium:chromium
+  openssl:openssl
 )
 
 missing=()
