@@ -5,13 +5,13 @@ import { noFlag } from "../config/sources.ts";
 
 export const configFlag = "--config";
 
-/** Adds every option, grouped as in the table, and `--config FILE`. */
-export function addFlags(command: Command): Command {
+/** Adds every option, or those that are wanted, grouped as in the table, and `--config FILE`. */
+export function addFlags(command: Command, isWanted: (key: string) => boolean = () => true): Command {
   command.addOption(new Option(`${configFlag} <file>`, "Read options from this JSON file.").helpGroup("Configuration:"));
-  for (const { flag, group, takes, defaultText, text } of options) {
+  for (const { flag, group, takes, defaultText, text } of options.filter(({ key }) => isWanted(key))) {
     const heading = `${group}:`;
     if (takes !== "") {
-      command.addOption(new Option(`${flag} <${takes}>`, `${text} (default: ${defaultText})`).helpGroup(heading));
+      command.addOption(new Option(`${flag} <${takes}>`, defaultText === "" ? text : `${text} (default: ${defaultText})`).helpGroup(heading));
       continue;
     }
     // Both words are understood, so that a flag can overrule a file; help shows the one that changes something.

@@ -6,6 +6,7 @@ import { version } from "../version.ts";
 import { addConfigCommand } from "./config.ts";
 import { addDisconnectCommand } from "./disconnect.ts";
 import { addFlags, readFlags } from "./flags.ts";
+import { addTokenCommand } from "./token.ts";
 
 const precedence = `
 Every option of start has a variable (--admin-port: FLUX_ADMIN_PORT) and a key in the file (adminPort).
@@ -17,7 +18,9 @@ Examples:
   flux-gateway start                        for this machine only, with a demo page on http://127.0.0.1:8080/
   flux-gateway start --allow-anonymous      for every machine that can reach this one
   flux-gateway start --config flux.json     with options from a file
-  flux-gateway config print                 what start would run with, and why`;
+  flux-gateway config print                 what start would run with, and why
+  flux-gateway token secret                 a secret, for FLUX_AUTH_SECRET: start then asks clients for tokens
+  flux-gateway token --sub ann              a token for a user, for development`;
 
 // Whoever read our output may go away; the node must not go with them.
 process.stdout.on("error", () => undefined);
@@ -40,6 +43,7 @@ addFlags(program.command("start").description("Run a node."))
   });
 addConfigCommand(program);
 addDisconnectCommand(program);
+addTokenCommand(program);
 
 try {
   await program.parseAsync();
