@@ -187,6 +187,15 @@ t.test("refresh refuses what is no better: expired, forged, another's, older tha
   t.notOk(await refresh(right), "and is there for the right one");
 });
 
+t.test("refreshing again and again is refused for its rate long before other commands would be", async (t) => {
+  const gateway = await node(t, { commandsPerSecond: 50 });
+  const session = await as(gateway, { sub: "ann" });
+  const bad = await Promise.all(Array.from({ length: 30 }, (_, i) => token({ sub: `u${i}` }, secret)));
+  const replies = await Promise.all(bad.map((token) => session.request({ refresh: { token } })));
+  t.match(replies[0], { error: { code: "unauthorized" } });
+  t.ok(replies.some(({ error }) => error?.code === "rate_limited"));
+});
+
 t.test("whoever is signed out does not come back with a token that does not say when it was issued", async (t) => {
   const gateway = await node(t);
   const { SignJWT } = await import("jose");
