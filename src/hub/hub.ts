@@ -55,6 +55,8 @@ export interface HubOptions extends InboxLimits {
 }
 
 const sweepMs = 5_000;
+/** Until joins that had to wait are looked at again. */
+const postponedMs = 20;
 /** Sessions are kept alive in so many steps, each of which is over before anybody notices. */
 const keepParts = 64;
 const toUtf8 = new TextEncoder();
@@ -72,6 +74,9 @@ export class Hub {
   readonly #replays: Replays;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
   readonly #keeper: NodeJS.Timeout;
+  /** Rooms of resumed sessions on reactors that are behind, at most those that each session was in. */
+  readonly #postponed: { reactor: Reactor; join: JoinRecord }[] = [];
+  #postman: NodeJS.Timeout | null = null;
   readonly sessions: Sessions;
   readonly #inboxes: Inboxes;
   // One record for every publish: read, used and forgotten before the next.
@@ -108,9 +113,13 @@ export class Hub {
     try {
       this.#dispatch(reactor, kind, record);
     } catch (error) {
-      this.failures++;
-      this.#options.log.error({ err: error, kind, reactor: reactor.index }, "hub: a record failed");
+      this.#failed(reactor, kind, error);
     }
+  }
+
+  #failed({ index }: Reactor, kind: number, error: unknown): void {
+    this.failures++;
+    this.#options.log.error({ err: error, kind, reactor: index }, "hub: a record failed");
   }
 
   #dispatch(reactor: Reactor, kind: number, record: RecordReader): void {
@@ -227,7 +236,10 @@ export class Hub {
   // ------------------------------------------------------------------------------- join and leave
 
   #onJoin(reactor: Reactor, join: JoinRecord): void {
-    if (reactor.link.congested) return this.#refuseJoin(reactor, join, "overloaded");
+    if (reactor.link.congested) {
+      if (join.restored) return this.#postpone(reactor, join);
+      return this.#refuseJoin(reactor, join, "overloaded");
+    }
     const known = this.#rooms.named(join.room);
     if (known?.open === true) return this.#admit(reactor, known, join);
     if (known !== undefined) {
@@ -241,6 +253,24 @@ export class Hub {
     if (room === null) return this.#refuseJoin(reactor, join, "overloaded");
     room.waiting.push({ reactor, join });
     this.#open(room);
+  }
+
+  /** A resumed session was told that it is in this room: it gets there when its reactor has caught up. */
+  #postpone(reactor: Reactor, join: JoinRecord): void {
+    this.#postponed.push({ reactor, join });
+    this.#postman ??= setTimeout(() => {
+      this.#postman = null;
+      for (const waiting of this.#postponed.splice(0)) this.#rejoin(waiting.reactor, waiting.join);
+    }, postponedMs).unref();
+  }
+
+  #rejoin(reactor: Reactor, join: JoinRecord): void {
+    if (!reactor.live) return;
+    try {
+      this.#onJoin(reactor, join);
+    } catch (error) {
+      this.#failed(reactor, kinds.join, error);
+    }
   }
 
   #open(room: Room): void {
@@ -332,6 +362,7 @@ export class Hub {
   close(): void {
     clearInterval(this.#sweeper);
     clearInterval(this.#keeper);
+    if (this.#postman !== null) clearTimeout(this.#postman);
     this.sessions.close();
   }
 }

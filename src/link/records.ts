@@ -167,7 +167,8 @@ export interface JoinRecord {
 
 export function writeJoin(link: Link, r: JoinRecord): boolean {
   const bytes = 40 + textBytesMax(r.room) + textBytesMax(r.epoch ?? "");
-  if (!link.begin(kinds.join, bytes, false)) return false;
+  // What the hub promised a resumed session is not refused: there are no more of these than rooms it was in.
+  if (!link.begin(kinds.join, bytes, r.restored)) return false;
   link.u32(r.member);
   link.u32(r.slot);
   link.u32(r.life);
