@@ -12,6 +12,9 @@ const outdir = `${root}node_modules/.cache/flux-bench`;
 export const fluxCommand = `${root}dist/cli/main.js`;
 export const workerScript = new URL("load/worker.js", pathToFileURL(`${outdir}/`));
 
+/** On the same disk as the project. */
+export const scratchFolder = `${outdir}/scratch`;
+
 export function controlScript(name: string): string {
   return `${outdir}/servers/${name}.js`;
 }

@@ -11,6 +11,7 @@ import { keepResults } from "./report/results.ts";
 import { type Measurement, summarize } from "./report/summary.ts";
 import { rowTable } from "./report/table.ts";
 import { crossRow } from "./rows/cross.ts";
+import { durableRow } from "./rows/durable.ts";
 import { echoRow } from "./rows/echo.ts";
 import { fanoutRow } from "./rows/fanout.ts";
 import { handshakeRow } from "./rows/handshake.ts";
@@ -26,6 +27,7 @@ const groups: Record<string, readonly Row[]> = {
   cross: [crossRow],
   handshake: [handshakeRow],
   storm: [stormRow],
+  durable: [durableRow],
 };
 
 type Flags = {

@@ -7,6 +7,7 @@ import type { Broker, Deliver, Retention } from "./broker/broker.ts";
 import { createLogBroker } from "./broker/log.ts";
 import { createMemoryBroker } from "./broker/memory.ts";
 import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
+import { addDiskMetrics, type DiskUsage } from "./diskmetrics.ts";
 import { openDataDir } from "./disk/datadir.ts";
 import { explained } from "./disk/error.ts";
 import { Hub } from "./hub/hub.ts";
@@ -114,6 +115,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     reactors: () => ({ serving: reactors.serving, restarts: reactors.restarts }),
     ready: () => state.ready,
   });
+  if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
 
   const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false } = {}) =>
     signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user);
@@ -159,6 +161,8 @@ interface Stores {
   readonly broker: Broker;
   readonly store: Sessions;
   readonly resumeSecret: string;
+  /** The journals of a data directory, for metrics. */
+  readonly journals: Readonly<Record<string, () => DiskUsage>>;
   close(): Promise<void>;
 }
 
@@ -170,7 +174,7 @@ async function openStores(config: Config, log: Logger, retentionOf: (room: strin
     const broker = createMemoryBroker(rooms, deliver);
     const store = createMemorySessions(sessions);
     const close = async () => void (await store.stop(), await broker.stop());
-    return { broker, store, resumeSecret: config.resumeSecret || randomId(32), close };
+    return { broker, store, resumeSecret: config.resumeSecret || randomId(32), journals: {}, close };
   }
   const opened: (() => Promise<void>)[] = [];
   const close = async () => {
@@ -184,7 +188,8 @@ async function openStores(config: Config, log: Logger, retentionOf: (room: strin
     opened.push(() => broker.stop());
     const store = await createDiskSessions({ ...sessions, ...disk, folder: dataDir.folder("sessions") });
     opened.push(() => store.stop());
-    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), close };
+    const journals = { log: () => broker.disk(), sessions: () => store.disk() };
+    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, close };
   } catch (error) {
     await close();
     throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);

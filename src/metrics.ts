@@ -127,12 +127,12 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   });
 }
 
-function gauge<L extends string>(registry: Registry, name: string, help: string, labelNames: L[], read: (metric: Gauge<L>) => void): void {
+export function gauge<L extends string>(registry: Registry, name: string, help: string, labelNames: L[], read: (metric: Gauge<L>) => void): void {
   registry.registerMetric(new Gauge({ name, help, labelNames, registers: [], collect() { read(this); } }));
 }
 
 /** A counter whose value is kept elsewhere: prom-client only adds, so it starts from nothing at every scrape. */
-function total<L extends string>(
+export function total<L extends string>(
   registry: Registry,
   name: string,
   help: string,

@@ -14,6 +14,8 @@ import { opcodes } from "./websocket.ts";
 
 /** Ephemeral, as the rooms of the controls are. */
 const room = "live:bench";
+/** Of a namespace that the row of it makes, into which anyone may publish. */
+const loggedRoom = "logged:bench";
 /** Resumers have theirs kept. */
 const durableRoom = "chat:bench";
 
@@ -25,6 +27,9 @@ export class FluxConversation implements Conversation {
   readonly #ear: Ear;
   #socket: ClientSocket | undefined;
   #seq = 0;
+  /** Of a publisher, the last it sent. */
+  #published = 0;
+  #publishedAt = 0;
   #ownToken = "";
   #session: Session | null = null;
   resumed = 0;
@@ -45,7 +50,7 @@ export class FluxConversation implements Conversation {
 
   #firstWords(): Uint8Array {
     const hello = encodeClientFrame({ id: 1, hello: { version: protocolVersion, client: "flux-bench", token: this.#token() } });
-    return this.#role === "echo" ? hello : Buffer.concat([hello, this.#role === "member" ? join : joinDurable]);
+    return this.#role === "echo" || this.#role === "publisher" ? hello : Buffer.concat([hello, this.#role === "member" ? join : joinDurable]);
   }
 
   #resume({ session, token, epoch }: Session): Uint8Array {
@@ -68,6 +73,11 @@ export class FluxConversation implements Conversation {
   }
 
   publish(counter: number, sentAt: number): void {
+    if (this.#role === "publisher") {
+      this.#published = counter;
+      this.#publishedAt = sentAt;
+      return this.#sendPayload(publishLogged, counter, sentAt);
+    }
     this.#sendPayload(this.#role === "resumer" ? publishDurable : publishTemplate, counter, sentAt);
   }
 
@@ -98,7 +108,9 @@ export class FluxConversation implements Conversation {
       this.#seq = read.seq;
       this.#deliver(bytes, chained);
     } else if (read.event === events.echo) this.#deliver(bytes, true);
-    else this.#rareFrame(bytes, start, end);
+    else if (read.event === events.published && this.#role === "publisher") {
+      this.#ear.delivered(this.#index, this.#published, this.#publishedAt, true);
+    } else this.#rareFrame(bytes, start, end);
   }
 
   #deliver(bytes: Buffer, chained: boolean): void {
@@ -117,7 +129,7 @@ export class FluxConversation implements Conversation {
   #onReady({ session, resumeToken, resumed }: Ready): void {
     if (resumed) this.resumed++;
     if (this.#role === "resumer") this.#session = { session: session ?? "", token: resumeToken ?? "", epoch: "" };
-    if (this.#role === "echo") this.#ear.ready(this.#index);
+    if (this.#role === "echo" || this.#role === "publisher") this.#ear.ready(this.#index);
   }
 
   #onJoined({ position, recovered, publications }: Joined): void {
@@ -144,7 +156,7 @@ type Session = { session: string; token: string; epoch: string };
 export type Read = { event: number; seq: number; prev: number; payloadAt: number; payloadBytes: number };
 
 /** Field numbers of ServerFrame's oneof. */
-export const events = { echo: 8, publication: 10 } as const;
+export const events = { published: 5, echo: 8, publication: 10 } as const;
 
 const wireTypes = { varint: 0, delimited: 2 } as const;
 
@@ -222,4 +234,6 @@ const joinDurable = encodeClientFrame({ id: 2, join: { room: durableRoom } });
 /** id 0: no reply, as no control gives one. */
 const publishDurable = template({ publish: { room: durableRoom, payload: binaryPayload(), format: Format.BINARY } });
 const publishTemplate = template({ publish: { room, payload: binaryPayload(), format: Format.BINARY } });
+/** With a reply: that it is acknowledged is what is waited for. */
+const publishLogged = template({ id: 3, publish: { room: loggedRoom, payload: binaryPayload(), format: Format.BINARY } });
 const echoTemplate = template({ id: 3, echo: { payload: binaryPayload(), format: Format.BINARY } });

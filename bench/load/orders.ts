@@ -22,6 +22,8 @@ export type Order =
   | { kind: "echo"; schedule: Schedule }
   /** Socket `from` publishes, one at a time, and waits until `near` and `far` have it. */
   | { kind: "relay"; from: number; near: number; far: number; samples: number; gapMs: number }
+  /** Every socket publishes, and again each time it has been acknowledged, until it is closed. */
+  | { kind: "circle" }
   /** Latencies count from here on: of payloads stamped `from` or later. */
   | { kind: "measure"; from: number }
   /** Every socket is lost at once and comes back, evenly spread. Done when all have tried. */
@@ -50,6 +52,7 @@ export type Answers = {
   publish: { lateness: RecordableHistogram };
   echo: { lateness: RecordableHistogram };
   relay: Relayed;
+  circle: null;
   measure: null;
   /** Sessions that were resumed, and how long it was until all had been answered. */
   storm: { resumed: number; seconds: number };

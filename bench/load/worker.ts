@@ -1,6 +1,6 @@
 /** A load thread: sockets, and orders about them. */
 import { parentPort, workerData } from "node:worker_threads";
-import { stamp } from "./clock.ts";
+import { micros, stamp } from "./clock.ts";
 import type { Answers, Order, Request, Response, Schedule, WorkerData } from "./orders.ts";
 import { pace } from "./pace.ts";
 import { RelayEar } from "./relay.ts";
@@ -15,6 +15,7 @@ const echoNapMicros = 200;
 const tally = new TallyEar((workerData as WorkerData).delivered);
 const relay = new RelayEar();
 let relaying = false;
+let circling = false;
 let failure: Error | null = null;
 
 const ear: DeliveryEar = {
@@ -22,6 +23,7 @@ const ear: DeliveryEar = {
   delivered: (socket, counter, sentAt, chained) => {
     if (relaying) relay.delivered(socket, counter, sentAt);
     else tally.delivered(socket, counter, sentAt, chained);
+    if (circling) squad.conversations[socket]?.publish(counter + 1, stamp(micros()));
   },
 };
 const squad = new Squad(ear, (error) => (failure ??= error));
@@ -50,6 +52,10 @@ async function obey(order: Order): Promise<Answers[Order["kind"]]> {
     case "relay":
       relaying = true;
       return relay.relay(squad, order);
+    case "circle":
+      circling = true;
+      for (const conversation of squad.conversations) conversation.publish(1, stamp(micros()));
+      return null;
     case "measure":
       tally.measure(order.from);
       return null;

@@ -6,7 +6,7 @@ import { framesOf } from "../disk/reading.ts";
 import type { Journal, JournalLog, Waiting } from "../disk/journal.ts";
 import type { Segment } from "../disk/segment.ts";
 import { readRecord, recordKinds, recordLength, writeRecord, type Found } from "./records.ts";
-import { headOf, type LogRoom, type Stock } from "./stock.ts";
+import { firstKept, headOf, type LogRoom, type Stock } from "./stock.ts";
 
 export interface CleanerOptions {
   readonly journal: Journal;
@@ -153,7 +153,7 @@ export class Cleaner {
 
   #copyHead(from: Segment, room: LogRoom): Promise<boolean> {
     const { stock } = this.#options;
-    return this.#append({ ...headOf(room, room.seq), payload: nothing }, {
+    return this.#append({ ...headOf(room, room.seq), payload: firstKept(room) }, {
       committed(segment) {
         if (room.anchor === from) stock.anchor(room, segment);
       },

@@ -20,6 +20,8 @@ interface FoundRoom {
   readonly epoch: string;
   /** The newest that anything says of it, and where that is. */
   head: number;
+  /** The first that it keeps. */
+  first: number;
   anchor: Segment;
   time: number;
   places: Place[];
@@ -46,10 +48,11 @@ export class Loading {
     let room = this.#rooms.get(name);
     if (room?.epoch !== epoch) {
       // Records of an epoch that was forgotten are not copied: they cannot come after those of the next one.
-      room = { epoch, head: seq, anchor: segment, time, places: [], keys: [] };
+      room = { epoch, head: seq, first: 0, anchor: segment, time, places: [], keys: [] };
       this.#rooms.set(name, room);
     }
     if (seq >= room.head) [room.head, room.anchor] = [seq, segment];
+    if (kind === recordKinds.head) room.first = Math.max(room.first, payload.readDoubleLE(0));
     if (time > room.time) room.time = time;
     if (key !== "") room.keys.push({ key, seq, time });
     if (kind === recordKinds.publication) room.places.push({ seq, segment, at, length: record.length, payloadBytes: payload.length, time });
@@ -83,10 +86,10 @@ export class Loading {
 }
 
 /** The publications that follow each other up to the head, each once, the one that was written last. */
-function unbroken({ head, places }: FoundRoom): Place[] {
+function unbroken({ head, first, places }: FoundRoom): Place[] {
   const bySeq = new Map<number, Place>();
   for (const place of places) bySeq.set(place.seq, place);
   const kept: Place[] = [];
-  for (let seq = head, place = bySeq.get(seq); place !== undefined; place = bySeq.get(--seq)) kept.push(place);
+  for (let seq = head, place = bySeq.get(seq); place !== undefined && seq >= first; place = bySeq.get(--seq)) kept.push(place);
   return kept.reverse();
 }

@@ -13,7 +13,7 @@ import { Loading } from "./loading.ts";
 import { createMemoryBroker, type MemoryBrokerOptions } from "./memory.ts";
 import { readPage } from "./pages.ts";
 import { recordKinds, recordLength, writeRecord, type Fields } from "./records.ts";
-import { Stock, headOf, type LogRoom } from "./stock.ts";
+import { Stock, firstKept, headOf, type LogRoom } from "./stock.ts";
 
 export interface LogBrokerOptions extends MemoryBrokerOptions {
   readonly folder: string;
@@ -58,6 +58,7 @@ export async function createLogBroker(options: LogBrokerOptions, deliver: Delive
   const cleaner = new Cleaner({ journal, stock, dataBytesMax, spareBytes: segmentBytes, keyWindowMs, clock, log });
   const sweeper = setInterval(() => {
     stock.sweep();
+    writeRobbed(parts);
     cleaner.tidy();
   }, sweepMs).unref();
   const parts: Parts = { journal, stock, cleaner, deliver };
@@ -123,6 +124,7 @@ export async function createLogBroker(options: LogBrokerOptions, deliver: Delive
       clearInterval(sweeper);
       await memory.stop();
       await cleaner.stop();
+      writeRobbed(parts);
       await journal.close();
       stock.clear();
     },
@@ -163,7 +165,8 @@ function repeat(parts: Parts, room: LogRoom, seq: number, done: Done): void {
 /** Says on disk where the room is, behind whatever is on its way there. False: the disk takes nothing now. */
 function writeHead({ journal, stock, cleaner }: Parts, room: LogRoom, done: () => void, failed: () => void = done): boolean {
   const fields = headOf(room, room.given);
-  const length = recordLength(fields, 0);
+  const payload = firstKept(room);
+  const length = recordLength(fields, payload.length);
   if (cleaner.isFull(length) || journal.refusal(length) !== null) return false;
   room.pending++;
   const waiting: Waiting = {
@@ -177,8 +180,14 @@ function writeHead({ journal, stock, cleaner }: Parts, room: LogRoom, done: () =
       failed();
     },
   };
-  writeRecord(journal.append(length, waiting), fields, nothing);
+  writeRecord(journal.append(length, waiting), fields, payload);
   return true;
+}
+
+/** What was taken from quiet rooms must not come back with the next start, and push out what others keep. */
+function writeRobbed(parts: Parts): void {
+  const { robbed } = parts.stock;
+  for (const room of robbed) if (writeHead(parts, room, () => undefined)) robbed.delete(room);
 }
 
 /** A publication on its way to the disk. */

@@ -6,8 +6,8 @@
  *     24 u16 bytes of the epoch   26 u16 of the sender   28 u16 of the key   30 u16 nothing
  *     32 room, epoch, sender, key, payload
  *
- * `publication` is what was published; `head` says where a room is that keeps nothing; `key` keeps an idempotency key
- * whose publication is no longer kept.
+ * `publication` is what was published; `head` says where a room is, and in its payload, as f64, the first seq that it keeps;
+ * `key` keeps an idempotency key whose publication is no longer kept.
  */
 export const recordKinds = { publication: 1, head: 2, key: 3 } as const;
 export type RecordKind = (typeof recordKinds)[keyof typeof recordKinds];

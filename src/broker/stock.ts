@@ -39,6 +39,8 @@ const idleRoomMs = 60_000;
 export class Stock {
   readonly rooms = new Map<string, LogRoom>();
   readonly segments = new Map<number, Segment>();
+  /** Rooms that have lost something to others since that was written down. */
+  readonly robbed = new Set<LogRoom>();
   liveBytes = 0;
   publications = 0;
   readonly #options: StockOptions;
@@ -112,7 +114,11 @@ export class Stock {
   trim(room: LogRoom): void {
     const { historySize, historyBytesMax } = room.retention;
     while (room.shelf.count > historySize || room.payloadBytes > historyBytesMax) this.#dropFirst(room);
-    while (this.liveBytes > this.#options.liveBytesMax) this.#dropFirst(this.#quietest());
+    while (this.liveBytes > this.#options.liveBytesMax) {
+      const quietest = this.#quietest();
+      this.#dropFirst(quietest);
+      this.robbed.add(quietest);
+    }
   }
 
   expire(room: LogRoom): void {
@@ -137,6 +143,7 @@ export class Stock {
   }
 
   clear(): void {
+    this.robbed.clear();
     this.rooms.clear();
     this.#kept.clear();
     this.#unopened.clear();
@@ -155,6 +162,7 @@ export class Stock {
     while (room.shelf.count > 0) this.#dropFirst(room);
     this.anchor(room, null);
     this.#unopened.delete(room);
+    this.robbed.delete(room);
     this.rooms.delete(room.name);
   }
 
@@ -170,6 +178,13 @@ export class Stock {
     room.shelf.dropFirst();
     if (room.shelf.count === 0) this.#kept.delete(room);
   }
+}
+
+/** The first seq that a room keeps; past its head where it keeps nothing. As the payload of its head. */
+export function firstKept({ seq, shelf }: LogRoom): Buffer {
+  const payload = Buffer.allocUnsafe(8);
+  payload.writeDoubleLE(seq - shelf.count + 1);
+  return payload;
 }
 
 /** The record that says where a room is. */

@@ -47,6 +47,14 @@ export const commitBucketsMs = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500,
 
 /** After a failed commit this long everything is refused at once, then the disk is tried again. */
 const retryMs = 1000;
+/**
+ * Whoever was answered by a commit often has the next record soon: the next commit waits for as many as there were, for
+ * this share of what the last one took. Else half of the publishers would always wait for the other half's commit.
+ */
+const gatherShare = 0.5;
+const gatherMsMax = 10;
+/** Timers are no finer. */
+const gatherMsMin = 1;
 const batchBytesMin = 256 * 1024;
 /** A buffer that has grown beyond this is not kept. */
 const batchBytesKept = 4 * 1024 * 1024;
@@ -72,6 +80,10 @@ export class Journal {
   #forming: Batch = newBatch();
   #writing: Batch | null = null;
   #scheduled = false;
+  /** How many records the next commit is to have, and until when it waits for them. */
+  #expected = 0;
+  #gatherUntil = 0;
+  #gathering: NodeJS.Timeout | null = null;
   #rollWanted = false;
   #failingSince = 0;
   #retryAt = 0;
@@ -113,14 +125,7 @@ export class Journal {
     batch.used = start + length;
     batch.waiting.push(waiting);
     batch.starts.push(start);
-    if (this.#writing === null && !this.#scheduled) {
-      this.#scheduled = true;
-      // At the end of this turn: what comes in with it goes into the same commit.
-      setImmediate(() => {
-        this.#scheduled = false;
-        if (this.#writing === null) this.#next();
-      });
-    }
+    if (this.#writing === null && !this.#scheduled) this.#plan();
     const record = batch.buffer.subarray(start, start + length);
     record.writeUInt32LE(length, 0);
     return record;
@@ -150,6 +155,25 @@ export class Journal {
     await segment.remove();
   }
 
+  /** Begins the next commit now, or when it has what is expected of it. */
+  #plan(): void {
+    if (this.#forming.waiting.length < this.#expected && performance.now() < this.#gatherUntil) {
+      this.#gathering ??= setTimeout(() => this.#schedule(), this.#gatherUntil - performance.now());
+    } else this.#schedule();
+  }
+
+  /** At the end of this turn: what comes in with it goes into the same commit. */
+  #schedule(): void {
+    if (this.#gathering !== null) clearTimeout(this.#gathering);
+    this.#gathering = null;
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      if (this.#writing === null) this.#next();
+    });
+  }
+
   #next(): void {
     const batch = this.#forming;
     if (batch.waiting.length === 0) {
@@ -161,11 +185,19 @@ export class Journal {
     const began = performance.now();
     this.#write(batch).then(
       ([segment, at]) => {
-        this.#count(batch, performance.now() - began);
+        const ms = performance.now() - began;
+        this.#count(batch, ms);
+        this.#expected = batch.waiting.length + this.#forming.waiting.length;
         this.#writing = null;
-        // The disk gets its next work before those who waited are told.
-        this.#next();
+        const gatherMs = Math.min(gatherMsMax, ms * gatherShare);
+        // A quick disk gets its next work before those who waited are told.
+        if (gatherMs < gatherMsMin) this.#next();
+        else this.#gatherUntil = began + ms + gatherMs;
         this.#settle(batch, segment, at);
+        if (this.#writing === null && !this.#scheduled) {
+          if (this.#forming.waiting.length > 0) this.#plan();
+          else this.#next();
+        }
       },
       (error: unknown) => this.#failed(batch, error),
     );
