@@ -166,7 +166,7 @@ const rows = {
   dataBytesMax: row(
     "Disk",
     size(16 * 2 ** 20, 2 ** 36),
-    4 * 2 ** 30,
+    2 ** 30,
     "Bytes that rooms and inboxes may take there; the room that was quiet longest loses its oldest first.",
     { over: "error overloaded" },
   ),

@@ -2,6 +2,9 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { createHistory } from "./support/history.ts";
+import { joinRecorded, publishRecorded } from "./support/load.ts";
+import { startNode } from "./support/node.ts";
 import { startNodeProcess, type NodeProcess } from "./support/nodeprocess.ts";
 import { open, seen, type SeenPublication, type TestSession } from "./support/session.ts";
 
@@ -61,4 +64,42 @@ t.test("the directory and the secret in it are for their owner alone", async (t)
   t.equal(statSync(dataDir).mode & 0o777, 0o700);
   t.equal(statSync(join(dataDir, "resume-secret")).mode & 0o777, 0o600);
   await node.stop();
+});
+
+t.test("members that join, recover and read while a room is published to get everything in order from the disk", async (t) => {
+  // A tail of one publication: nearly everything that is recovered comes from the disk, and comes later than it was asked for.
+  const node = await startNode(t, { dataDir: t.testdir(), tailPublicationsMax: 1, commandsPerSecond: 0 });
+  const history = createHistory("disk");
+  const publishers = await Promise.all([0, 1, 2].map((i) => joinRecorded(node, history, "chat:a", `publisher ${i}`)));
+  let stopping = false;
+  const publishing = publishers.map(async (session, i) => {
+    for (let n = 0; !stopping; n++) {
+      await publishRecorded(session, history, "chat:a", `${i}-${n}`);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+  });
+  let at: { epoch: string; seq: number } | null = null;
+  for (let round = 0; round < 30; round++) {
+    const member = await open(node, { json: round % 2 === 1 });
+    const from = at ?? { epoch: "", seq: 0 };
+    const { position, recovered, missed } = await member.join("chat:a", at === null ? {} : { recover: from });
+    if (at !== null) {
+      t.equal(recovered, true);
+      const read = (await member.request({ history: { room: "chat:a", since: from, limit: 5 } })).history;
+      const seqs = (read?.publications ?? []).map(({ seq }) => seq);
+      t.same(seqs, [1, 2, 3, 4, 5].map((n) => from.seq + n).slice(0, seqs.length), "the history goes on after the position");
+    }
+    const before = member.publications.length;
+    await member.waitFor(() => member.publications.length >= before + 5, "what is live");
+    const got = member.publications.filter(({ by }) => by !== "joined" || at !== null);
+    const expected = got.map((_, i) => (at === null ? position.seq : from.seq) + 1 + i);
+    if (at !== null) t.ok(missed.length > 0, `${missed.length} missed`);
+    t.same(got.map(({ seq }) => seq), expected, "no gap between what was missed and what is live");
+    at = { epoch: position.epoch, seq: position.seq };
+    await member.bye();
+  }
+  stopping = true;
+  await Promise.all(publishing);
+  const verdict = history.judge();
+  t.equal(verdict.faults - verdict.lost, 0, verdict.report);
 });
