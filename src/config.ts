@@ -124,6 +124,16 @@ const rows = {
     over: "error rate_limited",
   }),
 
+  presenceIntervalMs: row("Presence", time(10, 600_000), 1000, "How often, at most, the members of a room are told who came and went."),
+  presenceGraceMs: row("Presence", time(0, 600_000), 5000, "A user who goes and is back within this time has not been away."),
+  presenceNamedUsersMax: row("Presence", count(0, 100_000), 1000, "With more users in a room than this, its members are only told how many there are."),
+  presenceNamedChangesMax: row("Presence", count(0, 10_000), 100, "The same, with more users than this who came or went since it was told last."),
+  presencePageMax: row("Presence", count(1, 1000), 256, "Users in one answer that says who is in a room."),
+  userStatus: row("Presence", yesOrNo(), true, "Let sessions watch whether users are online; only those of their own tenant."),
+  watchedPerSessionMax: row("Presence", count(1, 100_000), 200, "Users one session may watch.", { over: "error too_many_watched" }),
+  lastSeenTtlMs: row("Presence", time(0, 3650 * 86_400_000), 30 * 86_400_000, "How long it is known when a user was seen last."),
+  lastSeenMax: row("Presence", many, 100_000, "Users of whom it is; the longest gone are forgotten first."),
+
   frameBytesMax: row("Limits", size(1, 2 ** 26), 65_536, "Size of one frame.", { over: "close frame_too_large" }),
   roomsPerSessionMax: row("Limits", many, 100, "Rooms a session may be in.", { over: "error too_many_rooms" }),
   roomNameBytesMax: row("Limits", count(1, 4096), 255, "Bytes of a room's name.", { over: "error bad_request" }),

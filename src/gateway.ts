@@ -17,6 +17,7 @@ import { Rooms } from "./hub/rooms.ts";
 import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
 import { randomId } from "./ids.ts";
+import { createMemoryPresence } from "./presence/memory.ts";
 import { createDiskSessions } from "./sessions/disk.ts";
 import { createMemorySessions } from "./sessions/memory.ts";
 import type { Sessions } from "./sessions/sessions.ts";
@@ -91,6 +92,11 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const tailBudget = new TailBudget(tailsBytesMax);
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
   const rooms = new Rooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
+  const { watchedPerSessionMax } = config;
+  const presence = createMemoryPresence(presenceOptions(config), {
+    roomChanged: (room, change) => hub.presence.roomChanged(room, change),
+    statusChanged: (status) => hub.presence.statusChanged(status),
+  });
   const kindOf = compileKinds(config);
   const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
   const stores = await openStores(config, log, retentionOf, (room, publication) => hub.deliver(room, publication));
@@ -99,8 +105,8 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const encoder = new Encoder(2 * config.frameBytesMax);
   const pageBytesMax = pageBytesFor(config.ringBytes);
   const hub: Hub = new Hub({
-    broker, store, rooms, node, sessionsPerUserMax, roomNamesBytesMax: config.frameBytesMax / 2, keepMs: keepWithin(ttlMs),
-    sendsPerMinute, newInboxesPerHour, kindOf, pageBytesMax, encoder, log,
+    broker, store, presence, rooms, node, sessionsPerUserMax, watchedPerSessionMax, roomNamesBytesMax: config.frameBytesMax / 2,
+    keepMs: keepWithin(ttlMs), sendsPerMinute, newInboxesPerHour, kindOf, pageBytesMax, encoder, log,
   });
   let closed = false;
   const onServing = (serving: number) => (state.ready = serving > 0 && !closed);
@@ -110,6 +116,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     version,
     counters: counters.map((shared) => new Counters(shared)),
     hub: () => ({ ...hub.usage(), tailBytes: tailBudget.used }),
+    presence: () => hub.presence.usage(),
     broker: () => broker.usage(),
     queue: (reactor) => reactors.queue(reactor),
     reactors: () => ({ serving: reactors.serving, restarts: reactors.restarts }),
@@ -130,6 +137,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     unwatch?.();
     await reactors.close("shutdown");
     hub.close();
+    await presence.stop();
     await stores.close();
     await admin?.close();
   };
@@ -210,6 +218,17 @@ function renewCertificate(config: Config, reactors: Reactors, log: Logger): bool
     log.error(`${error.message}; the certificate there was goes on`);
     return false;
   }
+}
+
+function presenceOptions(config: Config): Parameters<typeof createMemoryPresence>[0] {
+  return {
+    graceMs: config.presenceGraceMs,
+    intervalMs: config.presenceIntervalMs,
+    namedUsersMax: config.presenceNamedUsersMax,
+    namedChangesMax: config.presenceNamedChangesMax,
+    lastSeenTtlMs: config.lastSeenTtlMs,
+    lastSeenMax: config.lastSeenMax,
+  };
 }
 
 /** Stored sessions that have a socket are kept alive this often: several times in their life. */

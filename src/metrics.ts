@@ -12,6 +12,7 @@ export interface MetricsSource {
   /** By index of the reactor. */
   readonly counters: readonly Counters[];
   hub(): { rooms: number; publications: number; refusals: number; failures: number; tailBytes: number; replays: number };
+  presence(): { rooms: number; members: number; users: number; watches: number; changes: number };
   broker(): { rooms: number; publications: number; bytes: number };
   /** From the hub to a reactor. */
   queue(reactor: number): { ring: number; overflow: number };
@@ -120,6 +121,11 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   gauge(registry, "flux_broker_rooms", "Rooms the embedded broker keeps", [], (metric) => metric.set(source.broker().rooms));
   gauge(registry, "flux_broker_publications", "Publications the embedded broker keeps", [], (metric) => metric.set(source.broker().publications));
   gauge(registry, "flux_broker_bytes", "Bytes of history the embedded broker keeps", [], (metric) => metric.set(source.broker().bytes));
+  gauge(registry, "flux_presence_rooms", "Rooms whose members are known", [], (metric) => metric.set(source.presence().rooms));
+  gauge(registry, "flux_presence_members", "Users in rooms whose members are known, a user in two being two", [], (metric) => metric.set(source.presence().members));
+  gauge(registry, "flux_users_online", "Users with a session, or gone for less than the grace", [], (metric) => metric.set(source.presence().users));
+  gauge(registry, "flux_watches", "Users that are watched, by two sessions being two", [], (metric) => metric.set(source.presence().watches));
+  total(registry, "flux_presence_changes_total", "Changes of rooms and users that members and watchers were told of", [], (add) => add({}, source.presence().changes));
   total(registry, "flux_context_switches_total", "Context switches of the process", ["kind"], (add) => {
     const { voluntaryContextSwitches, involuntaryContextSwitches } = process.resourceUsage();
     add({ kind: "voluntary" }, voluntaryContextSwitches);

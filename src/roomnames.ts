@@ -7,6 +7,9 @@ import { inboxName } from "./roomkeys.ts";
 export interface RoomKind {
   /** Who may publish: sessions in the room, any session, or none. */
   readonly publish: "members" | "anyone" | "nobody";
+  /** Who may ask who is in it, likewise; and whether members are told who comes and goes. */
+  readonly presence: "members" | "anyone" | "nobody";
+  readonly presenceEvents: boolean;
   readonly retention: Retention;
 }
 
@@ -18,12 +21,12 @@ export type KindOf = (room: string) => RoomKind | null;
 export function compileKinds({ namespaces, inboxSize, inboxTtlMs, inboxBytesMax }: KindsConfig): KindOf {
   const kinds = new Map<string, RoomKind>();
   for (const [name, namespace] of Object.entries(namespaces)) {
-    const { durable, publish } = namespace;
+    const { durable, publish, presence, presenceEvents } = namespace;
     const none = { historySize: 0, historyTtlMs: 0, historyBytesMax: 0 };
-    kinds.set(name, { publish, retention: { ...none, ...namespace, durable } });
+    kinds.set(name, { publish, presence, presenceEvents, retention: { ...none, ...namespace, durable } });
   }
   const retention = { durable: true, historySize: inboxSize, historyTtlMs: inboxTtlMs, historyBytesMax: inboxBytesMax };
-  const inbox: RoomKind = { publish: "nobody", retention };
+  const inbox: RoomKind = { publish: "nobody", presence: "nobody", presenceEvents: false, retention };
   return (room) => {
     if (room === inboxName) return inbox;
     const colon = room.indexOf(":");

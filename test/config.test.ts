@@ -13,6 +13,8 @@ function problemsOf(given: Given): readonly string[] {
   }
 }
 
+const present = { presence: "members", presenceEvents: true };
+const absent = { presence: "nobody", presenceEvents: false };
 const file = (values: unknown) => ({ name: "flux.json", values });
 const unchecked = (values: Record<string, unknown>) => values as NonNullable<Given["options"]>;
 
@@ -36,9 +38,9 @@ t.test("without anything given every option has its documented default", async (
   t.ok(config.reactors >= 1);
   t.match(config.nodeId, /^node-[0-9a-f]{8}$/);
   t.same(config.namespaces, {
-    chat: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "members" },
-    live: { durable: false, publish: "members" },
-    default: { durable: false, publish: "members" },
+    chat: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "members", ...present },
+    live: { durable: false, publish: "members", ...absent },
+    default: { durable: false, publish: "members", ...absent },
   });
   for (const { key } of options) {
     if (key !== "namespaces") t.equal(sources.get(key)?.rank, "default", key);
@@ -76,6 +78,8 @@ t.test("every option can be given by flag, variable and file, under names made f
     reactors: "3", nodeId: "n1", logLevel: "warn", logFormat: "pretty", handshakeTimeoutMs: "5s", heartbeatMs: "5s", heartbeatGraceMs: "5s",
     frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", socketsMax: "7", roomsMax: "7",
     socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s", handshakesPerSecond: "7",
+    presenceIntervalMs: "5s", presenceGraceMs: "6s", presenceNamedUsersMax: "7", presenceNamedChangesMax: "7", presencePageMax: "7", userStatus: "false",
+    watchedPerSessionMax: "7", lastSeenTtlMs: "5s", lastSeenMax: "7",
     keysPerRoomMax: "7", historyTotalBytesMax: "1MiB", sessionTtlMs: "5s", sessionsPerUserMax: "7",
     tokenWarningMs: "5s", resumeSecret: "r".repeat(32), authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
     authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB", namespaces: '{"live":{"publish":"anyone"}}',
@@ -242,9 +246,9 @@ t.test("given namespaces are laid over the built-in ones, option by option, and 
     flags: { namespaces: '{"default":{"publish":"anyone"}}' },
   });
   t.same(config.namespaces, {
-    chat: { durable: true, historySize: 60, historyTtlMs: 3_600_000, historyBytesMax: 16_777_216, publish: "members" },
-    default: { durable: false, publish: "anyone" },
-    news: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "nobody" },
+    chat: { durable: true, historySize: 60, historyTtlMs: 3_600_000, historyBytesMax: 16_777_216, publish: "members", ...present },
+    default: { durable: false, publish: "anyone", ...absent },
+    news: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "nobody", ...absent },
   });
   const rank = (path: string) => sources.get(`namespaces.${path}`)?.rank;
   t.same([rank("chat.historySize"), rank("chat.historyTtlMs"), rank("chat.publish"), rank("default.publish"), rank("live.publish")], [
@@ -256,8 +260,17 @@ t.test("given namespaces are laid over the built-in ones, option by option, and 
   ]);
 });
 
+t.test("a namespace whose members nobody may know tells of nobody: the built-in one quietly, one that was asked to not", async (t) => {
+  const { config } = resolveConfig({ options: { namespaces: { chat: { presence: "nobody" }, live: { presence: "anyone" } } } });
+  t.match(config.namespaces, { chat: { presence: "nobody", presenceEvents: false }, live: { presence: "anyone", presenceEvents: false } });
+  t.same(problemsOf({ file: file({ namespaces: { live: { presenceEvents: true } } }) }), [
+    "namespaces.live.presenceEvents in flux.json: nobody may know who is in a room of live; set live.presence to members, or leave presenceEvents out",
+  ]);
+  t.match(problemsOf({ flags: { namespaces: '{"chat":{"presence":"all"}}' } }), [/chat\.presence: must be members, anyone or nobody/]);
+});
+
 t.test("a namespace made ephemeral forgets the built-in history, but not one that was asked for", async (t) => {
-  t.same(resolveConfig({ options: { namespaces: { chat: { durable: false } } } }).config.namespaces.chat, { durable: false, publish: "members" });
+  t.same(resolveConfig({ options: { namespaces: { chat: { durable: false } } } }).config.namespaces.chat, { durable: false, publish: "members", ...present });
   t.same(problemsOf({ file: file({ namespaces: { chat: { durable: false, historySize: 5 } } }) }), [
     "namespaces.chat.historySize in flux.json: namespace chat keeps no history; set chat.durable to true, or leave historySize out",
   ]);

@@ -4,6 +4,7 @@ import { createMemoryBroker } from "../src/broker/memory.ts";
 import { resolveConfig } from "../src/config.ts";
 import { Hub } from "../src/hub/hub.ts";
 import { Rooms, type Reactor } from "../src/hub/rooms.ts";
+import { createMemoryPresence } from "../src/presence/memory.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
 import { TailBudget } from "../src/hub/tail.ts";
 import * as records from "../src/link/records.ts";
@@ -131,9 +132,13 @@ function hubAndReader() {
   const broker = createMemoryBroker({ roomsMax: 100, historyTotalBytesMax: 1 << 20, keyWindowMs: 1_000, keysPerRoomMax: 10 },
     (room, publication) => hub.deliver(room, publication));
   const store = createMemorySessions({ ttlMs: 1_000, sessionsMax: 10, cursorsMax: 10 });
+  const presence = createMemoryPresence(
+    { graceMs: 0, intervalMs: 10, namedUsersMax: 10, namedChangesMax: 10, lastSeenTtlMs: 0, lastSeenMax: 1 },
+    { roomChanged: () => {}, statusChanged: () => {} },
+  );
   const hub: Hub = new Hub({
-    broker, store, rooms, node: "n", sendsPerMinute: 0, newInboxesPerHour: 0, roomNamesBytesMax: 1000, sessionsPerUserMax: 10,
-    keepMs: 10_000, kindOf: compileKinds(config), pageBytesMax: 1024, encoder: new Encoder(4_096), log: createLogger(config),
+    broker, store, presence, watchedPerSessionMax: 10, rooms, node: "n", sendsPerMinute: 0, newInboxesPerHour: 0, roomNamesBytesMax: 1000,
+    sessionsPerUserMax: 10, keepMs: 10_000, kindOf: compileKinds(config), pageBytesMax: 1024, encoder: new Encoder(4_096), log: createLogger(config),
   });
   hub.attach(reactor);
   return { hub, broker, link, reader, frames };

@@ -15,7 +15,7 @@ const MiB = 1024 * 1024;
 
 /** Sessions are authenticated; in the second row their room has presence too. */
 export const idleRow = row("idle", 3000, []);
-export const idlePresenceRow = row("idle-presence", 4000, ["--namespaces", '{"live":{"presence":"members"}}']);
+export const idlePresenceRow = row("idle-presence", 4000, ["--namespaces", '{"live":{"presence":"members","presenceEvents":true}}']);
 
 function row(name: RowName, bytesMax: number, flags: readonly string[]): Row {
   const presence = name === "idle" ? "" : ", with presence";

@@ -15,6 +15,16 @@ export const namespaceRows = {
     default: "members",
     text: "Who may publish: sessions that joined the room, any session, or no client.",
   },
+  presence: {
+    check: oneOf("members", "anyone", "nobody"),
+    default: "nobody",
+    text: "Who may ask who is in a room: sessions that joined it, any session, or none; with none it is not counted.",
+  },
+  presenceEvents: {
+    check: yesOrNo(),
+    default: false,
+    text: "Whether members are told who comes and goes. Only with presence.",
+  },
 } as const;
 
 type Rows = typeof namespaceRows;
@@ -27,7 +37,7 @@ export const namespaceKeys = Object.keys(namespaceRows) as NamespaceKey[];
 export const historyKeys = ["historySize", "historyTtlMs", "historyBytesMax"] as const;
 
 type DurableNamespace = Omit<Fields, "durable"> & { readonly durable: true };
-type EphemeralNamespace = Pick<Fields, "publish"> & { readonly durable: false } & { readonly [K in HistoryKey]?: never };
+type EphemeralNamespace = Omit<Fields, "durable" | HistoryKey> & { readonly durable: false } & { readonly [K in HistoryKey]?: never };
 export type NamespaceConfig = DurableNamespace | EphemeralNamespace;
 export type Namespaces = { readonly [name: string]: NamespaceConfig };
 
@@ -35,7 +45,7 @@ export type Namespaces = { readonly [name: string]: NamespaceConfig };
 export type NamespacesGiven = { readonly [name: string]: Partial<Fields> | null };
 
 export const builtInNamespaces: NamespacesGiven = {
-  chat: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "members" },
+  chat: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "members", presence: "members", presenceEvents: true },
   live: { durable: false, publish: "members" },
   default: { durable: false, publish: "members" },
 };
@@ -134,13 +144,21 @@ function layOptions(
 function finish(name: string, cells: Cells, problems: string[]): NamespaceConfig {
   // A cell holds only what passed the check of its own row.
   const read = <K extends NamespaceKey>(key: K) => (cells.get(key)?.value ?? namespaceRows[key].default) as Fields[K];
+  const presence = read("presence");
+  const events = cells.get("presenceEvents");
+  // What the built-in namespace told goes with its presence; what someone asked for must not be lost silently.
+  if (presence === "nobody" && read("presenceEvents") && events !== undefined && events.source.rank !== "default") {
+    const subject = label(events.source, "namespaces", `${name}.presenceEvents`);
+    problems.push(`${subject}: nobody may know who is in a room of ${name}; set ${name}.presence to members, or leave presenceEvents out`);
+  }
+  const common = { publish: read("publish"), presence, presenceEvents: presence !== "nobody" && read("presenceEvents") };
   if (read("durable")) {
     return {
       durable: true,
       historySize: read("historySize"),
       historyTtlMs: read("historyTtlMs"),
       historyBytesMax: read("historyBytesMax"),
-      publish: read("publish"),
+      ...common,
     };
   }
   for (const key of historyKeys) {
@@ -150,7 +168,7 @@ function finish(name: string, cells: Cells, problems: string[]): NamespaceConfig
     const subject = label(cell.source, "namespaces", `${name}.${key}`);
     problems.push(`${subject}: namespace ${name} keeps no history; set ${name}.durable to true, or leave ${key} out`);
   }
-  return { durable: false, publish: read("publish") };
+  return { durable: false, ...common };
 }
 
 /** A namespace's option as an operator would write it. */

@@ -26,6 +26,7 @@ import {
   type LeaveRecord,
   type PublishRecord,
 } from "../link/records.ts";
+import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Logger } from "../log.ts";
 import { inboxName, nameOfRoom } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
@@ -33,8 +34,10 @@ import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import { publicationJson } from "../protocol/json.ts";
 import type { Publication } from "../protocol/messages.ts";
+import type { Presence as PresenceStore } from "../presence/presence.ts";
 import { answerHistory } from "./history.ts";
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
+import { Presence } from "./presence.ts";
 import { Replays } from "./replays.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
 import { Sessions, type HubSession } from "./sessions.ts";
@@ -42,6 +45,8 @@ import { Sessions, type HubSession } from "./sessions.ts";
 export interface HubOptions extends InboxLimits {
   readonly broker: Broker;
   readonly store: SessionStore;
+  readonly presence: PresenceStore;
+  readonly watchedPerSessionMax: number;
   readonly rooms: Rooms;
   readonly node: string;
   readonly sessionsPerUserMax: number;
@@ -79,6 +84,7 @@ export class Hub {
   #postman: NodeJS.Timeout | null = null;
   readonly sessions: Sessions;
   readonly #inboxes: Inboxes;
+  readonly presence: Presence;
   // One record for every publish: read, used and forgotten before the next.
   readonly #publish: PublishRecord = {
     slot: 0, life: 0, id: 0, json: false, handle: 0, room: "", sender: "", key: "",
@@ -90,7 +96,11 @@ export class Hub {
     this.#rooms = options.rooms;
     this.#replays = new Replays(options);
     const { store, node, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
-    this.sessions = new Sessions({ store, node, sessionsPerUserMax, roomNamesBytesMax, onBegin: () => {}, onEnd: () => {} });
+    const refuse = (reactor: Reactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
+    this.presence = new Presence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
+    const onBegin = (session: HubSession) => this.presence.began(session);
+    const onEnd = (session: HubSession) => this.presence.ended(session);
+    this.sessions = new Sessions({ store, node, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
     this.#keeper = setInterval(() => this.sessions.keep(keepParts), keepMs / keepParts).unref();
   }
@@ -133,6 +143,8 @@ export class Hub {
       case kinds.gone: return this.sessions.gone(reactor, record.u32(), record.u32(), record.u8() !== 0);
       case kinds.ack: return this.#onAck(reactor, readAck(record));
       case kinds.unplaced: return this.#onUnplaced(reactor, readUnplaced(record));
+      case kinds.presence: return this.#onPresence(reactor, readPresence(record));
+      case kinds.watch: return this.#onWatch(reactor, readWatch(record));
       case kinds.history: {
         const query = readHistory(record);
         const room = this.#rooms.named(query.room);
@@ -298,7 +310,10 @@ export class Hub {
 
   #begin(reactor: Reactor, session: HubSession | undefined, room: Room, join: JoinRecord): void {
     const isKnown = join.epoch === room.epoch && join.seq <= room.seq;
-    if (session !== undefined) this.sessions.entered(session, room, isKnown ? join.seq : room.seq);
+    if (session !== undefined) {
+      this.sessions.entered(session, room, isKnown ? join.seq : room.seq);
+      this.presence.entered(session, room);
+    }
     this.#replays.begin(reactor, room, join);
   }
 
@@ -307,7 +322,22 @@ export class Hub {
     if (room === undefined) return;
     this.#rooms.count(room, reactor.index, json, -1);
     const session = this.sessions.find(reactor, slot, life);
-    if (session !== undefined && !lost) this.sessions.left(session, room.name);
+    if (session !== undefined && !lost) {
+      this.sessions.left(session, room.name);
+      this.presence.left(session, room);
+    }
+    this.presence.emptied(room);
+  }
+
+  #onPresence(reactor: Reactor, asked: PresenceRecord): void {
+    if (reactor.link.congested) return this.#refuse(reactor, asked, "overloaded");
+    this.presence.answer(reactor, asked);
+  }
+
+  #onWatch(reactor: Reactor, asked: WatchRecord): void {
+    if (reactor.link.congested) return this.#refuse(reactor, asked, "overloaded");
+    const session = this.sessions.find(reactor, asked.slot, asked.life);
+    if (session?.state === "here") this.presence.watch(reactor, session, asked);
   }
 
   /** A room that a resumed session could not be brought back into, by its name. */
@@ -335,6 +365,7 @@ export class Hub {
   }
 
   #forget(room: Room): void {
+    this.presence.emptied(room);
     this.#options.broker.close(room.key);
     this.#rooms.remove(room);
   }
@@ -363,6 +394,7 @@ export class Hub {
     clearInterval(this.#sweeper);
     clearInterval(this.#keeper);
     if (this.#postman !== null) clearTimeout(this.#postman);
+    this.presence.close();
     this.sessions.close();
   }
 }

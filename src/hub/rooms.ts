@@ -30,6 +30,8 @@ export interface Room {
   /** Members by reactor and format: entry `2 × reactor + json`. */
   readonly interest: Uint32Array;
   readonly waiting: { reactor: Reactor; join: JoinRecord }[];
+  /** Its members are to be told who comes and goes. */
+  followed: boolean;
   /** When the last member left, and when it was published to last, milliseconds since 1970. */
   emptySince: number;
   publishedAt: number;
@@ -91,6 +93,7 @@ export class Rooms {
       members: 0,
       interest: new Uint32Array(2 * reactors),
       waiting: [],
+      followed: false,
       emptySince: Date.now(),
       publishedAt: 0,
     };

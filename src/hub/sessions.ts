@@ -29,7 +29,7 @@ export interface SessionsOptions {
   readonly sessionsPerUserMax: number;
   /** Of the names of all rooms that a session is brought back into: they are listed in one frame. */
   readonly roomNamesBytesMax: number;
-  /** The user's first session of this life is here, or its last is gone. */
+  /** A session has its socket here, or no longer: called once each for every life. */
   onBegin(session: HubSession): void;
   onEnd(session: HubSession): void;
 }

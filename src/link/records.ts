@@ -20,6 +20,8 @@ export const kinds = {
   gone: 8,
   ack: 13,
   unplaced: 14,
+  presence: 30,
+  watch: 31,
   // hub → reactor
   reply: 16,
   joined: 17,
@@ -28,6 +30,8 @@ export const kinds = {
   deliver: 20,
   admitted: 21,
   kick: 22,
+  told: 40,
+  status: 41,
 } as const;
 
 /** Who asked for something and how to answer. */

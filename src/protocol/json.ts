@@ -53,6 +53,9 @@ const commands = {
   send: z.strictObject({ user: text, ...payload, key: text.optional() }).transform(withPayload),
   ack: z.strictObject({ position }),
   refresh: z.strictObject({ token: text }),
+  presence: z.strictObject({ room: text, countsOnly: z.boolean().optional(), after: text.optional(), limit: uint32.optional() }),
+  watch: z.strictObject({ users: z.array(text) }),
+  unwatch: z.strictObject({ users: z.array(text) }),
 };
 
 const clientFrame = z.strictObject({
@@ -127,7 +130,7 @@ function publicationText(p: Publication): string {
   );
 }
 
-const wideFields = new Set(["seq", "prev", "time", "serverTime", "expires"]);
+const wideFields = new Set(["seq", "prev", "time", "serverTime", "expires", "lastSeen"]);
 
 function jsonOf(value: object): Record<string, unknown> {
   const out: Record<string, unknown> = {};

@@ -7,7 +7,7 @@ import { Format, type ClientFrame, type Position } from "../protocol/messages.ts
 import { inboxKey, inboxName, roomKey, senderKey } from "../roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../roomnames.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
-import { keyOf } from "./names.ts";
+import { keyOf, userNameBytesMax } from "./names.ts";
 import { payloadProblem } from "./payload.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Member, Session } from "./session.ts";
@@ -16,8 +16,6 @@ type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
 /** Bytes of an idempotency key: twice a UUID and room for a prefix. */
 const keyCharsMax = 128;
-/** Bytes of a user's name, as in a token's sub. */
-const userNameBytesMax = 128;
 const noBytes = new Uint8Array(0);
 /** JSON is written again in its shortest form, which for a number like 1e20 is the longer one. */
 const grown = "data: larger than a frame when written out";
@@ -153,7 +151,7 @@ export function echo(reactor: Reactor, session: Session, id: number, fields: Fie
 }
 
 /** The session's place in a room, on its way in or there. */
-function memberOf(session: Session, room: string): Member | null {
+export function memberOf(session: Session, room: string): Member | null {
   for (const member of session.members) if (member.name === room) return member;
   return null;
 }

@@ -6,6 +6,7 @@ import type { ClientFrame } from "../protocol/messages.ts";
 import * as commands from "./commands.ts";
 import { hello, keepEarly, refresh } from "./hello.ts";
 import { closeSession, refuse } from "./outgoing.ts";
+import { presence, watch } from "./presence.ts";
 import { admitCommand, costOf } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Early, Session } from "./session.ts";
@@ -98,6 +99,9 @@ function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void 
     case "send": return commands.send(reactor, session, id, frame.send!);
     case "ack": return commands.ack(reactor, session, id, frame.ack!);
     case "refresh": return refresh(reactor, session, id, frame.refresh!);
+    case "presence": return presence(reactor, session, id, frame.presence!);
+    case "watch": return watch(reactor, session, id, frame.watch!, true);
+    case "unwatch": return watch(reactor, session, id, frame.unwatch!, false);
     case "bye": return commands.bye(reactor, session);
     case "hello": return refuse(reactor, session, id, "bad_request", "hello: has been said");
     case undefined: return refuse(reactor, session, id, "bad_request", "a frame without a command this node knows");

@@ -210,6 +210,7 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
   setExpiry(reactor, session);
   for (const member of [...session.members]) {
     member.mayPublish = allows(grant, "publish", member.name);
+    reactor.rooms.setTold(member);
     if (mayBeIn(reactor, session, member.name)) continue;
     reactor.rooms.evict(session, member);
   }

@@ -31,6 +31,7 @@ import { Heartbeat } from "./heartbeat.ts";
 import { onAdmitted, onKick } from "./hello.ts";
 import { serveHttp } from "./http.ts";
 import { closeSession } from "./outgoing.ts";
+import { onStatus } from "./presence.ts";
 import type { Reactor } from "./reactor.ts";
 import { Rooms } from "./rooms.ts";
 import { Sessions } from "./session.ts";
@@ -145,6 +146,8 @@ function onRecord(kind: number, record: RecordReader): void {
       rooms.flush();
       return onKick(reactor, record);
     }
+    case kinds.status:
+      return onStatus(reactor, record);
     default:
       return rooms.onRecord(kind, record);
   }

@@ -2,6 +2,9 @@
 import { inboxKey, inboxName, roomKey } from "../roomkeys.ts";
 import type { Session } from "./session.ts";
 
+/** Bytes of a user's name, as in a token's sub. */
+export const userNameBytesMax = 128;
+
 /** The key of what this session calls by that name. */
 export function keyOf({ grant }: Session, room: string): string {
   return room === inboxName ? inboxKey(grant!.tenant, grant!.user) : roomKey(grant!.tenant, room);

@@ -18,9 +18,12 @@ const recoveryCost = 8;
 /** A token that is not known costs a signature, which for some keys is a fifth of a millisecond. */
 const refreshCost = 20;
 
-/** What a frame costs, in commands: reading history is more work than anything else, and it is the hub's. */
-export function costOf({ history, join, refresh }: ClientFrame): number {
+/** What a frame costs, in commands: reading history is more work than anything else, and it is the hub's; pages of users come near it. */
+export function costOf({ history, join, refresh, presence, watch, unwatch }: ClientFrame): number {
   if (history != null) return 1 + readingCost(history.limit || historyLimitDefault);
+  if (presence != null) return presence.countsOnly ? 1 : 1 + readingCost(presence.limit || pageSizeMax);
+  const users = watch?.users ?? unwatch?.users;
+  if (users != null) return 1 + readingCost(users.length);
   if (refresh != null) return refreshCost;
   if (join == null) return 1;
   return 1 + (join.recover == null ? readingCost(join.history ?? 0) : recoveryCost);

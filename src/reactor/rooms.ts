@@ -48,7 +48,10 @@ export class Rooms {
     const room = keyOf(session, name);
     if (!writeJoin(this.#context.link, { ...join, member: number, slot, life, json, room })) return false;
     const mayPublish = allows(session.grant!, "publish", name);
-    const member: Member = { name, session, number, state: "joining", room: null, mayPublish, restored: join.restored, held: false, leaveId: stays };
+    const told = this.#mayBeTold(session, name);
+    const member: Member = {
+      name, session, number, state: "joining", room: null, mayPublish, told, restored: join.restored, held: false, leaveId: stays,
+    };
     this.#arriving.set(number, member);
     if (session.members === noMembers) session.members = [member];
     else session.members.push(member);
@@ -58,7 +61,10 @@ export class Rooms {
   leave(session: Session, member: Member, id: number): void {
     session.members.splice(session.members.indexOf(member), 1);
     if (member.state === "joining") member.leaveId = id;
-    if (member.state === "live") session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
+    if (member.state === "live") {
+      session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
+      if (member.told) session.socket?.unsubscribe(member.room!.toldTopics[formatOf(session)]);
+    }
     this.#drop(member, false);
     if (member.leaveId === stays) sendLeft(this.#context, member, id);
   }
@@ -93,6 +99,7 @@ export class Rooms {
       case kinds.joined: return this.#onJoined(record);
       case kinds.page: return this.#onPage(record);
       case kinds.refused: return this.#onRefused(record);
+      case kinds.told: return this.#onTold(record);
       default: throw new Error(`unknown record ${kind}`);
     }
   }
@@ -141,6 +148,7 @@ export class Rooms {
       member.state = "live";
       member.room!.live[formatOf(session)]++;
       session.socket.subscribe(member.room!.topics[formatOf(session)]);
+      if (member.told) this.#tell(member);
       return;
     }
     sendBytes(this.#context, session, frame);
@@ -187,6 +195,37 @@ export class Rooms {
     else this.#context.audiences.publishExcept(excluded.socket!, excluded.audience, topic, frame, format === 0);
   }
 
+  /** Who came and who went. One a second at most for a room: it is not packed with what is delivered. */
+  #onTold(record: RecordReader): void {
+    const room = this.#rooms.get(record.u32());
+    const format = record.u8() as 0 | 1;
+    const frame = record.blob();
+    if (room === undefined || room.told[format] === 0) return;
+    this.#context.counters.add("framesOut", room.told[format]);
+    this.#context.counters.add("bytesOut", room.told[format] * frame.length);
+    this.#context.audiences.publish(room.toldTopics[format], frame, format === 0);
+  }
+
+  #tell({ session, room }: Member): void {
+    const format = formatOf(session);
+    room!.told[format]++;
+    session.socket?.subscribe(room!.toldTopics[format]);
+  }
+
+  /** Whether a member is told who comes and goes, when its session's grant has changed. */
+  setTold(member: Member): void {
+    const { told, session, room } = member;
+    member.told = this.#mayBeTold(session, member.name);
+    if (member.told === told || member.state !== "live" || room === null) return;
+    if (member.told) return this.#tell(member);
+    room.told[formatOf(session)]--;
+    session.socket?.unsubscribe(room.toldTopics[formatOf(session)]);
+  }
+
+  #mayBeTold(session: Session, name: string): boolean {
+    return this.#context.kindOf(name)?.presenceEvents === true && allows(session.grant!, "presence", name);
+  }
+
   #count(members: number, bytes: number, at: number): void {
     this.#context.counters.add("deliveries", members);
     this.#context.counters.add("framesOut", members);
@@ -228,6 +267,7 @@ export class Rooms {
       writeAbandon(this.#context.link, member.number);
     }
     if (state === "live") room.live[format]--;
+    if (state === "live" && member.told) room.told[format]--;
     room.joined[format]--;
     this.#context.counters.add("members", -1);
     const { slot, life, json } = session;
@@ -241,7 +281,7 @@ export class Rooms {
   #roomOf(handle: number): Room {
     const known = this.#rooms.get(handle);
     if (known !== undefined) return known;
-    const room: Room = { handle, joined: [0, 0], live: [0, 0], topics: [`b${handle}`, `j${handle}`] };
+    const room: Room = { handle, joined: [0, 0], live: [0, 0], topics: [`b${handle}`, `j${handle}`], told: [0, 0], toldTopics: [`pb${handle}`, `pj${handle}`] };
     this.#rooms.set(handle, room);
     return room;
   }

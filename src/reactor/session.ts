@@ -64,6 +64,9 @@ export interface Room {
   readonly live: [number, number];
   /** Topics of its members' sockets, by format. */
   readonly topics: readonly [string, string];
+  /** Members that are told who comes and goes, by format. They are subscribed to topics of their own. */
+  readonly told: [number, number];
+  readonly toldTopics: readonly [string, string];
 }
 
 /** A session in a room. joining: the hub has been asked. replaying: it gets pages, then becomes live. */
@@ -77,6 +80,8 @@ export interface Member {
   room: Room | null;
   /** Its session's grant lets it publish here. */
   mayPublish: boolean;
+  /** It is to be told who comes and goes: its namespace has that, and its session's grant allows it. */
+  told: boolean;
   /** The node has brought it back into the room, unasked. */
   readonly restored: boolean;
   /** A page waits for the socket to drain before the next is asked for. */

@@ -1,0 +1,200 @@
+/**
+ * Presence on this node: sessions and their rooms become users for the seam, and what it says of them becomes frames.
+ * A change of a room goes to its members as a publication does, encoded once a format and written once a reactor, in
+ * the ring in which they are answered; so whoever asks who is there knows which changes come after the answer.
+ */
+import type { ErrorCode } from "../errors.ts";
+import { writeReply, type Asker } from "../link/records.ts";
+import { writeStatus, writeTold, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
+import type { Encoder } from "../protocol/encoder.ts";
+import type { ServerFrame } from "../protocol/messages.ts";
+import type { Presence as Store, RoomChange, Status } from "../presence/presence.ts";
+import { nameOfRoom, nameOfUser, roomKey, userKey } from "../roomkeys.ts";
+import type { KindOf } from "../roomnames.ts";
+import type { Reactor, Room, Rooms } from "./rooms.ts";
+import type { HubSession } from "./sessions.ts";
+import { Watches } from "./watches.ts";
+
+export interface PresenceOptions {
+  readonly store: Store;
+  readonly rooms: Rooms;
+  /** By index. */
+  readonly reactors: readonly (Reactor | null)[];
+  readonly kindOf: KindOf;
+  readonly encoder: Encoder;
+  /** About what the names in one frame hold. */
+  readonly pageBytesMax: number;
+  readonly watchedPerSessionMax: number;
+  refuse(reactor: Reactor, asker: Asker, code: ErrorCode): void;
+}
+
+/** What a user takes in a frame besides the name, and how much longer JSON can make a name. */
+const userBytes = 48;
+const jsonFactor = 2;
+/** Sessions in one record: it must fit the smallest ring. */
+const sessionsPerRecord = 128;
+/** What could not be told because a reactor was too far behind is tried again after this. */
+const laterMs = 250;
+
+export class Presence {
+  /** Changes of rooms and of users that members and watchers were told of. */
+  changes = 0;
+  readonly #options: PresenceOptions;
+  readonly #watches = new Watches<HubSession>();
+  /** By room and by user, the newest: what is to be told when the reactors have caught up. */
+  readonly #late = new Map<string, () => void>();
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(options: PresenceOptions) {
+    this.#options = options;
+  }
+
+  // ------------------------------------------------------------------------------- coming and going
+
+  began({ userKey: user, life }: HubSession): void {
+    this.#options.store.online(user, life);
+  }
+
+  /** Whatever the reactor has still to say of its rooms, it is in none any more. */
+  ended(session: HubSession): void {
+    const { store, kindOf, rooms } = this.#options;
+    for (const { name } of session.rooms) {
+      if (kindOf(name)?.presence === "nobody") continue;
+      const key = roomKey(session.hello.tenant, name);
+      store.leave(key, session.userKey, session.life);
+      const room = rooms.named(key);
+      if (room !== undefined) this.emptied(room);
+    }
+    for (const user of this.#watches.end(session)) store.unwatch(user);
+    store.offline(session.userKey, session.life);
+  }
+
+  /** Counted first, then followed: the first member need not be told of itself. */
+  entered({ userKey: user, life, state }: HubSession, room: Room): void {
+    // A session that was replaced has left for good; its last joins are still on their way.
+    if (state !== "here" || room.kind.presence === "nobody") return;
+    this.#options.store.enter(room.key, user, life);
+    if (!room.kind.presenceEvents || room.followed) return;
+    room.followed = true;
+    this.#options.store.follow(room.key);
+  }
+
+  left({ userKey: user, life }: HubSession, room: Room): void {
+    if (room.kind.presence !== "nobody") this.#options.store.leave(room.key, user, life);
+  }
+
+  /** Nobody is to be told of a room that has no members here. */
+  emptied(room: Room): void {
+    if (!room.followed || room.members > 0) return;
+    room.followed = false;
+    this.#options.store.unfollow(room.key);
+  }
+
+  // ------------------------------------------------------------------------------- commands
+
+  answer(reactor: Reactor, asked: PresenceRecord): void {
+    const { store, pageBytesMax: bytesMax } = this.#options;
+    const { room, after, limit } = asked;
+    store.members(room, { after, limit, bytesMax, bytesEach: userBytes }, (answer) => {
+      if ("error" in answer) return this.#options.refuse(reactor, asked, answer.error);
+      const { members, ...page } = answer.value;
+      const named = members.map(({ user, sessions }) => ({ user: nameOfUser(user), sessions }));
+      this.#reply(reactor, asked, { id: asked.id, presence: { room: nameOfRoom(room), ...page, members: named } });
+    });
+  }
+
+  watch(reactor: Reactor, session: HubSession, asked: WatchRecord): void {
+    const { store, watchedPerSessionMax, pageBytesMax } = this.#options;
+    const users = asked.users.map((user) => userKey(session.hello.tenant, user));
+    if (!asked.begin) {
+      for (const user of this.#watches.remove(session, users)) store.unwatch(user);
+      return this.#reply(reactor, asked, { id: asked.id, watched: { statuses: [] } });
+    }
+    if (bytesOf(asked.users) > pageBytesMax * jsonFactor) return this.#options.refuse(reactor, asked, "too_large");
+    if (this.#watches.countWith(session, users) > watchedPerSessionMax) {
+      return this.#options.refuse(reactor, asked, "too_many_watched");
+    }
+    for (const user of this.#watches.add(session, users)) store.watch(user);
+    store.statuses(users, (answer) => {
+      if ("error" in answer) return this.#options.refuse(reactor, asked, answer.error);
+      this.#reply(reactor, asked, { id: asked.id, watched: { statuses: answer.value.map(named) } });
+    });
+  }
+
+  // ------------------------------------------------------------------------------- what the seam tells
+
+  roomChanged(key: string, change: RoomChange): void {
+    const { rooms, reactors, encoder, pageBytesMax } = this.#options;
+    const room = rooms.named(key);
+    if (room === undefined || room.members === 0) return;
+    // Told late, it may have left out others before it; the counts are as good then as now.
+    const counts = { ...change, joined: [], left: [], countsOnly: true };
+    if (this.#mustWait(`room ${key}`, () => this.roomChanged(key, counts))) return;
+    this.changes++;
+    const isLong = bytesOf(change.joined) + bytesOf(change.left) > pageBytesMax;
+    const names = isLong ? { joined: [], left: [], countsOnly: true } : { joined: change.joined.map(nameOfUser), left: change.left.map(nameOfUser) };
+    const presenceChanged = { ...change, ...names, room: room.name };
+    for (const json of [false, true]) {
+      let frame: Uint8Array | null = null;
+      for (const reactor of reactors) {
+        if (reactor == null || room.interest[2 * reactor.index + (json ? 1 : 0)] === 0) continue;
+        frame ??= encoder.frame(json, { id: 0, presenceChanged });
+        writeTold(reactor.link, room.handle, json, frame);
+      }
+    }
+  }
+
+  statusChanged(status: Status): void {
+    const sessions = this.#watches.of(status.user);
+    if (sessions.length === 0 || this.#mustWait(`user ${status.user}`, () => this.statusChanged(status))) return;
+    this.changes++;
+    for (const json of [false, true]) {
+      let frame: Uint8Array | null = null;
+      for (const reactor of this.#options.reactors) {
+        if (reactor == null) continue;
+        const told = sessions.filter((session) => session.reactor === reactor && session.hello.json === json);
+        if (told.length === 0) continue;
+        frame ??= this.#options.encoder.frame(json, { id: 0, userStatus: named(status) });
+        for (let i = 0; i < told.length; i += sessionsPerRecord) {
+          writeStatus(reactor.link, told.slice(i, i + sessionsPerRecord).map(({ hello }) => hello), frame);
+        }
+      }
+    }
+  }
+
+  /** Presence is the first to give way where a reactor is far behind; newer news of the same takes the place of older. */
+  #mustWait(of: string, tell: () => void): boolean {
+    this.#late.delete(of);
+    if (!this.#options.reactors.some((reactor) => reactor?.link.congested === true)) return false;
+    this.#late.set(of, tell);
+    this.#timer ??= setTimeout(() => this.#tellLate(), laterMs).unref();
+    return true;
+  }
+
+  #tellLate(): void {
+    this.#timer = null;
+    for (const tell of [...this.#late.values()]) tell();
+  }
+
+  close(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#late.clear();
+  }
+
+  #reply(reactor: Reactor, asker: Asker, frame: ServerFrame): void {
+    if (!reactor.live || asker.id === 0) return;
+    writeReply(reactor.link, asker.slot, asker.life, this.#options.encoder.frame(asker.json, frame));
+  }
+
+  usage(): { rooms: number; members: number; users: number; watches: number; changes: number } {
+    return { ...this.#options.store.usage(), watches: this.#watches.size, changes: this.changes };
+  }
+}
+
+function named({ user, online, lastSeen }: Status): { user: string; online: boolean; lastSeen: number } {
+  return { user: nameOfUser(user), online, lastSeen };
+}
+
+function bytesOf(users: readonly string[]): number {
+  return users.reduce((sum, user) => sum + Buffer.byteLength(user) + userBytes, 0);
+}

@@ -1,0 +1,49 @@
+/**
+ * Things that fall due one and the same time after they were put here, each once, in that order: one timer for all of
+ * them, and a bounded number a turn, so that a thousand of them at once do not hold up everything else.
+ */
+const turnMax = 512;
+
+export class Due<T> {
+  readonly #afterMs: number;
+  readonly #onDue: (item: T) => void;
+  /** When each is due, by the clock of `performance.now()`; in that order, as all of them wait equally long. */
+  readonly #waiting = new Map<T, number>();
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(afterMs: number, onDue: (item: T) => void) {
+    this.#afterMs = afterMs;
+    this.#onDue = onDue;
+  }
+
+  /** What waits already goes on waiting. */
+  put(item: T): void {
+    if (this.#waiting.has(item)) return;
+    this.#waiting.set(item, performance.now() + this.#afterMs);
+    this.#timer ??= setTimeout(() => this.#turn(), this.#afterMs).unref();
+  }
+
+  take(item: T): void {
+    this.#waiting.delete(item);
+  }
+
+  clear(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#waiting.clear();
+  }
+
+  #turn(): void {
+    this.#timer = null;
+    const now = performance.now();
+    let left = turnMax;
+    for (const [item, at] of this.#waiting) {
+      if (at > now || left-- <= 0) {
+        this.#timer ??= setTimeout(() => this.#turn(), Math.max(0, Math.ceil(at - now))).unref();
+        return;
+      }
+      this.#waiting.delete(item);
+      this.#onDue(item);
+    }
+  }
+}

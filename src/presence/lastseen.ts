@@ -1,0 +1,44 @@
+/** When users were seen last: for a time, and up to a number of users, of whom the longest gone are forgotten first. */
+
+/** At the bound this share goes at once: finding the front of a Map steps over everything that was deleted there. */
+const batchShare = 1 / 64;
+
+export class LastSeen {
+  readonly #max: number;
+  readonly #ttlMs: number;
+  // In the order in which they went, nearly: the clock may be set back.
+  readonly #times = new Map<string, number>();
+
+  constructor(max: number, ttlMs: number) {
+    this.#max = max;
+    this.#ttlMs = ttlMs;
+  }
+
+  /** Milliseconds since 1970, 0 where it is not known any more. */
+  get(user: string, now: number): number {
+    const time = this.#times.get(user) ?? 0;
+    return time + this.#ttlMs > now ? time : 0;
+  }
+
+  set(user: string, time: number): void {
+    this.#times.delete(user);
+    this.#times.set(user, time);
+    if (this.#times.size > this.#max) this.#forget(Math.ceil(this.#max * batchShare), Infinity);
+  }
+
+  expire(now: number): void {
+    this.#forget(Infinity, now - this.#ttlMs);
+  }
+
+  clear(): void {
+    this.#times.clear();
+  }
+
+  /** The first ones, up to so many, as far as they went at `until` or before. */
+  #forget(count: number, until: number): void {
+    for (const [user, time] of this.#times) {
+      if (count-- <= 0 || time > until) return;
+      this.#times.delete(user);
+    }
+  }
+}
