@@ -157,6 +157,14 @@ const rows = {
     over: "close slow_consumer",
   }),
 
+  compression: row(
+    "Network",
+    oneOf("off", "shared"),
+    "off",
+    "permessage-deflate for WebSockets that ask for it, each message by itself with a compressor that all share.",
+  ),
+  compressionBytesMin: row("Network", size(1, 2 ** 26), 512, "Smaller messages are not compressed."),
+
   ringBytes: row(
     "Memory",
     powerOfTwo(1024, 2 ** 30),

@@ -14,6 +14,8 @@ import type { Audiences } from "./socket.ts";
 
 export interface Context {
   readonly config: Config;
+  /** Messages of at least this many bytes are compressed; infinity where compression is off. */
+  readonly compressFrom: number;
   /** Whom deliveries go to. */
   readonly audiences: Audiences;
   readonly link: Link;

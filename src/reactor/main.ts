@@ -61,6 +61,7 @@ const link = new Link({
 const tickets = new Tickets(resumeSecret);
 const context: Context = {
   config,
+  compressFrom: config.compression === "off" ? Infinity : config.compressionBytesMin,
   audiences,
   link,
   counters,

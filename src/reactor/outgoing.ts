@@ -10,7 +10,7 @@ export function sendBytes(context: Context, session: Session, frame: Uint8Array)
   if (session.socket === null || session.state === "closing") return;
   context.counters.add("framesOut", 1);
   context.counters.add("bytesOut", frame.length);
-  if (session.socket.send(frame, !session.json) === dropped) tooSlow(context, session);
+  if (session.socket.send(frame, !session.json, frame.length >= context.compressFrom) === dropped) tooSlow(context, session);
 }
 
 export function sendFrame(context: Context, session: Session, frame: ServerFrame): void {

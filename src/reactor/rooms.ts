@@ -191,8 +191,9 @@ export class Rooms {
     // JSON clients get one object a message.
     if (format === 0 && excluded === null) return this.#packIn(room, frame);
     this.flush();
-    if (excluded === null) this.#context.audiences.publish(topic, frame, format === 0);
-    else this.#context.audiences.publishExcept(excluded.socket!, excluded.audience, topic, frame, format === 0);
+    const compress = frame.length >= this.#context.compressFrom;
+    if (excluded === null) this.#context.audiences.publish(topic, frame, format === 0, compress);
+    else this.#context.audiences.publishExcept(excluded.socket!, excluded.audience, topic, frame, format === 0, compress);
   }
 
   /** Who came and who went. One a second at most for a room: it is not packed with what is delivered. */
@@ -237,7 +238,7 @@ export class Rooms {
     if (room !== this.#packRoom || this.#packed + frame.length > packBytesMax) {
       this.flush();
       if (frame.length > packBytesMax) {
-        this.#context.audiences.publish(room.topics[0], frame, true);
+        this.#context.audiences.publish(room.topics[0], frame, true, frame.length >= this.#context.compressFrom);
         return;
       }
       this.#packRoom = room;
@@ -249,7 +250,8 @@ export class Rooms {
   /** Publishes what has been packed. */
   flush(): void {
     if (this.#packRoom === null) return;
-    this.#context.audiences.publish(this.#packRoom.topics[0], this.#pack.subarray(0, this.#packed), true);
+    const compress = this.#packed >= this.#context.compressFrom;
+    this.#context.audiences.publish(this.#packRoom.topics[0], this.#pack.subarray(0, this.#packed), true, compress);
     this.#packRoom = null;
     this.#packed = 0;
   }

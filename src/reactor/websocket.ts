@@ -1,5 +1,5 @@
 /** The WebSocket transport: uWS's callbacks, in the order of a socket's life. */
-import type { HttpRequest, HttpResponse, TemplatedApp, us_socket_context_t } from "uWebSockets.js";
+import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_socket_context_t } from "uWebSockets.js";
 import { closes } from "../errors.ts";
 import { subprotocols } from "../protocol/messages.ts";
 import { retryAfter } from "./admission.ts";
@@ -28,6 +28,8 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
     maxBackpressure: config.socketQueueBytesMax,
     idleTimeout: idleSeconds(config),
     sendPingsAutomatically: false,
+    // Counted after inflation: what is longer then ends the socket, and nothing longer is ever held.
+    compression: compressors[config.compression],
 
     upgrade(res, req, socketContext) {
       if (isFull()) {
@@ -127,6 +129,12 @@ function tokenOf(req: HttpRequest): string {
 function isOver(session: Session, code: number): boolean {
   return session.over || (session.state !== "closing" && (code === closes.bye.code || code === goingAway));
 }
+
+/** Windows of its own would cost a socket 90 kB, and uWS keeps them where a client has asked it not to. */
+const compressors = {
+  off: uWS.DISABLED,
+  shared: uWS.SHARED_COMPRESSOR | uWS.SHARED_DECOMPRESSOR,
+} as const;
 
 const goingAway = 1001;
 
