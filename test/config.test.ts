@@ -79,6 +79,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", socketsMax: "7", roomsMax: "7",
     socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s", handshakesPerSecond: "7",
     presenceIntervalMs: "5s", presenceGraceMs: "6s", presenceNamedUsersMax: "7", presenceNamedChangesMax: "7", presencePageMax: "7", userStatus: "false",
+    sendsPerMinute: "7", newInboxesPerHour: "7", dataDir: "data", dataBytesMax: "32MiB", dataSync: "off",
     watchedPerSessionMax: "7", lastSeenTtlMs: "5s", lastSeenMax: "7",
     keysPerRoomMax: "7", historyTotalBytesMax: "1MiB", sessionTtlMs: "5s", sessionsPerUserMax: "7",
     tokenWarningMs: "5s", resumeSecret: "r".repeat(32), authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
