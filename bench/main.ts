@@ -10,10 +10,12 @@ import { machineLine, thisMachine } from "./report/machine.ts";
 import { keepResults } from "./report/results.ts";
 import { type Measurement, summarize } from "./report/summary.ts";
 import { rowTable } from "./report/table.ts";
+import { catchUpRow } from "./rows/catchup.ts";
 import { crossRow } from "./rows/cross.ts";
 import { durableRow } from "./rows/durable.ts";
 import { echoRow } from "./rows/echo.ts";
 import { fanoutRow } from "./rows/fanout.ts";
+import { flushRow } from "./rows/flush.ts";
 import { handshakeRow } from "./rows/handshake.ts";
 import { idlePresenceRow, idleRow } from "./rows/idle.ts";
 import type { Row, Scale, Values } from "./rows/row.ts";
@@ -28,6 +30,8 @@ const groups: Record<string, readonly Row[]> = {
   handshake: [handshakeRow],
   storm: [stormRow],
   durable: [durableRow],
+  catchup: [catchUpRow],
+  flush: [flushRow],
 };
 
 type Flags = {

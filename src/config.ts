@@ -144,6 +144,13 @@ const rows = {
     "Commands a session may send per second, in bursts of twice as many; 0 is no limit.",
     { over: "error rate_limited" },
   ),
+  bytesPerSecond: row(
+    "Limits",
+    size(0, 2 ** 40),
+    1_048_576,
+    "Bytes a session may send per second, in bursts of twice as many; 0 is no limit.",
+    { over: "error rate_limited" },
+  ),
   socketsMax: row("Limits", many, 100_000, "Sockets on this node; more are answered HTTP 503, or on TCP closed.", { over: "error overloaded" }),
   handshakesPerSecond: row(
     "Limits",

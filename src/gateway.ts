@@ -142,7 +142,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     await admin?.close();
   };
   try {
-    admin = await startAdminPort(config, registry, disconnect);
+    admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect);
     await reactors.start();
   } catch (error) {
     await close();
@@ -236,7 +236,7 @@ function keepWithin(ttlMs: number): number {
   return Math.max(10, Math.min(30_000, ttlMs / 4));
 }
 
-type Served = [registry: Parameters<typeof startAdmin>[2], disconnect: Parameters<typeof startAdmin>[3]];
+type Served = Parameters<typeof startAdmin> extends [string, number, ...infer Rest] ? Rest : never;
 
 async function startAdminPort(config: Config, ...served: Served): Promise<Admin> {
   try {

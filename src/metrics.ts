@@ -11,13 +11,24 @@ export interface MetricsSource {
   readonly version: string;
   /** By index of the reactor. */
   readonly counters: readonly Counters[];
-  hub(): { rooms: number; publications: number; refusals: number; failures: number; tailBytes: number; replays: number };
+  hub(): Hub;
   presence(): { rooms: number; members: number; users: number; watches: number; changes: number };
   broker(): { rooms: number; publications: number; bytes: number };
   /** From the hub to a reactor. */
   queue(reactor: number): { ring: number; overflow: number };
   reactors(): { serving: number; restarts: number };
   ready(): boolean;
+}
+
+interface Hub {
+  readonly rooms: number;
+  readonly publications: number;
+  readonly refusals: number;
+  readonly failures: number;
+  readonly tailBytes: number;
+  readonly replays: number;
+  readonly caughtUp: number;
+  readonly skipped: number;
 }
 
 const states = ["handshake", "ready", "closing"] as const;
@@ -45,6 +56,8 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
 
 const reactorGauges: readonly (readonly [string, CounterName, string, number])[] = [
   ["flux_auth_keys_unavailable", "keysAway", "Whether keys cannot be fetched from authJwksUrl", 1],
+  ["flux_socket_queue_longest_bytes", "queueLongestBytes", "What waits for the slowest socket", 1],
+  ["flux_members_behind", "behind", "Members that get nothing until their full socket has room again", 1],
   ["flux_members", "members", "Sessions in rooms, a session in two rooms being two", 1],
   ["flux_reactor_rooms", "rooms", "Rooms with members on the reactor", 1],
   ["flux_reactor_loop_utilization_ratio", "loopUtilization", "Share of the last second the event loop was busy", 1],
@@ -100,6 +113,19 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
       metric.set({ reactor, direction: "to_hub" }, one.get("overflowBytes"));
     }),
   );
+  gauge(registry, "flux_sockets_queued", "Sockets whose queue is longer than this share of socketQueueBytesMax", ["reactor", "over"], (metric) =>
+    each((one, reactor) => {
+      metric.set({ reactor, over: "0.1" }, one.get("queuesOver10"));
+      metric.set({ reactor, over: "0.5" }, one.get("queuesOver50"));
+      metric.set({ reactor, over: "1" }, one.get("queuesFull"));
+    }),
+  );
+  total(registry, "flux_slow_rooms_total", "Rooms whose publications a full socket missed, by what became of it", ["reactor", "policy"], (add) =>
+    each((one, reactor) => {
+      add({ reactor, policy: "drop" }, one.get("slowSkips"));
+      add({ reactor, policy: "catch-up" }, one.get("slowCatchUps"));
+    }),
+  );
   registry.registerMetric(fanoutHistogram(counters));
 }
 
@@ -114,6 +140,8 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
     metric.set(source.counters.reduce((sum, one) => sum + one.get("ringDepthBytes") + one.get("overflowBytes"), 0)),
   );
   total(registry, "flux_publications_total", "Publications delivered to this node", [], (add) => add({}, source.hub().publications));
+  total(registry, "flux_publications_caught_up_total", "Publications given to slow readers once they had room", [], (add) => add({}, source.hub().caughtUp));
+  total(registry, "flux_publications_skipped_total", "Publications that slow readers were told they missed", [], (add) => add({}, source.hub().skipped));
   total(registry, "flux_hub_refusals_total", "Commands the hub refused, besides those the reactors did", [], (add) => add({}, source.hub().refusals));
   total(registry, "flux_hub_failures_total", "Records the hub failed at by its own mistake", [], (add) => add({}, source.hub().failures));
   total(registry, "flux_reactor_restarts_total", "Reactors that failed and were replaced", [], (add) => add({}, source.reactors().restarts));

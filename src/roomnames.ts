@@ -11,7 +11,14 @@ export interface RoomKind {
   readonly presence: "members" | "anyone" | "nobody";
   readonly presenceEvents: boolean;
   readonly retention: Retention;
+  /** What becomes of a member whose socket does not keep up. */
+  readonly slowReaders: SlowReaders;
+  /** How long deliveries may wait to leave together. */
+  readonly flushMs: number;
 }
+
+/** disconnect: it is closed. drop: it misses publications and is told. catch-up: it is given them later. */
+export type SlowReaders = "disconnect" | "drop" | "catch-up";
 
 type KindsConfig = Pick<Config, "namespaces" | "inboxSize" | "inboxTtlMs" | "inboxBytesMax">;
 
@@ -21,12 +28,14 @@ export type KindOf = (room: string) => RoomKind | null;
 export function compileKinds({ namespaces, inboxSize, inboxTtlMs, inboxBytesMax }: KindsConfig): KindOf {
   const kinds = new Map<string, RoomKind>();
   for (const [name, namespace] of Object.entries(namespaces)) {
-    const { durable, publish, presence, presenceEvents } = namespace;
+    const { durable, publish, presence, presenceEvents, slowReaders, flushMs } = namespace;
     const none = { historySize: 0, historyTtlMs: 0, historyBytesMax: 0 };
-    kinds.set(name, { publish, presence, presenceEvents, retention: { ...none, ...namespace, durable } });
+    kinds.set(name, { publish, presence, presenceEvents, slowReaders, flushMs, retention: { ...none, ...namespace, durable } });
   }
   const retention = { durable: true, historySize: inboxSize, historyTtlMs: inboxTtlMs, historyBytesMax: inboxBytesMax };
-  const inbox: RoomKind = { publish: "nobody", presence: "nobody", presenceEvents: false, retention };
+  const inbox: RoomKind = {
+    publish: "nobody", presence: "nobody", presenceEvents: false, slowReaders: "catch-up", flushMs: 0, retention,
+  };
   return (room) => {
     if (room === inboxName) return inbox;
     const colon = room.indexOf(":");

@@ -44,8 +44,23 @@ export type FromReactor =
   | { readonly kind: "listening" }
   /** It has the new certificate, or could not take it. */
   | { readonly kind: "renewed"; readonly problem: string | null }
+  /** Its slowest sessions now, the longest queue first. */
+  | { readonly kind: "slow"; readonly sessions: readonly SlowSession[] }
   /** It could not listen, or something was thrown: it has closed its sockets and will end. */
   | { readonly kind: "failed"; readonly stage: "listen" | "run"; readonly text: string };
+
+/** A session whose socket does not take what is sent to it. What its client chose of this must not become a metric's label. */
+export interface SlowSession {
+  readonly session: string;
+  readonly user: string;
+  readonly tenant: string;
+  readonly state: string;
+  readonly queuedBytes: number;
+  /** For how long its queue has been long. */
+  readonly slowMs: number;
+  /** Rooms it gets nothing of until there is room; the first of them. */
+  readonly roomsBehind: readonly string[];
+}
 
 /** What the whole node says of itself, read by reactors for `/ready`. */
 export class NodeState {

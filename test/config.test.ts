@@ -13,8 +13,9 @@ function problemsOf(given: Given): readonly string[] {
   }
 }
 
-const present = { presence: "members", presenceEvents: true };
-const absent = { presence: "nobody", presenceEvents: false };
+/** What a namespace has where nothing else is given; the second one tells nobody who is there. */
+const present = { publish: "members", presence: "members", presenceEvents: true, slowReaders: "disconnect", flushMs: 0 };
+const usual = { ...present, presence: "nobody", presenceEvents: false };
 const file = (values: unknown) => ({ name: "flux.json", values });
 const unchecked = (values: Record<string, unknown>) => values as NonNullable<Given["options"]>;
 
@@ -38,9 +39,9 @@ t.test("without anything given every option has its documented default", async (
   t.ok(config.reactors >= 1);
   t.match(config.nodeId, /^node-[0-9a-f]{8}$/);
   t.same(config.namespaces, {
-    chat: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "members", ...present },
-    live: { durable: false, publish: "members", ...absent },
-    default: { durable: false, publish: "members", ...absent },
+    chat: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, ...present },
+    live: { durable: false, ...usual },
+    default: { durable: false, ...usual },
   });
   for (const { key } of options) {
     if (key !== "namespaces") t.equal(sources.get(key)?.rank, "default", key);
@@ -76,7 +77,7 @@ t.test("every option can be given by flag, variable and file, under names made f
   const others: Record<string, string> = {
     host: "localhost", port: "9000", adminHost: "::1", adminPort: "9001", demo: "false", tcpPort: "9002", tcpHost: "::1", tlsPassphrase: "p", compression: "shared", compressionBytesMin: "1KiB", allowAnonymous: "true", allowedOrigins: "https://a.example",
     reactors: "3", nodeId: "n1", logLevel: "warn", logFormat: "pretty", handshakeTimeoutMs: "5s", heartbeatMs: "5s", heartbeatGraceMs: "5s",
-    frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", socketsMax: "7", roomsMax: "7",
+    frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", bytesPerSecond: "2MiB", socketsMax: "7", roomsMax: "7",
     socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s", handshakesPerSecond: "7",
     presenceIntervalMs: "5s", presenceGraceMs: "6s", presenceNamedUsersMax: "7", presenceNamedChangesMax: "7", presencePageMax: "7", userStatus: "false",
     sendsPerMinute: "7", newInboxesPerHour: "7", dataDir: "data", dataBytesMax: "32MiB", dataSync: "off",
@@ -151,8 +152,8 @@ t.test("a wrong value is refused under the name the operator typed", async (t) =
   t.match(problemsOf({ flags: { nodeId: "x".repeat(500) } }), [/not "x{76}\.\.\.$/], "a long value is cut");
 });
 
-t.test("no limit may be zero or less, but those of commands and handshakes per second", async (t) => {
-  const limits = options.filter(({ group, key }) => ["Limits", "Memory", "Sessions"].includes(group) && !/^(commands|handshakes)PerSecond$/.test(key));
+t.test("no limit may be zero or less, but those of commands, bytes and handshakes per second", async (t) => {
+  const limits = options.filter(({ group, key }) => ["Limits", "Memory", "Sessions"].includes(group) && !/^(commands|bytes|handshakes)PerSecond$/.test(key));
   t.ok(limits.length > 12);
   for (const { key, flag } of [...limits, { key: "reactors", flag: "--reactors" }]) {
     for (const value of ["0", "-1"]) {
@@ -162,6 +163,7 @@ t.test("no limit may be zero or less, but those of commands and handshakes per s
     }
   }
   t.equal(resolveConfig({ flags: { commandsPerSecond: "0" } }).config.commandsPerSecond, 0);
+  t.equal(resolveConfig({ flags: { bytesPerSecond: "0" } }).config.bytesPerSecond, 0);
   t.equal(resolveConfig({ flags: { handshakesPerSecond: "0" } }).config.handshakesPerSecond, 0);
 });
 
@@ -247,9 +249,9 @@ t.test("given namespaces are laid over the built-in ones, option by option, and 
     flags: { namespaces: '{"default":{"publish":"anyone"}}' },
   });
   t.same(config.namespaces, {
-    chat: { durable: true, historySize: 60, historyTtlMs: 3_600_000, historyBytesMax: 16_777_216, publish: "members", ...present },
-    default: { durable: false, publish: "anyone", ...absent },
-    news: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, publish: "nobody", ...absent },
+    chat: { durable: true, historySize: 60, historyTtlMs: 3_600_000, historyBytesMax: 16_777_216, ...present },
+    default: { durable: false, ...usual, publish: "anyone" },
+    news: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, ...usual, publish: "nobody" },
   });
   const rank = (path: string) => sources.get(`namespaces.${path}`)?.rank;
   t.same([rank("chat.historySize"), rank("chat.historyTtlMs"), rank("chat.publish"), rank("default.publish"), rank("live.publish")], [
@@ -271,7 +273,10 @@ t.test("a namespace whose members nobody may know tells of nobody: the built-in 
 });
 
 t.test("a namespace made ephemeral forgets the built-in history, but not one that was asked for", async (t) => {
-  t.same(resolveConfig({ options: { namespaces: { chat: { durable: false } } } }).config.namespaces.chat, { durable: false, publish: "members", ...present });
+  t.same(resolveConfig({ options: { namespaces: { chat: { durable: false } } } }).config.namespaces.chat, { durable: false, ...present });
+  t.same(problemsOf({ options: { namespaces: { live: { slowReaders: "catch-up" } } } }), [
+    "namespaces.live.slowReaders: namespace live keeps no history that slow readers could catch up from; set live.durable to true, or choose drop or disconnect",
+  ]);
   t.same(problemsOf({ file: file({ namespaces: { chat: { durable: false, historySize: 5 } } }) }), [
     "namespaces.chat.historySize in flux.json: namespace chat keeps no history; set chat.durable to true, or leave historySize out",
   ]);

@@ -119,7 +119,7 @@ function hubAndReader() {
   const frames: ServerFrame[] = [];
   const common = { overflowBytesMax: 8_000, readBudgetBytes: 1 << 20, ringDoorbell: () => {}, onBatchEnd: () => {} };
   const onRecord: LinkOptions["onRecord"] = (kind, record) => {
-    const heads: Record<number, number> = { [records.kinds.reply]: 8, [records.kinds.joined]: 9, [records.kinds.refused]: 4, [records.kinds.deliver]: 21 };
+    const heads: Record<number, number> = { [records.kinds.reply]: 8, [records.kinds.joined]: 17, [records.kinds.refused]: 4, [records.kinds.deliver]: 37 };
     for (let i = heads[kind] ?? 0; i > 0; i--) record.u8();
     const frame = record.blob();
     frames.push(decodeServerFrame(frame, 4, frame.length));

@@ -17,7 +17,7 @@ const [shared, quiet, hurried, unlimited] = await Promise.all([
   start(t),
   start(t),
   start(t, { reactors: 1, handshakeTimeoutMs: 500, heartbeatMs: 300, heartbeatGraceMs: 300 }),
-  start(t, { reactors: 1, socketQueueBytesMax: 256 * 1024, commandsPerSecond: 0 }),
+  start(t, { reactors: 1, socketQueueBytesMax: 256 * 1024, commandsPerSecond: 0, bytesPerSecond: 0 }),
 ]);
 const words = ({ publications }: TestSession) => publications.map(({ payload }) => JSON.parse(payload.toString()) as string);
 const helloBytes = encodeBinary({ id: 1, hello: { version: 1 } });

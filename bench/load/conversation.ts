@@ -9,9 +9,9 @@ export type Dialect = "flux" | "plain" | "socketio";
 /**
  * member: joins the one room and may publish to it. echo: every message it sends comes back. resumer: a member whose room
  * is durable, who resumes its session when it begins again. publisher: is in no room, publishes to a durable one, and hears
- * what it published once that is acknowledged.
+ * what it published once that is acknowledged. reader: a member of a durable room with large payloads.
  */
-export type Role = "member" | "echo" | "resumer" | "publisher";
+export type Role = "member" | "echo" | "resumer" | "publisher" | "reader";
 
 /** Told what is heard, for all sockets of a thread. Called once per delivery: must not allocate. */
 export interface Ear {

@@ -7,7 +7,7 @@ import { decodeServerFrame, encodeClientFrame } from "../../src/protocol/codec.t
 import { threadId } from "node:worker_threads";
 import { Format, type ClientFrame, type Joined, protocolVersion, type Publication, type Ready, subprotocols } from "../../src/protocol/messages.ts";
 import type { Conversation, Ear, Role } from "./conversation.ts";
-import { binaryPayload, payloadBytes, readUint32, writePayload } from "./payload.ts";
+import { binaryPayload, largePayloadBytes, payloadBytes, readUint32, writePayload } from "./payload.ts";
 import type { ClientSocket } from "./socket.ts";
 import { tokenFor } from "./token.ts";
 import { opcodes } from "./websocket.ts";
@@ -16,7 +16,7 @@ import { opcodes } from "./websocket.ts";
 const room = "live:bench";
 /** Of a namespace that the row of it makes, into which anyone may publish. */
 const loggedRoom = "logged:bench";
-/** Resumers have theirs kept. */
+/** Resumers and readers have theirs kept. */
 const durableRoom = "chat:bench";
 
 export class FluxConversation implements Conversation {
@@ -40,6 +40,10 @@ export class FluxConversation implements Conversation {
     this.#index = index;
     this.#role = role;
     this.#ear = ear;
+  }
+
+  get #payloadBytes(): number {
+    return this.#role === "reader" ? largePayloadBytes : payloadBytes;
   }
 
   begin(socket: ClientSocket): void {
@@ -78,7 +82,8 @@ export class FluxConversation implements Conversation {
       this.#publishedAt = sentAt;
       return this.#sendPayload(publishLogged, counter, sentAt);
     }
-    this.#sendPayload(this.#role === "resumer" ? publishDurable : publishTemplate, counter, sentAt);
+    const templates = { member: publishTemplate, echo: publishTemplate, resumer: publishDurable, reader: publishLarge };
+    this.#sendPayload(templates[this.#role], counter, sentAt);
   }
 
   echo(counter: number, sentAt: number): void {
@@ -114,7 +119,7 @@ export class FluxConversation implements Conversation {
   }
 
   #deliver(bytes: Buffer, chained: boolean): void {
-    if (read.payloadBytes !== payloadBytes) throw new Error("not a payload of ours");
+    if (read.payloadBytes !== this.#payloadBytes) throw new Error("not a payload of ours");
     this.#ear.delivered(this.#index, readUint32(bytes, read.payloadAt), readUint32(bytes, read.payloadAt + 4), chained);
   }
 
@@ -143,7 +148,7 @@ export class FluxConversation implements Conversation {
     for (const { seq, prev, payload } of publications) {
       const chained = prev === this.#seq;
       this.#seq = seq ?? 0;
-      if (payload?.length !== payloadBytes) throw new Error("not a payload of ours");
+      if (payload?.length !== this.#payloadBytes) throw new Error("not a payload of ours");
       this.#ear.delivered(this.#index, readUint32(payload, 0), readUint32(payload, 4), chained);
     }
   }
@@ -226,13 +231,14 @@ type Template = { bytes: Uint8Array; payloadAt: number };
 
 function template(command: ClientFrame): Template {
   const bytes = encodeClientFrame(command);
-  return { bytes, payloadAt: Buffer.from(bytes).indexOf(binaryPayload()) };
+  return { bytes, payloadAt: Buffer.from(bytes).indexOf(binaryPayload()) }; // a large payload begins with a small one
 }
 
 const join = encodeClientFrame({ id: 2, join: { room } });
 const joinDurable = encodeClientFrame({ id: 2, join: { room: durableRoom } });
 /** id 0: no reply, as no control gives one. */
 const publishDurable = template({ publish: { room: durableRoom, payload: binaryPayload(), format: Format.BINARY } });
+const publishLarge = template({ publish: { room: durableRoom, payload: binaryPayload(largePayloadBytes), format: Format.BINARY } });
 const publishTemplate = template({ publish: { room, payload: binaryPayload(), format: Format.BINARY } });
 /** With a reply: that it is acknowledged is what is waited for. */
 const publishLogged = template({ id: 3, publish: { room: loggedRoom, payload: binaryPayload(), format: Format.BINARY } });

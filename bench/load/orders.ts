@@ -30,6 +30,8 @@ export type Order =
   | { kind: "storm"; withinSeconds: number }
   /** `upTo`: so many messages were published, and what a socket has not seen of them is lost. */
   | { kind: "tally"; upTo?: number }
+  /** Nothing is read from any socket, or again. */
+  | { kind: "stall"; stalled: boolean }
   | { kind: "close" };
 
 export type Tally = {
@@ -54,6 +56,7 @@ export type Answers = {
   relay: Relayed;
   circle: null;
   measure: null;
+  stall: null;
   /** Sessions that were resumed, and how long it was until all had been answered. */
   storm: { resumed: number; seconds: number };
   tally: Tally;

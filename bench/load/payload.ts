@@ -3,11 +3,13 @@
  * numbers are eight hex digits each. The counter starts at 1 and grows by one per payload of a sender.
  */
 export const payloadBytes = 128;
+/** Where a queue is to overflow: the kernel alone holds some megabytes for every socket. */
+export const largePayloadBytes = 1600;
 
 const filler = 0x2e;
 
-export function binaryPayload(): Buffer {
-  return Buffer.alloc(payloadBytes, filler);
+export function binaryPayload(bytes = payloadBytes): Buffer {
+  return Buffer.alloc(bytes, filler);
 }
 
 export function writePayload(bytes: Uint8Array, at: number, counter: number, sentAt: number): void {

@@ -63,6 +63,11 @@ export class ClientSocket {
     this.#net.write(maskedFrame(opcode, payload));
   }
 
+  stall(stalled: boolean): void {
+    if (stalled) this.#net.pause();
+    else this.#net.resume();
+  }
+
   close(): void {
     this.#fail("closed by the bench");
   }

@@ -72,6 +72,11 @@ export class Squad {
     return { resumed: this.conversations.filter(({ resumed = 0 }, i) => resumed > before[i]!).length, seconds };
   }
 
+  /** Nothing is read from the kernel while stalled: servers' writes pile up. */
+  stall(stalled: boolean): void {
+    for (const socket of this.#sockets) socket.stall(stalled);
+  }
+
   close(): void {
     this.#closing = true;
     for (const socket of this.#sockets) socket.close();

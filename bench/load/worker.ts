@@ -59,6 +59,9 @@ async function obey(order: Order): Promise<Answers[Order["kind"]]> {
     case "measure":
       tally.measure(order.from);
       return null;
+    case "stall":
+      squad.stall(order.stalled);
+      return null;
     case "storm":
       return squad.storm(order.withinSeconds);
     case "tally":

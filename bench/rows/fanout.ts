@@ -43,8 +43,19 @@ export function fanoutRow(rate: 100 | 2000): Row {
   };
 }
 
-function run(name: ServerName, rate: number, { seconds, members, profileDir }: Scale, say: Say): Promise<Values> {
-  return withCrew(name, { reactors: 1, profileDir }, 2, async (crew) => {
+function run(name: ServerName, rate: number, scale: Scale, say: Say): Promise<Values> {
+  return fanOut(name, rate, [], scale, say);
+}
+
+/** @param flags of flux-gateway */
+export function fanOut(
+  name: ServerName,
+  rate: number,
+  flags: readonly string[],
+  { seconds, members, profileDir }: Scale,
+  say: Say,
+): Promise<Values> {
+  return withCrew(name, { reactors: 1, profileDir, flags }, 2, async (crew) => {
     const [audience, stage] = crew.threads;
     if (!audience || !stage) throw new Error("two load threads were asked for");
     say("warming up", warmUpSecondsPlanned);

@@ -1,7 +1,8 @@
 /** What a row of the bench is: one kind of load, measured at one server at a time. */
 import type { ServerName } from "../servers/start.ts";
 
-export type RowName = "fanout-100" | "fanout-2000" | "echo" | "idle" | "idle-presence" | "cross" | "handshake" | "storm" | "durable";
+export type RowName =
+  | "fanout-100" | "fanout-2000" | "echo" | "idle" | "idle-presence" | "cross" | "handshake" | "storm" | "durable" | "catchup" | "flush";
 
 /** By metric key. */
 export type Values = Readonly<Record<string, number>>;

@@ -1,4 +1,7 @@
-/** The admin port: metrics, and ending a user's sessions. Served by the main thread, apart from clients, on loopback unless told otherwise. */
+/**
+ * The admin port: metrics, which sessions are slow, and ending a user's sessions. Served by the main thread, apart from
+ * clients, on loopback unless told otherwise.
+ */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Registry } from "prom-client";
@@ -10,7 +13,7 @@ export interface Admin {
 }
 
 /** @throws what `listen` throws, with its `code`. */
-export async function startAdmin(host: string, port: number, registry: Registry, disconnect: Disconnect): Promise<Admin> {
+export async function startAdmin(host: string, port: number, registry: Registry, slow: () => unknown, disconnect: Disconnect): Promise<Admin> {
   const server = createServer((req, res) => {
     const path = req.url?.split("?")[0];
     if (path === "/disconnect") {
@@ -23,8 +26,10 @@ export async function startAdmin(host: string, port: number, registry: Registry,
         (text) => res.writeHead(200, { "Content-Type": registry.contentType }).end(text),
         (error: unknown) => res.writeHead(500).end(`${String(error)}\n`),
       );
+    } else if (path === "/slow") {
+      res.writeHead(200, { "Content-Type": "application/json" }).end(`${JSON.stringify({ sessions: slow() }, null, 2)}\n`);
     } else if (path === "/") {
-      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics, POST /disconnect\n");
+      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics, /slow, POST /disconnect\n");
     } else {
       res.writeHead(404).end("not found\n");
     }

@@ -25,6 +25,16 @@ export const namespaceRows = {
     default: false,
     text: "Whether members are told who comes and goes. Only with presence.",
   },
+  flushMs: {
+    check: time(0, 10_000),
+    default: 0,
+    text: "How long publications may wait on the node to leave together: fewer, larger writes, and that much later; 0 is at once.",
+  },
+  slowReaders: {
+    check: oneOf("disconnect", "drop", "catch-up"),
+    default: "disconnect",
+    text: "What becomes of a member whose socket does not keep up: it is closed, misses publications, or gets them later (durable only).",
+  },
 } as const;
 
 type Rows = typeof namespaceRows;
@@ -89,7 +99,7 @@ export function mergeNamespaces(layers: readonly NamespacesLayer[], problems: st
   const sources = new Map<string, Source>();
   const namespaces: Record<string, NamespaceConfig> = {};
   for (const [name, cells] of draft) {
-    const finished = finish(name, cells, problems);
+    const finished = finish(name, cells, fallback, problems);
     namespaces[name] = finished;
     for (const key of namespaceKeys) {
       if (finished[key] !== undefined) sources.set(`${name}.${key}`, cells.get(key)?.source ?? fallback);
@@ -141,7 +151,7 @@ function layOptions(
   }
 }
 
-function finish(name: string, cells: Cells, problems: string[]): NamespaceConfig {
+function finish(name: string, cells: Cells, fallback: Source, problems: string[]): NamespaceConfig {
   // A cell holds only what passed the check of its own row.
   const read = <K extends NamespaceKey>(key: K) => (cells.get(key)?.value ?? namespaceRows[key].default) as Fields[K];
   const presence = read("presence");
@@ -151,7 +161,13 @@ function finish(name: string, cells: Cells, problems: string[]): NamespaceConfig
     const subject = label(events.source, "namespaces", `${name}.presenceEvents`);
     problems.push(`${subject}: nobody may know who is in a room of ${name}; set ${name}.presence to members, or leave presenceEvents out`);
   }
-  const common = { publish: read("publish"), presence, presenceEvents: presence !== "nobody" && read("presenceEvents") };
+  const common = {
+    publish: read("publish"),
+    presence,
+    presenceEvents: presence !== "nobody" && read("presenceEvents"),
+    flushMs: read("flushMs"),
+    slowReaders: read("slowReaders"),
+  };
   if (read("durable")) {
     return {
       durable: true,
@@ -160,6 +176,11 @@ function finish(name: string, cells: Cells, problems: string[]): NamespaceConfig
       historyBytesMax: read("historyBytesMax"),
       ...common,
     };
+  }
+  if (read("slowReaders") === "catch-up") {
+    const subject = label(cells.get("slowReaders")?.source ?? fallback, "namespaces", `${name}.slowReaders`);
+    const way = `set ${name}.durable to true, or choose drop or disconnect`;
+    problems.push(`${subject}: namespace ${name} keeps no history that slow readers could catch up from; ${way}`);
   }
   for (const key of historyKeys) {
     const cell = cells.get(key);

@@ -11,6 +11,7 @@ import {
   kinds,
   nobody,
   readAck,
+  readBehind,
   readHello,
   readHistory,
   readJoin,
@@ -22,6 +23,7 @@ import {
   writeReply,
   type AckRecord,
   type Asker,
+  type BehindRecord,
   type JoinRecord,
   type LeaveRecord,
   type PublishRecord,
@@ -138,6 +140,7 @@ export class Hub {
       case kinds.join: return this.#onJoin(reactor, readJoin(record));
       case kinds.leave: return this.#onLeave(reactor, readLeave(record));
       case kinds.next: return this.#replays.next(reactor, record.u32());
+      case kinds.behind: return this.#onBehind(reactor, readBehind(record));
       case kinds.abandon: return this.#replays.abandon(reactor, record.u32());
       case kinds.hello: return this.sessions.hello(reactor, readHello(record));
       case kinds.gone: return this.sessions.gone(reactor, record.u32(), record.u32(), record.u8() !== 0);
@@ -232,11 +235,11 @@ export class Hub {
       if (reactor == null) continue;
       const excluded = reactor.index === from ? slot! : nobody;
       if (room.interest[2 * reactor.index]! > 0) {
-        writeDeliver(reactor.link, room.handle, false, excluded, life!, at, frame);
+        writeDeliver(reactor.link, room.handle, false, excluded, life!, at, stored.seq, stored.prev, frame);
       }
       if (room.interest[2 * reactor.index + 1]! > 0) {
         text ??= toUtf8.encode(publicationJson(publication));
-        writeDeliver(reactor.link, room.handle, true, excluded, life!, at, text);
+        writeDeliver(reactor.link, room.handle, true, excluded, life!, at, stored.seq, stored.prev, text);
       }
     }
   }
@@ -346,6 +349,11 @@ export class Hub {
     if (session !== undefined) this.sessions.left(session, name);
   }
 
+  #onBehind(reactor: Reactor, behind: BehindRecord): void {
+    const room = this.#rooms.numbered(behind.handle);
+    if (room !== undefined) this.#replays.resume(reactor, room, behind);
+  }
+
   #onAck(reactor: Reactor, ack: AckRecord): void {
     const session = this.sessions.find(reactor, ack.slot, ack.life);
     const refused = session === undefined ? null : this.#inboxes.acknowledge(session, ack);
@@ -385,9 +393,10 @@ export class Hub {
     if (reactor.live) writeReply(reactor.link, asker.slot, asker.life, frame);
   }
 
-  usage(): { rooms: number; publications: number; refusals: number; failures: number; replays: number } {
+  usage() {
     const { publications, refusals, failures } = this;
-    return { rooms: this.#rooms.size, publications, refusals, failures, replays: this.#replays.size };
+    const { size: replays, caughtUp, skipped } = this.#replays;
+    return { rooms: this.#rooms.size, publications, refusals, failures, replays, caughtUp, skipped };
   }
 
   close(): void {

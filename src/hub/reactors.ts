@@ -11,7 +11,7 @@ import type { Certificate } from "../certificate.ts";
 import { ConfigError, type Config } from "../config.ts";
 import type { CloseName } from "../errors.ts";
 import { Link } from "../link/link.ts";
-import { doorbell, type FromReactor, type ReactorData, type ToReactor } from "../threads.ts";
+import { doorbell, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../threads.ts";
 import { createRing } from "../link/ring.ts";
 import type { Logger } from "../log.ts";
 import { canSharePorts } from "../machine.ts";
@@ -38,6 +38,8 @@ export interface ReactorsOptions {
 /** A reactor that ran at least this long is replaced at once, one that fails sooner after a pause. */
 const stableMs = 10_000;
 const pauseMs = 500;
+/** Slow sessions that are named. */
+const slowNamedMax = 20;
 /** Little, so that the hub serves reactors in turn and one that is flooded does not keep the others waiting. */
 const readBudgetBytes = 16 * 1024;
 
@@ -51,6 +53,7 @@ interface Running extends Reactor {
   readonly startedAt: number;
   readonly ended: Promise<void>;
   serving: boolean;
+  slow: readonly SlowSession[];
 }
 
 export class Reactors {
@@ -91,6 +94,12 @@ export class Reactors {
     for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "certificate", certificate } satisfies ToReactor);
   }
 
+  /** The slowest sessions of the node, the longest queue first. */
+  slow(): (SlowSession & { readonly reactor: number })[] {
+    const all = this.#running.flatMap((running) => running?.slow.map((session) => ({ reactor: running.index, ...session })) ?? []);
+    return all.sort((a, b) => b.queuedBytes - a.queuedBytes).slice(0, slowNamedMax);
+  }
+
   /** Makes a reactor throw, as a bug would. */
   fail(index: number): void {
     this.#running[index]?.worker.postMessage({ kind: "fail" } satisfies ToReactor);
@@ -116,6 +125,10 @@ export class Reactors {
         if (message.kind === "renewed") {
           const { problem } = message;
           if (problem !== null) this.#options.log.error({ reactor: index, problem }, `reactor ${index} goes on with the old certificate`);
+          return;
+        }
+        if (message.kind === "slow") {
+          running.slow = message.sessions;
           return;
         }
         if (message.kind === "keys") return this.#onKeys(index, message.problem);
@@ -156,7 +169,7 @@ export class Reactors {
       onBatchEnd: () => {},
     });
     const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
-    const running: Running = { index, link, live: true, worker, startedAt: Date.now(), ended, serving: false };
+    const running: Running = { index, link, live: true, worker, startedAt: Date.now(), ended, serving: false, slow: [] };
     worker.on("message", (message: FromReactor) => {
       if (message === doorbell) link.wake();
       else onMessage(message);

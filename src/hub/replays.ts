@@ -3,11 +3,14 @@
  * socket, and becomes live with the page that reaches the head. Until then what the room gets is not sent to it
  * but read for it, so a recovery holds no more than a cursor, however long the history and slow the reader.
  *
+ * A member that was live and whose socket did not keep up comes back to this: it is given what it missed in the same
+ * pages, or told what it will not get, once its socket has room again.
+ *
  * All or nothing: `recovered: true` is only said where everything after the member's position is there to be
  * read. If the history is trimmed under a slow replay, the member gets `sync` and knows that it has a gap.
  */
 import type { Broker, Stored } from "../broker/broker.ts";
-import { writeJoined, writePage, type JoinRecord } from "../link/records.ts";
+import { writeJoined, writePage, type BehindRecord, type JoinRecord } from "../link/records.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
 import { headOf, type Reactor, type Room } from "./rooms.ts";
@@ -36,6 +39,10 @@ interface Replay {
   readonly json: boolean;
   /** The member has everything up to here. */
   cursor: number;
+  /** It was live before and fell behind. */
+  readonly behind: boolean;
+  /** It is told what it missed, not given it. */
+  readonly skip: boolean;
 }
 
 /** A piece of history: bodies, the seq of the last, and whether that reaches the head. Null: no longer there. */
@@ -46,6 +53,9 @@ export class Replays {
   readonly #encoder: Encoder;
   readonly #pageBytesMax: number;
   readonly #running = new Map<Reactor, Map<number, Replay>>();
+  /** Publications that members which were behind were given later, and those they were only told of. */
+  caughtUp = 0;
+  skipped = 0;
 
   constructor({ broker, encoder, pageBytesMax }: Reading) {
     this.#pageBytesMax = pageBytesMax;
@@ -73,15 +83,22 @@ export class Replays {
   next(reactor: Reactor, member: number): void {
     const replay = this.#running.get(reactor)?.get(member);
     if (replay === undefined) return; // it left meanwhile
+    if (replay.skip || replay.cursor > replay.room.seq) return this.#broken(reactor, replay);
     this.#read(replay.room, replay.cursor, (piece) => {
       if (!reactor.live || this.#running.get(reactor)?.get(member) !== replay) return;
       if (piece === null) return this.#broken(reactor, replay);
       replay.cursor = piece.seq;
+      if (replay.behind) this.caughtUp += piece.bodies.length;
       const live = piece.seq >= replay.room.seq;
       const head = { room: replay.room.name, more: !live };
-      writePage(reactor.link, member, live, this.#encoder.page(replay.json, "replay", 0, head, piece.bodies));
+      writePage(reactor.link, member, live, piece.seq, this.#encoder.page(replay.json, "replay", 0, head, piece.bodies));
       if (live) this.abandon(reactor, member);
     });
+  }
+
+  /** A member is behind from `seq` on: it will ask when it can take more. */
+  resume(reactor: Reactor, room: Room, { member, json, seq, skip }: BehindRecord): void {
+    this.#remember(reactor, { room, member, json, cursor: seq, behind: true, skip });
   }
 
   abandon(reactor: Reactor, member: number): void {
@@ -114,8 +131,8 @@ export class Replays {
     const live = cursor >= room.seq;
     const head = { room: room.name, position: headOf(room), recovered, more: !live };
     const frame = this.#encoder.page(join.json, "joined", join.id, head, piece?.bodies ?? []);
-    writeJoined(reactor.link, join.member, room.handle, live, frame);
-    if (!live) this.#remember(reactor, { room, member: join.member, json: join.json, cursor });
+    writeJoined(reactor.link, join.member, room.handle, live, cursor, frame);
+    if (!live) this.#remember(reactor, { room, member: join.member, json: join.json, cursor, behind: false, skip: false });
   }
 
   #broken(reactor: Reactor, replay: Replay): void {
@@ -123,7 +140,8 @@ export class Replays {
       id: 0,
       sync: { room: replay.room.name, position: headOf(replay.room) },
     });
-    writePage(reactor.link, replay.member, true, frame);
+    if (replay.behind) this.skipped += Math.max(0, replay.room.seq - replay.cursor);
+    writePage(reactor.link, replay.member, true, replay.room.seq, frame);
     this.abandon(reactor, replay.member);
   }
 

@@ -25,6 +25,13 @@ const names = [
   "rateLimited",
   "slowConsumers",
   "droppedBatches",
+  "behind", // gauge: members
+  "queueLongestBytes", // gauges, as the last look at all sockets found them
+  "queuesOver10",
+  "queuesOver50",
+  "queuesFull",
+  "slowSkips",
+  "slowCatchUps",
   "buffersAllocated",
   "ringDepthBytes",
   "overflowBytes",

@@ -15,8 +15,10 @@ export interface LinkOptions {
   readonly readBudgetBytes: number;
   /** Wakes the other end: it must call `wake` soon. */
   ringDoorbell(): void;
-  /** One record came in; its fields are to be read from `record` before returning. */
-  onRecord(kind: number, record: RecordReader): void;
+  /** One record came in; its fields are to be read from `record` before returning. False: not in this turn, again in the next. */
+  onRecord(kind: number, record: RecordReader): boolean | void;
+  /** A turn of the loop in which reading goes on begins. */
+  onTurn?(): void;
   /** The records of one batch have been handled. */
   onBatchEnd(): void;
 }
@@ -126,15 +128,18 @@ export class Link {
     this.#closed = true;
   }
 
-  #onRecord = (kind: number, start: number, end: number): void => {
+  #onRecord = (kind: number, start: number, end: number): boolean | void => {
     this.#record.open(start, end);
-    this.#options.onRecord(kind, this.#record);
+    return this.#options.onRecord(kind, this.#record);
   };
 
   #later(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(() => this.wake());
+    setImmediate(() => {
+      this.#options.onTurn?.();
+      this.wake();
+    });
   }
 
   #enqueue(): void {

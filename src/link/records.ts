@@ -22,6 +22,7 @@ export const kinds = {
   unplaced: 14,
   presence: 30,
   watch: 31,
+  behind: 12,
   // hub → reactor
   reply: 16,
   joined: 17,
@@ -336,6 +337,33 @@ export function writeAbandon(link: Link, member: number): void {
   writeMember(link, kinds.abandon, member);
 }
 
+/** A member whose socket is full has everything up to `seq`, and gets nothing until it asks for the next page. */
+export interface BehindRecord {
+  member: number;
+  handle: number;
+  seq: number;
+  json: boolean;
+  /** It is not given what it missed, but told of it. */
+  skip: boolean;
+}
+
+export function writeBehind(link: Link, r: BehindRecord): void {
+  link.begin(kinds.behind, 20, true);
+  link.u32(r.member);
+  link.u32(r.handle);
+  link.f64(r.seq);
+  link.u8((r.json ? 1 : 0) | (r.skip ? 2 : 0));
+  link.end();
+}
+
+export function readBehind(r: RecordReader): BehindRecord {
+  const member = r.u32();
+  const handle = r.u32();
+  const seq = r.f64();
+  const flags = r.u8();
+  return { member, handle, seq, json: (flags & 1) !== 0, skip: (flags & 2) !== 0 };
+}
+
 function writeMember(link: Link, kind: number, member: number): void {
   link.begin(kind, 4, true);
   link.u32(member);
@@ -414,21 +442,26 @@ export function writeReply(link: Link, slot: number, life: number, frame: Uint8A
   link.end();
 }
 
-/** The answer to join. `live`: nothing more is to be replayed, what the room gets from here on is for it too. */
-export function writeJoined(link: Link, member: number, handle: number, live: boolean, frame: Uint8Array): void {
-  link.begin(kinds.joined, 24 + frame.length, true);
+/**
+ * The answer to join. `live`: nothing more is to be replayed, what the room gets from here on is for it too.
+ * With this frame the member has everything up to `seq`.
+ */
+export function writeJoined(link: Link, member: number, handle: number, live: boolean, seq: number, frame: Uint8Array): void {
+  link.begin(kinds.joined, 32 + frame.length, true);
   link.u32(member);
   link.u32(handle);
   link.u8(live ? 1 : 0);
+  link.f64(seq);
   link.blob(frame);
   link.end();
 }
 
 /** One more page of a replay, as in joined. */
-export function writePage(link: Link, member: number, live: boolean, frame: Uint8Array): void {
-  link.begin(kinds.page, 16 + frame.length, true);
+export function writePage(link: Link, member: number, live: boolean, seq: number, frame: Uint8Array): void {
+  link.begin(kinds.page, 24 + frame.length, true);
   link.u32(member);
   link.u8(live ? 1 : 0);
+  link.f64(seq);
   link.blob(frame);
   link.end();
 }
@@ -445,7 +478,8 @@ export function writeRefused(link: Link, member: number, frame: Uint8Array): voi
 export const nobody = 0xffffffff;
 
 /**
- * A frame for every member of a room that speaks this format, but the session `slot`, `life`.
+ * The publication `seq`, which came after `prev`, as a frame for every member of a room that speaks this format, but
+ * the session `slot`, `life`.
  * @param at when the hub sent it, in milliseconds of `now()` of clock.ts
  */
 export function writeDeliver(
@@ -455,14 +489,18 @@ export function writeDeliver(
   slot: number,
   life: number,
   at: number,
+  seq: number,
+  prev: number,
   frame: Uint8Array,
 ): void {
-  link.begin(kinds.deliver, 32 + frame.length, true);
+  link.begin(kinds.deliver, 48 + frame.length, true);
   link.u32(handle);
   link.u8(json ? 1 : 0);
   link.u32(slot);
   link.u32(life);
   link.f64(at);
+  link.f64(seq);
+  link.f64(prev);
   link.blob(frame);
   link.end();
 }

@@ -90,8 +90,11 @@ export class RingWriter {
   }
 }
 
-/** Called with one record: its kind and where its body lies in the ring's `bytes`, valid until it returns. */
-export type OnRecord = (kind: number, start: number, end: number) => void;
+/**
+ * Called with one record: its kind and where its body lies in the ring's `bytes`, valid until it returns. False: not
+ * now; reading stops, and begins with this record the next time.
+ */
+export type OnRecord = (kind: number, start: number, end: number) => boolean | void;
 
 export class RingReader {
   readonly bytes: Buffer;
@@ -118,8 +121,11 @@ export class RingReader {
       }
       const body = at + recordHeaderBytes;
       // A handler that throws must not meet the same record again.
-      this.#head = (this.#head + recordHeaderBytes + align(bodyBytes)) >>> 0;
-      onRecord(this.bytes.readUInt32LE(at + 4), body, body + bodyBytes);
+      const from = this.#head;
+      this.#head = (from + recordHeaderBytes + align(bodyBytes)) >>> 0;
+      if (onRecord(this.bytes.readUInt32LE(at + 4), body, body + bodyBytes) !== false) continue;
+      this.#head = from;
+      break;
     }
     Atomics.store(this.#control, headAt, this.#head | 0);
     return this.#head !== (Atomics.load(this.#control, tailAt) >>> 0);

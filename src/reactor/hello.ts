@@ -177,7 +177,10 @@ function restore(reactor: Reactor, session: Session, { name, epoch, seq }: Place
 export function onKick(reactor: Reactor, record: RecordReader): void {
   const { slot, life, name } = readKick(record);
   const session = reactor.sessions.find(slot, life);
-  if (session !== null && session.state !== "closing") closeSession(reactor, session, name);
+  if (session === null || session.state === "closing") return;
+  // What its rooms got before is still for it.
+  reactor.rooms.flushFor(session);
+  closeSession(reactor, session, name);
 }
 
 // ------------------------------------------------------------------------------- a new token

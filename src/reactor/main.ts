@@ -16,7 +16,7 @@ import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
 import { Link, type RecordReader } from "../link/link.ts";
 import { kinds } from "../link/records.ts";
-import { doorbell, NodeState, type FromReactor, type ReactorData, type ToReactor } from "../threads.ts";
+import { doorbell, NodeState, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../threads.ts";
 import { Encoder } from "../protocol/encoder.ts";
 import { BufferPool } from "../protocol/framing.ts";
 import { ResumeTokens } from "../resume.ts";
@@ -32,6 +32,7 @@ import { onAdmitted, onKick } from "./hello.ts";
 import { serveHttp } from "./http.ts";
 import { closeSession } from "./outgoing.ts";
 import { onStatus } from "./presence.ts";
+import { Queues } from "./queues.ts";
 import type { Reactor } from "./reactor.ts";
 import { Rooms } from "./rooms.ts";
 import { Sessions } from "./session.ts";
@@ -57,6 +58,7 @@ const link = new Link({
   ringDoorbell: () => main.postMessage(doorbell),
   onRecord,
   onBatchEnd: () => rooms.flush(),
+  onTurn: () => rooms.fanout.turn(),
 });
 const tickets = new Tickets(resumeSecret);
 const context: Context = {
@@ -77,10 +79,12 @@ const context: Context = {
 const rooms = new Rooms(context);
 const heartbeat = new Heartbeat(context);
 const expiry = new Expiry(context);
+let toldSlow = false;
+const queues = new Queues(context, tellSlow);
 const reactor: Reactor = { ...context, rooms, heartbeat };
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
-for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "rooms", "keysAway"] as const) counters.set(gauge, 0);
+for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway"] as const) counters.set(gauge, 0);
 
 const isFull = fullness(config.socketsMax, allCounters);
 const state = new NodeState(nodeState);
@@ -135,18 +139,15 @@ function listenFailed(text: string): void {
   end(1);
 }
 
-function onRecord(kind: number, record: RecordReader): void {
+function onRecord(kind: number, record: RecordReader): boolean | void {
   switch (kind) {
     case kinds.admitted: {
       const ready = onAdmitted(reactor, record);
       if (ready !== null) dispatchEarly(reactor, ready.session, ready.early);
       return;
     }
-    case kinds.kick: {
-      // What the room got before is still for it.
-      rooms.flush();
+    case kinds.kick:
       return onKick(reactor, record);
-    }
     case kinds.status:
       return onStatus(reactor, record);
     default:
@@ -170,6 +171,7 @@ function onMessage(message: ToReactor): void {
 function close(name: CloseName): void {
   entrances.stop();
   tcp?.stop();
+  rooms.flushAll();
   let queued = false;
   for (const session of context.sessions.open()) {
     queued ||= (session.socket?.getBufferedAmount() ?? 0) > 0;
@@ -198,6 +200,7 @@ function end(code: number): void {
   clearInterval(sampler);
   heartbeat.stop();
   expiry.stop();
+  queues.stop();
   link.close();
   entrances.close();
   // A turn of the loop lets close frames and what is queued leave.
@@ -223,6 +226,12 @@ function sample(): void {
 /** The monitor's timer fires every `lagResolutionMs` when nothing is late. */
 function lagMs(nanoseconds: number): number {
   return Math.max(0, nanoseconds / 1e6 - lagResolutionMs);
+}
+
+/** Nothing is said while there are none. */
+function tellSlow(sessions: readonly SlowSession[]): void {
+  if (sessions.length > 0 || toldSlow) post({ kind: "slow", sessions });
+  toldSlow = sessions.length > 0;
 }
 
 function post(message: FromReactor): void {

@@ -41,11 +41,14 @@ export function tooSlow(context: Context, session: Session): void {
   context.counters.add("slowConsumers", 1);
   context.sessions.setState(session, "closing");
   setImmediate(() => {
-    const { socket } = session;
-    if (socket === null) return;
-    for (const topic of socket.getTopics()) socket.unsubscribe(topic);
+    stopDeliveries(session);
     closeSlow(context, session);
   });
+}
+
+/** Nothing that is published from here on is for this session. */
+export function stopDeliveries({ socket }: Session): void {
+  for (const topic of socket?.getTopics() ?? []) socket!.unsubscribe(topic);
 }
 
 /** uWS drops a close frame too while the queue is full: it is sent when the queue has drained, or heartbeat.ts gives up. */

@@ -4,15 +4,21 @@
  * A room's live members of one format are subscribed to one topic, so a delivery is one publish whatever
  * their number. Deliveries that follow each other in one batch to the same topic are packed into one message:
  * what uWS does per message and socket is then done once for all of them.
+ *
+ * A member whose socket is full is taken out of the topic (slow.ts) and is from then on like one on its way in: it
+ * asks the hub for a page whenever its socket has room, and the page that reaches the head makes it live again.
  */
 import { allows } from "../grants.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
-import { kinds, writeAbandon, writeJoin, writeLeave, writeNext, writeUnplaced, type JoinRecord } from "../link/records.ts";
+import { kinds, writeAbandon, writeBehind, writeJoin, writeLeave, writeNext, writeUnplaced, type JoinRecord } from "../link/records.ts";
 import type { Context } from "./context.ts";
+import { Fanout } from "./fanout.ts";
 import { sendBytes, sendFrame } from "./outgoing.ts";
 import { keyOf } from "./names.ts";
-import { evicted, noMembers, stays, type Member, type Room, type Session } from "./session.ts";
+import { SlowReaders } from "./slow.ts";
+import { Windows } from "./windows.ts";
+import { evicted, formatOf, noMembers, stays, type Member, type Room, type Session } from "./session.ts";
 
 /** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
 const packBytesMax = 15 * 1024;
@@ -30,13 +36,24 @@ export class Rooms {
   /** Members on their way in, by number. */
   readonly #arriving = new Map<number, Member>();
   #lastNumber = 0;
+  readonly #pageQueueBytes: number;
 
+  readonly fanout: Fanout;
+  readonly slow: SlowReaders;
+  readonly #windows: Windows;
   readonly #pack = Buffer.allocUnsafeSlow(packBytesMax);
   #packed = 0;
   #packRoom: Room | null = null;
+  /** The first publication packed, and the one before it. */
+  #packSeq = 0;
+  #packPrev = 0;
 
   constructor(context: Context) {
     this.#context = context;
+    this.#pageQueueBytes = Math.min(replayQueueBytes, context.config.socketQueueBytesMax / 2);
+    this.fanout = new Fanout(context.audiences, context.compressFrom, () => this.slow.settle());
+    this.slow = new SlowReaders(context, this.fanout, (member, seq, skip) => this.#withdraw(member, seq, skip));
+    this.#windows = new Windows(this.fanout, (ms) => context.counters.fanout(ms));
   }
 
   // ------------------------------------------------------------------------------- from sessions
@@ -50,7 +67,8 @@ export class Rooms {
     const mayPublish = allows(session.grant!, "publish", name);
     const told = this.#mayBeTold(session, name);
     const member: Member = {
-      name, session, number, state: "joining", room: null, mayPublish, told, restored: join.restored, held: false, leaveId: stays,
+      name, session, number, state: "joining", room: null, mayPublish, told, restored: join.restored, held: false,
+      liveAt: 0, behind: false, seq: 0, leaveId: stays,
     };
     this.#arriving.set(number, member);
     if (session.members === noMembers) session.members = [member];
@@ -59,6 +77,7 @@ export class Rooms {
   }
 
   leave(session: Session, member: Member, id: number): void {
+    if (member.state === "live") this.#windows.flush(member.room!, formatOf(session));
     session.members.splice(session.members.indexOf(member), 1);
     if (member.state === "joining") member.leaveId = id;
     if (member.state === "live") {
@@ -83,14 +102,20 @@ export class Rooms {
 
   /** The session's socket has room again: replays that waited for it go on. */
   drained(session: Session): void {
+    if (session.members === noMembers || !this.#hasRoom(session)) return;
     for (const member of session.members) {
       if (member.held) this.#askForNext(member);
     }
   }
 
+  #hasRoom({ socket }: Session): boolean {
+    return socket !== null && socket.getBufferedAmount() <= this.#pageQueueBytes;
+  }
+
   // ------------------------------------------------------------------------------- from the hub
 
-  onRecord(kind: number, record: RecordReader): void {
+  /** False: not in this turn of the loop. */
+  onRecord(kind: number, record: RecordReader): boolean | void {
     if (kind === kinds.deliver) return this.#onDeliver(record);
     // Whatever else it is must not overtake a delivery.
     this.flush();
@@ -113,6 +138,7 @@ export class Rooms {
     const number = record.u32();
     const handle = record.u32();
     const live = record.u8() !== 0;
+    const seq = record.f64();
     const member = this.#arriving.get(number);
     if (member === undefined) throw new Error(`joined: nobody is member ${number}`);
     const format = formatOf(member.session);
@@ -124,28 +150,36 @@ export class Rooms {
       writeLeave(this.#context.link, { slot, life, handle, json, lost: member.leaveId === stays });
       return answerBoth(this.#context, member, record.blob());
     }
-    member.room = this.#roomOf(handle);
+    member.room = this.#roomOf(handle, member.name);
     member.room.joined[format]++;
     this.#context.counters.add("members", 1);
     member.state = "replaying";
-    this.#continue(member, live, record.blob());
+    this.#continue(member, live, seq, record.blob());
   }
 
   #onPage(record: RecordReader): void {
     const member = this.#arriving.get(record.u32());
     const live = record.u8() !== 0;
-    if (member !== undefined) this.#continue(member, live, record.blob());
+    const seq = record.f64();
+    if (member === undefined) return;
+    if (this.#isFull(member.session)) return this.#wait(member, this.#context.kindOf(member.name)?.slowReaders === "drop");
+    this.#continue(member, live, seq, record.blob());
   }
 
   /** Sends a page, and makes the member live or asks for more. Sending may end the session. */
-  #continue(member: Member, live: boolean, frame: Uint8Array): void {
+  #continue(member: Member, live: boolean, seq: number, frame: Uint8Array): void {
     const { session } = member;
+    member.seq = seq;
     if (live) {
+      // What waits for the room is in the frame already.
+      this.#windows.flush(member.room!, formatOf(session));
       // First the frame, then the topic: what the room gets from here on comes behind it.
       sendBytes(this.#context, session, frame);
       if (member.state !== "replaying" || session.state !== "ready" || session.socket === null) return;
       this.#arriving.delete(member.number);
       member.state = "live";
+      member.liveAt = this.fanout.order;
+      this.#setBehind(member, false);
       member.room!.live[formatOf(session)]++;
       session.socket.subscribe(member.room!.topics[formatOf(session)]);
       if (member.told) this.#tell(member);
@@ -154,7 +188,40 @@ export class Rooms {
     sendBytes(this.#context, session, frame);
     if (session.state !== "ready" || session.socket === null) return;
     member.held = true;
-    if (session.socket.getBufferedAmount() < replayQueueBytes) this.#askForNext(member);
+    if (this.#hasRoom(session)) this.#askForNext(member);
+  }
+
+  /** Takes a live member out of its room's topic; it has everything up to `seq`. `skip`: it is only told what it missed. */
+  #withdraw(member: Member, seq: number, skip: boolean): void {
+    const { session, room } = member;
+    const format = formatOf(session);
+    session.socket!.unsubscribe(room!.topics[format]);
+    room!.live[format]--;
+    if (member.told) this.#untell(member);
+    member.state = "replaying";
+    member.seq = seq;
+    this.#arriving.set(member.number, member);
+    this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
+    this.#setBehind(member, true);
+    this.#wait(member, skip);
+  }
+
+  #setBehind(member: Member, behind: boolean): void {
+    if (member.behind !== behind) this.#context.counters.add("behind", behind ? 1 : -1);
+    member.behind = behind;
+  }
+
+  /** The member gets nothing until its socket has room again. */
+  #wait(member: Member, skip: boolean): void {
+    const { number, seq, session } = member;
+    writeBehind(this.#context.link, { member: number, handle: member.room!.handle, seq, json: session.json, skip });
+    member.held = true;
+    if (this.#hasRoom(session)) this.#askForNext(member);
+  }
+
+  /** Nothing more can be sent: not even a page that was asked for when there was room. */
+  #isFull({ socket }: Session): boolean {
+    return socket !== null && socket.getBufferedAmount() > this.#context.config.socketQueueBytesMax;
   }
 
   #askForNext(member: Member): void {
@@ -176,35 +243,46 @@ export class Rooms {
     sendGone(this.#context, member.session, member.name);
   }
 
-  #onDeliver(record: RecordReader): void {
+  #onDeliver(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
     const format = record.u8() as 0 | 1;
     const slot = record.u32();
     const life = record.u32();
     const at = record.f64();
+    const seq = record.f64();
+    const prev = record.f64();
     const frame = record.blob();
     if (room === undefined || room.live[format] === 0) return;
     const topic = room.topics[format];
     const publisher = this.#context.sessions.find(slot, life);
     const excluded = publisher?.socket?.isSubscribed(topic) === true ? publisher : null;
-    this.#count(room.live[format] - (excluded === null ? 0 : 1), frame.length, at);
+    const members = room.live[format] - (excluded === null ? 0 : 1);
+    if (room.flushMs > 0) {
+      if (excluded === null && this.#windows.add(room, format, frame, seq, prev, at)) return this.#count(members, frame.length);
+      // It cannot wait, so what waits before it has to leave.
+      if (!this.fanout.mayPublish(0, this.#waiting(room, format))) return false;
+      this.#windows.flush(room, format);
+      if (excluded === null && this.#windows.add(room, format, frame, seq, prev, at)) return this.#count(members, frame.length);
+    }
+    if (!this.fanout.mayPublish(frame.length, this.#waiting(room, format))) return false;
+    this.#count(members, frame.length);
+    this.#context.counters.fanout(now() - at);
     // JSON clients get one object a message.
-    if (format === 0 && excluded === null) return this.#packIn(room, frame);
+    if (format === 0 && excluded === null) return this.#packIn(room, frame, seq, prev);
     this.flush();
-    const compress = frame.length >= this.#context.compressFrom;
-    if (excluded === null) this.#context.audiences.publish(topic, frame, format === 0, compress);
-    else this.#context.audiences.publishExcept(excluded.socket!, excluded.audience, topic, frame, format === 0, compress);
+    this.fanout.publish(room, format, frame, seq, prev, excluded);
   }
 
   /** Who came and who went. One a second at most for a room: it is not packed with what is delivered. */
-  #onTold(record: RecordReader): void {
+  #onTold(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
     const format = record.u8() as 0 | 1;
     const frame = record.blob();
     if (room === undefined || room.told[format] === 0) return;
+    if (!this.fanout.mayPublish(frame.length, 0)) return false;
     this.#context.counters.add("framesOut", room.told[format]);
     this.#context.counters.add("bytesOut", room.told[format] * frame.length);
-    this.#context.audiences.publish(room.toldTopics[format], frame, format === 0);
+    this.fanout.tell(room, format, frame);
   }
 
   #tell({ session, room }: Member): void {
@@ -213,35 +291,43 @@ export class Rooms {
     session.socket?.subscribe(room!.toldTopics[format]);
   }
 
+  #untell({ session, room }: Member): void {
+    const format = formatOf(session);
+    room!.told[format]--;
+    session.socket?.unsubscribe(room!.toldTopics[format]);
+  }
+
   /** Whether a member is told who comes and goes, when its session's grant has changed. */
   setTold(member: Member): void {
     const { told, session, room } = member;
     member.told = this.#mayBeTold(session, member.name);
     if (member.told === told || member.state !== "live" || room === null) return;
-    if (member.told) return this.#tell(member);
-    room.told[formatOf(session)]--;
-    session.socket?.unsubscribe(room.toldTopics[formatOf(session)]);
+    if (member.told) this.#tell(member);
+    else this.#untell(member);
   }
 
   #mayBeTold(session: Session, name: string): boolean {
     return this.#context.kindOf(name)?.presenceEvents === true && allows(session.grant!, "presence", name);
   }
 
-  #count(members: number, bytes: number, at: number): void {
+  /** Publishes that come before the next one of this room. */
+  #waiting(room: Room, format: 0 | 1): number {
+    return this.#windows.waiting(room, format) + (this.#packRoom === null ? 0 : 1);
+  }
+
+  #count(members: number, bytes: number): void {
     this.#context.counters.add("deliveries", members);
     this.#context.counters.add("framesOut", members);
     this.#context.counters.add("bytesOut", members * bytes);
-    this.#context.counters.fanout(now() - at);
   }
 
-  #packIn(room: Room, frame: Uint8Array): void {
+  #packIn(room: Room, frame: Uint8Array, seq: number, prev: number): void {
     if (room !== this.#packRoom || this.#packed + frame.length > packBytesMax) {
       this.flush();
-      if (frame.length > packBytesMax) {
-        this.#context.audiences.publish(room.topics[0], frame, true, frame.length >= this.#context.compressFrom);
-        return;
-      }
+      if (frame.length > packBytesMax) return this.fanout.publish(room, 0, frame, seq, prev, null);
       this.#packRoom = room;
+      this.#packSeq = seq;
+      this.#packPrev = prev;
     }
     this.#pack.set(frame, this.#packed);
     this.#packed += frame.length;
@@ -249,11 +335,24 @@ export class Rooms {
 
   /** Publishes what has been packed. */
   flush(): void {
-    if (this.#packRoom === null) return;
-    const compress = this.#packed >= this.#context.compressFrom;
-    this.#context.audiences.publish(this.#packRoom.topics[0], this.#pack.subarray(0, this.#packed), true, compress);
+    const room = this.#packRoom;
+    if (room === null) return;
+    const pack = this.#pack.subarray(0, this.#packed);
     this.#packRoom = null;
     this.#packed = 0;
+    this.fanout.publish(room, 0, pack, this.#packSeq, this.#packPrev, null);
+  }
+
+  /** Publishes what waits for this session, which is about to be closed. */
+  flushFor(session: Session): void {
+    this.flush();
+    for (const { state, room } of [...session.members]) if (state === "live") this.#windows.flush(room!, formatOf(session));
+  }
+
+  /** Publishes everything that waits. */
+  flushAll(): void {
+    this.flush();
+    this.#windows.flushAll();
   }
 
   // -------------------------------------------------------------------------------------- rooms
@@ -264,6 +363,7 @@ export class Rooms {
     member.state = "gone";
     if (room === null) return; // still joining: the hub's answer will find it gone
     const format = formatOf(member.session);
+    this.#setBehind(member, false);
     if (state === "replaying") {
       this.#arriving.delete(member.number);
       writeAbandon(this.#context.link, member.number);
@@ -280,10 +380,20 @@ export class Rooms {
     }
   }
 
-  #roomOf(handle: number): Room {
+  #roomOf(handle: number, name: string): Room {
     const known = this.#rooms.get(handle);
     if (known !== undefined) return known;
-    const room: Room = { handle, joined: [0, 0], live: [0, 0], topics: [`b${handle}`, `j${handle}`], told: [0, 0], toldTopics: [`pb${handle}`, `pj${handle}`] };
+    const { flushMs = 0 } = this.#context.kindOf(name) ?? {};
+    const room: Room = {
+      handle,
+      joined: [0, 0],
+      live: [0, 0],
+      topics: [`b${handle}`, `j${handle}`],
+      told: [0, 0],
+      toldTopics: [`pb${handle}`, `pj${handle}`],
+      flushMs,
+      windows: [null, null],
+    };
     this.#rooms.set(handle, room);
     return room;
   }
@@ -304,9 +414,4 @@ export function sendGone(context: Context, session: Session, name: string): void
 
 function sendLeft(context: Context, member: Member, id: number): void {
   if (id !== 0) sendFrame(context, member.session, { id, left: { room: member.name } });
-}
-
-/** Index of a session's format: 0 binary, 1 JSON. */
-function formatOf(session: Session): 0 | 1 {
-  return session.json ? 1 : 0;
 }

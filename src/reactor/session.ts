@@ -5,6 +5,7 @@ import type { SplitFrame } from "../protocol/framing.ts";
 import type { BadFrame } from "../protocol/json.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import type { Audience, Socket } from "./socket.ts";
+import type { Window } from "./windows.ts";
 
 /**
  * connecting: the socket is being upgraded. handshake: it may only say hello. ready: it may do everything.
@@ -67,6 +68,9 @@ export interface Room {
   /** Members that are told who comes and goes, by format. They are subscribed to topics of their own. */
   readonly told: [number, number];
   readonly toldTopics: readonly [string, string];
+  /** How long deliveries may wait to leave together, and those that do, by format. */
+  readonly flushMs: number;
+  readonly windows: [Window | null, Window | null];
 }
 
 /** A session in a room. joining: the hub has been asked. replaying: it gets pages, then becomes live. */
@@ -86,6 +90,12 @@ export interface Member {
   readonly restored: boolean;
   /** A page waits for the socket to drain before the next is asked for. */
   held: boolean;
+  /** Order of the first publish (fanout.ts) that it is live for. */
+  liveAt: number;
+  /** It was live, and its socket became full. */
+  behind: boolean;
+  /** While it is replaying: it has everything up to here. */
+  seq: number;
   /** Id of a leave that came before the hub's answer to join, which is answered first; `stays`, or `evicted`. */
   leaveId: number;
 }
@@ -93,6 +103,11 @@ export interface Member {
 /** No leave came. And: it was the node that ended the membership, which the client is told behind the answer to join. */
 export const stays = -1;
 export const evicted = -2;
+
+/** Index of a session's format: 0 binary, 1 JSON. */
+export function formatOf(session: Session): 0 | 1 {
+  return session.json ? 1 : 0;
+}
 
 /** Shared by all sessions in no room: most memory of an idle session would be its own empty array. */
 export const noMembers: Member[] = [];
@@ -131,6 +146,10 @@ export class Sessions {
   pinged = new Uint8Array(firstSlots);
   /** Rate limit: when the session has made up for the commands it has sent, milliseconds of now(). */
   paidUntil = new Float64Array(firstSlots);
+  /** The same for the bytes it has sent. */
+  bytesPaidUntil = new Float64Array(firstSlots);
+  /** Since when it has been sending more, without a rest; 0 for not. */
+  bytesOverSince = new Float64Array(firstSlots);
   /** When the session's token expires, milliseconds since 1970, 0 for never; and whether its client has been told. */
   expiresAt = new Float64Array(firstSlots);
   warned = new Uint8Array(firstSlots);
@@ -153,6 +172,8 @@ export class Sessions {
     this.heardAt[slot] = tick;
     this.pinged[slot] = 0;
     this.paidUntil[slot] = 0;
+    this.bytesPaidUntil[slot] = 0;
+    this.bytesOverSince[slot] = 0;
     this.expiresAt[slot] = 0;
     this.warned[slot] = 0;
     this.setState(session, "handshake");
@@ -191,6 +212,8 @@ export class Sessions {
     this.#lives = grown(this.#lives, new Uint32Array(size));
     this.heardAt = grown(this.heardAt, new Uint32Array(size));
     this.pinged = grown(this.pinged, new Uint8Array(size));
+    this.bytesOverSince = grown(this.bytesOverSince, new Float64Array(size));
+    this.bytesPaidUntil = grown(this.bytesPaidUntil, new Float64Array(size));
     this.paidUntil = grown(this.paidUntil, new Float64Array(size));
     this.expiresAt = grown(this.expiresAt, new Float64Array(size));
     this.warned = grown(this.warned, new Uint8Array(size));

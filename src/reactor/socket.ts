@@ -11,6 +11,8 @@ export interface Socket {
   close(): void;
   /** Asks the client for a sign of life, where the transport can. */
   ping(): number;
+  /** Reads nothing for this long, where the transport can: uWS's WebSocket cannot. */
+  pauseFor?(ms: number): void;
   /** Bytes that wait to be sent. */
   getBufferedAmount(): number;
   subscribe(topic: string): boolean;

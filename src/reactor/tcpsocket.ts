@@ -4,7 +4,8 @@
  */
 import type { Socket as Stream } from "node:net";
 import { onBinary } from "./dispatch.ts";
-import { closeSlow, tooSlow } from "./outgoing.ts";
+import { closeSlow } from "./outgoing.ts";
+import { chargeBytes } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Session } from "./session.ts";
 import { dropped, type Socket } from "./socket.ts";
@@ -28,6 +29,8 @@ export class TcpSocket implements Socket {
   #ended = false;
   #half = false;
   #timer: NodeJS.Timeout | undefined;
+  /** Nothing is read until it fires. */
+  #pause: NodeJS.Timeout | undefined;
 
   constructor(reactor: Reactor, session: Session, audience: TcpAudience, stream: Stream) {
     this.#reactor = reactor;
@@ -51,15 +54,29 @@ export class TcpSocket implements Socket {
     counters.add("bytesIn", chunk.length);
     if (session.state === "ready") heartbeat.heard(session);
     else if (session.state !== "handshake") return;
+    if (!chargeBytes(this.#reactor, session, chunk.length)) return;
     onBinary(this.#reactor, session, new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
     if (!this.#ended && this.#stream.writableLength > unreadQueueBytes) this.#stream.pause();
   }
 
   #drained(): void {
     if (this.#ended) return;
-    this.#stream.resume();
+    this.#resume();
     if (this.#session.state === "closing") setImmediate(() => closeSlow(this.#reactor, this.#session));
     else this.#reactor.rooms.drained(this.#session);
+  }
+
+  pauseFor(ms: number): void {
+    this.#stream.pause();
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => {
+      this.#pause = undefined;
+      this.#resume();
+    }, ms);
+  }
+
+  #resume(): void {
+    if (!this.#ended && this.#pause === undefined && this.#stream.writableLength <= unreadQueueBytes) this.#stream.resume();
   }
 
   /**
@@ -101,8 +118,7 @@ export class TcpSocket implements Socket {
   deliver(bytes: Buffer): void {
     if (this.#ended) return;
     if (this.#stream.writableLength <= this.#reactor.config.socketQueueBytesMax) return this.#write(bytes);
-    this.#reactor.counters.add("droppedBatches", 1);
-    tooSlow(this.#reactor, this.#session);
+    this.#reactor.rooms.slow.droppedNow(this.#session);
   }
 
   end(code: number, reason: string): void {
@@ -150,6 +166,7 @@ export class TcpSocket implements Socket {
   }
 
   #gone(): void {
+    clearTimeout(this.#pause);
     if (this.#stream.destroyed) clearTimeout(this.#timer);
     if (this.#ended) return;
     this.#ended = true;

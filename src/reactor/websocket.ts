@@ -6,7 +6,8 @@ import { retryAfter } from "./admission.ts";
 import { onBinary, onText } from "./dispatch.ts";
 import { respondError } from "./http.ts";
 import { isWelcome } from "./origin.ts";
-import { closeSession, closeSlow, tooSlow } from "./outgoing.ts";
+import { closeSession, closeSlow } from "./outgoing.ts";
+import { chargeBytes } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
 import { createSession, type Session } from "./session.ts";
 import { gone, opened } from "./sockets.ts";
@@ -57,6 +58,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
       counters.add("bytesIn", message.byteLength);
       if (session.state === "ready") heartbeat.heard(session);
       else if (session.state !== "handshake") return;
+      if (!chargeBytes(reactor, session, message.byteLength)) return;
       if (isBinary === session.json) return closeSession(reactor, session, "bad_frame");
       // A view: uWS takes the bytes away when this returns.
       if (session.json) onText(reactor, session, new Uint8Array(message));
@@ -80,9 +82,8 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
     },
 
     // Called about once per batch that a full socket missed, not once per message.
-    dropped(socket) {
-      counters.add("droppedBatches", 1);
-      tooSlow(reactor, socket.getUserData());
+    dropped(socket, message, isBinary) {
+      rooms.slow.dropped(socket.getUserData(), new Uint8Array(message), isBinary);
     },
 
     close(socket, code) {

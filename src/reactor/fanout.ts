@@ -1,0 +1,140 @@
+/**
+ * What leaves for the members of rooms: one publish for all live members of one format, and a short memory of what was
+ * published, so that it can be said what a socket missed.
+ *
+ * uWS does not write what is published at once. It notes up to 32 messages for every subscriber and hands them to its
+ * socket before and after the loop waits for events, or when there is a 33rd. A socket that is full by then loses the
+ * first message that does not fit (`dropped` is called with it) and the rest of what was noted. Where that happens
+ * between two turns of the loop, nothing can follow before slow.ts has dealt with it. Inside a publish something would:
+ * the 33rd message, or one of 16 kB and more, which is sent at once whatever was noted. So no more is published in a
+ * turn than is noted, and large messages go first in theirs; the ring waits meanwhile (`mayPublish`).
+ */
+import type { Room, Session } from "./session.ts";
+import type { Audiences } from "./socket.ts";
+
+/** What uWS notes for a subscriber, less the one whose publish would hand them over. */
+const publishesPerTurn = 31;
+/** From this size on uWS does not note a message but sends it. */
+const largeBytes = 16 * 1024;
+/** Publishes that are remembered: those of more turns than a socket can be behind in what it is told. */
+const remembered = 256;
+
+export class Fanout {
+  /** Publishes so far: the order of the next one. */
+  order = 0;
+  readonly #audiences: Audiences;
+  /** Bytes from which a message is compressed, where that is on. */
+  readonly #compressFrom: number;
+  /** Called before something is published. */
+  readonly #settle: () => void;
+  /** Inside a publish: its order. */
+  #publishing = -1;
+  #inTurn = 0;
+  #turn = 0;
+  #turnSeen = 0;
+  #watching = false;
+  // Publish n lies in place n % remembered: which room and format, and the first publication in it.
+  readonly #handles = new Uint32Array(remembered);
+  readonly #formats = new Uint8Array(remembered);
+  readonly #seqs = new Float64Array(remembered);
+  readonly #prevs = new Float64Array(remembered);
+
+  constructor(audiences: Audiences, compressFrom: number, settle: () => void) {
+    this.#audiences = audiences;
+    this.#compressFrom = compressFrom;
+    this.#settle = settle;
+  }
+
+  /** Whether a message of this size may be published in this turn, besides `waiting` others that will be before it. */
+  mayPublish(bytes: number, waiting: number): boolean {
+    const before = this.#inTurn + waiting;
+    return bytes < largeBytes ? before < publishesPerTurn : before === 0;
+  }
+
+  /** To the live members of one format, but `excluded`: `message` begins with publication `seq`, which follows `prev`. */
+  publish(room: Room, format: 0 | 1, message: Uint8Array, seq: number, prev: number, excluded: Session | null): void {
+    this.#settle();
+    const at = this.order % remembered;
+    this.#handles[at] = room.handle;
+    this.#formats[at] = format;
+    this.#seqs[at] = seq;
+    this.#prevs[at] = prev;
+    this.#publishing = this.order;
+    const topic = room.topics[format];
+    // uWS leaves out the socket that a publish is called on.
+    const compress = message.length >= this.#compressFrom;
+    if (excluded === null) this.#audiences.publish(topic, message, format === 0, compress);
+    else this.#audiences.publishExcept(excluded.socket!, excluded.audience, topic, message, format === 0, compress);
+    this.#publishing = -1;
+    this.order++;
+    if (message.length < largeBytes) this.#count();
+  }
+
+  /** To the members of one format that are told who comes and goes. It has no place in the order: it is no publication. */
+  tell(room: Room, format: 0 | 1, message: Uint8Array): void {
+    this.#settle();
+    this.#audiences.publish(room.toldTopics[format], message, format === 0, message.length >= this.#compressFrom);
+    if (message.length < largeBytes) this.#count();
+  }
+
+  /** Order of the publish that began with this publication; -1 where it is not remembered. */
+  find(handle: number, format: 0 | 1, seq: number): number {
+    for (let order = this.#newest; order >= this.#oldest; order--) {
+      const at = order % remembered;
+      if (this.#handles[at] === handle && this.#formats[at] === format && this.#seqs[at] === seq) return order;
+    }
+    return -1;
+  }
+
+  /** Where a member of the room was complete before the publish `from` and all after it; -1: the room had none of them. */
+  prevOf(handle: number, format: 0 | 1, from: number): number {
+    for (let order = Math.max(from, this.#oldest); order <= this.#newest; order++) {
+      const at = order % remembered;
+      if (this.#handles[at] === handle && this.#formats[at] === format) return this.#prevs[at]!;
+    }
+    return -1;
+  }
+
+  /** Whether a socket that missed this publish has got nothing later and will not: all from it on is remembered. */
+  isExact(order: number): boolean {
+    return order >= this.#oldest && (this.#publishing < 0 || this.#publishing === order);
+  }
+
+  /** Order of the publish under way, for a socket that reports at once that it is full. */
+  get current(): number {
+    return this.#publishing;
+  }
+
+  /** A turn of the loop begins: what was noted in the one before has been handed over. */
+  turn = (): void => {
+    this.#turn++;
+    this.#inTurn = 0;
+  };
+
+  get #newest(): number {
+    return this.#publishing < 0 ? this.order - 1 : this.#publishing;
+  }
+
+  get #oldest(): number {
+    return Math.max(0, this.#newest - remembered + 1);
+  }
+
+  #count(): void {
+    this.#inTurn++;
+    if (this.#watching) return;
+    this.#watching = true;
+    this.#turnSeen = this.#turn;
+    setImmediate(this.#watch);
+  }
+
+  /** Immediates run behind uWS's own look at the end of a turn; but one of them may have published before this one. */
+  #watch = (): void => {
+    this.#watching = false;
+    if (this.#turn === this.#turnSeen) this.turn();
+    else if (this.#inTurn > 0) {
+      this.#watching = true;
+      this.#turnSeen = this.#turn;
+      setImmediate(this.#watch);
+    }
+  };
+}

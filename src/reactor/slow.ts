@@ -1,0 +1,112 @@
+/**
+ * Sockets that do not keep up. What a room's members get by its topic a full socket misses; here it is found out from
+ * where on, and what becomes of it is decided by the room's namespace (`slowReaders`): the session is closed and
+ * recovers when it comes back, or it is taken out of the topic until there is room again and is then given what it
+ * missed, or told of it.
+ *
+ * uWS tells of it in the middle of its own work, when topics must not be touched. The session is noted, and dealt with
+ * before anything else is published: so nothing reaches it behind the gap.
+ */
+import { decodeServerFrame, headerBytes } from "../protocol/codec.ts";
+import type { Context } from "./context.ts";
+import type { Fanout } from "./fanout.ts";
+import { stopDeliveries, tooSlow } from "./outgoing.ts";
+import { formatOf, type Member, type Session } from "./session.ts";
+
+/** A session is to be taken out of the room's topic: it has everything up to `seq`. */
+export type Withdraw = (member: Member, seq: number, skip: boolean) => void;
+
+const utf8 = new TextDecoder();
+
+export class SlowReaders {
+  readonly #context: Context;
+  readonly #fanout: Fanout;
+  readonly #withdraw: Withdraw;
+  /** The first publish that a session missed. */
+  readonly #missed = new Map<Session, number>();
+
+  constructor(context: Context, fanout: Fanout, withdraw: Withdraw) {
+    this.#context = context;
+    this.#fanout = fanout;
+    this.#withdraw = withdraw;
+  }
+
+  /** uWS did not take a message for this socket, and skips what was noted behind it. Called inside uWS. */
+  dropped(session: Session, message: Uint8Array, isBinary: boolean): void {
+    this.#context.counters.add("droppedBatches", 1);
+    // Pings have no bytes; heartbeat.ts sees that nothing comes back.
+    if (session.state !== "ready" || message.length === 0) return;
+    const order = this.#orderOf(session, message, isBinary);
+    if (order < 0 || !this.#fanout.isExact(order)) tooSlow(this.#context, session);
+    this.#note(session, order);
+  }
+
+  /** A socket that knows at once did not take what is being published. */
+  droppedNow(session: Session): void {
+    this.#context.counters.add("droppedBatches", 1);
+    if (session.state !== "ready") return;
+    // What is no publication has no place to go on from.
+    if (this.#fanout.current < 0) tooSlow(this.#context, session);
+    this.#note(session, this.#fanout.current);
+  }
+
+  /** Before anything is published: sessions that missed something get no more of it. */
+  settle = (): void => {
+    if (this.#missed.size === 0) return;
+    for (const [session, order] of this.#missed) this.#settleOne(session, order);
+    this.#missed.clear();
+  };
+
+  #note(session: Session, order: number): void {
+    const before = this.#missed.get(session);
+    if (before === undefined) {
+      if (this.#missed.size === 0) setImmediate(this.settle);
+      this.#missed.set(session, order);
+    } else if (order < before) {
+      this.#missed.set(session, order);
+    }
+  }
+
+  #settleOne(session: Session, order: number): void {
+    if (session.state === "closing") return stopDeliveries(session);
+    if (session.state !== "ready" || session.socket === null) return;
+    const { kindOf } = this.#context;
+    const format = formatOf(session);
+    const behind = session.members.filter(
+      (member) => member.state === "live" && this.#fanout.prevOf(member.room!.handle, format, Math.max(order, member.liveAt)) >= 0,
+    );
+    if (behind.some(({ name }) => (kindOf(name)?.slowReaders ?? "disconnect") === "disconnect")) {
+      tooSlow(this.#context, session);
+      return stopDeliveries(session);
+    }
+    for (const member of behind) {
+      const seq = this.#fanout.prevOf(member.room!.handle, format, Math.max(order, member.liveAt));
+      this.#withdraw(member, seq, kindOf(member.name)?.slowReaders === "drop");
+    }
+  }
+
+  /** -1: it was for this session alone, or is of a room that it has just left. */
+  #orderOf(session: Session, message: Uint8Array, isBinary: boolean): number {
+    const first = isBinary ? firstOfBinary(message) : firstOfText(message);
+    if (first === null) return -1;
+    const room = session.members.find(({ name }) => name === first.room)?.room ?? null;
+    return room === null ? -1 : this.#fanout.find(room.handle, formatOf(session), first.seq);
+  }
+}
+
+interface First {
+  readonly room: string;
+  readonly seq: number;
+}
+
+/** The first publication of a message, or null where it is something else. */
+function firstOfBinary(message: Uint8Array): First | null {
+  const length = new DataView(message.buffer, message.byteOffset).getUint32(0);
+  const { publication } = decodeServerFrame(message, headerBytes, headerBytes + length);
+  return publication == null ? null : { room: publication.room ?? "", seq: publication.seq ?? 0 };
+}
+
+function firstOfText(message: Uint8Array): First | null {
+  const { publication } = JSON.parse(utf8.decode(message)) as { publication?: { room: string; seq: string } };
+  return publication === undefined ? null : { room: publication.room, seq: Number(publication.seq) };
+}

@@ -1,0 +1,158 @@
+/**
+ * Flush windows. In a room whose namespace has `flushMs`, publications wait up to that long on the reactor and leave
+ * together: binary ones as one message, JSON ones, an object each, in one write. The window opens with the first
+ * publication that waits and closes when its time is over, when it is full, or when who is in the room changes: a
+ * member gets all of a window or nothing of it.
+ *
+ * Windows are taken from a pool of a fixed size and used again; where there is none left, nothing waits.
+ */
+import { now } from "../link/clock.ts";
+import type { Fanout } from "./fanout.ts";
+import type { Room } from "./session.ts";
+
+/** As packs (rooms.ts): below the size from which uWS sends a message at once. */
+export const windowBytes = 15 * 1024;
+/** JSON publications in a window, each a publish of its own: half of what a turn of the loop may publish. */
+const textsMax = 15;
+/** 15 MB of a reactor. */
+const windowsMax = 1024;
+
+/** What waits for the members of a room that speak one format. */
+export interface Window {
+  room: Room;
+  format: 0 | 1;
+  readonly bytes: Buffer;
+  used: number;
+  frames: number;
+  /** Of every frame of a JSON window, of the first of a binary one: where it ends, its seq and the one before it. */
+  readonly ends: Uint32Array;
+  readonly seqs: Float64Array;
+  readonly prevs: Float64Array;
+  /** When the hub delivered the first, and when it leaves at the latest. */
+  since: number;
+  dueAt: number;
+  queue: Queue;
+  before: Window | null;
+  after: Window | null;
+}
+
+/** Windows of one length, in the order in which they were opened: they close in the same. */
+interface Queue {
+  readonly flushMs: number;
+  first: Window | null;
+  last: Window | null;
+  timer: NodeJS.Timeout | null;
+}
+
+export class Windows {
+  readonly #fanout: Fanout;
+  /** A window has left, after this many milliseconds since the hub delivered its first publication. */
+  readonly #onFlushed: (ms: number) => void;
+  readonly #free: Window[] = [];
+  #made = 0;
+  readonly #queues = new Map<number, Queue>();
+
+  constructor(fanout: Fanout, onFlushed: (ms: number) => void) {
+    this.#fanout = fanout;
+    this.#onFlushed = onFlushed;
+  }
+
+  /** Publishes that it takes to empty the room's window. */
+  waiting(room: Room, format: 0 | 1): number {
+    const window = room.windows[format];
+    return window === null ? 0 : format === 0 ? 1 : window.frames;
+  }
+
+  /** False: it cannot wait; what waits before it has to leave first. */
+  add(room: Room, format: 0 | 1, frame: Uint8Array, seq: number, prev: number, at: number): boolean {
+    const window = room.windows[format] ?? (frame.length > windowBytes ? null : this.#open(room, format, at));
+    if (window === null || window.used + frame.length > windowBytes || (format === 1 && window.frames === textsMax)) return false;
+    if (format === 1 || window.frames === 0) {
+      window.seqs[window.frames] = seq;
+      window.prevs[window.frames] = prev;
+    }
+    window.bytes.set(frame, window.used);
+    window.used += frame.length;
+    if (format === 1) window.ends[window.frames] = window.used;
+    window.frames++;
+    return true;
+  }
+
+  /** Publishes what waits for the members of this room that speak this format. */
+  flush(room: Room, format: 0 | 1): void {
+    const window = room.windows[format];
+    if (window !== null) this.#close(window);
+  }
+
+  flushAll(): void {
+    for (const queue of this.#queues.values()) {
+      while (queue.first !== null) this.#close(queue.first);
+    }
+  }
+
+  #open(room: Room, format: 0 | 1, at: number): Window | null {
+    const queue = this.#queueOf(room.flushMs);
+    const window = this.#free.pop() ?? this.#make(room, queue);
+    if (window === null) return null;
+    window.room = room;
+    window.format = format;
+    window.used = window.frames = 0;
+    window.since = at;
+    window.dueAt = now() + room.flushMs;
+    window.queue = queue;
+    window.before = queue.last;
+    window.after = null;
+    if (queue.last === null) queue.first = window;
+    else queue.last.after = window;
+    queue.last = window;
+    room.windows[format] = window;
+    if (queue.timer === null) this.#wake(queue, room.flushMs);
+    return window;
+  }
+
+  #make(room: Room, queue: Queue): Window | null {
+    if (this.#made >= windowsMax) return null;
+    this.#made++;
+    const [ends, seqs, prevs] = [new Uint32Array(textsMax), new Float64Array(textsMax), new Float64Array(textsMax)];
+    const bytes = Buffer.allocUnsafeSlow(windowBytes);
+    return { room, format: 0, bytes, used: 0, frames: 0, ends, seqs, prevs, since: 0, dueAt: 0, queue, before: null, after: null };
+  }
+
+  #close(window: Window): void {
+    const { room, format, queue, bytes, frames, seqs, prevs, ends, since } = window;
+    if (window.before === null) queue.first = window.after;
+    else window.before.after = window.after;
+    if (window.after === null) queue.last = window.before;
+    else window.after.before = window.before;
+    room.windows[format] = null;
+    if (format === 0) this.#fanout.publish(room, 0, bytes.subarray(0, window.used), seqs[0]!, prevs[0]!, null);
+    else {
+      for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) {
+        this.#fanout.publish(room, 1, bytes.subarray(start, ends[i]), seqs[i]!, prevs[i]!, null);
+      }
+    }
+    this.#free.push(window);
+    this.#onFlushed(now() - since);
+  }
+
+  #queueOf(flushMs: number): Queue {
+    let queue = this.#queues.get(flushMs);
+    if (queue === undefined) this.#queues.set(flushMs, (queue = { flushMs, first: null, last: null, timer: null }));
+    return queue;
+  }
+
+  #wake(queue: Queue, ms: number): void {
+    queue.timer = setTimeout(() => this.#closeDue(queue), Math.max(1, ms));
+  }
+
+  #closeDue(queue: Queue): void {
+    queue.timer = null;
+    const time = now();
+    while (queue.first !== null && queue.first.dueAt <= time + 0.5) {
+      // As much as a turn of the loop takes; the rest in the next.
+      if (!this.#fanout.mayPublish(0, this.waiting(queue.first.room, queue.first.format) - 1)) return this.#wake(queue, 1);
+      this.#close(queue.first);
+    }
+    if (queue.first !== null) this.#wake(queue, queue.first.dueAt - time);
+  }
+}

@@ -1,0 +1,53 @@
+/** Bytes per second: what a session may send, and what happens to one that sends more, on each transport. */
+import { setTimeout as sleep } from "node:timers/promises";
+import t from "tap";
+import { startNode } from "./support/node.ts";
+import { openTcp } from "./support/rawtcp.ts";
+import { open, type TestSession } from "./support/session.ts";
+
+/** A burst of 100,000 bytes. */
+const options = { reactors: 1, tcpPort: 0, bytesPerSecond: 50_000, frameBytesMax: 16_384, commandsPerSecond: 0 } as const;
+const echo = { echo: { payload: Buffer.alloc(9_900) } };
+const refusals = ({ events }: TestSession): number => events.filter(({ error }) => error?.code === "rate_limited").length;
+
+t.test("on a WebSocket what comes over the rate is refused, and works again when it has been paid for", async (t) => {
+  const session = await open(await startNode(t, options));
+  const answers = await Promise.all(Array.from({ length: 15 }, () => session.request(echo)));
+  const echoed = answers.filter((answer) => answer.echo).length;
+  t.ok(echoed >= 10, `the burst passes: ${echoed}`);
+  t.ok(echoed < 15, `the rest does not: ${echoed}`);
+  t.ok(answers.slice(0, echoed).every((answer) => answer.echo), "the first ones");
+  t.match(answers.at(-1)?.error, { code: "rate_limited", retryable: true, text: "more than 50000 bytes per second" });
+  let paid = false;
+  for (let i = 0; i < 100 && !paid; i++) {
+    await sleep(100);
+    paid = Boolean((await session.request({ ping: {} })).pong);
+  }
+  t.ok(paid);
+});
+
+t.test("on a WebSocket that does not stop it is closed 3013", async (t) => {
+  const session = await open(await startNode(t, options));
+  for (let i = 0; i < 40; i++) void session.send(echo, 100 + i);
+  t.same(await session.closed(), { code: 3013, reason: "rate_limited" });
+  t.ok(refusals(session) > 0, "it was told before");
+});
+
+t.test("on TCP what comes over the rate is told once and waits: everything is answered, in its time", async (t) => {
+  const node = await startNode(t, options);
+  const session = await openTcp(node);
+  const started = performance.now();
+  const answers = await Promise.all(Array.from({ length: 25 }, () => session.request(echo)));
+  t.ok(answers.every((answer) => answer.echo), "nothing is refused");
+  // 250,000 bytes less a burst, of which a chunk of 64 KiB is read before it is paid for.
+  t.ok(performance.now() - started > 1_500, "but it takes its time");
+  t.equal(refusals(session), 1);
+  t.equal(session.events.find(({ error }) => error)?.id ?? 0, 0, "unasked");
+  session.raw.destroy();
+});
+
+t.test("0 is no limit", async (t) => {
+  const session = await open(await startNode(t, { ...options, bytesPerSecond: 0 }));
+  const answers = await Promise.all(Array.from({ length: 100 }, () => session.request(echo)));
+  t.ok(answers.every((answer) => answer.echo));
+});

@@ -1,0 +1,127 @@
+/** Flush windows: publications that wait to leave together, and that nobody misses one or gets one twice for it. */
+import { setTimeout as sleep } from "node:timers/promises";
+import t from "tap";
+import { startNode } from "./support/node.ts";
+import { sumOf } from "./support/nodeprocess.ts";
+import { open, type OpenOptions, type TestSession } from "./support/session.ts";
+import { startLoad } from "./support/load.ts";
+
+/** Long: what waits in such a window leaves for another reason than time. */
+const never = 10_000;
+const namespaces = {
+  long: { durable: true, flushMs: never },
+  short: { durable: true, flushMs: 20 },
+  cursor: { durable: false, flushMs: 20 },
+} as const;
+const payload = Buffer.from("x");
+const node = (t: Parameters<typeof startNode>[0], options: object = {}) =>
+  startNode(t, { reactors: 1, commandsPerSecond: 0, namespaces, ...options });
+
+const upTo = (last: number): number[] => Array.from({ length: last }, (_, i) => i + 1);
+const seqsOf = (session: TestSession): number[] => session.publications.map(({ seq }) => seq);
+
+async function members(gateway: { port: number }, room: string, ...options: OpenOptions[]): Promise<TestSession[]> {
+  const sessions = await Promise.all(options.map((one) => open(gateway, one)));
+  for (const session of sessions) await session.join(room);
+  return sessions;
+}
+
+t.test("publications that come within the window leave in one message, in order", async (t) => {
+  const gateway = await node(t);
+  const [writer, reader, jsonReader] = await members(gateway, "short:a", {}, {}, { json: true }) as [TestSession, TestSession, TestSession];
+  for (let i = 0; i < 10; i++) await Promise.all(Array.from({ length: 10 }, () => writer.publish("short:a", payload)));
+  for (const session of [reader, jsonReader, writer]) {
+    await session.waitFor(() => session.publications.length === 100, "all of them");
+    t.strictSame(seqsOf(session), upTo(100));
+  }
+  // Counted once a window and format; each alone would be 200.
+  const left = sumOf(await gateway.metrics(), "flux_fanout_seconds_count");
+  t.ok(left <= 100, `${left} times something left`);
+});
+
+t.test("a window takes what fits a message: what is too large, or too much, leaves at once and in order", async (t) => {
+  const gateway = await node(t);
+  const [writer, reader, jsonReader] = await members(gateway, "long:a", {}, {}, { json: true }) as [TestSession, TestSession, TestSession];
+  const sizes = [10, 4_000, 30_000, 10, 16_300, 10, 10, 15_000, 20_000, 10];
+  for (let i = 0; i < 40; i++) await writer.publish("long:a", Buffer.alloc(sizes[i % sizes.length]!));
+  // Larger than any window, so that nothing waits.
+  await writer.publish("long:a", Buffer.alloc(20_000));
+  for (const session of [reader, jsonReader, writer]) {
+    await session.waitFor(() => session.publications.length === 41, "all of them");
+    t.strictSame(seqsOf(session), upTo(41));
+  }
+});
+
+t.test("who joins while a window is open gets what is in it once: with joined, or live", async (t) => {
+  const gateway = await node(t);
+  for (const json of [false, true]) {
+    const room = `long:${json}`;
+    const [writer, reader] = await members(gateway, room, { json }, { json }) as [TestSession, TestSession];
+    const { epoch } = await writer.publish(room, payload);
+    await writer.publish(room, payload);
+    t.strictSame(seqsOf(reader), [], "they wait");
+    const late = await open(gateway, { json });
+    const { missed } = await late.join(room, { recover: { epoch, seq: 0 } });
+    t.strictSame(missed.map(({ seq }) => seq), [1, 2]);
+    // The window closed for those who were there.
+    await reader.waitFor(() => reader.publications.length === 2, "what waited");
+    await writer.publish(room, payload);
+    const last = await open(gateway, { json });
+    await last.join(room);
+    for (const session of [reader, late]) await session.waitFor(() => session.publications.length === 3, "the third");
+    for (const session of [reader, late]) t.strictSame(seqsOf(session), [1, 2, 3]);
+    t.strictSame(seqsOf(last), []);
+  }
+});
+
+t.test("who leaves, is disconnected, or is there when the node closes, gets what waits first", async (t) => {
+  const gateway = await node(t);
+  const [writer, leaver, kicked, stayer] = await members(gateway, "long:a", {}, {}, {}, {}) as [TestSession, TestSession, TestSession, TestSession];
+  await writer.publish("long:a", payload);
+  await leaver.leave("long:a");
+  t.strictSame(seqsOf(leaver), [1]);
+  await writer.publish("long:a", payload);
+  t.equal(gateway.disconnect(kicked.ready?.user ?? ""), 1);
+  t.same(await kicked.closed(), { code: 3504, reason: "disconnected" });
+  t.strictSame(seqsOf(kicked), [1, 2]);
+  t.strictSame(seqsOf(leaver), [1]);
+  await writer.publish("long:a", payload);
+  await gateway.close();
+  t.same(await stayer.closed(), { code: 3001, reason: "shutdown" });
+  t.strictSame(seqsOf(stayer), [1, 2, 3]);
+});
+
+t.test("a publisher that excludes itself gets everything but its own, everybody else everything", async (t) => {
+  const gateway = await node(t);
+  const [writer, other, reader] = await members(gateway, "cursor:a", {}, { json: true }, {}) as [TestSession, TestSession, TestSession];
+  for (let i = 0; i < 30; i++) {
+    await (i % 3 === 0 ? other : writer).publish("cursor:a", payload, { excludeSelf: i % 2 === 0 });
+  }
+  await reader.waitFor(() => reader.publications.length === 30, "all of them");
+  t.strictSame(seqsOf(reader), upTo(30));
+  const of = (excluded: (i: number) => boolean): number[] => upTo(30).filter((seq) => !excluded(seq - 1));
+  await writer.waitFor(() => writer.publications.at(-1)?.seq === 30, "the last");
+  t.strictSame(seqsOf(writer), of((i) => i % 2 === 0 && i % 3 !== 0));
+  t.strictSame(seqsOf(other), of((i) => i % 2 === 0 && i % 3 === 0));
+});
+
+t.test("joining, leaving and publishing in windows, all at once, loses and doubles nothing", async (t) => {
+  const gateway = await node(t, { reactors: 2 });
+  const load = await startLoad(gateway, { room: "short:busy", members: 4, atLeast: 200, everyMs: 2 });
+  const passers = Array.from({ length: 4 }, async (_, n) => {
+    for (let i = 0; i < 10; i++) {
+      const session = await open(gateway, { json: n % 2 === 0 });
+      const { position } = await session.join("short:busy");
+      await session.waitFor(() => session.publications.length > 3, "some publications");
+      await session.leave("short:busy");
+      const seqs = seqsOf(session);
+      t.strictSame(seqs, seqs.map((_, at) => position.seq + 1 + at), "from the position joined at, without a gap");
+      session.raw.destroy();
+      await sleep(5);
+    }
+  });
+  await Promise.all(passers);
+  const verdict = await load.stop();
+  t.equal(verdict.faults, 0, verdict.report);
+  t.ok(sumOf(await gateway.metrics(), "flux_fanout_seconds_count") > 0);
+});
