@@ -146,7 +146,7 @@ t.test("sockets and HTTP", async (t) => {
 });
 
 t.test("a socket that does not read while 10 MB pass its room is closed 3008, and the others get everything", async (t) => {
-  const node = await startNode(t);
+  const node = await startNode(t, { bytesPerSecond: 0 });
   await beside(t, node, async () => {
     const [slow, slowInJson, publisher, reader] = await Promise.all([open(node), open(node, { json: true }), open(node), open(node, { json: true, keep: false })]);
     for (const session of [slow, slowInJson, publisher, reader]) await session.join("heavy");

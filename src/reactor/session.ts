@@ -5,7 +5,6 @@ import type { SplitFrame } from "../protocol/framing.ts";
 import type { BadFrame } from "../protocol/json.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import type { Audience, Socket } from "./socket.ts";
-import type { Window } from "./windows.ts";
 
 /**
  * connecting: the socket is being upgraded. handshake: it may only say hello. ready: it may do everything.
@@ -71,6 +70,33 @@ export interface Room {
   /** How long deliveries may wait to leave together, and those that do, by format. */
   readonly flushMs: number;
   readonly windows: [Window | null, Window | null];
+}
+
+/** Deliveries that wait for each other (windows.ts): those to the members of a room that speak one format. */
+export interface Window {
+  room: Room;
+  format: 0 | 1;
+  readonly bytes: Buffer;
+  used: number;
+  frames: number;
+  /** Of every frame of a JSON window, of the first of a binary one: where it ends, its seq and the one before it. */
+  readonly ends: Uint32Array;
+  readonly seqs: Float64Array;
+  readonly prevs: Float64Array;
+  /** When the hub delivered the first, and when it leaves at the latest. */
+  since: number;
+  dueAt: number;
+  queue: WindowQueue;
+  before: Window | null;
+  after: Window | null;
+}
+
+/** Windows of one length, in the order in which they were opened: they close in the same. */
+export interface WindowQueue {
+  readonly flushMs: number;
+  first: Window | null;
+  last: Window | null;
+  timer: NodeJS.Timeout | null;
 }
 
 /** A session in a room. joining: the hub has been asked. replaying: it gets pages, then becomes live. */

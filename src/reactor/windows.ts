@@ -8,7 +8,7 @@
  */
 import { now } from "../link/clock.ts";
 import type { Fanout } from "./fanout.ts";
-import type { Room } from "./session.ts";
+import type { Room, Window, WindowQueue } from "./session.ts";
 
 /** As packs (rooms.ts): below the size from which uWS sends a message at once. */
 export const windowBytes = 15 * 1024;
@@ -17,40 +17,13 @@ const textsMax = 15;
 /** 15 MB of a reactor. */
 const windowsMax = 1024;
 
-/** What waits for the members of a room that speak one format. */
-export interface Window {
-  room: Room;
-  format: 0 | 1;
-  readonly bytes: Buffer;
-  used: number;
-  frames: number;
-  /** Of every frame of a JSON window, of the first of a binary one: where it ends, its seq and the one before it. */
-  readonly ends: Uint32Array;
-  readonly seqs: Float64Array;
-  readonly prevs: Float64Array;
-  /** When the hub delivered the first, and when it leaves at the latest. */
-  since: number;
-  dueAt: number;
-  queue: Queue;
-  before: Window | null;
-  after: Window | null;
-}
-
-/** Windows of one length, in the order in which they were opened: they close in the same. */
-interface Queue {
-  readonly flushMs: number;
-  first: Window | null;
-  last: Window | null;
-  timer: NodeJS.Timeout | null;
-}
-
 export class Windows {
   readonly #fanout: Fanout;
   /** A window has left, after this many milliseconds since the hub delivered its first publication. */
   readonly #onFlushed: (ms: number) => void;
   readonly #free: Window[] = [];
   #made = 0;
-  readonly #queues = new Map<number, Queue>();
+  readonly #queues = new Map<number, WindowQueue>();
 
   constructor(fanout: Fanout, onFlushed: (ms: number) => void) {
     this.#fanout = fanout;
@@ -110,7 +83,7 @@ export class Windows {
     return window;
   }
 
-  #make(room: Room, queue: Queue): Window | null {
+  #make(room: Room, queue: WindowQueue): Window | null {
     if (this.#made >= windowsMax) return null;
     this.#made++;
     const [ends, seqs, prevs] = [new Uint32Array(textsMax), new Float64Array(textsMax), new Float64Array(textsMax)];
@@ -135,17 +108,17 @@ export class Windows {
     this.#onFlushed(now() - since);
   }
 
-  #queueOf(flushMs: number): Queue {
+  #queueOf(flushMs: number): WindowQueue {
     let queue = this.#queues.get(flushMs);
     if (queue === undefined) this.#queues.set(flushMs, (queue = { flushMs, first: null, last: null, timer: null }));
     return queue;
   }
 
-  #wake(queue: Queue, ms: number): void {
+  #wake(queue: WindowQueue, ms: number): void {
     queue.timer = setTimeout(() => this.#closeDue(queue), Math.max(1, ms));
   }
 
-  #closeDue(queue: Queue): void {
+  #closeDue(queue: WindowQueue): void {
     queue.timer = null;
     const time = now();
     while (queue.first !== null && queue.first.dueAt <= time + 0.5) {
