@@ -1,0 +1,101 @@
+/** The hub's sessions over a store that answers later, as one of the network does: what may happen in between. */
+import t from "tap";
+import { Sessions } from "../src/hub/sessions.ts";
+import type { Reactor } from "../src/hub/rooms.ts";
+import { Link } from "../src/link/link.ts";
+import * as records from "../src/link/records.ts";
+import { createRing } from "../src/link/ring.ts";
+import { createMemorySessions } from "../src/sessions/memory.ts";
+
+/** A store whose answers come when the test says so; a reactor, and what it was told. */
+function start() {
+  const store = createMemorySessions({ ttlMs: 60_000, sessionsMax: 100, cursorsMax: 100 });
+  const waiting: (() => void)[] = [];
+  const late: typeof store = {
+    ...store,
+    take: (id, done) => store.take(id, (answer) => void waiting.push(() => done(answer))),
+    signedOutAt: (user, done) => store.signedOutAt(user, (answer) => void waiting.push(() => done(answer))),
+  };
+  const told: string[] = [];
+  const rings = [createRing(1 << 16), createRing(1 << 16)] as const;
+  const common = { overflowBytesMax: 1e6, readBudgetBytes: 1e6, ringDoorbell: () => {}, onBatchEnd: () => {} };
+  const reader = new Link({ ...common, out: rings[0], in: rings[1], onRecord: (kind, record) => {
+    if (kind === records.kinds.admitted) {
+      const { slot, session, resumed } = records.readAdmitted(record);
+      told.push(`${slot} ${resumed ? "resumed" : "new"}${resumed ? ` ${session}` : ""}`);
+    } else {
+      const { slot, name } = records.readKick(record);
+      told.push(`${slot} ${name}`);
+    }
+  } });
+  const link = new Link({ ...common, out: rings[1], in: rings[0], onRecord: () => {} });
+  const reactor: Reactor = { index: 0, link, live: true };
+  const nobody = () => {};
+  const sessions = new Sessions({ store: late, node: "n", sessionsPerUserMax: 10, roomNamesBytesMax: 1_000, onBegin: nobody, onEnd: nobody });
+  const hello = (slot: number, resume = "") =>
+    sessions.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: "ann", tenant: "", device: "", issuedAt: 1, resume, resumeIssuedAt: 1, positions: [] });
+  const answer = () => {
+    while (waiting.length > 0) waiting.shift()!();
+    reader.wake();
+    return told.splice(0);
+  };
+  return { store, sessions, reactor, hello, answer };
+}
+
+const stored = { id: "s1", tenant: "", user: "ann", device: "", node: "n", rooms: [] };
+
+t.test("a socket that is gone before the store answers leaves no session behind", async (t) => {
+  const { sessions, reactor, hello, answer } = start();
+  hello(1);
+  sessions.gone(reactor, 1, 1, false);
+  t.same(answer(), []);
+  t.equal(sessions.size, 0);
+  t.equal(sessions.users, 0);
+  hello(2);
+  sessions.forgetReactor(reactor);
+  t.same(answer(), []);
+  t.equal(sessions.size, 0, "nor does one whose reactor is gone");
+  sessions.close();
+});
+
+t.test("two sockets that ask for one session while the store is slow: the later has it, the earlier is told", async (t) => {
+  const { store, sessions, reactor, hello, answer } = start();
+  store.put(stored);
+  hello(1, "s1");
+  hello(2, "s1");
+  t.same(answer(), ["1 resumed s1", "1 session_replaced", "2 resumed s1"]);
+  sessions.gone(reactor, 1, 1, true);
+  t.equal(sessions.size, 1, "the end of the earlier socket is not the session's");
+  sessions.gone(reactor, 2, 1, false);
+  hello(3, "s1");
+  t.same(answer(), ["3 resumed s1"]);
+  sessions.close();
+});
+
+t.test("a user who is disconnected while a resume is on its way gets a new session", async (t) => {
+  const { store, sessions, hello, answer } = start();
+  store.put(stored);
+  sessions.disconnect("", "ann");
+  hello(1, "s1");
+  t.same(answer(), ["1 new"]);
+  sessions.close();
+});
+
+t.test("sessions are kept alive a share at a time, all of them in a round", async (t) => {
+  const { store, sessions, hello, answer } = start();
+  const kept = new Set<string>();
+  const { keep } = store;
+  for (let slot = 0; slot < 10; slot++) hello(slot);
+  t.equal(answer().length, 10);
+  const counting = new Sessions({ store: { ...store, keep: (id) => (kept.add(id), keep(id)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, onBegin: () => {}, onEnd: () => {} });
+  const { reactor } = start();
+  for (let slot = 0; slot < 10; slot++) {
+    counting.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: "ann", tenant: "", device: "", issuedAt: 1, resume: "", resumeIssuedAt: 0, positions: [] });
+  }
+  for (let i = 0; i < 4; i++) counting.keep(4);
+  t.equal(kept.size, 10);
+  for (let i = 0; i < 100; i++) counting.keep(4);
+  t.equal(kept.size, 10);
+  sessions.close();
+  counting.close();
+});
