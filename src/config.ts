@@ -69,6 +69,13 @@ const rows = {
   tlsKey: row("Network", pemFile, "", "Its private key (PEM).", { otherwise: "none" }),
   tlsPassphrase: row("Network", passphrase, "", "What opens the key, if it is encrypted.", { otherwise: "none" }),
   demo: row("Network", yesOrNo(), true, "Serve a demo page at / on the port for clients."),
+  compression: row(
+    "Network",
+    oneOf("off", "shared"),
+    "off",
+    "permessage-deflate for WebSockets that ask for it, each message by itself with a compressor that all share.",
+  ),
+  compressionBytesMin: row("Network", size(1, 2 ** 26), 512, "Smaller messages are not compressed."),
 
   allowAnonymous: row("Access", yesOrNo(), false, "Let clients that prove nothing connect, from other machines and where there are keys too."),
   allowedOrigins: row(
@@ -163,14 +170,6 @@ const rows = {
   socketQueueBytesMax: row("Limits", size(1, 2 ** 30), 1_048_576, "Bytes that may wait to be sent to one socket.", {
     over: "close slow_consumer",
   }),
-
-  compression: row(
-    "Network",
-    oneOf("off", "shared"),
-    "off",
-    "permessage-deflate for WebSockets that ask for it, each message by itself with a compressor that all share.",
-  ),
-  compressionBytesMin: row("Network", size(1, 2 ** 26), 512, "Smaller messages are not compressed."),
 
   ringBytes: row(
     "Memory",

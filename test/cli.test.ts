@@ -288,6 +288,6 @@ t.test("everything wrong with the options is told at once, without a stack", asy
   t.same(err.trimEnd().split("\n"), [
     "error: FLUX_RECATORS: there is no such option; did you mean FLUX_REACTORS?",
     'error: --port: must be a whole number from 0 to 65535, not "http"',
-    "error: --host: other machines can reach 0.0.0.0, and without an authentication key anyone there could connect; use 127.0.0.1, or allow it with --allow-anonymous",
+    "error: --host: other machines can reach 0.0.0.0, and without a key for tokens anyone there could connect; give one with --auth-secret or --auth-keys, use 127.0.0.1, or allow it with --allow-anonymous",
   ]);
 });
