@@ -29,6 +29,8 @@ export interface Conversation {
   begin(socket: ClientSocket): void;
   /** Times its session was resumed; undefined where there are no sessions. */
   readonly resumed?: number;
+  /** Publications that are still to be acknowledged; undefined where nothing waits for that. */
+  readonly unacknowledged?: number;
   /** MUST answer every ping of the wire format itself (WebSocket pings are answered below it). */
   hear(opcode: number, bytes: Buffer, start: number, end: number): void;
   publish(counter: number, sentAt: number): void;

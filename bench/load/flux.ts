@@ -18,9 +18,10 @@ const room = "live:bench";
 const loggedRoom = "logged:bench";
 /** Resumers and readers have theirs kept. */
 const durableRoom = "chat:bench";
+/** A publish that was refused for now is sent again after this long. */
+const retryMs = 100;
 
 export class FluxConversation implements Conversation {
-  readonly path = "/ws";
   readonly subprotocol = subprotocols.binary;
   readonly #index: number;
   readonly #role: Role;
@@ -33,6 +34,8 @@ export class FluxConversation implements Conversation {
   #ownToken = "";
   #session: Session | null = null;
   resumed = 0;
+  /** Of a resumer, what is not acknowledged yet: one at a time, as a client does that keeps its order when it is refused. */
+  readonly #unsent: { counter: number; sentAt: number }[] = [];
   /** The beginning of a frame whose end comes in a later message. */
   #split: Buffer | null = null;
 
@@ -40,6 +43,15 @@ export class FluxConversation implements Conversation {
     this.#index = index;
     this.#role = role;
     this.#ear = ear;
+  }
+
+  /** Who comes back shows its ticket. */
+  get path(): string {
+    return this.#session === null ? "/ws" : `/ws?resume=${this.#session.ticket}`;
+  }
+
+  get unacknowledged(): number {
+    return this.#unsent.length;
   }
 
   get #payloadBytes(): number {
@@ -82,8 +94,16 @@ export class FluxConversation implements Conversation {
       this.#publishedAt = sentAt;
       return this.#sendPayload(publishLogged, counter, sentAt);
     }
-    const templates = { member: publishTemplate, echo: publishTemplate, resumer: publishDurable, reader: publishLarge };
-    this.#sendPayload(templates[this.#role], counter, sentAt);
+    if (this.#role === "resumer") {
+      if (this.#unsent.push({ counter, sentAt }) === 1) this.#sendFirst();
+      return;
+    }
+    this.#sendPayload(this.#role === "reader" ? publishLarge : publishTemplate, counter, sentAt);
+  }
+
+  #sendFirst(): void {
+    const first = this.#unsent[0];
+    if (first !== undefined) this.#sendPayload(publishDurable, first.counter, first.sentAt);
   }
 
   echo(counter: number, sentAt: number): void {
@@ -115,6 +135,9 @@ export class FluxConversation implements Conversation {
     } else if (read.event === events.echo) this.#deliver(bytes, true);
     else if (read.event === events.published && this.#role === "publisher") {
       this.#ear.delivered(this.#index, this.#published, this.#publishedAt, true);
+    } else if (read.event === events.published) {
+      this.#unsent.shift();
+      this.#sendFirst();
     } else this.#rareFrame(bytes, start, end);
   }
 
@@ -128,12 +151,13 @@ export class FluxConversation implements Conversation {
     if (ready) this.#onReady(ready);
     if (joined) this.#onJoined(joined);
     if (replay) this.#onMissed(replay.publications ?? []);
-    if (error) this.#ear.refused(this.#index, `${error.code}: ${error.text}`);
+    if (error?.retryable === true && this.#unsent.length > 0) setTimeout(() => this.#sendFirst(), retryMs);
+    else if (error) this.#ear.refused(this.#index, `${error.code}: ${error.text}`);
   }
 
-  #onReady({ session, resumeToken, resumed }: Ready): void {
+  #onReady({ session, resumeToken, resumed, ticket }: Ready): void {
     if (resumed) this.resumed++;
-    if (this.#role === "resumer") this.#session = { session: session ?? "", token: resumeToken ?? "", epoch: "" };
+    if (this.#role === "resumer") this.#session = { session: session ?? "", token: resumeToken ?? "", ticket: ticket ?? "", epoch: "" };
     if (this.#role === "echo" || this.#role === "publisher") this.#ear.ready(this.#index);
   }
 
@@ -155,7 +179,7 @@ export class FluxConversation implements Conversation {
 }
 
 /** What a resumer needs to come back. */
-type Session = { session: string; token: string; epoch: string };
+type Session = { session: string; token: string; ticket: string; epoch: string };
 
 /** What readFrame found. One record for all frames, overwritten by the next. */
 export type Read = { event: number; seq: number; prev: number; payloadAt: number; payloadBytes: number };
@@ -236,9 +260,9 @@ function template(command: ClientFrame): Template {
 
 const join = encodeClientFrame({ id: 2, join: { room } });
 const joinDurable = encodeClientFrame({ id: 2, join: { room: durableRoom } });
-/** id 0: no reply, as no control gives one. */
-const publishDurable = template({ publish: { room: durableRoom, payload: binaryPayload(), format: Format.BINARY } });
+const publishDurable = template({ id: 3, publish: { room: durableRoom, payload: binaryPayload(), format: Format.BINARY } });
 const publishLarge = template({ publish: { room: durableRoom, payload: binaryPayload(largePayloadBytes), format: Format.BINARY } });
+/** id 0: no reply, as no control gives one. */
 const publishTemplate = template({ publish: { room, payload: binaryPayload(), format: Format.BINARY } });
 /** With a reply: that it is acknowledged is what is waited for. */
 const publishLogged = template({ id: 3, publish: { room: loggedRoom, payload: binaryPayload(), format: Format.BINARY } });

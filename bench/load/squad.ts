@@ -18,6 +18,11 @@ const inFlightMax = 128;
 /** A source address has 28,000 ports. */
 const socketsPerAddress = 20_000;
 
+/** Times that a socket of a storm tries to come back, and how long it waits before the next at most. */
+const attemptsMax = 20;
+const retryMsMax = 2000;
+const acknowledgedMsMax = 30_000;
+
 /** What of the ear a squad does not do itself. */
 export type DeliveryEar = Pick<Ear, "delivered"> & { chunk(): void };
 
@@ -52,7 +57,7 @@ export class Squad {
   }
 
   /** All sockets go at once, and come back over `withinSeconds`, each as soon as it is its turn. */
-  async storm(withinSeconds: number): Promise<{ resumed: number; seconds: number }> {
+  async storm(withinSeconds: number): Promise<{ resumed: number; refused: number; seconds: number }> {
     const before = this.conversations.map(({ resumed = 0 }) => resumed);
     // A socket that is no longer listed is not missed.
     const lost = this.#sockets.splice(0);
@@ -61,15 +66,39 @@ export class Squad {
     const network = `127.${randomOctet()}.${randomOctet()}`;
     const startedAt = performance.now();
     const coming: Promise<void>[] = [];
+    const refusals: Record<string, number> = {};
     for (let n = 0; n < count; n++) {
       const wait = (n / count) * withinSeconds * 1000 - (performance.now() - startedAt);
       if (wait > 0) await sleep(wait);
       const { target, role } = this.#places[n]!;
-      coming.push(this.#open(n, target, role, `${network}.${1 + Math.floor(n / socketsPerAddress)}`).catch(() => {}));
+      coming.push(this.#comeBack(n, target, role, `${network}.${1 + Math.floor(n / socketsPerAddress)}`, refusals));
     }
     await Promise.all(coming);
     const seconds = (performance.now() - startedAt) / 1000;
-    return { resumed: this.conversations.filter(({ resumed = 0 }, i) => resumed > before[i]!).length, seconds };
+    const resumed = this.conversations.filter(({ resumed = 0 }, i) => resumed > before[i]!).length;
+    return { resumed, seconds, refused: Object.values(refusals).reduce((sum, count) => sum + count, 0) };
+  }
+
+  /** As a client does: who is refused waits a while and tries again. */
+  async #comeBack(index: number, target: Target, role: Role, localAddress: string, refusals: Record<string, number>): Promise<void> {
+    for (let attempt = 1; attempt <= attemptsMax; attempt++) {
+      try {
+        return await this.#open(index, target, role, localAddress);
+      } catch (error) {
+        const reason = String(error).replace(/.*socket \d+: /, "");
+        refusals[reason] = (refusals[reason] ?? 0) + 1;
+        await sleep(Math.random() * retryMsMax);
+      }
+    }
+  }
+
+  /** Resolves when every publication that waits for its acknowledgement has it. */
+  async acknowledged(): Promise<void> {
+    const until = performance.now() + acknowledgedMsMax;
+    while (this.conversations.some(({ unacknowledged = 0 }) => unacknowledged > 0)) {
+      if (performance.now() > until) throw new Error("publications were not acknowledged");
+      await sleep(5);
+    }
   }
 
   /** Nothing is read from the kernel while stalled: servers' writes pile up. */

@@ -45,8 +45,11 @@ async function obey(order: Order): Promise<Answers[Order["kind"]]> {
       tally.makeRoom(squad.conversations.length + order.sockets);
       await squad.connect(order.target, order.role, order.sockets);
       return null;
-    case "publish":
-      return { lateness: await publish(order.schedule) };
+    case "publish": {
+      const lateness = await publish(order.schedule);
+      await squad.acknowledged();
+      return { lateness };
+    }
     case "echo":
       return { lateness: await echo(order.schedule) };
     case "relay":
