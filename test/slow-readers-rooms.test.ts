@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import type { Gateway } from "../dist/index.js";
 import { sumOf } from "./support/nodeprocess.ts";
+import { opcodes } from "./support/rawsocket.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { large, nobodyBehind, overflow, publishMany, queueBytes, stalled, upTo } from "./support/slow.ts";
 
@@ -105,6 +106,34 @@ async function reopened(gateway: Gateway): Promise<TestSession> {
     await sleep(50);
   }
 }
+
+for (const json of [false, true]) {
+  t.test(`pings of a reader that is behind are nothing it missed, whatever is in them: ${json ? "JSON" : "binary"}`, async (t) => {
+    const { gateway, slow, writer, got } = await stalled(t, ["log:a"], {}, json);
+    await overflow(gateway, writer, "log:a");
+    const before = sumOf(await gateway.metrics(), "flux_dropped_batches_total");
+    const payloads = ["x", "{", "null", "5", '"x"', new Uint8Array([0, 255, 254]), "\0\0\0\u00ff"];
+    for (const payload of payloads) await slow.raw.send({ opcode: opcodes.ping, payload });
+    while (sumOf(await gateway.metrics(), "flux_dropped_batches_total") < before + payloads.length) await sleep(10);
+    slow.raw.resume();
+    await nobodyBehind(gateway);
+    const last = await publishMany(writer, "log:a", 1);
+    const { seqs, syncs } = got["log:a"]!;
+    await slow.waitFor(() => seqs.at(-1) === last.seq, "a live publication");
+    t.strictSame([seqs, syncs], [upTo(last.seq), []]);
+    t.equal(sumOf(await gateway.metrics(), "flux_reactor_restarts_total"), 0);
+  });
+}
+
+t.test("a ping that is JSON, but no frame, costs its reader no more than itself", async (t) => {
+  const { gateway, slow, writer } = await stalled(t, ["log:a"], {}, true);
+  await overflow(gateway, writer, "log:a");
+  await slow.raw.send({ opcode: opcodes.ping, payload: '{"publication":null}' });
+  while (sumOf(await gateway.metrics(), "flux_slow_consumers_total") === 0) await sleep(10);
+  slow.raw.resume();
+  t.same(await slow.closed(), { code: 3008, reason: "slow_consumer" });
+  t.equal(sumOf(await gateway.metrics(), "flux_reactor_restarts_total"), 0);
+});
 
 t.test("the admin port names the slowest sessions, and the metrics count them without a name", async (t) => {
   const { gateway, slow, writer } = await stalled(t, ["log:a"]);

@@ -18,6 +18,9 @@ export type Withdraw = (member: Member, seq: number, skip: boolean) => void;
 
 const utf8 = new TextDecoder();
 
+/** Not a frame of ours: the payload of a ping, which uWS sends back in a pong. */
+const noFrame = -2;
+
 export class SlowReaders {
   readonly #context: Context;
   readonly #fanout: Fanout;
@@ -34,9 +37,11 @@ export class SlowReaders {
   /** uWS did not take a message for this socket, and skips what was noted behind it. Called inside uWS. */
   dropped(session: Session, message: Uint8Array, isBinary: boolean): void {
     this.#context.counters.add("droppedBatches", 1);
-    // Pings have no bytes; heartbeat.ts sees that nothing comes back.
-    if (session.state !== "ready" || message.length === 0) return;
+    // Our pings have no bytes; heartbeat.ts sees that nothing comes back. Pongs, which uWS sends by itself, come as text
+    // with whatever the client put into its ping.
+    if (session.state !== "ready" || message.length === 0 || (!isBinary && !session.json)) return;
     const order = this.#orderOf(session, message, isBinary);
+    if (order === noFrame) return;
     if (order < 0 || !this.#fanout.isExact(order)) tooSlow(this.#context, session);
     this.#note(session, order);
   }
@@ -85,9 +90,10 @@ export class SlowReaders {
     }
   }
 
-  /** -1: it was for this session alone, or is of a room that it has just left. */
+  /** -1: it was for this session alone, or is of a room that it has just left. `noFrame`: nothing of ours. */
   #orderOf(session: Session, message: Uint8Array, isBinary: boolean): number {
     const first = isBinary ? firstOfBinary(message) : firstOfText(message);
+    if (first === noFrame) return noFrame;
     if (first === null) return -1;
     const room = session.members.find(({ name }) => name === first.room)?.room ?? null;
     return room === null ? -1 : this.#fanout.find(room.handle, formatOf(session), first.seq);
@@ -106,7 +112,20 @@ function firstOfBinary(message: Uint8Array): First | null {
   return publication == null ? null : { room: publication.room ?? "", seq: publication.seq ?? 0 };
 }
 
-function firstOfText(message: Uint8Array): First | null {
-  const { publication } = JSON.parse(utf8.decode(message)) as { publication?: { room: string; seq: string } };
-  return publication === undefined ? null : { room: publication.room, seq: Number(publication.seq) };
+/** What a client chose is read here too: nothing in it may throw, for this is inside uWS. */
+function firstOfText(message: Uint8Array): First | null | typeof noFrame {
+  let value: TextFrame | null;
+  try {
+    value = JSON.parse(utf8.decode(message)) as TextFrame | null;
+  } catch {
+    // Every frame of ours is JSON.
+    return noFrame;
+  }
+  if (typeof value !== "object" || value === null) return noFrame;
+  const { publication } = value;
+  return publication == null ? null : { room: publication.room, seq: Number(publication.seq) };
+}
+
+interface TextFrame {
+  readonly publication?: { readonly room: string; readonly seq: string } | null;
 }

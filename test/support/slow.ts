@@ -61,9 +61,9 @@ export function watch(session: TestSession, room: string): { seqs: number[]; syn
 export const upTo = (last: number, first = 1): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i);
 
 /** A reader that has stopped reading and fallen behind in `room`, among the others it has joined. */
-export async function stalled(t: Test, rooms: readonly string[], options: object = {}) {
+export async function stalled(t: Test, rooms: readonly string[], options: object = {}, json = false) {
   const gateway = await node(t, options);
-  const [slow, writer] = [await open(gateway, { keep: false }), await open(gateway, { keep: false })];
+  const [slow, writer] = [await open(gateway, { json, keep: false }), await open(gateway, { keep: false })];
   const got = Object.fromEntries(rooms.map((room) => [room, watch(slow, room)]));
   for (const session of [slow, writer]) for (const room of rooms) await session.join(room);
   slow.raw.pause();
