@@ -34,8 +34,8 @@ export type ToReactor =
   | { readonly kind: "close"; readonly name: CloseName }
   /** Serve new connections with this one. */
   | { readonly kind: "certificate"; readonly certificate: Certificate }
-  /** Throw, as a bug would: tests check what that costs. */
-  | { readonly kind: "fail" };
+  /** Throw, as a bug would, now or inside uWS's next callback for a session: tests check what that costs. */
+  | { readonly kind: "fail"; readonly inCallback: boolean };
 
 export type FromReactor =
   | typeof doorbell

@@ -5,6 +5,7 @@ import t from "tap";
 import { ConfigError, createGateway } from "../dist/index.js";
 import { startNode } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
+import { buildFrame, opcodes } from "./support/rawsocket.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
@@ -177,6 +178,25 @@ t.test("a reactor that throws is replaced, and the others keep every socket and 
   for (const session of [...survivors, ...again]) {
     await session.waitFor(() => session.publications.at(-1)?.payload.toString() === '"welcome back"');
   }
+});
+
+t.test("what throws while uWS works on a socket ends one reactor, and the process goes on", async (t) => {
+  const node = await startNode(t, { reactors: 2 });
+  const sessions = await openOnBoth(node);
+  const onSecond = await metric(node, 'flux_sockets{reactor="1"');
+  const survivors = new Set(sessions);
+  for (const session of sessions) void session.raw.ended.then(() => survivors.delete(session));
+  node.failReactor(0, true);
+  // Several in one write, and from every socket: there is more to come after the first that throws.
+  for (const session of sessions) {
+    const pings = Array.from({ length: 5 }, () => buildFrame({ opcode: opcodes.ping, payload: "x" }));
+    await session.raw.write(Buffer.concat(pings));
+    await session.send({ ping: {} });
+  }
+  await until(() => survivors.size === onSecond, "its sockets are gone");
+  await replaced(node, 1);
+  for (const session of survivors) t.ok((await session.request({ ping: {} })).pong, "nobody else was closed");
+  await openOnBoth(node);
 });
 
 t.test("a reactor that fails again and again is replaced every time", async (t) => {

@@ -101,8 +101,8 @@ export class Reactors {
   }
 
   /** Makes a reactor throw, as a bug would. */
-  fail(index: number): void {
-    this.#running[index]?.worker.postMessage({ kind: "fail" } satisfies ToReactor);
+  fail(index: number, inCallback: boolean): void {
+    this.#running[index]?.worker.postMessage({ kind: "fail", inCallback } satisfies ToReactor);
   }
 
   /** Closes every session with this code and ends the reactors. */

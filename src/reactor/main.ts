@@ -3,7 +3,8 @@
  * the sockets that the kernel gives it.
  *
  * A worker that goes away while its App is open takes the whole process with it (uWS aborts). So whatever is
- * thrown here closes the App first and then ends the thread; the main thread starts another.
+ * thrown here closes the App first and then ends the thread; the main thread starts another. The App is closed in
+ * a turn of its own: what threw may have been called by uWS, which is not done with its socket before that.
  */
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
@@ -80,6 +81,7 @@ const rooms = new Rooms(context);
 const heartbeat = new Heartbeat(context);
 const expiry = new Expiry(context);
 let toldSlow = false;
+let failed = false;
 const queues = new Queues(context, tellSlow);
 const reactor: Reactor = { ...context, rooms, heartbeat };
 
@@ -163,8 +165,14 @@ function onMessage(message: ToReactor): void {
     case "certificate":
       return renew(message.certificate);
     case "fail":
-      throw new Error("told to fail");
+      if (!message.inCallback) return toldToFail();
+      // uWS calls it whenever something comes from a session.
+      heartbeat.heard = toldToFail;
   }
+}
+
+function toldToFail(): never {
+  throw new Error("told to fail");
 }
 
 /** Takes no more sockets, closes those there are, and waits for what is still queued in some of them. */
@@ -191,9 +199,12 @@ function onVerified(verdict: Verdict): void {
 }
 
 function fail(error: unknown): void {
+  // What comes before the App is closed may well throw too.
+  if (failed) return;
+  failed = true;
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   post({ kind: "failed", stage: "run", text });
-  end(1);
+  setImmediate(() => end(1));
 }
 
 function end(code: number): void {
