@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { startNode } from "./support/node.ts";
 import { openTcp } from "./support/rawtcp.ts";
+import { buildFrame, opcodes } from "./support/rawsocket.ts";
 import { open, type TestSession } from "./support/session.ts";
 
 /** A burst of 100,000 bytes. */
@@ -31,6 +32,24 @@ t.test("on a WebSocket that does not stop it is closed 3013", async (t) => {
   for (let i = 0; i < 40; i++) void session.send(echo, 100 + i);
   t.same(await session.closed(), { code: 3013, reason: "rate_limited" });
   t.ok(refusals(session) > 0, "it was told before");
+});
+
+for (const kind of ["ping", "pong"] as const) {
+  t.test(`on a WebSocket a client that does not stop to send ${kind}s is told, then closed 3013`, async (t) => {
+    const session = await open(await startNode(t, options));
+    const frame = buildFrame({ opcode: opcodes[kind], payload: Buffer.alloc(100) });
+    // Twice a burst and more, in bytes that do not count as a command's.
+    for (let i = 0; i < 30; i++) void session.raw.write(Buffer.concat(Array.from({ length: 100 }, () => frame)));
+    t.same(await session.closed(), { code: 3013, reason: "rate_limited" });
+    t.ok(refusals(session) > 0, "it was told before");
+  });
+}
+
+t.test("empty pings cost what their header has", async (t) => {
+  const session = await open(await startNode(t, options));
+  const frame = buildFrame({ opcode: opcodes.ping });
+  for (let i = 0; i < 50; i++) void session.raw.write(Buffer.concat(Array.from({ length: 1_000 }, () => frame)));
+  t.same(await session.closed(), { code: 3013, reason: "rate_limited" });
 });
 
 t.test("on TCP what comes over the rate is told once and waits: everything is answered, in its time", async (t) => {

@@ -1,5 +1,5 @@
 /** The WebSocket transport: uWS's callbacks, in the order of a socket's life. */
-import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_socket_context_t } from "uWebSockets.js";
+import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_socket_context_t, type WebSocket } from "uWebSockets.js";
 import { closes } from "../errors.ts";
 import { subprotocols } from "../protocol/messages.ts";
 import { retryAfter } from "./admission.ts";
@@ -18,11 +18,23 @@ const messageFramesMax = 4;
 const idleSecondsMin = 16;
 const idleSecondsMax = 960;
 
+/** What a control frame of a client has besides its payload: a short length, and a mask. */
+const controlHeaderBytes = 6;
+
 /** @returns how many of them are open. */
 export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () => boolean): () => number {
   const { config, counters, rooms, heartbeat, admission } = reactor;
 
   let sockets = 0;
+
+  /** Pings and pongs are work too, and the smallest of them cost most for their bytes. */
+  const onControl = (socket: WebSocket<Session>, payload: ArrayBuffer): void => {
+    const session = socket.getUserData();
+    if (session.state === "ready") heartbeat.heard(session);
+    else if (session.state !== "handshake") return;
+    // Refused, it is closed: there is nothing more to do with it either way.
+    chargeBytes(reactor, session, payload.byteLength + controlHeaderBytes);
+  };
 
   app.ws<Session>("/ws", {
     maxPayloadLength: messageFramesMax * config.frameBytesMax,
@@ -65,15 +77,10 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
       else onBinary(reactor, session, new Uint8Array(message));
     },
 
-    pong(socket) {
-      const session = socket.getUserData();
-      if (session.state === "ready") heartbeat.heard(session);
-    },
+    pong: onControl,
 
-    ping(socket) {
-      const session = socket.getUserData();
-      if (session.state === "ready") heartbeat.heard(session);
-    },
+    // uWS has answered it.
+    ping: onControl,
 
     drain(socket) {
       const session = socket.getUserData();
