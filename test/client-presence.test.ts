@@ -1,9 +1,12 @@
 /** Who is in a room and who is online, as the SDK keeps it. */
 import t from "tap";
-import type { Members, UserStatus } from "../src/client/index.ts";
+import type { Client, Members, UserStatus } from "../src/client/index.ts";
 import type { ServerFrame } from "../src/protocol/messages.ts";
+import { startNode } from "./support/node.ts";
+import { startProxy } from "./support/proxy.ts";
 import { epoch, startScripted } from "./support/scripted.ts";
-import { ManualClock, startClient } from "./support/sdk.ts";
+import { isReady, ManualClock, startClient } from "./support/sdk.ts";
+import { token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
 
 const room = "chat:a";
@@ -128,3 +131,56 @@ t.test("watches are told to every socket, and a status that has changed meanwhil
   t.same(node.commands("unwatch")[0]?.unwatch?.users, ["bob"]);
 });
 
+// ------------------------------------------------------------ with a real node
+
+const secret = "a secret of at least thirty-two bytes, for tests";
+const node = await startNode(t, { authSecret: secret, presenceIntervalMs: 20, presenceGraceMs: 50 });
+
+async function connectAs(t: Parameters<typeof startClient>[0], sub: string, url = node.url): Promise<Client> {
+  const client = startClient(t, url, { token: await token({ sub }, secret) });
+  await isReady(client);
+  return client;
+}
+
+t.test("a room's members are kept over joins, leaves and losses", async (t) => {
+  const proxy = await startProxy(t, node.port);
+  const ada = await connectAs(t, "ada", proxy.url);
+  const chat = ada.join("chat:members");
+  const members = chat.members();
+  await until(() => members.has("ada"), "oneself");
+  const [bob, cleo] = [await connectAs(t, "bob"), await connectAs(t, "cleo")];
+  const bobs = bob.join("chat:members");
+  cleo.join("chat:members");
+  await until(() => members.users === 3 && members.list.length === 3, "all three");
+  t.same(usersOf(members), ["ada", "bob", "cleo"]);
+  proxy.refuse(true);
+  proxy.cut();
+  await until(() => ada.state === "waiting", "the loss to be noticed");
+  await bobs.leave();
+  (await connectAs(t, "dora")).join("chat:members");
+  proxy.refuse(false);
+  await until(() => usersOf(members).join() === "ada,cleo,dora", "the list to be right again");
+  await cleo.close();
+  await until(() => usersOf(members).join() === "ada,dora", "Cleo to be gone");
+  t.match(await chat.presence({ countsOnly: true }), { users: 2, sessions: 2, members: [], next: null });
+  const first = await chat.presence({ limit: 1 });
+  const second = await chat.presence({ limit: 1, after: first.next ?? "" });
+  t.same([...first.members, ...second.members].map(({ user }) => user).sort(), ["ada", "dora"]);
+});
+
+t.test("users who are watched come and go, over losses too", async (t) => {
+  const proxy = await startProxy(t, node.port);
+  const watcher = await connectAs(t, "watcher", proxy.url);
+  const heard: [string, boolean][] = [];
+  watcher.on("status", ({ user, online }) => heard.push([user, online]));
+  t.match(await watcher.watch(["fay"]), [{ user: "fay", online: false }]);
+  const fay = await connectAs(t, "fay");
+  await until(() => heard.length === 2, "Fay");
+  proxy.refuse(true);
+  proxy.cut();
+  await until(() => watcher.state === "waiting", "the loss to be noticed");
+  await fay.close();
+  proxy.refuse(false);
+  await until(() => heard.at(-1)?.[1] === false && heard.length > 2, "Fay to be gone");
+  t.same(heard, [["fay", false], ["fay", true], ["fay", false]]);
+});

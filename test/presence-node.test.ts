@@ -373,3 +373,16 @@ t.test("the node counts rooms, members, users and watches, and nothing is left w
   await lose(bob);
   await until(metrics(0, 0, 0, 0), "nothing to be left");
 });
+
+t.test("a session that joins, leaves and joins in one go is in the room", async (t) => {
+  const node = apart();
+  const ann = await enter(node, "ann");
+  await Promise.all([
+    ann.send({ join: { room: "chat:hasty" } }),
+    ann.send({ leave: { room: "chat:hasty" } }),
+    ann.request({ join: { room: "chat:hasty" } }),
+  ]);
+  // Behind everything that her reactor had to say of it.
+  t.equal((await ann.request({ presence: { room: "chat:hasty" } })).presence?.sessions, 1);
+  await lose(ann);
+});

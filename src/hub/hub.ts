@@ -30,7 +30,7 @@ import {
 } from "../link/records.ts";
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Logger } from "../log.ts";
-import { inboxName, nameOfRoom } from "../roomkeys.ts";
+import { inboxName, nameOfRoom, roomKey } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/encoder.ts";
@@ -346,7 +346,11 @@ export class Hub {
   /** A room that a resumed session could not be brought back into, by its name. */
   #onUnplaced(reactor: Reactor, { slot, life, name }: ReturnType<typeof readUnplaced>): void {
     const session = this.sessions.find(reactor, slot, life);
-    if (session !== undefined) this.sessions.left(session, name);
+    if (session === undefined) return;
+    this.sessions.left(session, name);
+    // An earlier membership may have counted it in.
+    const room = this.#rooms.named(roomKey(session.hello.tenant, name));
+    if (room !== undefined) this.presence.left(session, room);
   }
 
   #onBehind(reactor: Reactor, behind: BehindRecord): void {

@@ -173,7 +173,10 @@ export class Presence {
 
   #tellLate(): void {
     this.#timer = null;
-    for (const tell of [...this.#late.values()]) tell();
+    const late = [...this.#late.values()];
+    // Whoever still has to wait comes in again; what nobody is to be told of any more is forgotten.
+    this.#late.clear();
+    for (const tell of late) tell();
   }
 
   close(): void {

@@ -11,7 +11,7 @@ import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord,
 import { protocolVersion, type ClientFrame } from "../protocol/messages.ts";
 import type { ResumeClaims } from "../resume.ts";
 import { inboxName } from "../roomkeys.ts";
-import { nameProblem } from "../roomnames.ts";
+import { nameProblem, roomNameProblem } from "../roomnames.ts";
 import { positionProblem, roomsMax } from "./commands.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
@@ -102,7 +102,8 @@ function placesOf(reactor: Reactor, session: Session, { resume }: Hello): PlaceI
   const places: PlaceInRoom[] = [];
   for (const { room, position } of resume?.positions ?? []) {
     if (places.length >= roomsMax(reactor, session)) break;
-    if (!room || position == null || room.length > reactor.config.roomNameBytesMax) continue;
+    // A control character in a name would make another tenant's key of it.
+    if (!room || position == null || roomNameProblem(room, reactor.config.roomNameBytesMax) !== null) continue;
     if (positionProblem("position", position) !== null) continue;
     places.push({ name: room, epoch: position.epoch ?? "", seq: position.seq ?? 0 });
   }

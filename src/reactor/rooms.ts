@@ -147,7 +147,9 @@ export class Rooms {
       this.#arriving.delete(number);
       if (!live) writeAbandon(this.#context.link, number);
       const { slot, life, json } = member.session;
-      writeLeave(this.#context.link, { slot, life, handle, json, lost: member.leaveId === stays });
+      // Joined again meanwhile: the place in the room that the hub keeps for the session is the new member's.
+      const isBack = member.session.members.some(({ name }) => name === member.name);
+      writeLeave(this.#context.link, { slot, life, handle, json, lost: member.leaveId === stays || isBack });
       return answerBoth(this.#context, member, record.blob());
     }
     member.room = this.#roomOf(handle, member.name);
@@ -238,8 +240,8 @@ export class Rooms {
     member.session.members.splice(member.session.members.indexOf(member), 1);
     this.#context.counters.add("errorReplies", 1);
     sendBytes(this.#context, member.session, record.blob());
-    if (!member.restored) return;
     writeUnplaced(this.#context.link, member.session.slot, member.session.life, member.name);
+    if (!member.restored) return;
     sendGone(this.#context, member.session, member.name);
   }
 

@@ -28,17 +28,20 @@ export class TcpSocket implements Socket {
   #corked = false;
   #ended = false;
   #half = false;
+  /** So much is queued that something may wait for it to leave (rooms.ts, and reading). */
+  #heavy = false;
+  readonly #heavyBytes: number;
   #timer: NodeJS.Timeout | undefined;
   /** Nothing is read until it fires. */
   #pause: NodeJS.Timeout | undefined;
 
   constructor(reactor: Reactor, session: Session, audience: TcpAudience, stream: Stream) {
     this.#reactor = reactor;
+    this.#heavyBytes = Math.min(unreadQueueBytes, reactor.config.socketQueueBytesMax / 2);
     this.#session = session;
     this.#audience = audience;
     this.#stream = stream;
     stream.on("data", (chunk: Buffer) => this.#read(chunk));
-    stream.on("drain", () => this.#drained());
     stream.on("end", () => this.#halfClosed());
     // A reset is one of the ways a socket ends; close follows and is what counts.
     stream.on("error", () => stream.destroy());
@@ -149,8 +152,16 @@ export class TcpSocket implements Socket {
       this.#stream.cork();
       this.#audience.uncorkSoon(this);
     }
-    this.#stream.write(bytes);
+    this.#stream.write(bytes, this.#written);
+    if (this.#stream.writableLength > this.#heavyBytes) this.#heavy = true;
   }
+
+  /** Node tells of a drain only where its own mark was passed, which may be above ours. */
+  #written = (): void => {
+    if (!this.#heavy || this.#stream.writableLength > 0) return;
+    this.#heavy = false;
+    this.#drained();
+  };
 
   uncork(): void {
     this.#corked = false;
