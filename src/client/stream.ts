@@ -84,9 +84,9 @@ export class Stream {
   #endReplay({ head, recovering, from, publications }: Replay): void {
     this.#replay = null;
     const position = this.position;
-    if (recovering && isBehind(position, head)) this.#skipTo(head, "the replay ended before the head");
+    if (from !== null && position !== null && publications > 0) this.#owner.onRecovered({ from, to: position, publications });
+    if (recovering && isElsewhere(position, head)) this.#skipTo(head, "the replay ended before the head");
     else if (position === null || position.epoch !== head.epoch || position.seq < head.seq) this.position = head;
-    if (from !== null && publications > 0) this.#owner.onRecovered({ from, to: this.position ?? head, publications });
     this.#owner.onLive();
     this.#drain(false);
   }
@@ -98,8 +98,12 @@ export class Stream {
     this.#take({ epoch, seq, prev, arrival });
   }
 
-  /** The node says where the room is: what we do not have by now was not sent to us. */
+  /**
+   * The node says where the room is: what we do not have by now was not sent to us, and what comes from here on is
+   * live. In the middle of a replay it is the end of it: no page will follow, so nothing must wait for one.
+   */
   sync(head: Position): void {
+    if (this.#replay !== null) return this.#endReplay({ ...this.#replay, head, recovering: this.position !== null });
     this.#take({ ...head, prev: head.seq, arrival: null });
   }
 
@@ -227,6 +231,11 @@ const gone = "the node no longer has what was missed";
 
 function isBehind(position: Position | null, other: Position): boolean {
   return position !== null && position.epoch === other.epoch && position.seq < other.seq;
+}
+
+/** Behind it, or in a stream that the room no longer has. */
+function isElsewhere(position: Position | null, head: Position): boolean {
+  return position !== null && (position.epoch !== head.epoch || position.seq < head.seq);
 }
 
 /** Where one should be before the item. */
