@@ -108,6 +108,39 @@ t.test("the list is asked for behind the last page of a recovery, when the node 
   members.stop();
 });
 
+t.test("the list is asked for again behind pages that come unasked, and behind a sync, but not at every one of them", async (t) => {
+  let asked = 0;
+  const pages = [page(1, ["ada"]), page(2, ["bob"]), page(3, ["cleo"])];
+  const node = await startScripted(t, ({ presence }) => (presence ? [pages[asked++] ?? page(9, [])] : undefined));
+  const clock = new ManualClock();
+  const client = startClient(t, node.url, { clock });
+  const members = client.join(room).members();
+  await until(() => members.has("ada"), "the first answer");
+  const sync = { id: 0, sync: { room, position: { epoch, seq: 0 } } };
+  const replay = (more: boolean) => ({ id: 0, replay: { room, publications: [], more } });
+  node.sessions[0]?.send(replay(true));
+  await client.ping();
+  clock.advance(2000);
+  await client.ping();
+  t.equal(asked, 1, "more pages are to come");
+  node.sessions[0]?.send(replay(false));
+  await client.ping();
+  clock.advance(0);
+  await until(() => members.has("bob"), "the second answer");
+  node.sessions[0]?.send(sync, sync, replay(false));
+  await client.ping();
+  t.equal(asked, 2, "no more often");
+  clock.advance(2000);
+  await until(() => members.has("cleo"), "the third answer");
+  t.same([usersOf(members), asked], [["cleo"], 3]);
+  members.stop();
+  node.sessions[0]?.send(sync);
+  await client.ping();
+  clock.advance(2000);
+  await client.ping();
+  t.equal(asked, 3, "nor once it is stopped");
+});
+
 t.test("watches are told to every socket, and a status that has changed meanwhile is an event", async (t) => {
   const node = await startScripted(t, ({ watch }, session) => {
     if (!watch) return undefined;

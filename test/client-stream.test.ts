@@ -13,6 +13,7 @@ const room = "chat:a";
 const heldMax = 20;
 
 type Told = { kind: "delivered"; seq: number; replayed: boolean } | { kind: "gap"; from: number; to: number };
+type Turn = "live" | "missed" | "recovered";
 /** What a page may be in spite of all promises: begin with what is known already, or lack its first publication. */
 type Flaw = "none" | "overlap" | "hole";
 type Question = { since: Position; answer: (answer: Arrival[] | FluxError) => void };
@@ -20,6 +21,8 @@ type Question = { since: Position; answer: (answer: Arrival[] | FluxError) => vo
 /** A room with one member, and the way between them. */
 class World {
   readonly told: Told[] = [];
+  /** Turns that are no part of the order, each with where the stream was. */
+  readonly turns: (readonly [Turn, number])[] = [];
   readonly log: (Arrival & { own: boolean })[] = [];
   readonly stream: Stream;
   /** The room keeps publications from this seq on. */
@@ -32,8 +35,9 @@ class World {
     this.stream = new Stream(null, heldMax, {
       deliver: (arrival, replayed) => this.told.push({ kind: "delivered", seq: arrival.seq, replayed }),
       onGap: ({ from, to }) => this.told.push({ kind: "gap", from: from.seq, to: to.seq }),
-      onRecovered: () => {},
-      onLive: () => {},
+      onRecovered: ({ to }) => this.turns.push(["recovered", to.seq]),
+      onLive: () => this.turns.push(["live", this.stream.position?.seq ?? 0]),
+      onMissed: () => this.turns.push(["missed", this.stream.position?.seq ?? 0]),
       readHistory: (since, answer) => this.questions.push({ since, answer }),
     });
     this.join();
@@ -56,6 +60,24 @@ class World {
     const recovered = asked !== null && asked.epoch === this.epoch && missed !== null;
     this.stream.begin({ epoch: this.epoch, seq: this.seq }, asked, recovered);
     this.stream.replay(recovered ? missed : [], false);
+  }
+
+  /** A replay that the node gives up behind `given` publications. */
+  joinBroken(given: number): void {
+    this.stream.interrupt();
+    const asked = this.stream.position;
+    const missed = this.after(asked, "none");
+    if (asked === null || missed === null || asked.epoch !== this.epoch) return this.join();
+    this.stream.begin({ epoch: this.epoch, seq: this.seq }, asked, true);
+    this.stream.replay(missed.slice(0, given), true);
+    this.publish(1); // for a replaying member it is part of the replay
+    this.stream.sync({ epoch: this.epoch, seq: this.seq });
+  }
+
+  /** The socket is full for so many publications; then they come, two a page. */
+  stall(publications: number): void {
+    const missed = Array.from({ length: publications }, () => this.publish(1));
+    while (missed.length > 0) this.stream.replay(missed.splice(0, 2), missed.length > 0);
   }
 
   answer(isRefused: boolean, flaw: Flaw = "none"): void {
@@ -89,6 +111,8 @@ type Action =
   | { kind: "answer"; isRefused: boolean; flaw: Flaw }
   | { kind: "forget" }
   | { kind: "sync" }
+  | { kind: "stall"; publications: number }
+  | { kind: "broken"; given: number }
   | { kind: "rejoin"; flaw: Flaw };
 
 const step = fc.oneof({ weight: 5, arbitrary: fc.constant(1) }, { weight: 1, arbitrary: fc.integer({ min: 2, max: 9 }) });
@@ -99,6 +123,8 @@ const anyAction: fc.Arbitrary<Action> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("answer" as const), isRefused: fc.boolean(), flaw: anyFlaw }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("forget" as const) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("sync" as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("stall" as const), publications: fc.integer({ min: 1, max: 7 }) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("broken" as const), given: fc.nat(3) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("rejoin" as const), flaw: anyFlaw }) },
 );
 
@@ -121,6 +147,10 @@ function act(world: World, action: Action): void {
       return;
     case "sync":
       return world.stream.sync({ epoch: world.epoch, seq: world.seq });
+    case "stall":
+      return world.stall(action.publications);
+    case "broken":
+      return world.joinBroken(action.given);
     case "rejoin":
       return world.join(action.flaw);
   }
@@ -235,4 +265,77 @@ t.test("what was ours in the stream before is not ours in the new one", async (t
   world.seq = 2;
   world.stream.publication(world.publish(1));
   t.same(world.told.at(-1), { kind: "delivered", seq: 3, replayed: false });
+});
+
+const delivered = (from: number, to: number, replayed = false): Told[] =>
+  Array.from({ length: to - from + 1 }, (_, i) => ({ kind: "delivered", seq: from + i, replayed }));
+
+t.test("pages that come unasked are what a full socket missed: each has its place, and no history is asked for", async (t) => {
+  const world = new World();
+  const { stream, told, turns } = world;
+  stream.publication(world.publish(1));
+  const missed = Array.from({ length: 5 }, () => world.publish(1));
+  stream.replay(missed.slice(0, 2), true);
+  stream.replay(missed.slice(1), false); // one of them again
+  stream.publication(world.publish(1));
+  t.same(told, delivered(1, 7));
+  t.same(turns, [["live", 0], ["missed", 6]], "what else was missed is asked for behind the last page");
+  t.equal(world.questions.length, 0);
+});
+
+t.test("an unasked page that lacks something waits for history like anything live", async (t) => {
+  const world = new World();
+  const { stream, told } = world;
+  stream.publication(world.publish(1));
+  world.publish(1); // lost
+  stream.replay([world.publish(1), world.publish(1)], false);
+  t.same(told, delivered(1, 1));
+  world.answer(false);
+  t.same(told, [...delivered(1, 1), ...delivered(2, 4, true)]);
+});
+
+t.test("a sync in the middle of a replay ends it: a gap, and what comes then is delivered", async (t) => {
+  const world = new World();
+  const { stream, told, turns } = world;
+  for (let i = 0; i < 3; i++) stream.publication(world.publish(1));
+  stream.interrupt();
+  const missed = Array.from({ length: 7 }, () => world.publish(1));
+  stream.begin({ epoch: "e1", seq: 120 }, stream.position, true);
+  stream.replay(missed, true);
+  world.seq = 120;
+  stream.sync({ epoch: "e1", seq: 120 });
+  stream.publication(world.publish(1));
+  t.same(told, [...delivered(1, 3), ...delivered(4, 10, true), { kind: "gap", from: 10, to: 120 }, ...delivered(121, 121)]);
+  t.same(turns, [["live", 0], ["recovered", 10], ["live", 120]], "recovered is only what was delivered");
+  t.ok(stream.isLive);
+});
+
+t.test("a sync in the middle of the history that a first join asked for ends that as well", async (t) => {
+  const world = new World();
+  for (let i = 0; i < 8; i++) world.publish(1);
+  const told: Told[] = [];
+  const stream = new Stream(null, heldMax, {
+    deliver: ({ seq }, replayed) => told.push({ kind: "delivered", seq, replayed }),
+    onGap: ({ from, to }) => told.push({ kind: "gap", from: from.seq, to: to.seq }),
+    onRecovered: () => t.fail("nothing was to be recovered"),
+    onLive: () => {},
+    onMissed: () => {},
+    readHistory: () => t.fail("nothing is asked for"),
+  });
+  stream.begin({ epoch: "e1", seq: 8 }, null, false);
+  stream.replay(world.log.slice(3, 5), true);
+  stream.sync({ epoch: "e1", seq: 8 });
+  stream.publication(world.publish(1));
+  t.same(told, [...delivered(4, 5, true), { kind: "gap", from: 5, to: 8 }, ...delivered(9, 9)]);
+});
+
+t.test("a sync that names another stream ends a replay with a gap", async (t) => {
+  const world = new World();
+  const { stream, told } = world;
+  stream.publication(world.publish(1));
+  stream.interrupt();
+  stream.begin({ epoch: "e1", seq: 5 }, stream.position, true);
+  stream.sync({ epoch: "e2", seq: 2 });
+  t.same(told.slice(1), [{ kind: "gap", from: 1, to: 2 }]);
+  t.same(stream.position, { epoch: "e2", seq: 2 });
 });

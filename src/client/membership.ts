@@ -269,6 +269,10 @@ export class Membership implements StreamOwner {
     for (const members of this.#lists) members.live();
   }
 
+  onMissed(): void {
+    for (const members of this.#lists) members.missed();
+  }
+
   readHistory(since: Position, onAnswer: (answer: Arrival[] | FluxError) => void, attempt = 0): void {
     this.#owner.send({ history: { room: this.#options.room, since, limit: repairPage } }, (answer) => {
       if ("reply" in answer) return onAnswer((answer.reply.history?.publications ?? []).map(toArrival));

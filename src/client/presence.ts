@@ -121,6 +121,11 @@ export class Members {
     this.#ask();
   }
 
+  /** Changes were not sent, and there may be no next one whose version would tell. */
+  missed(): void {
+    if (!this.#isStopped) this.#askSoon();
+  }
+
   /** The session is gone. */
   interrupt(): void {
     this.#pages = null;

@@ -16,6 +16,8 @@ export type StreamOwner = {
   onRecovered(recovered: Recovered): void;
   /** The replay is over: what comes now is live. */
   onLive(): void;
+  /** For a while nothing of the room was sent, as the socket was full: changes that nobody gives later are missed. */
+  onMissed(): void;
   /** MUST call back exactly once, unless the session ends before; the owner repeats what may be repeated. */
   readHistory(since: Position, onAnswer: (answer: Arrival[] | FluxError) => void): void;
 };
@@ -62,7 +64,7 @@ export class Stream {
 
   replay(page: Arrival[], more: boolean): void {
     const replay = this.#replay;
-    if (replay === null) return;
+    if (replay === null) return this.#catchUp(page, more);
     for (const arrival of page) {
       const position = this.position;
       if (position !== null && position.epoch === arrival.epoch) {
@@ -72,6 +74,12 @@ export class Stream {
       if (this.#accept(arrival, arrival, true)) replay.publications++;
     }
     if (!more) this.#endReplay(replay);
+  }
+
+  /** Unasked: what a socket that was full has missed. Each has its place as if it had come in time. */
+  #catchUp(page: Arrival[], more: boolean): void {
+    for (const arrival of page) this.publication(arrival);
+    if (!more) this.#owner.onMissed();
   }
 
   /** The socket is gone. The next joined says what was missed. */
@@ -105,6 +113,7 @@ export class Stream {
   sync(head: Position): void {
     if (this.#replay !== null) return this.#endReplay({ ...this.#replay, head, recovering: this.position !== null });
     this.#take({ ...head, prev: head.seq, arrival: null });
+    this.#owner.onMissed();
   }
 
   /**
