@@ -53,8 +53,8 @@ export interface Gateway {
    * certificate there was goes on. The node does it by itself soon after a file has changed.
    */
   reloadCertificate(): boolean;
-  /** Makes a reactor throw, as a bug in it would, or not before a session sends something: for tests of what that costs. */
-  failReactor(index: number, whenHeard?: boolean): void;
+  /** Makes a reactor throw, as a bug in it would, or not before a socket is full, inside uWS: for tests of what that costs. */
+  failReactor(index: number, whenFull?: boolean): void;
   /** Closes every session with 3001, frees the ports and ends the threads. */
   close(): Promise<void>;
 }
@@ -159,7 +159,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     metrics: () => registry.metrics(),
     disconnect,
     reloadCertificate,
-    failReactor: (index, whenHeard = false) => reactors.fail(index, whenHeard),
+    failReactor: (index, whenFull = false) => reactors.fail(index, whenFull),
     close: () => (closing ??= close()),
   };
 }

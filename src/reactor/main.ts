@@ -166,8 +166,8 @@ function onMessage(message: ToReactor): void {
       return renew(message.certificate);
     case "fail":
       if (!message.inCallback) return toldToFail();
-      // uWS calls it whenever something comes from a session.
-      heartbeat.heard = toldToFail;
+      // uWS calls it in the middle of writing to sockets, which is when a closed App hurts most.
+      rooms.slow.dropped = toldToFail;
   }
 }
 
