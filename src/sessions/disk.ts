@@ -11,7 +11,8 @@ import type { MemorySessionsOptions } from "./memory.ts";
 import type { Sessions } from "./sessions.ts";
 import { SignOuts } from "./signouts.ts";
 import { Table } from "./table.ts";
-import { prefixOf, recordOf, textOf } from "./text.ts";
+import { clearTables, readingOf, type Tables } from "./tables.ts";
+import { prefixOf, textOf } from "./text.ts";
 
 export interface DiskSessionsOptions extends MemorySessionsOptions {
   readonly folder: string;
@@ -52,17 +53,17 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
   const table = new Table({ ttlMs, max: sessionsMax, clock: time, onForgotten });
   const cursors = new Cursors(cursorsMax);
   const signOuts = new SignOuts(cursorsMax);
-  const state: State = { table, cursors, signOuts };
+  const tables: Tables = { table, cursors, signOuts };
   const journal = await openJournal({ ...options, segmentBytes }, (record) => {
     const line = JSON.parse(record.toString("utf8", lineHeadBytes)) as Line;
-    aliveAt = Math.max(aliveAt, apply(state, line));
+    aliveAt = Math.max(aliveAt, apply(tables, line));
   });
   // All that are there had a socket when the node was last alive, or had lost it within their time.
   const found = table.ids().map((id) => [id, table.get(id) ?? ""] as const);
   loadingAt = aliveAt;
   for (const [id, text] of found) table.put(id, text);
   loadingAt = null;
-  const writer = new Writer(journal, state, options.log, clock);
+  const writer = new Writer(journal, tables, options.log, clock);
   table.expire();
   cursors.expire(clock());
 
@@ -78,19 +79,12 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
   }, sweepMs).unref();
 
   return {
+    ...readingOf(tables),
+
     put(record) {
       const text = textOf(record);
       table.put(record.id, text);
       write(["put", record.id, text, clock()]);
-    },
-
-    keep(id) {
-      table.keep(id);
-    },
-
-    take(id, done) {
-      const text = table.get(id);
-      done({ value: text === null ? null : recordOf(id, text) });
     },
 
     end(id) {
@@ -100,10 +94,6 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
 
     endAll(tenant, user) {
       for (const id of table.deleteAll(prefixOf(tenant, user))) write(["end", id]);
-    },
-
-    cursor(user, device, done) {
-      done({ value: cursors.get(cursorKey(user, device)) });
     },
 
     acknowledge(user, device, position) {
@@ -118,14 +108,6 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
       write(["out", user, at]);
     },
 
-    signedOutAt(user, done) {
-      done({ value: signOuts.get(user) });
-    },
-
-    usage() {
-      return { sessions: table.size, cursors: cursors.size };
-    },
-
     disk() {
       const { bytes, uncommittedBytes, failing, counts } = journal;
       return { bytes, uncommittedBytes, failing, counts };
@@ -136,21 +118,13 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
       write(["alive", clock()]);
       await writer.stop();
       await journal.close();
-      table.clear();
-      cursors.clear();
-      signOuts.clear();
+      clearTables(tables);
     },
   };
 }
 
-interface State {
-  readonly table: Table;
-  readonly cursors: Cursors;
-  readonly signOuts: SignOuts;
-}
-
 /** The time that the line tells; 0 for none. */
-function apply({ table, cursors, signOuts }: State, line: Line): number {
+function apply({ table, cursors, signOuts }: Tables, line: Line): number {
   switch (line[0]) {
     case "put":
       table.put(line[1], line[2]);
@@ -174,7 +148,7 @@ function apply({ table, cursors, signOuts }: State, line: Line): number {
 
 class Writer implements Waiting {
   readonly #journal: Journal;
-  readonly #state: State;
+  readonly #tables: Tables;
   readonly #log: JournalLog;
   readonly #clock: () => number;
   /** Something is in memory alone: everything has to be written again. */
@@ -183,9 +157,9 @@ class Writer implements Waiting {
   #rewrittenBytes: number;
   #stopped = false;
 
-  constructor(journal: Journal, state: State, log: JournalLog, clock: () => number) {
+  constructor(journal: Journal, tables: Tables, log: JournalLog, clock: () => number) {
     this.#journal = journal;
-    this.#state = state;
+    this.#tables = tables;
     this.#log = log;
     this.#clock = clock;
     this.#rewrittenBytes = journal.bytes / rewriteFactor;
@@ -243,7 +217,7 @@ class Writer implements Waiting {
   }
 
   *#lines(): Generator<Line> {
-    const { table, cursors, signOuts } = this.#state;
+    const { table, cursors, signOuts } = this.#tables;
     yield ["floor", signOuts.floor];
     for (const [user, time] of signOuts.all()) yield ["out", user, time];
     for (const key of cursors.keys()) {

@@ -3,7 +3,8 @@ import { Cursors, advances, cursorKey } from "./cursors.ts";
 import type { Sessions } from "./sessions.ts";
 import { SignOuts } from "./signouts.ts";
 import { Table } from "./table.ts";
-import { prefixOf, recordOf, textOf } from "./text.ts";
+import { clearTables, readingOf } from "./tables.ts";
+import { prefixOf, textOf } from "./text.ts";
 
 export interface MemorySessionsOptions {
   /** How long a session outlives its socket. */
@@ -22,23 +23,17 @@ export function createMemorySessions({ ttlMs, sessionsMax, cursorsMax, clock = D
   const table = new Table({ ttlMs, max: sessionsMax, clock });
   const cursors = new Cursors(cursorsMax);
   const signOuts = new SignOuts(cursorsMax);
+  const tables = { table, cursors, signOuts };
   const sweeper = setInterval(() => {
     table.expire();
     cursors.expire(clock());
   }, sweepMs).unref();
 
   return {
+    ...readingOf(tables),
+
     put(record) {
       table.put(record.id, textOf(record));
-    },
-
-    keep(id) {
-      table.keep(id);
-    },
-
-    take(id, done) {
-      const text = table.get(id);
-      done({ value: text === null ? null : recordOf(id, text) });
     },
 
     end(id) {
@@ -47,10 +42,6 @@ export function createMemorySessions({ ttlMs, sessionsMax, cursorsMax, clock = D
 
     endAll(tenant, user) {
       table.deleteAll(prefixOf(tenant, user));
-    },
-
-    cursor(user, device, done) {
-      done({ value: cursors.get(cursorKey(user, device)) });
     },
 
     acknowledge(user, device, position) {
@@ -62,19 +53,9 @@ export function createMemorySessions({ ttlMs, sessionsMax, cursorsMax, clock = D
       signOuts.set(user, time);
     },
 
-    signedOutAt(user, done) {
-      done({ value: signOuts.get(user) });
-    },
-
-    usage() {
-      return { sessions: table.size, cursors: cursors.size };
-    },
-
     async stop() {
       clearInterval(sweeper);
-      table.clear();
-      cursors.clear();
-      signOuts.clear();
+      clearTables(tables);
     },
   };
 }
