@@ -14,16 +14,17 @@ const node = await startNode(t, { authSecret: secret, reactors: 1 });
 const come = async (claims: Record<string, unknown>) => open(node, { hello: { token: await token(claims, secret) } });
 
 interface Sent {
+  path?: string;
   method?: string;
   headers?: Record<string, string>;
   body?: string;
 }
 
 /** By node:http, which sends whatever headers one likes. */
-function ask({ method = "POST", headers = {}, body = "" }: Sent): Promise<{ status: number; text: string }> {
+function ask({ path = "/disconnect", method = "POST", headers = {}, body = "" }: Sent): Promise<{ status: number; text: string }> {
   const all = { "Content-Type": "application/json", "Content-Length": String(Buffer.byteLength(body)), ...headers };
   return new Promise((resolve, reject) => {
-    const sent = request({ host: "127.0.0.1", port: node.adminPort, path: "/disconnect", method, headers: all }, (response) => {
+    const sent = request({ host: "127.0.0.1", port: node.adminPort, path, method, headers: all }, (response) => {
       let text = "";
       response.on("data", (chunk: Buffer) => (text += chunk.toString()));
       response.on("end", () => resolve({ status: response.statusCode ?? 0, text }));
@@ -69,6 +70,12 @@ t.test("what a web page could send ends nothing", async (t) => {
   ];
   for (const [status, sent] of refused) t.equal((await ask(sent)).status, status, JSON.stringify(sent));
   t.ok((await cat.request({ ping: {} })).pong, "she is still there");
+});
+
+t.test("a page whose host was pointed to this machine is not told who is slow", async (t) => {
+  const slow = (host: string) => ask({ path: "/slow", method: "GET", headers: { Host: host } });
+  t.match(await slow(`rebound.example:${node.adminPort}`), { status: 403, text: /rebound\.example/ });
+  t.same(JSON.parse((await slow(`localhost:${node.adminPort}`)).text), { sessions: [] });
 });
 
 t.test("a body that is not what it should be is refused, and said why", async (t) => {

@@ -6,6 +6,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Registry } from "prom-client";
 import { serveDisconnect, type Disconnect } from "./disconnect.ts";
+import { strangeHost } from "./host.ts";
 
 export interface Admin {
   readonly port: number;
@@ -18,7 +19,7 @@ export async function startAdmin(host: string, port: number, registry: Registry,
     const path = req.url?.split("?")[0];
     if (path === "/disconnect") {
       if (req.method !== "POST") res.writeHead(405, { Allow: "POST" }).end("only POST\n");
-      else serveDisconnect(req, res, disconnect).catch(() => res.destroy());
+      else serveDisconnect(req, res, disconnect).catch((error: unknown) => res.writeHead(500).end(`${String(error)}\n`));
     } else if (req.method !== "GET" && req.method !== "HEAD") {
       res.writeHead(405, { Allow: "GET, HEAD" }).end("only GET\n");
     } else if (path === "/metrics") {
@@ -27,7 +28,10 @@ export async function startAdmin(host: string, port: number, registry: Registry,
         (error: unknown) => res.writeHead(500).end(`${String(error)}\n`),
       );
     } else if (path === "/slow") {
-      res.writeHead(200, { "Content-Type": "application/json" }).end(`${JSON.stringify({ sessions: slow() }, null, 2)}\n`);
+      // It names users, which is nothing for a page whose host was pointed to this machine.
+      const problem = strangeHost(req);
+      if (problem !== null) res.writeHead(403).end(`${problem}\n`);
+      else res.writeHead(200, { "Content-Type": "application/json" }).end(`${JSON.stringify({ sessions: slow() }, null, 2)}\n`);
     } else if (path === "/") {
       res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics, /slow, POST /disconnect\n");
     } else {

@@ -7,8 +7,8 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
-import { isLoopback } from "../config.ts";
 import { nameProblem } from "../roomnames.ts";
+import { strangeHost } from "./host.ts";
 
 /** Ends a user's sessions; how many there were. */
 export type Disconnect = (user: string, options: { readonly tenant: string; readonly signOut: boolean }) => number;
@@ -45,11 +45,9 @@ export async function serveDisconnect(req: IncomingMessage, res: ServerResponse,
   answer(res, 200, { sessions: disconnect(user, options) });
 }
 
-function forbiddenBecause({ headers, socket }: IncomingMessage): string | null {
-  if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined) return "not for web pages";
-  const host = (headers.host ?? "").replace(/:\d*$/, "").replace(/^\[(.*)\]$/, "$1");
-  const isLocal = isLoopback((socket.localAddress ?? "").replace(/^::ffff:/, ""));
-  return isLocal && !isLoopback(host) ? `Host: ${JSON.stringify(host)} is no name of this machine's loopback` : null;
+function forbiddenBecause(req: IncomingMessage): string | null {
+  const { origin, "sec-fetch-site": site } = req.headers;
+  return origin !== undefined || site !== undefined ? "not for web pages" : strangeHost(req);
 }
 
 /** Null: it is too large. The rest of it is not read. */
