@@ -77,17 +77,16 @@ export class SlowReaders {
     if (session.state !== "ready" || session.socket === null) return;
     const { kindOf } = this.#context;
     const format = formatOf(session);
-    const behind = session.members.filter(
-      (member) => member.state === "live" && this.#fanout.prevOf(member.room!.handle, format, Math.max(order, member.liveAt)) >= 0,
-    );
-    if (behind.some(({ name }) => (kindOf(name)?.slowReaders ?? "disconnect") === "disconnect")) {
+    const behind = session.members.flatMap((member) => {
+      if (member.state !== "live") return [];
+      const seq = this.#fanout.prevOf(member.room!.handle, format, Math.max(order, member.liveAt));
+      return seq < 0 ? [] : [{ member, seq }];
+    });
+    if (behind.some(({ member: { name } }) => (kindOf(name)?.slowReaders ?? "disconnect") === "disconnect")) {
       tooSlow(this.#context, session);
       return stopDeliveries(session);
     }
-    for (const member of behind) {
-      const seq = this.#fanout.prevOf(member.room!.handle, format, Math.max(order, member.liveAt));
-      this.#withdraw(member, seq, kindOf(member.name)?.slowReaders === "drop");
-    }
+    for (const { member, seq } of behind) this.#withdraw(member, seq, kindOf(member.name)?.slowReaders === "drop");
   }
 
   /** -1: it was for this session alone, or is of a room that it has just left. `noFrame`: nothing of ours. */

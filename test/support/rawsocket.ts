@@ -232,6 +232,13 @@ function readingFrames(tcp: Socket, rest: Buffer, status: number, headers: Map<s
       listener = given;
       for (const frame of frames.splice(0)) given(frame);
     },
+    ...endsOf(tcp, ended),
+  };
+}
+
+/** What tests do to a socket, and how it ends, on any transport. */
+export function endsOf(tcp: Socket, ended: Promise<Ending>): Pick<RawSocket, "closed" | "ended" | "pause" | "resume" | "half" | "destroy"> {
+  return {
     closed: () => within(ended, "the node to close the socket"),
     ended,
     pause: () => void tcp.pause(),

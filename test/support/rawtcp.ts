@@ -3,7 +3,7 @@
  * written as it is, every read counts as a frame, and the code is that of the node's `closed` frame.
  */
 import type { Socket } from "node:net";
-import { connectTcp, opcodes, within, writeChopped, type Ending, type IncomingFrame, type RawSocket } from "./rawsocket.ts";
+import { connectTcp, endsOf, opcodes, writeChopped, type Ending, type IncomingFrame, type RawSocket } from "./rawsocket.ts";
 import { openOn, type OpenOptions, type TestSession } from "./session.ts";
 import { binaryReader } from "./wire.ts";
 
@@ -42,11 +42,6 @@ export function rawTcp(tcp: Socket, chopAlways?: number): RawSocket {
       listener = given;
       for (const frame of frames.splice(0)) given(frame);
     },
-    closed: () => within(ended, "the node to close the socket"),
-    ended,
-    pause: () => void tcp.pause(),
-    resume: () => void tcp.resume(),
-    half: () => void tcp.end(),
-    destroy: () => void tcp.destroy(),
+    ...endsOf(tcp, ended),
   };
 }
