@@ -4,6 +4,7 @@ import type { Test } from "tap";
 import type { Gateway } from "../../dist/index.js";
 import { startNode } from "./node.ts";
 import { sumOf } from "./nodeprocess.ts";
+import { opcodes } from "./rawsocket.ts";
 import { open, seen, type SeenPosition, type TestSession } from "./session.ts";
 
 export const queueBytes = 65_536;
@@ -44,6 +45,32 @@ export async function overflow(gateway: Gateway, writer: TestSession, room: stri
 
 export async function nobodyBehind(gateway: Gateway): Promise<void> {
   while (sumOf(await gateway.metrics(), "flux_members_behind") > 0) await sleep(10);
+}
+
+const looksMax = 300;
+
+/** Reads what the node had queued for the session: until then a reply would find no room, and end it. */
+export async function readOn(gateway: Gateway, slow: TestSession): Promise<void> {
+  const queued = async () => sumOf(await gateway.metrics(), "flux_socket_queue_longest_bytes") > 0;
+  // The node looks once a second. Where it finds nothing in three, the kernel has taken it all.
+  for (let looks = 0; looks < looksMax && !(await queued()); looks++) await sleep(10);
+  slow.raw.resume();
+  while (await queued()) await sleep(10);
+}
+
+const fillerPings = 50;
+
+/**
+ * Sends pings until so many of their pongs found no room. The kernel may have made some since the queue overflowed, so
+ * pongs fill it up first, with the largest payload that a ping may have.
+ */
+export async function pingUntilDropped(gateway: Gateway, slow: TestSession, payloads: readonly (Uint8Array | string)[]): Promise<void> {
+  const dropped = async () => sumOf(await gateway.metrics(), "flux_dropped_batches_total");
+  const enough = (await dropped()) + payloads.length + fillerPings;
+  while ((await dropped()) < enough) {
+    for (let i = 0; i < fillerPings; i++) await slow.raw.send({ opcode: opcodes.ping, payload: "x".repeat(125) });
+    for (const payload of payloads) await slow.raw.send({ opcode: opcodes.ping, payload });
+  }
 }
 
 /** What the session has of a room: seqs in the order in which they came, and where it was told of a gap. */
