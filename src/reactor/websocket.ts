@@ -21,6 +21,14 @@ const idleSecondsMax = 960;
 /** What a control frame of a client has besides its payload: a short length, and a mask. */
 const controlHeaderBytes = 6;
 
+/**
+ * uWS sets every property of it on the socket's own object. Past about a dozen V8 turns that into a hash table, 830 bytes
+ * each, so the session is one property and an object of its own.
+ */
+interface SocketData {
+  readonly session: Session;
+}
+
 /** @returns how many of them are open. */
 export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () => boolean): () => number {
   const { config, counters, rooms, heartbeat, admission } = reactor;
@@ -28,15 +36,15 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
   let sockets = 0;
 
   /** Pings and pongs are work too, and the smallest of them cost most for their bytes. */
-  const onControl = (socket: WebSocket<Session>, payload: ArrayBuffer): void => {
-    const session = socket.getUserData();
+  const onControl = (socket: WebSocket<SocketData>, payload: ArrayBuffer): void => {
+    const { session } = socket.getUserData();
     if (session.state === "ready") heartbeat.heard(session);
     else if (session.state !== "handshake") return;
     // Refused, it is closed: there is nothing more to do with it either way.
     chargeBytes(reactor, session, payload.byteLength + controlHeaderBytes);
   };
 
-  app.ws<Session>("/ws", {
+  app.ws<SocketData>("/ws", {
     maxPayloadLength: messageFramesMax * config.frameBytesMax,
     maxBackpressure: config.socketQueueBytesMax,
     idleTimeout: idleSeconds(config),
@@ -58,7 +66,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
     },
 
     open(socket) {
-      const session = socket.getUserData();
+      const { session } = socket.getUserData();
       sockets++;
       opened(reactor, session, socket);
       // Only a WebSocket can be closed with a code that tells the page's script why.
@@ -66,7 +74,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
     },
 
     message(socket, message, isBinary) {
-      const session = socket.getUserData();
+      const { session } = socket.getUserData();
       counters.add("bytesIn", message.byteLength);
       if (session.state === "ready") heartbeat.heard(session);
       else if (session.state !== "handshake") return;
@@ -83,18 +91,18 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
     ping: onControl,
 
     drain(socket) {
-      const session = socket.getUserData();
+      const { session } = socket.getUserData();
       if (session.state === "closing") setImmediate(() => closeSlow(reactor, session));
       else rooms.drained(session);
     },
 
     // Called about once per batch that a full socket missed, not once per message.
     dropped(socket, message, isBinary) {
-      rooms.slow.dropped(socket.getUserData(), new Uint8Array(message), isBinary);
+      rooms.slow.dropped(socket.getUserData().session, new Uint8Array(message), isBinary);
     },
 
     close(socket, code) {
-      const session = socket.getUserData();
+      const { session } = socket.getUserData();
       sockets--;
       gone(reactor, session, isOver(session, code));
     },
@@ -118,8 +126,8 @@ function upgrade(
   const known: readonly string[] = Object.values(subprotocols);
   const chosen = offered.find((name) => known.includes(name)) ?? "";
   const welcome = isWelcome(config, req.getHeader("origin"), req.getHeader("host"));
-  res.upgrade<Session>(
-    createSession(app, chosen === subprotocols.json, welcome, tokenOf(req)),
+  res.upgrade<SocketData>(
+    { session: createSession(app, chosen === subprotocols.json, welcome, tokenOf(req)) },
     req.getHeader("sec-websocket-key"),
     chosen,
     req.getHeader("sec-websocket-extensions"),
