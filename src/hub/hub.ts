@@ -10,24 +10,21 @@ import type { RecordReader } from "../link/link.ts";
 import {
   kinds,
   nobody,
-  readAck,
   readBehind,
-  readHello,
   readHistory,
   readJoin,
   readLeave,
   readPublish,
-  readUnplaced,
   writeDeliver,
   writeRefused,
   writeReply,
-  type AckRecord,
   type Asker,
   type BehindRecord,
   type JoinRecord,
   type LeaveRecord,
   type PublishRecord,
 } from "../link/records.ts";
+import { readAck, readHello, readUnplaced, type AckRecord } from "../link/sessions.ts";
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Logger } from "../log.ts";
 import { inboxName, nameOfRoom, roomKey } from "../roomkeys.ts";
@@ -39,6 +36,7 @@ import type { Publication } from "../protocol/messages.ts";
 import type { Presence as PresenceStore } from "../presence/presence.ts";
 import { answerHistory } from "./history.ts";
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
+import { Postponed } from "./postponed.ts";
 import { Presence } from "./presence.ts";
 import { Replays } from "./replays.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
@@ -62,8 +60,6 @@ export interface HubOptions extends InboxLimits {
 }
 
 const sweepMs = 5_000;
-/** Until joins that had to wait are looked at again. */
-const postponedMs = 20;
 /** Sessions are kept alive in so many steps, each of which is over before anybody notices. */
 const keepParts = 64;
 const toUtf8 = new TextEncoder();
@@ -81,9 +77,7 @@ export class Hub {
   readonly #replays: Replays;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
   readonly #keeper: NodeJS.Timeout;
-  /** Rooms of resumed sessions on reactors that are behind, at most those that each session was in. */
-  readonly #postponed: { reactor: Reactor; join: JoinRecord }[] = [];
-  #postman: NodeJS.Timeout | null = null;
+  readonly #postponed = new Postponed((reactor, join) => this.#rejoin(reactor, join));
   readonly sessions: Sessions;
   readonly #inboxes: Inboxes;
   readonly presence: Presence;
@@ -252,7 +246,7 @@ export class Hub {
 
   #onJoin(reactor: Reactor, join: JoinRecord): void {
     if (reactor.link.congested) {
-      if (join.restored) return this.#postpone(reactor, join);
+      if (join.restored) return this.#postponed.add(reactor, join);
       return this.#refuseJoin(reactor, join, "overloaded");
     }
     const known = this.#rooms.named(join.room);
@@ -268,15 +262,6 @@ export class Hub {
     if (room === null) return this.#refuseJoin(reactor, join, "overloaded");
     room.waiting.push({ reactor, join });
     this.#open(room);
-  }
-
-  /** A resumed session was told that it is in this room: it gets there when its reactor has caught up. */
-  #postpone(reactor: Reactor, join: JoinRecord): void {
-    this.#postponed.push({ reactor, join });
-    this.#postman ??= setTimeout(() => {
-      this.#postman = null;
-      for (const waiting of this.#postponed.splice(0)) this.#rejoin(waiting.reactor, waiting.join);
-    }, postponedMs).unref();
   }
 
   #rejoin(reactor: Reactor, join: JoinRecord): void {
@@ -406,7 +391,7 @@ export class Hub {
   close(): void {
     clearInterval(this.#sweeper);
     clearInterval(this.#keeper);
-    if (this.#postman !== null) clearTimeout(this.#postman);
+    this.#postponed.close();
     this.presence.close();
     this.sessions.close();
   }

@@ -5,7 +5,8 @@
  */
 import type { Position, Published } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
-import type { AckRecord, JoinRecord } from "../link/records.ts";
+import type { JoinRecord } from "../link/records.ts";
+import type { AckRecord } from "../link/sessions.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
 import { inboxKey } from "../roomkeys.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";

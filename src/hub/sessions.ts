@@ -5,7 +5,7 @@
  */
 import type { CloseName } from "../errors.ts";
 import { randomId } from "../ids.ts";
-import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../link/records.ts";
+import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../link/sessions.ts";
 import { userKey } from "../roomkeys.ts";
 import type { Sessions as Store } from "../sessions/sessions.ts";
 import type { Reactor, Room } from "./rooms.ts";

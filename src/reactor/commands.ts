@@ -2,7 +2,8 @@
  * One function per command of a session that is ready: validate, act, answer. They return; nothing here awaits or throws.
  */
 import { allows } from "../grants.ts";
-import { writeAck, writeHistory, writePublish } from "../link/records.ts";
+import { writeHistory, writePublish } from "../link/records.ts";
+import { writeAck } from "../link/sessions.ts";
 import { Format, type ClientFrame, type Position } from "../protocol/messages.ts";
 import { inboxKey, inboxName, roomKey, senderKey } from "../roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../roomnames.ts";

@@ -7,7 +7,7 @@ import type { Verdict } from "../auth/verifier.ts";
 import { allows, anonymous, type Grant } from "../grants.ts";
 import { randomId } from "../ids.ts";
 import type { RecordReader } from "../link/link.ts";
-import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord, type PlaceInRoom } from "../link/records.ts";
+import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord, type PlaceInRoom } from "../link/sessions.ts";
 import { protocolVersion, type ClientFrame } from "../protocol/messages.ts";
 import type { ResumeClaims } from "../resume.ts";
 import { inboxName } from "../roomkeys.ts";
@@ -180,7 +180,7 @@ export function onKick(reactor: Reactor, record: RecordReader): void {
   const session = reactor.sessions.find(slot, life);
   if (session === null || session.state === "closing") return;
   // What its rooms got before is still for it.
-  reactor.rooms.flushFor(session);
+  reactor.rooms.deliveries.flushFor(session);
   closeSession(reactor, session, name);
 }
 

@@ -58,7 +58,7 @@ const link = new Link({
   readBudgetBytes: 1 << 20, // the larger the batch, the more is packed
   ringDoorbell: () => main.postMessage(doorbell),
   onRecord,
-  onBatchEnd: () => rooms.flush(),
+  onBatchEnd: () => rooms.deliveries.flush(),
   onTurn: () => rooms.fanout.turn(),
 });
 const tickets = new Tickets(resumeSecret);
@@ -179,7 +179,7 @@ function toldToFail(): never {
 function close(name: CloseName): void {
   entrances.stop();
   tcp?.stop();
-  rooms.flushAll();
+  rooms.deliveries.flushAll();
   let queued = false;
   for (const session of context.sessions.open()) {
     queued ||= (session.socket?.getBufferedAmount() ?? 0) > 0;

@@ -1,27 +1,24 @@
 /**
  * The rooms of one reactor and who is in them, and what the hub says about them: joined, page, refused, deliver.
  *
- * A room's live members of one format are subscribed to one topic, so a delivery is one publish whatever
- * their number. Deliveries that follow each other in one batch to the same topic are packed into one message:
- * what uWS does per message and socket is then done once for all of them.
+ * A room's live members of one format are subscribed to one topic, so a delivery (deliveries.ts) is one publish whatever
+ * their number.
  *
  * A member whose socket is full is taken out of the topic (slow.ts) and is from then on like one on its way in: it
  * asks the hub for a page whenever its socket has room, and the page that reaches the head makes it live again.
  */
 import { allows } from "../grants.ts";
-import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
-import { kinds, writeAbandon, writeBehind, writeJoin, writeLeave, writeNext, writeUnplaced, type JoinRecord } from "../link/records.ts";
+import { kinds, writeAbandon, writeBehind, writeJoin, writeLeave, writeNext, type JoinRecord } from "../link/records.ts";
+import { writeUnplaced } from "../link/sessions.ts";
 import type { Context } from "./context.ts";
+import { Deliveries } from "./deliveries.ts";
 import { Fanout } from "./fanout.ts";
 import { sendBytes, sendFrame } from "./outgoing.ts";
 import { keyOf } from "./names.ts";
 import { SlowReaders } from "./slow.ts";
-import { Windows } from "./windows.ts";
 import { evicted, formatOf, noMembers, stays, type Member, type Room, type Session } from "./session.ts";
 
-/** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
-const packBytesMax = 15 * 1024;
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
 
@@ -40,20 +37,14 @@ export class Rooms {
 
   readonly fanout: Fanout;
   readonly slow: SlowReaders;
-  readonly #windows: Windows;
-  readonly #pack = Buffer.allocUnsafeSlow(packBytesMax);
-  #packed = 0;
-  #packRoom: Room | null = null;
-  /** The first publication packed, and the one before it. */
-  #packSeq = 0;
-  #packPrev = 0;
+  readonly deliveries: Deliveries;
 
   constructor(context: Context) {
     this.#context = context;
     this.#pageQueueBytes = Math.min(replayQueueBytes, context.config.socketQueueBytesMax / 2);
     this.fanout = new Fanout(context.audiences, context.compressFrom, () => this.slow.settle());
     this.slow = new SlowReaders(context, this.fanout, (member, seq, skip) => this.#withdraw(member, seq, skip));
-    this.#windows = new Windows(this.fanout, (ms) => context.counters.fanout(ms));
+    this.deliveries = new Deliveries(context, this.fanout, this.#rooms);
   }
 
   // ------------------------------------------------------------------------------- from sessions
@@ -77,7 +68,7 @@ export class Rooms {
   }
 
   leave(session: Session, member: Member, id: number): void {
-    if (member.state === "live") this.#windows.flush(member.room!, formatOf(session));
+    if (member.state === "live") this.deliveries.flushRoom(member.room!, formatOf(session));
     session.members.splice(session.members.indexOf(member), 1);
     if (member.state === "joining") member.leaveId = id;
     if (member.state === "live") {
@@ -116,9 +107,9 @@ export class Rooms {
 
   /** False: not in this turn of the loop. */
   onRecord(kind: number, record: RecordReader): boolean | void {
-    if (kind === kinds.deliver) return this.#onDeliver(record);
+    if (kind === kinds.deliver) return this.deliveries.onRecord(record);
     // Whatever else it is must not overtake a delivery.
-    this.flush();
+    this.deliveries.flush();
     switch (kind) {
       case kinds.reply: return this.#onReply(record);
       case kinds.joined: return this.#onJoined(record);
@@ -174,7 +165,7 @@ export class Rooms {
     member.seq = seq;
     if (live) {
       // What waits for the room is in the frame already.
-      this.#windows.flush(member.room!, formatOf(session));
+      this.deliveries.flushRoom(member.room!, formatOf(session));
       // First the frame, then the topic: what the room gets from here on comes behind it.
       sendBytes(this.#context, session, frame);
       if (member.state !== "replaying" || session.state !== "ready" || session.socket === null) return;
@@ -245,36 +236,6 @@ export class Rooms {
     sendGone(this.#context, member.session, member.name);
   }
 
-  #onDeliver(record: RecordReader): boolean | void {
-    const room = this.#rooms.get(record.u32());
-    const format = record.u8() as 0 | 1;
-    const slot = record.u32();
-    const life = record.u32();
-    const at = record.f64();
-    const seq = record.f64();
-    const prev = record.f64();
-    const frame = record.blob();
-    if (room === undefined || room.live[format] === 0) return;
-    const topic = room.topics[format];
-    const publisher = this.#context.sessions.find(slot, life);
-    const excluded = publisher?.socket?.isSubscribed(topic) === true ? publisher : null;
-    const members = room.live[format] - (excluded === null ? 0 : 1);
-    if (room.flushMs > 0) {
-      if (excluded === null && this.#windows.add(room, format, frame, seq, prev, at)) return this.#count(members, frame.length);
-      // It cannot wait, so what waits before it has to leave.
-      if (!this.fanout.mayPublish(0, this.#waiting(room, format))) return false;
-      this.#windows.flush(room, format);
-      if (excluded === null && this.#windows.add(room, format, frame, seq, prev, at)) return this.#count(members, frame.length);
-    }
-    if (!this.fanout.mayPublish(frame.length, this.#waiting(room, format))) return false;
-    this.#count(members, frame.length);
-    this.#context.counters.fanout(now() - at);
-    // JSON clients get one object a message.
-    if (format === 0 && excluded === null) return this.#packIn(room, frame, seq, prev);
-    this.flush();
-    this.fanout.publish(room, format, frame, seq, prev, excluded);
-  }
-
   /** Who came and who went. One a second at most for a room: it is not packed with what is delivered. */
   #onTold(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
@@ -310,51 +271,6 @@ export class Rooms {
 
   #mayBeTold(session: Session, name: string): boolean {
     return this.#context.kindOf(name)?.presenceEvents === true && allows(session.grant!, "presence", name);
-  }
-
-  /** Publishes that come before the next one of this room. */
-  #waiting(room: Room, format: 0 | 1): number {
-    return this.#windows.waiting(room, format) + (this.#packRoom === null ? 0 : 1);
-  }
-
-  #count(members: number, bytes: number): void {
-    this.#context.counters.add("deliveries", members);
-    this.#context.counters.add("framesOut", members);
-    this.#context.counters.add("bytesOut", members * bytes);
-  }
-
-  #packIn(room: Room, frame: Uint8Array, seq: number, prev: number): void {
-    if (room !== this.#packRoom || this.#packed + frame.length > packBytesMax) {
-      this.flush();
-      if (frame.length > packBytesMax) return this.fanout.publish(room, 0, frame, seq, prev, null);
-      this.#packRoom = room;
-      this.#packSeq = seq;
-      this.#packPrev = prev;
-    }
-    this.#pack.set(frame, this.#packed);
-    this.#packed += frame.length;
-  }
-
-  /** Publishes what has been packed. */
-  flush(): void {
-    const room = this.#packRoom;
-    if (room === null) return;
-    const pack = this.#pack.subarray(0, this.#packed);
-    this.#packRoom = null;
-    this.#packed = 0;
-    this.fanout.publish(room, 0, pack, this.#packSeq, this.#packPrev, null);
-  }
-
-  /** Publishes what waits for this session, which is about to be closed. */
-  flushFor(session: Session): void {
-    this.flush();
-    for (const { state, room } of [...session.members]) if (state === "live") this.#windows.flush(room!, formatOf(session));
-  }
-
-  /** Publishes everything that waits. */
-  flushAll(): void {
-    this.flush();
-    this.#windows.flushAll();
   }
 
   // -------------------------------------------------------------------------------------- rooms

@@ -1,6 +1,6 @@
 /** What all transports do with a socket that has come and one that is gone. */
 import { Counters } from "../link/counters.ts";
-import { writeGone } from "../link/records.ts";
+import { writeGone } from "../link/sessions.ts";
 import { release } from "../protocol/framing.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Session } from "./session.ts";

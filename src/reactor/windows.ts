@@ -10,7 +10,7 @@ import { now } from "../link/clock.ts";
 import type { Fanout } from "./fanout.ts";
 import type { Room, Window, WindowQueue } from "./session.ts";
 
-/** As packs (rooms.ts): below the size from which uWS sends a message at once. */
+/** As packs (deliveries.ts): below the size from which uWS sends a message at once. */
 export const windowBytes = 15 * 1024;
 /** JSON publications in a window, each a publish of its own: half of what a turn of the loop may publish. */
 const textsMax = 15;

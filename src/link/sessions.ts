@@ -1,0 +1,178 @@
+/** The records of sessions that come and go, as records.ts has the others. */
+import type { CloseName } from "../errors.ts";
+import type { Link, RecordReader } from "./link.ts";
+import { textBytesMax } from "./link.ts";
+import { kinds, type Asker } from "./records.ts";
+
+// ------------------------------------------------------------------------------- reactor → hub
+
+/** A client has said hello and is who it says; the hub answers admitted or kick. */
+export interface HelloRecord {
+  slot: number;
+  life: number;
+  json: boolean;
+  user: string;
+  tenant: string;
+  device: string;
+  /** Of the token, or of the resume token where there is no other; milliseconds since 1970, 0 for unknown. */
+  issuedAt: number;
+  /** Whether it may begin a session where it cannot resume one. */
+  mayBegin: boolean;
+  /** The session to resume, whose resume token was good; "" for none. */
+  resume: string;
+  /** When that resume token was made. */
+  resumeIssuedAt: number;
+  /** Where the client says it is in its rooms. */
+  positions: readonly PlaceInRoom[];
+}
+
+/** A room by the name its members know, and a position in it. */
+export interface PlaceInRoom {
+  readonly name: string;
+  readonly epoch: string;
+  readonly seq: number;
+}
+
+export function writeHello(link: Link, r: HelloRecord): boolean {
+  const texts = [r.user, r.tenant, r.device, r.resume];
+  const bytes = 64 + texts.reduce((sum, text) => sum + textBytesMax(text), 0) + placesBytesMax(r.positions);
+  if (!link.begin(kinds.hello, bytes, false)) return false;
+  link.u32(r.slot);
+  link.u32(r.life);
+  link.u8((r.json ? 1 : 0) | (r.mayBegin ? 2 : 0));
+  link.f64(r.issuedAt);
+  link.f64(r.resumeIssuedAt);
+  for (const text of texts) link.text(text);
+  writePlaces(link, r.positions);
+  link.end();
+  return true;
+}
+
+export function readHello(r: RecordReader): HelloRecord {
+  const slot = r.u32();
+  const life = r.u32();
+  const flags = r.u8();
+  const json = (flags & 1) !== 0;
+  const mayBegin = (flags & 2) !== 0;
+  const issuedAt = r.f64();
+  const resumeIssuedAt = r.f64();
+  const user = r.text();
+  const tenant = r.text();
+  const device = r.text();
+  const resume = r.text();
+  return { slot, life, json, mayBegin, user, tenant, device, issuedAt, resume, resumeIssuedAt, positions: readPlaces(r) };
+}
+
+/** A session that had been admitted, or was about to be, has lost its socket. `over`: by its client's wish, for good. */
+export function writeGone(link: Link, slot: number, life: number, over: boolean): void {
+  link.begin(kinds.gone, 12, true);
+  link.u32(slot);
+  link.u32(life);
+  link.u8(over ? 1 : 0);
+  link.end();
+}
+
+/** A session could not be brought back into this room: it is not in it any more. */
+export function writeUnplaced(link: Link, slot: number, life: number, name: string): void {
+  link.begin(kinds.unplaced, 16 + textBytesMax(name), true);
+  link.u32(slot);
+  link.u32(life);
+  link.text(name);
+  link.end();
+}
+
+export function readUnplaced(r: RecordReader): { slot: number; life: number; name: string } {
+  return { slot: r.u32(), life: r.u32(), name: r.text() };
+}
+
+export interface AckRecord extends Asker {
+  epoch: string;
+  seq: number;
+}
+
+/** A device has read its user's inbox up to here. */
+export function writeAck(link: Link, asker: Asker, epoch: string, seq: number): boolean {
+  if (!link.begin(kinds.ack, 32 + textBytesMax(epoch), false)) return false;
+  link.u32(asker.slot);
+  link.u32(asker.life);
+  link.u32(asker.id);
+  link.u8(asker.json ? 1 : 0);
+  link.f64(seq);
+  link.text(epoch);
+  link.end();
+  return true;
+}
+
+export function readAck(r: RecordReader): AckRecord {
+  const slot = r.u32();
+  const life = r.u32();
+  const id = r.u32();
+  const json = r.u8() !== 0;
+  const seq = r.f64();
+  return { slot, life, id, json, seq, epoch: r.text() };
+}
+
+// ------------------------------------------------------------------------------- hub → reactor
+
+/** The answer to hello: this is a session of the node. */
+export interface AdmittedRecord {
+  slot: number;
+  life: number;
+  session: string;
+  resumed: boolean;
+  /** Rooms it is to be joined to again, and from where on. */
+  rooms: readonly PlaceInRoom[];
+}
+
+export function writeAdmitted(link: Link, r: AdmittedRecord): void {
+  link.begin(kinds.admitted, 32 + textBytesMax(r.session) + placesBytesMax(r.rooms), true);
+  link.u32(r.slot);
+  link.u32(r.life);
+  link.u8(r.resumed ? 1 : 0);
+  link.text(r.session);
+  writePlaces(link, r.rooms);
+  link.end();
+}
+
+export function readAdmitted(r: RecordReader): AdmittedRecord {
+  const slot = r.u32();
+  const life = r.u32();
+  const resumed = r.u8() !== 0;
+  const session = r.text();
+  return { slot, life, resumed, session, rooms: readPlaces(r) };
+}
+
+/** A session is to be closed with this name of errors.ts. */
+export function writeKick(link: Link, slot: number, life: number, name: CloseName): void {
+  link.begin(kinds.kick, 16 + textBytesMax(name), true);
+  link.u32(slot);
+  link.u32(life);
+  link.text(name);
+  link.end();
+}
+
+export function readKick(r: RecordReader): { slot: number; life: number; name: CloseName } {
+  return { slot: r.u32(), life: r.u32(), name: r.text() as CloseName };
+}
+
+// ------------------------------------------------------------------------------- places
+
+function placesBytesMax(places: readonly PlaceInRoom[]): number {
+  return places.reduce((sum, { name, epoch }) => sum + 8 + textBytesMax(name) + textBytesMax(epoch), 4);
+}
+
+function writePlaces(link: Link, places: readonly PlaceInRoom[]): void {
+  link.u32(places.length);
+  for (const { name, epoch, seq } of places) {
+    link.f64(seq);
+    link.text(name);
+    link.text(epoch);
+  }
+}
+
+function readPlaces(r: RecordReader): PlaceInRoom[] {
+  return Array.from({ length: r.u32() }, () => {
+    const seq = r.f64();
+    return { seq, name: r.text(), epoch: r.text() };
+  });
+}
