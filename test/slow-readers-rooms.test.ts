@@ -4,8 +4,9 @@ import t from "tap";
 import type { Gateway } from "../dist/index.js";
 import { sumOf } from "./support/nodeprocess.ts";
 import { opcodes } from "./support/rawsocket.ts";
+import { openTcp } from "./support/rawtcp.ts";
 import { open, type TestSession } from "./support/session.ts";
-import { large, nobodyBehind, overflow, pingUntilDropped, publishMany, queueBytes, readOn, stalled, upTo } from "./support/slow.ts";
+import { large, node, nobodyBehind, overflow, overflowUntil, pingUntilDropped, publishMany, queueBytes, readOn, stalled, upTo, watch } from "./support/slow.ts";
 
 t.test("a session in rooms of two policies keeps everything of the one and is told what it lacks of the other", async (t) => {
   const { gateway, slow, writer, got } = await stalled(t, ["log:a", "cursor:a", "log:quiet"]);
@@ -120,6 +121,51 @@ for (const json of [false, true]) {
     await slow.waitFor(() => seqs.at(-1) === last.seq, "a live publication");
     t.strictSame([seqs, syncs], [upTo(last.seq), []]);
     t.equal(sumOf(await gateway.metrics(), "flux_reactor_restarts_total"), 0);
+  });
+}
+
+for (const kind of ["JSON", "binary", "TCP"] as const) {
+  t.test(`a change of who is in a room that a reader misses does not close it, and shows in the next one's version: ${kind}`, async (t) => {
+    const gateway = await node(t, { tcpPort: 0, presenceIntervalMs: 20, presenceGraceMs: 20 });
+    const slow = kind === "TCP" ? await openTcp(gateway) : await open(gateway, { json: kind === "JSON", keep: false });
+    const [writer, witness] = [await open(gateway, { keep: false }), await open(gateway, { keep: false })];
+    const rooms = Array.from({ length: 20 }, (_, i) => `log:${i}`);
+    const got = Object.fromEntries([...rooms, "seen:a"].map((room) => [room, watch(slow, room)]));
+    const versionsOf = (session: TestSession): number[] => {
+      const versions: number[] = [];
+      session.onEvent(({ presenceChanged }) => void (presenceChanged && versions.push(presenceChanged.version ?? 0)));
+      return versions;
+    };
+    const [versions, witnessed] = [versionsOf(slow), versionsOf(witness)];
+    for (const session of [slow, witness]) await session.join("seen:a");
+    for (const session of [slow, writer]) for (const room of rooms) await session.join(room);
+    let isIn = false;
+    const change = async (): Promise<void> => {
+      const known = witnessed.length;
+      await (isIn ? writer.leave("seen:a") : writer.join("seen:a"));
+      isIn = !isIn;
+      await witness.waitFor(() => witnessed.length > known, "a change");
+    };
+    await change();
+    await slow.waitFor(() => versions.at(-1) === witnessed.at(-1), "the change before");
+    slow.raw.pause();
+    await overflowUntil(gateway, writer, rooms, async () => {
+      const before = sumOf(await gateway.metrics(), "flux_dropped_batches_total");
+      await change();
+      return sumOf(await gateway.metrics(), "flux_dropped_batches_total") > before;
+    });
+    slow.raw.resume();
+    await nobodyBehind(gateway);
+    await change();
+    await slow.waitFor(() => versions.at(-1) === witnessed.at(-1), "the next change");
+    t.strictSame(versions.filter((version, i) => i > 0 && version > versions[i - 1]! + 1), [witnessed.at(-1)], "the last of those before was missed, and that shows");
+    for (const room of [...rooms, "seen:a"]) {
+      const { seq } = await publishMany(writer, room, 1);
+      await slow.waitFor(() => got[room]!.seqs.at(-1) === seq, "a live publication");
+      t.strictSame(got[room], { seqs: upTo(seq), syncs: [] }, room);
+    }
+    t.equal(sumOf(await gateway.metrics(), "flux_slow_consumers_total"), 0);
+    slow.raw.destroy();
   });
 }
 

@@ -139,7 +139,7 @@ export class Presence {
       for (const reactor of reactors) {
         if (reactor == null || room.interest[2 * reactor.index + (json ? 1 : 0)] === 0) continue;
         frame ??= encoder.frame(json, { id: 0, presenceChanged });
-        writeTold(reactor.link, room.handle, json, frame);
+        writeTold(reactor.link, room.handle, json, change.version, frame);
       }
     }
   }

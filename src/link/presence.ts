@@ -67,11 +67,12 @@ function readAsker(r: RecordReader): Asker {
 
 // ------------------------------------------------------------------------------- hub → reactor
 
-/** A frame for the members of a room that speak this format and may know who is in it. */
-export function writeTold(link: Link, handle: number, json: boolean, frame: Uint8Array): void {
-  link.begin(kinds.told, 16 + frame.length, true);
+/** A frame, with the version of the change in it, for the members of a room that speak this format and may know who is in it. */
+export function writeTold(link: Link, handle: number, json: boolean, version: number, frame: Uint8Array): void {
+  link.begin(kinds.told, 24 + frame.length, true);
   link.u32(handle);
   link.u8(json ? 1 : 0);
+  link.f64(version);
   link.blob(frame);
   link.end();
 }

@@ -18,6 +18,8 @@ const publishesPerTurn = 31;
 const largeBytes = 16 * 1024;
 /** Publishes that are remembered: those of more turns than a socket can be behind in what it is told. */
 const remembered = 256;
+/** Added to the format of a change of who is in a room. */
+export const told = 2;
 
 export class Fanout {
   /** Publishes so far: the order of the next one. */
@@ -33,7 +35,8 @@ export class Fanout {
   #turn = 0;
   #turnSeen = 0;
   #watching = false;
-  // Publish n lies in place n % remembered: which room and format, and the first publication in it.
+  // Publish n lies in place n % remembered: which room and format, and the first publication in it; of a change, which is
+  // no publication, its version, and a format that no publication has.
   readonly #handles = new Uint32Array(remembered);
   readonly #formats = new Uint8Array(remembered);
   readonly #seqs = new Float64Array(remembered);
@@ -70,15 +73,25 @@ export class Fanout {
     if (message.length < largeBytes) this.#count();
   }
 
-  /** To the members of one format that are told who comes and goes. It has no place in the order: it is no publication. */
-  tell(room: Room, format: 0 | 1, message: Uint8Array): void {
+  /**
+   * To the members of one format that are told who comes and goes. It has a place in the order, for who misses it misses
+   * what comes behind it too; but by itself it is nothing that could be caught up with.
+   */
+  tell(room: Room, format: 0 | 1, message: Uint8Array, version: number): void {
     this.#settle();
+    const at = this.order % remembered;
+    this.#handles[at] = room.handle;
+    this.#formats[at] = told + format;
+    this.#seqs[at] = version;
+    this.#publishing = this.order;
     this.#audiences.publish(room.toldTopics[format], message, format === 0, message.length >= this.#compressFrom);
+    this.#publishing = -1;
+    this.order++;
     if (message.length < largeBytes) this.#count();
   }
 
-  /** Order of the publish that began with this publication; -1 where it is not remembered. */
-  find(handle: number, format: 0 | 1, seq: number): number {
+  /** Order of the publish that began with this publication, or was this change; -1 where it is not remembered. */
+  find(handle: number, format: number, seq: number): number {
     for (let order = this.#newest; order >= this.#oldest; order--) {
       const at = order % remembered;
       if (this.#handles[at] === handle && this.#formats[at] === format && this.#seqs[at] === seq) return order;

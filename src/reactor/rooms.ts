@@ -240,12 +240,13 @@ export class Rooms {
   #onTold(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
     const format = record.u8() as 0 | 1;
+    const version = record.f64();
     const frame = record.blob();
     if (room === undefined || room.told[format] === 0) return;
     if (!this.fanout.mayPublish(frame.length, 0)) return false;
     this.#context.counters.add("framesOut", room.told[format]);
     this.#context.counters.add("bytesOut", room.told[format] * frame.length);
-    this.fanout.tell(room, format, frame);
+    this.fanout.tell(room, format, frame, version);
   }
 
   #tell({ session, room }: Member): void {

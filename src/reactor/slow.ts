@@ -9,7 +9,7 @@
  */
 import { decodeServerFrame, headerBytes } from "../protocol/codec.ts";
 import type { Context } from "./context.ts";
-import type { Fanout } from "./fanout.ts";
+import { told, type Fanout } from "./fanout.ts";
 import { stopDeliveries, tooSlow } from "./outgoing.ts";
 import { formatOf, type Member, type Session } from "./session.ts";
 
@@ -95,20 +95,24 @@ export class SlowReaders {
     if (first === noFrame) return noFrame;
     if (first === null) return -1;
     const room = session.members.find(({ name }) => name === first.room)?.room ?? null;
-    return room === null ? -1 : this.#fanout.find(room.handle, formatOf(session), first.seq);
+    return room === null ? -1 : this.#fanout.find(room.handle, formatOf(session) + (first.told ? told : 0), first.seq);
   }
 }
 
 interface First {
   readonly room: string;
+  /** Of a publication; the version of a change. */
   readonly seq: number;
+  /** It is a change of who is in the room. */
+  readonly told: boolean;
 }
 
-/** The first publication of a message, or null where it is something else. */
+/** The first publication of a message, or the change it is, or null where it is something else. */
 function firstOfBinary(message: Uint8Array): First | null {
   const length = new DataView(message.buffer, message.byteOffset).getUint32(0);
-  const { publication } = decodeServerFrame(message, headerBytes, headerBytes + length);
-  return publication == null ? null : { room: publication.room ?? "", seq: publication.seq ?? 0 };
+  const { publication, presenceChanged } = decodeServerFrame(message, headerBytes, headerBytes + length);
+  if (publication != null) return { room: publication.room ?? "", seq: publication.seq ?? 0, told: false };
+  return presenceChanged == null ? null : { room: presenceChanged.room ?? "", seq: presenceChanged.version ?? 0, told: true };
 }
 
 /** What a client chose is read here too: nothing in it may throw, for this is inside uWS. */
@@ -121,10 +125,12 @@ function firstOfText(message: Uint8Array): First | null | typeof noFrame {
     return noFrame;
   }
   if (typeof value !== "object" || value === null) return noFrame;
-  const { publication } = value;
-  return publication == null ? null : { room: publication.room, seq: Number(publication.seq) };
+  const { publication, presenceChanged } = value;
+  if (publication != null) return { room: publication.room, seq: Number(publication.seq), told: false };
+  return presenceChanged == null ? null : { room: presenceChanged.room, seq: presenceChanged.version, told: true };
 }
 
 interface TextFrame {
   readonly publication?: { readonly room: string; readonly seq: string } | null;
+  readonly presenceChanged?: { readonly room: string; readonly version: number } | null;
 }

@@ -18,6 +18,8 @@ const namespaces = {
   log: { durable: true, historySize: 100_000, historyBytesMax: 200_000_000, slowReaders: "catch-up" },
   short: { durable: true, historySize: 50, slowReaders: "catch-up" },
   cursor: { durable: false, slowReaders: "drop" },
+  // Who comes and goes is told there.
+  seen: { durable: true, slowReaders: "catch-up", presence: "members", presenceEvents: true },
   strict: { durable: true, slowReaders: "disconnect" },
 } as const;
 
@@ -41,6 +43,19 @@ export async function overflow(gateway: Gateway, writer: TestSession, room: stri
     if (sumOf(await gateway.metrics(), metric) > 0) return last;
   }
   throw new Error("the queue of the reader did not overflow");
+}
+
+/** Publishes to one room after the other, each of which the reader falls behind in only once, until `isFull` says so. */
+export async function overflowUntil(gateway: Gateway, writer: TestSession, rooms: readonly string[], isFull: () => Promise<boolean>): Promise<void> {
+  for (const room of rooms) {
+    const behind = sumOf(await gateway.metrics(), "flux_members_behind");
+    for (let sent = 0; sumOf(await gateway.metrics(), "flux_members_behind") === behind; sent += 10 * large.length) {
+      if (sent > floodBytes) throw new Error(`the queue of the reader did not overflow in ${room}`);
+      await publishMany(writer, room, 10);
+    }
+    if (await isFull()) return;
+  }
+  throw new Error(`the queue of the reader was never full, with ${rooms.length} rooms`);
 }
 
 export async function nobodyBehind(gateway: Gateway): Promise<void> {
