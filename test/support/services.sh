@@ -6,7 +6,9 @@ set -euo pipefail
 # command:debian-package
 needed=(
   chromium:chromium
+  nats-server:nats-server
   openssl:openssl
+  redis-server:redis-server
 )
 
 missing=()
