@@ -80,19 +80,21 @@ t.test("forged resume tokens resume nothing where tokens are needed, and are tol
   t.ok((await victim.request({ ping: {} })).pong);
 });
 
-t.test("thousands of handshakes that never say hello are closed with 3000, take little, and keep nobody out", async (t) => {
-  const count = 4000;
+t.test("ten thousand handshakes that never say hello are closed with 3000, take little, and keep nobody out", async (t) => {
+  const count = 10_000;
   const node = await startNodeProcess(["--handshake-timeout-ms", "5s", "--auth-secret", secret]);
   t.teardown(() => node.stop());
   const beside = await open(node, { hello: { token: await token({ sub: "ann" }, secret) } });
   const before = node.rssBytes();
   const padding = await token({ sub: "x", padding: "x".repeat(500) }, secret);
-  const silent = await Promise.all(Array.from({ length: count }, () => knock(node.port, padding)));
+  const silent: { code: Promise<number> }[] = [];
+  // More at once would wait for the kernel, which answers a full queue of connections only after a second or more.
+  while (silent.length < count) silent.push(...(await Promise.all(Array.from({ length: 500 }, () => knock(node.port, padding)))));
   const grown = (node.rssBytes() - before) / count;
   t.ok(grown < 30_000, `${Math.round(grown)} bytes each`);
   t.ok((await beside.request({ ping: {} })).pong, "who is in is served");
   t.ok((await open(node, { hello: { token: await token({ sub: "bob" }, secret) } })).ready, "and others come in");
-  const codes = await within(Promise.all(silent.map(({ code }) => code)), "all of them to be closed", 40_000);
+  const codes = await within(Promise.all(silent.map(({ code }) => code)), "all of them to be closed", 60_000);
   t.equal(codes.filter((code) => code === 3000).length, count);
   t.ok((await beside.request({ ping: {} })).pong);
   t.equal(node.ended, undefined);

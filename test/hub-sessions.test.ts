@@ -3,8 +3,9 @@ import t from "tap";
 import { Sessions } from "../src/hub/sessions.ts";
 import type { Reactor } from "../src/hub/rooms.ts";
 import { Link } from "../src/link/link.ts";
-import * as records from "../src/link/records.ts";
+import { kinds } from "../src/link/records.ts";
 import { createRing } from "../src/link/ring.ts";
+import { readAdmitted, readKick } from "../src/link/sessions.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
 
 /** A store whose answers come when the test says so; a reactor, and what it was told. */
@@ -20,11 +21,11 @@ function start() {
   const rings = [createRing(1 << 16), createRing(1 << 16)] as const;
   const common = { overflowBytesMax: 1e6, readBudgetBytes: 1e6, ringDoorbell: () => {}, onBatchEnd: () => {} };
   const reader = new Link({ ...common, out: rings[0], in: rings[1], onRecord: (kind, record) => {
-    if (kind === records.kinds.admitted) {
-      const { slot, session, resumed } = records.readAdmitted(record);
+    if (kind === kinds.admitted) {
+      const { slot, session, resumed } = readAdmitted(record);
       told.push(`${slot} ${resumed ? "resumed" : "new"}${resumed ? ` ${session}` : ""}`);
     } else {
-      const { slot, name } = records.readKick(record);
+      const { slot, name } = readKick(record);
       told.push(`${slot} ${name}`);
     }
   } });

@@ -160,7 +160,7 @@ for (const kind of ["JSON", "binary", "TCP"] as const) {
     await slow.waitFor(() => versions.at(-1) === witnessed.at(-1), "the next change");
     t.strictSame(versions.filter((version, i) => i > 0 && version > versions[i - 1]! + 1), [witnessed.at(-1)], "the last of those before was missed, and that shows");
     for (const room of [...rooms, "seen:a"]) {
-      const { seq } = await publishMany(writer, room, 1);
+      const { seq } = await publishMany(room === "seen:a" ? witness : writer, room, 1);
       await slow.waitFor(() => got[room]!.seqs.at(-1) === seq, "a live publication");
       t.strictSame(got[room], { seqs: upTo(seq), syncs: [] }, room);
     }
