@@ -5,6 +5,7 @@ import {
   hidden,
   list,
   matching,
+  natsServers,
   oneOf,
   portOrOff,
   origins,
@@ -200,6 +201,23 @@ const rows = {
     "commit",
     "When a publish is answered: commit, once it is on the disk; off, once the operating system has it, which a power loss undoes.",
   ),
+
+  nats: row("NATS", natsServers(), [], "NATS servers (nats:// or tls://, separated by commas) through which nodes are one gateway: rooms live there."),
+  natsUser: row("NATS", passphrase, "", "Who the node is there; may stand in the address too.", { otherwise: "none" }),
+  natsPassword: row("NATS", secret(1, 1024), "", "The user's password."),
+  natsToken: row("NATS", secret(1, 1024), "", "A token, where the servers ask for one instead."),
+  natsCreds: row("NATS", pemFile, "", "A file of credentials (.creds: JWT and seed), where they ask for those.", { otherwise: "none" }),
+  natsTlsCa: row("NATS", pemFile, "", "Certificates (PEM) that the servers' certificates are checked with.", { otherwise: "those Node trusts" }),
+  natsTlsCert: row("NATS", pemFile, "", "The node's own certificate (PEM), where the servers ask for one.", { otherwise: "none" }),
+  natsTlsKey: row("NATS", pemFile, "", "Its private key (PEM).", { otherwise: "none" }),
+  natsPrefix: row(
+    "NATS",
+    matching(/^[a-z0-9][a-z0-9_-]{0,31}$/, "1 to 32 small letters, digits, \"_\" or \"-\"", "name"),
+    "flux",
+    "Where the names of all subjects and, in capitals, streams begin: gateways with different ones do not meet.",
+  ),
+  natsTimeoutMs: row("NATS", time(100, 600_000), 5000, "How long a publish waits for NATS to answer.", { over: "error unavailable" }),
+  natsGraceMs: row("NATS", time(0, 3_600_000), 10_000, "How long NATS may be away before the node is not ready (/ready answers 503)."),
 };
 
 interface Row<T> {
@@ -275,7 +293,8 @@ export function showValue(config: Config, key: Key): string {
 
 /** The value as JSON shows it. */
 export function jsonValue(config: Config, key: Key): unknown {
-  return showValue(config, key) === hidden ? hidden : config[key];
+  const shown = showValue(config, key);
+  return shown.includes(hidden) ? shown : config[key];
 }
 
 /** What is wrong with the configuration or with what it asks of the machine: one sentence each, naming the option. */

@@ -6,7 +6,8 @@ import { expiryWarning, readCertificate, watchCertificate } from "./certificate.
 import type { Broker, Deliver, Retention } from "./broker/broker.ts";
 import { createLogBroker } from "./broker/log.ts";
 import { createMemoryBroker } from "./broker/memory.ts";
-import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
+import type { NatsBroker } from "./broker/nats.ts";
+import { ConfigError, resolveConfig, showValue, type Config, type GatewayOptions } from "./config.ts";
 import { addDiskMetrics, type DiskUsage } from "./diskmetrics.ts";
 import { openDataDir } from "./disk/datadir.ts";
 import { explained } from "./disk/error.ts";
@@ -26,8 +27,9 @@ import { createLogger, type Logger } from "./log.ts";
 import { openFilesMax } from "./machine.ts";
 import { createMetrics } from "./metrics.ts";
 import { Encoder } from "./protocol/encoder.ts";
+import { addNatsMetrics, type NatsUsage } from "./natsmetrics.ts";
 import { nameOfRoom } from "./roomkeys.ts";
-import { compileKinds } from "./roomnames.ts";
+import { compileKinds, namespaceOf } from "./roomnames.ts";
 import { version } from "./version.ts";
 
 /** A running node. */
@@ -71,6 +73,8 @@ const cursorsMax = 1_000_000;
 /** Bytes of publications that may wait for their commit to the disk, and the files that are open with a data directory. */
 const uncommittedBytesMax = 16 * 1024 * 1024;
 const filesOnDisk = 120;
+/** How often it is looked whether NATS is there. */
+const awayLookMs = 250;
 /** Bytes that the tails of all rooms together may take. */
 const tailsBytesMax = 256 * 1024 * 1024;
 
@@ -109,7 +113,15 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     keepMs: keepWithin(ttlMs), sendsPerMinute, newInboxesPerHour, kindOf, pageBytesMax, encoder, log,
   });
   let closed = false;
-  const onServing = (serving: number) => (state.ready = serving > 0 && !closed);
+  let natsAway = false;
+  const settleReady = () => (state.ready = reactors.serving > 0 && !natsAway && !closed);
+  const onServing = settleReady;
+  const unwatchNats = stores.nats && watchAway(stores.nats, config.natsGraceMs, (away) => {
+    natsAway = away;
+    settleReady();
+    if (away) log.warn(`NATS has been away for ${config.natsGraceMs} ms: the node is not ready until it is back`);
+    else log.info("NATS is back: the node is ready again");
+  });
   const reactors = new Reactors({ config, resumeSecret, authKeys, certificate, port, tcpPort, hub, counters, nodeState, log, onServing });
   const registry = createMetrics({
     nodeId: config.nodeId,
@@ -123,6 +135,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     ready: () => state.ready,
   });
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
+  if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
 
   const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false } = {}) =>
     signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user);
@@ -135,6 +148,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     closed = true;
     state.ready = false;
     unwatch?.();
+    unwatchNats?.();
     await reactors.close("shutdown");
     hub.close();
     await presence.stop();
@@ -171,6 +185,8 @@ interface Stores {
   readonly resumeSecret: string;
   /** The journals of a data directory, for metrics. */
   readonly journals: Readonly<Record<string, () => DiskUsage>>;
+  /** What the connection to NATS says of itself; null where there is none. */
+  readonly nats: (() => NatsUsage) | null;
   close(): Promise<void>;
 }
 
@@ -179,10 +195,11 @@ async function openStores(config: Config, log: Logger, retentionOf: (room: strin
   const rooms = { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax };
   const sessions = { ttlMs, sessionsMax: storedSessionsMax, cursorsMax };
   if (path === "") {
-    const broker = createMemoryBroker(rooms, deliver);
+    const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver);
+    const broker = nats ?? createMemoryBroker(rooms, deliver);
     const store = createMemorySessions(sessions);
     const close = async () => void (await store.stop(), await broker.stop());
-    return { broker, store, resumeSecret: config.resumeSecret || randomId(32), journals: {}, close };
+    return { broker, store, resumeSecret: config.resumeSecret || randomId(32), journals: {}, nats: nats && (() => nats.nats()), close };
   }
   const opened: (() => Promise<void>)[] = [];
   const close = async () => {
@@ -197,11 +214,38 @@ async function openStores(config: Config, log: Logger, retentionOf: (room: strin
     const store = await createDiskSessions({ ...sessions, ...disk, folder: dataDir.folder("sessions") });
     opened.push(() => store.stop());
     const journals = { log: () => broker.disk(), sessions: () => store.disk() };
-    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, close };
+    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, nats: null, close };
   } catch (error) {
     await close();
     throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
   }
+}
+
+/** The client library is loaded where it is needed only. */
+async function openNats(config: Config, log: Logger, deliver: Deliver): Promise<NatsBroker> {
+  const { createNatsBroker, NatsProblem } = await import("./broker/nats.ts");
+  const { nats: servers, natsUser: user, natsPassword: password, natsToken: token, natsCreds: creds } = config;
+  const { natsTlsCa: tlsCa, natsTlsCert: tlsCert, natsTlsKey: tlsKey, natsPrefix: prefix, natsTimeoutMs: timeoutMs } = config;
+  const { roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
+  const access = { servers, user, password, token, creds, tlsCa, tlsCert, tlsKey };
+  try {
+    return await createNatsBroker({ ...access, prefix, timeoutMs, roomsMax, keyWindowMs, keysPerRoomMax, node, namespaceOf, log }, deliver);
+  } catch (error) {
+    if (!(error instanceof NatsProblem)) throw error;
+    throw new ConfigError([`--nats ${showValue(config, "nats")}: ${error.message}`]);
+  }
+}
+
+/** Tells when NATS has been away for longer than the grace, and when it is back. */
+function watchAway(usage: () => NatsUsage, graceMs: number, tell: (away: boolean) => void): () => void {
+  let since = 0;
+  let told = false;
+  const timer = setInterval(() => {
+    since = usage().away ? since || performance.now() : 0;
+    const away = since > 0 && performance.now() - since >= graceMs;
+    if (away !== told) tell((told = away));
+  }, awayLookMs).unref();
+  return () => clearInterval(timer);
 }
 
 function renewCertificate(config: Config, reactors: Reactors, log: Logger): boolean {

@@ -1,7 +1,7 @@
 /** Room names: which are valid, and which kind of room they name. */
 import type { Retention } from "./broker/broker.ts";
 import type { Config } from "./config.ts";
-import { inboxName } from "./roomkeys.ts";
+import { inboxName, nameOfRoom } from "./roomkeys.ts";
 
 /** A namespace of the configuration, as rooms carry it. */
 export interface RoomKind {
@@ -37,10 +37,22 @@ export function compileKinds({ namespaces, inboxSize, inboxTtlMs, inboxBytesMax 
     publish: "nobody", presence: "nobody", presenceEvents: false, slowReaders: "catch-up", flushMs: 0, retention,
   };
   return (room) => {
-    if (room === inboxName) return inbox;
-    const colon = room.indexOf(":");
-    return kinds.get(colon < 0 ? "default" : room.slice(0, colon)) ?? null;
+    return room === inboxName ? inbox : kinds.get(namespaceNamed(room)) ?? null;
   };
+}
+
+function namespaceNamed(room: string): string {
+  const colon = room.indexOf(":");
+  return colon < 0 ? "default" : room.slice(0, colon);
+}
+
+/** What inboxes are called where a namespace is asked for; no namespace can be called so. */
+export const inboxNamespace = "_inbox";
+
+/** Namespace of a room by its key. */
+export function namespaceOf(key: string): string {
+  const room = nameOfRoom(key);
+  return room === inboxName ? inboxNamespace : namespaceNamed(room);
 }
 
 export function roomNameProblem(name: string, bytesMax: number): string | null {

@@ -1,5 +1,5 @@
 /** What a node that has just started says about itself: what runs where, and who may use it. */
-import { hasKey, isLoopback, type Config } from "../config.ts";
+import { hasKey, isLoopback, showValue, type Config } from "../config.ts";
 import { showNamespaceOption } from "../config/namespaces.ts";
 
 export interface Running {
@@ -53,7 +53,9 @@ function keys({ authSecret, authSecretPrevious, authKeys, authJwksUrl }: Config)
   return kinds.filter(Boolean).join(", ");
 }
 
-function broker({ dataDir, dataSync }: Config): string {
+function broker(config: Config): string {
+  const { dataDir, dataSync, nats } = config;
+  if (nats.length > 0) return `NATS at ${showValue(config, "nats")}, as ${config.natsPrefix}`;
   if (dataDir === "") return "embedded, in memory: rooms and their history end with the node";
   const when = dataSync === "commit" ? "before a publish is answered" : "without waiting for the disk";
   return `embedded, on disk in ${dataDir}: written ${when}`;

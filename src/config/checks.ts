@@ -104,6 +104,21 @@ export function list(pattern: RegExp, wanted: string, takes: string): Check<read
   });
 }
 
+const natsServer = /^(?:(?:nats|tls):\/\/)?(?:[^\s,/@:]+(?::[^\s,/@]*)?@)?(?:[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?\/?$/;
+
+/** Addresses of NATS servers; passwords in them are not shown, not even where one is refused. */
+export function natsServers(): Check<readonly string[]> {
+  const wanted = "addresses such as nats://10.0.0.1:4222, separated by commas";
+  const show = (list: readonly string[]) => list.map((server) => server.replace(/^(\w+:\/\/)?[^@]*@/, `$1${hidden}@`)).join(",");
+  const read = (value: unknown) => {
+    const list: unknown = typeof value === "string" ? value.split(",").map((part) => part.trim()).filter((part) => part !== "") : value;
+    if (!Array.isArray(list)) return undefined;
+    const servers = list.filter((part): part is string => typeof part === "string" && natsServer.test(part));
+    return servers.length === list.length ? servers.map((server) => (/^\w+:\/\//.test(server) ? server : `nats://${server}`)) : undefined;
+  };
+  return scalar(wanted, "servers", show, read, () => "what was given");
+}
+
 /** An address that what matters is fetched from: https, or http from this machine. */
 export function secureUrl(isHere: (host: string) => boolean): Check<string> {
   const wanted = "an address such as https://id.example.com/jwks.json (https; http only from this machine; no user or password)";

@@ -20,6 +20,14 @@ export interface Related {
   readonly frameBytesMax: number;
   readonly ringBytes: number;
   readonly roomNameBytesMax: number;
+  readonly dataDir: string;
+  readonly nats: readonly string[];
+  readonly natsUser: string;
+  readonly natsPassword: string;
+  readonly natsToken: string;
+  readonly natsCreds: string;
+  readonly natsTlsCert: string;
+  readonly natsTlsKey: string;
 }
 type Key = keyof Related;
 
@@ -91,8 +99,24 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     "frameBytesMax",
     `${name("roomNameBytesMax")} of ${roomNameBytesMax} fits no frame under ${frame}; lower the first or raise the second`,
   );
+  refuse(
+    config.nats.length > 0 && config.dataDir !== "",
+    "dataDir",
+    "nats",
+    `rooms are kept by NATS, and sessions on one node's disk are of no use to the others; leave ${called("dataDir")} or ${called("nats")} out`,
+  );
+  for (const key of natsKeys) {
+    refuse(config[key] !== "" && config.nats.length === 0, key, "nats", `is of no use without ${called("nats")}; give both`);
+  }
+  refuse(config.natsPassword !== "" && config.natsUser === "", "natsPassword", "natsUser", `is of no use without ${called("natsUser")}; give both`);
+  for (const [key, other] of [["natsTlsCert", "natsTlsKey"], ["natsTlsKey", "natsTlsCert"]] as const) {
+    refuse(config[key] !== "" && config[other] === "", key, other, `is of no use without ${called(other)}; give both`);
+  }
   return problems;
 }
+
+/** What only counts where there is NATS. */
+const natsKeys = ["natsUser", "natsPassword", "natsToken", "natsCreds", "natsTlsCert", "natsTlsKey"] as const;
 
 const keyNames = ["authSecret", "authKeys", "authJwksUrl"] as const;
 

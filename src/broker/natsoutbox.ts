@@ -1,0 +1,183 @@
+/**
+ * What this node has published to NATS and has no answer for yet: bounded in number and bytes, and each answered within
+ * a time. What is published while NATS is away waits here too, and leaves when it is back.
+ *
+ * Acknowledgements of all streams come to one subject of this node, with the number of the publication in it: a request
+ * of the client library for each would cost a promise, a timer and a subscription's bookkeeping.
+ */
+import { randomBytes } from "node:crypto";
+import { headers, type Msg, type NatsConnection } from "nats";
+import type { ErrorCode } from "../errors.ts";
+import type { Answer, Draft, Published } from "./broker.ts";
+import { nodeTokenBytes, writeEnvelope } from "./natsenvelope.ts";
+
+/** What a publication waits for: that it comes back to an open room, that its stream has it, or only to leave. */
+type Awaited = "copy" | "ack" | "leave";
+
+/** A publication without an answer. */
+export interface Waiting {
+  readonly number: number;
+  readonly awaited: Awaited;
+  readonly room: string;
+  readonly subject: string;
+  readonly key: string;
+  readonly bytes: Buffer;
+  readonly at: number;
+  sent: boolean;
+  readonly done: (answer: Answer<Published>) => void;
+}
+
+export interface OutboxOptions {
+  readonly timeoutMs: number;
+  readonly publicationsMax: number;
+  readonly bytesMax: number;
+}
+
+/** What a stream says of a publication. */
+export type Ack = { readonly seq: number; readonly duplicate: boolean } | { readonly error: ErrorCode; readonly text: string };
+
+const sweepMs = 250;
+const lastNumber = 0xffffffff;
+
+export class Outbox {
+  /** By these bytes the node knows its own publications. */
+  readonly node = randomBytes(nodeTokenBytes);
+  bytes = 0;
+  /** Publications that got no answer in time. */
+  timeouts = 0;
+  readonly #connection: NatsConnection;
+  readonly #options: OutboxOptions;
+  readonly #inbox: string;
+  /** By number, which is the order they were published in. */
+  readonly #waiting = new Map<number, Waiting>();
+  #number = 0;
+  #connected = true;
+  /** Something was not answered in time, and since then nothing has been heard: more is not sent. */
+  #stalled = false;
+  readonly #onAck: (waiting: Waiting, ack: Ack) => void;
+  readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
+
+  constructor(connection: NatsConnection, inbox: string, options: OutboxOptions, onAck: (waiting: Waiting, ack: Ack) => void) {
+    this.#connection = connection;
+    this.#inbox = inbox;
+    this.#options = options;
+    this.#onAck = onAck;
+    connection.subscribe(`${inbox}.*`, { callback: (_error, message) => this.#acknowledged(message) });
+  }
+
+  get size(): number {
+    return this.#waiting.size;
+  }
+
+  get stalled(): boolean {
+    return this.#stalled;
+  }
+
+  publish(awaited: Awaited, room: string, subject: string, draft: Draft, done: Waiting["done"]): void {
+    const { publicationsMax, bytesMax } = this.#options;
+    if (this.#stalled) return done({ error: "unavailable" });
+    if (this.#waiting.size >= publicationsMax || this.bytes + draft.payload.length > bytesMax) return done({ error: "overloaded" });
+    const number = (this.#number = this.#number === lastNumber ? 1 : this.#number + 1);
+    const at = Date.now();
+    const bytes = writeEnvelope(this.node, number, at, draft);
+    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, bytes, at, sent: false, done };
+    this.#waiting.set(number, waiting);
+    this.bytes += bytes.length;
+    if (this.#connected) this.#send(waiting);
+  }
+
+  /** The publication has its answer. */
+  take(number: number): Waiting | undefined {
+    const waiting = this.#waiting.get(number);
+    if (waiting === undefined) return undefined;
+    this.#waiting.delete(number);
+    this.bytes -= waiting.bytes.length;
+    return waiting;
+  }
+
+  /** What waits for its copy in this room: it will not be seen here. */
+  *copiesOf(room: string): Iterable<Waiting> {
+    for (const waiting of this.#waiting.values()) if (waiting.awaited === "copy" && waiting.room === room) yield waiting;
+  }
+
+  disconnected(): void {
+    this.#connected = false;
+  }
+
+  /** What has not left yet leaves now, and again what its stream will know by its key. */
+  reconnected(): void {
+    this.#connected = true;
+    this.#stalled = false;
+    for (const waiting of this.#waiting.values()) {
+      if (!waiting.sent || (waiting.awaited === "ack" && waiting.key !== "")) this.#send(waiting);
+    }
+  }
+
+  /** Answers everything that still waits. */
+  stop(): void {
+    clearInterval(this.#sweeper);
+    for (const waiting of [...this.#waiting.values()]) this.#refuse(waiting);
+  }
+
+  #send(waiting: Waiting): void {
+    waiting.sent = true;
+    const { subject, bytes, awaited, number, key, room } = waiting;
+    if (awaited !== "ack") this.#connection.publish(subject, bytes);
+    else if (key === "") this.#connection.publish(subject, bytes, { reply: `${this.#inbox}.${number}` });
+    else this.#connection.publish(subject, bytes, { reply: `${this.#inbox}.${number}`, headers: messageId(room, key) });
+    if (awaited !== "leave") return;
+    this.take(number);
+    waiting.done({ value: { epoch: "", seq: 0, duplicate: false } });
+  }
+
+  #acknowledged(message: Msg): void {
+    const waiting = this.#waiting.get(Number(message.subject.slice(this.#inbox.length + 1)));
+    if (waiting !== undefined) this.#onAck(waiting, readAck(message));
+  }
+
+  #sweep(): void {
+    const before = Date.now() - this.#options.timeoutMs;
+    for (const waiting of this.#waiting.values()) {
+      if (waiting.at > before) break;
+      this.timeouts++;
+      this.#refuse(waiting);
+      if (waiting.sent && this.#connected) this.#probe();
+    }
+  }
+
+  #refuse(waiting: Waiting): void {
+    this.take(waiting.number);
+    waiting.done({ error: "unavailable" });
+  }
+
+  /** A server that is paused takes what is written to it until memory is full: nothing more goes until it answers. */
+  #probe(): void {
+    if (this.#stalled) return;
+    this.#stalled = true;
+    this.#connection.flush().then(
+      () => (this.#stalled = false),
+      () => undefined, // the connection is gone, and comes back by reconnected()
+    );
+  }
+}
+
+/** Keys are a room's own, and the room of a key is part of it. */
+function messageId(room: string, key: string) {
+  const id = headers();
+  id.set("Nats-Msg-Id", Buffer.from(`${room}\u0000${key}`).toString("base64url"));
+  return id;
+}
+
+function readAck(message: Msg): Ack {
+  if (message.data.length === 0) return { error: "unavailable", text: "no stream takes it" };
+  const { seq, duplicate = false, error } = JSON.parse(Buffer.from(message.data).toString()) as PubAck;
+  if (error === undefined && seq !== undefined) return { seq, duplicate };
+  const { code = 500, description = "no reason given" } = error ?? {};
+  return { error: code === 503 || code === 500 ? "unavailable" : "overloaded", text: description };
+}
+
+interface PubAck {
+  readonly seq?: number;
+  readonly duplicate?: boolean;
+  readonly error?: { readonly code?: number; readonly description?: string };
+}

@@ -1,0 +1,20 @@
+/** What the connection to NATS counts, as Prometheus sees it. There only where a node has one. */
+import type { Registry } from "prom-client";
+import { gauge, total } from "./metrics.ts";
+
+export interface NatsUsage {
+  /** Nothing can be published now: it is not connected, or does not answer. */
+  readonly away: boolean;
+  readonly reconnects: number;
+  readonly waiting: number;
+  readonly waitingBytes: number;
+  readonly timeouts: number;
+}
+
+export function addNatsMetrics(registry: Registry, usage: () => NatsUsage): void {
+  gauge(registry, "flux_nats_connected", "Whether NATS is there and answers", [], (metric) => metric.set(usage().away ? 0 : 1));
+  gauge(registry, "flux_nats_pending_acks", "Publications that NATS has not answered yet", [], (metric) => metric.set(usage().waiting));
+  gauge(registry, "flux_nats_pending_bytes", "Bytes of them", [], (metric) => metric.set(usage().waitingBytes));
+  total(registry, "flux_nats_reconnects_total", "Times the connection was lost and came back", [], (add) => add({}, usage().reconnects));
+  total(registry, "flux_nats_timeouts_total", "Publications that NATS did not answer in time", [], (add) => add({}, usage().timeouts));
+}
