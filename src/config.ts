@@ -103,6 +103,12 @@ const rows = {
     otherwise: "cores this process may use",
   }),
   nodeId: row("Node", nodeName, randomNode, "Name of this node, in ready frames, logs and metrics.", { otherwise: "random" }),
+  drainMs: row(
+    "Node",
+    time(0, 86_400_000),
+    30_000,
+    "When the node is told to end, sessions are sent away spread over this time, so that they do not come back all at once; 0: all at once.",
+  ),
   logLevel: row("Node", oneOf(...logLevels), "info", `The least that is logged: ${logLevels.join(", ")}.`),
   logFormat: row(
     "Node",

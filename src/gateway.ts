@@ -9,8 +9,10 @@ import { createMemoryBroker } from "./broker/memory.ts";
 import type { NatsBroker } from "./broker/nats.ts";
 import { ConfigError, resolveConfig, showValue, type Config, type GatewayOptions } from "./config.ts";
 import { addDiskMetrics, type DiskUsage } from "./diskmetrics.ts";
+import type { DrainOptions } from "./drain.ts";
 import { openDataDir } from "./disk/datadir.ts";
 import { explained } from "./disk/error.ts";
+import { Drain } from "./hub/drain.ts";
 import { Hub } from "./hub/hub.ts";
 import { Reactors } from "./hub/reactors.ts";
 import { pageBytesFor } from "./hub/replays.ts";
@@ -57,8 +59,15 @@ export interface Gateway {
   reloadCertificate(): boolean;
   /** Makes a reactor throw, as a bug in it would, or not before a socket is full, inside uWS: for tests of what that costs. */
   failReactor(index: number, whenFull?: boolean): void;
-  /** Closes every session with 3001, frees the ports and ends the threads. */
+  /**
+   * Takes no more sockets, sends every session away (`reconnect`, then a close with 3001), spread over `drainMs`, and
+   * closes. A second call joins the first.
+   */
+  drain(options?: DrainOptions): Promise<void>;
+  /** Closes every session with 3001, frees the ports and ends the threads, at once, also in the middle of a drain. */
   close(): Promise<void>;
+  /** Resolves when the node has closed, whoever asked for it. */
+  readonly ended: Promise<void>;
 }
 
 /** What is held back of the open files for everything that is not a client's socket. */
@@ -112,27 +121,26 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     broker, store, presence, rooms, node, sessionsPerUserMax, watchedPerSessionMax, roomNamesBytesMax: config.frameBytesMax / 2,
     keepMs: keepWithin(ttlMs), sendsPerMinute, newInboxesPerHour, kindOf, pageBytesMax, encoder, log,
   });
-  let closed = false;
-  let natsAway = false;
-  const settleReady = () => (state.ready = reactors.serving > 0 && !natsAway && !closed);
-  const onServing = settleReady;
+  const onServing = (serving: number) => (state.serving = serving > 0);
   const unwatchNats = stores.nats && watchAway(stores.nats, config.natsGraceMs, (away) => {
-    natsAway = away;
-    settleReady();
+    state.cutOff = away;
     if (away) log.warn(`NATS has been away for ${config.natsGraceMs} ms: the node is not ready until it is back`);
     else log.info("NATS is back: the node is ready again");
   });
   const reactors = new Reactors({ config, resumeSecret, authKeys, certificate, port, tcpPort, hub, counters, nodeState, log, onServing });
+  const allCounters = counters.map((shared) => new Counters(shared));
+  const draining = new Drain({ state, reactors, counters: allCounters, drainMs: config.drainMs, log });
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
-    counters: counters.map((shared) => new Counters(shared)),
+    counters: allCounters,
     hub: () => ({ ...hub.usage(), tailBytes: tailBudget.used }),
     presence: () => hub.presence.usage(),
     broker: () => broker.usage(),
     queue: (reactor) => reactors.queue(reactor),
     reactors: () => ({ serving: reactors.serving, restarts: reactors.restarts }),
     ready: () => state.ready,
+    drain: () => draining.progress(),
   });
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
@@ -144,9 +152,8 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const unwatch = certificate && watchCertificate(certificate, reloadCertificate);
   const warning = certificate && expiryWarning(certificate);
   if (warning) log.warn(warning);
-  const close = async (): Promise<void> => {
-    closed = true;
-    state.ready = false;
+  const shutDown = async (): Promise<void> => {
+    state.leaving = true;
     unwatch?.();
     unwatchNats?.();
     await reactors.close("shutdown");
@@ -155,14 +162,26 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     await stores.close();
     await admin?.close();
   };
+  let onEnded = () => {};
+  const ended = new Promise<void>((resolve) => (onEnded = resolve));
+  let closing: Promise<void> | null = null;
+  const close = () => (closing ??= shutDown().finally(onEnded));
+  const drain = (options?: DrainOptions) => draining.begin(options).then(close);
+  const drains = {
+    progress: () => draining.progress(),
+    begin: (options: DrainOptions) => {
+      const over = draining.begin(options);
+      void over.then(close);
+      return over;
+    },
+  };
   try {
-    admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect);
+    admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect, drains);
     await reactors.start();
   } catch (error) {
     await close();
     throw error;
   }
-  let closing: Promise<void> | null = null;
   return {
     config,
     port,
@@ -174,7 +193,9 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     disconnect,
     reloadCertificate,
     failReactor: (index, whenFull = false) => reactors.fail(index, whenFull),
-    close: () => (closing ??= close()),
+    drain,
+    close,
+    ended,
   };
 }
 

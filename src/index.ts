@@ -1,4 +1,5 @@
 /** flux-gateway as a library: a node inside another program. */
 export { createGateway, type Gateway } from "./gateway.ts";
+export type { DrainOptions } from "./drain.ts";
 export { ConfigError, type Config, type GatewayOptions } from "./config.ts";
 export { closes, errors, mayReconnect, type CloseName, type ErrorCode } from "./errors.ts";

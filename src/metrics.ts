@@ -18,6 +18,7 @@ export interface MetricsSource {
   queue(reactor: number): { ring: number; overflow: number };
   reactors(): { serving: number; restarts: number };
   ready(): boolean;
+  drain(): { readonly state: string; readonly left: number };
 }
 
 interface Hub {
@@ -36,6 +37,7 @@ const states = ["handshake", "ready", "closing"] as const;
 /** A row per counter that each reactor keeps: name of the metric, where it comes from, help. */
 const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_sockets_refused_total", "refusedSockets", "Sockets refused before the upgrade"],
+  ["flux_sockets_refused_leaving_total", "refusedLeaving", "Sockets refused because the node was on its way out"],
   ["flux_handshakes_refused_total", "refusedHandshakes", "Upgrades refused because more came than handshakesPerSecond"],
   ["flux_resumes_refused_total", "refusedResumes", "The same, of clients that showed a ticket"],
   ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was looked at; those that were known are not"],
@@ -133,6 +135,11 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   const { nodeId, version } = source;
   gauge(registry, "flux_info", "The node", ["node", "version"], (metric) => metric.set({ node: nodeId, version }, 1));
   gauge(registry, "flux_ready", "Whether the node takes sockets", [], (metric) => metric.set(source.ready() ? 1 : 0));
+  gauge(registry, "flux_draining", "Whether the node sends its sessions away, to end", [], (metric) => metric.set(source.drain().state === "serving" ? 0 : 1));
+  gauge(registry, "flux_drain_sessions_left", "Sockets that are still to be sent away; 0 while it does not drain", [], (metric) => {
+    const { state, left } = source.drain();
+    metric.set(state === "serving" ? 0 : left);
+  });
   gauge(registry, "flux_rooms", "Rooms the hub knows", [], (metric) => metric.set(source.hub().rooms));
   gauge(registry, "flux_hub_tail_bytes", "Bytes of recent publications kept at hand", [], (metric) => metric.set(source.hub().tailBytes));
   gauge(registry, "flux_hub_replays", "Members that are being replayed to", [], (metric) => metric.set(source.hub().replays));

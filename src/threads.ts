@@ -32,6 +32,8 @@ export type ToReactor =
   | typeof doorbell
   /** Stop listening, close every session with this code, and end. */
   | { readonly kind: "close"; readonly name: CloseName }
+  /** Send the sessions away one after the other. New sockets are refused already: NodeState says so. */
+  | { readonly kind: "drain"; readonly windowMs: number; readonly url: string }
   /** Serve new connections with this one. */
   | { readonly kind: "certificate"; readonly certificate: Certificate }
   /** Throw, as a bug would, now or inside uWS's next callback for a session: tests check what that costs. */
@@ -42,6 +44,8 @@ export type FromReactor =
   /** The keys at `authJwksUrl` cannot be had, for this reason, or, with null, can again. */
   | { readonly kind: "keys"; readonly problem: string | null }
   | { readonly kind: "listening" }
+  /** Every session has been sent away. */
+  | { readonly kind: "drained" }
   /** It has the new certificate, or could not take it. */
   | { readonly kind: "renewed"; readonly problem: string | null }
   /** Its slowest sessions now, the longest queue first. */
@@ -62,7 +66,7 @@ export interface SlowSession {
   readonly roomsBehind: readonly string[];
 }
 
-/** What the whole node says of itself, read by reactors for `/ready`. */
+/** What the whole node says of itself, read by reactors for `/ready` and before they take a socket. */
 export class NodeState {
   readonly #words: Int32Array;
 
@@ -71,14 +75,49 @@ export class NodeState {
   }
 
   static create(): SharedArrayBuffer {
-    return new SharedArrayBuffer(8);
+    return new SharedArrayBuffer(4 * words.length);
   }
 
+  /** Whether it can do what it is there for. */
   get ready(): boolean {
-    return Atomics.load(this.#words, 0) === 1;
+    return this.serving && !this.cutOff && !this.leaving;
   }
 
-  set ready(value: boolean) {
-    Atomics.store(this.#words, 0, value ? 1 : 0);
+  /** Some reactor listens. */
+  get serving(): boolean {
+    return this.#get("serving");
+  }
+
+  set serving(value: boolean) {
+    this.#set("serving", value);
+  }
+
+  /** What it shares with other nodes cannot be reached. */
+  get cutOff(): boolean {
+    return this.#get("cutOff");
+  }
+
+  set cutOff(value: boolean) {
+    this.#set("cutOff", value);
+  }
+
+  /** It takes nothing new, and will end. */
+  get leaving(): boolean {
+    return this.#get("leaving");
+  }
+
+  set leaving(value: boolean) {
+    this.#set("leaving", value);
+  }
+
+  #get(word: Word): boolean {
+    return Atomics.load(this.#words, words.indexOf(word)) === 1;
+  }
+
+  #set(word: Word, value: boolean): void {
+    Atomics.store(this.#words, words.indexOf(word), value ? 1 : 0);
   }
 }
+
+const words = ["serving", "cutOff", "leaving"] as const;
+type Word = (typeof words)[number];

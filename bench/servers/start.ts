@@ -50,7 +50,7 @@ async function startFlux(node: string[], reactors: number, more: readonly string
   const [port, adminPort] = [await freePort(), await freePort()];
   // The one limit a bench must move: a single publisher sends 2,000 messages a second, ten sockets' allowance.
   const flags = ["--reactors", reactors, "--port", port, "--admin-port", adminPort, "--commands-per-second", 10_000,
-    "--host", host, "--auth-secret", benchSecret, "--log-level", "warn", ...more].map(String);
+    "--host", host, "--auth-secret", benchSecret, "--log-level", "warn", "--drain-ms", 0, ...more].map(String);
   const child = run([...node, fluxCommand, "start", ...flags]);
   await until(child, async () => (await fetch(`http://${host}:${port}/ready`)).ok);
   return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, stop: () => stop(child) };

@@ -1,11 +1,12 @@
 /**
- * The admin port: metrics, which sessions are slow, and ending a user's sessions. Served by the main thread, apart from
+ * The admin port: metrics, which sessions are slow, ending a user's sessions, and the node's own end. Served by the main thread, apart from
  * clients, on loopback unless told otherwise.
  */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Registry } from "prom-client";
 import { serveDisconnect, type Disconnect } from "./disconnect.ts";
+import { serveDrain, type Drains } from "./drain.ts";
 import { strangeHost } from "./host.ts";
 
 export interface Admin {
@@ -14,12 +15,21 @@ export interface Admin {
 }
 
 /** @throws what `listen` throws, with its `code`. */
-export async function startAdmin(host: string, port: number, registry: Registry, slow: () => unknown, disconnect: Disconnect): Promise<Admin> {
+export async function startAdmin(
+  host: string,
+  port: number,
+  registry: Registry,
+  slow: () => unknown,
+  disconnect: Disconnect,
+  drains: Drains,
+): Promise<Admin> {
   const server = createServer((req, res) => {
     const path = req.url?.split("?")[0];
     if (path === "/disconnect") {
       if (req.method !== "POST") res.writeHead(405, { Allow: "POST" }).end("only POST\n");
       else serveDisconnect(req, res, disconnect).catch((error: unknown) => res.writeHead(500).end(`${String(error)}\n`));
+    } else if (path === "/drain") {
+      serveDrain(req, res, drains).catch((error: unknown) => res.destroy(error instanceof Error ? error : new Error(String(error))));
     } else if (req.method !== "GET" && req.method !== "HEAD") {
       res.writeHead(405, { Allow: "GET, HEAD" }).end("only GET\n");
     } else if (path === "/metrics") {
@@ -33,7 +43,7 @@ export async function startAdmin(host: string, port: number, registry: Registry,
       if (problem !== null) res.writeHead(403).end(`${problem}\n`);
       else res.writeHead(200, { "Content-Type": "application/json" }).end(`${JSON.stringify({ sessions: slow() }, null, 2)}\n`);
     } else if (path === "/") {
-      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics, /slow, POST /disconnect\n");
+      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics, /slow, POST /disconnect, /drain\n");
     } else {
       res.writeHead(404).end("not found\n");
     }

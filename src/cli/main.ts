@@ -5,6 +5,7 @@ import { ConfigError } from "../config.ts";
 import { version } from "../version.ts";
 import { addConfigCommand } from "./config.ts";
 import { addDisconnectCommand } from "./disconnect.ts";
+import { addDrainCommand } from "./drain.ts";
 import { addFlags, readFlags } from "./flags.ts";
 import { addTokenCommand } from "./token.ts";
 
@@ -43,6 +44,7 @@ addFlags(program.command("start").description("Run a node."))
   });
 addConfigCommand(program);
 addDisconnectCommand(program);
+addDrainCommand(program);
 addTokenCommand(program);
 
 try {

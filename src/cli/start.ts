@@ -9,8 +9,8 @@ import { loadConfig } from "./load.ts";
 
 /** How long an orderly end may take after a failure. */
 const lastWordsMs = 5000;
-/** The same after a second signal. */
-const impatientMs = 500;
+/** The same after a second signal: somewhat more than a reactor gives slow readers to take what is queued for them. */
+const impatientMs = 2000;
 /** npx passes a Ctrl+C on that everyone at the terminal has got already: the same signal this soon is no second one. */
 const echoMs = 200;
 
@@ -27,10 +27,27 @@ export async function start(flags: Flags): Promise<void> {
   else if (config.logLevel !== "silent") process.stdout.write(`${banner(running)}\n`);
 
   if (config.tlsCert !== "") process.on("SIGHUP", () => void gateway.reloadCertificate());
-  log.info(`${await signals.first}: closing; a second signal ends it at once`);
-  await gateway.close();
+  // Whoever drains it by way of the admin port ends it as well.
+  const signal = await Promise.race([signals.first, gateway.ended]);
+  if (signal !== undefined) await end(gateway, signal, signals);
   log.info("closed");
   process.exit(signals.again ? 1 : 0);
+}
+
+/** A person at a terminal who types Ctrl+C does not want to wait; nobody but a person sends SIGINT from one. */
+async function end(gateway: Gateway, signal: NodeJS.Signals, signals: Signals): Promise<void> {
+  const { log, config } = gateway;
+  void signals.second.then(() => gateway.close());
+  if ((signal === "SIGINT" && isAtTerminal()) || config.drainMs === 0) {
+    log.info(`${signal}: closing; a second signal ends it at once`);
+    return gateway.close();
+  }
+  log.info(`${signal}: draining within ${config.drainMs / 1000} s; a second signal ends it at once`);
+  await gateway.drain();
+}
+
+function isAtTerminal(): boolean {
+  return process.stdin.isTTY || process.stdout.isTTY;
 }
 
 /**
@@ -68,6 +85,7 @@ async function open({ config, sources }: Resolved): Promise<Gateway> {
 
 interface Signals {
   readonly first: Promise<NodeJS.Signals>;
+  readonly second: Promise<void>;
   /** Whether someone lost patience. */
   again: boolean;
 }
@@ -77,16 +95,22 @@ interface Signals {
  * while reactors serve is aborted by uWS, and then ends the process by force.
  */
 function watchSignals(): Signals {
-  let resolve: (signal: NodeJS.Signals) => void;
-  const signals: Signals = { first: new Promise((resolveFirst) => (resolve = resolveFirst)), again: false };
+  let onFirst: (signal: NodeJS.Signals) => void;
+  let onSecond: () => void;
+  const signals: Signals = {
+    first: new Promise((resolve) => (onFirst = resolve)),
+    second: new Promise((resolve) => (onSecond = resolve)),
+    again: false,
+  };
   let came: { signal: NodeJS.Signals; at: number } | undefined;
   const onSignal = (signal: NodeJS.Signals) => {
     const at = performance.now();
     if (came === undefined) {
       came = { signal, at };
-      resolve(signal);
+      onFirst(signal);
     } else if (!signals.again && !(signal === came.signal && at - came.at < echoMs)) {
       signals.again = true;
+      onSecond();
       setTimeout(() => process.kill(process.pid, "SIGKILL"), impatientMs);
     }
   };

@@ -10,6 +10,7 @@ import type { KeyMaterial } from "../auth/keys.ts";
 import type { Certificate } from "../certificate.ts";
 import { ConfigError, type Config } from "../config.ts";
 import type { CloseName } from "../errors.ts";
+import { Counters } from "../link/counters.ts";
 import { Link } from "../link/link.ts";
 import { doorbell, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../threads.ts";
 import { createRing } from "../link/ring.ts";
@@ -57,6 +58,9 @@ interface Running extends Reactor {
   readonly worker: Worker;
   readonly startedAt: number;
   readonly ended: Promise<void>;
+  /** It has sent all its sessions away. */
+  readonly drained: Promise<void>;
+  onDrained(): void;
   serving: boolean;
   slow: readonly SlowSession[];
 }
@@ -70,7 +74,7 @@ export class Reactors {
   /** Of reactors that start from now on. */
   #certificate: Certificate | null;
   #started = false;
-  #closing = false;
+  #leaving = false;
 
   constructor(options: ReactorsOptions) {
     this.#options = options;
@@ -110,9 +114,20 @@ export class Reactors {
     this.#running[index]?.worker.postMessage({ kind: "fail", inCallback } satisfies ToReactor);
   }
 
+  /**
+   * Has every session sent away, spread over this time; resolves when none is left. One that fails meanwhile is not
+   * replaced: its sessions are away, too.
+   */
+  async drain(windowMs: number, url: string): Promise<void> {
+    this.#leaving = true;
+    const running = this.#running.filter((reactor) => reactor !== null);
+    for (const { worker } of running) worker.postMessage({ kind: "drain", windowMs, url } satisfies ToReactor);
+    await Promise.all(running.map(({ drained, ended }) => Promise.race([drained, ended])));
+  }
+
   /** Closes every session with this code and ends the reactors. */
   async close(name: CloseName): Promise<void> {
-    this.#closing = true;
+    this.#leaving = true;
     const running = this.#running.filter((reactor) => reactor !== null);
     for (const { worker } of running) worker.postMessage({ kind: "close", name } satisfies ToReactor);
     await Promise.all(running.map(({ ended }) => ended));
@@ -127,6 +142,7 @@ export class Reactors {
           this.#options.onServing(this.serving);
           return resolve();
         }
+        if (message.kind === "drained") return running.onDrained();
         if (message.kind === "renewed") {
           const { problem } = message;
           if (problem !== null) this.#options.log.error({ reactor: index, problem }, `reactor ${index} goes on with the old certificate`);
@@ -174,7 +190,8 @@ export class Reactors {
       onBatchEnd: () => {},
     });
     const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
-    const running: Running = { index, link, live: true, worker, startedAt: Date.now(), ended, serving: false, slow: [] };
+    const { promise: drained, resolve: onDrained } = withResolvers();
+    const running: Running = { index, link, live: true, worker, startedAt: Date.now(), ended, drained, onDrained, serving: false, slow: [] };
     worker.on("message", (message: FromReactor) => {
       if (message === doorbell) link.wake();
       else onMessage(message);
@@ -197,7 +214,9 @@ export class Reactors {
     this.#options.hub.detach(running);
     this.#running[running.index] = null;
     this.#withoutKeys.delete(running.index);
-    if (this.#closing || !this.#started) return;
+    const counters = new Counters(this.#options.counters[running.index]!);
+    for (const state of ["handshake", "ready", "closing"] as const) counters.set(state, 0);
+    if (this.#leaving || !this.#started) return;
     this.restarts++;
     this.#options.onServing(this.serving);
     const stable = Date.now() - running.startedAt >= stableMs;
@@ -206,9 +225,15 @@ export class Reactors {
   }
 
   #replace(index: number): void {
-    if (this.#closing) return;
+    if (this.#leaving) return;
     this.#spawn(index).catch((error: unknown) =>
       this.#options.log.error({ reactor: index, err: error }, `reactor ${index} could not be replaced`),
     );
   }
+}
+
+function withResolvers(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => (resolve = done));
+  return { promise, resolve };
 }

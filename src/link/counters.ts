@@ -9,6 +9,7 @@ const names = [
   "closing",
   "tcpSockets", // of them
   "refusedSockets",
+  "refusedLeaving", // because the node was on its way out
   "refusedHandshakes", // without a ticket, and with one
   "refusedResumes",
   "tokensVerified",
@@ -75,6 +76,11 @@ export class Counters {
 
   add(name: CounterName, amount: number): void {
     this.#slots[index[name]]! += amount;
+  }
+
+  /** Sockets in any state. */
+  get sockets(): number {
+    return this.get("handshake") + this.get("ready") + this.get("closing");
   }
 
   /** One fan-out: from the hub's decision to the sockets of this reactor. */

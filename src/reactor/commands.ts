@@ -18,6 +18,8 @@ type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 /** Bytes of an idempotency key: twice a UUID and room for a prefix. */
 const keyCharsMax = 128;
 const noBytes = new Uint8Array(0);
+/** Else a session that never stops publishing would never have had its last answer. */
+const leaving = "the node is going away: come back, and send it again";
 /** JSON is written again in its shortest form, which for a number like 1e20 is the longer one. */
 const grown = "data: larger than a frame when written out";
 
@@ -47,6 +49,7 @@ export function leave(reactor: Reactor, session: Session, id: number, { room = "
 }
 
 export function publish(reactor: Reactor, session: Session, id: number, fields: Fields<"publish">): void {
+  if (reactor.leaving.has(session)) return refuse(reactor, session, id, "unavailable", leaving);
   const room = fields.room ?? "";
   const key = fields.key ?? "";
   const payload = fields.payload ?? noBytes;
@@ -74,6 +77,7 @@ export function publish(reactor: Reactor, session: Session, id: number, fields: 
 
 /** A direct message: a publication in the inbox of another user of the tenant. */
 export function send(reactor: Reactor, session: Session, id: number, fields: Fields<"send">): void {
+  if (reactor.leaving.has(session)) return refuse(reactor, session, id, "unavailable", leaving);
   const user = fields.user ?? "";
   const key = fields.key ?? "";
   const payload = fields.payload ?? noBytes;

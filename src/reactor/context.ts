@@ -9,7 +9,7 @@ import type { ResumeTokens } from "../resume.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Tickets } from "../tickets.ts";
 import type { Admission } from "./admission.ts";
-import type { Sessions } from "./session.ts";
+import type { Session, Sessions } from "./session.ts";
 import type { Audiences } from "./socket.ts";
 
 export interface Context {
@@ -29,4 +29,6 @@ export interface Context {
   readonly resumeTokens: ResumeTokens;
   readonly tickets: Tickets;
   readonly admission: Admission;
+  /** Those that have been told to come back elsewhere and wait for their last answers (drain.ts). */
+  readonly leaving: Set<Session>;
 }

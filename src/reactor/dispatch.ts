@@ -68,6 +68,7 @@ function refuseBadFrame(reactor: Reactor, session: Session, { id, kind, message 
   // Before hello there is no session to answer to.
   if (session.state === "handshake") return closeSession(reactor, session, kind === "hello" ? "bad_frame" : "not_hello");
   reactor.counters.add("framesIn", 1);
+  if (id !== 0) session.unanswered++;
   if (admitCommand(reactor, session, id, 1)) refuse(reactor, session, id, "bad_request", message);
 }
 
@@ -83,7 +84,7 @@ export function dispatchEarly(reactor: Reactor, session: Session, early: readonl
 function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void {
   reactor.counters.add("framesIn", 1);
   const id = frame.id ?? 0;
-  if (session.unanswered >= 0 && id !== 0 && frame.command !== "ack") session.unanswered++;
+  if (id !== 0 && frame.command !== "ack") session.unanswered++;
   if (session.state === "handshake") {
     if (frame.hello == null) return closeSession(reactor, session, "not_hello");
     return hello(reactor, session, id, frame.hello);

@@ -26,6 +26,7 @@ import { Tickets } from "../tickets.ts";
 import { Admission } from "./admission.ts";
 import type { Context } from "./context.ts";
 import { dispatchEarly } from "./dispatch.ts";
+import { Drain } from "./drain.ts";
 import { Entrances } from "./entrances.ts";
 import { Expiry } from "./expiry.ts";
 import { Heartbeat } from "./heartbeat.ts";
@@ -38,7 +39,7 @@ import type { Reactor } from "./reactor.ts";
 import { Rooms } from "./rooms.ts";
 import { Sessions } from "./session.ts";
 import { Audiences } from "./socket.ts";
-import { fullness } from "./sockets.ts";
+import { doorkeeper } from "./sockets.ts";
 import { serveTcp, type TcpTransport } from "./tcp.ts";
 import { serveWebSockets } from "./websocket.ts";
 
@@ -76,6 +77,7 @@ const context: Context = {
   resumeTokens: new ResumeTokens(resumeSecret),
   tickets,
   admission: new Admission(config.handshakesPerSecond / allCounters.length, tickets),
+  leaving: new Set(),
 };
 const rooms = new Rooms(context);
 const heartbeat = new Heartbeat(context);
@@ -88,8 +90,8 @@ const reactor: Reactor = { ...context, rooms, heartbeat };
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
 for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway"] as const) counters.set(gauge, 0);
 
-const isFull = fullness(config.socketsMax, allCounters);
 const state = new NodeState(nodeState);
+const door = doorkeeper(state, config.socketsMax, allCounters);
 const entrances = new Entrances({ reactor, port, serve, sendBack });
 heartbeat.start();
 expiry.start();
@@ -97,6 +99,7 @@ const loop = monitorEventLoopDelay({ resolution: lagResolutionMs });
 loop.enable();
 let lastUse = performance.eventLoopUtilization();
 let tcp: TcpTransport | null = null;
+let drain: Drain | null = null;
 const sampler = setInterval(sample, sampleMs);
 main.on("message", onMessage);
 listen();
@@ -105,7 +108,7 @@ function listen(): void {
   if (!entrances.open(certificate)) return listenFailed(`--port ${port}: cannot listen on ${config.host}:${port}`);
   if (tcpPort === null) return post({ kind: "listening" });
   const host = config.tcpHost || config.host;
-  tcp = serveTcp(reactor, isFull, {
+  tcp = serveTcp(reactor, door, {
     host,
     port: tcpPort.port,
     shared: tcpPort.shared,
@@ -118,7 +121,7 @@ function listen(): void {
 /** @returns how many WebSockets the App has open. */
 function serve(app: TemplatedApp): () => number {
   serveHttp(app, config, state);
-  return serveWebSockets(app, reactor, isFull);
+  return serveWebSockets(app, reactor, door);
 }
 
 function sendBack(app: TemplatedApp): void {
@@ -162,6 +165,8 @@ function onMessage(message: ToReactor): void {
   switch (message.kind) {
     case "close":
       return close(message.name);
+    case "drain":
+      return sendAway(message.windowMs, message.url);
     case "certificate":
       return renew(message.certificate);
     case "fail":
@@ -175,8 +180,15 @@ function toldToFail(): never {
   throw new Error("told to fail");
 }
 
+/** Sessions go in their turns. It still listens, to tell those who come that it is not the place. */
+function sendAway(windowMs: number, url: string): void {
+  drain = new Drain(reactor, { windowMs, url, phase: (index + 0.5) / allCounters.length }, () => post({ kind: "drained" }));
+  drain.start();
+}
+
 /** Takes no more sockets, closes those there are, and waits for what is still queued in some of them. */
 function close(name: CloseName): void {
+  drain?.stop();
   entrances.stop();
   tcp?.stop();
   rooms.deliveries.flushAll();
@@ -209,6 +221,7 @@ function fail(error: unknown): void {
 
 function end(code: number): void {
   clearInterval(sampler);
+  drain?.stop();
   heartbeat.stop();
   expiry.stop();
   queues.stop();

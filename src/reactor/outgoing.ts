@@ -5,9 +5,20 @@ import type { Context } from "./context.ts";
 import type { Session } from "./session.ts";
 import { dropped } from "./socket.ts";
 
+/** Tag of a ServerFrame's id, which is written only where it is not 0: the frame answers a command. It is behind the length. */
+const idTag = 8;
+const headerBytes = 4;
+/** The same in JSON, where it comes first: {"id": */
+const [quote, i, d] = Buffer.from('"id');
+
+function isAnswer({ json }: Session, frame: Uint8Array): boolean {
+  return json ? frame[2] === i && frame[3] === d && frame[4] === quote : frame[headerBytes] === idTag;
+}
+
 /** Sends a frame that is encoded in the session's format. */
 export function sendBytes(context: Context, session: Session, frame: Uint8Array): void {
   if (session.socket === null || session.state === "closing") return;
+  if (session.unanswered > 0 && isAnswer(session, frame)) session.unanswered--;
   context.counters.add("framesOut", 1);
   context.counters.add("bytesOut", frame.length);
   if (session.socket.send(frame, !session.json, frame.length >= context.compressFrom) === dropped) tooSlow(context, session);

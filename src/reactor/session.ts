@@ -40,7 +40,7 @@ export interface Session {
   over: boolean;
   /** Commands refused for their rate since one was accepted. */
   refusals: number;
-  /** Commands that wait for an answer; counted where a client can close its half of the socket, elsewhere -1. */
+  /** Commands with an id that wait for their answer. A refused ack, which is answered only then, is not counted. */
   unanswered: number;
 }
 
@@ -155,7 +155,7 @@ export function createSession(audience: Audience, json: boolean, welcome: boolea
     split: null,
     over: false,
     refusals: 0,
-    unanswered: -1,
+    unanswered: 0,
   };
 }
 

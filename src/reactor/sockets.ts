@@ -1,7 +1,9 @@
 /** What all transports do with a socket that has come and one that is gone. */
-import { Counters } from "../link/counters.ts";
+import type { CloseName, ErrorCode } from "../errors.ts";
+import { Counters, type CounterName } from "../link/counters.ts";
 import { writeGone } from "../link/sessions.ts";
 import { release } from "../protocol/framing.ts";
+import type { NodeState } from "../threads.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Session } from "./session.ts";
 import type { Socket } from "./socket.ts";
@@ -21,12 +23,30 @@ export function gone({ rooms, link, pool, sessions }: Reactor, session: Session,
   sessions.remove(session);
 }
 
-/** Whether the node holds as many sockets as it may, of all transports and reactors. */
-export function fullness(socketsMax: number, all: readonly SharedArrayBuffer[]): () => boolean {
+/** Why a socket is not taken: where that is counted, and what its client is told over HTTP and over TCP. */
+export interface Refusal {
+  readonly counter: CounterName;
+  readonly error: ErrorCode;
+  readonly close: CloseName;
+  readonly text: string;
+}
+
+const crowded = "more clients come than the node lets in at once";
+
+export const refusals = {
+  leaving: { counter: "refusedLeaving", error: "unavailable", close: "shutdown", text: "the node is going away" },
+  full: { counter: "refusedSockets", error: "overloaded", close: "overloaded", text: "the node holds as many sockets as it may" },
+  crowd: { counter: "refusedHandshakes", error: "overloaded", close: "overloaded", text: crowded },
+  returning: { counter: "refusedResumes", error: "overloaded", close: "overloaded", text: crowded },
+} as const satisfies Record<string, Refusal>;
+
+/** Why the node takes no sockets now, of any transport and on any reactor; null: it does. */
+export function doorkeeper(state: NodeState, socketsMax: number, all: readonly SharedArrayBuffer[]): () => Refusal | null {
   const reactors = all.map((shared) => new Counters(shared));
   return () => {
+    if (state.leaving) return refusals.leaving;
     let sum = 0;
-    for (const counters of reactors) sum += counters.get("handshake") + counters.get("ready") + counters.get("closing");
-    return sum >= socketsMax;
+    for (const counters of reactors) sum += counters.sockets;
+    return sum >= socketsMax ? refusals.full : null;
   };
 }

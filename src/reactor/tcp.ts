@@ -5,7 +5,7 @@ import type { Certificate } from "../certificate.ts";
 import { closes } from "../errors.ts";
 import type { Reactor } from "./reactor.ts";
 import { createSession } from "./session.ts";
-import { opened } from "./sockets.ts";
+import { opened, refusals, type Refusal } from "./sockets.ts";
 import { TcpAudience } from "./tcpaudience.ts";
 import { TcpSocket } from "./tcpsocket.ts";
 
@@ -32,15 +32,15 @@ export interface TcpListening {
   failed(error: Error): void;
 }
 
-export function serveTcp(reactor: Reactor, isFull: () => boolean, where: TcpListening): TcpTransport {
+export function serveTcp(reactor: Reactor, door: () => Refusal | null, where: TcpListening): TcpTransport {
   const audience = new TcpAudience();
   reactor.audiences.add(audience);
   const refuse = refuser(reactor);
   const take = (stream: Stream) => {
-    if (isFull()) return refuse(stream, "refusedSockets");
-    if (!reactor.admission.admit("")) return refuse(stream, "refusedHandshakes");
+    const closed = door();
+    if (closed !== null) return refuse(stream, closed);
+    if (!reactor.admission.admit("")) return refuse(stream, refusals.crowd);
     const session = createSession(audience, false, true, "");
-    session.unanswered = 0;
     reactor.counters.add("tcpSockets", 1);
     opened(reactor, session, new TcpSocket(reactor, session, audience, stream));
   };
@@ -75,11 +75,9 @@ function listen(server: Server, { host, port, shared, listening, failed }: TcpLi
 }
 
 /** Tells a connection that there is no room for it now, and sees that it goes. */
-function refuser({ counters, encoder }: Reactor): (stream: Stream, counter: "refusedSockets" | "refusedHandshakes") => void {
-  const { code } = closes.overloaded;
-  const text = Buffer.from(encoder.frame(false, { id: 0, closed: { code, reason: "overloaded" } }));
+function refuser({ counters, encoder }: Reactor): (stream: Stream, refusal: Refusal) => void {
   let refused = 0;
-  return (stream, counter) => {
+  return (stream, { counter, close }) => {
     counters.add(counter, 1);
     if (refused >= refusedMax) return void stream.destroy();
     refused++;
@@ -90,6 +88,6 @@ function refuser({ counters, encoder }: Reactor): (stream: Stream, counter: "ref
       clearTimeout(timer);
     });
     stream.resume();
-    stream.end(text);
+    stream.end(Buffer.from(encoder.frame(false, { id: 0, closed: { code: closes[close].code, reason: close } })));
   };
 }

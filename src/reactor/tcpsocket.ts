@@ -16,9 +16,6 @@ import type { TcpAudience } from "./tcpaudience.ts";
 const lingerMs = 10_000;
 /** Above this much queued for a client its commands are not read: whoever does not take answers asks no more. */
 const unreadQueueBytes = 64 * 1024;
-/** Tag of a ServerFrame's id, which is written only where it is not 0: the frame answers a command. */
-const idTag = 8;
-const headerBytes = 4;
 
 export class TcpSocket implements Socket {
   readonly #reactor: Reactor;
@@ -111,7 +108,6 @@ export class TcpSocket implements Socket {
 
   send(bytes: Uint8Array): number {
     if (this.#ended || this.#stream.writableLength > this.#reactor.config.socketQueueBytesMax) return dropped;
-    if (bytes[headerBytes] === idTag) this.#session.unanswered--;
     this.#write(Buffer.from(bytes));
     if (this.#half) setImmediate(() => this.#finishIfAnswered());
     return 1;

@@ -10,7 +10,7 @@ import { closeSession, closeSlow } from "./outgoing.ts";
 import { chargeBytes } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
 import { createSession, type Session } from "./session.ts";
-import { gone, opened } from "./sockets.ts";
+import { gone, opened, refusals, type Refusal } from "./sockets.ts";
 
 /** A message may hold several frames, up to this many of the largest. */
 const messageFramesMax = 4;
@@ -30,7 +30,7 @@ interface SocketData {
 }
 
 /** @returns how many of them are open. */
-export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () => boolean): () => number {
+export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () => Refusal | null): () => number {
   const { config, counters, rooms, heartbeat, admission } = reactor;
 
   let sockets = 0;
@@ -53,15 +53,10 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
     compression: compressors[config.compression],
 
     upgrade(res, req, socketContext) {
-      if (isFull()) {
-        counters.add("refusedSockets", 1);
-        return turnAway(res, "the node holds as many sockets as it may");
-      }
+      const closed = door();
+      if (closed !== null) return turnAway(reactor, res, closed);
       const ticket = req.getQuery("resume") ?? "";
-      if (!admission.admit(ticket)) {
-        counters.add(ticket === "" ? "refusedHandshakes" : "refusedResumes", 1);
-        return turnAway(res, "more clients come than the node lets in at once");
-      }
+      if (!admission.admit(ticket)) return turnAway(reactor, res, ticket === "" ? refusals.crowd : refusals.returning);
       upgrade(app, reactor, res, req, socketContext);
     },
 
@@ -111,8 +106,9 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, isFull: () 
 }
 
 /** The socket is closed too: a crowd that keeps its sockets open would be there all the same. */
-function turnAway(res: HttpResponse, text: string): void {
-  respondError(res, "503 Service Unavailable", "overloaded", text, { "Retry-After": retryAfter() }, true);
+function turnAway({ counters }: Reactor, res: HttpResponse, { counter, error, text }: Refusal): void {
+  counters.add(counter, 1);
+  respondError(res, "503 Service Unavailable", error, text, { "Retry-After": retryAfter() }, true);
 }
 
 function upgrade(

@@ -11,6 +11,7 @@ export interface NodeProcess {
   /** Where clients connect to. */
   readonly url: string;
   readonly port: number;
+  readonly adminUrl: string;
   /** 0 where it does not listen for raw TCP. */
   readonly tcpPort: number;
   /** What the node has logged at warn or above. */
@@ -30,9 +31,9 @@ export interface NodeProcess {
 
 const command = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
-/** `flags` are added to those that make it find free ports and log for machines. `openFiles`: its limit of them. */
+/** `flags` are added to those that make it find free ports, end at once and log for machines. `openFiles`: its limit of them. */
 export async function startNodeProcess(flags: string[] = [], { openFiles }: { openFiles?: number } = {}): Promise<NodeProcess> {
-  const node = [process.execPath, command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--log-format", "json", ...flags];
+  const node = [process.execPath, command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--drain-ms", "0", "--log-format", "json", ...flags];
   const limit = openFiles === undefined ? "" : `ulimit -n ${openFiles} && `;
   const child = spawn("bash", ["-c", `${limit}exec "$@"`, "bash", ...node], { stdio: ["ignore", "pipe", "inherit"] });
   const complaints: string[] = [];
@@ -54,6 +55,7 @@ export async function startNodeProcess(flags: string[] = [], { openFiles }: { op
     pid: child.pid ?? 0,
     url: websocket,
     port: Number(new URL(websocket).port),
+    adminUrl: new URL(metricsUrl).origin,
     tcpPort: tcp === "off" ? 0 : Number(new URL(tcp).port),
     complaints,
     get ended() { return ended; },
