@@ -222,6 +222,9 @@ const rows = {
     "flux",
     "Where the names of all subjects and, in capitals, streams begin: gateways with different ones do not meet.",
   ),
+  natsPartitions: row("NATS", count(1, 256), 4, "Streams that the durable rooms of a namespace are spread over; a cluster of servers shares them. The same on every node."),
+  natsReplicas: row("NATS", oneOf("1", "3", "5"), "1", "Servers that keep each durable room."),
+  natsStorage: row("NATS", oneOf("file", "memory"), "file", "Where they keep it."),
   natsTimeoutMs: row("NATS", time(100, 600_000), 5000, "How long a publish waits for NATS to answer.", { over: "error unavailable" }),
   natsGraceMs: row("NATS", time(0, 3_600_000), 10_000, "How long NATS may be away before the node is not ready (/ready answers 503)."),
 };

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from "node:net";
 import { startAdmin, type Admin } from "./admin/admin.ts";
 import { readKeys } from "./auth/files.ts";
 import { expiryWarning, readCertificate, watchCertificate } from "./certificate.ts";
-import type { Broker, Deliver, Retention } from "./broker/broker.ts";
+import type { Broker, Deliver, Moved, Retention } from "./broker/broker.ts";
 import { createLogBroker } from "./broker/log.ts";
 import { createMemoryBroker } from "./broker/memory.ts";
 import type { NatsBroker } from "./broker/nats.ts";
@@ -31,7 +31,7 @@ import { createMetrics } from "./metrics.ts";
 import { Encoder } from "./protocol/encoder.ts";
 import { addNatsMetrics, type NatsUsage } from "./natsmetrics.ts";
 import { nameOfRoom } from "./roomkeys.ts";
-import { compileKinds, namespaceOf } from "./roomnames.ts";
+import { compileKinds, durableNamespaces, namespaceOf } from "./roomnames.ts";
 import { version } from "./version.ts";
 
 /** A running node. */
@@ -112,7 +112,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   });
   const kindOf = compileKinds(config);
   const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
-  const stores = await openStores(config, log, retentionOf, (room, publication) => hub.deliver(room, publication));
+  const stores = await openStores(config, log, retentionOf, (room, publication) => hub.deliver(room, publication), (room, position) => hub.moved(room, position));
   const { broker, store, resumeSecret } = stores;
   const { sessionTtlMs: ttlMs, sessionsPerUserMax, sendsPerMinute, newInboxesPerHour, nodeId: node } = config;
   const encoder = new Encoder(2 * config.frameBytesMax);
@@ -211,12 +211,12 @@ interface Stores {
   close(): Promise<void>;
 }
 
-async function openStores(config: Config, log: Logger, retentionOf: (room: string) => Retention | null, deliver: Deliver): Promise<Stores> {
+async function openStores(config: Config, log: Logger, retentionOf: (room: string) => Retention | null, deliver: Deliver, moved: Moved): Promise<Stores> {
   const { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax, sessionTtlMs: ttlMs, dataDir: path, dataBytesMax } = config;
   const rooms = { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax };
   const sessions = { ttlMs, sessionsMax: storedSessionsMax, cursorsMax };
   if (path === "") {
-    const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver);
+    const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved);
     const broker = nats ?? createMemoryBroker(rooms, deliver);
     const store = createMemorySessions(sessions);
     const close = async () => void (await store.stop(), await broker.stop());
@@ -243,14 +243,16 @@ async function openStores(config: Config, log: Logger, retentionOf: (room: strin
 }
 
 /** The client library is loaded where it is needed only. */
-async function openNats(config: Config, log: Logger, deliver: Deliver): Promise<NatsBroker> {
+async function openNats(config: Config, log: Logger, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
   const { createNatsBroker, NatsProblem } = await import("./broker/nats.ts");
   const { nats: servers, natsUser: user, natsPassword: password, natsToken: token, natsCreds: creds } = config;
   const { natsTlsCa: tlsCa, natsTlsCert: tlsCert, natsTlsKey: tlsKey, natsPrefix: prefix, natsTimeoutMs: timeoutMs } = config;
-  const { roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
+  const { natsPartitions: partitions, natsStorage: storage, roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
   const access = { servers, user, password, token, creds, tlsCa, tlsCert, tlsKey };
+  const kept = { prefix, partitions, replicas: Number(config.natsReplicas), storage, keyWindowMs, namespaces: durableNamespaces(config), namespaceOf };
+  const limits = { timeoutMs, roomsMax, keysPerRoomMax, payloadBytesMax: config.frameBytesMax };
   try {
-    return await createNatsBroker({ ...access, prefix, timeoutMs, roomsMax, keyWindowMs, keysPerRoomMax, node, namespaceOf, log }, deliver);
+    return await createNatsBroker({ ...access, ...kept, ...limits, node, log }, deliver, moved);
   } catch (error) {
     if (!(error instanceof NatsProblem)) throw error;
     throw new ConfigError([`--nats ${showValue(config, "nats")}: ${error.message}`]);

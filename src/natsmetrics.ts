@@ -9,6 +9,8 @@ export interface NatsUsage {
   readonly waiting: number;
   readonly waitingBytes: number;
   readonly timeouts: number;
+  readonly filled: number;
+  readonly reads: number;
 }
 
 export function addNatsMetrics(registry: Registry, usage: () => NatsUsage): void {
@@ -17,4 +19,6 @@ export function addNatsMetrics(registry: Registry, usage: () => NatsUsage): void
   gauge(registry, "flux_nats_pending_bytes", "Bytes of them", [], (metric) => metric.set(usage().waitingBytes));
   total(registry, "flux_nats_reconnects_total", "Times the connection was lost and came back", [], (add) => add({}, usage().reconnects));
   total(registry, "flux_nats_timeouts_total", "Publications that NATS did not answer in time", [], (add) => add({}, usage().timeouts));
+  total(registry, "flux_nats_gap_publications_total", "Publications read from a stream because they did not arrive by themselves", [], (add) => add({}, usage().filled));
+  total(registry, "flux_nats_reads_total", "Reads of streams, for gaps, recoveries and history", [], (add) => add({}, usage().reads));
 }

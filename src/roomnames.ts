@@ -25,20 +25,32 @@ type KindsConfig = Pick<Config, "namespaces" | "inboxSize" | "inboxTtlMs" | "inb
 /** Finds the kind of a room: `chat:general` is in namespace `chat`, a name without a colon in `default`. */
 export type KindOf = (room: string) => RoomKind | null;
 
-export function compileKinds({ namespaces, inboxSize, inboxTtlMs, inboxBytesMax }: KindsConfig): KindOf {
+export function compileKinds(config: KindsConfig): KindOf {
   const kinds = new Map<string, RoomKind>();
-  for (const [name, namespace] of Object.entries(namespaces)) {
-    const { durable, publish, presence, presenceEvents, slowReaders, flushMs } = namespace;
-    const none = { historySize: 0, historyTtlMs: 0, historyBytesMax: 0 };
-    kinds.set(name, { publish, presence, presenceEvents, slowReaders, flushMs, retention: { ...none, ...namespace, durable } });
+  for (const [name, namespace] of Object.entries(config.namespaces)) {
+    const { publish, presence, presenceEvents, slowReaders, flushMs } = namespace;
+    kinds.set(name, { publish, presence, presenceEvents, slowReaders, flushMs, retention: retentionOf(namespace) });
   }
-  const retention = { durable: true, historySize: inboxSize, historyTtlMs: inboxTtlMs, historyBytesMax: inboxBytesMax };
   const inbox: RoomKind = {
-    publish: "nobody", presence: "nobody", presenceEvents: false, slowReaders: "catch-up", flushMs: 0, retention,
+    publish: "nobody", presence: "nobody", presenceEvents: false, slowReaders: "catch-up", flushMs: 0, retention: inboxRetention(config),
   };
   return (room) => {
     return room === inboxName ? inbox : kinds.get(namespaceNamed(room)) ?? null;
   };
+}
+
+function retentionOf(namespace: KindsConfig["namespaces"][string]): Retention {
+  return { historySize: 0, historyTtlMs: 0, historyBytesMax: 0, ...namespace };
+}
+
+function inboxRetention({ inboxSize, inboxTtlMs, inboxBytesMax }: KindsConfig): Retention {
+  return { durable: true, historySize: inboxSize, historyTtlMs: inboxTtlMs, historyBytesMax: inboxBytesMax };
+}
+
+/** What is kept, by namespace; inboxes are one of their own. */
+export function durableNamespaces(config: KindsConfig): ReadonlyMap<string, Retention> {
+  const all = Object.entries(config.namespaces).map(([name, namespace]) => [name, retentionOf(namespace)] as const);
+  return new Map([...all.filter(([, { durable }]) => durable), [inboxNamespace, inboxRetention(config)]]);
 }
 
 function namespaceNamed(room: string): string {

@@ -6,17 +6,23 @@ import t from "tap";
 import type { Published } from "../src/broker/broker.ts";
 import { createLogBroker } from "../src/broker/log.ts";
 import { createMemoryBroker } from "../src/broker/memory.ts";
-import { brokerContract, brokerTimeContract, type MakeBroker } from "./support/broker-contract.ts";
+import { createNatsBroker } from "../src/broker/nats.ts";
+import { brokerBytesContract, brokerContract, brokerTimeContract, type MakeBroker } from "./support/broker-contract.ts";
+import { brokerOptions } from "./support/natsbroker.ts";
+import { startNats } from "./support/nats.ts";
 
 const folders = mkdtempSync(join(tmpdir(), "flux-broker-"));
 t.teardown(() => rmSync(folders, { recursive: true }));
 const quiet = { info() {}, warn() {}, error() {} };
 
-const implementations: { name: string; make: MakeBroker; hasClock: boolean }[] = [
-  { name: "memory", hasClock: true, make: (options, deliver, clock) => createMemoryBroker({ ...options, clock }, deliver) },
+const nats = await startNats(t);
+
+const implementations: { name: string; make: MakeBroker; hasClock: boolean; bytesPerRoom: boolean }[] = [
+  { name: "memory", hasClock: true, bytesPerRoom: true, make: (options, deliver, clock) => createMemoryBroker({ ...options, clock }, deliver) },
   {
     name: "log",
     hasClock: true,
+    bytesPerRoom: true,
     make: (options, deliver, clock) =>
       createLogBroker(
         {
@@ -32,10 +38,18 @@ const implementations: { name: string; make: MakeBroker; hasClock: boolean }[] =
         deliver,
       ),
   },
+  // Time is the server's, and a stream knows no bytes of a room.
+  {
+    name: "nats",
+    hasClock: false,
+    bytesPerRoom: false,
+    make: (options, deliver) => createNatsBroker({ ...brokerOptions(nats), ...options }, deliver),
+  },
 ];
 
-for (const { name, make, hasClock } of implementations) {
+for (const { name, make, hasClock, bytesPerRoom } of implementations) {
   brokerContract(t, name, make);
+  if (bytesPerRoom) brokerBytesContract(t, name, make);
   if (hasClock) brokerTimeContract(t, name, make);
 }
 

@@ -73,6 +73,12 @@ export interface Published extends Position {
 /** Called with every publication of every open room, in seq order per room. The payload is valid until it returns. */
 export type Deliver = (room: string, publication: Stored) => void;
 
+/**
+ * Called when an open room's stream has begun anew: positions of another epoch mean nothing any more, and what comes
+ * from here on is after this one. Only brokers that outlive their rooms' streams have to.
+ */
+export type Moved = (room: string, position: Position) => void;
+
 export interface Broker {
   /**
    * Starts deliveries of a room. MUST deliver every publication after the position that `done` gets, none at or
@@ -85,9 +91,9 @@ export interface Broker {
 
   /**
    * Gives a publication its position. MUST deliver it to an open room before `done` is called, MUST keep what is
-   * durable before `done` is called, MUST publish nothing when `done` gets an error, and MUST answer a key that
-   * was used in this room within the key window with the first position and publish nothing. Works for rooms
-   * that are not open.
+   * durable before `done` is called, MUST publish nothing when `done` gets an error (but `unavailable`, which may leave
+   * open what became of it: the same key tells), and MUST answer a key that was used in this room within the key window
+   * with the first position and publish nothing. Works for rooms that are not open.
    */
   publish(room: string, retention: Retention, draft: Draft, done: (answer: Answer<Published>) => void): void;
 

@@ -1,26 +1,30 @@
 /**
- * The broker of many nodes: rooms in NATS. Ephemeral rooms are plain subjects (natsephemeral.ts). What a room is called
- * there is in natsnames.ts, what a publication looks like in natsenvelope.ts.
+ * The broker of many nodes: rooms in NATS. Ephemeral rooms are plain subjects (natsephemeral.ts), durable ones are kept in
+ * streams (natsdurable.ts). What a room is called there is in natsnames.ts, what a publication looks like in natsenvelope.ts.
  */
 import { createInbox, type NatsConnection } from "nats";
-import type { Broker, Deliver } from "./broker.ts";
-import { connectNats, watchNats, type NatsAccess, type NatsLog } from "./natsconnection.ts";
+import type { Broker, Deliver, Moved, Retention } from "./broker.ts";
+import { connectNats, NatsProblem, watchNats, type NatsAccess, type NatsLog } from "./natsconnection.ts";
+import { DurableRooms } from "./natsdurable.ts";
 import { EphemeralRooms } from "./natsephemeral.ts";
-import { Outbox } from "./natsoutbox.ts";
+import { Outbox, overheadBytes } from "./natsoutbox.ts";
+import { Reader } from "./natsreading.ts";
+import { Streams, type StreamOptions } from "./natsstreams.ts";
 
 export { NatsProblem } from "./natsconnection.ts";
 
-export interface NatsBrokerOptions extends NatsAccess {
+export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
   /** What this connection is called in NATS. */
   readonly node: string;
-  /** Where all subjects begin, and in capitals all streams. */
-  readonly prefix: string;
   readonly timeoutMs: number;
   readonly roomsMax: number;
-  readonly keyWindowMs: number;
   readonly keysPerRoomMax: number;
+  /** A payload is no larger. */
+  readonly payloadBytesMax: number;
   /** Of a room, by its key. */
   readonly namespaceOf: (room: string) => string;
+  /** Durable namespaces whose streams are made and checked at the start; others are when they are used. */
+  readonly namespaces: ReadonlyMap<string, Retention>;
   readonly log: NatsLog;
 }
 
@@ -35,6 +39,9 @@ export interface NatsUsage {
   readonly waiting: number;
   readonly waitingBytes: number;
   readonly timeouts: number;
+  /** Publications that were read from a stream because they did not arrive by themselves. */
+  readonly filled: number;
+  readonly reads: number;
 }
 
 /** Publications and bytes without an answer, past which publish is refused. */
@@ -42,54 +49,89 @@ const waitingMax = 65_536;
 const waitingBytesMax = 64 * 1024 * 1024;
 
 /** @throws NatsProblem */
-export async function createNatsBroker(options: NatsBrokerOptions, deliver: Deliver): Promise<NatsBroker> {
+export async function createNatsBroker(options: NatsBrokerOptions, deliver: Deliver, moved: Moved = () => undefined): Promise<NatsBroker> {
   const connection = await connectNats(options, options.node);
-  const { timeoutMs, log } = options;
+  try {
+    return await brokerOn(connection, options, guarded(deliver, options.log), guarded(moved, options.log));
+  } catch (error) {
+    await end(connection);
+    throw error;
+  }
+}
+
+async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
+  const { timeoutMs, log, payloadBytesMax } = options;
+  checkPayload(connection, payloadBytesMax);
   const limits = { timeoutMs, publicationsMax: waitingMax, bytesMax: waitingBytesMax };
-  const outbox = new Outbox(connection, createInbox(), limits, () => undefined);
-  const ephemeral = new EphemeralRooms({ ...options, connection, outbox }, guarded(deliver, log));
+  const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => durable.acknowledged(waiting, ack));
+  const streams = new Streams(connection, options, timeoutMs, log);
+  const reader = new Reader(connection, streams, timeoutMs);
+  const ephemeral = new EphemeralRooms({ ...options, connection, outbox }, deliver);
+  const durable = new DurableRooms({ ...options, connection, outbox, streams, reader }, deliver, moved);
   let connected = true;
   let reconnects = 0;
   watchNats(connection, log, {
     disconnected() {
       connected = false;
       outbox.disconnected();
+      durable.disconnected();
     },
     reconnected() {
       connected = true;
       reconnects++;
       ephemeral.interrupted();
       outbox.reconnected();
+      durable.reconnected();
     },
   });
+  const stop = async (): Promise<void> => {
+    outbox.stop();
+    durable.stop();
+    await end(connection);
+  };
+  try {
+    await Promise.all([...options.namespaces].map(([name, retention]) => streams.prepare(name, retention)));
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 
   return {
-    open: (room, retention, done) => (retention.durable ? done({ error: "unavailable" }) : ephemeral.open(room, retention, done)),
-    close: ephemeral.close,
-    publish: (room, retention, draft, done) =>
-      retention.durable ? done({ error: "unavailable" }) : ephemeral.publish(room, retention, draft, done),
-    history: (room, retention, query, done) =>
-      retention.durable ? done({ error: "unavailable" }) : ephemeral.history(room, retention, query, done),
-    usage: () => ({ rooms: ephemeral.size, publications: 0, bytes: 0 }),
+    open: (room, retention, done) => (retention.durable ? durable : ephemeral).open(room, retention, done),
+    close(room) {
+      ephemeral.close(room);
+      durable.close(room);
+    },
+    publish: (room, retention, draft, done) => (retention.durable ? durable : ephemeral).publish(room, retention, draft, done),
+    history: (room, retention, query, done) => (retention.durable ? durable : ephemeral).history(room, retention, query, done),
+    usage: () => ({ rooms: ephemeral.size + durable.size, publications: 0, bytes: 0 }),
     nats: () => ({
       away: !connected || outbox.stalled,
       reconnects,
       waiting: outbox.size,
       waitingBytes: outbox.bytes,
       timeouts: outbox.timeouts,
+      filled: durable.filled,
+      reads: reader.reads,
     }),
-    stop: async () => {
-      outbox.stop();
-      await end(connection);
-    },
+    stop,
   };
 }
 
+function checkPayload(connection: NatsConnection, bytesMax: number): void {
+  const max = connection.info?.max_payload;
+  if (max === undefined || bytesMax + overheadBytes <= max) return;
+  throw new NatsProblem(
+    `a message there may have ${max} bytes (max_payload), which is too little for frames of ${bytesMax}: ` +
+      `set max_payload of the servers to ${bytesMax + overheadBytes} or more, or lower --frame-bytes-max`,
+  );
+}
+
 /** What is thrown inside the client library's reader would end it. */
-function guarded(deliver: Deliver, log: NatsLog): Deliver {
-  return (room, publication) => {
+function guarded<A extends unknown[]>(call: (...given: A) => void, log: NatsLog): (...given: A) => void {
+  return (...given) => {
     try {
-      deliver(room, publication);
+      call(...given);
     } catch (error) {
       log.error({ err: error }, "a delivery failed");
     }

@@ -36,6 +36,8 @@ export interface OutboxOptions {
 /** What a stream says of a publication. */
 export type Ack = { readonly seq: number; readonly duplicate: boolean } | { readonly error: ErrorCode; readonly text: string };
 
+/** What envelope and headers take at most: sender, origin and key are of bounded length. */
+export const overheadBytes = 4096;
 const sweepMs = 250;
 const lastNumber = 0xffffffff;
 
@@ -50,8 +52,12 @@ export class Outbox {
   readonly #inbox: string;
   /** By number, which is the order they were published in. */
   readonly #waiting = new Map<number, Waiting>();
+  /** Larger ones the server would refuse by closing the connection. */
+  readonly #payloadMax: number;
   #number = 0;
   #connected = true;
+  /** The streams are known to be there. */
+  #kept = true;
   /** Something was not answered in time, and since then nothing has been heard: more is not sent. */
   #stalled = false;
   readonly #onAck: (waiting: Waiting, ack: Ack) => void;
@@ -62,6 +68,7 @@ export class Outbox {
     this.#inbox = inbox;
     this.#options = options;
     this.#onAck = onAck;
+    this.#payloadMax = (connection.info?.max_payload ?? 1024 * 1024) - overheadBytes;
     connection.subscribe(`${inbox}.*`, { callback: (_error, message) => this.#acknowledged(message) });
   }
 
@@ -76,6 +83,7 @@ export class Outbox {
   publish(awaited: Awaited, room: string, subject: string, draft: Draft, done: Waiting["done"]): void {
     const { publicationsMax, bytesMax } = this.#options;
     if (this.#stalled) return done({ error: "unavailable" });
+    if (draft.payload.length > this.#payloadMax) return done({ error: "too_large" });
     if (this.#waiting.size >= publicationsMax || this.bytes + draft.payload.length > bytesMax) return done({ error: "overloaded" });
     const number = (this.#number = this.#number === lastNumber ? 1 : this.#number + 1);
     const at = Date.now();
@@ -83,7 +91,7 @@ export class Outbox {
     const waiting: Waiting = { number, awaited, room, subject, key: draft.key, bytes, at, sent: false, done };
     this.#waiting.set(number, waiting);
     this.bytes += bytes.length;
-    if (this.#connected) this.#send(waiting);
+    if (this.#connected && (this.#kept || awaited !== "ack")) this.#send(waiting);
   }
 
   /** The publication has its answer. */
@@ -102,14 +110,21 @@ export class Outbox {
 
   disconnected(): void {
     this.#connected = false;
+    this.#kept = false;
   }
 
-  /** What has not left yet leaves now, and again what its stream will know by its key. */
+  /** What has not left yet leaves now; what is for streams waits until these were looked at. */
   reconnected(): void {
     this.#connected = true;
     this.#stalled = false;
+    for (const waiting of this.#waiting.values()) if (!waiting.sent && waiting.awaited !== "ack") this.#send(waiting);
+  }
+
+  /** The streams are there. What has a key leaves again: the stream knows by it what it has already. */
+  streamsBack(): void {
+    this.#kept = true;
     for (const waiting of this.#waiting.values()) {
-      if (!waiting.sent || (waiting.awaited === "ack" && waiting.key !== "")) this.#send(waiting);
+      if (waiting.awaited === "ack" && (!waiting.sent || waiting.key !== "")) this.#send(waiting);
     }
   }
 

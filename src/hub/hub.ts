@@ -3,7 +3,7 @@
  * every reactor about a room through one ring, first in first out. "Here is your history up to 41" and "live: 42"
  * can therefore never be swapped, and nothing else is needed for ordered delivery, gapless joins and recovery.
  */
-import type { Answer, Broker, Published, Stored } from "../broker/broker.ts";
+import type { Answer, Broker, Position, Published, Stored } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
@@ -204,6 +204,8 @@ export class Hub {
     const room = this.#rooms.named(key);
     if (room === undefined) return;
     this.publications++;
+    // Something is missing before it: what the tail has is not all there was.
+    if (stored.prev !== room.seq) room.tail.clear(stored.prev);
     room.epoch = stored.epoch;
     room.seq = stored.seq;
     room.publishedAt = stored.time;
@@ -234,6 +236,23 @@ export class Hub {
       if (room.interest[2 * reactor.index + 1]! > 0) {
         text ??= toUtf8.encode(publicationJson(publication));
         writeDeliver(reactor.link, room.handle, true, excluded, life!, at, stored.seq, stored.prev, text);
+      }
+    }
+  }
+
+  /** The broker's word that a room's stream is another one now: members are told that they have a gap. */
+  moved(key: string, { epoch, seq }: Position): void {
+    const room = this.#rooms.named(key);
+    if (room === undefined) return;
+    room.epoch = epoch;
+    room.seq = seq;
+    room.tail.clear(seq);
+    if (room.members === 0) return;
+    const sync = { id: 0, sync: { room: room.name, position: { epoch, seq } } };
+    for (const reactor of this.#reactors) {
+      for (const json of [false, true]) {
+        if (reactor == null || room.interest[2 * reactor.index + (json ? 1 : 0)] === 0) continue;
+        writeDeliver(reactor.link, room.handle, json, nobody, 0, now(), seq, seq, this.#options.encoder.frame(json, sync));
       }
     }
   }

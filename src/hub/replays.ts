@@ -37,8 +37,9 @@ interface Replay {
   readonly room: Room;
   readonly member: number;
   readonly json: boolean;
-  /** The member has everything up to here. */
+  /** The member has everything up to here, in this epoch. */
   cursor: number;
+  readonly epoch: string;
   /** It was live before and fell behind. */
   readonly behind: boolean;
   /** It is told what it missed, not given it. */
@@ -72,7 +73,7 @@ export class Replays {
 
   /** Answers a join whose member has just been counted in. Where its position is lost, it gets history as if it had none. */
   begin(reactor: Reactor, room: Room, join: JoinRecord): void {
-    if (join.epoch !== room.epoch || join.seq > room.seq) return this.#joinWithHistory(reactor, room, join);
+    if (join.epoch !== room.epoch) return this.#joinWithHistory(reactor, room, join);
     this.#read(room, join.seq, (piece) => {
       if (piece === null) this.#joinWithHistory(reactor, room, join);
       else this.#joined(reactor, room, join, piece, piece.seq, true);
@@ -83,7 +84,7 @@ export class Replays {
   next(reactor: Reactor, member: number): void {
     const replay = this.#running.get(reactor)?.get(member);
     if (replay === undefined) return; // it left meanwhile
-    if (replay.skip || replay.cursor > replay.room.seq) return this.#broken(reactor, replay);
+    if (replay.skip || replay.epoch !== replay.room.epoch || replay.cursor > replay.room.seq) return this.#broken(reactor, replay);
     this.#read(replay.room, replay.cursor, (piece) => {
       if (!reactor.live || this.#running.get(reactor)?.get(member) !== replay) return;
       if (piece === null) return this.#broken(reactor, replay);
@@ -98,7 +99,7 @@ export class Replays {
 
   /** A member is behind from `seq` on: it will ask when it can take more. */
   resume(reactor: Reactor, room: Room, { member, json, seq, skip }: BehindRecord): void {
-    this.#remember(reactor, { room, member, json, cursor: seq, behind: true, skip });
+    this.#remember(reactor, { room, member, json, cursor: seq, epoch: room.epoch, behind: true, skip });
   }
 
   abandon(reactor: Reactor, member: number): void {
@@ -132,7 +133,7 @@ export class Replays {
     const head = { room: room.name, position: headOf(room), recovered, more: !live };
     const frame = this.#encoder.page(join.json, "joined", join.id, head, piece?.bodies ?? []);
     writeJoined(reactor.link, join.member, room.handle, live, cursor, frame);
-    if (!live) this.#remember(reactor, { room, member: join.member, json: join.json, cursor, behind: false, skip: false });
+    if (!live) this.#remember(reactor, { room, member: join.member, json: join.json, cursor, epoch: room.epoch, behind: false, skip: false });
   }
 
   #broken(reactor: Reactor, replay: Replay): void {
@@ -153,7 +154,8 @@ export class Replays {
 
   /** Reads on after `seq`: from the tail if it reaches back so far, else from the broker. */
   #read(room: Room, seq: number, done: (piece: Piece) => void): void {
-    if (room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
+    // Behind our head there may be a place that another node knows: the broker has to tell.
+    if (seq <= room.seq && room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
     const position = { epoch: room.epoch, seq };
     const query = { direction: "since", position, limit: pageSizeMax, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {

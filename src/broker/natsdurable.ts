@@ -1,0 +1,431 @@
+/**
+ * Durable rooms: a publication goes to a stream, which keeps it and hands a copy to whoever has the room open, with its
+ * sequence and that of the one before it in the same room. Copies are what is delivered, on the publisher's node too,
+ * so all nodes see one order. A copy that does not follow what was delivered last, and a connection that was lost, make
+ * the room catch up from the stream; what arrives meanwhile is held.
+ */
+import type { Msg, NatsConnection, Subscription } from "nats";
+import type { Broker, Deliver, Moved, Retention } from "./broker.ts";
+import { readEnvelope, type Envelope } from "./natsenvelope.ts";
+import { History } from "./natshistory.ts";
+import type { NatsLog } from "./natsconnection.ts";
+import { inSubject, outSubject, partitionOf, tokenOf } from "./natsnames.ts";
+import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
+import type { Reader } from "./natsreading.ts";
+import type { Stream, Streams } from "./natsstreams.ts";
+
+export interface DurableOptions {
+  readonly connection: NatsConnection;
+  readonly outbox: Outbox;
+  readonly streams: Streams;
+  readonly reader: Reader;
+  readonly prefix: string;
+  readonly partitions: number;
+  readonly namespaceOf: (room: string) => string;
+  readonly roomsMax: number;
+  readonly log: NatsLog;
+}
+
+/** A room that is open here. */
+export interface DurableRoom {
+  readonly name: string;
+  readonly stream: Stream;
+  /** What its publications are called in the stream. */
+  readonly subject: string;
+  readonly retention: Retention;
+  subscription: Subscription | null;
+  /** What arrives is held unless it is live. */
+  state: "opening" | "behind" | "live";
+  epoch: string;
+  /** Sequence of what was delivered last, or the room's head when it was opened. */
+  last: number;
+  /** Something before the next publication can no longer be had. */
+  holed: boolean;
+  /** When it was known last that nothing was missing. */
+  completeAt: number;
+  catching: boolean;
+  held: Held[];
+  heldBytes: number;
+  /** More arrived than could be held. */
+  heldLost: boolean;
+  /** Publications of this node that the stream has and that have not come back yet. */
+  readonly acked: Acked[];
+}
+
+interface Held {
+  readonly seq: number;
+  readonly before: number;
+  readonly envelope: Envelope;
+}
+
+interface Acked {
+  readonly number: number;
+  readonly seq: number;
+  readonly duplicate: boolean;
+  readonly at: number;
+}
+
+/** What is held of one room while it catches up; more is read again. */
+const heldMax = 1024;
+const heldBytesMax = 1024 * 1024;
+const pieceSize = 256;
+/** Rooms that are looked at together after NATS was away. */
+const checkedAtOnce = 256;
+const retryMs = 250;
+/** A copy that has not come this long after its acknowledgement will not come by itself. */
+const copyLateMs = 500;
+const lookAgainMs = 2_000;
+/** Clocks differ, and it takes a while until a lost connection is noticed. */
+const completeMarginMs = 60_000;
+
+export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" | "history"> {
+  /** Publications that were read from a stream because their copy did not come. */
+  filled = 0;
+  readonly #options: DurableOptions;
+  readonly #deliver: Deliver;
+  readonly #moved: Moved;
+  readonly #rooms = new Map<string, DurableRoom>();
+  readonly #history: History;
+  /** Acknowledgements that came before it was known which life their stream is in. */
+  #early: (() => void)[] = [];
+  #connected = true;
+  #lookedAt = 0;
+  /** Counts connections: what was begun in one before is over. */
+  #connections = 0;
+  readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
+
+  constructor(options: DurableOptions, deliver: Deliver, moved: Moved) {
+    this.#options = options;
+    this.#deliver = deliver;
+    this.#moved = moved;
+    this.#history = new History(options.reader, options.streams, options.outbox.node);
+  }
+
+  get size(): number {
+    return this.#rooms.size;
+  }
+
+  // ------------------------------------------------------------------------------- what the hub asks
+
+  open: Broker["open"] = (name, retention, done) => {
+    if (this.#rooms.size >= this.#options.roomsMax) return done({ error: "overloaded" });
+    this.#withStream(name, retention, done, (stream, subject) => {
+      const room: DurableRoom = {
+        name, stream, subject, retention, subscription: null, state: "opening", epoch: stream.epoch, last: 0, holed: false,
+        completeAt: Date.now(), catching: false, held: [], heldBytes: 0, heldLost: false, acked: [],
+      };
+      this.#rooms.set(name, room);
+      this.#open(room).then(
+        (opened) => {
+          if (!opened) return done({ error: "unavailable" });
+          done({ value: { epoch: room.epoch, seq: room.last } });
+          this.#settle(room);
+          this.#catchUp(room);
+        },
+        (error: unknown) => {
+          this.#options.log.warn({ err: error }, "NATS: a room could not be opened");
+          if (this.#rooms.get(name) === room) this.close(name);
+          done({ error: "unavailable" });
+        },
+      );
+    });
+  };
+
+  close: Broker["close"] = (name) => {
+    const room = this.#rooms.get(name);
+    if (room === undefined) return;
+    this.#rooms.delete(name);
+    room.subscription?.unsubscribe();
+    for (const acked of room.acked.splice(0)) this.#answer(acked, room.stream);
+  };
+
+  publish: Broker["publish"] = (name, retention, draft, done) => {
+    const room = this.#rooms.get(name);
+    if (room !== undefined) return this.#options.outbox.publish("ack", name, room.subject, draft, done);
+    const known = this.#streamOf(name);
+    if (known !== undefined) return this.#options.outbox.publish("ack", name, this.#subjectOf(name), draft, done);
+    // Only where a namespace is used that was not there at the start: the payload is valid until this returns.
+    const copy = { ...draft, payload: Uint8Array.prototype.slice.call(draft.payload) };
+    this.#withStream(name, retention, done, () => this.publish(name, retention, copy, done));
+  };
+
+  history: Broker["history"] = (name, retention, query, done) => {
+    this.#withStream(name, retention, done, (stream, subject) => {
+      const room = this.#rooms.get(name);
+      const head = room === undefined || room.state === "opening" ? null : room.last;
+      this.#history.page(stream, subject, retention, query, head).then(done, (error: unknown) => {
+        this.#options.log.warn({ err: error }, "NATS: a history could not be read");
+        done({ error: "unavailable" });
+      });
+    });
+  };
+
+  stop(): void {
+    clearInterval(this.#sweeper);
+    this.#connections++;
+    this.#rooms.clear();
+  }
+
+  // ------------------------------------------------------------------------------- the connection
+
+  /** Nothing is certain until every room was compared with its stream. */
+  disconnected(): void {
+    this.#connected = false;
+    this.#options.streams.forgetEpochs();
+    for (const room of this.#rooms.values()) if (room.state === "live") fallBehind(room);
+  }
+
+  reconnected(): void {
+    this.#connected = true;
+    this.resync();
+  }
+
+  /** Looks at all streams, then at all open rooms. */
+  resync(): void {
+    const connection = ++this.#connections;
+    this.#resync(connection).catch((error: unknown) => {
+      this.#options.log.warn({ err: error }, "NATS: the streams could not be looked at; trying again");
+      setTimeout(() => {
+        if (connection === this.#connections && this.#connected) this.resync();
+      }, retryMs).unref();
+    });
+  }
+
+  async #resync(connection: number): Promise<void> {
+    const { streams } = this.#options;
+    await Promise.all(streams.all().map((stream) => streams.refresh(stream)));
+    if (connection !== this.#connections) return;
+    this.#options.outbox.streamsBack();
+    for (const acknowledge of this.#early.splice(0)) acknowledge();
+    const rooms = [...this.#rooms.values()];
+    for (let i = 0; i < rooms.length; i += checkedAtOnce) {
+      if (connection !== this.#connections) return;
+      await Promise.all(rooms.slice(i, i + checkedAtOnce).map((room) => this.#check(room)));
+    }
+  }
+
+  /** Most rooms have missed nothing: one question tells. */
+  async #check(room: DurableRoom): Promise<void> {
+    if (room.state !== "behind" || room.catching) return;
+    const { stream, subject, epoch } = room;
+    const last = epoch === stream.epoch ? await this.#options.reader.last(stream, subject).catch(() => Infinity) : Infinity;
+    if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === stream.epoch) room.state = "live";
+    else this.#catchUp(room);
+  }
+
+  // ------------------------------------------------------------------------------- what arrives
+
+  #arrived(room: DurableRoom, message: Msg): void {
+    const { headers } = message;
+    const envelope = readEnvelope(this.#options.outbox.node, message.data);
+    if (envelope === null || headers === undefined || this.#rooms.get(room.name) !== room) return;
+    const seq = Number(headers.get("Nats-Sequence"));
+    const before = Number(headers.get("Nats-Last-Sequence"));
+    if (room.state === "live") {
+      if (seq <= room.last) return;
+      if (before <= room.last) return this.#give(room, seq, envelope);
+      fallBehind(room);
+      this.#hold(room, { seq, before, envelope });
+      return this.#catchUp(room);
+    }
+    this.#hold(room, { seq, before, envelope });
+  }
+
+  #hold(room: DurableRoom, held: Held): void {
+    const bytes = held.envelope.payload.length;
+    if (room.held.length >= heldMax || room.heldBytes + bytes > heldBytesMax) {
+      dropHeld(room);
+      room.heldLost = true;
+    }
+    room.held.push(held);
+    room.heldBytes += bytes;
+  }
+
+  #give(room: DurableRoom, seq: number, envelope: Envelope): void {
+    const prev = room.holed ? seq - 1 : room.last;
+    room.holed = false;
+    room.last = seq;
+    if (room.stream.seen < seq) room.stream.seen = seq;
+    const { epoch, name } = room;
+    const { sender, time, payload, format, origin } = envelope;
+    this.#deliver(name, { epoch, seq, prev, sender, time, payload, format, origin });
+    if (room.acked.length > 0) this.#settle(room);
+  }
+
+  // ------------------------------------------------------------------------------- catching up
+
+  #catchUp(room: DurableRoom): void {
+    if (room.catching || this.#rooms.get(room.name) !== room) return;
+    room.catching = true;
+    this.#bringUp(room)
+      .catch((error: unknown) => {
+        this.#options.log.warn({ err: error }, "NATS: what a room has missed could not be read; trying again");
+        setTimeout(() => {
+          if (this.#connected) this.#catchUp(room);
+        }, retryMs).unref();
+      })
+      .finally(() => (room.catching = false));
+  }
+
+  /** Returns when the room is live, or when NATS is away: it is looked at again when that is back. */
+  async #bringUp(room: DurableRoom): Promise<void> {
+    if (room.state === "opening") {
+      room.state = "behind";
+      if (this.#drain(room, false)) return;
+    }
+    for (let stuck = 0; this.#rooms.get(room.name) === room && this.#connected && room.stream.epoch !== ""; ) {
+      if (room.epoch !== room.stream.epoch) this.#beginAnew(room);
+      const before = room.last;
+      const ended = await this.#readOn(room);
+      if (this.#rooms.get(room.name) !== room) return;
+      stuck = room.last === before ? stuck + 1 : 0;
+      // What is missing before the first that is held is not in the stream any more.
+      if (ended && this.#drain(room, stuck > 2)) return;
+    }
+  }
+
+  /** The stream is another one, or was set back: what members have of it before is of no use. */
+  #beginAnew(room: DurableRoom): void {
+    room.epoch = room.stream.epoch;
+    room.last = room.stream.floor;
+    room.holed = false;
+    room.completeAt = Date.now();
+    dropHeld(room);
+    room.heldLost = true; // read again, with the new epoch
+    this.#moved(room.name, { epoch: room.epoch, seq: room.last });
+  }
+
+  /** True: there was nothing more in the stream. */
+  async #readOn(room: DurableRoom): Promise<boolean> {
+    const { stream, subject, epoch } = room;
+    const { kept, ended } = await this.#options.reader.read(stream, subject, { from: room.last, limit: pieceSize });
+    const isComplete = room.last === 0 || kept[0]?.seq === room.last || (await this.#isComplete(room));
+    if (this.#rooms.get(room.name) !== room || epoch !== stream.epoch) return false;
+    if (!isComplete) room.holed = true;
+    for (const { seq, data } of kept) {
+      if (seq <= room.last) continue;
+      const envelope = readEnvelope(this.#options.outbox.node, data);
+      if (envelope === null) continue;
+      this.filled++;
+      this.#give(room, seq, envelope);
+    }
+    return ended;
+  }
+
+  /** Whether nothing that came after `last` can have been removed, where `last` itself is not there. */
+  async #isComplete({ stream, subject, last, completeAt, retention }: DurableRoom): Promise<boolean> {
+    const { first_seq: first, subjects } = await this.#options.streams.state(stream, subject);
+    const isYoung = Date.now() - completeAt < retention.historyTtlMs - completeMarginMs;
+    return (subjects?.[subject] ?? 0) <= retention.historySize && (first <= last + 1 || isYoung);
+  }
+
+  /** Delivers what was held; live from then on. False: something before it is missing, and has to be read. */
+  #drain(room: DurableRoom, isGone: boolean): boolean {
+    if (room.heldLost) {
+      dropHeld(room);
+      return (room.heldLost = false);
+    }
+    for (let held = room.held[0]; held !== undefined; held = room.held[0]) {
+      const { seq, before, envelope } = held;
+      if (seq > room.last && before > room.last && !isGone) return false;
+      room.held.shift();
+      room.heldBytes -= envelope.payload.length;
+      if (seq <= room.last) continue;
+      if (before > room.last) room.holed = true;
+      this.#give(room, seq, envelope);
+    }
+    room.state = "live";
+    return true;
+  }
+
+  // ------------------------------------------------------------------------------- answers of streams
+
+  acknowledged(waiting: Waiting, ack: Ack): void {
+    const { outbox, log } = this.#options;
+    if ("error" in ack) {
+      log.warn({ problem: ack.text }, "NATS: a publication was not taken");
+      this.#lookAgain();
+      return outbox.take(waiting.number)?.done({ error: ack.error });
+    }
+    const room = this.#rooms.get(waiting.room);
+    const stream = room?.stream ?? this.#streamOf(waiting.room);
+    if (stream === undefined || stream.epoch === "") return void this.#early.push(() => this.acknowledged(waiting, ack));
+    if (stream.seen < ack.seq) stream.seen = ack.seq;
+    const acked = { number: waiting.number, ...ack, at: Date.now() };
+    if (room === undefined || (room.state !== "opening" && ack.seq <= room.last && room.epoch === stream.epoch)) return this.#answer(acked, stream);
+    room.acked.push(acked);
+  }
+
+  /** A stream that takes nothing may have been deleted. */
+  #lookAgain(): void {
+    if (!this.#connected || Date.now() - this.#lookedAt < lookAgainMs) return;
+    this.#lookedAt = Date.now();
+    this.resync();
+  }
+
+  /** Answers what has been delivered by now. */
+  #settle(room: DurableRoom): void {
+    while (room.acked.length > 0 && room.acked[0]!.seq <= room.last) this.#answer(room.acked.shift()!, room.stream);
+  }
+
+  #answer({ number, seq, duplicate }: Acked, { epoch }: Stream): void {
+    this.#options.outbox.take(number)?.done({ value: { epoch, seq, duplicate } });
+  }
+
+  #sweep(): void {
+    const before = Date.now() - copyLateMs;
+    for (const room of this.#rooms.values()) {
+      if (room.state !== "live" || room.acked.length === 0 || room.acked[0]!.at > before) continue;
+      fallBehind(room);
+      this.#catchUp(room);
+    }
+  }
+
+  // ------------------------------------------------------------------------------- names and streams
+
+  #subjectOf(name: string): string {
+    const { prefix, partitions, namespaceOf } = this.#options;
+    const token = tokenOf(name);
+    return inSubject(prefix, partitionOf(token, partitions), namespaceOf(name), token);
+  }
+
+  #streamOf(name: string): Stream | undefined {
+    return this.#options.streams.of(this.#options.namespaceOf(name), tokenOf(name));
+  }
+
+  #withStream(name: string, retention: Retention, done: (answer: { error: "unavailable" }) => void, use: (stream: Stream, subject: string) => void): void {
+    const stream = this.#streamOf(name);
+    if (stream !== undefined) return stream.epoch === "" ? done({ error: "unavailable" }) : use(stream, this.#subjectOf(name));
+    const { streams, namespaceOf, log } = this.#options;
+    streams.prepare(namespaceOf(name), retention).then(
+      () => this.#withStream(name, retention, done, use),
+      (error: unknown) => {
+        log.error({ err: error }, "NATS: the streams of a namespace cannot be used");
+        done({ error: "unavailable" });
+      },
+    );
+  }
+
+  /** Listens, then asks where the room is: what comes in between is held. False: it was closed meanwhile. */
+  async #open(room: DurableRoom): Promise<boolean> {
+    const { connection, prefix, namespaceOf, reader, streams } = this.#options;
+    const subject = outSubject(prefix, namespaceOf(room.name), tokenOf(room.name));
+    room.subscription = connection.subscribe(subject, { callback: (_error, message) => this.#arrived(room, message) });
+    const last = await reader.last(room.stream, room.subject);
+    const head = last > 0 ? last : (await streams.state(room.stream)).last_seq;
+    if (this.#rooms.get(room.name) !== room || room.epoch !== room.stream.epoch) return false;
+    room.last = head;
+    return true;
+  }
+}
+
+function fallBehind(room: DurableRoom): void {
+  room.state = "behind";
+  room.completeAt = Date.now();
+}
+
+function dropHeld(room: DurableRoom): void {
+  room.held = [];
+  room.heldBytes = 0;
+}
+

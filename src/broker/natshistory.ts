@@ -1,0 +1,157 @@
+/** Pages of history from streams. The same page is read once, however many ask for it meanwhile. */
+import type { Answer, Page, Query, Retention, Stored } from "./broker.ts";
+import { readEnvelope } from "./natsenvelope.ts";
+import type { Kept, Reader } from "./natsreading.ts";
+import type { Stream, Streams } from "./natsstreams.ts";
+
+type PageAnswer = Answer<Page>;
+
+/** A position of the room in the stream, and all of what is read of it. */
+interface Asked {
+  readonly stream: Stream;
+  readonly epoch: string;
+  readonly subject: string;
+  readonly retention: Retention;
+  readonly query: Query;
+}
+
+/** Sequences that are listed to find where a page begins that is read backward. */
+const listedMax = 2048;
+
+export class History {
+  readonly #reader: Reader;
+  readonly #streams: Streams;
+  readonly #node: Buffer;
+  readonly #reading = new Map<string, Promise<PageAnswer>>();
+
+  constructor(reader: Reader, streams: Streams, node: Buffer) {
+    this.#reader = reader;
+    this.#streams = streams;
+    this.#node = node;
+  }
+
+  /**
+   * @param head of a room that is open here: nothing behind it is in the page, for it is about to be delivered. Null:
+   * the stream is asked.
+   */
+  page(stream: Stream, subject: string, retention: Retention, query: Query, head: number | null): Promise<PageAnswer> {
+    const { direction, position, limit, bytesMax, bytesEach = 0 } = query;
+    const { epoch } = stream;
+    if (direction !== "newest" && position.epoch !== epoch) return Promise.resolve(unrecoverable);
+    const seq = direction === "newest" ? "" : position.seq;
+    const key = `${subject} ${epoch} ${direction} ${seq} ${limit} ${bytesMax} ${bytesEach} ${head === null}`;
+    const running = this.#reading.get(key);
+    if (running !== undefined) return running;
+    const read = this.#read({ stream, epoch, subject, retention, query }, head).finally(() => this.#reading.delete(key));
+    this.#reading.set(key, read);
+    return read;
+  }
+
+  async #read(asked: Asked, known: number | null): Promise<PageAnswer> {
+    const { stream, epoch, query } = asked;
+    const head = known ?? (await this.#headOf(asked));
+    if (query.direction !== "newest" && query.position.seq > head && !(await this.#isWithin(asked))) return unrecoverable;
+    const answer = query.direction === "since" ? await this.#since(asked, head) : await this.#before(asked, head);
+    if (epoch === stream.epoch) return answer;
+    return stream.epoch === "" ? { error: "unavailable" } : unrecoverable;
+  }
+
+  async #headOf({ stream, subject }: Asked): Promise<number> {
+    const last = await this.#reader.last(stream, subject);
+    return last > 0 ? last : (await this.#streams.state(stream)).last_seq;
+  }
+
+  /** A room that nothing was published to has the stream's head, which moves: another node may know a later one. */
+  async #isWithin({ stream, query }: Asked): Promise<boolean> {
+    return query.position.seq <= (await this.#streams.state(stream)).last_seq;
+  }
+
+  async #since(asked: Asked, head: number): Promise<PageAnswer> {
+    const { stream, subject, query, epoch } = asked;
+    const { seq } = query.position;
+    const { kept, ended } = await this.#reader.read(stream, subject, { from: seq, limit: query.limit + 2 });
+    const isThere = kept[0]?.seq === seq;
+    if (!isThere && !(await this.#isComplete(asked))) return unrecoverable;
+    const found = this.#stored(isThere ? kept.slice(1) : kept, seq, asked).filter((publication) => publication.seq <= head);
+    const taken = fitting(found, query);
+    const isLast = ended || (kept.at(-1)?.seq ?? 0) > head;
+    const more = taken < found.length || !isLast;
+    return { value: { publications: found.slice(0, taken), position: { epoch, seq: head }, more } };
+  }
+
+  /** Whether nothing that came after the position can have been removed, where what is at it is not there. */
+  async #isComplete({ stream, subject, retention, query }: Asked): Promise<boolean> {
+    const { first_seq: first, subjects } = await this.#streams.state(stream, subject);
+    return (subjects?.[subject] ?? 0) <= retention.historySize && first <= query.position.seq + 1;
+  }
+
+  async #before(asked: Asked, head: number): Promise<PageAnswer> {
+    const { stream, subject, query, epoch } = asked;
+    const below = query.direction === "before" ? Math.min(query.position.seq, head + 1) : head + 1;
+    const seqs = await this.#listBefore(asked, below);
+    const wanted = seqs.slice(-query.limit);
+    const position = { epoch, seq: head };
+    if (wanted.length === 0) return { value: { publications: [], position, more: false } };
+    const { kept } = await this.#reader.read(stream, subject, { from: wanted[0]!, limit: wanted.length });
+    const found = this.#stored(kept, seqs.at(-query.limit - 1) ?? 0, asked).filter(({ seq }) => seq < below);
+    const taken = fitting([...found].reverse(), query);
+    const publications = found.slice(found.length - taken);
+    return { value: { publications, position, more: taken < found.length || seqs.length > wanted.length } };
+  }
+
+  /** Sequences of the subject below one, oldest first: at least one more than the page takes, if there are so many. */
+  async #listBefore(asked: Asked, below: number): Promise<number[]> {
+    const { stream, subject } = asked;
+    const from = await this.#startBefore(asked, below);
+    const seqs: number[] = [];
+    for (let next = from; ; ) {
+      const { kept, ended } = await this.#reader.read(stream, subject, { from: next, limit: listedMax, seqsOnly: true });
+      for (const { seq } of kept) if (seq < below) seqs.push(seq);
+      const last = kept.at(-1)?.seq ?? below;
+      if (ended || last >= below) return seqs;
+      next = last + 1;
+    }
+  }
+
+  /** Where so many messages of the subject begin as a page needs, found by halving, for a stream can only count forward. */
+  async #startBefore({ stream, subject, query }: Asked, below: number): Promise<number> {
+    const beyond = await this.#reader.count(stream, subject, below);
+    const countFrom = async (seq: number) => (await this.#reader.count(stream, subject, seq)) - beyond;
+    if ((await countFrom(1)) <= listedMax) return 1;
+    let low = 1;
+    let high = below;
+    while (high - low > 1) {
+      const middle = Math.floor((low + high) / 2);
+      const count = await countFrom(middle);
+      if (count > listedMax) low = middle;
+      else if (count <= query.limit) high = middle;
+      else return middle;
+    }
+    return low;
+  }
+
+  #stored(kept: readonly Kept[], before: number, { epoch }: Asked): Stored[] {
+    const found: Stored[] = [];
+    let prev = before;
+    for (const { seq, data } of kept) {
+      const envelope = readEnvelope(this.#node, data);
+      if (envelope === null) continue;
+      const { sender, time, payload, format } = envelope;
+      found.push({ epoch, seq, prev, sender, time, payload, format, origin: "" });
+      prev = seq;
+    }
+    return found;
+  }
+}
+
+const unrecoverable: PageAnswer = { error: "unrecoverable_position" };
+
+/** How many of them a page takes. */
+function fitting(publications: readonly Stored[], { limit, bytesMax, bytesEach = 0 }: Query): number {
+  let bytes = 0;
+  for (let i = 0; i < publications.length; i++) {
+    bytes += publications[i]!.payload.length + bytesEach;
+    if (i >= limit || (i > 0 && bytes > bytesMax)) return i;
+  }
+  return publications.length;
+}

@@ -1,0 +1,154 @@
+/**
+ * Reading what a stream has kept of one subject. There is no query for that in NATS 2.9 but a consumer, which is made
+ * for each read and pushes no more than is asked for: it waits for acknowledgements that never come.
+ */
+import { createInbox, type Msg, type NatsConnection } from "nats";
+import type { Stream, Streams } from "./natsstreams.ts";
+
+/** A message of a stream, as it was published. */
+export interface Kept {
+  readonly seq: number;
+  readonly data: Uint8Array;
+}
+
+export interface Piece {
+  /** In the order of the stream, from the one asked for on. */
+  readonly kept: readonly Kept[];
+  /** There are no more of this subject. */
+  readonly ended: boolean;
+}
+
+interface ReadOptions {
+  /** Sequence to begin with. */
+  readonly from: number;
+  readonly limit: number;
+  /** Sequences only, no data. */
+  readonly seqsOnly?: boolean;
+}
+
+interface ConsumerInfo {
+  readonly name: string;
+  readonly num_pending: number;
+  readonly delivered: { readonly consumer_seq: number };
+}
+
+/** Reads at once; others wait for their turn. */
+const readsMax = 32;
+const nanosecondsPerSecond = 1e9;
+
+export class Reader {
+  readonly #connection: NatsConnection;
+  readonly #streams: Streams;
+  readonly #timeoutMs: number;
+  #reading = 0;
+  readonly #queue: (() => void)[] = [];
+  #reads = 0;
+
+  constructor(connection: NatsConnection, streams: Streams, timeoutMs: number) {
+    this.#connection = connection;
+    this.#streams = streams;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  get reads(): number {
+    return this.#reads;
+  }
+
+  async read(stream: Stream, subject: string, options: ReadOptions): Promise<Piece> {
+    if (this.#reading >= readsMax) await new Promise<void>((resolve) => this.#queue.push(resolve));
+    this.#reading++;
+    this.#reads++;
+    try {
+      return await this.#read(stream, subject, options);
+    } finally {
+      this.#reading--;
+      this.#queue.shift()?.();
+    }
+  }
+
+  /** Sequence of the newest message of a subject, 0 where there is none. */
+  async last(stream: Stream, subject: string): Promise<number> {
+    const body = JSON.stringify({ last_by_subj: subject });
+    const { headers } = await this.#connection.request(`$JS.API.DIRECT.GET.${stream.name}`, body, { timeout: this.#timeoutMs });
+    if (headers === undefined || headers.code === 404) return 0;
+    if (headers.code >= 400) throw new Error(`DIRECT.GET of ${stream.name}: ${headers.code} ${headers.description}`);
+    return Number(headers.get("Nats-Sequence"));
+  }
+
+  /** How many messages of a subject there are from `from` on. */
+  async count(stream: Stream, subject: string, from: number): Promise<number> {
+    const { name, num_pending: pending } = await this.#consumer(stream, { ...pull, filter_subject: subject, opt_start_seq: Math.max(1, from) });
+    this.#forget(stream, name);
+    return pending;
+  }
+
+  async #read(stream: Stream, subject: string, { from, limit, seqsOnly = false }: ReadOptions): Promise<Piece> {
+    const inbox = createInbox();
+    const kept: Kept[] = [];
+    let finish!: (ended: boolean) => void;
+    let fail!: (error: Error) => void;
+    const finished = new Promise<boolean>((resolve, reject) => {
+      finish = resolve;
+      fail = reject;
+    });
+    const subscription = this.#connection.subscribe(inbox, {
+      callback: (_error, message) => {
+        const { seq, pending } = placeInStream(message);
+        kept.push({ seq, data: seqsOnly ? nothing : message.data });
+        if (pending === 0 || kept.length >= limit) finish(pending === 0);
+      },
+    });
+    const timer = setTimeout(() => fail(new Error(`a read of ${stream.name} was not answered in time`)), this.#timeoutMs);
+    finished.catch(() => undefined); // awaited below, but only when the consumer is there
+    try {
+      const consumer = await this.#consumer(stream, {
+        ...push,
+        deliver_subject: inbox,
+        filter_subject: subject,
+        opt_start_seq: Math.max(1, from),
+        max_ack_pending: limit,
+        headers_only: seqsOnly,
+      });
+      if (consumer.num_pending === 0 && consumer.delivered.consumer_seq === 0 && kept.length === 0) finish(true);
+      const ended = await finished;
+      this.#forget(stream, consumer.name);
+      return { kept, ended };
+    } finally {
+      clearTimeout(timer);
+      subscription.unsubscribe();
+    }
+  }
+
+  #consumer(stream: Stream, config: object): Promise<ConsumerInfo> {
+    return this.#streams.request<ConsumerInfo>(`CONSUMER.CREATE.${stream.name}`, { stream_name: stream.name, config });
+  }
+
+  /** Nobody waits for the answer: what is not deleted goes by itself when it was idle. */
+  #forget(stream: Stream, consumer: string): void {
+    if (!this.#connection.isClosed()) this.#connection.publish(`$JS.API.CONSUMER.DELETE.${stream.name}.${consumer}`);
+  }
+}
+
+const nothing = new Uint8Array(0);
+const common = {
+  deliver_policy: "by_start_sequence",
+  ack_policy: "explicit",
+  ack_wait: 60 * nanosecondsPerSecond,
+  max_deliver: 1,
+  replay_policy: "instant",
+  inactive_threshold: 5 * nanosecondsPerSecond,
+  mem_storage: true,
+  num_replicas: 1,
+};
+const push = common;
+const pull = { ...common, max_ack_pending: 1 };
+
+/**
+ * From the subject that a consumer wants its acknowledgement at: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<n>.<time>.<pending>`,
+ * in newer servers with a domain and an account before the stream.
+ */
+function placeInStream({ reply = "" }: Msg): { seq: number; pending: number } {
+  const tokens = reply.split(".");
+  const shift = tokens.length > 9 ? 2 : 0;
+  return { seq: Number(tokens[5 + shift]), pending: Number(tokens[8 + shift]) };
+}

@@ -1,0 +1,247 @@
+/**
+ * The streams that durable rooms are kept in: `partitions` of them for each namespace, made where they are missing and
+ * compared where they are not. What differs from the configuration is told, and never changed.
+ *
+ * A stream's epoch is made of its name, of when it was created, and of a word in its description. One that was lost is
+ * created anew; one that was set back (a server that lost what it had not written yet) gets another word by the node
+ * that notices. Either way positions of before mean nothing any more, and no node takes them for its own.
+ */
+import { createHash } from "node:crypto";
+import type { NatsConnection } from "nats";
+import { randomId } from "../ids.ts";
+import type { Retention } from "./broker.ts";
+import { NatsProblem, type NatsLog } from "./natsconnection.ts";
+import { partitionOf, streamName } from "./natsnames.ts";
+
+export interface StreamOptions {
+  readonly prefix: string;
+  readonly partitions: number;
+  readonly replicas: number;
+  readonly storage: "file" | "memory";
+  readonly keyWindowMs: number;
+}
+
+export interface Stream {
+  readonly name: string;
+  readonly namespace: string;
+  readonly partition: number;
+  readonly retention: Retention;
+  /** "" while it is not known: at the start, and until it was looked at after NATS was away. */
+  epoch: string;
+  /** The highest sequence that this node has seen. */
+  seen: number;
+  /** Where its epoch began: what is behind it belongs to the epoch. */
+  floor: number;
+}
+
+/** What is asked of a stream, as far as we ask anything. */
+interface StreamConfig {
+  readonly name: string;
+  readonly description?: string;
+  readonly subjects: readonly string[];
+  readonly retention: string;
+  readonly storage: string;
+  readonly num_replicas: number;
+  readonly max_msgs_per_subject: number;
+  readonly max_age: number;
+  readonly duplicate_window: number;
+  readonly discard: string;
+  readonly allow_direct: boolean;
+  readonly republish: { readonly src: string; readonly dest: string };
+}
+
+export interface StreamState {
+  readonly first_seq: number;
+  readonly last_seq: number;
+  readonly subjects?: Readonly<Record<string, number>>;
+}
+
+interface StreamInfo {
+  readonly config: StreamConfig;
+  readonly created: string;
+  readonly state: StreamState;
+}
+
+interface ApiError {
+  readonly code: number;
+  readonly err_code?: number;
+  readonly description: string;
+}
+
+const nanosecondsPerMs = 1e6;
+const noStream = 10059;
+
+export class Streams {
+  readonly #connection: NatsConnection;
+  readonly #options: StreamOptions;
+  readonly #timeoutMs: number;
+  readonly #log: NatsLog;
+  readonly #byNamespace = new Map<string, Promise<readonly Stream[]>>();
+  readonly #known = new Map<string, readonly Stream[]>();
+  /** What each stream was when it was looked at last. */
+  readonly #lives = new Map<string, { readonly created: string; readonly epoch: string }>();
+
+  constructor(connection: NatsConnection, options: StreamOptions, timeoutMs: number, log: NatsLog) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#timeoutMs = timeoutMs;
+    this.#log = log;
+  }
+
+  /** The stream of a room, if its namespace's are known; `prepare` makes them so. */
+  of(namespace: string, token: string): Stream | undefined {
+    const streams = this.#known.get(namespace);
+    return streams?.[partitionOf(token, this.#options.partitions)];
+  }
+
+  all(): Stream[] {
+    return [...this.#known.values()].flat();
+  }
+
+  /** Makes and compares the streams of a namespace. @throws NatsProblem */
+  prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
+    const known = this.#byNamespace.get(namespace);
+    if (known !== undefined) return known;
+    const prepared = this.#prepare(namespace, retention);
+    this.#byNamespace.set(namespace, prepared);
+    prepared.catch(() => this.#byNamespace.delete(namespace));
+    return prepared;
+  }
+
+  /** NATS was away: nobody knows what the streams are now. */
+  forgetEpochs(): void {
+    for (const stream of this.all()) stream.epoch = "";
+  }
+
+  /** Looks at a stream again; makes it where it is gone, and gives it another epoch where it was set back. */
+  async refresh(stream: Stream): Promise<void> {
+    const before = this.#lives.get(stream.name);
+    let info = await this.#ensure(stream);
+    const { last_seq: last } = info.state;
+    if (last < stream.seen && info.created === before?.created) {
+      this.#log.error({ stream: stream.name, seen: stream.seen, last }, "NATS: a stream has lost its end; its rooms begin a new epoch");
+      const description = `${describe(stream.partition, this.#options.partitions)}, since ${randomId(6)}`;
+      info = await this.request<StreamInfo>(`STREAM.UPDATE.${stream.name}`, { ...info.config, description });
+    }
+    this.#learn(stream, info);
+    // All that a new stream has came after the old one was lost; of one that was set back the newest may have been seen.
+    if (stream.epoch !== before?.epoch) stream.floor = info.created === before?.created ? last : 0;
+  }
+
+  async state(stream: Stream, subject?: string): Promise<StreamState> {
+    const info = await this.request<StreamInfo>(`STREAM.INFO.${stream.name}`, subject === undefined ? {} : { subjects_filter: subject });
+    return info.state;
+  }
+
+  /** A call of JetStream's API. @throws NatsProblem, ApiFailure or what the client throws */
+  async request<T>(call: string, body: unknown): Promise<T> {
+    const answer = await this.#connection.request(`$JS.API.${call}`, JSON.stringify(body), { timeout: this.#timeoutMs });
+    const { error, ...value } = JSON.parse(answer.string()) as { error?: ApiError };
+    if (error !== undefined) throw new ApiFailure(error);
+    return value as T;
+  }
+
+  #learn(stream: Stream, { created, config, state }: StreamInfo): void {
+    const identity = `${stream.name} ${created} ${config.description ?? ""}`;
+    stream.epoch = createHash("sha256").update(identity).digest("base64url").slice(0, 10);
+    stream.seen = state.last_seq;
+    this.#lives.set(stream.name, { created, epoch: stream.epoch });
+  }
+
+  async #prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
+    const { prefix, partitions } = this.#options;
+    const streams = Array.from({ length: partitions }, (_, partition): Stream => {
+      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, floor: 0 };
+    });
+    const problems: string[] = [];
+    await Promise.all(streams.map(async (stream) => {
+      const info = await this.#ensure(stream);
+      problems.push(...this.#differences(stream, info.config));
+      this.#learn(stream, info);
+    }));
+    if (problems.length > 0) throw new NatsProblem(problems.join("\n"));
+    this.#known.set(namespace, streams);
+    return streams;
+  }
+
+  async #ensure(stream: Stream): Promise<StreamInfo> {
+    try {
+      return await this.request<StreamInfo>(`STREAM.INFO.${stream.name}`, {});
+    } catch (error) {
+      if (!(error instanceof ApiFailure) || error.code !== noStream) throw explained(error);
+    }
+    try {
+      return await this.request<StreamInfo>(`STREAM.CREATE.${stream.name}`, this.#configOf(stream));
+    } catch (error) {
+      throw explained(error, `stream ${stream.name} cannot be made: `);
+    }
+  }
+
+  #configOf({ name, namespace, partition, retention }: Stream): StreamConfig {
+    const { prefix, partitions, replicas, storage, keyWindowMs } = this.#options;
+    const { historySize, historyTtlMs } = retention;
+    const subject = `${prefix}.in.${partition}.${namespace}.*`;
+    return {
+      name,
+      description: describe(partition, partitions),
+      subjects: [subject],
+      retention: "limits",
+      storage,
+      num_replicas: replicas,
+      // One more: while it is there, all behind it are, and a member that has it can recover.
+      max_msgs_per_subject: historySize + 1,
+      max_age: historyTtlMs * nanosecondsPerMs,
+      // NATS wants it no longer than the age, and refuses less than 100 ms.
+      duplicate_window: Math.min(keyWindowMs, historyTtlMs) * nanosecondsPerMs,
+      discard: "old",
+      allow_direct: true,
+      republish: { src: subject, dest: `${prefix}.out.${namespace}.{{wildcard(1)}}` },
+    };
+  }
+
+  #differences(stream: Stream, there: StreamConfig): string[] {
+    const here = this.#configOf(stream);
+    const { name, namespace } = stream;
+    const wrong = (field: string, has: unknown, wants: unknown, way: string) =>
+      has === wants ? [] : [`stream ${name} has ${field} ${String(has)}, and the configuration asks for ${String(wants)}: ${way}, or change the stream (nats stream edit ${name})`];
+    const inbox = namespace === "_inbox";
+    const option = (ofNamespace: string, ofInbox: string) => (inbox ? `--${ofInbox}` : `${ofNamespace} of namespace ${namespace}`);
+    const partitions = /partition \d+ of (\d+)/.exec(there.description ?? "")?.[1] ?? String(this.#options.partitions);
+    return [
+      ...wrong("partitions", Number(partitions), this.#options.partitions, `set --nats-partitions to ${partitions}`),
+      ...wrong("num_replicas", there.num_replicas, here.num_replicas, `set --nats-replicas to ${there.num_replicas}`),
+      ...wrong("storage", there.storage, here.storage, `set --nats-storage to ${there.storage}`),
+      ...wrong("max_msgs_per_subject", there.max_msgs_per_subject, here.max_msgs_per_subject, `set ${option("historySize", "inbox-size")} to ${there.max_msgs_per_subject - 1}`),
+      ...wrong("max_age", `${there.max_age / nanosecondsPerMs} ms`, `${here.max_age / nanosecondsPerMs} ms`, `set ${option("historyTtlMs", "inbox-ttl-ms")} to that`),
+      ...wrong("duplicate_window", `${there.duplicate_window / nanosecondsPerMs} ms`, `${here.duplicate_window / nanosecondsPerMs} ms`, "set --key-window-ms to that"),
+      ...wrong("subjects", there.subjects.join(), here.subjects.join(), "use another --nats-prefix"),
+      ...wrong("republish", `${there.republish?.src} → ${there.republish?.dest}`, `${here.republish.src} → ${here.republish.dest}`, "use another --nats-prefix"),
+      ...wrong("retention", there.retention, here.retention, "use another --nats-prefix"),
+      ...wrong("discard", there.discard, here.discard, "use another --nats-prefix"),
+      ...wrong("allow_direct", there.allow_direct ?? false, here.allow_direct, "use another --nats-prefix"),
+    ];
+  }
+}
+
+export class ApiFailure extends Error {
+  override readonly name = "ApiFailure";
+  readonly code: number;
+
+  constructor({ code, err_code = code, description }: ApiError) {
+    super(description);
+    this.code = err_code;
+  }
+}
+
+function describe(partition: number, partitions: number): string {
+  return `flux-gateway, partition ${partition} of ${partitions}`;
+}
+
+/** JetStream that is off says so in two ways: nobody answers, or the account may not use it. */
+function explained(error: unknown, before = ""): Error {
+  const { code = "", message } = error as Error & { code?: string | number };
+  if (code === "503" || code === 10039 || code === 10076) {
+    return new NatsProblem("JetStream is not enabled there, and durable rooms are kept in it; start nats-server with -js and a store directory (-sd)");
+  }
+  return error instanceof ApiFailure ? new NatsProblem(`${before}${message}`) : (error as Error);
+}
