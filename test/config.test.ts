@@ -84,10 +84,13 @@ t.test("every option can be given by flag, variable and file, under names made f
     watchedPerSessionMax: "7", lastSeenTtlMs: "5s", lastSeenMax: "7",
     keysPerRoomMax: "7", historyTotalBytesMax: "1MiB", sessionTtlMs: "5s", sessionsPerUserMax: "7",
     tokenWarningMs: "5s", resumeSecret: "r".repeat(32), authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
-    authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB", namespaces: '{"live":{"publish":"anyone"}}',
+    authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB",
+    nats: "tls://a.example,10.0.0.2:4222", natsTlsCa: "ca.pem", natsPrefix: "other", natsPartitions: "7", natsReplicas: "3", natsStorage: "memory", natsTimeoutMs: "2s", natsGraceMs: "2s",
+    namespaces: '{"live":{"publish":"anyone"}}',
   };
   for (const { key, env } of options) {
     if (["authSecretPrevious", "tlsCert", "tlsKey"].includes(key)) continue; // not by itself: see below and tls.test.ts
+    if (/^nats(User|Password|Token|Creds|TlsCert|TlsKey)$/.test(key)) continue; // likewise
     const value = others[key];
     if (value === undefined) {
       t.fail(`no other value for ${key} in this test`);
@@ -104,6 +107,23 @@ t.test("every option can be given by flag, variable and file, under names made f
     t.same(byFile.config[key], byFlag.config[key]);
     t.notSame(byFlag.config[key], resolveConfig().config[key], `${key} is changed`);
   }
+});
+
+t.test("NATS: servers are addresses, what lets the node in is shown to nobody, and what does not go together is told", async (t) => {
+  const { config } = resolveConfig({ flags: { nats: "nats://ann:hunter2@10.0.0.1:4222, tls://b.example , c.example" } });
+  t.same(config.nats, ["nats://ann:hunter2@10.0.0.1:4222", "tls://b.example", "nats://c.example"]);
+  t.equal(showValue(config, "nats"), "nats://[hidden]@10.0.0.1:4222,tls://b.example,nats://c.example");
+  t.notMatch(JSON.stringify(jsonValue(config, "nats")), "hunter2");
+  for (const wrong of ["http://a.example", "a b", "nats://ann:hunter2@", "nats://a:99999999"]) {
+    const problems = problemsOf({ flags: { nats: wrong } });
+    t.match(problems, [/^--nats: must be addresses such as nats:/], wrong);
+    t.notMatch(problems.join(), "hunter2");
+  }
+  const nats = "10.0.0.1";
+  t.match(problemsOf({ flags: { nats, dataDir: "data" } }), [/^--data-dir: rooms are kept by NATS.*leave --data-dir or --nats out/]);
+  t.match(problemsOf({ flags: { natsToken: "t" } }), [/^--nats-token: is of no use without --nats/]);
+  t.match(problemsOf({ flags: { nats, natsPassword: "p" } }), [/^--nats-password: is of no use without --nats-user/]);
+  t.match(problemsOf({ flags: { nats, natsTlsKey: "k.pem" } }), [/^--nats-tls-key: is of no use without --nats-tls-cert/]);
 });
 
 t.test("times and sizes are read with their units", async (t) => {
