@@ -19,6 +19,7 @@ import {
   type Check,
   type Checked,
 } from "./config/checks.ts";
+import { clientUrl, redisAddress } from "./config/addresses.ts";
 import { contradictions, hasKey, isLoopback } from "./config/contradictions.ts";
 import { readEnvironment } from "./config/environment.ts";
 import {
@@ -40,6 +41,8 @@ const port = count(0, 65_535);
 const host = matching(/^[a-zA-Z0-9.:_%-]{1,253}$/, "an address or a host name", "host");
 const hostOrNone = matching(/^[a-zA-Z0-9.:_%-]{0,253}$/, "an address or a host name", "host");
 const nodeName = matching(/^[a-zA-Z0-9_.-]{1,64}$/, 'a name of 1 to 64 letters, digits, "_", "." or "-"', "name");
+const redisName = matching(/^[^\s{}\u0000-\u001f]{1,64}$/, "1 to 64 characters without spaces and braces", "prefix");
+const regionName = matching(/^[a-zA-Z0-9_.-]{0,64}$/, 'a name of letters, digits, "_", "." or "-"', "name");
 const secretText = secret(32, 1024);
 const names = (what: string) => list(/^[^\u0000-\u001f\u007f,]{1,256}$/, what, "names");
 const randomNode = () => `node-${randomBytes(4).toString("hex")}`;
@@ -117,6 +120,21 @@ const rows = {
     "How it is logged: for people, or one JSON object a line.",
     { otherwise: "pretty on a terminal, else json" },
   ),
+
+  redis: row("Many nodes", redisAddress(), "", "Redis by which nodes know each other and share sessions: redis://, rediss://, redis+sentinel:// or redis+cluster://; empty: this node is alone.", {
+    otherwise: "none",
+  }),
+  redisPrefix: row("Many nodes", redisName, "flux:", "What all keys and channels there begin with: gateways that share a Redis need one each."),
+  redisAnswerMs: row("Many nodes", time(50, 60_000), 2000, "Redis is taken to be away when it has answered nothing for so long."),
+  nodeHost: row("Many nodes", hostOrNone, "", "Address by which clients and other nodes reach this one.", {
+    otherwise: "host, or this machine's address where that is every one",
+  }),
+  nodeUrl: row("Many nodes", clientUrl(), "", "Where clients connect to this node, if it is not nodeHost and port: behind a proxy, for example.", {
+    otherwise: "made from nodeHost and port",
+  }),
+  region: row("Many nodes", regionName, "", "Where this node is, in words of your own.", { otherwise: "none" }),
+  nodeHeartbeatMs: row("Many nodes", time(50, 600_000), 5000, "How often a node says that it is there."),
+  nodeDeadMs: row("Many nodes", time(100, 3_600_000), 15_000, "A node of which nothing new was heard for so long is down; at least 2 × nodeHeartbeatMs."),
 
   handshakeTimeoutMs: row("Sessions", timer, 30_000, "Time a client has to say hello.", { over: "close handshake_timeout" }),
   heartbeatMs: row("Sessions", timer, 25_000, "A socket silent for this long is pinged."),
@@ -300,7 +318,7 @@ export function showValue(config: Config, key: Key): string {
   return check.show(config[key]);
 }
 
-/** The value as JSON shows it. */
+/** The value as JSON shows it: a text as it may be shown. */
 export function jsonValue(config: Config, key: Key): unknown {
   const shown = showValue(config, key);
   return shown.includes(hidden) ? shown : config[key];

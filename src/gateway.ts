@@ -4,6 +4,7 @@ import { startAdmin, type Admin } from "./admin/admin.ts";
 import { readKeys } from "./auth/files.ts";
 import { expiryWarning, readCertificate, watchCertificate } from "./certificate.ts";
 import type { Broker, Deliver, Moved, Retention } from "./broker/broker.ts";
+import { connectRedis, openRegistry } from "./cluster.ts";
 import { createLogBroker } from "./broker/log.ts";
 import { createMemoryBroker } from "./broker/memory.ts";
 import type { NatsBroker } from "./broker/nats.ts";
@@ -28,8 +29,11 @@ import { NodeState } from "./threads.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { openFilesMax } from "./machine.ts";
 import { createMetrics } from "./metrics.ts";
+import { nodeFacts } from "./nodefacts.ts";
 import { Encoder } from "./protocol/encoder.ts";
 import { addNatsMetrics, type NatsUsage } from "./natsmetrics.ts";
+import { addRedisMetrics } from "./redismetrics.ts";
+import type { RegisteredNode, Registry as NodeRegistry } from "./registry/registry.ts";
 import { nameOfRoom } from "./roomkeys.ts";
 import { compileKinds, durableNamespaces, namespaceOf } from "./roomnames.ts";
 import { version } from "./version.ts";
@@ -52,6 +56,8 @@ export interface Gateway {
    * from here on too. How many sessions there were.
    */
   disconnect(user: string, options?: { readonly tenant?: string; readonly signOut?: boolean }): number;
+  /** All nodes of the gateway, this one first; stale: Redis is away, and this is what was known before. */
+  nodes(): { readonly node: string; readonly stale: boolean; readonly nodes: readonly RegisteredNode[] };
   /**
    * Reads the certificate's files again, for connections to come. False: they are no good, the log says why, and the
    * certificate there was goes on. The node does it by itself soon after a file has changed.
@@ -102,6 +108,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const nodeState = NodeState.create();
   const state = new NodeState(nodeState);
   const counters = Array.from({ length: config.reactors }, createCounters);
+  const redis = await connectRedis(config, log);
   const tailBudget = new TailBudget(tailsBytesMax);
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
   const rooms = new Rooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
@@ -112,7 +119,10 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   });
   const kindOf = compileKinds(config);
   const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
-  const stores = await openStores(config, log, retentionOf, (room, publication) => hub.deliver(room, publication), (room, position) => hub.moved(room, position));
+  const stores = await openStores(config, log, retentionOf, (room, publication) => hub.deliver(room, publication), (room, position) => hub.moved(room, position)).catch(async (error: unknown) => {
+    await redis?.close();
+    throw error;
+  });
   const { broker, store, resumeSecret } = stores;
   const { sessionTtlMs: ttlMs, sessionsPerUserMax, sendsPerMinute, newInboxesPerHour, nodeId: node } = config;
   const encoder = new Encoder(2 * config.frameBytesMax);
@@ -141,13 +151,16 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     reactors: () => ({ serving: reactors.serving, restarts: reactors.restarts }),
     ready: () => state.ready,
     drain: () => draining.progress(),
+    nodes: () => ({ stale: nodes?.stale ?? false, states: nodes?.nodes().map((one) => one.state) ?? [] }),
   });
+  if (redis !== null) addRedisMetrics(registry, () => redis);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
 
   const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false } = {}) =>
     signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user);
   let admin: Admin | null = null;
+  let nodes: NodeRegistry | null = null;
   const reloadCertificate = () => renewCertificate(config, reactors, log);
   const unwatch = certificate && watchCertificate(certificate, reloadCertificate);
   const warning = certificate && expiryWarning(certificate);
@@ -156,10 +169,13 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     state.leaving = true;
     unwatch?.();
     unwatchNats?.();
+    // Told first: from here on nobody sends clients to this node.
+    await nodes?.stop();
     await reactors.close("shutdown");
     hub.close();
     await presence.stop();
     await stores.close();
+    await redis?.close();
     await admin?.close();
   };
   let onEnded = () => {};
@@ -175,9 +191,12 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
       return over;
     },
   };
+  const known = () => ({ node, stale: nodes?.stale ?? false, nodes: nodes?.nodes() ?? [] });
   try {
-    admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect, drains);
+    nodes = await openRegistry(config, redis, nodeFacts(config, port, allCounters, () => reactors.serving), log);
+    admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect, drains, known);
     await reactors.start();
+    await nodes.announce("up");
   } catch (error) {
     await close();
     throw error;
@@ -191,6 +210,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     log,
     metrics: () => registry.metrics(),
     disconnect,
+    nodes: known,
     reloadCertificate,
     failReactor: (index, whenFull = false) => reactors.fail(index, whenFull),
     drain,

@@ -19,6 +19,7 @@ export interface MetricsSource {
   reactors(): { serving: number; restarts: number };
   ready(): boolean;
   drain(): { readonly state: string; readonly left: number };
+  nodes(): { readonly stale: boolean; readonly states: readonly ("up" | "draining" | "down")[] };
 }
 
 interface Hub {
@@ -33,6 +34,7 @@ interface Hub {
 }
 
 const states = ["handshake", "ready", "closing"] as const;
+const nodeStates = ["up", "draining", "down"] as const;
 
 /** A row per counter that each reactor keeps: name of the metric, where it comes from, help. */
 const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
@@ -140,6 +142,11 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
     const { state, left } = source.drain();
     metric.set(state === "serving" ? 0 : left);
   });
+  gauge(registry, "flux_nodes", "Nodes this one knows, itself among them, by state", ["state"], (metric) => {
+    const { states: all } = source.nodes();
+    nodeStates.forEach((state) => metric.set({ state }, all.filter((one) => one === state).length));
+  });
+  gauge(registry, "flux_nodes_stale", "Whether the other nodes could not be looked at lately", [], (metric) => metric.set(source.nodes().stale ? 1 : 0));
   gauge(registry, "flux_rooms", "Rooms the hub knows", [], (metric) => metric.set(source.hub().rooms));
   gauge(registry, "flux_hub_tail_bytes", "Bytes of recent publications kept at hand", [], (metric) => metric.set(source.hub().tailBytes));
   gauge(registry, "flux_hub_replays", "Members that are being replayed to", [], (metric) => metric.set(source.hub().replays));

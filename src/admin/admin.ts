@@ -1,5 +1,5 @@
 /**
- * The admin port: metrics, which sessions are slow, ending a user's sessions, and the node's own end. Served by the main thread, apart from
+ * The admin port: metrics, which sessions are slow, which nodes there are, ending a user's sessions, and the node's own end. Served by the main thread, apart from
  * clients, on loopback unless told otherwise.
  */
 import { createServer, type Server } from "node:http";
@@ -14,7 +14,10 @@ export interface Admin {
   close(): Promise<void>;
 }
 
-/** @throws what `listen` throws, with its `code`. */
+/**
+ * @param nodes all nodes of the gateway, as this one knows them.
+ * @throws what `listen` throws, with its `code`.
+ */
 export async function startAdmin(
   host: string,
   port: number,
@@ -22,6 +25,7 @@ export async function startAdmin(
   slow: () => unknown,
   disconnect: Disconnect,
   drains: Drains,
+  nodes: () => object,
 ): Promise<Admin> {
   const server = createServer((req, res) => {
     const path = req.url?.split("?")[0];
@@ -37,13 +41,14 @@ export async function startAdmin(
         (text) => res.writeHead(200, { "Content-Type": registry.contentType }).end(text),
         (error: unknown) => res.writeHead(500).end(`${String(error)}\n`),
       );
-    } else if (path === "/slow") {
-      // It names users, which is nothing for a page whose host was pointed to this machine.
+    } else if (path === "/slow" || path === "/nodes") {
+      // They name users and addresses, which is nothing for a page whose host was pointed to this machine.
       const problem = strangeHost(req);
+      const said = path === "/slow" ? { sessions: slow() } : nodes();
       if (problem !== null) res.writeHead(403).end(`${problem}\n`);
-      else res.writeHead(200, { "Content-Type": "application/json" }).end(`${JSON.stringify({ sessions: slow() }, null, 2)}\n`);
+      else res.writeHead(200, { "Content-Type": "application/json" }).end(`${JSON.stringify(said, null, 2)}\n`);
     } else if (path === "/") {
-      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics, /slow, POST /disconnect, /drain\n");
+      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics, /slow, /nodes, POST /disconnect, /drain\n");
     } else {
       res.writeHead(404).end("not found\n");
     }

@@ -24,12 +24,16 @@ export function adminUrl({ config: configFile, adminHost, adminPort }: AdminGive
   return `http://${at(config.adminHost)}:${config.adminPort}`;
 }
 
-/** Posts JSON; what is not answered 200 is an error, and so is nobody there. */
-export async function postTo(url: string, body: object): Promise<Response> {
-  const headers = { "Content-Type": "application/json" };
+/** Posts JSON. */
+export function postTo(url: string, body: object): Promise<Response> {
+  return askAt(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+}
+
+/** What is not answered 200 is an error, and so is nobody there. */
+export async function askAt(url: string, request: RequestInit = {}): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
+    response = await fetch(url, request);
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
     throw new ConfigError([`--admin-port: no node answers at ${url}: ${cause}; is it running, and is this its admin port?`]);

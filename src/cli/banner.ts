@@ -1,6 +1,7 @@
 /** What a node that has just started says about itself: what runs where, and who may use it. */
 import { hasKey, isLoopback, showValue, type Config } from "../config.ts";
 import { showNamespaceOption } from "../config/namespaces.ts";
+import { redisServer } from "../redis/target.ts";
 
 export interface Running {
   readonly version: string;
@@ -27,7 +28,7 @@ export function describe({ version, config, port, tcpPort, adminPort, configFile
     access: access(config),
     origins: origins(config),
     broker: broker(config),
-    registry: "embedded, in memory: this node alone",
+    registry: config.redis === "" ? "embedded, in memory: this node alone" : `Redis at ${redisServer(config.redis)}, keys ${config.redisPrefix}…`,
     namespaces: namespaces(config),
     config: configFile ?? "no file",
   };

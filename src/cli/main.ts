@@ -7,6 +7,7 @@ import { addConfigCommand } from "./config.ts";
 import { addDisconnectCommand } from "./disconnect.ts";
 import { addDrainCommand } from "./drain.ts";
 import { addFlags, readFlags } from "./flags.ts";
+import { addNodesCommand } from "./nodes.ts";
 import { addTokenCommand } from "./token.ts";
 
 const precedence = `
@@ -45,6 +46,7 @@ addFlags(program.command("start").description("Run a node."))
 addConfigCommand(program);
 addDisconnectCommand(program);
 addDrainCommand(program);
+addNodesCommand(program);
 addTokenCommand(program);
 
 try {

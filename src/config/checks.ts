@@ -156,7 +156,7 @@ function origin(value: unknown): string | undefined {
 }
 
 /** @param read makes the value of what was given, or undefined if it cannot. @param said shows what was refused. */
-function scalar<T>(
+export function scalar<T>(
   wanted: string,
   takes: string,
   show: (value: T) => string,
@@ -204,7 +204,7 @@ function inUnits(value: number, units: Units, smallest: string): string {
 }
 
 /** A refused value as it stands in an error: short, and on one line. */
-function shown(value: unknown): string {
+export function shown(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

@@ -28,6 +28,8 @@ export interface Related {
   readonly natsCreds: string;
   readonly natsTlsCert: string;
   readonly natsTlsKey: string;
+  readonly nodeHeartbeatMs: number;
+  readonly nodeDeadMs: number;
 }
 type Key = keyof Related;
 
@@ -112,6 +114,12 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
   for (const [key, other] of [["natsTlsCert", "natsTlsKey"], ["natsTlsKey", "natsTlsCert"]] as const) {
     refuse(config[key] !== "" && config[other] === "", key, other, `is of no use without ${called(other)}; give both`);
   }
+  refuse(
+    config.nodeDeadMs < 2 * config.nodeHeartbeatMs,
+    "nodeDeadMs",
+    "nodeHeartbeatMs",
+    `${name("nodeDeadMs")} of ${config.nodeDeadMs} ms is less than 2 × ${name("nodeHeartbeatMs")} of ${config.nodeHeartbeatMs} ms, so that one late heartbeat would be a death; raise the first or lower the second`,
+  );
   return problems;
 }
 

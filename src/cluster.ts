@@ -1,0 +1,44 @@
+/** Composition of what nodes share by way of Redis; without Redis, of what a node does alone. */
+import { ConfigError, type Config } from "./config.ts";
+import type { Logger } from "./log.ts";
+import { openRedis, type RedisLink } from "./redis/redis.ts";
+import { readRedisTarget, redisServer } from "./redis/target.ts";
+import { createMemoryRegistry } from "./registry/memory.ts";
+import { createRedisRegistry } from "./registry/redis.ts";
+import type { NodeFacts, Registry, RegistryEvents } from "./registry/registry.ts";
+
+/** @throws ConfigError where Redis cannot be reached. */
+export async function connectRedis({ redis: address, redisAnswerMs: answerMs }: Config, log: Logger): Promise<RedisLink | null> {
+  const target = readRedisTarget(address);
+  if (target === undefined) return null;
+  try {
+    return await openRedis({ target, answerMs, log });
+  } catch (error) {
+    throw new ConfigError([`--redis ${redisServer(address)}: cannot be used: ${whyNot(error)}`]);
+  }
+}
+
+export async function openRegistry(config: Config, redis: RedisLink | null, facts: () => NodeFacts, log: Logger, events?: RegistryEvents): Promise<Registry> {
+  const { nodeId: id, redisPrefix: prefix, nodeHeartbeatMs: heartbeatMs, nodeDeadMs: deadMs } = config;
+  if (redis === null) return createMemoryRegistry({ id, facts });
+  return createRedisRegistry({ redis, prefix, id, facts, heartbeatMs, deadMs, log }, {
+    nodeChanged: (change) => {
+      const { kind, node } = change;
+      const level = kind === "down" ? "warn" : "info";
+      log[level]({ peer: node.id, url: node.url }, `node ${node.id} ${saidOf[kind]}`);
+      events?.nodeChanged(change);
+    },
+  });
+}
+
+const saidOf = { up: "is up", draining: "is draining", down: "is down: nothing new was heard of it", left: "has left" } as const;
+
+/** What an operator can do about it, behind what Redis or the system said. */
+function whyNot(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  if (/NOAUTH|WRONGPASS|NOPERM|invalid password/i.test(text)) return `${text}; put user and password into the address: redis://user:password@host:port`;
+  if (/ENOTFOUND|EAI_AGAIN/.test(text)) return `${text}; check the host's name`;
+  if (/sentinel/i.test(text)) return `${text}; check the Sentinels' addresses and the name they know the server by`;
+  if (/certificate|SSL|TLS|wrong version number/i.test(text)) return `${text}; rediss:// is for servers with TLS, redis:// for those without`;
+  return `${text}; is Redis running there, and may this machine reach it?`;
+}

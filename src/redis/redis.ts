@@ -1,0 +1,249 @@
+/**
+ * The connection to Redis that everything on this node shares: registry, sessions, presence. It is either up or away.
+ * While it is away every command fails at once, and so does what was under way; a Redis that is connected and does not
+ * answer is away, too. It is tried again for ever, and nothing is resent: whoever asked knows better what still matters.
+ */
+import type { Cluster, Redis, RedisOptions as ClientOptions } from "ioredis";
+import type { RedisTarget } from "./target.ts";
+
+export type Command = readonly [name: string, ...args: (string | number)[]];
+
+export interface RedisOptions {
+  readonly target: RedisTarget;
+  /** Redis is away when it has answered nothing for so long. */
+  readonly answerMs: number;
+  readonly log: RedisLog;
+}
+
+export interface RedisLog {
+  info(fields: object, text: string): void;
+  warn(fields: object, text: string): void;
+}
+
+/** Why a command has no result: nobody knows whether it was carried out. */
+export class RedisAway extends Error {
+  override readonly name = "RedisAway";
+}
+
+interface Batch {
+  /** How often it was found waiting. */
+  checks: number;
+  readonly fail: (error: Error) => void;
+}
+
+const retryMsMax = 1_000;
+const connectMs = 5_000;
+const keepAliveMs = 10_000;
+/** Waiting is counted in checks, not in time: a node that stood still itself has not been kept waiting. */
+const checksPerAnswer = 5;
+
+/** One client for commands and one for subscriptions; a cluster's client has its own for those. */
+export class RedisLink {
+  /** Commands sent, those that failed, and times it came back. */
+  commands = 0;
+  failures = 0;
+  returns = 0;
+  readonly #client: Redis | Cluster;
+  readonly #subscriber: Redis | Cluster;
+  readonly #isCluster: boolean;
+  readonly #answerMs: number;
+  readonly #log: RedisLog;
+  /** What waits for its answers, the oldest first. */
+  readonly #batches = new Set<Batch>();
+  readonly #listeners = new Map<string, (message: string) => void>();
+  readonly #onUp: (() => void)[] = [];
+  readonly #watch: NodeJS.Timeout;
+  #up = true;
+  #closing = false;
+  #problem = "";
+
+  constructor(client: Redis | Cluster, subscriber: Redis | Cluster, { target, answerMs, log }: RedisOptions) {
+    this.#client = client;
+    this.#subscriber = subscriber;
+    this.#isCluster = target.kind === "cluster";
+    this.#answerMs = answerMs;
+    this.#log = log;
+    client.on("error", (error: Error) => (this.#problem = error.message));
+    if (subscriber !== client) subscriber.on("error", (error: Error) => (this.#problem = error.message));
+    client.on("ready", () => this.#cameBack());
+    client.on("close", () => this.#wentAway(this.#problem || "the connection was closed"));
+    subscriber.on("message", (channel: string, message: string) => this.#listeners.get(channel)?.(message));
+    this.#watch = setInterval(() => this.#checkAnswers(), Math.max(10, answerMs / checksPerAnswer)).unref();
+  }
+
+  get up(): boolean {
+    return this.#up;
+  }
+
+  async run(...command: Command): Promise<unknown> {
+    const [result] = await this.runAll([command]);
+    if (result instanceof Error) throw result;
+    return result;
+  }
+
+  /**
+   * Sends commands together. What each came to, an Error where Redis refused it.
+   * @throws RedisAway where it is not known what they came to.
+   */
+  runAll(commands: readonly Command[]): Promise<unknown[]> {
+    if (!this.#up) return Promise.reject(new RedisAway("Redis is away"));
+    this.commands += commands.length;
+    return new Promise((resolve, reject) => {
+      const batch: Batch = { checks: 0, fail: (error) => settle(() => reject(error)) };
+      const settle = (how: () => void) => {
+        if (this.#batches.delete(batch)) how();
+      };
+      this.#batches.add(batch);
+      this.#send(commands).then(
+        (results) => settle(() => {
+          this.failures += results.filter((result) => result instanceof Error).length;
+          resolve(results);
+        }),
+        (error: unknown) => settle(() => {
+          this.failures += commands.length;
+          reject(new RedisAway(error instanceof Error ? error.message : String(error)));
+        }),
+      );
+    });
+  }
+
+  /** A cluster's commands go to its nodes one by one: in a pipeline all would have to be for the same. */
+  async #send(commands: readonly Command[]): Promise<unknown[]> {
+    if (this.#isCluster || commands.length === 1) {
+      return Promise.all(commands.map(([name, ...args]) => this.#client.call(name, ...args).catch(refusal)));
+    }
+    const results = await this.#client.pipeline(commands.map((command) => [...command])).exec();
+    return (results ?? []).map(([error, result]) => (error === null ? result : refusal(error)));
+  }
+
+  /** What is published on the channel, from now on and whenever Redis is back; not what is published meanwhile. */
+  async subscribe(channel: string, onMessage: (message: string) => void): Promise<void> {
+    this.#listeners.set(channel, onMessage);
+    await this.#subscriber.subscribe(channel);
+  }
+
+  /** Called whenever Redis is back. */
+  onUp(listener: () => void): void {
+    this.#onUp.push(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    clearInterval(this.#watch);
+    this.#failAll("closed");
+    // Not quit(): a Redis that is away would be waited for.
+    this.#client.disconnect();
+    if (this.#subscriber !== this.#client) this.#subscriber.disconnect();
+  }
+
+  #checkAnswers(): void {
+    // The oldest is the first.
+    for (const batch of this.#batches) {
+      if (++batch.checks <= checksPerAnswer) return;
+      // Whatever it still answers would come too late.
+      this.#wentAway(`no answer for ${this.#answerMs} ms`);
+      this.#client.disconnect(true);
+      return;
+    }
+  }
+
+  #wentAway(problem: string): void {
+    this.#failAll(problem);
+    if (!this.#up || this.#closing) return;
+    this.#up = false;
+    this.#log.warn({ problem }, "Redis is away: what is known of other nodes, and sessions that have a socket, go on; it is tried again");
+  }
+
+  #cameBack(): void {
+    if (this.#up || this.#closing) return;
+    this.#up = true;
+    this.#problem = "";
+    this.returns++;
+    this.#log.info({}, "Redis is back");
+    for (const listener of this.#onUp) listener();
+  }
+
+  #failAll(problem: string): void {
+    for (const batch of [...this.#batches]) {
+      this.failures++;
+      batch.fail(new RedisAway(problem));
+    }
+  }
+}
+
+/**
+ * Connects, and resolves when Redis answers.
+ * @throws Error that says in a sentence why it does not.
+ */
+export async function openRedis(options: RedisOptions): Promise<RedisLink> {
+  const { target } = options;
+  // Loaded only now: a node without Redis does not need it.
+  const { Cluster, Redis } = await import("ioredis");
+  let isStarting = true;
+  let problem = "";
+  const common: ClientOptions = {
+    ...(target.user !== "" && { username: target.user }),
+    ...(target.password !== "" && { password: target.password }),
+    ...(target.tls && { tls: {} }),
+    db: target.db,
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    // Zero: what was under way when a connection is lost fails then.
+    maxRetriesPerRequest: 0,
+    connectTimeout: connectMs,
+    keepAlive: keepAliveMs,
+    // An old primary after a failover: the connection is made anew, to the new one.
+    reconnectOnError: (error) => error.message.startsWith("READONLY"),
+    retryStrategy: (times) => (isStarting ? null : retryMs(times)),
+  };
+  const make = (enableOfflineQueue: boolean): Redis | Cluster => {
+    const client = { ...common, enableOfflineQueue };
+    if (target.kind === "cluster") {
+      const { db, lazyConnect, enableOfflineQueue: _, retryStrategy, ...redisOptions } = client;
+      const clusterRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
+      return new Cluster([...target.hosts], { redisOptions, lazyConnect: true, enableOfflineQueue, clusterRetryStrategy });
+    }
+    if (target.kind === "sentinel") {
+      const sentinelRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
+      return new Redis({ ...client, sentinels: [...target.hosts], name: target.name, sentinelRetryStrategy });
+    }
+    return new Redis({ ...client, ...target.hosts[0] });
+  };
+  const client = make(false);
+  const subscriber = target.kind === "cluster" ? client : make(true);
+  const clients = new Set([client, subscriber]);
+  // The first says why; those behind it follow from it.
+  const note = (error: Error) => (problem ||= error.message);
+  for (const one of clients) one.on("error", note);
+  try {
+    await within(Promise.all([...clients].map((one) => one.connect())), connectMs);
+    await within(client.call("PING"), connectMs);
+  } catch (error) {
+    for (const one of clients) one.disconnect();
+    throw new Error(problem || (error instanceof Error ? error.message : String(error)));
+  }
+  isStarting = false;
+  return new RedisLink(client, subscriber, options);
+}
+
+/** Sooner at first, with some chance in it, so that not every node comes at once. */
+function retryMs(times: number): number {
+  return Math.min(retryMsMax, 50 * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2);
+}
+
+/** Redis answered, and said no; anything else means that nobody knows. */
+function refusal(error: Error): Error {
+  if (error.name === "ReplyError") return error;
+  throw error;
+}
+
+async function within<T>(promise: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error(`no answer within ${ms / 1000} s`)), ms)));
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,17 @@
+/** What the connection to Redis counts, as Prometheus sees it. There only where a node has one. */
+import type { Registry } from "prom-client";
+import { gauge, total } from "./metrics.ts";
+
+export interface RedisUsage {
+  readonly up: boolean;
+  readonly commands: number;
+  readonly failures: number;
+  readonly returns: number;
+}
+
+export function addRedisMetrics(registry: Registry, usage: () => RedisUsage): void {
+  gauge(registry, "flux_redis_connected", "Whether Redis is connected and answers", [], (metric) => metric.set(usage().up ? 1 : 0));
+  total(registry, "flux_redis_commands_total", "Commands sent to Redis", [], (add) => add({}, usage().commands));
+  total(registry, "flux_redis_failures_total", "Commands it refused, and times it did not answer", [], (add) => add({}, usage().failures));
+  total(registry, "flux_redis_returns_total", "Times Redis was back after it had been away", [], (add) => add({}, usage().returns));
+}

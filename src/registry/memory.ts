@@ -1,0 +1,26 @@
+/** The registry of a node that is alone: it knows itself. */
+import type { NodeFacts, OwnState, Registry } from "./registry.ts";
+
+export interface MemoryRegistryOptions {
+  readonly id: string;
+  readonly facts: () => NodeFacts;
+}
+
+export function createMemoryRegistry({ id, facts }: MemoryRegistryOptions): Registry {
+  let state: OwnState | null = null;
+  return {
+    stale: false,
+
+    async announce(next) {
+      state = next;
+    },
+
+    nodes() {
+      return state === null ? [] : [{ id, ...facts(), state, last_heartbeat: Date.now(), silentMs: 0 }];
+    },
+
+    async stop() {
+      state = null;
+    },
+  };
+}

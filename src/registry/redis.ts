@@ -1,0 +1,158 @@
+/**
+ * The registry of all nodes on one Redis: a hash of what each says of itself, written with every heartbeat and looked at
+ * more often, and a channel on which whoever comes, drains or leaves says so at once.
+ */
+import type { RedisLink } from "../redis/redis.ts";
+import { Members, type Entry } from "./members.ts";
+import type { NodeFacts, OwnState, Registry, RegistryEvents } from "./registry.ts";
+
+export interface RedisRegistryOptions {
+  readonly redis: RedisLink;
+  /** What all keys and channels begin with. */
+  readonly prefix: string;
+  readonly id: string;
+  readonly facts: () => NodeFacts;
+  readonly heartbeatMs: number;
+  readonly deadMs: number;
+  readonly log: { error(fields: object, text: string): void };
+  /** Replaced in tests: milliseconds since 1970, which may step. */
+  readonly clock?: () => number;
+}
+
+/** The hash is looked at so many times between two heartbeats: that is how late a death is noticed. */
+const looksPerHeartbeat = 5;
+/** Dead for so many times what it takes to be dead: forgotten. */
+const forgetFactor = 20;
+const leaveMs = 1_000;
+
+/** Takes an entry out if it is still what was seen: whoever did it is answered 1. */
+const forgetScript = `if redis.call("HGET", KEYS[1], ARGV[1]) == ARGV[2] then return redis.call("HDEL", KEYS[1], ARGV[1]) end return 0`;
+
+/** @throws where the channel cannot be subscribed to. */
+export async function createRedisRegistry(options: RedisRegistryOptions, events: RegistryEvents): Promise<Registry> {
+  const { redis, prefix, id, facts, heartbeatMs, deadMs, log, clock = Date.now } = options;
+  const key = `${prefix}gateway:nodes`;
+  const channel = `${prefix}gateway:events`;
+  const lookMs = heartbeatMs / looksPerHeartbeat;
+  const members = new Members({
+    self: id, deadMs, forgetMs: forgetFactor * deadMs, gapMs: heartbeatMs / 2, clock: () => performance.now(), events,
+  });
+  let state: OwnState | null = null;
+  let written = "";
+  let beatAt = 0;
+  let lookedAt = performance.now();
+  let looking: Promise<void> | null = null;
+  let doubled = false;
+  let stopped = false;
+
+  await redis.subscribe(channel, (message) => {
+    const event = parse(message);
+    if (event === null || event.node === id) return;
+    if (event.kind === "left") members.left(event.node);
+    else members.heard(event.node, event.entry);
+  });
+  redis.onUp(() => void look(true));
+  const timer = setInterval(() => void look(performance.now() - beatAt >= heartbeatMs - lookMs / 2), lookMs).unref();
+  await look(false);
+
+  function entry(current: OwnState): string {
+    const { last_heartbeat: before } = parseEntry(written);
+    // It has to be another one each time, whatever the clock does.
+    const now = clock();
+    const said: Entry = { ...facts(), state: current, last_heartbeat: now === before ? now + 1 : now };
+    return (written = JSON.stringify(said));
+  }
+
+  /** One at a time: what comes later would only say the same again. */
+  function look(beat: boolean): Promise<void> {
+    looking ??= lookOnce(beat).finally(() => (looking = null));
+    return looking;
+  }
+
+  async function lookOnce(beat: boolean): Promise<void> {
+    if (!redis.up || stopped) return;
+    const beats = beat && state !== null;
+    if (beats) beatAt = performance.now();
+    try {
+      const results = await redis.runAll([...(beats ? [["hset", key, id, entry(state!)] as const] : []), ["hgetall", key]]);
+      const all = results.at(-1);
+      // Anything else is an error: another kind of value under this key, or no permission.
+      if (stopped || !isHash(all)) return;
+      const entries = new Map(Object.entries(all));
+      lookedAt = performance.now();
+      if (state !== null) noticeDouble(entries.get(id));
+      members.look(entries);
+      for (const [gone, text] of members.forgettable()) await forget(gone, text);
+    } catch {
+      // The link has said that Redis is away; until it is back this is stale. What was written may not be there.
+      beatAt = -Infinity;
+    }
+  }
+
+  async function forget(gone: string, text: string): Promise<void> {
+    const was = await redis.run("eval", forgetScript, 1, key, gone, text);
+    if (was === 1) await redis.run("publish", channel, JSON.stringify({ kind: "left", node: gone }));
+    members.left(gone);
+  }
+
+  /** Somebody else writes what only this node should. */
+  function noticeDouble(found: string | undefined): void {
+    if (found === undefined || found === written || doubled) return;
+    doubled = true;
+    log.error({ node: id }, `another node calls itself ${id}, too: give each its own --node-id, or they take each other's sessions and entries`);
+  }
+
+  return {
+    async announce(next) {
+      state = next;
+      // One that is under way may say what was before.
+      await looking;
+      const text = entry(next);
+      beatAt = performance.now();
+      try {
+        await redis.runAll([["hset", key, id, text], ["publish", channel, JSON.stringify({ kind: next, node: id, entry: text })]]);
+      } catch {
+        // Told with the first heartbeat once Redis is back.
+        beatAt = -Infinity;
+      }
+    },
+
+    nodes() {
+      const own = state === null ? [] : [{ id, ...facts(), state, last_heartbeat: parseEntry(written).last_heartbeat, silentMs: 0 }];
+      return [...own, ...members.list()];
+    },
+
+    get stale() {
+      return !redis.up || performance.now() - lookedAt > 2 * heartbeatMs;
+    },
+
+    async stop() {
+      stopped = true;
+      clearInterval(timer);
+      await looking;
+      const wasKnown = state !== null;
+      state = null;
+      if (!wasKnown || !redis.up) return;
+      const leaving = redis.runAll([["hdel", key, id], ["publish", channel, JSON.stringify({ kind: "left", node: id })]]);
+      // A Redis that is going away itself is not waited for: the others notice.
+      await Promise.race([leaving.catch(() => undefined), new Promise((resolve) => setTimeout(resolve, leaveMs).unref())]);
+    },
+  };
+}
+
+function isHash(value: unknown): value is Record<string, string> {
+  return typeof value === "object" && value !== null && !(value instanceof Error);
+}
+
+function parseEntry(text: string): { last_heartbeat: number } {
+  return text === "" ? { last_heartbeat: 0 } : (JSON.parse(text) as Entry);
+}
+
+function parse(message: string): { kind: string; node: string; entry: string } | null {
+  try {
+    const { kind, node, entry = "" } = JSON.parse(message) as { kind?: unknown; node?: unknown; entry?: unknown };
+    return typeof kind === "string" && typeof node === "string" && typeof entry === "string" ? { kind, node, entry } : null;
+  } catch {
+    return null; // nothing of ours
+  }
+}

@@ -1,0 +1,91 @@
+/** A real redis-server for tests: on a free port, with nothing on disk; stopped, paused and started again at will. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
+import { Redis } from "ioredis";
+import type { Test } from "tap";
+import { until } from "./until.ts";
+
+export interface TestRedis {
+  readonly port: number;
+  readonly url: string;
+  /** For looking at what is in it, and for changing it behind the nodes' backs. */
+  readonly client: Redis;
+  /** It goes, with everything in it; connections are closed. */
+  stop(): Promise<void>;
+  /** It comes again, on the same port, empty. */
+  start(): Promise<void>;
+  /** It is there and does nothing, until `resume`. */
+  pause(): void;
+  resume(): void;
+}
+
+export interface TestRedisOptions {
+  /** Further arguments of redis-server. */
+  readonly args?: readonly string[];
+  readonly password?: string;
+}
+
+let prefixes = 0;
+
+/** Of one test alone: tests of a file share a server. */
+export function freshPrefix(): string {
+  return `t${process.pid}-${++prefixes}:`;
+}
+
+export async function startRedis(t: Pick<Test, "teardown" | "testdir">, { args = [], password = "" }: TestRedisOptions = {}): Promise<TestRedis> {
+  const port = await freePort();
+  const dir = t.testdir();
+  const client = new Redis({ port, host: "127.0.0.1", ...(password !== "" && { password }), lazyConnect: true, retryStrategy: () => 20, maxRetriesPerRequest: null });
+  client.on("error", () => undefined); // it is stopped on purpose
+  let child: ChildProcess | null = null;
+  const redis: TestRedis = {
+    port,
+    url: `redis://${password === "" ? "" : `:${password}@`}127.0.0.1:${port}`,
+    client,
+
+    async start() {
+      child = await serve(["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir, ...(password === "" ? [] : ["--requirepass", password]), ...args]);
+      await until(async () => (await client.ping().catch(() => "")) === "PONG", "redis-server to answer");
+    },
+
+    async stop() {
+      if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+      const exit = once(child, "exit");
+      child.kill("SIGKILL");
+      await exit;
+    },
+
+    pause() {
+      child?.kill("SIGSTOP");
+    },
+
+    resume() {
+      child?.kill("SIGCONT");
+    },
+  };
+  t.teardown(async () => {
+    client.disconnect();
+    await redis.stop();
+  });
+  await redis.start();
+  return redis;
+}
+
+async function serve(args: readonly string[]): Promise<ChildProcess> {
+  const child = spawn("redis-server", args, { stdio: "ignore" });
+  const failed = once(child, "error").then(([error]) => {
+    throw new Error(`redis-server cannot be run (${String(error)}): install it with "bash test/support/services.sh"`);
+  });
+  await Promise.race([once(child, "spawn"), failed]);
+  failed.catch(() => undefined);
+  return child;
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
