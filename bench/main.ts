@@ -18,6 +18,9 @@ import { fanoutRow } from "./rows/fanout.ts";
 import { flushRow } from "./rows/flush.ts";
 import { handshakeRow } from "./rows/handshake.ts";
 import { idlePresenceRow, idleRow } from "./rows/idle.ts";
+import { natsDurableRow } from "./rows/natsdurable.ts";
+import { natsFanoutRow } from "./rows/natsfanout.ts";
+import { nodesRow } from "./rows/nodes.ts";
 import type { Row, Scale, Values } from "./rows/row.ts";
 import { stormRow } from "./rows/storm.ts";
 import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
@@ -32,6 +35,7 @@ const groups: Record<string, readonly Row[]> = {
   durable: [durableRow],
   catchup: [catchUpRow],
   flush: [flushRow],
+  nodes: [nodesRow, natsFanoutRow, natsDurableRow],
 };
 
 type Flags = {

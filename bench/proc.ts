@@ -7,7 +7,16 @@ const pageBytes = 4096;
 
 /** Seconds of CPU of all threads since the process started, also of those that ended. To 10 ms. */
 export function cpuSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+  return secondsIn(`/proc/${pid}/stat`);
+}
+
+/** The same of a process's first thread alone: of a node, its hub. */
+export function mainThreadSeconds(pid: number): number {
+  return secondsIn(`/proc/${pid}/task/${pid}/stat`);
+}
+
+function secondsIn(path: string): number {
+  const stat = readFileSync(path, "latin1");
   // The second field is the command in brackets and may hold anything; utime and stime are fields 14 and 15.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;

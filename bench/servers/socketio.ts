@@ -1,4 +1,6 @@
-/** Control: socket.io, WebSocket transport only. */
+/** Control: socket.io, WebSocket transport only; with REDIS_URL several processes are one, by its Redis adapter. */
+import { createAdapter } from "@socket.io/redis-adapter";
+import { Redis } from "ioredis";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Server } from "socket.io";
@@ -6,6 +8,9 @@ import { leaveOnTerminate, listening } from "./control.ts";
 
 const http = createServer();
 const io = new Server(http, { transports: ["websocket"], perMessageDeflate: false, serveClient: false });
+
+const { REDIS_URL: redis } = process.env;
+if (redis !== undefined) io.adapter(createAdapter(new Redis(redis), new Redis(redis)));
 
 io.on("connection", (socket) => {
   if (socket.handshake.query.role === "echo") {

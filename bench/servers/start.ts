@@ -35,15 +35,17 @@ export type StartOptions = {
   profileDir: string | null;
   /** More flags, flux-gateway only. */
   flags?: readonly string[];
+  /** socket.io only: makes it one of several processes. */
+  redisUrl?: string;
 };
 
 const host = "127.0.0.1";
 const startTimeoutMs = 20_000;
 const stopTimeoutMs = 10_000;
 
-export async function startServer(name: ServerName, { reactors, profileDir, flags = [] }: StartOptions): Promise<ServerUnderTest> {
+export async function startServer(name: ServerName, { reactors, profileDir, flags = [], redisUrl }: StartOptions): Promise<ServerUnderTest> {
   const node = profileDir === null ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileDir}/${name}`];
-  return name === "flux" ? startFlux(node, reactors, flags) : startControl(name, node);
+  return name === "flux" ? startFlux(node, reactors, flags) : startControl(name, node, redisUrl === undefined ? {} : { REDIS_URL: redisUrl });
 }
 
 async function startFlux(node: string[], reactors: number, more: readonly string[]): Promise<ServerUnderTest> {
@@ -56,8 +58,8 @@ async function startFlux(node: string[], reactors: number, more: readonly string
   return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, stop: () => stop(child) };
 }
 
-async function startControl(name: Exclude<ServerName, "flux">, node: string[]): Promise<ServerUnderTest> {
-  const child = run([...node, controlScript(name)]);
+async function startControl(name: Exclude<ServerName, "flux">, node: string[], env: NodeJS.ProcessEnv): Promise<ServerUnderTest> {
+  const child = run([...node, controlScript(name)], env);
   await until(child, async () => child.output.includes("\n"));
   const dialect = name === "socketio" ? "socketio" : "plain";
   return { name, dialect, host, port: Number(child.output), adminPort: null, pid: child.process.pid!, stop: () => stop(child) };
@@ -65,9 +67,9 @@ async function startControl(name: Exclude<ServerName, "flux">, node: string[]): 
 
 type Child = { process: ChildProcess; output: string; complaints: string };
 
-function run(args: string[]): Child {
+function run(args: string[], env: NodeJS.ProcessEnv = {}): Child {
   const child: Child = {
-    process: spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] }),
+    process: spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] }),
     output: "",
     complaints: "",
   };

@@ -1,0 +1,53 @@
+/** Several processes that are one gateway, and the servers they need, for the time of one measurement. */
+import { mkdirSync, mkdtempSync } from "node:fs";
+import { startNats } from "../../test/support/nats.ts";
+import { startRedis } from "../../test/support/redis.ts";
+import { scratchFolder } from "../build.ts";
+import { type ServerUnderTest, startServer } from "../servers/start.ts";
+import type { Scale } from "./row.ts";
+
+export type Cluster = {
+  nodes: ServerUnderTest[];
+  natsUrl: string;
+};
+
+/** @param flags of every node, which has one reactor; NATS is a server of its own with a store of its own. */
+export async function withCluster<T>(count: number, flags: readonly string[], { profileDir }: Scale, use: (cluster: Cluster) => Promise<T>): Promise<T> {
+  return withTeardown(async (teardown) => {
+    const { url } = await startNats({ teardown });
+    const nodes: ServerUnderTest[] = [];
+    for (let i = 0; i < count; i++) {
+      const node = await startServer("flux", { reactors: 1, profileDir, flags: ["--nats", url, ...flags] });
+      teardown(() => node.stop());
+      nodes.push(node);
+    }
+    return use({ nodes, natsUrl: url });
+  });
+}
+
+/** The control: processes of socket.io that are one by way of Redis. */
+export async function withSocketIo<T>(count: number, { profileDir }: Scale, use: (processes: ServerUnderTest[]) => Promise<T>): Promise<T> {
+  return withTeardown(async (teardown) => {
+    mkdirSync(scratchFolder, { recursive: true });
+    const { url: redisUrl } = await startRedis({ teardown, testdir: () => mkdtempSync(`${scratchFolder}/redis-`) });
+    const processes: ServerUnderTest[] = [];
+    for (let i = 0; i < count; i++) {
+      const one = await startServer("socketio", { reactors: 1, profileDir, redisUrl });
+      teardown(() => one.stop());
+      processes.push(one);
+    }
+    return use(processes);
+  });
+}
+
+type Teardown = (end: () => unknown) => void;
+
+/** What was started is ended in reverse, however it went. */
+async function withTeardown<T>(use: (teardown: Teardown) => Promise<T>): Promise<T> {
+  const ends: (() => unknown)[] = [];
+  try {
+    return await use((end) => void ends.push(end));
+  } finally {
+    for (const end of ends.reverse()) await end();
+  }
+}
