@@ -33,6 +33,7 @@ import {
 import { envOf, flagOf, label, unknownName, type Rank, type Source } from "./config/sources.ts";
 import type { CloseName, ErrorCode } from "./errors.ts";
 import { usableCores } from "./machine.ts";
+import { memoryLimit } from "./memory.ts";
 
 export { hasKey, isLoopback } from "./config/contradictions.ts";
 export type { NamespaceConfig, NamespacesGiven } from "./config/namespaces.ts";
@@ -202,7 +203,27 @@ const rows = {
     4_194_304,
     "Ring between the hub and one reactor, in each direction; a power of two, at least 16 × frameBytesMax.",
   ),
-  historyTotalBytesMax: row("Memory", bytes, 1_073_741_824, "Bytes of history that all rooms of the embedded broker keep together; the room that was quiet longest loses its oldest first."),
+  memoryLimitBytes: row(
+    "Memory",
+    size(2 ** 20, 2 ** 50),
+    () => memoryLimit(),
+    "Memory this node may use: threads get their share of it for their heaps.",
+    { otherwise: "the container's limit, else the machine's memory" },
+  ),
+  memoryHighPercent: row(
+    "Memory",
+    count(1, 100),
+    90,
+    "Share of it above which the node takes no more sockets and is not ready; it takes them again 5 points below.",
+    { over: "error overloaded" },
+  ),
+  historyTotalBytesMax: row(
+    "Memory",
+    bytes,
+    () => Math.min(2 ** 30, Math.floor(memoryLimit() / 4)),
+    "Bytes of history that all rooms of the embedded broker keep together; the room that was quiet longest loses its oldest first.",
+    { otherwise: "1GiB, or a quarter of the memory where that is less" },
+  ),
   overflowBytesMax: row("Memory", bytes, 16_777_216, "Bytes that may wait for room in a full ring.", { over: "error overloaded" }),
   tailPublicationsMax: row("Memory", many, 128, "Newest publications of an active room kept at hand for recovery."),
   tailBytesMax: row("Memory", bytes, 262_144, "Bytes of them."),

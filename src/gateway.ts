@@ -28,6 +28,7 @@ import type { Sessions } from "./sessions/sessions.ts";
 import { NodeState } from "./threads.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { openFilesMax } from "./machine.ts";
+import { MemoryGuard } from "./memoryguard.ts";
 import { createMetrics } from "./metrics.ts";
 import { nodeFacts } from "./nodefacts.ts";
 import { Encoder } from "./protocol/encoder.ts";
@@ -90,8 +91,9 @@ const uncommittedBytesMax = 16 * 1024 * 1024;
 const filesOnDisk = 120;
 /** How often it is looked whether NATS is there. */
 const awayLookMs = 250;
-/** Bytes that the tails of all rooms together may take. */
+/** Bytes that the tails of all rooms together may take, and the share of the memory that is more than enough for them. */
 const tailsBytesMax = 256 * 1024 * 1024;
+const tailsShare = 1 / 8;
 
 /**
  * Starts a node. Only `options` count: flags, environment and file are for `flux-gateway start` to read.
@@ -109,7 +111,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const state = new NodeState(nodeState);
   const counters = Array.from({ length: config.reactors }, createCounters);
   const redis = await connectRedis(config, log);
-  const tailBudget = new TailBudget(tailsBytesMax);
+  const tailBudget = new TailBudget(Math.min(tailsBytesMax, config.memoryLimitBytes * tailsShare));
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
   const rooms = new Rooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
   const { watchedPerSessionMax } = config;
@@ -138,8 +140,9 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     else log.info("NATS is back: the node is ready again");
   });
   const reactors = new Reactors({ config, resumeSecret, authKeys, certificate, port, tcpPort, hub, counters, nodeState, log, onServing });
+  const guard = guardMemory(config, state, log);
   const allCounters = counters.map((shared) => new Counters(shared));
-  const draining = new Drain({ state, reactors, counters: allCounters, drainMs: config.drainMs, log });
+  const draining = new Drain({ state, reactors, counters: allCounters, drainMs: config.drainMs, announce: async () => nodes?.announce("draining"), log });
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -152,6 +155,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     ready: () => state.ready,
     drain: () => draining.progress(),
     nodes: () => ({ stale: nodes?.stale ?? false, states: nodes?.nodes().map((one) => one.state) ?? [] }),
+    memory: () => ({ limitBytes: config.memoryLimitBytes, usedBytes: guard.usedBytes(), short: guard.short }),
   });
   if (redis !== null) addRedisMetrics(registry, () => redis);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
@@ -167,6 +171,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   if (warning) log.warn(warning);
   const shutDown = async (): Promise<void> => {
     state.leaving = true;
+    guard.stop();
     unwatch?.();
     unwatchNats?.();
     // Told first: from here on nobody sends clients to this node.
@@ -197,6 +202,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect, drains, known);
     await reactors.start();
     await nodes.announce("up");
+    guard.start();
   } catch (error) {
     await close();
     throw error;
@@ -289,6 +295,15 @@ function watchAway(usage: () => NatsUsage, graceMs: number, tell: (away: boolean
     if (away !== told) tell((told = away));
   }, awayLookMs).unref();
   return () => clearInterval(timer);
+}
+
+function guardMemory({ memoryLimitBytes: limitBytes, memoryHighPercent: highPercent }: Config, state: NodeState, log: Logger): MemoryGuard {
+  const onChange = (short: boolean, usedBytes: number) => {
+    state.shortOfMemory = short;
+    if (short) log.warn({ usedBytes, limitBytes }, `more than ${highPercent} % of the memory is used: no more sockets are taken`);
+    else log.info({ usedBytes, limitBytes }, "there is memory again: sockets are taken");
+  };
+  return new MemoryGuard({ limitBytes, highPercent, onChange });
 }
 
 function renewCertificate(config: Config, reactors: Reactors, log: Logger): boolean {

@@ -21,38 +21,47 @@ export function usableCores(read: ReadText = readText, cores: number = available
 /** The tightest CPU quota of the cgroups this process is in, in cores; undefined if none has one. */
 export function cpuQuota(read: ReadText): number | undefined {
   let least: number | undefined;
-  for (const line of (read("/proc/self/cgroup") ?? "").split("\n")) {
-    // "0::/path" is version 2; "4:cpu,cpuacct:/path" a controller of version 1.
-    const [hierarchy, controllers, path] = line.split(":");
-    if (controllers === undefined || path === undefined) continue;
-    const quotaOf = hierarchy === "0" ? quotaV2 : controllers.split(",").includes("cpu") ? quotaV1 : undefined;
-    for (const group of quotaOf ? upwards(path) : []) {
-      const quota = quotaOf?.(group, controllers, read);
-      if (quota !== undefined && (least === undefined || quota < least)) least = quota;
-    }
+  for (const { version, folder } of cgroups("cpu", read)) {
+    const quota = version === 2 ? quotaV2(folder, read) : quotaV1(folder, read);
+    if (quota !== undefined && (least === undefined || quota < least)) least = quota;
   }
   return least;
 }
 
 /** "150000 100000": microseconds of CPU per period; "max 100000": no quota. */
-function quotaV2(group: string, _: string, read: ReadText): number | undefined {
-  const [quota, period] = (read(`/sys/fs/cgroup${group}/cpu.max`) ?? "").trim().split(" ");
+function quotaV2(folder: string, read: ReadText): number | undefined {
+  const [quota, period] = (read(`${folder}/cpu.max`) ?? "").trim().split(" ");
   return ratio(quota, period);
 }
 
 /** A quota of -1 is none. */
-function quotaV1(group: string, controllers: string, read: ReadText): number | undefined {
-  for (const mount of new Set([controllers, "cpu"])) {
-    const at = `/sys/fs/cgroup/${mount}${group}`;
-    const quota = ratio(read(`${at}/cpu.cfs_quota_us`), read(`${at}/cpu.cfs_period_us`));
-    if (quota !== undefined) return quota;
-  }
-  return undefined;
+function quotaV1(folder: string, read: ReadText): number | undefined {
+  return ratio(read(`${folder}/cpu.cfs_quota_us`), read(`${folder}/cpu.cfs_period_us`));
 }
 
 function ratio(quota: string | undefined, period: string | undefined): number | undefined {
   const cores = Number.parseInt(quota ?? "", 10) / Number.parseInt(period ?? "", 10);
   return Number.isFinite(cores) && cores > 0 ? cores : undefined;
+}
+
+/** A place where the kernel may tell a limit of this process. */
+export interface Cgroup {
+  readonly version: 1 | 2;
+  readonly folder: string;
+}
+
+/** The cgroups that this process is in with respect to a controller, and those around them. */
+export function cgroups(controller: string, read: ReadText): Cgroup[] {
+  return (read("/proc/self/cgroup") ?? "").split("\n").flatMap((line): Cgroup[] => {
+    // "0::/path" is version 2; "4:cpu,cpuacct:/path" a controller of version 1.
+    const [hierarchy, controllers, path] = line.split(":");
+    if (controllers === undefined || path === undefined) return [];
+    if (hierarchy === "0") return upwards(path).map((group) => ({ version: 2, folder: `/sys/fs/cgroup${group}` }));
+    if (!controllers.split(",").includes(controller)) return [];
+    // Mounted under all its names or under its own.
+    const mounts = [...new Set([controllers, controller])];
+    return upwards(path).flatMap((group) => mounts.map((mount) => ({ version: 1, folder: `/sys/fs/cgroup/${mount}${group}` })));
+  });
 }
 
 /**

@@ -20,6 +20,7 @@ export interface MetricsSource {
   ready(): boolean;
   drain(): { readonly state: string; readonly left: number };
   nodes(): { readonly stale: boolean; readonly states: readonly ("up" | "draining" | "down")[] };
+  memory(): { readonly limitBytes: number; readonly usedBytes: number; readonly short: boolean };
 }
 
 interface Hub {
@@ -40,6 +41,7 @@ const nodeStates = ["up", "draining", "down"] as const;
 const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_sockets_refused_total", "refusedSockets", "Sockets refused before the upgrade"],
   ["flux_sockets_refused_leaving_total", "refusedLeaving", "Sockets refused because the node was on its way out"],
+  ["flux_sockets_refused_memory_total", "refusedMemory", "Sockets refused because the node was short of memory"],
   ["flux_handshakes_refused_total", "refusedHandshakes", "Upgrades refused because more came than handshakesPerSecond"],
   ["flux_resumes_refused_total", "refusedResumes", "The same, of clients that showed a ticket"],
   ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was looked at; those that were known are not"],
@@ -66,6 +68,7 @@ const reactorGauges: readonly (readonly [string, CounterName, string, number])[]
   ["flux_reactor_rooms", "rooms", "Rooms with members on the reactor", 1],
   ["flux_reactor_loop_utilization_ratio", "loopUtilization", "Share of the last second the event loop was busy", 1],
   ["flux_reactor_heap_bytes", "heapBytes", "JavaScript heap in use", 1],
+  ["flux_reactor_heap_limit_bytes", "heapLimitBytes", "Size at which V8 gives up, and with it the process", 1],
 ];
 
 export function createMetrics(source: MetricsSource): Registry {
@@ -137,6 +140,9 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   const { nodeId, version } = source;
   gauge(registry, "flux_info", "The node", ["node", "version"], (metric) => metric.set({ node: nodeId, version }, 1));
   gauge(registry, "flux_ready", "Whether the node takes sockets", [], (metric) => metric.set(source.ready() ? 1 : 0));
+  gauge(registry, "flux_memory_limit_bytes", "Memory the node may use", [], (metric) => metric.set(source.memory().limitBytes));
+  gauge(registry, "flux_memory_used_bytes", "What counts against it: of the container without its file cache, else of the process", [], (metric) => metric.set(source.memory().usedBytes));
+  gauge(registry, "flux_memory_short", "Whether the node takes no sockets for want of memory", [], (metric) => metric.set(source.memory().short ? 1 : 0));
   gauge(registry, "flux_draining", "Whether the node sends its sessions away, to end", [], (metric) => metric.set(source.drain().state === "serving" ? 0 : 1));
   gauge(registry, "flux_drain_sessions_left", "Sockets that are still to be sent away; 0 while it does not drain", [], (metric) => {
     const { state, left } = source.drain();

@@ -80,7 +80,7 @@ export class NodeState {
 
   /** Whether it can do what it is there for. */
   get ready(): boolean {
-    return this.serving && !this.cutOff && !this.leaving;
+    return this.serving && !this.cutOff && !this.shortOfMemory && !this.leaving;
   }
 
   /** Some reactor listens. */
@@ -101,6 +101,15 @@ export class NodeState {
     this.#set("cutOff", value);
   }
 
+  /** It takes no more sockets until it uses less. */
+  get shortOfMemory(): boolean {
+    return this.#get("shortOfMemory");
+  }
+
+  set shortOfMemory(value: boolean) {
+    this.#set("shortOfMemory", value);
+  }
+
   /** It takes nothing new, and will end. */
   get leaving(): boolean {
     return this.#get("leaving");
@@ -119,5 +128,5 @@ export class NodeState {
   }
 }
 
-const words = ["serving", "cutOff", "leaving"] as const;
+const words = ["serving", "cutOff", "shortOfMemory", "leaving"] as const;
 type Word = (typeof words)[number];

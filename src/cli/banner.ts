@@ -1,6 +1,8 @@
 /** What a node that has just started says about itself: what runs where, and who may use it. */
+import { getHeapStatistics } from "node:v8";
 import { hasKey, isLoopback, showValue, type Config } from "../config.ts";
 import { showNamespaceOption } from "../config/namespaces.ts";
+import { heapLimitsMb } from "../memory.ts";
 import { redisServer } from "../redis/target.ts";
 
 export interface Running {
@@ -25,6 +27,7 @@ export function describe({ version, config, port, tcpPort, adminPort, configFile
     health: `${web}/health`,
     metrics: `http://${reachable(config.adminHost)}:${adminPort}/metrics`,
     reactors: config.reactors,
+    memory: memory(config),
     access: access(config),
     origins: origins(config),
     broker: broker(config),
@@ -60,6 +63,13 @@ function broker(config: Config): string {
   if (dataDir === "") return "embedded, in memory: rooms and their history end with the node";
   const when = dataSync === "commit" ? "before a publish is answered" : "without waiting for the disk";
   return `embedded, on disk in ${dataDir}: written ${when}`;
+}
+
+/** The main thread's heap has the limit it was started with (node-flags); the reactors' are made by this node. */
+function memory({ memoryLimitBytes, reactors }: Config): string {
+  const { reactor } = heapLimitsMb(memoryLimitBytes, reactors);
+  const main = Math.round(getHeapStatistics().heap_size_limit / 2 ** 20);
+  return `${Math.round(memoryLimitBytes / 2 ** 20)} MiB, of which heaps up to ${main} MiB and ${reactor} MiB a reactor`;
 }
 
 function origins({ allowedOrigins }: Config): string {

@@ -8,6 +8,7 @@ import { addDisconnectCommand } from "./disconnect.ts";
 import { addDrainCommand } from "./drain.ts";
 import { addFlags, readFlags } from "./flags.ts";
 import { addNodesCommand } from "./nodes.ts";
+import { addNodeFlagsCommand } from "./nodeflags.ts";
 import { addTokenCommand } from "./token.ts";
 
 const precedence = `
@@ -47,6 +48,7 @@ addConfigCommand(program);
 addDisconnectCommand(program);
 addDrainCommand(program);
 addNodesCommand(program);
+addNodeFlagsCommand(program);
 addTokenCommand(program);
 
 try {

@@ -10,6 +10,8 @@ export interface DrainParts {
   readonly reactors: Reactors;
   readonly counters: readonly Counters[];
   readonly drainMs: number;
+  /** Tells the other nodes. */
+  announce(): Promise<void>;
   readonly log: Logger;
 }
 
@@ -29,11 +31,13 @@ export class Drain {
   }
 
   async #run({ windowMs = this.#parts.drainMs, url = "" }: DrainOptions): Promise<void> {
-    const { state, reactors, log } = this.#parts;
+    const { state, reactors, announce, log } = this.#parts;
     // First of all, so that whoever balances load sends nobody here any more.
     state.leaving = true;
     this.#began = { at: performance.now(), sessions: this.#left, windowMs };
     log.info({ sessions: this.#left, windowMs, ...(url !== "" && { url }) }, "draining: sessions are sent away");
+    // Not waited for: whoever cannot be told now hears of it later, and the sessions have to go all the same.
+    announce().catch((error: unknown) => log.error({ err: error }, "other nodes could not be told that this one is draining"));
     await reactors.drain(windowMs, url);
     this.#overAt = performance.now();
     log.info({ left: this.#left }, "drained");

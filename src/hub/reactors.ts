@@ -16,6 +16,7 @@ import { doorbell, type FromReactor, type ReactorData, type SlowSession, type To
 import { createRing } from "../link/ring.ts";
 import type { Logger } from "../log.ts";
 import { canSharePorts } from "../machine.ts";
+import { heapLimitsMb } from "../memory.ts";
 import type { Hub } from "./hub.ts";
 import type { Reactor } from "./rooms.ts";
 
@@ -50,7 +51,7 @@ const entry = new URL(`../reactor/main${extension}`, import.meta.url);
  * V8 lets the young part of a heap grow to 48 MB while many clients shake hands, and keeps it long after. The data path
  * leaves next to no garbage, so a small one costs it nothing and an idle session two thirds less.
  */
-const resourceLimits = { maxYoungGenerationSizeMb: 6 };
+const youngMb = 6;
 /** From src a reactor needs the loader that this thread has; the data plane runs without what else was preloaded. */
 const execArgv = extension === ".ts" ? process.execArgv : [];
 
@@ -179,6 +180,8 @@ export class Reactors {
     const fromHub = createRing(config.ringBytes);
     const tcpPort = this.#tcpPort(index);
     const workerData: ReactorData = { index, config, resumeSecret, authKeys, certificate: this.#certificate, port, tcpPort, toHub, fromHub, counters, nodeState };
+    const { reactor: oldMb } = heapLimitsMb(config.memoryLimitBytes, counters.length);
+    const resourceLimits = { maxYoungGenerationSizeMb: youngMb, maxOldGenerationSizeMb: oldMb };
     const worker = new Worker(entry, { workerData, execArgv, resourceLimits, name: `reactor ${index}` });
     const link = new Link({
       out: fromHub,

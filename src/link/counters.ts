@@ -9,7 +9,8 @@ const names = [
   "closing",
   "tcpSockets", // of them
   "refusedSockets",
-  "refusedLeaving", // because the node was on its way out
+  "refusedLeaving", // because the node was on its way out, and short of memory
+  "refusedMemory",
   "refusedHandshakes", // without a ticket, and with one
   "refusedResumes",
   "tokensVerified",
@@ -43,6 +44,7 @@ const names = [
   "loopLagMaxMs",
   "loopUtilization",
   "heapBytes",
+  "heapLimitBytes",
   "fanoutSumMs",
   "fanoutCount",
 ] as const;

@@ -38,8 +38,9 @@ export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): 
   app.any("/*", (res) => respondError(res, "404 Not Found", "bad_request", "nothing here; the WebSocket is at /ws"));
 }
 
-function whyNotReady({ leaving, cutOff }: NodeState): string {
+function whyNotReady({ leaving, cutOff, shortOfMemory }: NodeState): string {
   if (leaving) return "draining: the node takes nothing new, and will end";
+  if (shortOfMemory) return "short of memory: the node takes no sockets until it uses less";
   return cutOff ? "cut off: the node cannot reach what it shares with others" : "starting: the node takes no sockets yet";
 }
 

@@ -243,7 +243,9 @@ function sample(): void {
   loop.reset();
   counters.set("ringDepthBytes", ring);
   counters.set("overflowBytes", overflow);
-  counters.set("heapBytes", getHeapStatistics().used_heap_size);
+  const heap = getHeapStatistics();
+  counters.set("heapBytes", heap.used_heap_size);
+  counters.set("heapLimitBytes", heap.heap_size_limit);
   counters.set("buffersAllocated", context.pool.allocated + context.encoder.binary.grown + link.overflowed);
 }
 

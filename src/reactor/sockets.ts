@@ -36,6 +36,7 @@ const crowded = "more clients come than the node lets in at once";
 export const refusals = {
   leaving: { counter: "refusedLeaving", error: "unavailable", close: "shutdown", text: "the node is going away" },
   full: { counter: "refusedSockets", error: "overloaded", close: "overloaded", text: "the node holds as many sockets as it may" },
+  short: { counter: "refusedMemory", error: "overloaded", close: "overloaded", text: "the node is short of memory" },
   crowd: { counter: "refusedHandshakes", error: "overloaded", close: "overloaded", text: crowded },
   returning: { counter: "refusedResumes", error: "overloaded", close: "overloaded", text: crowded },
 } as const satisfies Record<string, Refusal>;
@@ -45,6 +46,7 @@ export function doorkeeper(state: NodeState, socketsMax: number, all: readonly S
   const reactors = all.map((shared) => new Counters(shared));
   return () => {
     if (state.leaving) return refusals.leaving;
+    if (state.shortOfMemory) return refusals.short;
     let sum = 0;
     for (const counters of reactors) sum += counters.sockets;
     return sum >= socketsMax ? refusals.full : null;
