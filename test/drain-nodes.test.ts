@@ -1,0 +1,33 @@
+/** What other nodes see of one that drains, and where its clients go. */
+import t from "tap";
+import { startNode } from "./support/node.ts";
+import { freshPrefix, startRedis } from "./support/redis.ts";
+import { isReady, startClient } from "./support/sdk.ts";
+import { open } from "./support/session.ts";
+import { until } from "./support/until.ts";
+
+const redis = await startRedis(t);
+
+t.test("the others see it draining, then gone", async (t) => {
+  const shared = { redis: redis.url, redisPrefix: freshPrefix(), nodeHeartbeatMs: 60_000, nodeDeadMs: 180_000, reactors: 1 };
+  const a = await startNode(t, { ...shared, nodeId: "a" });
+  const b = await startNode(t, { ...shared, nodeId: "b", drainMs: 3_600_000 });
+  const others = () => a.nodes().nodes.slice(1).map(({ id, state }) => `${id} ${state}`);
+  await until(() => others().join() === "b up", "both to know each other");
+  const session = await open(b);
+  void b.drain();
+  // Heartbeats are a minute apart: it is told at once.
+  await until(() => others().join() === "b draining", "a to be told");
+  await session.bye();
+  await until(() => others().length === 0, "it to be gone");
+});
+
+t.test("clients that are sent to another node go there", async (t) => {
+  const [from, to] = [await startNode(t), await startNode(t)];
+  const clients = Array.from({ length: 10 }, () => startClient(t, from.url));
+  await Promise.all(clients.map(isReady));
+  const nodes = new Set(clients.map(({ session }) => session?.node));
+  t.same([...nodes], [from.config.nodeId]);
+  await from.drain({ windowMs: 300, url: to.url });
+  await until(() => clients.every(({ state, session }) => state === "ready" && session?.node === to.config.nodeId), "all of them");
+});
