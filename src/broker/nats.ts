@@ -64,8 +64,8 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
   checkPayload(connection, payloadBytesMax);
   const limits = { timeoutMs, publicationsMax: waitingMax, bytesMax: waitingBytesMax };
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => durable.acknowledged(waiting, ack));
-  const streams = new Streams(connection, options, timeoutMs, log);
-  const reader = new Reader(connection, streams, timeoutMs);
+  const streams = new Streams(connection, options, log, () => durable.resync());
+  const reader = new Reader(connection, streams);
   const ephemeral = new EphemeralRooms({ ...options, connection, outbox }, deliver);
   const durable = new DurableRooms({ ...options, connection, outbox, streams, reader }, deliver, moved);
   let connected = true;

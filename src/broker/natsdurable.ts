@@ -62,6 +62,7 @@ interface Acked {
   readonly number: number;
   readonly seq: number;
   readonly duplicate: boolean;
+  readonly epoch: string;
   readonly at: number;
 }
 
@@ -136,7 +137,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room === undefined) return;
     this.#rooms.delete(name);
     room.subscription?.unsubscribe();
-    for (const acked of room.acked.splice(0)) this.#answer(acked, room.stream);
+    for (const acked of room.acked.splice(0)) this.#answer(acked);
   };
 
   publish: Broker["publish"] = (name, retention, draft, done) => {
@@ -198,6 +199,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#options.outbox.streamsBack();
     for (const acknowledge of this.#early.splice(0)) acknowledge();
     const rooms = [...this.#rooms.values()];
+    for (const room of rooms) if (room.state !== "opening" && room.epoch !== room.stream.epoch) this.#beginAnew(room);
+    for (const stream of streams.all()) stream.floor = Infinity;
     for (let i = 0; i < rooms.length; i += checkedAtOnce) {
       if (connection !== this.#connections) return;
       await Promise.all(rooms.slice(i, i + checkedAtOnce).map((room) => this.#check(room)));
@@ -207,9 +210,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   /** Most rooms have missed nothing: one question tells. */
   async #check(room: DurableRoom): Promise<void> {
     if (room.state !== "behind" || room.catching) return;
-    const { stream, subject, epoch } = room;
-    const last = epoch === stream.epoch ? await this.#options.reader.last(stream, subject).catch(() => Infinity) : Infinity;
-    if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === stream.epoch) room.state = "live";
+    const last = await this.#options.reader.last(room.stream, room.subject).catch(() => Infinity);
+    if (room.state !== "behind" || room.catching) return;
+    if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === room.stream.epoch) room.state = "live";
     else this.#catchUp(room);
   }
 
@@ -273,8 +276,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       room.state = "behind";
       if (this.#drain(room, false)) return;
     }
-    for (let stuck = 0; this.#rooms.get(room.name) === room && this.#connected && room.stream.epoch !== ""; ) {
-      if (room.epoch !== room.stream.epoch) this.#beginAnew(room);
+    for (let stuck = 0; this.#rooms.get(room.name) === room && this.#connected && room.epoch === room.stream.epoch; ) {
       const before = room.last;
       const ended = await this.#readOn(room);
       if (this.#rooms.get(room.name) !== room) return;
@@ -286,13 +288,21 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   /** The stream is another one, or was set back: what members have of it before is of no use. */
   #beginAnew(room: DurableRoom): void {
-    room.epoch = room.stream.epoch;
-    room.last = room.stream.floor;
+    const { epoch, floor } = room.stream;
+    room.state = "behind";
+    room.epoch = epoch;
+    room.last = Math.min(room.last, floor);
     room.holed = false;
     room.completeAt = Date.now();
     dropHeld(room);
-    room.heldLost = true; // read again, with the new epoch
-    this.#moved(room.name, { epoch: room.epoch, seq: room.last });
+    room.heldLost = true; // to be read from the stream
+    this.#moved(room.name, { epoch, seq: room.last });
+    // What the lost stream had acknowledged has its answer; what the new one has is still to be delivered.
+    const acked = room.acked.splice(0);
+    for (const one of acked) {
+      if (one.epoch === epoch && one.seq > room.last) room.acked.push(one);
+      else this.#answer(one);
+    }
   }
 
   /** True: there was nothing more in the stream. */
@@ -351,8 +361,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const stream = room?.stream ?? this.#streamOf(waiting.room);
     if (stream === undefined || stream.epoch === "") return void this.#early.push(() => this.acknowledged(waiting, ack));
     if (stream.seen < ack.seq) stream.seen = ack.seq;
-    const acked = { number: waiting.number, ...ack, at: Date.now() };
-    if (room === undefined || (room.state !== "opening" && ack.seq <= room.last && room.epoch === stream.epoch)) return this.#answer(acked, stream);
+    const acked: Acked = { number: waiting.number, ...ack, epoch: stream.epoch, at: Date.now() };
+    if (room === undefined || (room.state !== "opening" && ack.seq <= room.last && room.epoch === stream.epoch)) return this.#answer(acked);
     room.acked.push(acked);
   }
 
@@ -365,10 +375,10 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   /** Answers what has been delivered by now. */
   #settle(room: DurableRoom): void {
-    while (room.acked.length > 0 && room.acked[0]!.seq <= room.last) this.#answer(room.acked.shift()!, room.stream);
+    while (room.acked.length > 0 && room.acked[0]!.seq <= room.last) this.#answer(room.acked.shift()!);
   }
 
-  #answer({ number, seq, duplicate }: Acked, { epoch }: Stream): void {
+  #answer({ number, seq, duplicate, epoch }: Acked): void {
     this.#options.outbox.take(number)?.done({ value: { epoch, seq, duplicate } });
   }
 

@@ -3,7 +3,7 @@
  * for each read and pushes no more than is asked for: it waits for acknowledgements that never come.
  */
 import { createInbox, type Msg, type NatsConnection } from "nats";
-import type { Stream, Streams } from "./natsstreams.ts";
+import { apiTimeoutMs, type Stream, type Streams } from "./natsstreams.ts";
 
 /** A message of a stream, as it was published. */
 export interface Kept {
@@ -39,15 +39,13 @@ const nanosecondsPerSecond = 1e9;
 export class Reader {
   readonly #connection: NatsConnection;
   readonly #streams: Streams;
-  readonly #timeoutMs: number;
   #reading = 0;
   readonly #queue: (() => void)[] = [];
   #reads = 0;
 
-  constructor(connection: NatsConnection, streams: Streams, timeoutMs: number) {
+  constructor(connection: NatsConnection, streams: Streams) {
     this.#connection = connection;
     this.#streams = streams;
-    this.#timeoutMs = timeoutMs;
   }
 
   get reads(): number {
@@ -69,7 +67,7 @@ export class Reader {
   /** Sequence of the newest message of a subject, 0 where there is none. */
   async last(stream: Stream, subject: string): Promise<number> {
     const body = JSON.stringify({ last_by_subj: subject });
-    const { headers } = await this.#connection.request(`$JS.API.DIRECT.GET.${stream.name}`, body, { timeout: this.#timeoutMs });
+    const { headers } = await this.#connection.request(`$JS.API.DIRECT.GET.${stream.name}`, body, { timeout: apiTimeoutMs });
     if (headers === undefined || headers.code === 404) return 0;
     if (headers.code >= 400) throw new Error(`DIRECT.GET of ${stream.name}: ${headers.code} ${headers.description}`);
     return Number(headers.get("Nats-Sequence"));
@@ -98,7 +96,7 @@ export class Reader {
         if (pending === 0 || kept.length >= limit) finish(pending === 0);
       },
     });
-    const timer = setTimeout(() => fail(new Error(`a read of ${stream.name} was not answered in time`)), this.#timeoutMs);
+    const timer = setTimeout(() => fail(new Error(`a read of ${stream.name} was not answered in time`)), apiTimeoutMs);
     finished.catch(() => undefined); // awaited below, but only when the consumer is there
     try {
       const consumer = await this.#consumer(stream, {

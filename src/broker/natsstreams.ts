@@ -30,7 +30,7 @@ export interface Stream {
   epoch: string;
   /** The highest sequence that this node has seen. */
   seen: number;
-  /** Where its epoch began: what is behind it belongs to the epoch. */
+  /** What is behind it may be something else than before NATS was away; Infinity where nothing is. */
   floor: number;
 }
 
@@ -68,24 +68,28 @@ interface ApiError {
   readonly description: string;
 }
 
+/** A server that has just started may lose a question; who asks asks again. */
+export const apiTimeoutMs = 3_000;
 const nanosecondsPerMs = 1e6;
 const noStream = 10059;
 
 export class Streams {
   readonly #connection: NatsConnection;
   readonly #options: StreamOptions;
-  readonly #timeoutMs: number;
+  readonly #noticeSubject: string;
   readonly #log: NatsLog;
   readonly #byNamespace = new Map<string, Promise<readonly Stream[]>>();
   readonly #known = new Map<string, readonly Stream[]>();
   /** What each stream was when it was looked at last. */
   readonly #lives = new Map<string, { readonly created: string; readonly epoch: string }>();
 
-  constructor(connection: NatsConnection, options: StreamOptions, timeoutMs: number, log: NatsLog) {
+  /** @param onNotice a stream has another epoch, and all are to be looked at. */
+  constructor(connection: NatsConnection, options: StreamOptions, log: NatsLog, onNotice: () => void) {
     this.#connection = connection;
     this.#options = options;
-    this.#timeoutMs = timeoutMs;
     this.#log = log;
+    this.#noticeSubject = `${options.prefix}.streams`;
+    connection.subscribe(this.#noticeSubject, { callback: onNotice });
   }
 
   /** The stream of a room, if its namespace's are known; `prepare` makes them so. */
@@ -118,14 +122,18 @@ export class Streams {
     const before = this.#lives.get(stream.name);
     let info = await this.#ensure(stream);
     const { last_seq: last } = info.state;
-    if (last < stream.seen && info.created === before?.created) {
+    const isSetBack = last < stream.seen && info.created === before?.created;
+    if (isSetBack) {
       this.#log.error({ stream: stream.name, seen: stream.seen, last }, "NATS: a stream has lost its end; its rooms begin a new epoch");
       const description = `${describe(stream.partition, this.#options.partitions)}, since ${randomId(6)}`;
       info = await this.request<StreamInfo>(`STREAM.UPDATE.${stream.name}`, { ...info.config, description });
+      // Another node may have noticed too: all look again, and go by the word that is there in the end.
+      this.#connection.publish(this.#noticeSubject);
     }
     this.#learn(stream, info);
-    // All that a new stream has came after the old one was lost; of one that was set back the newest may have been seen.
-    if (stream.epoch !== before?.epoch) stream.floor = info.created === before?.created ? last : 0;
+    // All that a new stream has came after the old one was lost.
+    if (info.created !== before?.created) stream.floor = 0;
+    else if (isSetBack) stream.floor = Math.min(stream.floor, last);
   }
 
   async state(stream: Stream, subject?: string): Promise<StreamState> {
@@ -135,7 +143,7 @@ export class Streams {
 
   /** A call of JetStream's API. @throws NatsProblem, ApiFailure or what the client throws */
   async request<T>(call: string, body: unknown): Promise<T> {
-    const answer = await this.#connection.request(`$JS.API.${call}`, JSON.stringify(body), { timeout: this.#timeoutMs });
+    const answer = await this.#connection.request(`$JS.API.${call}`, JSON.stringify(body), { timeout: apiTimeoutMs });
     const { error, ...value } = JSON.parse(answer.string()) as { error?: ApiError };
     if (error !== undefined) throw new ApiFailure(error);
     return value as T;
@@ -151,7 +159,7 @@ export class Streams {
   async #prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
     const { prefix, partitions } = this.#options;
     const streams = Array.from({ length: partitions }, (_, partition): Stream => {
-      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, floor: 0 };
+      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, floor: Infinity };
     });
     const problems: string[] = [];
     await Promise.all(streams.map(async (stream) => {

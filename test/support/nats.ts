@@ -1,7 +1,7 @@
 /** A real nats-server for one test: on a free port, with a store of its own, gone when the test is. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, connect, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,10 +17,11 @@ export interface NatsServer {
   /** Takes it away from one moment to the next, as kill -9 does. */
   kill(): Promise<void>;
   /** It does not run, but its sockets stay (SIGSTOP), until it goes on. */
-  pause(): void;
+  pause(): Promise<void>;
   resume(): void;
-  /** Only while it is stopped. */
+  /** What it kept is gone. This and the copies only while it is stopped. */
   wipe(): void;
+  copyStore(): { putBack(): void };
 }
 
 export interface NatsServerOptions {
@@ -32,11 +33,13 @@ export interface NatsServerOptions {
 export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, flags = [] }: NatsServerOptions = {}): Promise<NatsServer> {
   const folder = mkdtempSync(join(tmpdir(), "flux-nats-"));
   const port = await freePort();
+  const store = join(folder, "jetstream");
+  const wipe = () => rmSync(store, { recursive: true, force: true });
   let child: ChildProcess | null = null;
 
   const start = async (): Promise<void> => {
-    const store = jetStream ? ["-js", "-sd", folder] : [];
-    const started = spawn("nats-server", ["-a", "127.0.0.1", "-p", String(port), ...store, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+    const kept = jetStream ? ["-js", "-sd", folder] : [];
+    const started = spawn("nats-server", ["-a", "127.0.0.1", "-p", String(port), ...kept, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
     let said = "";
     started.stderr.on("data", (chunk: Buffer) => (said = (said + chunk.toString()).slice(-4000)));
     let failure: Error | null = null;
@@ -71,9 +74,25 @@ export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, f
     start,
     stop: () => end("SIGTERM"),
     kill: () => end("SIGKILL"),
-    pause: () => void child?.kill("SIGSTOP"),
+    pause: async () => {
+      const { pid } = child!;
+      process.kill(pid!, "SIGSTOP");
+      // The state is behind the name, which stands in brackets.
+      await until(() => / T /.test(readFileSync(`/proc/${pid}/stat`, "utf8").split(")").at(-1)!.slice(0, 3)), "nats-server to be stopped");
+    },
     resume: () => void child?.kill("SIGCONT"),
-    wipe: () => rmSync(join(folder, "jetstream"), { recursive: true, force: true }),
+    wipe,
+    copyStore: () => {
+      const copy = mkdtempSync(join(tmpdir(), "flux-nats-copy-"));
+      t.teardown(() => rmSync(copy, { recursive: true, force: true }));
+      cpSync(store, copy, { recursive: true });
+      return {
+        putBack() {
+          wipe();
+          cpSync(copy, store, { recursive: true });
+        },
+      };
+    },
   };
 }
 
