@@ -3,15 +3,26 @@ import t from "tap";
 import { startNats } from "./support/nats.ts";
 import { startNode } from "./support/node.ts";
 import { open, type TestSession } from "./support/session.ts";
+import { secret, token } from "./support/tokens.ts";
 
-const words = (count: number) => Array.from({ length: count }, (_, i) => `"${i}"`);
+const words = (count: number, from = 0) => Array.from({ length: count }, (_, i) => `"${from + i}"`);
 const textsOf = ({ publications }: TestSession) => publications.map(({ payload }) => payload.toString());
 
-for (const room of ["live:x", "chat:x"]) {
-  t.test(`${room}: what is published on one node is delivered on another, in order, and to the publisher too`, async (t) => {
-    const nats = await startNats(t);
-    const [a, b] = [await startNode(t, { nats: [nats.url] }), await startNode(t, { nats: [nats.url] })];
-    const [ann, bob] = [await open(a), await open(b)];
+const nats = await startNats(t);
+const shared = { nats: [nats.url], resumeSecret: "the same on every node, 32 and more", commandsPerSecond: 0, natsPartitions: 1 };
+const [a, b] = [await startNode(t, shared), await startNode(t, shared)];
+const guarded = { ...shared, authSecret: secret };
+const [guardedA, guardedB] = [await startNode(t, guarded), await startNode(t, guarded)];
+
+/** A user's session on a node that asks for tokens. */
+async function enter(node: typeof a, sub: string, tenant = ""): Promise<TestSession> {
+  return open(node, { hello: { token: await token({ sub, tenant }, secret), device: "d" } });
+}
+
+for (const kind of ["live", "chat"]) {
+  t.test(`${kind}: what is published on one node is delivered on another, in order, and to the publisher too`, async (t) => {
+    const room = `${kind}:order`;
+    const [ann, bob] = [await open(a), await open(b, { json: true })];
     await ann.join(room);
     await bob.join(room);
     const said = words(100);
@@ -23,4 +34,112 @@ for (const room of ["live:x", "chat:x"]) {
       t.same(session.publications.slice(1).map(({ prev }) => prev), seqs.slice(0, -1), "each follows the one before");
     }
   });
+
+  t.test(`${kind}: publishers on two nodes at once: all members see the same order`, async (t) => {
+    const room = `${kind}:both`;
+    const [ann, bob] = [await open(a), await open(b)];
+    await ann.join(room);
+    await bob.join(room);
+    await Promise.all(words(100).map((word, i) => (i % 2 === 0 ? ann : bob).publish(room, word)));
+    for (const session of [ann, bob]) await session.waitFor(() => session.publications.length === 100, "every publication");
+    t.same(textsOf(ann), textsOf(bob));
+  });
+
+  t.test(`${kind}: who asked not to be given its own publications is not, and others on both nodes are`, async (t) => {
+    const room = `${kind}:excluded`;
+    const [ann, eve, bob] = [await open(a), await open(a), await open(b)];
+    for (const session of [ann, eve, bob]) await session.join(room);
+    await ann.publish(room, '"hi"', { excludeSelf: true });
+    await bob.publish(room, '"end"');
+    for (const session of [eve, bob]) {
+      await session.waitFor(() => session.publications.length === 2, "both");
+      t.same(textsOf(session), ['"hi"', '"end"']);
+    }
+    await ann.waitFor(() => ann.publications.length > 0, "what is not its own");
+    t.same(textsOf(ann), ['"end"']);
+  });
 }
+
+t.test("a durable room is recovered on another node than it was left on", async (t) => {
+  const [ann, bob] = [await open(a), await open(a)];
+  await ann.join("chat:x");
+  await bob.join("chat:x");
+  const left = await ann.publish("chat:x", '"0"');
+  await bob.bye();
+  for (const word of words(400, 1)) await ann.publish("chat:x", word);
+  const back = await open(b);
+  const { recovered, missed } = await back.join("chat:x", { recover: left });
+  t.equal(recovered, true);
+  t.same(missed.map(({ payload }) => payload.toString()), words(400, 1));
+  const page = await back.request({ history: { room: "chat:x", limit: 3 } });
+  t.same(page.history?.publications?.map(({ payload }) => Buffer.from(payload ?? []).toString()), words(3, 398));
+});
+
+t.test("a member that was in a quiet room on one node has missed nothing on another", async (t) => {
+  const ann = await open(a);
+  const early = (await ann.join("chat:quiet")).position;
+  await ann.join("chat:busy");
+  await ann.publish("chat:busy", '"1"');
+  const bob = await open(b);
+  const late = (await bob.join("chat:quiet")).position;
+  t.ok(late.seq > early.seq, "the second node knows a later place of the stream");
+  for (const [node, recover] of [[a, late], [b, early]] as const) {
+    const { recovered, missed } = await (await open(node)).join("chat:quiet", { recover });
+    t.same({ recovered, missed }, { recovered: true, missed: [] });
+  }
+  const beyond = { ...late, seq: late.seq + 1000 };
+  t.equal((await (await open(a)).join("chat:quiet", { recover: beyond })).recovered, false, "a place that nobody was at");
+});
+
+t.test("a key that was used on one node is known on the other", async (t) => {
+  const [ann, bob] = [await open(a), await open(b)];
+  for (const room of ["chat:keys", "live:keys"]) {
+    await ann.join(room);
+    await bob.join(room);
+    await ann.publish(room, '"once"', { key: "k" });
+    await bob.waitFor(() => bob.publications.some((one) => one.room === room), "it to be there");
+    const again = await bob.request({ publish: { room, payload: Buffer.from('"twice"'), key: "k", format: 1 } });
+    t.equal(again.published?.duplicate, true, room);
+    await ann.publish(room, '"end"');
+    await ann.waitFor(() => ann.publications.some((one) => one.room === room && one.payload.toString() === '"end"'), "the end");
+  }
+  t.same(textsOf(ann), ['"once"', '"end"', '"once"', '"end"']);
+});
+
+t.test("rooms of tenants with the same name are two, on all nodes", async (t) => {
+  const [red, blue, redToo] = [await enter(guardedA, "ann", "red"), await enter(guardedB, "ann", "blue"), await enter(guardedB, "ann", "red")];
+  for (const room of ["chat:tenants", "live:tenants"]) {
+    for (const session of [red, blue, redToo]) await session.join(room);
+    await red.publish(room, '"for red"');
+    await blue.publish(room, '"for blue"');
+  }
+  for (const session of [red, redToo]) {
+    await session.waitFor(() => session.publications.length === 2, "both");
+    t.same(textsOf(session), ['"for red"', '"for red"']);
+  }
+  await blue.waitFor(() => blue.publications.length === 2, "both");
+  t.same(textsOf(blue), ['"for blue"', '"for blue"']);
+});
+
+t.test("direct messages reach a user's inbox on any node", async (t) => {
+  const [ann, bob] = [await enter(guardedA, "ann"), await enter(guardedB, "bob")];
+  const sent = await ann.request({ send: { user: "bob", payload: Buffer.from('"before"'), format: 1 } });
+  t.ok(sent.sent, JSON.stringify(sent));
+  await bob.join("@inbox");
+  await ann.request({ send: { user: "bob", payload: Buffer.from('"after"'), format: 1 } });
+  await bob.waitFor(() => bob.publications.length === 2, "both");
+  t.same(textsOf(bob), ['"before"', '"after"']);
+});
+
+t.test("rooms with names of any kind are kept apart on their way through NATS", async (t) => {
+  const names = ["a.b", "a b", "a>b", "a*b", "a=2Eb", "a/b", "ü", "u\u0308", "😀", "A.B", "$JS.API", "x".repeat(250), `${"x".repeat(249)}y`, ">", "*", "."];
+  const [ann, bob] = [await open(a), await open(b)];
+  for (const kind of ["live", "chat"]) {
+    const rooms = names.map((name) => `${kind}:${name}`);
+    for (const room of rooms) for (const session of [ann, bob]) await session.join(room);
+    for (const room of rooms) await ann.publish(room, JSON.stringify(room));
+    const got = () => bob.publications.filter(({ room }) => room.startsWith(kind));
+    await bob.waitFor(() => got().length >= rooms.length, "one of each");
+    t.same(got().map(({ room, payload }) => [room, payload.toString()]), rooms.map((room) => [room, JSON.stringify(room)]));
+  }
+});

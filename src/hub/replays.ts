@@ -160,8 +160,10 @@ export class Replays {
     const query = { direction: "since", position, limit: pageSizeMax, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {
       if ("error" in answer) return done(null);
-      const { publications } = answer.value;
-      done({ bodies: this.#bodies(room, publications), seq: publications.at(-1)?.seq ?? seq });
+      const { publications, position, more } = answer.value;
+      // Nothing more: the head is reached, even where it is no publication that is kept.
+      const reached = more ? publications.at(-1)?.seq ?? seq : Math.max(seq, position.seq);
+      done({ bodies: this.#bodies(room, publications), seq: reached });
     });
   }
 

@@ -1,0 +1,88 @@
+/** A node and its nats-server: at the start, while it is away, and when it is back. */
+import t from "tap";
+import { createGateway, ConfigError } from "../dist/index.js";
+import { startNats } from "./support/nats.ts";
+import { startNode, type NodeOptions } from "./support/node.ts";
+import { sumOf } from "./support/nodeprocess.ts";
+import { open, type TestSession } from "./support/session.ts";
+import { until } from "./support/until.ts";
+
+const textsOf = ({ publications }: TestSession) => publications.map(({ payload }) => payload.toString());
+
+t.test("a node is not ready while NATS is away for longer than the grace, keeps its sockets, and comes back by itself", async (t) => {
+  const nats = await startNats(t);
+  const node = await startNode(t, { nats: [nats.url], natsGraceMs: 100, natsTimeoutMs: 300 });
+  const readyStatus = async () => (await fetch(`http://127.0.0.1:${node.port}/ready`)).status;
+  const ann = await open(node);
+  await ann.join("chat:x");
+  t.equal(await readyStatus(), 200);
+  await nats.stop();
+  await until(async () => (await readyStatus()) === 503, "it not to be ready");
+  t.equal(sumOf(await node.metrics(), "flux_nats_connected"), 0);
+  const refused = await ann.request({ publish: { room: "chat:x", payload: Buffer.from("1"), format: 1 } });
+  t.match(refused.error, { code: "unavailable", retryable: true });
+  await nats.start();
+  await until(async () => (await readyStatus()) === 200, "it to be ready");
+  await until(async () => (await ann.request({ publish: { room: "chat:x", payload: Buffer.from("2"), format: 1 } })).published != null, "publishing to be possible");
+  await ann.waitFor(() => textsOf(ann).includes("2"), "it to be delivered");
+  t.equal(sumOf(await node.metrics(), "flux_nats_connected"), 1);
+  t.equal(sumOf(await node.metrics(), "flux_nats_reconnects_total"), 1);
+});
+
+t.test("a server that comes back without its store: members are told of the gap", async (t) => {
+  const nats = await startNats(t);
+  const node = await startNode(t, { nats: [nats.url] });
+  const [ann, bob] = [await open(node), await open(node, { json: true })];
+  for (const session of [ann, bob]) await session.join("chat:x");
+  const before = await ann.publish("chat:x", '"1"');
+  await nats.kill();
+  nats.wipe();
+  await until(async () => sumOf(await node.metrics(), "flux_nats_connected") === 0, "the loss to be noticed");
+  await nats.start();
+  for (const session of [ann, bob]) {
+    await session.waitFor(() => session.events.some(({ sync }) => sync?.room === "chat:x" && sync.position?.epoch !== before.epoch), "sync");
+  }
+  const back = await open(node);
+  t.equal((await back.join("chat:x", { recover: before })).recovered, false);
+  const after = await ann.publish("chat:x", '"2"');
+  t.not(after.epoch, before.epoch);
+  await bob.waitFor(() => textsOf(bob).at(-1) === '"2"', "what follows");
+});
+
+t.test("what is wrong with NATS at the start names the option, the server and what to do, and no secret", async (t) => {
+  const problem = async (options: NodeOptions): Promise<string> => {
+    const failure = await createGateway({ port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", ...options }).then(
+      async (gateway) => void (await gateway.close()),
+      (error: unknown) => error,
+    );
+    if (!(failure instanceof ConfigError)) throw new Error(`no ConfigError, but ${String(failure)}`);
+    return failure.message;
+  };
+  t.match(await problem({ nats: ["nats://ann:hunter2@127.0.0.1:1"] }), /^--nats nats:\/\/\[hidden\]@127\.0\.0\.1:1: nothing answers there; start nats-server/);
+  const locked = await startNats(t, { flags: ["--user", "ann", "--pass", "hunter2"] });
+  const refused = await problem({ nats: [locked.url], natsUser: "ann", natsPassword: "hunter3" });
+  t.match(refused, /^--nats nats:\/\/127\.0\.0\.1:\d+: the server does not let this node in; give its credentials with --nats-creds/);
+  t.notMatch(refused, "hunter");
+  const inside = await startNode(t, { nats: [locked.url.replace("//", "//ann:hunter2@")], natsPrefix: "inside" });
+  t.equal(sumOf(await inside.metrics(), "flux_nats_connected"), 1);
+  const plain = await startNats(t, { jetStream: false });
+  t.match(await problem({ nats: [plain.url] }), /JetStream is not enabled there.*start nats-server with -js/);
+});
+
+t.test("a stream that contradicts the configuration is told, field by field, and left as it is", async (t) => {
+  const nats = await startNats(t);
+  const namespaces = { chat: { historySize: 7, historyTtlMs: 3_600_000 } };
+  await (await startNode(t, { nats: [nats.url], namespaces })).close();
+  const start = (options: NodeOptions) => createGateway({ port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", nats: [nats.url], namespaces, ...options });
+  const wrong: { options: NodeOptions; says: RegExp }[] = [
+    { options: { namespaces: { chat: { historySize: 8, historyTtlMs: 3_600_000 } } }, says: /stream FLUX_chat_0 has max_msgs_per_subject 8, and the configuration asks for 9: set historySize of namespace chat to 7, or change the stream/ },
+    { options: { namespaces: { chat: { historySize: 7, historyTtlMs: 7_200_000 } } }, says: /FLUX_chat_0 has max_age 3600000 ms, and the configuration asks for 7200000 ms: set historyTtlMs of namespace chat/ },
+    { options: { natsStorage: "memory" }, says: /has storage file, and the configuration asks for memory: set --nats-storage to file/ },
+    { options: { natsPartitions: 3 }, says: /has partitions 4, and the configuration asks for 3: set --nats-partitions to 4/ },
+    { options: { keyWindowMs: 60_000 }, says: /has duplicate_window 120000 ms, and the configuration asks for 60000 ms: set --key-window-ms/ },
+    { options: { inboxSize: 5 }, says: /FLUX__inbox_0 has max_msgs_per_subject 1001, and the configuration asks for 6: set --inbox-size to 1000/ },
+  ];
+  for (const { options, says } of wrong) await t.rejects(start(options), { name: "ConfigError", message: says });
+  const again = await start({});
+  await again.close();
+});
