@@ -1,0 +1,110 @@
+/**
+ * Members of a durable room who use the SDK, so that they find back by themselves whatever happens to the nodes, and the
+ * history of what they were given: at the end it is judged.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Test } from "tap";
+import { FluxError, type Client, type Room } from "../../src/client/index.ts";
+import { createHistory, type History } from "./history.ts";
+import { startClient } from "./sdk.ts";
+import { until } from "./until.ts";
+import type { Verdict } from "./verdict.ts";
+
+export interface PopulationOptions {
+  readonly room: string;
+  readonly members: number;
+  /** Those of them that publish, one at a time each. Default: 4. */
+  readonly publishers?: number;
+  /** Time between two publishes of one of them. Default: 5 ms. */
+  readonly everyMs?: number;
+  readonly seed?: number | string;
+}
+
+export interface Population {
+  readonly clients: readonly Client[];
+  readonly history: History;
+  /** Publications acknowledged so far, and gaps that members were told of. */
+  readonly acknowledged: number;
+  readonly gaps: number;
+  /** Waits for so many more of them. */
+  progress(publications: number): Promise<void>;
+  /** Stops publishing, waits until everybody has everything, and judges. */
+  stop(): Promise<Verdict>;
+}
+
+/** Longer than the longest fault and the waits of clients after it. */
+const limitMs = 90_000;
+
+export async function startPopulation(t: Pick<Test, "teardown">, url: string, options: PopulationOptions): Promise<Population> {
+  const { room: name, members, publishers = 4, everyMs = 5, seed = "none" } = options;
+  const history = createHistory(seed);
+  const backoff = { baseMs: 50, capMs: 1000 };
+  const clients = Array.from({ length: members }, () => startClient(t, url, { storage: null, backoff, commandTimeoutMs: 60_000 }));
+  const lastOf = new Map<number, string>();
+  let gaps = 0;
+  const rooms = clients.map((client, i) => {
+    const room = client.join(name);
+    let seq = 0;
+    room.on("joined", ({ rejoined, position }) => {
+      if (rejoined) return;
+      seq = position.seq;
+      history.joined(name, `member${i}`, position);
+    });
+    room.on("gap", ({ from, to }) => {
+      gaps++;
+      seq = to.seq;
+      history.gap(name, `member${i}`, from, to, "sync");
+    });
+    room.on("publication", ({ data, position }) => {
+      const id = String(data);
+      history.delivered(name, `member${i}`, id, position, seq);
+      seq = position.seq;
+      lastOf.set(i, id);
+    });
+    return room;
+  });
+  await Promise.all(rooms.map((room) => room.joined));
+
+  let acknowledged = 0;
+  let stopping = false;
+  const publish = async (room: Room, id: string): Promise<boolean> => {
+    history.attempted(name, id);
+    try {
+      history.acknowledged(name, id, await room.publish(id));
+      acknowledged++;
+      return true;
+    } catch (error) {
+      // Nobody knows what became of one that was not answered.
+      if (!(error instanceof FluxError)) throw error;
+      if (error.code !== "timeout") history.refused(name, id, error.code);
+      return false;
+    }
+  };
+  const publishing = Promise.all(
+    rooms.slice(0, publishers).map(async (room, i) => {
+      for (let n = 0; !stopping; n++) {
+        await publish(room, `${i}-${n}`);
+        await sleep(everyMs);
+      }
+    }),
+  );
+
+  return {
+    clients,
+    history,
+    get acknowledged() { return acknowledged; },
+    get gaps() { return gaps; },
+    progress: (publications) => {
+      const goal = acknowledged + publications;
+      return until(() => acknowledged >= goal, `${publications} more acknowledged publications`, limitMs);
+    },
+    stop: async () => {
+      stopping = true;
+      await publishing;
+      let last = "";
+      for (let n = 0; last === ""; n++) if (await publish(rooms[0]!, `last-${n}`)) last = `last-${n}`;
+      await until(() => clients.every((_, i) => lastOf.get(i) === last), "the last publication to be everywhere", limitMs);
+      return history.judge();
+    },
+  };
+}
