@@ -3,9 +3,14 @@ import { ConfigError, type Config } from "./config.ts";
 import type { Logger } from "./log.ts";
 import { openRedis, type RedisLink } from "./redis/redis.ts";
 import { readRedisTarget, redisServer } from "./redis/target.ts";
+import { randomId } from "./ids.ts";
+import { createMemoryMessages } from "./messages/memory.ts";
+import type { MessageEvents, NodeMessages } from "./messages/messages.ts";
+import { createRedisMessages } from "./messages/redis.ts";
 import { createMemoryRegistry } from "./registry/memory.ts";
 import { createRedisRegistry } from "./registry/redis.ts";
 import type { NodeFacts, Registry, RegistryEvents } from "./registry/registry.ts";
+import { createRedisSessions, type RedisSessions } from "./sessions/redis.ts";
 
 /** @throws ConfigError where Redis cannot be reached. */
 export async function connectRedis({ redis: address, redisAnswerMs: answerMs }: Config, log: Logger): Promise<RedisLink | null> {
@@ -29,6 +34,41 @@ export async function openRegistry(config: Config, redis: RedisLink | null, fact
       events?.nodeChanged(change);
     },
   });
+}
+
+/** What nodes share of sessions: where they are kept, and what their resume tokens are signed with. */
+export interface SharedSessions {
+  readonly store: RedisSessions;
+  readonly secret: string;
+}
+
+export async function openSessions(config: Config, redis: RedisLink, log: Logger, onForgotten: (id: string | null) => void): Promise<SharedSessions> {
+  const { redisPrefix: prefix, nodeId: node, sessionTtlMs: ttlMs } = config;
+  const secret = config.resumeSecret || (await sharedSecret(redis, `${prefix}resume-secret`, log));
+  return { store: createRedisSessions({ redis, prefix, node, ttlMs, log, onForgotten }), secret };
+}
+
+export async function openMessages(config: Config, redis: RedisLink | null, log: Logger, events: MessageEvents): Promise<NodeMessages> {
+  if (redis === null) return createMemoryMessages();
+  return createRedisMessages({ redis, prefix: config.redisPrefix, id: config.nodeId, log }, events);
+}
+
+/** The secret of all nodes: made by the first of them, and written again where Redis comes back without it. */
+async function sharedSecret(redis: RedisLink, key: string, log: Logger): Promise<string> {
+  const agree = async (own: string) => {
+    await redis.run("set", key, own, "nx");
+    return String(await redis.run("get", key));
+  };
+  const secret = await agree(randomId(32));
+  redis.onUp(() => {
+    agree(secret).then(
+      (found) => {
+        if (found !== secret) log.error("nodes sign resume tokens with different secrets since Redis lost theirs: restart this node, or give all of them one --resume-secret");
+      },
+      () => undefined, // away again: asked again when it is back
+    );
+  });
+  return secret;
 }
 
 const saidOf = { up: "is up", draining: "is draining", down: "is down: nothing new was heard of it", left: "has left" } as const;

@@ -4,7 +4,7 @@ import { startAdmin, type Admin } from "./admin/admin.ts";
 import { readKeys } from "./auth/files.ts";
 import { expiryWarning, readCertificate, watchCertificate } from "./certificate.ts";
 import type { Broker, Deliver, Moved, Retention } from "./broker/broker.ts";
-import { connectRedis, openRegistry } from "./cluster.ts";
+import { connectRedis, openMessages, openRegistry, openSessions, type SharedSessions } from "./cluster.ts";
 import { createLogBroker } from "./broker/log.ts";
 import { createMemoryBroker } from "./broker/memory.ts";
 import type { NatsBroker } from "./broker/nats.ts";
@@ -33,6 +33,7 @@ import { createMetrics } from "./metrics.ts";
 import { nodeFacts } from "./nodefacts.ts";
 import { Encoder } from "./protocol/encoder.ts";
 import { addNatsMetrics, type NatsUsage } from "./natsmetrics.ts";
+import type { NodeMessage, NodeMessages } from "./messages/messages.ts";
 import { addRedisMetrics } from "./redismetrics.ts";
 import type { RegisteredNode, Registry as NodeRegistry } from "./registry/registry.ts";
 import { nameOfRoom } from "./roomkeys.ts";
@@ -121,7 +122,11 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   });
   const kindOf = compileKinds(config);
   const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
-  const stores = await openStores(config, log, retentionOf, (room, publication) => hub.deliver(room, publication), (room, position) => hub.moved(room, position)).catch(async (error: unknown) => {
+  const openAll = async () => {
+    const shared = redis && (await openSessions(config, redis, log, (id) => hub.sessions.forgotten(id)));
+    return openStores(config, log, shared, retentionOf, (room, publication) => hub.deliver(room, publication), (room, position) => hub.moved(room, position));
+  };
+  const stores = await openAll().catch(async (error: unknown) => {
     await redis?.close();
     throw error;
   });
@@ -130,7 +135,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const encoder = new Encoder(2 * config.frameBytesMax);
   const pageBytesMax = pageBytesFor(config.ringBytes);
   const hub: Hub = new Hub({
-    broker, store, presence, rooms, node, sessionsPerUserMax, watchedPerSessionMax, roomNamesBytesMax: config.frameBytesMax / 2,
+    broker, store, presence, rooms, node, toNode: (to, message) => messages?.send(to, message), sessionsPerUserMax, watchedPerSessionMax, roomNamesBytesMax: config.frameBytesMax / 2,
     keepMs: keepWithin(ttlMs), sendsPerMinute, newInboxesPerHour, kindOf, pageBytesMax, encoder, log,
   });
   const onServing = (serving: number) => (state.serving = serving > 0);
@@ -161,10 +166,14 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
 
-  const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false } = {}) =>
-    signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user);
+  const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false } = {}) => {
+    const sessions = signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user);
+    messages?.sendAll({ kind: "disconnect", tenant, user });
+    return sessions;
+  };
   let admin: Admin | null = null;
   let nodes: NodeRegistry | null = null;
+  let messages: NodeMessages | null = null;
   const reloadCertificate = () => renewCertificate(config, reactors, log);
   const unwatch = certificate && watchCertificate(certificate, reloadCertificate);
   const warning = certificate && expiryWarning(certificate);
@@ -179,6 +188,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     await reactors.close("shutdown");
     hub.close();
     await presence.stop();
+    await messages?.stop();
     await stores.close();
     await redis?.close();
     await admin?.close();
@@ -198,6 +208,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   };
   const known = () => ({ node, stale: nodes?.stale ?? false, nodes: nodes?.nodes() ?? [] });
   try {
+    messages = await openMessages(config, redis, log, { received: (message) => onMessage(hub, message) });
     nodes = await openRegistry(config, redis, nodeFacts(config, port, allCounters, () => reactors.serving), log);
     admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect, drains, known);
     await reactors.start();
@@ -225,6 +236,14 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   };
 }
 
+/** What another node has to say. */
+function onMessage({ sessions }: Hub, message: NodeMessage): void {
+  switch (message.kind) {
+    case "taken": return sessions.taken(message.session, message.generation);
+    case "disconnect": return void sessions.close(message.tenant, message.user);
+  }
+}
+
 /** What outlives a socket, and with a data directory the node. */
 interface Stores {
   readonly broker: Broker;
@@ -237,16 +256,16 @@ interface Stores {
   close(): Promise<void>;
 }
 
-async function openStores(config: Config, log: Logger, retentionOf: (room: string) => Retention | null, deliver: Deliver, moved: Moved): Promise<Stores> {
+async function openStores(config: Config, log: Logger, shared: SharedSessions | null, retentionOf: (room: string) => Retention | null, deliver: Deliver, moved: Moved): Promise<Stores> {
   const { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax, sessionTtlMs: ttlMs, dataDir: path, dataBytesMax } = config;
   const rooms = { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax };
   const sessions = { ttlMs, sessionsMax: storedSessionsMax, cursorsMax };
   if (path === "") {
     const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved);
     const broker = nats ?? createMemoryBroker(rooms, deliver);
-    const store = createMemorySessions(sessions);
+    const store = shared?.store ?? createMemorySessions(sessions);
     const close = async () => void (await store.stop(), await broker.stop());
-    return { broker, store, resumeSecret: config.resumeSecret || randomId(32), journals: {}, nats: nats && (() => nats.nats()), close };
+    return { broker, store, resumeSecret: config.resumeSecret || (shared?.secret ?? randomId(32)), journals: {}, nats: nats && (() => nats.nats()), close };
   }
   const opened: (() => Promise<void>)[] = [];
   const close = async () => {

@@ -14,7 +14,7 @@ function start() {
   const waiting: (() => void)[] = [];
   const late: typeof store = {
     ...store,
-    take: (id, done) => store.take(id, (answer) => void waiting.push(() => done(answer))),
+    take: (id, done) => store.take(id, (answer, generation) => void waiting.push(() => done(answer, generation))),
     signedOutAt: (user, done) => store.signedOutAt(user, (answer) => void waiting.push(() => done(answer))),
   };
   const told: string[] = [];
@@ -32,7 +32,7 @@ function start() {
   const link = new Link({ ...common, out: rings[1], in: rings[0], onRecord: () => {} });
   const reactor: Reactor = { index: 0, link, live: true };
   const nobody = () => {};
-  const sessions = new Sessions({ store: late, node: "n", sessionsPerUserMax: 10, roomNamesBytesMax: 1_000, onBegin: nobody, onEnd: nobody });
+  const sessions = new Sessions({ store: late, node: "n", sessionsPerUserMax: 10, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: nobody, onEnd: nobody });
   const hello = (slot: number, resume = "") =>
     sessions.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: "ann", tenant: "", device: "", issuedAt: 1, resume, resumeIssuedAt: 1, positions: [] });
   const answer = () => {
@@ -56,7 +56,7 @@ t.test("a socket that is gone before the store answers leaves no session behind"
   sessions.forgetReactor(reactor);
   t.same(answer(), []);
   t.equal(sessions.size, 0, "nor does one whose reactor is gone");
-  sessions.close();
+  sessions.stop();
 });
 
 t.test("two sockets that ask for one session while the store is slow: the later has it, the earlier is told", async (t) => {
@@ -70,7 +70,7 @@ t.test("two sockets that ask for one session while the store is slow: the later 
   sessions.gone(reactor, 2, 1, false);
   hello(3, "s1");
   t.same(answer(), ["3 resumed s1"]);
-  sessions.close();
+  sessions.stop();
 });
 
 t.test("a user who is disconnected while a resume is on its way gets a new session", async (t) => {
@@ -79,7 +79,7 @@ t.test("a user who is disconnected while a resume is on its way gets a new sessi
   sessions.disconnect("", "ann");
   hello(1, "s1");
   t.same(answer(), ["1 new"]);
-  sessions.close();
+  sessions.stop();
 });
 
 t.test("sessions are kept alive a share at a time, all of them in a round", async (t) => {
@@ -88,7 +88,7 @@ t.test("sessions are kept alive a share at a time, all of them in a round", asyn
   const { keep } = store;
   for (let slot = 0; slot < 10; slot++) hello(slot);
   t.equal(answer().length, 10);
-  const counting = new Sessions({ store: { ...store, keep: (id) => (kept.add(id), keep(id)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, onBegin: () => {}, onEnd: () => {} });
+  const counting = new Sessions({ store: { ...store, keep: (id) => (kept.add(id), keep(id)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: () => {}, onEnd: () => {} });
   const { reactor } = start();
   for (let slot = 0; slot < 10; slot++) {
     counting.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: "ann", tenant: "", device: "", issuedAt: 1, resume: "", resumeIssuedAt: 0, positions: [] });
@@ -97,6 +97,6 @@ t.test("sessions are kept alive a share at a time, all of them in a round", asyn
   t.equal(kept.size, 10);
   for (let i = 0; i < 100; i++) counting.keep(4);
   t.equal(kept.size, 10);
-  sessions.close();
-  counting.close();
+  sessions.stop();
+  counting.stop();
 });

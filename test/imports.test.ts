@@ -13,7 +13,7 @@ import ts from "typescript";
 type Imports = Map<string, string[]>;
 
 /** Folders with an interface in the file of the same name and implementations in the others. */
-const seams = ["broker", "presence", "sessions", "registry"];
+const seams = ["broker", "presence", "sessions", "registry", "messages"];
 /** The files that pick implementations. */
 const compositions = ["gateway.ts", "cluster.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. `ground` are the flat files not named here. */

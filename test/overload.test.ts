@@ -137,7 +137,7 @@ function hubAndReader() {
     { roomChanged: () => {}, statusChanged: () => {} },
   );
   const hub: Hub = new Hub({
-    broker, store, presence, watchedPerSessionMax: 10, rooms, node: "n", sendsPerMinute: 0, newInboxesPerHour: 0, roomNamesBytesMax: 1000,
+    broker, store, presence, watchedPerSessionMax: 10, rooms, node: "n", toNode: () => {}, sendsPerMinute: 0, newInboxesPerHour: 0, roomNamesBytesMax: 1000,
     sessionsPerUserMax: 10, keepMs: 10_000, kindOf: compileKinds(config), pageBytesMax: 1024, encoder: new Encoder(4_096), log: createLogger(config),
   });
   hub.attach(reactor);

@@ -28,6 +28,7 @@ export interface Related {
   readonly natsCreds: string;
   readonly natsTlsCert: string;
   readonly natsTlsKey: string;
+  readonly redis: string;
   readonly nodeHeartbeatMs: number;
   readonly nodeDeadMs: number;
 }
@@ -114,6 +115,12 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
   for (const [key, other] of [["natsTlsCert", "natsTlsKey"], ["natsTlsKey", "natsTlsCert"]] as const) {
     refuse(config[key] !== "" && config[other] === "", key, other, `is of no use without ${called(other)}; give both`);
   }
+  refuse(
+    config.redis !== "" && config.dataDir !== "",
+    "dataDir",
+    "redis",
+    `sessions are kept in Redis, and rooms on one node's disk are of no use to the others; leave ${called("dataDir")} or ${called("redis")} out`,
+  );
   refuse(
     config.nodeDeadMs < 2 * config.nodeHeartbeatMs,
     "nodeDeadMs",

@@ -29,6 +29,7 @@ import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "
 import type { Logger } from "../log.ts";
 import { inboxName, nameOfRoom, roomKey } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
+import type { NodeMessage } from "../messages/messages.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import { publicationJson } from "../protocol/json.ts";
@@ -49,6 +50,7 @@ export interface HubOptions extends InboxLimits {
   readonly watchedPerSessionMax: number;
   readonly rooms: Rooms;
   readonly node: string;
+  readonly toNode: (node: string, message: NodeMessage) => void;
   readonly sessionsPerUserMax: number;
   readonly roomNamesBytesMax: number;
   /** How often what is stored of sessions is kept alive: well within its life. */
@@ -91,12 +93,12 @@ export class Hub {
     this.#options = options;
     this.#rooms = options.rooms;
     this.#replays = new Replays(options);
-    const { store, node, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
+    const { store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
     const refuse = (reactor: Reactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
     this.presence = new Presence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
     const onBegin = (session: HubSession) => this.presence.began(session);
     const onEnd = (session: HubSession) => this.presence.ended(session);
-    this.sessions = new Sessions({ store, node, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
+    this.sessions = new Sessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
     this.#keeper = setInterval(() => this.sessions.keep(keepParts), keepMs / keepParts).unref();
   }
@@ -412,7 +414,7 @@ export class Hub {
     clearInterval(this.#keeper);
     this.#postponed.close();
     this.presence.close();
-    this.sessions.close();
+    this.sessions.stop();
   }
 }
 

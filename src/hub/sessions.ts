@@ -6,6 +6,7 @@
 import type { CloseName } from "../errors.ts";
 import { randomId } from "../ids.ts";
 import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../link/sessions.ts";
+import type { NodeMessage } from "../messages/messages.ts";
 import { userKey } from "../roomkeys.ts";
 import type { Sessions as Store } from "../sessions/sessions.ts";
 import type { Reactor, Room } from "./rooms.ts";
@@ -19,6 +20,8 @@ export interface HubSession {
   readonly hello: Pick<HelloRecord, "slot" | "life" | "json" | "user" | "tenant" | "device">;
   readonly reactor: Reactor;
   rooms: PlaceInRoom[];
+  /** How often it had been taken from the store when this socket got it. */
+  generation: number;
   /** arriving: the store is being asked. gone: replaced or closed, its socket's last records are still to come. */
   state: "arriving" | "here" | "gone";
 }
@@ -29,6 +32,8 @@ export interface SessionsOptions {
   readonly sessionsPerUserMax: number;
   /** Of the names of all rooms that a session is brought back into: they are listed in one frame. */
   readonly roomNamesBytesMax: number;
+  /** Tells another node. */
+  toNode(node: string, message: NodeMessage): void;
   /** A session has its socket here, or no longer: called once each for every life. */
   onBegin(session: HubSession): void;
   onEnd(session: HubSession): void;
@@ -36,6 +41,8 @@ export interface SessionsOptions {
 
 /** Changes of a session's rooms are written together: a client joins many at once. */
 const writeAfterMs = 50;
+/** Sessions that are written in one go. */
+const writesMax = 2_000;
 
 export class Sessions {
   /** Sessions that were resumed, and sockets that were closed for it or by the application. */
@@ -47,6 +54,8 @@ export class Sessions {
   readonly #byId = new Map<string, HubSession>();
   readonly #byUser = new Map<string, HubSession[]>();
   readonly #unwritten = new Set<HubSession>();
+  /** Sessions that are being taken from the store, and how often others say they have been taken meanwhile. */
+  readonly #taking = new Map<string, number>();
   /** Where keep() is in #byId. */
   #keeping = this.#byId.keys();
   #lives = 0;
@@ -93,15 +102,22 @@ export class Sessions {
 
   #resume(session: HubSession, hello: HelloRecord): void {
     if (this.#takeOver(session, hello)) return;
-    this.#options.store.take(hello.resume, (answer) => {
+    this.#taking.set(hello.resume, this.#taking.get(hello.resume) ?? 0);
+    this.#options.store.take(hello.resume, (answer, generation) => {
+      const newest = this.#taking.get(hello.resume) ?? 0;
+      this.#taking.delete(hello.resume);
       // Another socket of the same client may have been answered first.
       if (session.state === "gone" || this.#takeOver(session, hello)) return;
+      if (newest > generation) return this.#refuse(session, "session_replaced");
       session.id = hello.resume;
+      session.generation = generation;
       // The store is away: the signed token says that there was such a session, and the client where it was.
       if ("error" in answer) return this.#admit(session, true, [...hello.positions]);
       const record = answer.value;
       if (record === null || userKey(record.tenant, record.user) !== session.userKey) return this.#beginInstead(session, hello);
       this.#admit(session, true, this.#placesFor(record.rooms, hello.positions));
+      const { toNode, node } = this.#options;
+      if (record.node !== node && this.#byId.get(session.id) === session) toNode(record.node, { kind: "taken", session: session.id, generation });
     });
   }
 
@@ -113,6 +129,7 @@ export class Sessions {
     else {
       this.#replace(before);
       session.id = before.id;
+      session.generation = before.generation;
       this.#admit(session, true, this.#placesFor(before.rooms, hello.positions));
     }
     return true;
@@ -133,6 +150,7 @@ export class Sessions {
       hello: { slot, life, json, user, tenant, device },
       reactor,
       rooms: noRooms,
+      generation: 0,
       state: "arriving",
     };
     (this.#sockets[reactor.index] ??= [])[slot] = session;
@@ -152,7 +170,9 @@ export class Sessions {
     if (resumed) this.resumed++;
     // They are entered again as they are joined; until then a loss must not forget them.
     if (rooms.length > 0) session.rooms = rooms;
-    this.#write(session);
+    if (resumed) this.#write(session);
+    // At once: its client may come back to another node before anything else is written of it.
+    else this.#options.store.put(this.#record(session));
     this.#options.onBegin(session);
     writeAdmitted(reactor.link, { slot: hello.slot, life: hello.life, session: id, resumed, rooms });
   }
@@ -190,9 +210,22 @@ export class Sessions {
     this.#sockets[reactor.index] = [];
   }
 
+  /** A session has its socket on another node now. One that was resumed here later than that stays. */
+  taken(id: string, generation: number): void {
+    const session = this.#byId.get(id);
+    if (session !== undefined) {
+      if (session.generation < generation) this.#replace(session);
+    } else if (this.#taking.has(id)) this.#taking.set(id, Math.max(generation, this.#taking.get(id) ?? 0));
+  }
+
   /** Closes every session of a user, and lets none of them come back, whether it has a socket or not. Sockets that were closed. */
   disconnect(tenant: string, user: string): number {
     this.#options.store.endAll(tenant, user);
+    return this.close(tenant, user);
+  }
+
+  /** Closes those that have a socket here, and ends them. How many there were. */
+  close(tenant: string, user: string): number {
     const sessions = [...(this.#byUser.get(userKey(tenant, user)) ?? [])];
     for (const session of sessions) {
       this.#kick(session, "disconnected");
@@ -270,10 +303,21 @@ export class Sessions {
     this.#writer ??= setTimeout(() => this.#flush(), writeAfterMs).unref();
   }
 
-  #flush(): void {
+  /** The store does not have this session, or for null some, as it should: written again. */
+  forgotten(id: string | null): void {
+    for (const session of id === null ? this.#byId.values() : [this.#byId.get(id)]) if (session !== undefined) this.#write(session);
+  }
+
+  #flush(max = writesMax): void {
     this.#writer = null;
-    for (const session of this.#unwritten) this.#options.store.put(this.#record(session));
-    this.#unwritten.clear();
+    for (const session of this.#unwritten) {
+      if (max-- <= 0) {
+        this.#writer = setTimeout(() => this.#flush(), writeAfterMs).unref();
+        return;
+      }
+      this.#unwritten.delete(session);
+      this.#options.store.put(this.#record(session));
+    }
   }
 
   #record({ id, rooms, hello: { tenant, user, device } }: HubSession): Parameters<Store["put"]>[0] {
@@ -292,9 +336,9 @@ export class Sessions {
     }
   }
 
-  close(): void {
+  stop(): void {
     if (this.#writer !== null) clearTimeout(this.#writer);
-    this.#flush();
+    this.#flush(Infinity);
   }
 }
 

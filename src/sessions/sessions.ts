@@ -37,9 +37,11 @@ export interface Sessions {
 
   /**
    * Reads a session in order to resume it. MUST answer null for one that was ended, has outlived its time, or was never
-   * there. It stays in the store: whoever resumes it puts it again.
+   * there. It stays in the store: whoever resumes it puts it again. Where nodes share the store the session is from here
+   * on this node's: what another has still to write of it MUST change nothing. `generation` MUST grow with every `take`
+   * of a session by any node then, and is 0 where there is one node.
    */
-  take(id: string, done: (answer: Answer<SessionRecord | null>) => void): void;
+  take(id: string, done: (answer: Answer<SessionRecord | null>, generation: number) => void): void;
 
   /** The session is over: MUST NOT be taken again. */
   end(id: string): void;

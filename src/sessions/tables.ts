@@ -22,7 +22,7 @@ export function readingOf({ table, cursors, signOuts }: Tables): Reading {
 
     take(id, done) {
       const text = table.get(id);
-      done({ value: text === null ? null : recordOf(id, text) });
+      done({ value: text === null ? null : recordOf(id, text) }, 0);
     },
 
     cursor(user, device, done) {

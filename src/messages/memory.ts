@@ -1,0 +1,6 @@
+/** A node that is alone has nobody to tell anything. */
+import type { NodeMessages } from "./messages.ts";
+
+export function createMemoryMessages(): NodeMessages {
+  return { send() {}, sendAll() {}, async stop() {} };
+}

@@ -1,0 +1,165 @@
+/**
+ * The sessions of all nodes on one Redis. A session belongs to the node that put it first or took it last, and only that
+ * one may write it: what an older socket's node has still to say of it counts no more. Users who are disconnected get a
+ * mark; sessions that began before it are over, wherever they are.
+ */
+import type { Answer, Position } from "../broker/broker.ts";
+import type { Command, RedisLink } from "../redis/redis.ts";
+import { cursorTtlMs } from "./cursors.ts";
+import { endSession, endUser, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
+import type { SessionRecord, Sessions } from "./sessions.ts";
+import { recordOf, textOf } from "./text.ts";
+import { Writes, type Write } from "./writes.ts";
+
+export interface RedisSessionsOptions {
+  readonly redis: RedisLink;
+  readonly prefix: string;
+  /** This node. */
+  readonly node: string;
+  readonly ttlMs: number;
+  readonly log: { warn(fields: object, text: string): void };
+  /** Writes that wait while Redis is away. */
+  readonly waitingMax?: number;
+  /** Redis does not have this session any more, or has not heard of changes to some (null): put them again. */
+  onForgotten(id: string | null): void;
+}
+
+export interface RedisSessions extends Sessions {
+  writes(): { readonly waiting: number; readonly dropped: number };
+}
+
+const waitingMaxDefault = 50_000;
+/** Of one user, whose places in the inbox are remembered. */
+const devicesMax = 1_000;
+/** A session that outlives the mark of a disconnected user has been kept alive by a node that was not told. */
+const markMsMin = 86_400_000;
+/** Sessions that this node has without having taken them, because Redis was away. */
+const untakenMax = 100_000;
+
+export function createRedisSessions(options: RedisSessionsOptions): RedisSessions {
+  const { redis, prefix, node, ttlMs, log, waitingMax = waitingMaxDefault, onForgotten } = options;
+  const sessionKey = (id: string) => `${prefix}session:${id}`;
+  const markKey = (user: string) => `${prefix}ended:${user}`;
+  const outKey = (user: string) => `${prefix}signedout:${user}`;
+  const cursorKey = (user: string) => `${prefix}cursor:${user}`;
+  const untaken = new Set<string>();
+  const writes = new Writes({ redis, waitingMax, log, onDone, onDropped: () => onForgotten(null) });
+
+  /** Of what was kept alive and is not there, and what this node did not take and has now. */
+  function onDone({ of, command }: Write, result: unknown): void {
+    const id = of.slice(1);
+    if (command[0] === "pexpire" && result === 0) onForgotten(id);
+    if (command[1] === putSession && !(result instanceof Error)) untaken.delete(id);
+  }
+
+  const force = (id: string) => (untaken.has(id) ? "1" : "0");
+
+  /** Reads what `of` is about, behind whatever is still to be written of it. */
+  async function read(of: string, ...command: Command): Promise<unknown> {
+    const before = writes.take(of);
+    if (before === undefined) return redis.run(...command);
+    try {
+      const [written, result] = await redis.runAll([before, command]);
+      onDone({ of, command: before }, written);
+      if (result instanceof Error) throw result;
+      return result;
+    } catch (error) {
+      writes.put(of, before);
+      throw error;
+    }
+  }
+
+  function answer<T>(reading: Promise<T>, done: (answer: Answer<T>) => void): void {
+    reading.then(
+      (value) => done({ value }),
+      () => done({ error: "unavailable" }),
+    );
+  }
+
+  async function taken(id: string): Promise<{ record: SessionRecord | null; generation: number }> {
+    const found = await read(`s${id}`, "eval", takeSession, 1, sessionKey(id), node);
+    if (!Array.isArray(found)) return { record: null, generation: 0 };
+    const [text, owner, began, generation] = found as [string, string, string, number];
+    const record = recordOf(id, text);
+    const mark = await redis.run("get", markKey(userOf(record)));
+    if (typeof mark === "string" && Number(began) <= Number(mark)) return { record: null, generation };
+    // The text is as it was put last; whoever took it since may not have put it yet.
+    return { record: owner === node ? record : { ...record, node: owner }, generation };
+  }
+
+  return {
+    put(record) {
+      const { id } = record;
+      writes.put(`s${id}`, ["eval", putSession, 1, sessionKey(id), node, textOf(record), ttlMs, force(id)]);
+    },
+
+    keep(id) {
+      // A put that waits does as much.
+      const waiting = writes.take(`s${id}`);
+      writes.put(`s${id}`, waiting ?? ["pexpire", sessionKey(id), ttlMs]);
+    },
+
+    take(id, done) {
+      taken(id).then(
+        ({ record, generation }) => done({ value: record }, generation),
+        () => {
+          if (untaken.size < untakenMax) untaken.add(id);
+          done({ error: "unavailable" }, 0);
+        },
+      );
+    },
+
+    end(id) {
+      writes.put(`s${id}`, ["eval", endSession, 1, sessionKey(id), node, force(id)]);
+    },
+
+    endAll(tenant, user) {
+      writes.put(`e${userOf({ tenant, user })}`, ["eval", endUser, 1, markKey(userOf({ tenant, user })), Math.max(2 * ttlMs, markMsMin)]);
+      // Sessions that were put before it must be there before it.
+      writes.flush();
+    },
+
+    cursor(user, device, done) {
+      answer(read(`c${user}\n${device}`, "hget", cursorKey(user), device).then(positionOf), done);
+    },
+
+    acknowledge(user, device, { epoch, seq }) {
+      const of = `c${user}\n${device}`;
+      const waiting = writes.take(of);
+      // Forward only, among those that wait as well.
+      if (waiting !== undefined && waiting[5] === epoch && Number(waiting[6]) > seq) return writes.put(of, waiting);
+      writes.put(of, ["eval", moveCursor, 1, cursorKey(user), device, epoch, seq, cursorTtlMs, devicesMax]);
+    },
+
+    signOut(user, time) {
+      const waiting = writes.take(`o${user}`);
+      writes.put(`o${user}`, ["eval", signOutUser, 1, outKey(user), Math.max(time, Number(waiting?.[4] ?? 0))]);
+    },
+
+    signedOutAt(user, done) {
+      answer(read(`o${user}`, "get", outKey(user)).then((time) => Number(time ?? 0)), done);
+    },
+
+    usage() {
+      return { sessions: 0, cursors: 0 };
+    },
+
+    writes() {
+      return { waiting: writes.size, dropped: writes.dropped };
+    },
+
+    async stop() {
+      await writes.stop();
+    },
+  };
+}
+
+/** As roomkeys.ts composes it, which is above this. */
+function userOf({ tenant, user }: Pick<SessionRecord, "tenant" | "user">): string {
+  return `${tenant}\u001f${user}`;
+}
+
+function positionOf(text: unknown): Position | null {
+  const [, seq, epoch] = /^(\d+):\d+:(.*)$/s.exec(String(text ?? "")) ?? [];
+  return seq === undefined || epoch === undefined ? null : { epoch, seq: Number(seq) };
+}

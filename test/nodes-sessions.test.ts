@@ -1,0 +1,167 @@
+/** Sessions of two nodes on one Redis: resumed on another node, ended on all of them, and what happens without Redis. */
+import t from "tap";
+import { startNode, type NodeOptions } from "./support/node.ts";
+import { startNodeProcess } from "./support/nodeprocess.ts";
+import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
+import { lose, resumeOf } from "./support/resume.ts";
+import { open, type OpenOptions, type TestSession } from "./support/session.ts";
+import { token } from "./support/tokens.ts";
+import { until } from "./support/until.ts";
+import type { Gateway } from "../dist/index.js";
+
+const redis = await startRedis(t);
+const secret = "s".repeat(32);
+
+async function twoNodes(t: Parameters<typeof startNode>[0], { url }: TestRedis = redis, more: NodeOptions = {}): Promise<[Gateway, Gateway]> {
+  const common = { reactors: 1, redis: url, redisPrefix: freshPrefix(), redisAnswerMs: 1_000, nodeHeartbeatMs: 200, nodeDeadMs: 5_000, ...more };
+  const nodes: [Gateway, Gateway] = [await startNode(t, { ...common, nodeId: "a" }), await startNode(t, { ...common, nodeId: "b" })];
+  for (const node of nodes) await until(() => node.nodes().nodes.length === 2, "both to be there");
+  return nodes;
+}
+
+const rooms = (session: TestSession) => [...(session.ready?.rooms ?? [])].sort();
+
+/** Rooms are written some 50 ms after they were joined. */
+async function written(session: TestSession, room: string, { client } = redis): Promise<void> {
+  await until(async () => {
+    const [key] = await client.keys(`*session:${session.ready!.session}`);
+    return key !== undefined && (await client.hget(key, "text"))?.includes(room) === true;
+  }, "it to be written");
+}
+
+async function fate(node: { port: number }, hello: OpenOptions["hello"]): Promise<number | string> {
+  const session = await open(node, { hello: null });
+  await session.send({ hello: { version: 1, ...hello } }, 1);
+  const ready = session.waitFor(() => session.events.some((event) => event.ready != null)).then(() => true, () => false);
+  if (await ready) return "ready";
+  const ending = await session.closed();
+  return ending === "dropped" ? ending : ending.code;
+}
+
+t.test("a session that lost its socket goes on at another node, in its rooms", async (t) => {
+  const [a, b] = await twoNodes(t);
+  const first = await open(a);
+  await first.join("chat:one");
+  await first.join("live:two");
+  await lose(first);
+  const back = await open(b, { hello: resumeOf(first) });
+  t.match(back.ready, { resumed: true, session: first.ready?.session, user: first.ready?.user, node: "b" });
+  t.same(rooms(back), ["chat:one", "live:two"]);
+  await back.waitFor(() => back.events.filter(({ joined }) => joined).length === 2, "both to be joined");
+  const beside = await open(b);
+  await beside.join("chat:one");
+  await beside.publish("chat:one", '"here"');
+  await back.waitFor(() => back.publications.some(({ payload }) => payload.toString() === '"here"'), "what is live there");
+});
+
+t.test("the socket that is still at the first node is closed with 3010, and what it says last harms nobody", async (t) => {
+  const [a, b] = await twoNodes(t);
+  for (let round = 0; round < 5; round++) {
+    const older = await open(a);
+    await older.join("chat:one");
+    await written(older, "chat:one");
+    const newer = await open(b, { hello: resumeOf(older) });
+    t.equal(newer.ready?.resumed, true);
+    older.send({ leave: { room: "chat:one" } }, 0).catch(() => undefined); // it is being closed meanwhile
+    older.send({ bye: {} }, 0).catch(() => undefined);
+    const { code } = (await older.closed()) as { code: number };
+    t.ok(code === 3010 || code === 1000, `${code}`);
+    t.ok((await newer.request({ ping: {} })).pong);
+    await lose(newer);
+    const again = await open(a, { hello: resumeOf(newer) });
+    t.equal(again.ready?.resumed, true, "it was not ended by the older socket");
+    t.same(rooms(again), ["chat:one"]);
+    await again.bye();
+  }
+});
+
+t.test("a session that goes to and fro stays one, and ends once", async (t) => {
+  const nodes = await twoNodes(t);
+  let last = await open(nodes[0]);
+  await last.join("chat:one");
+  await written(last, "chat:one");
+  for (let i = 1; i <= 10; i++) {
+    const next = await open(nodes[i % 2]!, { hello: resumeOf(last) });
+    t.equal(next.ready?.session, last.ready?.session);
+    t.match(await last.closed(), { code: 3010 });
+    last = next;
+  }
+  t.same(rooms(last), ["chat:one"]);
+  await last.bye();
+  for (const node of nodes) t.equal((await open(node, { hello: resumeOf(last) })).ready?.resumed, false);
+});
+
+t.test("sessions of a node that was killed go on at another", async (t) => {
+  const prefix = freshPrefix();
+  const flags = ["--redis", redis.url, "--redis-prefix", prefix, "--reactors", "1"];
+  const b = await startNode(t, { reactors: 1, nodeId: "b", redis: redis.url, redisPrefix: prefix });
+  const a = await startNodeProcess([...flags, "--node-id", "a"]);
+  t.teardown(() => a.kill());
+  const sessions = await Promise.all(Array.from({ length: 20 }, () => open(a)));
+  for (const session of sessions) await session.join("chat:one");
+  for (const session of sessions) await written(session, "chat:one");
+  await a.kill();
+  const back = await Promise.all(sessions.map((session) => open(b, { hello: resumeOf(session) })));
+  for (const session of back) {
+    t.equal(session.ready?.resumed, true);
+    t.same(rooms(session), ["chat:one"]);
+  }
+});
+
+t.test("who is disconnected on one node is disconnected on all, with a socket or without", async (t) => {
+  const [a, b] = await twoNodes(t, redis, { authSecret: secret });
+  const hello = { token: await token({ sub: "ann" }, secret) };
+  const here = await open(a, { hello });
+  const there = await open(b, { hello });
+  const away = await open(b, { hello });
+  const bob = await open(b, { hello: { token: await token({ sub: "bob" }, secret) } });
+  await lose(away);
+  a.disconnect("ann");
+  t.match(await here.closed(), { code: 3504 });
+  t.match(await there.closed(), { code: 3504 });
+  for (const session of [here, there, away]) {
+    for (const node of [a, b]) t.equal((await open(node, { hello: { ...hello, ...resumeOf(session) } })).ready?.resumed, false);
+  }
+  t.ok((await bob.request({ ping: {} })).pong);
+  const again = await open(b, { hello });
+  await lose(again);
+  t.equal((await open(a, { hello: { ...hello, ...resumeOf(again) } })).ready?.resumed, true, "what began later can be resumed");
+});
+
+t.test("who is signed out on one node needs a newer token on all", async (t) => {
+  const [a, b] = await twoNodes(t, redis, { authSecret: secret });
+  const old = await token({ sub: "amy", iat: Math.floor(Date.now() / 1000) - 100 }, secret);
+  const there = await open(b, { hello: { token: old } });
+  a.disconnect("amy", { signOut: true });
+  t.match(await there.closed(), { code: 3504 });
+  t.equal(await fate(b, { token: old }), 3504);
+  t.equal(await fate(b, resumeOf(there)), 3504);
+  t.equal(await fate(b, { token: await token({ sub: "amy", iat: Math.floor(Date.now() / 1000) + 2 }, secret) }), "ready");
+});
+
+t.test("without Redis sessions go on, are resumed by their token, and are whole again when it is back empty", async (t) => {
+  const own = await startRedis(t);
+  const [a, b] = await twoNodes(t, own, { sessionTtlMs: 8_000 });
+  const staying = await open(a);
+  await staying.join("chat:stay");
+  const moving = await open(a);
+  const { position } = await moving.join("chat:move");
+  await own.stop();
+  await until(() => a.nodes().stale && b.nodes().stale, "it to be noticed");
+  t.ok((await staying.publish("chat:stay", '"on"')).seq > 0, "rooms go on");
+  t.ok((await open(b)).ready?.session, "and whoever comes is let in");
+  await lose(moving);
+  const back = await open(b, { hello: resumeOf(moving, [{ room: "chat:move", position }]) });
+  t.match(back.ready, { resumed: true, session: moving.ready?.session });
+  t.same(rooms(back), ["chat:move"], "where the client says it was");
+  await own.start();
+  await until(() => !a.nodes().stale && !b.nodes().stale, "it to be back");
+  await until(async () => (await own.client.keys("*session:*")).length >= 3, "sessions with a socket to be written anew");
+  await lose(staying);
+  await lose(back);
+  for (const [session, node, room] of [[staying, b, "chat:stay"], [back, a, "chat:move"]] as const) {
+    const again = await open(node, { hello: resumeOf(session) });
+    t.equal(again.ready?.resumed, true);
+    t.same(rooms(again), [room]);
+  }
+});

@@ -1,0 +1,191 @@
+/** Sessions of several nodes on one Redis: whose a session is, what a disconnect ends, and what an outage costs. */
+import t, { type Test } from "tap";
+import { openRedis } from "../src/redis/redis.ts";
+import { readRedisTarget } from "../src/redis/target.ts";
+import { createRedisSessions } from "../src/sessions/redis.ts";
+import type { Answer } from "../src/broker/broker.ts";
+import type { SessionRecord, Sessions } from "../src/sessions/sessions.ts";
+import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
+import { promised, record, value } from "./support/sessions-contract.ts";
+import { until } from "./support/until.ts";
+
+const server = await startRedis(t);
+
+async function storesOn(t: Test, redis: TestRedis, nodes: readonly string[], waitingMax = 1_000) {
+  const prefix = freshPrefix();
+  return Promise.all(nodes.map(async (node) => {
+    const warnings: string[] = [];
+    const log = { info() {}, warn: (_: object, text: string) => void warnings.push(text) };
+    const link = await openRedis({ target: readRedisTarget(redis.url)!, answerMs: 1_000, log });
+    const forgotten: (string | null)[] = [];
+    const store = createRedisSessions({ redis: link, prefix, node, ttlMs: 60_000, log, waitingMax, onForgotten: (id) => void forgotten.push(id) });
+    t.teardown(async () => {
+      await store.stop();
+      await link.close();
+    });
+    return { ...promised(store), store, link, forgotten, warnings, prefix, taken: (id: string) => taken(store, id) };
+  }));
+}
+
+function taken(store: Sessions, id: string): Promise<{ answer: Answer<SessionRecord | null>; generation: number }> {
+  return new Promise((resolve) => store.take(id, (answer, generation) => resolve({ answer, generation })));
+}
+
+/** Everything that was written is in Redis. */
+async function written({ store, link }: Awaited<ReturnType<typeof storesOn>>[number]): Promise<void> {
+  await until(() => store.writes().waiting === 0, "everything to be sent");
+  await link.run("ping");
+}
+
+t.test("a session is the node's that took it last: what an earlier one has still to say of it changes nothing", async (t) => {
+  const [a, b] = await storesOn(t, server, ["a", "b"]);
+  const first = { ...record("s"), node: "a" };
+  a!.store.put(first);
+  await written(a!);
+  t.same(await b!.taken("s"), { answer: { value: first }, generation: 1 });
+  a!.store.put({ ...first, rooms: [] });
+  a!.store.end("s");
+  await written(a!);
+  t.same(await b!.taken("s"), { answer: { value: first }, generation: 2 });
+  const second = { ...first, node: "b", rooms: [] };
+  b!.store.put(second);
+  await written(b!);
+  t.same(await a!.taken("s"), { answer: { value: second }, generation: 3 });
+  b!.store.end("s");
+  await written(b!);
+  a!.store.end("s");
+  await written(a!);
+  t.equal(value(await b!.take("s")), null, "its node may end it");
+});
+
+t.test("who takes a session that another took and has not written yet learns of that one", async (t) => {
+  const [a, b, c] = await storesOn(t, server, ["a", "b", "c"]);
+  a!.store.put({ ...record("s"), node: "a" });
+  await written(a!);
+  t.equal(value(await b!.take("s"))?.node, "a");
+  t.equal(value(await c!.take("s"))?.node, "b");
+});
+
+t.test("a disconnected user's sessions are over on every node, those that are written late too; later ones are not", async (t) => {
+  const [a, b] = await storesOn(t, server, ["a", "b"]);
+  const of = (id: string) => ({ ...record(id), tenant: "t", user: "ann" });
+  a!.store.put(of("old"));
+  a!.store.put({ ...of("red"), tenant: "red" });
+  await written(a!);
+  b!.store.endAll("t", "ann");
+  await written(b!);
+  a!.store.put({ ...of("old"), rooms: [] });
+  a!.store.keep("old");
+  await written(a!);
+  t.equal(value(await b!.take("old")), null);
+  t.equal(value(await a!.take("old")), null);
+  t.ok(value(await b!.take("red")));
+  b!.store.put(of("new"));
+  await written(b!);
+  t.ok(value(await a!.take("new")));
+});
+
+t.test("sign-outs and cursors are every node's", async (t) => {
+  const [a, b] = await storesOn(t, server, ["a", "b"]);
+  a!.store.signOut("u", 500);
+  a!.store.acknowledge("u", "phone", { epoch: "e", seq: 5 });
+  await written(a!);
+  b!.store.signOut("u", 400);
+  b!.store.acknowledge("u", "phone", { epoch: "e", seq: 4 });
+  await written(b!);
+  t.equal(value(await b!.signedOutAt("u")), 500);
+  t.same(value(await b!.cursor("u", "phone")), { epoch: "e", seq: 5 });
+});
+
+t.test("a user with too many devices loses the place of the quietest, and no more is kept", async (t) => {
+  const [a] = await storesOn(t, server, ["a"], 5_000);
+  await server.client.hset(`${a!.prefix}cursor:u`, "quiet", "7:1:e");
+  for (let i = 0; i < 1_010; i++) a!.store.acknowledge("u", `device ${i}`, { epoch: "e", seq: i });
+  await written(a!);
+  t.equal(await server.client.hlen(`${a!.prefix}cursor:u`), 1_000);
+  t.equal(value(await a!.cursor("u", "quiet")), null);
+  t.same(value(await a!.cursor("u", "device 1009")), { epoch: "e", seq: 1_009 });
+});
+
+t.test("a session that is kept alive and is not there any more is asked for", async (t) => {
+  const [a] = await storesOn(t, server, ["a"]);
+  a!.store.put(record("there"));
+  a!.store.put(record("lost"));
+  await written(a!);
+  await server.client.del(`${a!.prefix}session:lost`);
+  a!.store.keep("there");
+  a!.store.keep("lost");
+  await until(() => a!.forgotten.length > 0, "it to be asked for");
+  t.same(a!.forgotten, ["lost"]);
+});
+
+t.test("while Redis is away reading is answered unavailable at once, and what was written is there when it is back", async (t) => {
+  const redis = await startRedis(t);
+  const [a, b] = await storesOn(t, redis, ["a", "b"]);
+  a!.store.put(record("s"));
+  await written(a!);
+  await redis.stop();
+  await until(() => !a!.link.up && !b!.link.up, "it to be noticed");
+  const before = performance.now();
+  t.same(await a!.taken("s"), { answer: { error: "unavailable" }, generation: 0 });
+  t.same(await a!.cursor("u", "phone"), { error: "unavailable" });
+  t.same(await a!.signedOutAt("u"), { error: "unavailable" });
+  t.ok(performance.now() - before < 15_000, "nobody waited for it");
+  for (let i = 0; i < 100; i++) a!.store.put({ ...record("s"), device: `${i}` });
+  a!.store.signOut("u", 500);
+  a!.store.acknowledge("u", "phone", { epoch: "e", seq: 5 });
+  a!.store.acknowledge("u", "phone", { epoch: "e", seq: 4 });
+  t.equal(a!.store.writes().waiting, 3, "of what was written again and again, the last");
+  await redis.start();
+  await until(() => a!.link.up && b!.link.up, "it to be back");
+  await written(a!);
+  t.equal(value(await b!.take("s"))?.device, "99");
+  t.equal(value(await b!.signedOutAt("u")), 500);
+  t.same(value(await b!.cursor("u", "phone")), { epoch: "e", seq: 5 });
+  t.equal(a!.store.writes().dropped, 0);
+});
+
+t.test("a Redis that stands still is away after a bounded wait, and what was under way is written when it goes on", async (t) => {
+  const redis = await startRedis(t);
+  const [a, b] = await storesOn(t, redis, ["a", "b"]);
+  redis.pause();
+  a!.store.put(record("s"));
+  t.same((await b!.taken("s")).answer, { error: "unavailable" });
+  await until(() => !a!.link.up, "it to be noticed");
+  redis.resume();
+  await until(() => a!.link.up && b!.link.up, "it to be back");
+  await written(a!);
+  t.ok(value(await b!.take("s")));
+});
+
+t.test("what does not fit while Redis is away is dropped, counted, said once, and asked for again", async (t) => {
+  const redis = await startRedis(t);
+  const [a] = await storesOn(t, redis, ["a"], 10);
+  await redis.stop();
+  await until(() => !a!.link.up, "it to be noticed");
+  for (let i = 0; i < 30; i++) a!.store.put(record(`s${i}`));
+  t.same(a!.store.writes(), { waiting: 10, dropped: 20 });
+  t.equal(a!.warnings.filter((text) => text.includes("dropped")).length, 1);
+  await redis.start();
+  await until(() => a!.forgotten.length > 0, "the others to be asked for");
+  t.same(a!.forgotten, [null]);
+  await written(a!);
+  t.ok(value(await a!.take("s9")));
+  t.equal(value(await a!.take("s10")), null);
+});
+
+t.test("a session that was resumed while Redis was away is that node's when it is back", async (t) => {
+  const redis = await startRedis(t);
+  const [a, b, c] = await storesOn(t, redis, ["a", "b", "c"]);
+  redis.pause();
+  t.same((await b!.taken("s")).answer, { error: "unavailable" });
+  redis.resume();
+  await until(() => a!.link.up && b!.link.up && c!.link.up, "it to be back");
+  a!.store.put({ ...record("s"), node: "a" });
+  await written(a!);
+  b!.store.put({ ...record("s"), node: "b", rooms: [] });
+  await written(b!);
+  a!.store.put({ ...record("s"), node: "a" });
+  await written(a!);
+  t.match(value(await c!.take("s")), { node: "b", rooms: [] });
+});
