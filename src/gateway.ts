@@ -162,7 +162,7 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
     nodes: () => ({ stale: nodes?.stale ?? false, states: nodes?.nodes().map((one) => one.state) ?? [] }),
     memory: () => ({ limitBytes: config.memoryLimitBytes, usedBytes: guard.usedBytes(), short: guard.short }),
   });
-  if (redis !== null) addRedisMetrics(registry, () => redis);
+  if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
 
@@ -251,6 +251,8 @@ interface Stores {
   readonly resumeSecret: string;
   /** The journals of a data directory, for metrics. */
   readonly journals: Readonly<Record<string, () => DiskUsage>>;
+  /** Writes of sessions that nodes share. */
+  readonly writes: () => { readonly waiting: number; readonly dropped: number };
   /** What the connection to NATS says of itself; null where there is none. */
   readonly nats: (() => NatsUsage) | null;
   close(): Promise<void>;
@@ -265,7 +267,7 @@ async function openStores(config: Config, log: Logger, shared: SharedSessions | 
     const broker = nats ?? createMemoryBroker(rooms, deliver);
     const store = shared?.store ?? createMemorySessions(sessions);
     const close = async () => void (await store.stop(), await broker.stop());
-    return { broker, store, resumeSecret: config.resumeSecret || (shared?.secret ?? randomId(32)), journals: {}, nats: nats && (() => nats.nats()), close };
+    return { broker, store, resumeSecret: config.resumeSecret || (shared?.secret ?? randomId(32)), journals: {}, writes: shared?.store.writes ?? noWrites, nats: nats && (() => nats.nats()), close };
   }
   const opened: (() => Promise<void>)[] = [];
   const close = async () => {
@@ -280,12 +282,14 @@ async function openStores(config: Config, log: Logger, shared: SharedSessions | 
     const store = await createDiskSessions({ ...sessions, ...disk, folder: dataDir.folder("sessions") });
     opened.push(() => store.stop());
     const journals = { log: () => broker.disk(), sessions: () => store.disk() };
-    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, nats: null, close };
+    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, close };
   } catch (error) {
     await close();
     throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
   }
 }
+
+const noWrites = () => ({ waiting: 0, dropped: 0 });
 
 /** The client library is loaded where it is needed only. */
 async function openNats(config: Config, log: Logger, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
