@@ -1,5 +1,14 @@
 # syntax=docker/dockerfile:1
 # glibc 2.38 or later, which uWebSockets.js's binary for Node 22 needs: Debian 13.
+FROM node:22-trixie-slim AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --ignore-scripts \
+ # The package holds binaries for every platform and Node, 250 MB; one of them is used here.
+ && keep="uws_linux_$(node -p 'process.arch + "_" + process.versions.modules').node" \
+ && test -f "node_modules/uWebSockets.js/$keep" \
+ && find node_modules/uWebSockets.js -name 'uws_*.node' ! -name "$keep" -delete
+
 FROM node:22-trixie-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
@@ -7,23 +16,22 @@ RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json build.mjs bundle.mjs ./
 COPY proto proto
 COPY src src
-RUN node build.mjs \
- && npm prune --omit=dev --ignore-scripts \
- # The package holds binaries for every platform and Node, 250 MB; one of them is used here.
- && keep="uws_linux_$(node -p 'process.arch + "_" + process.versions.modules').node" \
- && test -f "node_modules/uWebSockets.js/$keep" \
- && find node_modules/uWebSockets.js -name 'uws_*.node' ! -name "$keep" -delete
+RUN node build.mjs
 
 FROM node:22-trixie-slim
 ENV NODE_ENV=production
 WORKDIR /app
-COPY --from=build /app/package.json ./
-COPY --from=build /app/node_modules node_modules
+COPY package.json ./
+COPY --from=dependencies /app/node_modules node_modules
 COPY --from=build /app/dist dist
-COPY --from=build /app/proto proto
+COPY proto proto
+# For --data-dir /data: a volume that is mounted here belongs to the user that the node runs as.
+RUN mkdir /data && chown node:node /data
 USER node
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.FLUX_PORT ?? 8080}/health`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
-ENTRYPOINT ["node", "dist/cli/main.js"]
+# It drains, for drainMs: give docker stop more time than that (docker stop -t 45, stop_grace_period).
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["node", "dist/cli/health.js"]
+# V8 is told of the container's memory where it would not use its share of it; the shell gives way to node.
+ENTRYPOINT ["/bin/sh", "-c", "exec node $(node dist/cli/main.js node-flags 2>/dev/null) dist/cli/main.js \"$@\"", "flux-gateway"]
 CMD ["start"]
