@@ -1,0 +1,219 @@
+/**
+ * The image and the compose file, as far as they can be checked without an engine: linted and read, and the steps of the
+ * Dockerfile done in empty folders, with what they make started as the image would start it.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { validate } from "dockerfile-utils";
+import t from "tap";
+import { parse } from "yaml";
+import { options, resolveConfig } from "../src/config.ts";
+import { time } from "../src/config/checks.ts";
+import { readDockerfile, words, type Stage } from "./support/dockerfile.ts";
+import { freePort } from "./support/redis.ts";
+import { open } from "./support/session.ts";
+import { until } from "./support/until.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const read = (path: string) => readFileSync(join(root, path), "utf8");
+const dockerfile = read("Dockerfile");
+const stages = readDockerfile(dockerfile);
+const [dependencies, build, image] = stages as [Stage, Stage, Stage];
+
+t.test("the linter finds nothing in the Dockerfile", async (t) => {
+  t.same(validate(dockerfile).map(({ range, message }) => `line ${range.start.line + 1}: ${message}`), []);
+  t.not(validate("FROM a\nENTRYPOINT x\nENTRYPOINT y\nEXPOSE z").length, 0, "and would find something");
+});
+
+t.test("the image runs without rights, on glibc, knows how it is stopped, and has nothing that only a build needs", async (t) => {
+  t.equal(stages.length, 3);
+  for (const { base } of stages) t.match(base, /^node:22-trixie-slim$/, "one base, a version of it, with glibc 2.41");
+  t.equal(image.settings.get("USER"), "node");
+  t.equal(image.settings.get("STOPSIGNAL"), "SIGTERM");
+  t.match(image.settings.get("HEALTHCHECK"), /^--interval=10s --timeout=3s --start-period=5s CMD \["node",/);
+  t.notMatch(image.steps.map((step) => (step.kind === "run" ? step.command : "")).join(), /npm/);
+  t.match(image.settings.get("ENV"), /NODE_ENV=production/);
+});
+
+t.test("whatever is copied from here is there and goes into the context, which has no secrets and no node_modules", async (t) => {
+  const ignored = read(".dockerignore").trim().split("\n");
+  t.equal(ignored[0], "*");
+  const sources = stages.flatMap(({ steps }) => steps.flatMap((step) => (step.kind === "copy" && step.from === null ? step.sources : [])));
+  t.ok(sources.length > 8);
+  for (const source of sources) {
+    t.ok(existsSync(join(root, source)), source);
+    t.ok(ignored.includes(`!${source}`), `.dockerignore lets ${source} in`);
+  }
+  const allowed = ignored.filter((line) => line.startsWith("!")).map((line) => line.slice(1));
+  t.same(allowed.filter((name) => !sources.includes(name)), [], "and nothing else");
+});
+
+/** Does what a stage says in a folder of its own; `instead` replaces commands that would only repeat what has been done. */
+function make(stage: Stage, folder: string, made: ReadonlyMap<string, string>, instead: (command: string) => (() => void) | null): void {
+  const app = join(folder, "app");
+  mkdirSync(app, { recursive: true });
+  for (const step of stage.steps) {
+    if (step.kind === "copy") {
+      for (const source of step.sources) {
+        const from = step.from === null ? join(root, source) : join(made.get(step.from)!, source);
+        const target = step.target === "./" ? basename(source) : step.target;
+        cpSync(from, join(app, target), { recursive: true, filter: (path) => step.from !== null || !path.endsWith("protocol/generated") });
+      }
+      continue;
+    }
+    const other = instead(step.command);
+    if (other !== null) {
+      other();
+      continue;
+    }
+    const env = { ...process.env, npm_config_prefer_offline: "true", npm_config_audit: "false", npm_config_fund: "false", npm_config_update_notifier: "false" };
+    const { status, stderr } = spawnSync("/bin/sh", ["-c", step.command], { cwd: app, env, encoding: "utf8" });
+    if (status !== 0) throw new Error(`${step.command}: ended with ${status}: ${stderr}`);
+  }
+}
+
+t.test("the steps of the Dockerfile make a node that starts, says that it lives, serves, and drains to an end", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "flux-image-"));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const made = new Map([dependencies, build].map(({ name }) => [name, join(folder, name)]));
+  make(dependencies, made.get("dependencies")!, made, () => null);
+  // The packages of a build are those this test runs with.
+  make(build, made.get("build")!, made, (command) => (command.startsWith("npm ci") ? () => symlinkSync(join(root, "node_modules"), join(made.get("build")!, "app/node_modules")) : null));
+  const final = join(folder, "image");
+  make(image, final, made, (command) => (command.startsWith("mkdir /data") ? () => undefined : null));
+  const app = join(final, "app");
+
+  const binaries = readdirSync(join(app, "node_modules/uWebSockets.js")).filter((name) => name.endsWith(".node"));
+  t.same(binaries, [`uws_linux_${process.arch}_${process.versions.modules}.node`], "one binary");
+  for (const development of ["tap", "typescript", "esbuild", "yaml"]) t.notOk(existsSync(join(app, "node_modules", development)), `without ${development}`);
+
+  chmodSync(folder, 0o755);
+  const port = String(await freePort());
+  const env = { PATH: process.env.PATH ?? "", NODE_ENV: "production", FLUX_PORT: port, FLUX_ADMIN_PORT: "0", FLUX_ALLOW_ANONYMOUS: "true", FLUX_DRAIN_MS: "300ms" };
+  // Nothing of this test's own environment, which tap adds to.
+  const clean = ["-i", ...Object.entries(env).map(([name, value]) => `${name}=${value}`)];
+  // As the image would: as a user who has no rights, where this one has.
+  const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+  const [entry = "", ...more] = [...words(image.settings.get("ENTRYPOINT")), ...words(image.settings.get("CMD"))];
+  const node = spawn("env", [...clean, entry, ...more], { cwd: app, stdio: ["ignore", "pipe", "pipe"], ...user });
+  t.teardown(() => node.kill("SIGKILL"));
+  let said = "";
+  for (const stream of [node.stdout, node.stderr]) stream.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  const ended = new Promise<number | null>((done) => node.once("exit", (code) => done(code)));
+  const isHealthy = () => {
+    const [command = "", ...args] = words(/CMD (\[.*\])$/.exec(image.settings.get("HEALTHCHECK") ?? "")?.[1]);
+    return spawnSync("env", [...clean, command, ...args], { cwd: app }).status === 0;
+  };
+  t.equal(isHealthy(), false, "nothing is there yet");
+  await until(() => {
+    if (node.exitCode !== null) throw new Error(said);
+    return isHealthy();
+  }, "the node to be healthy");
+  t.match(readFileSync(`/proc/${node.pid}/cmdline`, "utf8").replaceAll("\0", " "), /^node .*dist\/cli\/main\.js start $/, "the process that gets signals is the node");
+
+  const session = await open({ port: Number(port) });
+  await session.join("chat:a");
+  await session.publish("chat:a", '"hello"');
+  node.kill("SIGTERM");
+  t.match(await session.closed(), { code: 3001 });
+  t.equal(await ended, 0, said);
+  t.equal(isHealthy(), false);
+});
+
+// ------------------------------------------------------------------------------- compose
+
+interface Service {
+  readonly build?: { readonly context: string };
+  readonly image?: string;
+  readonly command?: readonly string[];
+  readonly environment?: Readonly<Record<string, string | number>>;
+  readonly ports?: readonly string[];
+  readonly volumes?: readonly string[];
+  readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
+  readonly healthcheck?: { readonly test: readonly string[] };
+  readonly stop_grace_period?: string;
+}
+
+interface Compose {
+  readonly services: Readonly<Record<string, Service>>;
+  readonly volumes: Readonly<Record<string, unknown>>;
+}
+
+/** With the defaults that stand in it, as compose fills them in where the environment has nothing. */
+const compose = parse(read("deploy/compose.yaml").replace(/\$\{\w+:-([^}]*)\}/g, "$1"), { merge: true }) as Compose;
+const gateways = Object.entries(compose.services).filter(([, { build }]) => build !== undefined);
+const others = Object.entries(compose.services).filter(([, { build }]) => build === undefined);
+
+t.test("compose starts three gateways, each with a port and a name of its own, when NATS and Redis are healthy", async (t) => {
+  t.same(gateways.map(([name]) => name), ["gateway-1", "gateway-2", "gateway-3"]);
+  t.equal(new Set(gateways.map(([, { ports }]) => ports?.join())).size, 3);
+  for (const [name, { build, ports, environment = {}, depends_on }] of gateways) {
+    t.equal(environment.FLUX_NODE_ID, name);
+    t.match(ports, [/^\d+:8080$/]);
+    t.equal(environment.FLUX_NODE_URL, `ws://localhost:${ports?.[0]?.split(":")[0]}/ws`);
+    t.ok(existsSync(resolve(root, "deploy", build!.context, "Dockerfile")));
+    t.same(Object.keys(depends_on ?? {}).sort(), ["nats", "redis"]);
+    for (const [other, { condition }] of Object.entries(depends_on ?? {})) {
+      t.equal(condition, "service_healthy");
+      t.ok(compose.services[other]?.healthcheck, `${other} has a health check to wait for`);
+    }
+  }
+});
+
+t.test("what compose configures are options, with values that a node takes", async (t) => {
+  for (const [name, { environment = {} }] of gateways) {
+    const env = Object.fromEntries(Object.entries(environment).map(([key, value]) => [key, String(value)]));
+    const known = new Set(options.map((option) => option.env));
+    t.same(Object.keys(env).filter((key) => !known.has(key)), [], `${name} has no other variables`);
+    const { config } = resolveConfig({ env });
+    t.equal(config.host, "0.0.0.0", "a container is reached from outside");
+    t.match(config, { port: 8080, nats: ["nats://nats:4222"] });
+    t.match(config.redis, /redis/);
+    t.ok(config.resumeSecret.length >= 32, "sessions move between nodes");
+  }
+  t.equal(new Set(gateways.map(([, { environment }]) => environment?.FLUX_RESUME_SECRET)).size, 1);
+});
+
+t.test("compose waits longer for a node to end than it drains", async (t) => {
+  for (const [, { stop_grace_period: grace, environment }] of gateways) {
+    const ms = (text: unknown) => time(0, 86_400_000).schema.parse(text);
+    t.ok(ms(grace) >= ms(environment?.FLUX_DRAIN_MS) + 10_000);
+  }
+});
+
+t.test("the other images have versions, their files are there and their volumes are named", async (t) => {
+  t.same(others.map(([name]) => name), ["nats", "redis"]);
+  for (const [, { image: name, volumes = [] }] of others) {
+    t.match(name, /^[a-z]+:\d+(\.\d+)?-alpine$/);
+    for (const volume of volumes) {
+      const [from = ""] = volume.split(":");
+      if (from.startsWith(".")) t.ok(existsSync(join(root, "deploy", from)), from);
+      else t.ok(from in compose.volumes, from);
+    }
+  }
+});
+
+t.test("NATS takes its configuration, which writes what it acknowledges to the disk", async (t) => {
+  const text = read("deploy/nats.conf");
+  t.match(text, /^ {2}sync_interval: always$/m);
+  // nats-server knows `always` from 2.10 on, and Debian's is 2.9.
+  const file = join(t.testdir(), "nats.conf");
+  writeFileSync(file, text.replace(/^ {2}sync_interval: always$/m, ""));
+  const { status, stderr, error } = spawnSync("nats-server", ["-t", "-c", file], { encoding: "utf8" });
+  t.equal(status, 0, error ? "nats-server is missing: bash test/support/services.sh" : stderr);
+});
+
+t.test("Redis takes its command", async (t) => {
+  const [command = "", ...args] = compose.services.redis?.command ?? [];
+  const folder = t.testdir();
+  const redis = spawn(command, [...args, "--port", "0", "--unixsocket", join(folder, "s"), "--dir", folder], { stdio: ["ignore", "pipe", "inherit"] });
+  t.teardown(() => redis.kill("SIGKILL"));
+  let said = "";
+  redis.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  redis.on("error", () => (said += "redis-server is missing: bash test/support/services.sh"));
+  await until(() => /Ready to accept|The server is now ready/i.test(said) || redis.exitCode !== null || said.includes("missing"), "Redis to say something");
+  t.match(said, /Ready to accept/i);
+});
