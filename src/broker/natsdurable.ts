@@ -11,6 +11,7 @@ import { History } from "./natshistory.ts";
 import type { NatsLog } from "./natsconnection.ts";
 import { inSubject, outSubject, partitionOf, tokenOf } from "./natsnames.ts";
 import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
+import { placeOf } from "./natsraw.ts";
 import type { Reader } from "./natsreading.ts";
 import type { Stream, Streams } from "./natsstreams.ts";
 
@@ -219,11 +220,10 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   // ------------------------------------------------------------------------------- what arrives
 
   #arrived(room: DurableRoom, message: Msg): void {
-    const { headers } = message;
     const envelope = readEnvelope(this.#options.outbox.node, message.data);
-    if (envelope === null || headers === undefined || this.#rooms.get(room.name) !== room) return;
-    const seq = Number(headers.get("Nats-Sequence"));
-    const before = Number(headers.get("Nats-Last-Sequence"));
+    const place = placeOf(message);
+    if (envelope === null || place === null || this.#rooms.get(room.name) !== room) return;
+    const { seq, before } = place;
     if (room.state === "live") {
       if (seq <= room.last) return;
       if (before <= room.last) return this.#give(room, seq, envelope);

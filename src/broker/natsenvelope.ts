@@ -53,7 +53,7 @@ export function writeEnvelope(node: Buffer, number: number, time: number, draft:
 /** Null: not one of ours, or of a form that this node does not know. */
 export function readEnvelope(node: Buffer, data: Uint8Array): Envelope | null {
   if (data.length < prefixBytes || data[0] !== form) return null;
-  const bytes = Buffer.from(data.buffer, data.byteOffset, data.length);
+  const bytes = Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.length);
   const originAt = prefixBytes + bytes.readUInt16LE(22);
   const keyAt = originAt + bytes.readUInt16LE(24);
   const payloadAt = keyAt + bytes.readUInt16LE(26);

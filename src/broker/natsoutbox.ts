@@ -10,6 +10,7 @@ import { headers, type Msg, type NatsConnection } from "nats";
 import type { ErrorCode } from "../errors.ts";
 import type { Answer, Draft, Published } from "./broker.ts";
 import { nodeTokenBytes, writeEnvelope } from "./natsenvelope.ts";
+import { ackedSeq, numberOf } from "./natsraw.ts";
 
 /** What a publication waits for: that it comes back to an open room, that its stream has it, or only to leave. */
 type Awaited = "copy" | "ack" | "leave";
@@ -146,7 +147,7 @@ export class Outbox {
   }
 
   #acknowledged(message: Msg): void {
-    const waiting = this.#waiting.get(Number(message.subject.slice(this.#inbox.length + 1)));
+    const waiting = this.#waiting.get(numberOf(message));
     if (waiting !== undefined) this.#onAck(waiting, readAck(message));
   }
 
@@ -184,8 +185,11 @@ function messageId(room: string, key: string) {
 }
 
 function readAck(message: Msg): Ack {
-  if (message.data.length === 0) return { error: "unavailable", text: "no stream takes it" };
-  const { seq, duplicate = false, error } = JSON.parse(Buffer.from(message.data).toString()) as PubAck;
+  const { data } = message;
+  if (data.length === 0) return { error: "unavailable", text: "no stream takes it" };
+  const first = ackedSeq(data);
+  if (first >= 0) return { seq: first, duplicate: false };
+  const { seq, duplicate = false, error } = JSON.parse(message.string()) as PubAck;
   if (error === undefined && seq !== undefined) return { seq, duplicate };
   const { code = 500, description = "no reason given" } = error ?? {};
   return { error: code === 503 || code === 500 ? "unavailable" : "overloaded", text: description };

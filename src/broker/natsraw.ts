@@ -1,0 +1,85 @@
+/**
+ * Numbers out of messages without the client library's own ways: a copy and an acknowledgement come with every durable
+ * publication, and its headers are text in a map. What is read here is what nats-server appends; a message of any other
+ * form is read by the library.
+ */
+import type { Msg } from "nats";
+
+/** What a message of this version of the library is made of. */
+interface RawMessage {
+  readonly _rdata?: Uint8Array;
+  readonly _msg?: { readonly hdr: number; readonly subject: Uint8Array };
+}
+
+/** Where a copy has its place in the stream. */
+export interface Place {
+  seq: number;
+  /** Of the one before it in the same room, 0 if that is not kept any more. */
+  before: number;
+}
+
+/** One for every message: used and forgotten before the next. */
+const place: Place = { seq: 0, before: 0 };
+const lastSequence = Buffer.from("\r\nNats-Last-Sequence: ");
+const sequence = Buffer.from("\r\nNats-Sequence: ");
+
+/** From `Nats-Sequence: 7`, `Nats-Last-Sequence: 5` at the end of the headers. Null: not a copy of a stream's. */
+export function placeOf(message: Msg): Place | null {
+  const { _rdata: bytes, _msg } = message as unknown as RawMessage;
+  if (bytes !== undefined && _msg !== undefined && _msg.hdr > 0) {
+    const before = numberBefore(bytes, _msg.hdr - 4);
+    const middle = start - lastSequence.length;
+    const seq = before >= 0 && endsWith(bytes, start, lastSequence) ? numberBefore(bytes, middle) : -1;
+    if (seq >= 0 && endsWith(bytes, start, sequence)) {
+      place.seq = seq;
+      place.before = before;
+      return place;
+    }
+  }
+  const { headers } = message;
+  if (headers === undefined || !headers.has("Nats-Sequence")) return null;
+  place.seq = Number(headers.get("Nats-Sequence"));
+  place.before = Number(headers.get("Nats-Last-Sequence"));
+  return place;
+}
+
+/** The last token of its subject, which is a number. */
+export function numberOf(message: Msg): number {
+  const subject = (message as unknown as RawMessage)._msg?.subject;
+  if (subject !== undefined) return numberBefore(subject, subject.length);
+  return Number(message.subject.slice(message.subject.lastIndexOf(".") + 1));
+}
+
+/** The number at the end of `{"stream":"FLUX_chat_0", "seq":7}`; -1: it says something else, or more. */
+export function ackedSeq(data: Uint8Array): number {
+  const seq = data[data.length - 1] === closingBrace ? numberBefore(data, data.length - 1) : -1;
+  return seq >= 0 && endsWith(data, start, seqField) ? seq : -1;
+}
+
+const seqField = Buffer.from('"seq":');
+const closingBrace = 0x7d;
+const zero = 0x30;
+
+/** Where the number began that was read last. */
+let start = 0;
+
+/** The decimal number that ends before `end`, -1 if there is none. */
+function numberBefore(bytes: Uint8Array, end: number): number {
+  let value = 0;
+  let factor = 1;
+  let i = end;
+  for (; i > 0; i--) {
+    const digit = bytes[i - 1]! - zero;
+    if (digit < 0 || digit > 9) break;
+    value += digit * factor;
+    factor *= 10;
+  }
+  start = i;
+  return i === end ? -1 : value;
+}
+
+function endsWith(bytes: Uint8Array, end: number, text: Uint8Array): boolean {
+  if (end < text.length) return false;
+  for (let i = 0; i < text.length; i++) if (bytes[end - text.length + i] !== text[i]) return false;
+  return true;
+}
