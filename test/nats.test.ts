@@ -1,6 +1,7 @@
 /** Several nodes on one real nats-server are one gateway. */
 import t from "tap";
 import { startNats } from "./support/nats.ts";
+import { brokerOptions, startBroker, value } from "./support/natsbroker.ts";
 import { startNode } from "./support/node.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
@@ -142,4 +143,14 @@ t.test("rooms with names of any kind are kept apart on their way through NATS", 
     await bob.waitFor(() => got().length >= rooms.length, "one of each");
     t.same(got().map(({ room, payload }) => [room, payload.toString()]), rooms.map((room) => [room, JSON.stringify(room)]));
   }
+});
+
+t.test("who asks is told whether a room had kept nothing before, on any node", async (t) => {
+  const options = brokerOptions(nats);
+  const [one, other] = [await startBroker(t, options), await startBroker(t, options)];
+  const isFirst = async (broker: typeof one, room: string) => value(await broker.publish(room, "hi", { asksFirst: true })).first;
+  t.equal(await isFirst(one, "x"), true);
+  t.equal(await isFirst(one, "x"), false);
+  t.equal(await isFirst(other, "x"), false);
+  t.equal(await isFirst(other, "y"), true);
 });

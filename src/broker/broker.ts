@@ -30,6 +30,8 @@ export interface Draft {
   readonly key: string;
   /** Comes back with the delivery, unread: the hub's note of whom to leave out. "" for nobody. */
   readonly origin: string;
+  /** The answer is to say whether the room had kept nothing before. */
+  readonly asksFirst?: boolean;
 }
 
 /** A publication with its place. `prev` is the seq of the one before it in the room, 0 for the first. */
@@ -68,6 +70,8 @@ export type Answer<T> = { readonly value: T } | { readonly error: ErrorCode };
 export interface Published extends Position {
   /** The idempotency key had been used: this is the position of the first publication with it. */
   readonly duplicate: boolean;
+  /** For a draft that asks: nothing was kept in the room before it. Where it is not said, seq 1 is the first. */
+  readonly first?: boolean;
 }
 
 /** Called with every publication of every open room, in seq order per room. The payload is valid until it returns. */

@@ -96,14 +96,15 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
     throw error;
   }
 
+  const kindOf = (retention: Retention) => (retention.durable ? durable : ephemeral);
   return {
-    open: (room, retention, done) => (retention.durable ? durable : ephemeral).open(room, retention, done),
+    open: (room, retention, done) => kindOf(retention).open(room, retention, guarded(done, log)),
     close(room) {
       ephemeral.close(room);
       durable.close(room);
     },
-    publish: (room, retention, draft, done) => (retention.durable ? durable : ephemeral).publish(room, retention, draft, done),
-    history: (room, retention, query, done) => (retention.durable ? durable : ephemeral).history(room, retention, query, done),
+    publish: (room, retention, draft, done) => kindOf(retention).publish(room, retention, draft, guarded(done, log)),
+    history: (room, retention, query, done) => kindOf(retention).history(room, retention, query, guarded(done, log)),
     usage: () => ({ rooms: ephemeral.size + durable.size, publications: 0, bytes: 0 }),
     nats: () => ({
       away: !connected || outbox.stalled,
@@ -127,13 +128,13 @@ function checkPayload(connection: NatsConnection, bytesMax: number): void {
   );
 }
 
-/** What is thrown inside the client library's reader would end it. */
+/** What is thrown inside the client library's reader would end it, and inside a promise the node. */
 function guarded<A extends unknown[]>(call: (...given: A) => void, log: NatsLog): (...given: A) => void {
   return (...given) => {
     try {
       call(...given);
     } catch (error) {
-      log.error({ err: error }, "a delivery failed");
+      log.error({ err: error }, "what NATS brought could not be passed on");
     }
   };
 }

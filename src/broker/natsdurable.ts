@@ -4,7 +4,8 @@
  * so all nodes see one order. A copy that does not follow what was delivered last, and a connection that was lost, make
  * the room catch up from the stream; what arrives meanwhile is held.
  */
-import type { Msg, NatsConnection, Subscription } from "nats";
+import { LRUCache } from "lru-cache";
+import type { Msg, NatsConnection } from "nats";
 import type { Broker, Deliver, Moved, Retention } from "./broker.ts";
 import { readEnvelope, type Envelope } from "./natsenvelope.ts";
 import { History } from "./natshistory.ts";
@@ -12,6 +13,7 @@ import type { NatsLog } from "./natsconnection.ts";
 import { inSubject, outSubject, partitionOf, tokenOf } from "./natsnames.ts";
 import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
 import { placeOf } from "./natsraw.ts";
+import { dropHeld, fallBehind, hold, openingRoom, type Acked, type DurableRoom } from "./natsroom.ts";
 import type { Reader } from "./natsreading.ts";
 import type { Stream, Streams } from "./natsstreams.ts";
 
@@ -27,55 +29,13 @@ export interface DurableOptions {
   readonly log: NatsLog;
 }
 
-/** A room that is open here. */
-export interface DurableRoom {
-  readonly name: string;
-  readonly stream: Stream;
-  /** What its publications are called in the stream. */
-  readonly subject: string;
-  readonly retention: Retention;
-  subscription: Subscription | null;
-  /** What arrives is held unless it is live. */
-  state: "opening" | "behind" | "live";
-  epoch: string;
-  /** Sequence of what was delivered last, or the room's head when it was opened. */
-  last: number;
-  /** Something before the next publication can no longer be had. */
-  holed: boolean;
-  /** When it was known last that nothing was missing. */
-  completeAt: number;
-  catching: boolean;
-  held: Held[];
-  heldBytes: number;
-  /** More arrived than could be held. */
-  heldLost: boolean;
-  /** Publications of this node that the stream has and that have not come back yet. */
-  readonly acked: Acked[];
-}
-
-interface Held {
-  readonly seq: number;
-  readonly before: number;
-  readonly envelope: Envelope;
-}
-
-interface Acked {
-  readonly number: number;
-  readonly seq: number;
-  readonly duplicate: boolean;
-  readonly epoch: string;
-  readonly at: number;
-}
-
-/** What is held of one room while it catches up; more is read again. */
-const heldMax = 1024;
-const heldBytesMax = 1024 * 1024;
 const pieceSize = 256;
 /** Rooms that are looked at together after NATS was away. */
 const checkedAtOnce = 256;
 const retryMs = 250;
 /** A copy that has not come this long after its acknowledgement will not come by itself. */
 const copyLateMs = 500;
+const begunMax = 10_000;
 const lookAgainMs = 2_000;
 /** Clocks differ, and it takes a while until a lost connection is noticed. */
 const completeMarginMs = 60_000;
@@ -92,6 +52,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   #early: (() => void)[] = [];
   #connected = true;
   #lookedAt = 0;
+  /** Rooms that something is known to have been published to. */
+  readonly #begun = new LRUCache<string, true>({ max: begunMax });
   /** Counts connections: what was begun in one before is over. */
   #connections = 0;
   readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
@@ -112,10 +74,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   open: Broker["open"] = (name, retention, done) => {
     if (this.#rooms.size >= this.#options.roomsMax) return done({ error: "overloaded" });
     this.#withStream(name, retention, done, (stream, subject) => {
-      const room: DurableRoom = {
-        name, stream, subject, retention, subscription: null, state: "opening", epoch: stream.epoch, last: 0, holed: false,
-        completeAt: Date.now(), catching: false, held: [], heldBytes: 0, heldLost: false, acked: [],
-      };
+      const room = openingRoom(name, stream, subject, retention);
       this.#rooms.set(name, room);
       this.#open(room).then(
         (opened) => {
@@ -228,20 +187,10 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       if (seq <= room.last) return;
       if (before <= room.last) return this.#give(room, seq, envelope);
       fallBehind(room);
-      this.#hold(room, { seq, before, envelope });
+      hold(room, { seq, before, envelope });
       return this.#catchUp(room);
     }
-    this.#hold(room, { seq, before, envelope });
-  }
-
-  #hold(room: DurableRoom, held: Held): void {
-    const bytes = held.envelope.payload.length;
-    if (room.held.length >= heldMax || room.heldBytes + bytes > heldBytesMax) {
-      dropHeld(room);
-      room.heldLost = true;
-    }
-    room.held.push(held);
-    room.heldBytes += bytes;
+    hold(room, { seq, before, envelope });
   }
 
   #give(room: DurableRoom, seq: number, envelope: Envelope): void {
@@ -379,7 +328,26 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   }
 
   #answer({ number, seq, duplicate, epoch }: Acked): void {
-    this.#options.outbox.take(number)?.done({ value: { epoch, seq, duplicate } });
+    const waiting = this.#options.outbox.take(number);
+    if (waiting === undefined) return;
+    const value = { epoch, seq, duplicate };
+    if (!waiting.asksFirst) return waiting.done({ value });
+    void this.#isFirst(waiting).then((first) => waiting.done({ value: { ...value, first } }));
+  }
+
+  /** A stream does not say so with its acknowledgement: it is asked once for a room, and again when the room was forgotten. */
+  async #isFirst({ room, subject }: Waiting): Promise<boolean> {
+    const { streams, log } = this.#options;
+    const stream = this.#streamOf(room);
+    if (stream === undefined || this.#begun.has(subject)) return false;
+    this.#begun.set(subject, true);
+    try {
+      const { subjects } = await streams.state(stream, subject);
+      return subjects?.[subject] === 1;
+    } catch (error) {
+      log.warn({ err: error }, "NATS: it is not known whether a room had anything in it");
+      return false;
+    }
   }
 
   #sweep(): void {
@@ -428,14 +396,3 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     return true;
   }
 }
-
-function fallBehind(room: DurableRoom): void {
-  room.state = "behind";
-  room.completeAt = Date.now();
-}
-
-function dropHeld(room: DurableRoom): void {
-  room.held = [];
-  room.heldBytes = 0;
-}
-

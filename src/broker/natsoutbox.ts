@@ -22,6 +22,7 @@ export interface Waiting {
   readonly room: string;
   readonly subject: string;
   readonly key: string;
+  readonly asksFirst: boolean;
   readonly bytes: Buffer;
   readonly at: number;
   sent: boolean;
@@ -89,7 +90,7 @@ export class Outbox {
     const number = (this.#number = this.#number === lastNumber ? 1 : this.#number + 1);
     const at = Date.now();
     const bytes = writeEnvelope(this.node, number, at, draft);
-    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, bytes, at, sent: false, done };
+    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst: draft.asksFirst === true, bytes, at, sent: false, done };
     this.#waiting.set(number, waiting);
     this.bytes += bytes.length;
     if (this.#connected && (this.#kept || awaited !== "ack")) this.#send(waiting);

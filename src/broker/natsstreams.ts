@@ -120,19 +120,23 @@ export class Streams {
   /** Looks at a stream again; makes it where it is gone, and gives it another epoch where it was set back. */
   async refresh(stream: Stream): Promise<void> {
     const before = this.#lives.get(stream.name);
+    // Of before the question: what is published while it is answered may be in neither.
+    const { seen } = stream;
     let info = await this.#ensure(stream);
     const { last_seq: last } = info.state;
-    const isSetBack = last < stream.seen && info.created === before?.created;
+    const isSetBack = last < seen && info.created === before?.created;
     if (isSetBack) {
-      this.#log.error({ stream: stream.name, seen: stream.seen, last }, "NATS: a stream has lost its end; its rooms begin a new epoch");
+      this.#log.error({ stream: stream.name, seen, last }, "NATS: a stream has lost its end; its rooms begin a new epoch");
       const description = `${describe(stream.partition, this.#options.partitions)}, since ${randomId(6)}`;
       info = await this.request<StreamInfo>(`STREAM.UPDATE.${stream.name}`, { ...info.config, description });
       // Another node may have noticed too: all look again, and go by the word that is there in the end.
       this.#connection.publish(this.#noticeSubject);
     }
+    const isAnother = info.created !== before?.created;
+    if (isSetBack || isAnother) stream.seen = 0;
     this.#learn(stream, info);
     // All that a new stream has came after the old one was lost.
-    if (info.created !== before?.created) stream.floor = 0;
+    if (isAnother) stream.floor = 0;
     else if (isSetBack) stream.floor = Math.min(stream.floor, last);
   }
 
@@ -152,7 +156,7 @@ export class Streams {
   #learn(stream: Stream, { created, config, state }: StreamInfo): void {
     const identity = `${stream.name} ${created} ${config.description ?? ""}`;
     stream.epoch = createHash("sha256").update(identity).digest("base64url").slice(0, 10);
-    stream.seen = state.last_seq;
+    stream.seen = Math.max(stream.seen, state.last_seq);
     this.#lives.set(stream.name, { created, epoch: stream.epoch });
   }
 

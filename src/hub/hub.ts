@@ -169,7 +169,7 @@ export class Hub {
     const from = direct ? this.sessions.find(reactor, slot, life)?.userKey : undefined;
     if (from !== undefined && !this.#inboxes.maySend(from, room)) return this.#refuse(reactor, publish, "rate_limited");
     const origin = excludeSelf ? `${reactor.index} ${slot} ${life}` : "";
-    const draft = { sender, key: publish.key, format, payload, origin };
+    const draft = { sender, key: publish.key, format, payload, origin, asksFirst: from !== undefined };
     this.#options.broker.publish(key, kind.retention, draft, (answer) => {
       if (from !== undefined && "value" in answer) this.#inboxes.sent(from, answer.value);
       if (id === 0 && !excludeSelf && "value" in answer) return;

@@ -74,8 +74,8 @@ export class Inboxes {
   }
 
   /** The first message of an inbox has begun it. Only the broker knows, so it counts when it is done. */
-  sent(from: string, { seq, duplicate }: Published): void {
-    if (seq === 1 && !duplicate) this.#beginnings.take(from);
+  sent(from: string, { seq, duplicate, first = seq === 1 }: Published): void {
+    if (first && !duplicate) this.#beginnings.take(from);
   }
 
   sweep(): void {
