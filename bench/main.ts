@@ -21,6 +21,7 @@ import { idlePresenceRow, idleRow } from "./rows/idle.ts";
 import { natsDurableRow } from "./rows/natsdurable.ts";
 import { natsFanoutRow } from "./rows/natsfanout.ts";
 import { nodesRow } from "./rows/nodes.ts";
+import { recoveryRow } from "./rows/recovery.ts";
 import type { Row, Scale, Values } from "./rows/row.ts";
 import { stormRow } from "./rows/storm.ts";
 import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
@@ -36,6 +37,7 @@ const groups: Record<string, readonly Row[]> = {
   catchup: [catchUpRow],
   flush: [flushRow],
   nodes: [nodesRow, natsFanoutRow, natsDurableRow],
+  recovery: [recoveryRow],
 };
 
 type Flags = {

@@ -40,10 +40,10 @@ export async function withSocketIo<T>(count: number, { profileDir }: Scale, use:
   });
 }
 
-type Teardown = (end: () => unknown) => void;
+export type Teardown = (end: () => unknown) => void;
 
 /** What was started is ended in reverse, however it went. */
-async function withTeardown<T>(use: (teardown: Teardown) => Promise<T>): Promise<T> {
+export async function withTeardown<T>(use: (teardown: Teardown) => Promise<T>): Promise<T> {
   const ends: (() => unknown)[] = [];
   try {
     return await use((end) => void ends.push(end));

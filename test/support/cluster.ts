@@ -24,6 +24,7 @@ export interface Cluster {
   ready(): Promise<void>;
 }
 
+const restartMs = 60_000;
 const resumeSecret = "a secret that the nodes of a test share";
 const namespaces = JSON.stringify({
   log: { durable: true, historySize: 100_000 },
@@ -59,7 +60,17 @@ export async function startCluster(t: Pick<Test, "teardown" | "testdir">, flags:
     restart: async (index) => {
       const { port } = nodes[index]!;
       await nodes[index]!.stop();
-      nodes[index] = await start(index, port);
+      // Where NATS or Redis does not answer a node does not start: whoever runs it tries again.
+      const giveUpAt = performance.now() + restartMs;
+      for (;;) {
+        try {
+          nodes[index] = await start(index, port);
+          return;
+        } catch (error) {
+          if (performance.now() > giveUpAt) throw error;
+          await sleep(200);
+        }
+      }
     },
     ready: () => until(async () => (await Promise.all(nodes.map(isReady))).every(Boolean), "all nodes to be ready", 60_000),
   };

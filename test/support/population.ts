@@ -18,6 +18,8 @@ export interface PopulationOptions {
   /** Time between two publishes of one of them. Default: 5 ms. */
   readonly everyMs?: number;
   readonly seed?: number | string;
+  /** Waits of the clients. Short by default, so that tests are not slow. */
+  readonly backoff?: { readonly baseMs: number; readonly capMs: number };
 }
 
 export interface Population {
@@ -36,9 +38,8 @@ export interface Population {
 const limitMs = 90_000;
 
 export async function startPopulation(t: Pick<Test, "teardown">, url: string, options: PopulationOptions): Promise<Population> {
-  const { room: name, members, publishers = 4, everyMs = 5, seed = "none" } = options;
+  const { room: name, members, publishers = 4, everyMs = 5, seed = "none", backoff = { baseMs: 50, capMs: 1000 } } = options;
   const history = createHistory(seed);
-  const backoff = { baseMs: 50, capMs: 1000 };
   const clients = Array.from({ length: members }, () => startClient(t, url, { storage: null, backoff, commandTimeoutMs: 60_000 }));
   const lastOf = new Map<number, string>();
   let gaps = 0;
