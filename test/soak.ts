@@ -69,6 +69,10 @@ export async function soak({ seconds, seed, progress = () => undefined }: SoakOp
       await episode(cluster, planned!, `seed ${seed}, episode ${report.episodes}`, report, progress);
       report.episodes++;
       for (const node of cluster.nodes) {
+        if (node.ended !== undefined) {
+          report.faults.push(`a node ended by itself (${node.ended}):\n${node.complaints.slice(-5).join("\n")}`);
+          continue;
+        }
         const known = memory.get(node.pid);
         memory.set(node.pid, { first: known?.first ?? node.rssBytes(), last: node.rssBytes() });
       }
