@@ -10,6 +10,8 @@ import { until } from "./until.ts";
 
 export interface NatsServer {
   readonly port: number;
+  /** Of the process that runs now; 0 for none. */
+  readonly pid: number;
   readonly url: string;
   /** Ends it in order, and starts it again on the same port, with what it kept unless told otherwise. */
   stop(): Promise<void>;
@@ -70,6 +72,7 @@ export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, f
   });
   return {
     port,
+    get pid() { return child?.pid ?? 0; },
     url: `nats://127.0.0.1:${port}`,
     start,
     stop: () => end("SIGTERM"),

@@ -8,6 +8,8 @@ import { until } from "./until.ts";
 
 export interface TestRedis {
   readonly port: number;
+  /** Of the process that runs now; 0 for none. */
+  readonly pid: number;
   readonly url: string;
   /** For looking at what is in it, and for changing it behind the nodes' backs. */
   readonly client: Redis;
@@ -43,6 +45,7 @@ export async function startRedis(t: Pick<Test, "teardown" | "testdir">, { args =
     port,
     url: `redis://${password === "" ? "" : `:${password}@`}127.0.0.1:${port}`,
     client,
+    get pid() { return child?.pid ?? 0; },
 
     async start() {
       child = await serve(["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir, ...(password === "" ? [] : ["--requirepass", password]), ...args]);
