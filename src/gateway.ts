@@ -1,18 +1,11 @@
 /** Composition: the one place that picks the parts of a node, starts them in order and ends them in reverse. */
-import { createServer, type AddressInfo } from "node:net";
 import { startAdmin, type Admin } from "./admin/admin.ts";
 import { readKeys } from "./auth/files.ts";
 import { expiryWarning, readCertificate, watchCertificate } from "./certificate.ts";
-import type { Broker, Deliver, Moved, Retention } from "./broker/broker.ts";
-import { connectRedis, openMessages, openRegistry, openSessions, type SharedSessions } from "./cluster.ts";
-import { createLogBroker } from "./broker/log.ts";
-import { createMemoryBroker } from "./broker/memory.ts";
-import type { NatsBroker } from "./broker/nats.ts";
-import { ConfigError, resolveConfig, showValue, type Config, type GatewayOptions } from "./config.ts";
-import { addDiskMetrics, type DiskUsage } from "./diskmetrics.ts";
+import { connectRedis, openMessages, openRegistry, openSessions } from "./cluster.ts";
+import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
+import { addDiskMetrics } from "./diskmetrics.ts";
 import type { DrainOptions } from "./drain.ts";
-import { openDataDir } from "./disk/datadir.ts";
-import { explained } from "./disk/error.ts";
 import { Drain } from "./hub/drain.ts";
 import { Hub } from "./hub/hub.ts";
 import { Reactors } from "./hub/reactors.ts";
@@ -20,11 +13,8 @@ import { pageBytesFor } from "./hub/replays.ts";
 import { Rooms } from "./hub/rooms.ts";
 import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
-import { randomId } from "./ids.ts";
+import { at, findPorts, listenProblem, reachable } from "./ports.ts";
 import { createMemoryPresence } from "./presence/memory.ts";
-import { createDiskSessions } from "./sessions/disk.ts";
-import { createMemorySessions } from "./sessions/memory.ts";
-import type { Sessions } from "./sessions/sessions.ts";
 import { NodeState } from "./threads.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { openFilesMax } from "./machine.ts";
@@ -37,7 +27,8 @@ import type { NodeMessage, NodeMessages } from "./messages/messages.ts";
 import { addRedisMetrics } from "./redismetrics.ts";
 import type { RegisteredNode, Registry as NodeRegistry } from "./registry/registry.ts";
 import { nameOfRoom } from "./roomkeys.ts";
-import { compileKinds, durableNamespaces, namespaceOf } from "./roomnames.ts";
+import { compileKinds } from "./roomnames.ts";
+import { filesOnDisk, openStores } from "./stores.ts";
 import { version } from "./version.ts";
 
 /** A running node. */
@@ -84,12 +75,6 @@ const otherFiles = 60;
 const filesPerReactor = 32;
 /** And for sockets on their way in and out, which are in no session yet or any more. */
 const spareShare = 0.05;
-/** Sessions that are stored at most, with and without a socket, and devices whose place in an inbox is remembered. */
-const storedSessionsMax = 1_000_000;
-const cursorsMax = 1_000_000;
-/** Bytes of publications that may wait for their commit to the disk, and the files that are open with a data directory. */
-const uncommittedBytesMax = 16 * 1024 * 1024;
-const filesOnDisk = 120;
 /** How often it is looked whether NATS is there. */
 const awayLookMs = 250;
 /** Bytes that the tails of all rooms together may take, and the share of the memory that is more than enough for them. */
@@ -244,70 +229,6 @@ function onMessage({ sessions }: Hub, message: NodeMessage): void {
   }
 }
 
-/** What outlives a socket, and with a data directory the node. */
-interface Stores {
-  readonly broker: Broker;
-  readonly store: Sessions;
-  readonly resumeSecret: string;
-  /** The journals of a data directory, for metrics. */
-  readonly journals: Readonly<Record<string, () => DiskUsage>>;
-  /** Writes of sessions that nodes share. */
-  readonly writes: () => { readonly waiting: number; readonly dropped: number };
-  /** What the connection to NATS says of itself; null where there is none. */
-  readonly nats: (() => NatsUsage) | null;
-  close(): Promise<void>;
-}
-
-async function openStores(config: Config, log: Logger, shared: SharedSessions | null, retentionOf: (room: string) => Retention | null, deliver: Deliver, moved: Moved): Promise<Stores> {
-  const { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax, sessionTtlMs: ttlMs, dataDir: path, dataBytesMax } = config;
-  const rooms = { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax };
-  const sessions = { ttlMs, sessionsMax: storedSessionsMax, cursorsMax };
-  if (path === "") {
-    const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved);
-    const broker = nats ?? createMemoryBroker(rooms, deliver);
-    const store = shared?.store ?? createMemorySessions(sessions);
-    const close = async () => void (await store.stop(), await broker.stop());
-    return { broker, store, resumeSecret: config.resumeSecret || (shared?.secret ?? randomId(32)), journals: {}, writes: shared?.store.writes ?? noWrites, nats: nats && (() => nats.nats()), close };
-  }
-  const opened: (() => Promise<void>)[] = [];
-  const close = async () => {
-    for (const end of opened.splice(0).reverse()) await end();
-  };
-  try {
-    const dataDir = await openDataDir(path);
-    opened.push(() => dataDir.close());
-    const disk = { sync: config.dataSync === "commit", uncommittedBytesMax: Math.min(uncommittedBytesMax, dataBytesMax / 8), log };
-    const broker = await createLogBroker({ ...rooms, ...disk, folder: dataDir.folder("log"), dataBytesMax, retentionOf }, deliver);
-    opened.push(() => broker.stop());
-    const store = await createDiskSessions({ ...sessions, ...disk, folder: dataDir.folder("sessions") });
-    opened.push(() => store.stop());
-    const journals = { log: () => broker.disk(), sessions: () => store.disk() };
-    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, close };
-  } catch (error) {
-    await close();
-    throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
-  }
-}
-
-const noWrites = () => ({ waiting: 0, dropped: 0 });
-
-/** The client library is loaded where it is needed only. */
-async function openNats(config: Config, log: Logger, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
-  const { createNatsBroker, NatsProblem } = await import("./broker/nats.ts");
-  const { nats: servers, natsUser: user, natsPassword: password, natsToken: token, natsCreds: creds } = config;
-  const { natsTlsCa: tlsCa, natsTlsCert: tlsCert, natsTlsKey: tlsKey, natsPrefix: prefix, natsTimeoutMs: timeoutMs } = config;
-  const { natsPartitions: partitions, natsStorage: storage, roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
-  const access = { servers, user, password, token, creds, tlsCa, tlsCert, tlsKey };
-  const kept = { prefix, partitions, replicas: Number(config.natsReplicas), storage, keyWindowMs, namespaces: durableNamespaces(config), namespaceOf };
-  const limits = { timeoutMs, roomsMax, keysPerRoomMax, payloadBytesMax: config.frameBytesMax };
-  try {
-    return await createNatsBroker({ ...access, ...kept, ...limits, node, log }, deliver, moved);
-  } catch (error) {
-    if (!(error instanceof NatsProblem)) throw error;
-    throw new ConfigError([`--nats ${showValue(config, "nats")}: ${error.message}`]);
-  }
-}
-
 /** Tells when NATS has been away for longer than the grace, and when it is back. */
 function watchAway(usage: () => NatsUsage, graceMs: number, tell: (away: boolean) => void): () => void {
   let since = 0;
@@ -371,51 +292,6 @@ async function startAdminPort(config: Config, ...served: Served): Promise<Admin>
   }
 }
 
-/**
- * The ports to listen on, free ones for 0. Reactors share them on purpose (SO_REUSEPORT, which uWS does not set for
- * port 0), and would share them with another node without a word: this sees first that nobody is there.
- */
-async function findPorts({ host, port, tcpHost, tcpPort }: Config): Promise<{ port: number; tcpPort: number | null }> {
-  const web = await probe("--host", "--port", host, port);
-  try {
-    if (tcpPort === null) return { port: web.port, tcpPort };
-    const raw = await probe("--tcp-host", "--tcp-port", tcpHost || host, tcpPort);
-    await raw.close();
-    return { port: web.port, tcpPort: raw.port };
-  } finally {
-    await web.close();
-  }
-}
-
-async function probe(hostFlag: string, portFlag: string, host: string, port: number) {
-  const server = createServer();
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(port, host, () => resolve());
-    });
-  } catch (error) {
-    throw new ConfigError([listenProblem(hostFlag, portFlag, host, port, error)]);
-  }
-  const found = (server.address() as AddressInfo).port;
-  return { port: found, close: () => new Promise((resolve) => server.close(resolve)) };
-}
-
-function listenProblem(hostFlag: string, portFlag: string, host: string, port: number, error: unknown): string {
-  const where = at(host, port);
-  switch ((error as NodeJS.ErrnoException).code) {
-    case "EADDRINUSE":
-      return `${portFlag} ${port}: something else listens on ${where}; end it or choose another port`;
-    case "EACCES":
-      return `${portFlag} ${port}: this user may not listen on ${where}; choose a port from 1024 on`;
-    case "EADDRNOTAVAIL":
-    case "ENOTFOUND":
-      return `${hostFlag} ${host}: this machine has no such address; choose one of its own, or 0.0.0.0 for all`;
-    default:
-      return `${hostFlag} ${host} ${portFlag} ${port}: cannot listen: ${String((error as Error).message)}`;
-  }
-}
-
 /** Every socket is a file: past the process's limit uWS could neither accept a socket nor refuse it, and would spin. */
 function affordableSockets({ socketsMax, reactors, dataDir }: Config, log: Logger): number {
   const files = openFilesMax() ?? Infinity;
@@ -427,13 +303,3 @@ function affordableSockets({ socketsMax, reactors, dataDir }: Config, log: Logge
   );
   return affordable;
 }
-
-/** A host to connect to where `host` may mean every address. */
-function reachable(host: string): string {
-  return host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
-}
-
-function at(host: string, port: number): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}
-

@@ -15,9 +15,9 @@ type Imports = Map<string, string[]>;
 /** Folders with an interface in the file of the same name and implementations in the others. */
 const seams = ["broker", "presence", "sessions", "registry", "messages"];
 /** The files that pick implementations. */
-const compositions = ["gateway.ts", "cluster.ts", "reactor/main.ts"];
+const compositions = ["gateway.ts", "stores.ts", "cluster.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. `ground` are the flat files not named here. */
-const levels = [["cli"], ["index"], ["gateway"], ["cluster"], ["hub", "reactor", "admin"], ["ground"], ["link"], ["seam"], ["disk", "redis", "protocol"], ["ids", "errors"]];
+const levels = [["cli"], ["index"], ["gateway"], ["stores"], ["cluster"], ["hub", "reactor", "admin"], ["ground"], ["link"], ["seam"], ["disk", "redis", "protocol"], ["ids", "errors"]];
 /** Folders that are a flat file grown large. */
 const groundFolders = ["config", "auth"];
 /** Parts that are for browsers too, and what they may reach. */

@@ -1,0 +1,88 @@
+/** Composition of what keeps publications and sessions: in memory, on disk, in NATS and Redis. */
+import type { Broker, Deliver, Moved, Retention } from "./broker/broker.ts";
+import { createLogBroker } from "./broker/log.ts";
+import { createMemoryBroker } from "./broker/memory.ts";
+import type { NatsBroker } from "./broker/nats.ts";
+import type { SharedSessions } from "./cluster.ts";
+import { ConfigError, showValue, type Config } from "./config.ts";
+import { openDataDir } from "./disk/datadir.ts";
+import { explained } from "./disk/error.ts";
+import type { DiskUsage } from "./diskmetrics.ts";
+import { randomId } from "./ids.ts";
+import type { Logger } from "./log.ts";
+import type { NatsUsage } from "./natsmetrics.ts";
+import { durableNamespaces, namespaceOf } from "./roomnames.ts";
+import { createDiskSessions } from "./sessions/disk.ts";
+import { createMemorySessions } from "./sessions/memory.ts";
+import type { Sessions } from "./sessions/sessions.ts";
+
+/** Sessions that are stored at most, with and without a socket, and devices whose place in an inbox is remembered. */
+const storedSessionsMax = 1_000_000;
+const cursorsMax = 1_000_000;
+/** Bytes of publications that may wait for their commit to the disk, and the files that are open with a data directory. */
+const uncommittedBytesMax = 16 * 1024 * 1024;
+export const filesOnDisk = 120;
+
+/** What outlives a socket, and with a data directory the node. */
+export interface Stores {
+  readonly broker: Broker;
+  readonly store: Sessions;
+  readonly resumeSecret: string;
+  /** The journals of a data directory, for metrics. */
+  readonly journals: Readonly<Record<string, () => DiskUsage>>;
+  /** Writes of sessions that nodes share. */
+  readonly writes: () => { readonly waiting: number; readonly dropped: number };
+  /** What the connection to NATS says of itself; null where there is none. */
+  readonly nats: (() => NatsUsage) | null;
+  close(): Promise<void>;
+}
+
+export async function openStores(config: Config, log: Logger, shared: SharedSessions | null, retentionOf: (room: string) => Retention | null, deliver: Deliver, moved: Moved): Promise<Stores> {
+  const { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax, sessionTtlMs: ttlMs, dataDir: path, dataBytesMax } = config;
+  const rooms = { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax };
+  const sessions = { ttlMs, sessionsMax: storedSessionsMax, cursorsMax };
+  if (path === "") {
+    const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved);
+    const broker = nats ?? createMemoryBroker(rooms, deliver);
+    const store = shared?.store ?? createMemorySessions(sessions);
+    const close = async () => void (await store.stop(), await broker.stop());
+    return { broker, store, resumeSecret: config.resumeSecret || (shared?.secret ?? randomId(32)), journals: {}, writes: shared?.store.writes ?? noWrites, nats: nats && (() => nats.nats()), close };
+  }
+  const opened: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const end of opened.splice(0).reverse()) await end();
+  };
+  try {
+    const dataDir = await openDataDir(path);
+    opened.push(() => dataDir.close());
+    const disk = { sync: config.dataSync === "commit", uncommittedBytesMax: Math.min(uncommittedBytesMax, dataBytesMax / 8), log };
+    const broker = await createLogBroker({ ...rooms, ...disk, folder: dataDir.folder("log"), dataBytesMax, retentionOf }, deliver);
+    opened.push(() => broker.stop());
+    const store = await createDiskSessions({ ...sessions, ...disk, folder: dataDir.folder("sessions") });
+    opened.push(() => store.stop());
+    const journals = { log: () => broker.disk(), sessions: () => store.disk() };
+    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, close };
+  } catch (error) {
+    await close();
+    throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
+  }
+}
+
+const noWrites = () => ({ waiting: 0, dropped: 0 });
+
+/** The client library is loaded where it is needed only. */
+async function openNats(config: Config, log: Logger, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
+  const { createNatsBroker, NatsProblem } = await import("./broker/nats.ts");
+  const { nats: servers, natsUser: user, natsPassword: password, natsToken: token, natsCreds: creds } = config;
+  const { natsTlsCa: tlsCa, natsTlsCert: tlsCert, natsTlsKey: tlsKey, natsPrefix: prefix, natsTimeoutMs: timeoutMs } = config;
+  const { natsPartitions: partitions, natsStorage: storage, roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
+  const access = { servers, user, password, token, creds, tlsCa, tlsCert, tlsKey };
+  const kept = { prefix, partitions, replicas: Number(config.natsReplicas), storage, keyWindowMs, namespaces: durableNamespaces(config), namespaceOf };
+  const limits = { timeoutMs, roomsMax, keysPerRoomMax, payloadBytesMax: config.frameBytesMax };
+  try {
+    return await createNatsBroker({ ...access, ...kept, ...limits, node, log }, deliver, moved);
+  } catch (error) {
+    if (!(error instanceof NatsProblem)) throw error;
+    throw new ConfigError([`--nats ${showValue(config, "nats")}: ${error.message}`]);
+  }
+}
