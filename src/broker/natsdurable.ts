@@ -4,7 +4,6 @@
  * so all nodes see one order. A copy that does not follow what was delivered last, and a connection that was lost, make
  * the room catch up from the stream; what arrives meanwhile is held.
  */
-import { LRUCache } from "lru-cache";
 import type { Msg, NatsConnection } from "nats";
 import type { Broker, Deliver, Moved, Retention } from "./broker.ts";
 import { readEnvelope, type Envelope } from "./natsenvelope.ts";
@@ -35,7 +34,6 @@ const checkedAtOnce = 256;
 const retryMs = 250;
 /** A copy that has not come this long after its acknowledgement will not come by itself. */
 const copyLateMs = 500;
-const begunMax = 10_000;
 const lookAgainMs = 2_000;
 /** Clocks differ, and it takes a while until a lost connection is noticed. */
 const completeMarginMs = 60_000;
@@ -49,11 +47,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   readonly #rooms = new Map<string, DurableRoom>();
   readonly #history: History;
   /** Acknowledgements that came before it was known which life their stream is in. */
-  #early: (() => void)[] = [];
+  readonly #early = new Map<Stream, (() => void)[]>();
   #connected = true;
   #lookedAt = 0;
-  /** Rooms that something is known to have been published to. */
-  readonly #begun = new LRUCache<string, true>({ max: begunMax });
   /** Counts connections: what was begun in one before is over. */
   #connections = 0;
   readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
@@ -102,9 +98,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   publish: Broker["publish"] = (name, retention, draft, done) => {
     const room = this.#rooms.get(name);
-    if (room !== undefined) return this.#options.outbox.publish("ack", name, room.subject, draft, done);
+    if (room !== undefined) return this.#options.outbox.publish(room.stream, name, room.subject, draft, done);
     const known = this.#streamOf(name);
-    if (known !== undefined) return this.#options.outbox.publish("ack", name, this.#subjectOf(name), draft, done);
+    if (known !== undefined) return this.#options.outbox.publish(known, name, this.#subjectOf(name), draft, done);
     // Only where a namespace is used that was not there at the start: the payload is valid until this returns.
     const copy = { ...draft, payload: Uint8Array.prototype.slice.call(draft.payload) };
     this.#withStream(name, retention, done, () => this.publish(name, retention, copy, done));
@@ -141,26 +137,30 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.resync();
   }
 
-  /** Looks at all streams, then at all open rooms. */
+  /** Looks at every stream, each for itself: one whose server is gone keeps only its own rooms waiting. */
   resync(): void {
     const connection = ++this.#connections;
-    this.#resync(connection).catch((error: unknown) => {
-      this.#options.log.warn({ err: error }, "NATS: the streams could not be looked at; trying again");
+    for (const stream of this.#options.streams.all()) this.#resync(stream, connection);
+  }
+
+  #resync(stream: Stream, connection: number): void {
+    this.#compare(stream, connection).catch((error: unknown) => {
+      this.#options.log.warn({ err: error, stream: stream.name }, "NATS: a stream could not be looked at; trying again");
       setTimeout(() => {
-        if (connection === this.#connections && this.#connected) this.resync();
+        if (connection === this.#connections && this.#connected) this.#resync(stream, connection);
       }, retryMs).unref();
     });
   }
 
-  async #resync(connection: number): Promise<void> {
-    const { streams } = this.#options;
-    await Promise.all(streams.all().map((stream) => streams.refresh(stream)));
+  /** Looks at a stream, then at its open rooms. */
+  async #compare(stream: Stream, connection: number): Promise<void> {
+    await this.#options.streams.refresh(stream);
     if (connection !== this.#connections) return;
-    this.#options.outbox.streamsBack();
-    for (const acknowledge of this.#early.splice(0)) acknowledge();
-    const rooms = [...this.#rooms.values()];
-    for (const room of rooms) if (room.state !== "opening" && room.epoch !== room.stream.epoch) this.#beginAnew(room);
-    for (const stream of streams.all()) stream.floor = Infinity;
+    this.#options.outbox.streamBack(stream);
+    for (const acknowledge of this.#early.get(stream)?.splice(0) ?? []) acknowledge();
+    const rooms = [...this.#rooms.values()].filter((room) => room.stream === stream);
+    for (const room of rooms) if (room.state !== "opening" && room.epoch !== stream.epoch) this.#beginAnew(room);
+    stream.floor = Infinity;
     for (let i = 0; i < rooms.length; i += checkedAtOnce) {
       if (connection !== this.#connections) return;
       await Promise.all(rooms.slice(i, i + checkedAtOnce).map((room) => this.#check(room)));
@@ -302,13 +302,21 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   acknowledged(waiting: Waiting, ack: Ack): void {
     const { outbox, log } = this.#options;
     if ("error" in ack) {
+      if (ack.again) {
+        this.#lookAgain();
+        return outbox.again(waiting);
+      }
       log.warn({ problem: ack.text }, "NATS: a publication was not taken");
-      this.#lookAgain();
       return outbox.take(waiting.number)?.done({ error: ack.error });
     }
     const room = this.#rooms.get(waiting.room);
     const stream = room?.stream ?? this.#streamOf(waiting.room);
-    if (stream === undefined || stream.epoch === "") return void this.#early.push(() => this.acknowledged(waiting, ack));
+    if (stream === undefined) return; // it was given to one
+    if (stream.epoch === "") {
+      const early = this.#early.get(stream) ?? [];
+      this.#early.set(stream, early);
+      return void early.push(() => this.acknowledged(waiting, ack));
+    }
     if (stream.seen < ack.seq) stream.seen = ack.seq;
     const acked: Acked = { number: waiting.number, ...ack, epoch: stream.epoch, at: Date.now() };
     if (room === undefined || (room.state !== "opening" && ack.seq <= room.last && room.epoch === stream.epoch)) return this.#answer(acked);
@@ -332,22 +340,15 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (waiting === undefined) return;
     const value = { epoch, seq, duplicate };
     if (!waiting.asksFirst) return waiting.done({ value });
-    void this.#isFirst(waiting).then((first) => waiting.done({ value: { ...value, first } }));
-  }
-
-  /** A stream does not say so with its acknowledgement: it is asked once for a room, and again when the room was forgotten. */
-  async #isFirst({ room, subject }: Waiting): Promise<boolean> {
-    const { streams, log } = this.#options;
-    const stream = this.#streamOf(room);
-    if (stream === undefined || this.#begun.has(subject)) return false;
-    this.#begun.set(subject, true);
-    try {
-      const { subjects } = await streams.state(stream, subject);
-      return subjects?.[subject] === 1;
-    } catch (error) {
-      log.warn({ err: error }, "NATS: it is not known whether a room had anything in it");
-      return false;
-    }
+    const stream = this.#streamOf(waiting.room);
+    if (stream === undefined) return waiting.done({ value });
+    this.#history.isFirst(stream, waiting.subject).then(
+      (first) => waiting.done({ value: { ...value, first } }),
+      (error: unknown) => {
+        this.#options.log.warn({ err: error }, "NATS: it is not known whether a room had anything in it");
+        waiting.done({ value: { ...value, first: false } });
+      },
+    );
   }
 
   #sweep(): void {
@@ -390,7 +391,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const subject = outSubject(prefix, namespaceOf(room.name), tokenOf(room.name));
     room.subscription = connection.subscribe(subject, { callback: (_error, message) => this.#arrived(room, message) });
     const last = await reader.last(room.stream, room.subject);
-    const head = last > 0 ? last : (await streams.state(room.stream)).last_seq;
+    const head = last > 0 ? last : await streams.headOf(room.stream);
     if (this.#rooms.get(room.name) !== room || room.epoch !== room.stream.epoch) return false;
     room.last = head;
     return true;

@@ -74,8 +74,8 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
     this.#rooms.delete(name);
     room.subscription.unsubscribe();
     const { outbox } = this.#options;
-    for (const { number, sent } of [...outbox.copiesOf(name)]) {
-      outbox.take(number)?.done(sent ? { value: { ...nowhere, duplicate: false } } : { error: "unavailable" });
+    for (const { number, sentAt } of [...outbox.copiesOf(name)]) {
+      outbox.take(number)?.done(sentAt > 0 ? { value: { ...nowhere, duplicate: false } } : { error: "unavailable" });
     }
   };
 

@@ -1,4 +1,5 @@
 /** Pages of history from streams. The same page is read once, however many ask for it meanwhile. */
+import { LRUCache } from "lru-cache";
 import type { Answer, Page, Query, Retention, Stored } from "./broker.ts";
 import { readEnvelope } from "./natsenvelope.ts";
 import type { Kept, Reader } from "./natsreading.ts";
@@ -17,11 +18,14 @@ interface Asked {
 
 /** Sequences that are listed to find where a page begins that is read backward. */
 const listedMax = 2048;
+const begunMax = 10_000;
 
 export class History {
   readonly #reader: Reader;
   readonly #streams: Streams;
   readonly #node: Buffer;
+  /** Rooms that something is known to have been published to. */
+  readonly #begun = new LRUCache<string, true>({ max: begunMax });
   readonly #reading = new Map<string, Promise<PageAnswer>>();
 
   constructor(reader: Reader, streams: Streams, node: Buffer) {
@@ -47,6 +51,17 @@ export class History {
     return read;
   }
 
+  /**
+   * Whether a room has one publication and had none before. A stream does not say so with its acknowledgement: it is
+   * asked once for a room, and again when the room was forgotten here.
+   */
+  async isFirst(stream: Stream, subject: string): Promise<boolean> {
+    if (this.#begun.has(subject)) return false;
+    this.#begun.set(subject, true);
+    const { subjects } = await this.#streams.state(stream, subject);
+    return subjects?.[subject] === 1;
+  }
+
   async #read(asked: Asked, known: number | null): Promise<PageAnswer> {
     const { stream, epoch, query } = asked;
     const head = known ?? (await this.#headOf(asked));
@@ -58,12 +73,12 @@ export class History {
 
   async #headOf({ stream, subject }: Asked): Promise<number> {
     const last = await this.#reader.last(stream, subject);
-    return last > 0 ? last : (await this.#streams.state(stream)).last_seq;
+    return last > 0 ? last : this.#streams.headOf(stream);
   }
 
   /** A room that nothing was published to has the stream's head, which moves: another node may know a later one. */
   async #isWithin({ stream, query }: Asked): Promise<boolean> {
-    return query.position.seq <= (await this.#streams.state(stream)).last_seq;
+    return query.position.seq <= (await this.#streams.headOf(stream));
   }
 
   async #since(asked: Asked, head: number): Promise<PageAnswer> {

@@ -13,7 +13,10 @@ import { nodeTokenBytes, writeEnvelope } from "./natsenvelope.ts";
 import { ackedSeq, numberOf } from "./natsraw.ts";
 
 /** What a publication waits for: that it comes back to an open room, that its stream has it, or only to leave. */
-type Awaited = "copy" | "ack" | "leave";
+export type Awaited = "copy" | "leave" | Taker;
+
+/** A stream, of which this much counts: while its epoch is not known it is given nothing. */
+type Taker = { readonly epoch: string };
 
 /** A publication without an answer. */
 export interface Waiting {
@@ -25,7 +28,8 @@ export interface Waiting {
   readonly asksFirst: boolean;
   readonly bytes: Buffer;
   readonly at: number;
-  sent: boolean;
+  /** When it left last, 0 while it has not, or nobody took it. */
+  sentAt: number;
   readonly done: (answer: Answer<Published>) => void;
 }
 
@@ -36,11 +40,19 @@ export interface OutboxOptions {
 }
 
 /** What a stream says of a publication. */
-export type Ack = { readonly seq: number; readonly duplicate: boolean } | { readonly error: ErrorCode; readonly text: string };
+export type Ack = { readonly seq: number; readonly duplicate: boolean } | Refusal;
+/** `again`: there was nobody to take it, which may be for a moment only. */
+interface Refusal {
+  readonly error: ErrorCode;
+  readonly text: string;
+  readonly again: boolean;
+}
 
 /** What envelope and headers take at most: sender, origin and key are of bounded length. */
 export const overheadBytes = 4096;
 const sweepMs = 250;
+/** A stream whose server has gone answers nothing until another leads it: what has a key is given to it again. */
+const resendMs = 2_000;
 const lastNumber = 0xffffffff;
 
 export class Outbox {
@@ -58,8 +70,6 @@ export class Outbox {
   readonly #payloadMax: number;
   #number = 0;
   #connected = true;
-  /** The streams are known to be there. */
-  #kept = true;
   /** Something was not answered in time, and since then nothing has been heard: more is not sent. */
   #stalled = false;
   readonly #onAck: (waiting: Waiting, ack: Ack) => void;
@@ -90,10 +100,15 @@ export class Outbox {
     const number = (this.#number = this.#number === lastNumber ? 1 : this.#number + 1);
     const at = Date.now();
     const bytes = writeEnvelope(this.node, number, at, draft);
-    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst: draft.asksFirst === true, bytes, at, sent: false, done };
+    const asksFirst = draft.asksFirst === true;
+    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst, bytes, at, sentAt: 0, done };
     this.#waiting.set(number, waiting);
     this.bytes += bytes.length;
-    if (this.#connected && (this.#kept || awaited !== "ack")) this.#send(waiting);
+    if (this.#maySend(awaited)) this.#send(waiting);
+  }
+
+  #maySend(awaited: Awaited): boolean {
+    return this.#connected && (typeof awaited === "string" || awaited.epoch !== "");
   }
 
   /** The publication has its answer. */
@@ -112,22 +127,25 @@ export class Outbox {
 
   disconnected(): void {
     this.#connected = false;
-    this.#kept = false;
   }
 
-  /** What has not left yet leaves now; what is for streams waits until these were looked at. */
+  /** What has not left yet leaves now; what is for a stream waits until that was looked at. */
   reconnected(): void {
     this.#connected = true;
     this.#stalled = false;
-    for (const waiting of this.#waiting.values()) if (!waiting.sent && waiting.awaited !== "ack") this.#send(waiting);
+    for (const waiting of this.#waiting.values()) if (typeof waiting.awaited === "string" && waiting.sentAt === 0) this.#send(waiting);
   }
 
-  /** The streams are there. What has a key leaves again: the stream knows by it what it has already. */
-  streamsBack(): void {
-    this.#kept = true;
+  /** The stream is there again. What has a key leaves a second time: the stream knows by it what it has already. */
+  streamBack(stream: Taker): void {
     for (const waiting of this.#waiting.values()) {
-      if (waiting.awaited === "ack" && (!waiting.sent || waiting.key !== "")) this.#send(waiting);
+      if (waiting.awaited === stream && (waiting.sentAt === 0 || waiting.key !== "")) this.#send(waiting);
     }
+  }
+
+  /** Nobody took it: it is given to its stream again, as long as it may wait. */
+  again(waiting: Waiting): void {
+    waiting.sentAt = 0;
   }
 
   /** Answers everything that still waits. */
@@ -137,9 +155,9 @@ export class Outbox {
   }
 
   #send(waiting: Waiting): void {
-    waiting.sent = true;
+    waiting.sentAt = Date.now();
     const { subject, bytes, awaited, number, key, room } = waiting;
-    if (awaited !== "ack") this.#connection.publish(subject, bytes);
+    if (typeof awaited === "string") this.#connection.publish(subject, bytes);
     else if (key === "") this.#connection.publish(subject, bytes, { reply: `${this.#inbox}.${number}` });
     else this.#connection.publish(subject, bytes, { reply: `${this.#inbox}.${number}`, headers: messageId(room, key) });
     if (awaited !== "leave") return;
@@ -153,12 +171,18 @@ export class Outbox {
   }
 
   #sweep(): void {
-    const before = Date.now() - this.#options.timeoutMs;
+    const now = Date.now();
     for (const waiting of this.#waiting.values()) {
-      if (waiting.at > before) break;
-      this.timeouts++;
-      this.#refuse(waiting);
-      if (waiting.sent && this.#connected) this.#probe();
+      const { at, sentAt, key, awaited } = waiting;
+      if (at + this.#options.timeoutMs <= now) {
+        this.timeouts++;
+        this.#refuse(waiting);
+        if (sentAt > 0 && this.#connected) this.#probe();
+        continue;
+      }
+      if (at + sweepMs > now) break;
+      const isLost = sentAt === 0 || (key !== "" && sentAt + resendMs <= now);
+      if (isLost && typeof awaited === "object" && this.#maySend(awaited)) this.#send(waiting);
     }
   }
 
@@ -187,13 +211,13 @@ function messageId(room: string, key: string) {
 
 function readAck(message: Msg): Ack {
   const { data } = message;
-  if (data.length === 0) return { error: "unavailable", text: "no stream takes it" };
+  if (data.length === 0) return { error: "unavailable", text: "no stream takes it", again: true };
   const first = ackedSeq(data);
   if (first >= 0) return { seq: first, duplicate: false };
   const { seq, duplicate = false, error } = JSON.parse(message.string()) as PubAck;
   if (error === undefined && seq !== undefined) return { seq, duplicate };
   const { code = 500, description = "no reason given" } = error ?? {};
-  return { error: code === 503 || code === 500 ? "unavailable" : "overloaded", text: description };
+  return { error: code === 503 || code === 500 ? "unavailable" : "overloaded", text: description, again: false };
 }
 
 interface PubAck {

@@ -80,6 +80,9 @@ export class Streams {
   readonly #log: NatsLog;
   readonly #byNamespace = new Map<string, Promise<readonly Stream[]>>();
   readonly #known = new Map<string, readonly Stream[]>();
+  /** Questions for a stream's head: those that have not left yet, and those that left last. */
+  readonly #heads = new Map<Stream, Promise<number>>();
+  readonly #answers = new Map<Stream, Promise<number>>();
   /** What each stream was when it was looked at last. */
   readonly #lives = new Map<string, { readonly created: string; readonly epoch: string }>();
 
@@ -138,6 +141,22 @@ export class Streams {
     // All that a new stream has came after the old one was lost.
     if (isAnother) stream.floor = 0;
     else if (isSetBack) stream.floor = Math.min(stream.floor, last);
+  }
+
+  /** Its last sequence, asked after this was called: whoever calls before the question has left shares it. */
+  headOf(stream: Stream): Promise<number> {
+    const coming = this.#heads.get(stream);
+    if (coming !== undefined) return coming;
+    const before = this.#answers.get(stream) ?? Promise.resolve(0);
+    const ask = (): Promise<number> => {
+      this.#heads.delete(stream);
+      const answer = this.state(stream).then((state) => state.last_seq);
+      this.#answers.set(stream, answer);
+      return answer;
+    };
+    const asked = before.then(ask, ask);
+    this.#heads.set(stream, asked);
+    return asked;
   }
 
   async state(stream: Stream, subject?: string): Promise<StreamState> {
