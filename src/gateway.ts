@@ -28,7 +28,7 @@ import { addRedisMetrics } from "./redismetrics.ts";
 import type { RegisteredNode, Registry as NodeRegistry } from "./registry/registry.ts";
 import { nameOfRoom } from "./roomkeys.ts";
 import { compileKinds } from "./roomnames.ts";
-import { filesOnDisk, openStores } from "./stores.ts";
+import { filesOnDisk, openStores, type Parts } from "./stores.ts";
 import { version } from "./version.ts";
 
 /** A running node. */
@@ -85,7 +85,7 @@ const tailsShare = 1 / 8;
  * Starts a node. Only `options` count: flags, environment and file are for `flux-gateway start` to read.
  * @throws ConfigError that names the option, where one is wrong or a port is taken.
  */
-export async function createGateway(options: GatewayOptions = {}): Promise<Gateway> {
+export async function createGateway(options: GatewayOptions = {}, parts: Parts = {}): Promise<Gateway> {
   const { config: asked } = resolveConfig({ options });
   const authKeys = readKeys(asked);
   const certificate = readCertificate(asked);
@@ -109,7 +109,11 @@ export async function createGateway(options: GatewayOptions = {}): Promise<Gatew
   const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
   const openAll = async () => {
     const shared = redis && (await openSessions(config, redis, log, (id) => hub.sessions.forgotten(id)));
-    return openStores(config, log, shared, retentionOf, (room, publication) => hub.deliver(room, publication), (room, position) => hub.moved(room, position));
+    return openStores({
+      config, log, parts, shared, retentionOf,
+      deliver: (room, publication) => hub.deliver(room, publication),
+      moved: (room, position) => hub.moved(room, position),
+    });
   };
   const stores = await openAll().catch(async (error: unknown) => {
     await redis?.close();

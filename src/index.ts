@@ -3,3 +3,5 @@ export { createGateway, type Gateway } from "./gateway.ts";
 export type { DrainOptions } from "./drain.ts";
 export { ConfigError, type Config, type GatewayOptions } from "./config.ts";
 export { closes, errors, mayReconnect, type CloseName, type ErrorCode } from "./errors.ts";
+export type { Parts } from "./stores.ts";
+export type * from "./broker/broker.ts";

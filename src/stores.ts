@@ -37,17 +37,45 @@ export interface Stores {
   close(): Promise<void>;
 }
 
-export async function openStores(config: Config, log: Logger, shared: SharedSessions | null, retentionOf: (room: string) => Retention | null, deliver: Deliver, moved: Moved): Promise<Stores> {
-  const { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax, sessionTtlMs: ttlMs, dataDir: path, dataBytesMax } = config;
-  const rooms = { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax };
-  const sessions = { ttlMs, sessionsMax: storedSessionsMax, cursorsMax };
-  if (path === "") {
-    const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved);
-    const broker = nats ?? createMemoryBroker(rooms, deliver);
-    const store = shared?.store ?? createMemorySessions(sessions);
-    const close = async () => void (await store.stop(), await broker.stop());
-    return { broker, store, resumeSecret: config.resumeSecret || (shared?.secret ?? randomId(32)), journals: {}, writes: shared?.store.writes ?? noWrites, nats: nats && (() => nats.nats()), close };
+/** What a program that embeds a node brings itself, in place of what the options would make. */
+export interface Parts {
+  /** Where publications get their order and are kept. It is stopped with the node. */
+  readonly broker?: (deliver: Deliver, moved: Moved) => Broker | Promise<Broker>;
+}
+
+export interface StoresOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly parts: Parts;
+  /** Sessions that nodes share; null where they are each node's own. */
+  readonly shared: SharedSessions | null;
+  readonly retentionOf: (room: string) => Retention | null;
+  readonly deliver: Deliver;
+  readonly moved: Moved;
+}
+
+/** @throws ConfigError where NATS or the data directory cannot be used. */
+export async function openStores(options: StoresOptions): Promise<Stores> {
+  const { dataDir, nats } = options.config;
+  if (nats.length > 0 && options.parts.broker !== undefined) {
+    throw new ConfigError(["nats: the broker that createGateway was given keeps the rooms; leave one of them out"]);
   }
+  return dataDir === "" ? openShared(options) : openOnDisk(options, dataDir);
+}
+
+/** Nothing on this machine's disk: in memory, or where other nodes have it too. */
+async function openShared({ config, log, parts, shared, deliver, moved }: StoresOptions): Promise<Stores> {
+  const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved);
+  const broker = nats ?? (await parts.broker?.(deliver, moved)) ?? createMemoryBroker(roomLimits(config), deliver);
+  const store = shared?.store ?? createMemorySessions(sessionLimits(config));
+  const close = async () => void (await store.stop(), await broker.stop());
+  const resumeSecret = config.resumeSecret || (shared?.secret ?? randomId(32));
+  const writes = shared?.store.writes ?? noWrites;
+  return { broker, store, resumeSecret, journals: {}, writes, nats: nats && (() => nats.nats()), close };
+}
+
+async function openOnDisk({ config, log, parts, retentionOf, deliver, moved }: StoresOptions, path: string): Promise<Stores> {
+  const { dataBytesMax, dataSync } = config;
   const opened: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const end of opened.splice(0).reverse()) await end();
@@ -55,17 +83,27 @@ export async function openStores(config: Config, log: Logger, shared: SharedSess
   try {
     const dataDir = await openDataDir(path);
     opened.push(() => dataDir.close());
-    const disk = { sync: config.dataSync === "commit", uncommittedBytesMax: Math.min(uncommittedBytesMax, dataBytesMax / 8), log };
-    const broker = await createLogBroker({ ...rooms, ...disk, folder: dataDir.folder("log"), dataBytesMax, retentionOf }, deliver);
+    const disk = { sync: dataSync === "commit", uncommittedBytesMax: Math.min(uncommittedBytesMax, dataBytesMax / 8), log };
+    const openLog = () => createLogBroker({ ...roomLimits(config), ...disk, folder: dataDir.folder("log"), dataBytesMax, retentionOf }, deliver);
+    const logged = parts.broker === undefined ? await openLog() : null;
+    const broker = logged ?? (await parts.broker!(deliver, moved));
     opened.push(() => broker.stop());
-    const store = await createDiskSessions({ ...sessions, ...disk, folder: dataDir.folder("sessions") });
+    const store = await createDiskSessions({ ...sessionLimits(config), ...disk, folder: dataDir.folder("sessions") });
     opened.push(() => store.stop());
-    const journals = { log: () => broker.disk(), sessions: () => store.disk() };
+    const journals = { ...(logged && { log: () => logged.disk() }), sessions: () => store.disk() };
     return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, close };
   } catch (error) {
     await close();
     throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
   }
+}
+
+function roomLimits({ roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax }: Config): Parameters<typeof createMemoryBroker>[0] {
+  return { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax };
+}
+
+function sessionLimits({ sessionTtlMs: ttlMs }: Config): Parameters<typeof createMemorySessions>[0] {
+  return { ttlMs, sessionsMax: storedSessionsMax, cursorsMax };
 }
 
 const noWrites = () => ({ waiting: 0, dropped: 0 });
