@@ -10,8 +10,9 @@ import type { Reactor } from "./reactor.ts";
 import type { Session } from "./session.ts";
 import { stepMs, turns, turnsPerStep, type Turn } from "./turns.ts";
 
-/** A broker that cannot be reached may take this long to say so. */
-const answersMs = 5000;
+/** What a session has asked is answered within this time, or a broker that cannot be reached gives up after its own. */
+const answersMs = 4000;
+const afterBrokerMs = 1000;
 /** What readers that are behind have to take what is queued for them. */
 const flushMs = 1000;
 
@@ -75,7 +76,7 @@ export class Drain {
   #sendAway({ of: session, delayMs }: Turn<Session>, now: number): void {
     const { rooms, leaving } = this.#reactor;
     leaving.add(session);
-    this.#until.set(session, now + answersMs);
+    this.#until.set(session, now + Math.max(answersMs, this.#reactor.config.natsTimeoutMs + afterBrokerMs));
     rooms.deliveries.flushFor(session);
     sendFrame(this.#reactor, session, { id: 0, reconnect: { reason: "drain", delayMs, url: this.#order.url } });
   }
