@@ -121,6 +121,41 @@ t.test("a node that goes away says when and where to come back", async (t) => {
   await until(() => first.sessions.length === 2, "a return to its own url");
 });
 
+t.test("publishes that a node refuses on its way out are made again, once, where the client is sent to", async (t) => {
+  const next = await startScripted(t);
+  const first = await startScripted(t, (command, session) => {
+    if (!command.publish) return undefined;
+    session.send({ reconnect: { reason: "drain", delayMs: 0, url: next.url } });
+    session.send({ id: command.id ?? 0, error: { code: "unavailable", text: "the node is going away", retryable: true } });
+    session.close(3001, "shutdown");
+    return [];
+  });
+  const client = startClient(t, first.url);
+  const room = client.join("chat:a");
+  await room.joined;
+  await Promise.all([room.publish(1), room.publish(2)]);
+  const sent = next.commands("publish").map(({ publish }) => publish);
+  t.same(sent.map((publish) => Buffer.from(publish?.payload ?? []).toString()), ["1", "2"], "in their order");
+  const before = first.commands("publish").map(({ publish }) => publish?.key);
+  t.equal(sent[0]?.key, before[0], "under the same key");
+  t.equal(next.commands("hello").length, 1);
+});
+
+t.test("a wait that is longer than a timer can be is not taken for none", async (t) => {
+  const node = await startScripted(t, (command, session) => {
+    if (!command.join) return undefined;
+    session.send({ reconnect: { reason: "drain", delayMs: 2 ** 32 - 1, url: "" } });
+    session.close(3001, "shutdown");
+    return [];
+  });
+  const client = startClient(t, node.url);
+  const changes: StateChange[] = [];
+  client.on("state", (change) => changes.push(change));
+  client.join("chat:a");
+  await until(() => client.state === "waiting", "the loss to be noticed");
+  t.equal(changes.at(-1)?.retryInMs, 2 ** 31 - 1);
+});
+
 t.test("a url that is none does not end the attempts", async (t) => {
   const node = await startScripted(t, (command, session) => {
     if (!command.join || session.number > 1) return undefined;

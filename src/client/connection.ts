@@ -59,6 +59,8 @@ export type ConnectionOwner = {
 
 /** A session that lasted this long shows that the node is well: the next loss starts with short waits again. */
 const stableMs = 5000;
+/** A timer that is set for longer fires at once. */
+const timerMsMax = 2 ** 31 - 1;
 
 export class Connection {
   readonly #options: ConnectionOptions;
@@ -237,7 +239,7 @@ export class Connection {
   #retry(cause: Closed): void {
     const { backoff, random, clock } = this.#options;
     const goodbye = this.#goodbye;
-    const delayMs = goodbye ? (goodbye.delayMs ?? 0) : backoffMs(this.#attempt++, backoff, random);
+    const delayMs = goodbye ? Math.min(goodbye.delayMs ?? 0, timerMsMax) : backoffMs(this.#attempt++, backoff, random);
     // Should the node that we are sent to not take us, the attempt after it goes to our own url again.
     const url = goodbye?.url || this.#options.url;
     this.#forget();
