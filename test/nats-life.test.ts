@@ -4,6 +4,7 @@ import { createGateway, ConfigError } from "../dist/index.js";
 import { startNats } from "./support/nats.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
+import { lose, resumeOf } from "./support/resume.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
@@ -27,6 +28,50 @@ t.test("a node is not ready while NATS is away for longer than the grace, keeps 
   await ann.waitFor(() => textsOf(ann).includes("2"), "it to be delivered");
   t.equal(sumOf(await node.metrics(), "flux_nats_connected"), 1);
   t.equal(sumOf(await node.metrics(), "flux_nats_reconnects_total"), 1);
+});
+
+t.test("who comes back while NATS is away is given what it missed when that is there again, and is told of no gap", async (t) => {
+  const nats = await startNats(t);
+  const options = { nats: [nats.url], tailPublicationsMax: 10, commandsPerSecond: 0 };
+  const node = await startNode(t, options);
+  const ann = await open(node);
+  const { position } = await ann.join("chat:x");
+  for (let i = 0; i < 100; i++) await ann.publish("chat:x", String(i));
+  const bob = await open(node);
+  await nats.stop();
+  await until(async () => sumOf(await node.metrics(), "flux_nats_connected") === 0, "the loss to be noticed");
+  const joined = bob.request({ join: { room: "chat:x", recover: position } });
+  t.match((await joined).joined, { recovered: true, more: true });
+  const refused = await bob.request({ join: { room: "chat:closed" } });
+  t.match(refused.error, { code: "unavailable" });
+  await nats.start();
+  await bob.waitFor(() => bob.publications.length >= 100, "all it missed");
+  await until(async () => (await ann.request({ publish: { room: "chat:x", payload: Buffer.from("100"), format: 1 } })).published != null, "publishing to be possible");
+  await bob.waitFor(() => bob.publications.length >= 101, "what follows");
+  t.same(textsOf(bob), Array.from({ length: 101 }, (_, i) => String(i)));
+  t.notOk(bob.events.some(({ sync }) => sync), "no gap");
+});
+
+t.test("a session that is resumed while NATS is away is in its rooms when that is back", async (t) => {
+  const nats = await startNats(t);
+  const node = await startNode(t, { nats: [nats.url], roomsMax: 2 });
+  const [ann, other] = [await open(node), await open(node)];
+  await ann.join("chat:x");
+  await other.join("chat:y");
+  const position = await ann.publish("chat:x", '"1"');
+  await lose(ann);
+  // With two rooms at most, the one without members makes room.
+  await other.join("chat:z");
+  await other.leave("chat:z");
+  await nats.stop();
+  await until(async () => sumOf(await node.metrics(), "flux_nats_connected") === 0, "the loss to be noticed");
+  const back = await open(node, { hello: resumeOf(ann, [{ room: "chat:x", position }]) });
+  await nats.start();
+  await back.waitFor(() => back.events.some(({ joined }) => joined?.room === "chat:x"), "it to be in its room");
+  await until(async () => (await back.request({ publish: { room: "chat:x", payload: Buffer.from('"2"'), format: 1 } })).published != null, "publishing to be possible");
+  await back.waitFor(() => textsOf(back).includes('"2"'), "what follows");
+  t.equal(back.events.find(({ joined }) => joined)?.joined?.recovered, true);
+  t.notOk(back.events.some(({ left }) => left), "it never left");
 });
 
 t.test("a server that comes back without its store: members are told of the gap", async (t) => {

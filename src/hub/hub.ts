@@ -62,6 +62,9 @@ export interface HubOptions extends InboxLimits {
 }
 
 const sweepMs = 5_000;
+/** Until the rooms of resumed sessions are tried again: their reactor was behind, or the broker away. */
+const behindPauseMs = 20;
+const awayPauseMs = 500;
 /** Sessions are kept alive in so many steps, each of which is over before anybody notices. */
 const keepParts = 64;
 const toUtf8 = new TextEncoder();
@@ -79,7 +82,8 @@ export class Hub {
   readonly #replays: Replays;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
   readonly #keeper: NodeJS.Timeout;
-  readonly #postponed = new Postponed((reactor, join) => this.#rejoin(reactor, join));
+  readonly #postponed = new Postponed(behindPauseMs, (reactor, join) => this.#rejoin(reactor, join));
+  readonly #unserved = new Postponed(awayPauseMs, (reactor, join) => this.#rejoin(reactor, join));
   readonly sessions: Sessions;
   readonly #inboxes: Inboxes;
   readonly presence: Presence;
@@ -299,7 +303,10 @@ export class Hub {
       const waiting = room.waiting.splice(0).filter(({ reactor }) => reactor.live);
       if ("error" in answer) {
         this.#rooms.remove(room);
-        for (const { reactor, join } of waiting) this.#refuseJoin(reactor, join, answer.error);
+        for (const { reactor, join } of waiting) {
+          if (join.restored && answer.error === "unavailable") this.#unserved.add(reactor, join);
+          else this.#refuseJoin(reactor, join, answer.error);
+        }
         return;
       }
       this.#rooms.opened(room, answer.value.epoch, answer.value.seq);
@@ -413,6 +420,7 @@ export class Hub {
     clearInterval(this.#sweeper);
     clearInterval(this.#keeper);
     this.#postponed.close();
+    this.#unserved.close();
     this.presence.close();
     this.sessions.stop();
   }

@@ -48,6 +48,11 @@ interface Replay {
 
 /** A piece of history: bodies, the seq of the last, and whether that reaches the head. Null: no longer there. */
 type Piece = { bodies: Uint8Array[]; seq: number } | null;
+/** It may be there, but cannot be read now. */
+type Read = Piece | "unavailable";
+
+/** Until a member's next page is tried again. */
+const retryMs = 500;
 
 export class Replays {
   readonly #broker: Broker;
@@ -74,8 +79,10 @@ export class Replays {
   /** Answers a join whose member has just been counted in. Where its position is lost, it gets history as if it had none. */
   begin(reactor: Reactor, room: Room, join: JoinRecord): void {
     if (join.epoch !== room.epoch) return this.#joinWithHistory(reactor, room, join);
-    this.#read(room, join.seq, (piece) => {
-      if (piece === null) this.#joinWithHistory(reactor, room, join);
+    this.#read(room, join.seq, (read) => {
+      // What it missed is given to it when the broker is back; until then nothing of the room is.
+      const piece = read === "unavailable" && join.seq < room.seq ? { bodies: [], seq: join.seq } : read;
+      if (piece === null || piece === "unavailable") this.#joinWithHistory(reactor, room, join);
       else this.#joined(reactor, room, join, piece, piece.seq, true);
     });
   }
@@ -87,6 +94,7 @@ export class Replays {
     if (replay.skip || replay.epoch !== replay.room.epoch || replay.cursor > replay.room.seq) return this.#broken(reactor, replay);
     this.#read(replay.room, replay.cursor, (piece) => {
       if (!reactor.live || this.#running.get(reactor)?.get(member) !== replay) return;
+      if (piece === "unavailable") return void setTimeout(() => this.next(reactor, member), retryMs).unref();
       if (piece === null) return this.#broken(reactor, replay);
       replay.cursor = piece.seq;
       if (replay.behind) this.caughtUp += piece.bodies.length;
@@ -153,13 +161,13 @@ export class Replays {
   }
 
   /** Reads on after `seq`: from the tail if it reaches back so far, else from the broker. */
-  #read(room: Room, seq: number, done: (piece: Piece) => void): void {
+  #read(room: Room, seq: number, done: (read: Read) => void): void {
     // Behind our head there may be a place that another node knows: the broker has to tell.
     if (seq <= room.seq && room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
     const position = { epoch: room.epoch, seq };
     const query = { direction: "since", position, limit: pageSizeMax, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {
-      if ("error" in answer) return done(null);
+      if ("error" in answer) return done(answer.error === "unavailable" ? "unavailable" : null);
       const { publications, position, more } = answer.value;
       // Nothing more: the head is reached, even where it is no publication that is kept.
       const reached = more ? publications.at(-1)?.seq ?? seq : Math.max(seq, position.seq);
