@@ -131,6 +131,28 @@ t.test("redis: paused, it is away within its time, and nobody was dead", async (
   for (const { told } of nodes) t.notOk(told.some((event) => event.startsWith("down") || event.startsWith("left")), told.join());
 });
 
+t.test("redis: a Redis that is read and refuses writes is stale, nobody was dead or doubled, and what was announced is made good", async (t) => {
+  const redis = await startRedis(t);
+  const nodes = await nodesOn(t, redis, ["a", "b", "c"]);
+  await redis.client.config("SET", "maxmemory", "1");
+  for (const { registry } of nodes) await until(() => registry.stale, "it to be noticed");
+  await nodes[0]!.registry.announce("draining");
+  await new Promise((resolve) => setTimeout(resolve, 1.5 * patient.deadMs));
+  for (const { registry, link, errors } of nodes) {
+    t.ok(link.up && registry.stale);
+    t.equal(errors.length, 1, errors.join());
+    t.match(errors[0], /Redis refuses this node's heartbeats/);
+  }
+  await redis.client.config("SET", "maxmemory", "0");
+  for (const { registry } of nodes) await until(() => !registry.stale, "it to heal");
+  await until(() => nodes[1]!.ids().includes("a draining"), "what was announced meanwhile");
+  await new Promise((resolve) => setTimeout(resolve, 1.5 * patient.deadMs));
+  for (const { told, errors } of nodes) {
+    t.notOk(told.some((event) => event.startsWith("down") || event.startsWith("left")), told.join());
+    t.equal(errors.length, 1, errors.join());
+  }
+});
+
 t.test("redis: a node that was paused and declared dead is up again when it goes on, and takes nobody for dead", async (t) => {
   const prefix = freshPrefix();
   const [a, b] = await nodesOn(t, server, ["a", "b"], prefix);

@@ -43,6 +43,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
   let lookedAt = performance.now();
   let looking: Promise<void> | null = null;
   let doubled = false;
+  let refused = false;
   let stopped = false;
 
   await redis.subscribe(channel, (message) => {
@@ -75,18 +76,31 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
     if (beats) beatAt = performance.now();
     try {
       const results = await redis.runAll([...(beats ? [["hset", key, id, entry(state!)] as const] : []), ["hgetall", key]]);
+      if (beats && !accepted(results[0])) return;
       const all = results.at(-1);
       // Anything else is an error: another kind of value under this key, or no permission.
       if (stopped || !isHash(all)) return;
       const entries = new Map(Object.entries(all));
       lookedAt = performance.now();
-      if (state !== null) noticeDouble(entries.get(id));
+      if (state !== null && beatAt !== -Infinity) noticeDouble(entries.get(id));
       members.look(entries);
       for (const [gone, text] of members.forgettable()) await forget(gone, text);
     } catch {
       // The link has said that Redis is away; until it is back this is stale. What was written may not be there.
       beatAt = -Infinity;
     }
+  }
+
+  /**
+   * What came of writing the own entry. A Redis that can be read and refuses writes (full, or not a primary any more)
+   * shows everybody silent: nothing is judged by what it holds, and the next look that counts is a blind one.
+   */
+  function accepted(result: unknown): boolean {
+    const problem = result instanceof Error ? result.message : "";
+    if (problem !== "") beatAt = -Infinity;
+    if (problem !== "" && !refused) log.error({ problem }, "Redis refuses this node's heartbeats: what is known of other nodes stays as it is; it is tried again");
+    refused = problem !== "";
+    return !refused;
   }
 
   async function forget(gone: string, text: string): Promise<void> {
@@ -110,7 +124,8 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
       const text = entry(next);
       beatAt = performance.now();
       try {
-        await redis.runAll([["hset", key, id, text], ["publish", channel, JSON.stringify({ kind: next, node: id, entry: text })]]);
+        const [result] = await redis.runAll([["hset", key, id, text], ["publish", channel, JSON.stringify({ kind: next, node: id, entry: text })]]);
+        accepted(result);
       } catch {
         // Told with the first heartbeat once Redis is back.
         beatAt = -Infinity;
