@@ -5,6 +5,7 @@ import { expiryWarning, readCertificate, watchCertificate } from "./certificate.
 import { connectRedis, openMessages, openRegistry, openSessions } from "./cluster.ts";
 import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
 import { addDiskMetrics } from "./diskmetrics.ts";
+import type { Drains } from "./admin/drain.ts";
 import type { DrainOptions } from "./drain.ts";
 import { Drain } from "./hub/drain.ts";
 import { Hub } from "./hub/hub.ts";
@@ -14,6 +15,7 @@ import { Rooms } from "./hub/rooms.ts";
 import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
 import { at, findPorts, listenProblem, reachable } from "./ports.ts";
+import { RemoteDrain } from "./remotedrain.ts";
 import { createMemoryPresence } from "./presence/memory.ts";
 import { NodeState } from "./threads.ts";
 import { createLogger, type Logger } from "./log.ts";
@@ -187,7 +189,12 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   let closing: Promise<void> | null = null;
   const close = () => (closing ??= shutDown().finally(onEnded));
   const drain = (options?: DrainOptions) => draining.begin(options).then(close);
-  const drains = {
+  const drains: Drains = {
+    of: (id) => {
+      if (id === node) return drains;
+      const isKnown = nodes?.nodes().some((one) => one.id === id && one.state !== "down") ?? false;
+      return isKnown && nodes !== null && messages !== null ? new RemoteDrain(id, nodes, messages) : null;
+    },
     progress: () => draining.progress(),
     begin: (options: DrainOptions) => {
       const over = draining.begin(options);
@@ -197,7 +204,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
   const known = () => ({ node, stale: nodes?.stale ?? false, nodes: nodes?.nodes() ?? [] });
   try {
-    messages = await openMessages(config, redis, log, { received: (message) => onMessage(hub, message) });
+    messages = await openMessages(config, redis, log, { received: (message) => onMessage(hub, drains, message) });
     nodes = await openRegistry(config, redis, nodeFacts(config, port, allCounters, () => reactors.serving), log);
     admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect, drains, known);
     await reactors.start();
@@ -226,10 +233,11 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
 }
 
 /** What another node has to say. */
-function onMessage({ sessions }: Hub, message: NodeMessage): void {
+function onMessage({ sessions }: Hub, drains: Drains, message: NodeMessage): void {
   switch (message.kind) {
     case "taken": return sessions.taken(message.session, message.generation);
     case "disconnect": return void sessions.close(message.tenant, message.user);
+    case "drain": return void drains.begin({ windowMs: message.windowMs, url: message.url });
   }
 }
 

@@ -31,3 +31,22 @@ t.test("clients that are sent to another node go there", async (t) => {
   await from.drain({ windowMs: 300, url: to.url });
   await until(() => clients.every(({ state, session }) => state === "ready" && session?.node === to.config.nodeId), "all of them");
 });
+
+t.test("any node can be asked to have another one drain", async (t) => {
+  const shared = { redis: redis.url, redisPrefix: freshPrefix(), nodeHeartbeatMs: 200, nodeDeadMs: 180_000, reactors: 1 };
+  const a = await startNode(t, { ...shared, nodeId: "a" });
+  const b = await startNode(t, { ...shared, nodeId: "b", drainMs: 3_600_000 });
+  await until(() => a.nodes().nodes.length === 2, "both to know each other");
+  const session = await open(b);
+  const post = (node: string) => fetch(`http://127.0.0.1:${a.adminPort}/drain`, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ node, windowMs: 0 }),
+  });
+  const nobody = await post("c");
+  t.equal(nobody.status, 404);
+  t.match(await nobody.text(), /no node \\"c\\"/);
+  const lines = (await (await post("b")).text()).trim().split("\n").map((line) => JSON.parse(line) as { state: string; left: number });
+  t.match(lines.at(-1), { state: "over", left: 0 });
+  await b.ended;
+  t.match(await session.closed(), { code: 3001 });
+  t.ok((await open(a)).ready, "the one that was asked serves on");
+});

@@ -1,6 +1,6 @@
 /**
- * `/drain` of the admin port. POST `{"windowMs": 30000, "url": "wss://…"}`, both or none of them, begins a drain or joins the
- * one there is, and is answered a line of JSON about it every half second, until the last says that it is over. GET says
+ * `/drain` of the admin port. POST `{"windowMs": 30000, "url": "wss://…", "node": "b"}`, all or none of them, begins a drain,
+ * of another node where one is named, or joins the one there is, and is answered a line of JSON about it every half second, until the last says that it is over. GET says
  * how far it is.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -10,17 +10,24 @@ import type { DrainOptions, DrainProgress } from "../drain.ts";
 import { answer, readCommand, refuse } from "./request.ts";
 import { strangeHost } from "./host.ts";
 
-export interface Drains {
+export interface NodeDrain {
   /** Sends every session away, and resolves; the node closes then. */
   begin(options: DrainOptions): Promise<void>;
   progress(): DrainProgress;
 }
 
+/** That of this node, and by its id that of any; null where there is no such node. */
+export interface Drains extends NodeDrain {
+  of(node: string): NodeDrain | null;
+}
+
 const everyMs = 500;
 const urlBytesMax = 2048;
+const nodeBytesMax = 256;
 
 const asked = z.strictObject({
   windowMs: z.number().int().min(0).max(86_400_000).optional(),
+  node: z.string().max(nodeBytesMax).optional(),
   url: z.string().max(urlBytesMax).refine(isWebSocketUrl, "must be a ws:// or wss:// address").optional(),
 });
 
@@ -34,15 +41,18 @@ export async function serveDrain(req: IncomingMessage, res: ServerResponse, drai
   if (req.method !== "POST") return void res.writeHead(405, { Allow: "GET, POST" }).end("only GET and POST\n");
   const command = await readCommand(req, res, asked);
   if (command === null) return;
+  const { node, ...options } = command;
+  const drain = node === undefined ? drains : drains.of(node);
+  if (drain === null) return void refuse(res, 404, "not_found", `there is no node ${JSON.stringify(node)} here: GET /nodes tells which there are`);
   let isGone = false;
   res.on("close", () => (isGone = true));
   res.writeHead(200, { "Content-Type": "application/x-ndjson" });
-  const over = drains.begin(command);
-  while (!isGone && drains.progress().state === "draining") {
-    res.write(line(drains.progress()));
+  const over = drain.begin(options);
+  while (!isGone && drain.progress().state === "draining") {
+    res.write(line(drain.progress()));
     await Promise.race([sleep(everyMs), over]);
   }
-  res.end(line(drains.progress()));
+  res.end(line(drain.progress()));
 }
 
 function line(progress: DrainProgress): string {

@@ -20,14 +20,15 @@ export function addDrainCommand(program: Command): void {
   const command = program
     .command("drain")
     .description("Have a running node send its sessions away and end; shows how far it is until it is over.")
+    .argument("[node]", "Which, by its id (flux-gateway nodes lists them); else the one whose admin port it is.")
     .option("--window <time>", "Over how long they are sent away; else the node's drainMs.")
     .option("--url <url>", "Where they are sent; else where they came from.")
     .option("--json", "Print a line of JSON every half second.", false);
   addAdminFlags(command).action(drain);
 }
 
-async function drain({ window, url, json, ...given }: Given): Promise<void> {
-  const asked = { ...(window !== undefined && { windowMs: windowMs(window) }), ...(url !== undefined && { url }) };
+async function drain(node: string | undefined, { window, url, json, ...given }: Given): Promise<void> {
+  const asked = { ...(node !== undefined && { node }), ...(window !== undefined && { windowMs: windowMs(window) }), ...(url !== undefined && { url }) };
   const address = `${adminUrl(given)}/drain`;
   const response = await postTo(address, asked);
   let last: DrainProgress | undefined;

@@ -7,7 +7,9 @@ export type NodeMessage =
   /** A session was resumed elsewhere, for the `generation`th time: its socket here, if it is an earlier one, has lost it. */
   | { readonly kind: "taken"; readonly session: string; readonly generation: number }
   /** Every session of the user is to be closed and ended. */
-  | { readonly kind: "disconnect"; readonly tenant: string; readonly user: string };
+  | { readonly kind: "disconnect"; readonly tenant: string; readonly user: string }
+  /** The node is to send its sessions away and end, as drain.ts has it. */
+  | { readonly kind: "drain"; readonly windowMs?: number | undefined; readonly url?: string | undefined };
 
 export interface MessageEvents {
   /** MUST NOT be called for what this node has sent itself. */

@@ -18,6 +18,7 @@ const envelope = z.object({
   message: z.discriminatedUnion("kind", [
     z.object({ kind: z.literal("taken"), session: z.string(), generation: z.number() }),
     z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string() }),
+    z.object({ kind: z.literal("drain"), windowMs: z.number().min(0).optional(), url: z.string().optional() }),
   ]),
 });
 

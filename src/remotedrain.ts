@@ -1,0 +1,56 @@
+/** The drain of another node: asked for by a message, and followed in the registry. */
+import type { DrainOptions, DrainProgress } from "./drain.ts";
+import type { NodeMessages } from "./messages/messages.ts";
+import type { RegisteredNode, Registry } from "./registry/registry.ts";
+
+const lookMs = 200;
+/** A message is told at most once, and a node that drains already joins a second call to the first. */
+const askAgainMs = 2000;
+
+export class RemoteDrain {
+  readonly #id: string;
+  readonly #registry: Registry;
+  readonly #messages: NodeMessages;
+  #startedAt = performance.now();
+  #sessions = 0;
+  #windowMs = 0;
+
+  constructor(id: string, registry: Registry, messages: NodeMessages) {
+    this.#id = id;
+    this.#registry = registry;
+    this.#messages = messages;
+  }
+
+  /** Resolves when the node is gone, or dead. */
+  begin({ windowMs, url }: DrainOptions): Promise<void> {
+    this.#startedAt = performance.now();
+    this.#sessions = this.#node?.sockets ?? 0;
+    this.#windowMs = windowMs ?? 0;
+    const ask = () => this.#messages.send(this.#id, { kind: "drain", ...(windowMs !== undefined && { windowMs }), ...(url !== undefined && { url }) });
+    ask();
+    let askedAt = performance.now();
+    return new Promise((resolve) => {
+      const timer = setInterval(() => {
+        if (this.progress().state === "over") {
+          clearInterval(timer);
+          return resolve();
+        }
+        if (this.#node?.state !== "up" || performance.now() - askedAt < askAgainMs) return;
+        askedAt = performance.now();
+        ask();
+      }, lookMs).unref();
+    });
+  }
+
+  /** How many are left is as old as the node's last heartbeat. Its own window is not known here: 0 unless it was asked for. */
+  progress(): DrainProgress {
+    const node = this.#node;
+    const isThere = node !== undefined && node.state !== "down";
+    const elapsedMs = performance.now() - this.#startedAt;
+    return { state: isThere ? "draining" : "over", sessions: this.#sessions, left: isThere ? node.sockets : 0, windowMs: this.#windowMs, elapsedMs };
+  }
+
+  get #node(): RegisteredNode | undefined {
+    return this.#registry.nodes().find(({ id }) => id === this.#id);
+  }
+}
