@@ -6,15 +6,16 @@
  */
 import type { Msg, NatsConnection } from "nats";
 import type { Broker, Deliver, Moved, Retention } from "./broker.ts";
-import { readEnvelope, type Envelope } from "./natsenvelope.ts";
+import { readEnvelope, timeOf, type Envelope } from "./natsenvelope.ts";
 import { History } from "./natshistory.ts";
 import type { NatsLog } from "./natsconnection.ts";
 import { inSubject, outSubject, partitionOf, tokenOf } from "./natsnames.ts";
 import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
+import { Looks } from "./natslooks.ts";
 import { placeOf } from "./natsraw.ts";
 import { dropHeld, fallBehind, hold, openingRoom, type Acked, type DurableRoom } from "./natsroom.ts";
 import type { Reader } from "./natsreading.ts";
-import type { Stream, Streams } from "./natsstreams.ts";
+import { know, type Stream, type Streams } from "./natsstreams.ts";
 
 export interface DurableOptions {
   readonly connection: NatsConnection;
@@ -34,7 +35,6 @@ const checkedAtOnce = 256;
 const retryMs = 250;
 /** A copy that has not come this long after its acknowledgement will not come by itself. */
 const copyLateMs = 500;
-const lookAgainMs = 2_000;
 /** Clocks differ, and it takes a while until a lost connection is noticed. */
 const completeMarginMs = 60_000;
 
@@ -49,7 +49,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   /** Acknowledgements that came before it was known which life their stream is in. */
   readonly #early = new Map<Stream, (() => void)[]>();
   #connected = true;
-  #lookedAt = 0;
+  readonly #looks = new Looks(() => {
+    if (this.#connected) this.resync();
+  });
   /** Counts connections: what was begun in one before is over. */
   #connections = 0;
   readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
@@ -74,7 +76,10 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       this.#rooms.set(name, room);
       this.#open(room).then(
         (opened) => {
-          if (!opened) return done({ error: "unavailable" });
+          if (!opened) {
+            if (this.#rooms.get(name) === room) this.close(name);
+            return done({ error: "unavailable" });
+          }
           done({ value: { epoch: room.epoch, seq: room.last } });
           this.#settle(room);
           this.#catchUp(room);
@@ -119,6 +124,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   stop(): void {
     clearInterval(this.#sweeper);
+    this.#looks.stop();
     this.#connections++;
     this.#rooms.clear();
   }
@@ -181,10 +187,16 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   #arrived(room: DurableRoom, message: Msg): void {
     const envelope = readEnvelope(this.#options.outbox.node, message.data);
     const place = placeOf(message);
-    if (envelope === null || place === null || this.#rooms.get(room.name) !== room) return;
+    if (place === null || this.#rooms.get(room.name) !== room) return;
     const { seq, before } = place;
+    // It may be late, or the stream another one.
+    if (room.state === "live" && seq <= room.last) return this.#looks.ask();
+    if (envelope === null) {
+      // While it is behind, this is found in the stream.
+      if (room.state === "live" && before <= room.last) this.#pass(room, seq);
+      return;
+    }
     if (room.state === "live") {
-      if (seq <= room.last) return;
       if (before <= room.last) return this.#give(room, seq, envelope);
       fallBehind(room);
       hold(room, { seq, before, envelope });
@@ -197,10 +209,17 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const prev = room.holed ? seq - 1 : room.last;
     room.holed = false;
     room.last = seq;
-    if (room.stream.seen < seq) room.stream.seen = seq;
+    know(room.stream, seq, envelope.time);
     const { epoch, name } = room;
     const { sender, time, payload, format, origin } = envelope;
     this.#deliver(name, { epoch, seq, prev, sender, time, payload, format, origin });
+    if (room.acked.length > 0) this.#settle(room);
+  }
+
+  /** What cannot be read (of another program, or a version to come) is not delivered: members can see the hole. */
+  #pass(room: DurableRoom, seq: number): void {
+    room.holed = true;
+    room.last = seq;
     if (room.acked.length > 0) this.#settle(room);
   }
 
@@ -264,7 +283,10 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     for (const { seq, data } of kept) {
       if (seq <= room.last) continue;
       const envelope = readEnvelope(this.#options.outbox.node, data);
-      if (envelope === null) continue;
+      if (envelope === null) {
+        this.#pass(room, seq);
+        continue;
+      }
       this.filled++;
       this.#give(room, seq, envelope);
     }
@@ -299,11 +321,12 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   // ------------------------------------------------------------------------------- answers of streams
 
-  acknowledged(waiting: Waiting, ack: Ack): void {
+  /** @param looked the stream was looked at since. */
+  acknowledged(waiting: Waiting, ack: Ack, looked = false): void {
     const { outbox, log } = this.#options;
     if ("error" in ack) {
       if (ack.again) {
-        this.#lookAgain();
+        this.#looks.ask();
         return outbox.again(waiting);
       }
       log.warn({ problem: ack.text }, "NATS: a publication was not taken");
@@ -312,22 +335,18 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const room = this.#rooms.get(waiting.room);
     const stream = room?.stream ?? this.#streamOf(waiting.room);
     if (stream === undefined) return; // it was given to one
-    if (stream.epoch === "") {
+    // A place that was another's already: the stream may have been deleted and made again.
+    const isOdd = !looked && !ack.duplicate && ack.seq <= waiting.after;
+    if (isOdd) this.#looks.ask();
+    if (stream.epoch === "" || isOdd) {
       const early = this.#early.get(stream) ?? [];
       this.#early.set(stream, early);
-      return void early.push(() => this.acknowledged(waiting, ack));
+      return void early.push(() => this.acknowledged(waiting, ack, true));
     }
-    if (stream.seen < ack.seq) stream.seen = ack.seq;
+    if (!ack.duplicate) know(stream, ack.seq, timeOf(waiting.bytes));
     const acked: Acked = { number: waiting.number, ...ack, epoch: stream.epoch, at: Date.now() };
     if (room === undefined || (room.state !== "opening" && ack.seq <= room.last && room.epoch === stream.epoch)) return this.#answer(acked);
     room.acked.push(acked);
-  }
-
-  /** A stream that takes nothing may have been deleted. */
-  #lookAgain(): void {
-    if (!this.#connected || Date.now() - this.#lookedAt < lookAgainMs) return;
-    this.#lookedAt = Date.now();
-    this.resync();
   }
 
   /** Answers what has been delivered by now. */

@@ -70,6 +70,11 @@ export function readEnvelope(node: Buffer, data: Uint8Array): Envelope | null {
   };
 }
 
+/** When it was published; NaN: not one of ours. */
+export function timeOf(bytes: Buffer): number {
+  return bytes.length < prefixBytes || bytes[0] !== form ? NaN : bytes.readDoubleLE(2);
+}
+
 function isOwn(node: Buffer, bytes: Buffer): boolean {
   return bytes.readUInt32LE(10) === node.readUInt32LE(0) && bytes.readUInt32LE(14) === node.readUInt32LE(4);
 }

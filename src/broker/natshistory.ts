@@ -84,12 +84,19 @@ export class History {
   async #since(asked: Asked, head: number): Promise<PageAnswer> {
     const { stream, subject, query, epoch } = asked;
     const { seq } = query.position;
-    const { kept, ended } = await this.#reader.read(stream, subject, { from: seq, limit: query.limit + 2 });
+    let { kept, ended } = await this.#reader.read(stream, subject, { from: seq, limit: query.limit + 2 });
     const isThere = kept[0]?.seq === seq;
     if (!isThere && !(await this.#isComplete(asked))) return unrecoverable;
-    const found = this.#stored(isThere ? kept.slice(1) : kept, seq, asked).filter((publication) => publication.seq <= head);
+    const isAtEnd = () => ended || (kept.at(-1)?.seq ?? Infinity) > head;
+    let found = this.#stored(isThere ? kept.slice(1) : kept, seq, asked);
+    // A page without any that can be read would lead its reader nowhere.
+    while (found.length === 0 && !isAtEnd()) {
+      ({ kept, ended } = await this.#reader.read(stream, subject, { from: kept.at(-1)!.seq + 1, limit: query.limit + 2 }));
+      found = this.#stored(kept, seq, asked);
+    }
+    found = found.filter((publication) => publication.seq <= head);
     const taken = fitting(found, query);
-    const isLast = ended || (kept.at(-1)?.seq ?? 0) > head;
+    const isLast = isAtEnd();
     const more = taken < found.length || !isLast;
     return { value: { publications: found.slice(0, taken), position: { epoch, seq: head }, more } };
   }
@@ -100,15 +107,20 @@ export class History {
     return (subjects?.[subject] ?? 0) <= retention.historySize && first <= query.position.seq + 1;
   }
 
-  async #before(asked: Asked, head: number): Promise<PageAnswer> {
+  #before(asked: Asked, head: number): Promise<PageAnswer> {
+    const { query } = asked;
+    return this.#below(asked, query.direction === "before" ? Math.min(query.position.seq, head + 1) : head + 1, head);
+  }
+
+  async #below(asked: Asked, below: number, head: number): Promise<PageAnswer> {
     const { stream, subject, query, epoch } = asked;
-    const below = query.direction === "before" ? Math.min(query.position.seq, head + 1) : head + 1;
     const seqs = await this.#listBefore(asked, below);
     const wanted = seqs.slice(-query.limit);
     const position = { epoch, seq: head };
     if (wanted.length === 0) return { value: { publications: [], position, more: false } };
     const { kept } = await this.#reader.read(stream, subject, { from: wanted[0]!, limit: wanted.length });
     const found = this.#stored(kept, seqs.at(-query.limit - 1) ?? 0, asked).filter(({ seq }) => seq < below);
+    if (found.length === 0 && seqs.length > wanted.length) return this.#below(asked, wanted[0]!, head);
     const taken = fitting([...found].reverse(), query);
     const publications = found.slice(found.length - taken);
     return { value: { publications, position, more: taken < found.length || seqs.length > wanted.length } };

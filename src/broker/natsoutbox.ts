@@ -16,7 +16,7 @@ import { ackedSeq, numberOf } from "./natsraw.ts";
 export type Awaited = "copy" | "leave" | Taker;
 
 /** A stream, of which this much counts: while its epoch is not known it is given nothing. */
-type Taker = { readonly epoch: string };
+type Taker = { readonly epoch: string; readonly seen: number };
 
 /** A publication without an answer. */
 export interface Waiting {
@@ -30,6 +30,8 @@ export interface Waiting {
   readonly at: number;
   /** When it left last, 0 while it has not, or nobody took it. */
   sentAt: number;
+  /** What was known of its stream's end when it left first: it comes after that, unless the stream is another one by then. */
+  after: number;
   readonly done: (answer: Answer<Published>) => void;
 }
 
@@ -101,7 +103,7 @@ export class Outbox {
     const at = Date.now();
     const bytes = writeEnvelope(this.node, number, at, draft);
     const asksFirst = draft.asksFirst === true;
-    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst, bytes, at, sentAt: 0, done };
+    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst, bytes, at, sentAt: 0, after: 0, done };
     this.#waiting.set(number, waiting);
     this.bytes += bytes.length;
     if (this.#maySend(awaited)) this.#send(waiting);
@@ -155,6 +157,7 @@ export class Outbox {
   }
 
   #send(waiting: Waiting): void {
+    if (waiting.sentAt === 0 && typeof waiting.awaited === "object") waiting.after = waiting.awaited.seen;
     waiting.sentAt = Date.now();
     const { subject, bytes, awaited, number, key, room } = waiting;
     if (typeof awaited === "string") this.#connection.publish(subject, bytes);

@@ -11,6 +11,7 @@ import type { NatsConnection } from "nats";
 import { randomId } from "../ids.ts";
 import type { Retention } from "./broker.ts";
 import { NatsProblem, type NatsLog } from "./natsconnection.ts";
+import { timeOf } from "./natsenvelope.ts";
 import { partitionOf, streamName } from "./natsnames.ts";
 
 export interface StreamOptions {
@@ -30,6 +31,9 @@ export interface Stream {
   epoch: string;
   /** The highest sequence that this node has seen. */
   seen: number;
+  /** The newest message that this node knows, and when it was published: another in its place tells of a set-back. */
+  markSeq: number;
+  markTime: number;
   /** What is behind it may be something else than before NATS was away; Infinity where nothing is. */
   floor: number;
 }
@@ -57,6 +61,8 @@ export interface StreamState {
 }
 
 interface StreamInfo {
+  /** It was not there before. */
+  readonly did_create?: boolean;
   readonly config: StreamConfig;
   readonly created: string;
   readonly state: StreamState;
@@ -72,6 +78,7 @@ interface ApiError {
 export const apiTimeoutMs = 3_000;
 const nanosecondsPerMs = 1e6;
 const noStream = 10059;
+const noMessage = 10037;
 
 export class Streams {
   readonly #connection: NatsConnection;
@@ -124,10 +131,11 @@ export class Streams {
   async refresh(stream: Stream): Promise<void> {
     const before = this.#lives.get(stream.name);
     // Of before the question: what is published while it is answered may be in neither.
-    const { seen } = stream;
+    const { seen, markSeq, markTime } = stream;
     let info = await this.#ensure(stream);
     const { last_seq: last } = info.state;
-    const isSetBack = last < seen && info.created === before?.created;
+    const isSame = info.created === before?.created;
+    const isSetBack = isSame && (last < seen || (markSeq > 0 && (await this.#isOvertaken(stream, markSeq, markTime))));
     if (isSetBack) {
       this.#log.error({ stream: stream.name, seen, last }, "NATS: a stream has lost its end; its rooms begin a new epoch");
       const description = `${describe(stream.partition, this.#options.partitions)}, since ${randomId(6)}`;
@@ -135,12 +143,25 @@ export class Streams {
       // Another node may have noticed too: all look again, and go by the word that is there in the end.
       this.#connection.publish(this.#noticeSubject);
     }
-    const isAnother = info.created !== before?.created;
-    if (isSetBack || isAnother) stream.seen = 0;
+    const isAnother = !isSame;
+    // Who only listens would not find out.
+    if (info.did_create === true) this.#connection.publish(this.#noticeSubject);
+    if (isSetBack || isAnother) stream.seen = stream.markSeq = 0;
     this.#learn(stream, info);
     // All that a new stream has came after the old one was lost.
     if (isAnother) stream.floor = 0;
     else if (isSetBack) stream.floor = Math.min(stream.floor, last);
+  }
+
+  /** Whether the stream was set back and filled again past what this node knows: there is another message in its place. */
+  async #isOvertaken(stream: Stream, seq: number, time: number): Promise<boolean> {
+    try {
+      const { message } = await this.request<{ readonly message: { readonly data?: string } }>(`STREAM.MSG.GET.${stream.name}`, { seq });
+      return timeOf(Buffer.from(message.data ?? "", "base64")) !== time;
+    } catch (error) {
+      if (error instanceof ApiFailure && error.code === noMessage) return false; // it may have been removed since
+      throw error;
+    }
   }
 
   /** Its last sequence, asked after this was called: whoever calls before the question has left shares it. */
@@ -182,7 +203,7 @@ export class Streams {
   async #prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
     const { prefix, partitions } = this.#options;
     const streams = Array.from({ length: partitions }, (_, partition): Stream => {
-      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, floor: Infinity };
+      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, markSeq: 0, markTime: 0, floor: Infinity };
     });
     const problems: string[] = [];
     await Promise.all(streams.map(async (stream) => {
@@ -252,6 +273,14 @@ export class Streams {
       ...wrong("allow_direct", there.allow_direct ?? false, here.allow_direct, "use another --nats-prefix"),
     ];
   }
+}
+
+/** A message of the stream was seen. */
+export function know(stream: Stream, seq: number, time: number): void {
+  if (stream.seen < seq) stream.seen = seq;
+  if (stream.markSeq >= seq) return;
+  stream.markSeq = seq;
+  stream.markTime = time;
 }
 
 export class ApiFailure extends Error {

@@ -1,0 +1,105 @@
+/** What others do to streams behind our back, and what they put into them. */
+import { connect, type NatsConnection } from "nats";
+import t, { type Test } from "tap";
+import { startNats } from "./support/nats.ts";
+import { brokerOptions, startBroker, textOf, value } from "./support/natsbroker.ts";
+import { startProxy } from "./support/proxy.ts";
+import { until } from "./support/until.ts";
+
+const nats = await startNats(t);
+const onePartition = (server = nats) => ({ ...brokerOptions(server), partitions: 1 });
+const streamOf = ({ prefix }: { readonly prefix: string }) => `${prefix.toUpperCase()}_test_0`;
+
+async function stranger(t: Pick<Test, "teardown">, port = nats.port): Promise<NatsConnection> {
+  const connection = await connect({ servers: `127.0.0.1:${port}` });
+  t.teardown(() => connection.close());
+  return connection;
+}
+
+t.test("a stream that is deleted and made again while all run begins another epoch on nodes that only listen too", async (t) => {
+  const options = onePartition();
+  const [a, b] = [await startBroker(t, options), await startBroker(t, options)];
+  const old = value(await a.open("x"));
+  value(await b.open("x"));
+  for (const name of ["1", "2", "3", "4", "5"]) value(await a.publish("x", name));
+  await (await stranger(t)).request(`$JS.API.STREAM.DELETE.${streamOf(options)}`);
+  const { epoch } = value(await a.publish("x", "new"));
+  t.not(epoch, old.epoch);
+  for (const one of [a, b]) {
+    await until(() => one.texts("x").includes("new"), "what the new stream has");
+    t.equal(one.delivered.at(-1)!.publication.epoch, epoch);
+    t.same(one.moved.map(({ position }) => position.epoch), [epoch]);
+  }
+  t.equal(value(await b.publish("x", "end")).epoch, epoch);
+});
+
+for (const who of ["listens", "publishes"]) {
+  t.test(`a stream that was made again by somebody else is noticed by a node that ${who}`, async (t) => {
+    const options = onePartition();
+    const a = await startBroker(t, options);
+    const old = value(await a.open("x"));
+    for (const name of ["1", "2", "3"]) value(await a.publish("x", name));
+    const other = await stranger(t);
+    const name = streamOf(options);
+    const { config } = (await other.request(`$JS.API.STREAM.INFO.${name}`)).json<{ config: object }>();
+    await other.request(`$JS.API.STREAM.DELETE.${name}`);
+    await other.request(`$JS.API.STREAM.CREATE.${name}`, JSON.stringify(config));
+    if (who === "publishes") {
+      t.not(value(await a.publish("x", "new")).epoch, old.epoch);
+    } else {
+      await other.request(`${options.prefix}.in.0.test.x`, "anything");
+      await until(() => a.moved.length > 0, "it to notice");
+    }
+    await until(() => a.moved.length > 0 && a.moved[0]!.position.epoch !== old.epoch, "another epoch");
+  });
+}
+
+t.test("a stream that was set back and filled past what a node knows begins another epoch", async (t) => {
+  const server = await startNats(t);
+  const proxy = await startProxy(t, server.port);
+  const options = { ...onePartition(server), timeoutMs: 20_000 };
+  const a = await startBroker(t, { ...options, servers: [`nats://127.0.0.1:${proxy.port}`] });
+  const old = value(await a.open("x"));
+  for (const name of ["1", "2", "3"]) value(await a.publish("x", name));
+  await server.stop();
+  const copy = server.copyStore();
+  await server.start();
+  await until(() => !a.broker.nats().away, "it to be back");
+  for (const name of ["lost 4", "lost 5", "lost 6"]) value(await a.publish("x", name));
+  proxy.refuse(true);
+  proxy.cut();
+  await server.kill();
+  copy.putBack();
+  await server.start();
+  const b = await startBroker(t, options);
+  for (const name of ["4", "5", "6", "7", "8"]) value(await b.publish("x", name));
+  t.same(a.moved, []);
+  proxy.refuse(false);
+  await until(() => a.moved.length > 0, "it to notice");
+  const { epoch } = value(await a.publish("x", "end"));
+  t.not(epoch, old.epoch);
+  await until(() => a.texts("x").at(-1) === "end", "what comes then");
+  await until(async () => value(await b.publish("x", "both")).epoch === epoch, "both nodes to go by the same epoch");
+});
+
+t.test("messages that cannot be read are passed over: by open rooms, with a hole, and by history", async (t) => {
+  const options = onePartition();
+  const [a, b] = [await startBroker(t, options), await startBroker(t, options)];
+  value(await a.open("x"));
+  const first = value(await a.publish("x", "1"));
+  const other = await stranger(t);
+  for (let i = 0; i < 600; i++) await other.request(`${options.prefix}.in.0.test.x`, "not an envelope");
+  const second = value(await a.publish("x", "2"));
+  t.equal(second.seq, first.seq + 600 + 1);
+  t.same(a.texts("x"), ["1", "2"]);
+  t.equal(a.delivered.at(-1)!.publication.prev, second.seq - 1, "members see that something is between");
+  // One that has missed them reads them.
+  const late = value(await b.open("x"));
+  t.equal(late.seq, second.seq);
+  for (const one of [a, b]) {
+    const since = value(await one.history("x", { direction: "since", position: first }));
+    t.same([since.publications.map(textOf), since.more], [["2"], false]);
+    const before = value(await one.history("x", { direction: "before", position: second, limit: 100 }));
+    t.same([before.publications.map(textOf), before.more], [["1"], false]);
+  }
+});
