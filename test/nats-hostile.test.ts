@@ -1,8 +1,11 @@
 /** What others do to streams behind our back, and what they put into them. */
-import { connect, type NatsConnection } from "nats";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect, headers, type NatsConnection } from "nats";
 import t, { type Test } from "tap";
 import { startNats } from "./support/nats.ts";
-import { brokerOptions, startBroker, textOf, value } from "./support/natsbroker.ts";
+import { brokerOptions, durable, ephemeral, startBroker, textOf, value } from "./support/natsbroker.ts";
 import { startProxy } from "./support/proxy.ts";
 import { until } from "./support/until.ts";
 
@@ -102,4 +105,92 @@ t.test("messages that cannot be read are passed over: by open rooms, with a hole
     const before = value(await one.history("x", { direction: "before", position: second, limit: 100 }));
     t.same([before.publications.map(textOf), before.more], [["1"], false]);
   }
+});
+
+t.test("a copy whose place cannot be, or is another stream's, is none", async (t) => {
+  const options = onePartition();
+  const a = await startBroker(t, options);
+  const { epoch } = value(await a.open("x"));
+  value(await a.publish("x", "1"));
+  const other = await stranger(t);
+  const envelope = Buffer.alloc(30);
+  envelope[0] = 1;
+  const claim = (seq: string, before: string, stream = streamOf(options)) => {
+    const place = headers();
+    place.set("Nats-Stream", stream);
+    place.set("Nats-Sequence", seq);
+    place.set("Nats-Last-Sequence", before);
+    other.publish(`${options.prefix}.out.test.x`, envelope, { headers: place });
+  };
+  claim("x", "0");
+  claim("7", "y");
+  claim("7", "-1");
+  claim("7", "7");
+  claim("1e3", "1.5");
+  claim("99999999999999999999999", "0");
+  claim("9007199254740000", "0");
+  claim("7", "1", "ANOTHER_test_0");
+  await other.flush();
+  for (const name of ["2", "3"]) t.equal(value(await a.publish("x", name)).epoch, epoch);
+  other.publish(`${options.prefix}.streams`);
+  await other.flush();
+  value(await a.publish("x", "4"));
+  t.same(a.texts("x"), ["1", "2", "3", "4"]);
+  t.same(a.delivered.map(({ publication }) => publication.seq), [1, 2, 3, 4]);
+  t.same(a.moved, []);
+});
+
+for (const [kind, retention] of [["an ephemeral", ephemeral], ["a durable", durable]] as const) {
+  t.test(`${kind} room whose subject the account may not listen to cannot be opened, and nothing else is disturbed`, async (t) => {
+    const prefix = "guarded";
+    const folder = mkdtempSync(join(tmpdir(), "flux-nats-conf-"));
+    t.teardown(() => rmSync(folder, { recursive: true }));
+    const file = join(folder, "nats.conf");
+    const permissions = `{ publish: ">", subscribe: { allow: [">"], deny: ["${prefix}.out.test.bad"] } }`;
+    writeFileSync(file, `authorization { users = [{ user: u, password: p, permissions: ${permissions} }] }`);
+    const server = await startNats(t, { flags: ["-c", file] });
+    const problems: object[] = [];
+    const log = { info() {}, warn() {}, error: (fields: object) => void problems.push(fields) };
+    const a = await startBroker(t, { ...onePartition(server), prefix, user: "u", password: "p", log });
+    value(await a.open("good", retention));
+    for (let i = 0; i < 3; i++) {
+      t.same(await a.open("bad", retention), { error: "unavailable" });
+      value(await a.publish("good", String(i), { retention }));
+    }
+    t.same(a.texts("good"), ["0", "1", "2"]);
+    t.equal(a.broker.nats().reconnects, 0);
+    t.equal(a.broker.usage().rooms, 1);
+    t.match(problems, [{ subject: `${prefix}.out.test.bad` }]);
+  });
+}
+
+t.test("an answer that is no stream's is an error of that publication and of nothing else", async (t) => {
+  const options = onePartition();
+  const a = await startBroker(t, options);
+  value(await a.open("x"));
+  value(await a.publish("x", "1"));
+  const other = await stranger(t);
+  await other.request(`$JS.API.STREAM.DELETE.${streamOf(options)}`);
+  for (const answer of ["hello", "null", "7", "[]"]) {
+    other.subscribe(`${options.prefix}.in.>`, { max: 1, callback: (_error, message) => void message.respond(answer) });
+    await other.flush();
+    t.same(await a.publish("x", answer), { error: "unavailable" });
+    await until(async () => "value" in (await a.publish("x", "again")), "publishing to be possible again");
+    await other.request(`$JS.API.STREAM.DELETE.${streamOf(options)}`);
+  }
+  t.equal(a.broker.nats().reconnects, 0);
+});
+
+t.test("a clock that is set back keeps no publication waiting", async (t) => {
+  const server = await startNats(t);
+  const a = await startBroker(t, { ...onePartition(server), timeoutMs: 500 });
+  value(await a.open("x"));
+  await server.pause();
+  const before = a.publish("x", "before");
+  const { now } = Date;
+  t.teardown(() => void (Date.now = now));
+  Date.now = () => now() - 3_600_000;
+  t.same(await before, { error: "unavailable" });
+  server.resume();
+  await until(async () => "value" in (await a.publish("x", "after")), "publishing to be possible again");
 });

@@ -62,7 +62,7 @@ export async function createNatsBroker(options: NatsBrokerOptions, deliver: Deli
 async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
   const { timeoutMs, log, payloadBytesMax } = options;
   checkPayload(connection, payloadBytesMax);
-  const limits = { timeoutMs, publicationsMax: waitingMax, bytesMax: waitingBytesMax };
+  const limits = { timeoutMs, publicationsMax: waitingMax, bytesMax: waitingBytesMax, log };
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => durable.acknowledged(waiting, ack));
   const streams = new Streams(connection, options, log, () => durable.resync());
   const reader = new Reader(connection, streams);

@@ -1,6 +1,6 @@
 /** The connection to NATS: who we are there, what went wrong in words, and whether NATS is there. */
 import { readFileSync } from "node:fs";
-import { connect, credsAuthenticator, Events, DebugEvents, type ConnectionOptions, type NatsConnection, type TlsOptions } from "nats";
+import { connect, credsAuthenticator, Events, DebugEvents, type ConnectionOptions, type Msg, type NatsConnection, type Subscription, type TlsOptions } from "nats";
 
 export interface NatsAccess {
   /** `nats://host:4222`, `tls://…`; a user and password may stand in the first. */
@@ -73,6 +73,30 @@ export function watchNats(connection: NatsConnection, log: NatsLog, changes: Cha
     }
   };
   watch().catch((error: unknown) => log.error({ err: error }, "NATS: the connection is not watched any more"));
+}
+
+/**
+ * Subscribes. What is thrown in a callback would end the client's reader, and with it the connection.
+ * @param onRefused the account may not listen to it: nothing will come.
+ */
+export function listen(
+  connection: NatsConnection,
+  subject: string,
+  log: NatsLog,
+  onMessage: (message: Msg) => void,
+  onRefused: () => void = () => undefined,
+): Subscription {
+  return connection.subscribe(subject, {
+    callback: (error, message) => {
+      try {
+        if (error === null) return onMessage(message);
+        log.error({ err: error, subject }, "NATS: a subject cannot be listened to");
+        onRefused();
+      } catch (thrown) {
+        log.error({ err: thrown, subject }, "NATS: a message could not be dealt with");
+      }
+    },
+  });
 }
 
 /** A server's address without what is secret in it. */

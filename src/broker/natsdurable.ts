@@ -8,7 +8,7 @@ import type { Msg, NatsConnection } from "nats";
 import type { Broker, Deliver, Moved, Retention } from "./broker.ts";
 import { readEnvelope, timeOf, type Envelope } from "./natsenvelope.ts";
 import { History } from "./natshistory.ts";
-import type { NatsLog } from "./natsconnection.ts";
+import { listen, type NatsLog } from "./natsconnection.ts";
 import { inSubject, outSubject, partitionOf, tokenOf } from "./natsnames.ts";
 import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
 import { Looks } from "./natslooks.ts";
@@ -33,6 +33,8 @@ const pieceSize = 256;
 /** Rooms that are looked at together after NATS was away. */
 const checkedAtOnce = 256;
 const retryMs = 250;
+/** A copy that claims to be further behind the known end of its stream is not believed. */
+const aheadMax = 100_000;
 /** A copy that has not come this long after its acknowledgement will not come by itself. */
 const copyLateMs = 500;
 /** Clocks differ, and it takes a while until a lost connection is noticed. */
@@ -186,11 +188,17 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   #arrived(room: DurableRoom, message: Msg): void {
     const envelope = readEnvelope(this.#options.outbox.node, message.data);
-    const place = placeOf(message);
+    const place = placeOf(message, room.stream.name);
     if (place === null || this.#rooms.get(room.name) !== room) return;
     const { seq, before } = place;
     // It may be late, or the stream another one.
     if (room.state === "live" && seq <= room.last) return this.#looks.ask();
+    if (seq > room.stream.seen + aheadMax) {
+      room.heldLost = true; // to be looked for in the stream
+      if (room.state !== "live") return;
+      fallBehind(room);
+      return this.#catchUp(room);
+    }
     if (envelope === null) {
       // While it is behind, this is found in the stream.
       if (room.state === "live" && before <= room.last) this.#pass(room, seq);
@@ -261,7 +269,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     room.epoch = epoch;
     room.last = Math.min(room.last, floor);
     room.holed = false;
-    room.completeAt = Date.now();
+    room.completeAt = performance.now();
     dropHeld(room);
     room.heldLost = true; // to be read from the stream
     this.#moved(room.name, { epoch, seq: room.last });
@@ -296,7 +304,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   /** Whether nothing that came after `last` can have been removed, where `last` itself is not there. */
   async #isComplete({ stream, subject, last, completeAt, retention }: DurableRoom): Promise<boolean> {
     const { first_seq: first, subjects } = await this.#options.streams.state(stream, subject);
-    const isYoung = Date.now() - completeAt < retention.historyTtlMs - completeMarginMs;
+    const isYoung = performance.now() - completeAt < retention.historyTtlMs - completeMarginMs;
     return (subjects?.[subject] ?? 0) <= retention.historySize && (first <= last + 1 || isYoung);
   }
 
@@ -344,7 +352,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       return void early.push(() => this.acknowledged(waiting, ack, true));
     }
     if (!ack.duplicate) know(stream, ack.seq, timeOf(waiting.bytes));
-    const acked: Acked = { number: waiting.number, ...ack, epoch: stream.epoch, at: Date.now() };
+    const acked: Acked = { number: waiting.number, ...ack, epoch: stream.epoch, at: performance.now() };
     if (room === undefined || (room.state !== "opening" && ack.seq <= room.last && room.epoch === stream.epoch)) return this.#answer(acked);
     room.acked.push(acked);
   }
@@ -371,7 +379,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   }
 
   #sweep(): void {
-    const before = Date.now() - copyLateMs;
+    const before = performance.now() - copyLateMs;
     for (const room of this.#rooms.values()) {
       if (room.state !== "live" || room.acked.length === 0 || room.acked[0]!.at > before) continue;
       fallBehind(room);
@@ -406,9 +414,11 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   /** Listens, then asks where the room is: what comes in between is held. False: it was closed meanwhile. */
   async #open(room: DurableRoom): Promise<boolean> {
-    const { connection, prefix, namespaceOf, reader, streams } = this.#options;
+    const { connection, prefix, namespaceOf, reader, streams, log } = this.#options;
     const subject = outSubject(prefix, namespaceOf(room.name), tokenOf(room.name));
-    room.subscription = connection.subscribe(subject, { callback: (_error, message) => this.#arrived(room, message) });
+    room.subscription = listen(connection, subject, log, (message) => this.#arrived(room, message), () => {
+      if (room.state === "opening" && this.#rooms.get(room.name) === room) this.close(room.name);
+    });
     const last = await reader.last(room.stream, room.subject);
     const head = last > 0 ? last : await streams.headOf(room.stream);
     if (this.#rooms.get(room.name) !== room || room.epoch !== room.stream.epoch) return false;

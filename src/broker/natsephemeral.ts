@@ -6,6 +6,7 @@ import type { Msg, NatsConnection, Subscription } from "nats";
 import { randomId } from "../ids.ts";
 import type { Broker, Deliver, Position } from "./broker.ts";
 import { KeyWindow } from "./keys.ts";
+import { listen, type NatsLog } from "./natsconnection.ts";
 import { readEnvelope, type Envelope } from "./natsenvelope.ts";
 import { outSubject, tokenOf } from "./natsnames.ts";
 import type { Outbox } from "./natsoutbox.ts";
@@ -18,6 +19,7 @@ export interface EphemeralOptions {
   readonly keyWindowMs: number;
   readonly keysPerRoomMax: number;
   readonly roomsMax: number;
+  readonly log: NatsLog;
 }
 
 interface Room {
@@ -50,10 +52,12 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
   }
 
   open: Broker["open"] = (name, _retention, done) => {
-    const { connection, roomsMax } = this.#options;
+    const { connection, roomsMax, log } = this.#options;
     if (this.#rooms.size >= roomsMax) return done({ error: "overloaded" });
     const subject = this.#subjectOf(name);
-    const subscription = connection.subscribe(subject, { callback: (_error, message) => this.#arrived(room, message) });
+    const subscription = listen(connection, subject, log, (message) => this.#arrived(room, message), () => {
+      if (!room.open && this.#rooms.get(name) === room) this.close(name);
+    });
     const room: Room = { name, subject, subscription, epoch: randomId(6), open: false, seq: 0, keys: null };
     this.#rooms.set(name, room);
     // Whoever is told that it is open may tell others to publish: the server has to know by then.
@@ -85,7 +89,7 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
     if (room === undefined) return outbox.publish("leave", name, this.#subjectOf(name), draft, done);
     if (draft.key !== "") {
       room.keys ??= new KeyWindow(keyWindowMs, keysPerRoomMax);
-      const first = room.keys.find(draft.key, Date.now());
+      const first = room.keys.find(draft.key, performance.now());
       if (first !== undefined) return done({ value: { epoch: room.epoch, seq: first, duplicate: true } });
     }
     outbox.publish("copy", name, room.subject, draft, done);
@@ -129,7 +133,7 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
   #firstWith(room: Room, { key }: Envelope): number | undefined {
     const { keyWindowMs, keysPerRoomMax } = this.#options;
     room.keys ??= new KeyWindow(keyWindowMs, keysPerRoomMax);
-    const now = Date.now();
+    const now = performance.now();
     const first = room.keys.find(key, now);
     if (first === undefined) room.keys.add(key, room.seq + 1, now);
     return first;

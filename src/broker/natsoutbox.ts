@@ -9,6 +9,7 @@ import { randomBytes } from "node:crypto";
 import { headers, type Msg, type NatsConnection } from "nats";
 import type { ErrorCode } from "../errors.ts";
 import type { Answer, Draft, Published } from "./broker.ts";
+import { listen, type NatsLog } from "./natsconnection.ts";
 import { nodeTokenBytes, writeEnvelope } from "./natsenvelope.ts";
 import { ackedSeq, numberOf } from "./natsraw.ts";
 
@@ -27,6 +28,7 @@ export interface Waiting {
   readonly key: string;
   readonly asksFirst: boolean;
   readonly bytes: Buffer;
+  /** By a clock that nobody sets, as all here but the time that members see. */
   readonly at: number;
   /** When it left last, 0 while it has not, or nobody took it. */
   sentAt: number;
@@ -39,6 +41,7 @@ export interface OutboxOptions {
   readonly timeoutMs: number;
   readonly publicationsMax: number;
   readonly bytesMax: number;
+  readonly log: NatsLog;
 }
 
 /** What a stream says of a publication. */
@@ -83,7 +86,7 @@ export class Outbox {
     this.#options = options;
     this.#onAck = onAck;
     this.#payloadMax = (connection.info?.max_payload ?? 1024 * 1024) - overheadBytes;
-    connection.subscribe(`${inbox}.*`, { callback: (_error, message) => this.#acknowledged(message) });
+    listen(connection, `${inbox}.*`, options.log, (message) => this.#acknowledged(message));
   }
 
   get size(): number {
@@ -100,10 +103,9 @@ export class Outbox {
     if (draft.payload.length > this.#payloadMax) return done({ error: "too_large" });
     if (this.#waiting.size >= publicationsMax || this.bytes + draft.payload.length > bytesMax) return done({ error: "overloaded" });
     const number = (this.#number = this.#number === lastNumber ? 1 : this.#number + 1);
-    const at = Date.now();
-    const bytes = writeEnvelope(this.node, number, at, draft);
+    const bytes = writeEnvelope(this.node, number, Date.now(), draft);
     const asksFirst = draft.asksFirst === true;
-    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst, bytes, at, sentAt: 0, after: 0, done };
+    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst, bytes, at: performance.now(), sentAt: 0, after: 0, done };
     this.#waiting.set(number, waiting);
     this.bytes += bytes.length;
     if (this.#maySend(awaited)) this.#send(waiting);
@@ -158,7 +160,7 @@ export class Outbox {
 
   #send(waiting: Waiting): void {
     if (waiting.sentAt === 0 && typeof waiting.awaited === "object") waiting.after = waiting.awaited.seen;
-    waiting.sentAt = Date.now();
+    waiting.sentAt = performance.now();
     const { subject, bytes, awaited, number, key, room } = waiting;
     if (typeof awaited === "string") this.#connection.publish(subject, bytes);
     else if (key === "") this.#connection.publish(subject, bytes, { reply: `${this.#inbox}.${number}` });
@@ -174,7 +176,7 @@ export class Outbox {
   }
 
   #sweep(): void {
-    const now = Date.now();
+    const now = performance.now();
     for (const waiting of this.#waiting.values()) {
       const { at, sentAt, key, awaited } = waiting;
       if (at + this.#options.timeoutMs <= now) {
@@ -217,10 +219,19 @@ function readAck(message: Msg): Ack {
   if (data.length === 0) return { error: "unavailable", text: "no stream takes it", again: true };
   const first = ackedSeq(data);
   if (first >= 0) return { seq: first, duplicate: false };
-  const { seq, duplicate = false, error } = JSON.parse(message.string()) as PubAck;
-  if (error === undefined && seq !== undefined) return { seq, duplicate };
+  const { seq, duplicate = false, error } = pubAck(message);
+  if (error === undefined && Number.isSafeInteger(seq)) return { seq: seq!, duplicate };
   const { code = 500, description = "no reason given" } = error ?? {};
   return { error: code === 503 || code === 500 ? "unavailable" : "overloaded", text: description, again: false };
+}
+
+/** Somebody else may listen to the same subject, and answer. */
+function pubAck(message: Msg): PubAck {
+  try {
+    return (JSON.parse(message.string()) ?? {}) as PubAck;
+  } catch {
+    return { error: { description: "what answered is no stream" } };
+  }
 }
 
 interface PubAck {

@@ -21,25 +21,33 @@ export interface Place {
 /** One for every message: used and forgotten before the next. */
 const place: Place = { seq: 0, before: 0 };
 const lastSequence = Buffer.from("\r\nNats-Last-Sequence: ");
+const streamField = Buffer.from("\r\nNats-Stream: ");
 const sequence = Buffer.from("\r\nNats-Sequence: ");
 
-/** From `Nats-Sequence: 7`, `Nats-Last-Sequence: 5` at the end of the headers. Null: not a copy of a stream's. */
-export function placeOf(message: Msg): Place | null {
+/**
+ * From `Nats-Stream`, `Nats-Subject`, `Nats-Sequence: 7`, `Nats-Last-Sequence: 5` at the end of the headers. Null: not a
+ * copy of this stream's. Anybody who may publish to the subject may claim a place: it has to be one that can be.
+ */
+export function placeOf(message: Msg, stream: string): Place | null {
   const { _rdata: bytes, _msg } = message as unknown as RawMessage;
   if (bytes !== undefined && _msg !== undefined && _msg.hdr > 0) {
     const before = numberBefore(bytes, _msg.hdr - 4);
     const middle = start - lastSequence.length;
     const seq = before >= 0 && endsWith(bytes, start, lastSequence) ? numberBefore(bytes, middle) : -1;
     if (seq >= 0 && endsWith(bytes, start, sequence)) {
-      place.seq = seq;
-      place.before = before;
-      return place;
+      const subjectAt = lineBefore(bytes, start - sequence.length);
+      if (endsWithText(bytes, subjectAt, stream) && endsWith(bytes, subjectAt - stream.length, streamField)) return placeAt(seq, before);
     }
   }
   const { headers } = message;
-  if (headers === undefined || !headers.has("Nats-Sequence")) return null;
-  place.seq = Number(headers.get("Nats-Sequence"));
-  place.before = Number(headers.get("Nats-Last-Sequence"));
+  if (headers === undefined || !headers.has("Nats-Sequence") || headers.get("Nats-Stream") !== stream) return null;
+  return placeAt(Number(headers.get("Nats-Sequence")), Number(headers.get("Nats-Last-Sequence")));
+}
+
+function placeAt(seq: number, before: number): Place | null {
+  if (!Number.isSafeInteger(seq) || !Number.isSafeInteger(before) || before < 0 || before >= seq) return null;
+  place.seq = seq;
+  place.before = before;
   return place;
 }
 
@@ -53,12 +61,13 @@ export function numberOf(message: Msg): number {
 /** The number at the end of `{"stream":"FLUX_chat_0", "seq":7}`; -1: it says something else, or more. */
 export function ackedSeq(data: Uint8Array): number {
   const seq = data[data.length - 1] === closingBrace ? numberBefore(data, data.length - 1) : -1;
-  return seq >= 0 && endsWith(data, start, seqField) ? seq : -1;
+  return seq >= 0 && Number.isSafeInteger(seq) && endsWith(data, start, seqField) ? seq : -1;
 }
 
 const seqField = Buffer.from('"seq":');
 const closingBrace = 0x7d;
 const zero = 0x30;
+const carriageReturn = 0x0d;
 
 /** Where the number began that was read last. */
 let start = 0;
@@ -76,6 +85,17 @@ function numberBefore(bytes: Uint8Array, end: number): number {
   }
   start = i;
   return i === end ? -1 : value;
+}
+
+/** Where the line begins, with its line break, that ends at `end`. */
+function lineBefore(bytes: Uint8Array, end: number): number {
+  return bytes.lastIndexOf(carriageReturn, end - 1);
+}
+
+function endsWithText(bytes: Uint8Array, end: number, text: string): boolean {
+  if (end < text.length) return false;
+  for (let i = 0; i < text.length; i++) if (bytes[end - text.length + i] !== text.charCodeAt(i)) return false;
+  return true;
 }
 
 function endsWith(bytes: Uint8Array, end: number, text: Uint8Array): boolean {

@@ -90,8 +90,10 @@ export class Reader {
       fail = reject;
     });
     const subscription = this.#connection.subscribe(inbox, {
-      callback: (_error, message) => {
+      callback: (error, message) => {
+        if (error !== null) return fail(error);
         const { seq, pending } = placeInStream(message);
+        if (!Number.isSafeInteger(seq)) return; // it does not come from a stream
         kept.push({ seq, data: seqsOnly ? nothing : message.data });
         if (pending === 0 || kept.length >= limit) finish(pending === 0);
       },

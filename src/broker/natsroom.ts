@@ -50,14 +50,14 @@ const heldBytesMax = 1024 * 1024;
 export function openingRoom(name: string, stream: Stream, subject: string, retention: Retention): DurableRoom {
   return {
     name, stream, subject, retention, subscription: null, state: "opening", epoch: stream.epoch, last: 0, holed: false,
-    completeAt: Date.now(), catching: false, held: [], heldBytes: 0, heldLost: false, acked: [],
+    completeAt: performance.now(), catching: false, held: [], heldBytes: 0, heldLost: false, acked: [],
   };
 }
 
 /** What arrives waits: something before it may be missing. */
 export function fallBehind(room: DurableRoom): void {
   room.state = "behind";
-  room.completeAt = Date.now();
+  room.completeAt = performance.now();
 }
 
 export function dropHeld(room: DurableRoom): void {

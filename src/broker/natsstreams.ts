@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import type { NatsConnection } from "nats";
 import { randomId } from "../ids.ts";
 import type { Retention } from "./broker.ts";
-import { NatsProblem, type NatsLog } from "./natsconnection.ts";
+import { listen, NatsProblem, type NatsLog } from "./natsconnection.ts";
 import { timeOf } from "./natsenvelope.ts";
 import { partitionOf, streamName } from "./natsnames.ts";
 
@@ -99,7 +99,7 @@ export class Streams {
     this.#options = options;
     this.#log = log;
     this.#noticeSubject = `${options.prefix}.streams`;
-    connection.subscribe(this.#noticeSubject, { callback: onNotice });
+    listen(connection, this.#noticeSubject, log, onNotice);
   }
 
   /** The stream of a room, if its namespace's are known; `prepare` makes them so. */
