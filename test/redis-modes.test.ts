@@ -1,0 +1,102 @@
+/** Redis Cluster and Sentinel: whatever nodes share works there, too, and a new primary is found. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import t, { type Test } from "tap";
+import { openRedis, type RedisLink } from "../src/redis/redis.ts";
+import { readRedisTarget } from "../src/redis/target.ts";
+import { createRedisRegistry } from "../src/registry/redis.ts";
+import { createRedisSessions } from "../src/sessions/redis.ts";
+import { factsOf, registryContract } from "./support/registry-contract.ts";
+import { freePort, freshPrefix, passInRedis, startRedis } from "./support/redis.ts";
+import { promised, record, sessionsContract, value } from "./support/sessions-contract.ts";
+import { until } from "./support/until.ts";
+
+const quiet = { info() {}, warn() {}, error() {} };
+
+async function connect(t: Pick<Test, "teardown">, address: string): Promise<RedisLink> {
+  const link = await openRedis({ target: readRedisTarget(address)!, answerMs: 2_000, log: quiet });
+  t.teardown(() => link.close());
+  return link;
+}
+
+/** One server that has all slots of a cluster: keys of different slots are refused in one command all the same. */
+const cluster = await startRedis(t, { args: ["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"] });
+await cluster.client.call("CLUSTER", "ADDSLOTSRANGE", 0, 16_383);
+await until(async () => String(await cluster.client.call("CLUSTER", "INFO")).includes("cluster_state:ok"), "the cluster to be whole");
+const clusterAddress = `redis+cluster://127.0.0.1:${cluster.port}`;
+
+registryContract(t, "cluster", () => {
+  const prefix = freshPrefix();
+  return {
+    shared: true,
+    join: async (options, events) => createRedisRegistry({ ...options, heartbeatMs: 60_000, deadMs: 120_000, prefix, redis: await connect(t, clusterAddress), log: quiet }, events),
+  };
+});
+
+sessionsContract(t, "cluster", async ({ ttlMs }, clock, t) => {
+  const prefix = freshPrefix();
+  const redis = await connect(t, clusterAddress);
+  const sessions = createRedisSessions({ redis, prefix, node: "n", ttlMs, log: quiet, onForgotten() {} });
+  clock.slackMs = 20_000;
+  clock.pass = async (ms) => {
+    await until(() => sessions.writes().waiting === 0, "everything to be sent");
+    await redis.run("get", `${prefix}nothing`);
+    await passInRedis(cluster, prefix, ms);
+  };
+  return sessions;
+}, false);
+
+t.test("Sentinels name the primary, and another one after a failover, to which everything is written again", async (t) => {
+  const primary = await startRedis(t);
+  const replica = await startRedis(t, { args: ["--replicaof", "127.0.0.1", String(primary.port)] });
+  await until(async () => (await replica.client.info("replication")).includes("master_link_status:up"), "the replica to follow");
+  const port = await startSentinel(t, primary.port);
+  const sentinel = new Redis({ port, host: "127.0.0.1", retryStrategy: () => 20, maxRetriesPerRequest: null });
+  sentinel.on("error", () => undefined); // it may not listen yet
+  t.teardown(() => sentinel.disconnect());
+  await until(async () => String(await sentinel.call("SENTINEL", "replicas", "main")).includes(String(replica.port)), "the Sentinel to know the replica", 30_000);
+  const prefix = freshPrefix();
+  const redis = await connect(t, `redis+sentinel://127.0.0.1:${port}/main`);
+  const told: string[] = [];
+  const times = { heartbeatMs: 200, deadMs: 20_000 };
+  const join = async (id: string) => {
+    const registry = await createRedisRegistry({ id, facts: () => factsOf(1), prefix, redis: id === "a" ? redis : await connect(t, `redis+sentinel://127.0.0.1:${port}/main`), ...times, log: quiet }, { nodeChanged: ({ kind, node }) => void told.push(`${kind} ${node.id}`) });
+    t.teardown(() => registry.stop());
+    await registry.announce("up");
+    return registry;
+  };
+  const [a, b] = [await join("a"), await join("b")];
+  const store = createRedisSessions({ redis, prefix, node: "a", ttlMs: 60_000, log: quiet, onForgotten() {} });
+  t.teardown(() => store.stop());
+  store.put(record("s"));
+  t.ok(value(await promised(store).take("s")));
+  await primary.stop();
+  await until(() => !redis.up, "it to be noticed");
+  store.put(record("later"));
+  await sentinel.call("SENTINEL", "failover", "main").catch(() => undefined); // it may have begun one by itself
+  await until(() => redis.up && !a.stale && !b.stale, "the new primary to be found", 60_000);
+  await until(async () => (await replica.client.hlen(`${prefix}gateway:nodes`)) === 2, "both to be written there");
+  await until(async () => (await replica.client.exists(`${prefix}session:later`)) === 1, "the session to be written there");
+  t.notOk(told.some((event) => event.startsWith("down")), told.join());
+  await until(() => a.nodes().length === 2 && b.nodes().length === 2, "both");
+});
+
+/** Its port, once it knows the primary. */
+async function startSentinel(t: Test, primaryPort: number): Promise<number> {
+  const port = await freePort();
+  const file = join(t.testdir(), "sentinel.conf");
+  writeFileSync(file, [
+    `port ${port}`, "bind 127.0.0.1", `sentinel monitor main 127.0.0.1 ${primaryPort} 1`, "sentinel down-after-milliseconds main 500", "sentinel failover-timeout main 3000", "",
+  ].join("\n"));
+  const child = spawn("redis-server", [file, "--sentinel"], { stdio: "ignore" });
+  await once(child, "spawn");
+  t.teardown(async () => {
+    const exit = once(child, "exit");
+    child.kill("SIGKILL");
+    await exit;
+  });
+  return port;
+}
