@@ -1,6 +1,9 @@
 /** Composition of what nodes share by way of Redis; without Redis, of what a node does alone. */
 import { ConfigError, type Config } from "./config.ts";
 import type { Logger } from "./log.ts";
+import { createMemoryPresence } from "./presence/memory.ts";
+import type { Presence, PresenceEvents } from "./presence/presence.ts";
+import { createRedisPresence } from "./presence/redis.ts";
 import { openRedis, type RedisLink } from "./redis/redis.ts";
 import { readRedisTarget, redisServer } from "./redis/target.ts";
 import { randomId } from "./ids.ts";
@@ -34,6 +37,16 @@ export async function openRegistry(config: Config, redis: RedisLink | null, fact
       events?.nodeChanged(change);
     },
   });
+}
+
+/** `nodeGone`: a node is dead or has left, and what it left behind is to be taken back. */
+export async function openPresence(config: Config, redis: RedisLink | null, log: Logger, events: PresenceEvents): Promise<{ presence: Presence; nodeGone(node: string): void }> {
+  const { presenceGraceMs: graceMs, presenceIntervalMs: intervalMs, lastSeenTtlMs, lastSeenMax } = config;
+  const limits = { graceMs, intervalMs, namedUsersMax: config.presenceNamedUsersMax, namedChangesMax: config.presenceNamedChangesMax, lastSeenTtlMs };
+  if (redis === null) return { presence: createMemoryPresence({ ...limits, lastSeenMax }, events), nodeGone() {} };
+  const { redisPrefix: prefix, nodeId: node, nodeHeartbeatMs: aliveMs } = config;
+  const presence = await createRedisPresence({ ...limits, redis, prefix, node, aliveMs, log }, events);
+  return { presence, nodeGone: (gone) => presence.nodeGone(gone) };
 }
 
 /** What nodes share of sessions: where they are kept, and what their resume tokens are signed with. */

@@ -2,7 +2,7 @@
 import { startAdmin, type Admin } from "./admin/admin.ts";
 import { readKeys } from "./auth/files.ts";
 import { expiryWarning, readCertificate, watchCertificate } from "./certificate.ts";
-import { connectRedis, openMessages, openRegistry, openSessions } from "./cluster.ts";
+import { connectRedis, openMessages, openPresence, openRegistry, openSessions } from "./cluster.ts";
 import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
 import { addDiskMetrics } from "./diskmetrics.ts";
 import type { Drains } from "./admin/drain.ts";
@@ -16,7 +16,6 @@ import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
 import { at, findPorts, listenProblem, reachable } from "./ports.ts";
 import { RemoteDrain } from "./remotedrain.ts";
-import { createMemoryPresence } from "./presence/memory.ts";
 import { NodeState } from "./threads.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { openFilesMax } from "./machine.ts";
@@ -103,25 +102,26 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
   const rooms = new Rooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
   const { watchedPerSessionMax } = config;
-  const presence = createMemoryPresence(presenceOptions(config), {
-    roomChanged: (room, change) => hub.presence.roomChanged(room, change),
-    statusChanged: (status) => hub.presence.statusChanged(status),
-  });
   const kindOf = compileKinds(config);
   const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
   const openAll = async () => {
     const shared = redis && (await openSessions(config, redis, log, (id) => hub.sessions.forgotten(id)));
-    return openStores({
+    const presence = await openPresence(config, redis, log, {
+      roomChanged: (room, change) => hub.presence.roomChanged(room, change),
+      statusChanged: (status) => hub.presence.statusChanged(status),
+    });
+    const stores = await openStores({
       config, log, parts, shared, retentionOf,
       deliver: (room, publication) => hub.deliver(room, publication),
       moved: (room, position) => hub.moved(room, position),
     });
+    return { ...stores, ...presence };
   };
   const stores = await openAll().catch(async (error: unknown) => {
     await redis?.close();
     throw error;
   });
-  const { broker, store, resumeSecret } = stores;
+  const { broker, store, presence, nodeGone, resumeSecret } = stores;
   const { sessionTtlMs: ttlMs, sessionsPerUserMax, sendsPerMinute, newInboxesPerHour, nodeId: node } = config;
   const encoder = new Encoder(2 * config.frameBytesMax);
   const pageBytesMax = pageBytesFor(config.ringBytes);
@@ -205,7 +205,11 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const known = () => ({ node, stale: nodes?.stale ?? false, nodes: nodes?.nodes() ?? [] });
   try {
     messages = await openMessages(config, redis, log, { received: (message) => onMessage(hub, drains, message) });
-    nodes = await openRegistry(config, redis, nodeFacts(config, port, allCounters, () => reactors.serving), log);
+    nodes = await openRegistry(config, redis, nodeFacts(config, port, allCounters, () => reactors.serving), log, {
+      nodeChanged: ({ kind, node: other }) => {
+        if (kind === "down" || kind === "left") nodeGone(other.id);
+      },
+    });
     admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect, drains, known);
     await reactors.start();
     await nodes.announce("up");
@@ -276,17 +280,6 @@ function renewCertificate(config: Config, reactors: Reactors, log: Logger): bool
     log.error(`${error.message}; the certificate there was goes on`);
     return false;
   }
-}
-
-function presenceOptions(config: Config): Parameters<typeof createMemoryPresence>[0] {
-  return {
-    graceMs: config.presenceGraceMs,
-    intervalMs: config.presenceIntervalMs,
-    namedUsersMax: config.presenceNamedUsersMax,
-    namedChangesMax: config.presenceNamedChangesMax,
-    lastSeenTtlMs: config.lastSeenTtlMs,
-    lastSeenMax: config.lastSeenMax,
-  };
 }
 
 /** Stored sessions that have a socket are kept alive this often: several times in their life. */

@@ -52,6 +52,7 @@ export class RedisLink {
   readonly #batches = new Set<Batch>();
   readonly #listeners = new Map<string, (message: string) => void>();
   readonly #onUp: (() => void)[] = [];
+  readonly #onMissed: (() => void)[] = [];
   readonly #watch: NodeJS.Timeout;
   #up = true;
   #closing = false;
@@ -67,6 +68,7 @@ export class RedisLink {
     if (subscriber !== client) subscriber.on("error", (error: Error) => (this.#problem = error.message));
     client.on("ready", () => this.#cameBack());
     client.on("close", () => this.#wentAway(this.#problem || "the connection was closed"));
+    subscriber.on("ready", () => void this.#subscribeAgain());
     subscriber.on("message", (channel: string, message: string) => this.#listeners.get(channel)?.(message));
     this.#watch = setInterval(() => this.#checkAnswers(), Math.max(10, answerMs / checksPerAnswer)).unref();
   }
@@ -125,6 +127,23 @@ export class RedisLink {
   /** Called whenever Redis is back. */
   onUp(listener: () => void): void {
     this.#onUp.push(listener);
+  }
+
+  /** Called whenever the channels can be heard again: what was published meanwhile was missed. */
+  onMissed(listener: () => void): void {
+    this.#onMissed.push(listener);
+  }
+
+  /** The client has done so by itself; asked again, it says when it was done. */
+  async #subscribeAgain(): Promise<void> {
+    const channels = [...this.#listeners.keys()];
+    if (channels.length === 0 || this.#closing) return;
+    try {
+      await this.#subscriber.subscribe(...channels);
+    } catch {
+      return; // lost again: there will be another time
+    }
+    for (const listener of this.#onMissed) listener();
   }
 
   async close(): Promise<void> {

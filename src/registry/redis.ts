@@ -53,6 +53,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
     else members.heard(event.node, event.entry);
   });
   redis.onUp(() => void look(true));
+  redis.onMissed(() => void look(false));
   const timer = setInterval(() => void look(performance.now() - beatAt >= heartbeatMs - lookMs / 2), lookMs).unref();
   await look(false);
 

@@ -9,7 +9,7 @@ import { cursorTtlMs } from "./cursors.ts";
 import { endSession, endUser, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
 import type { SessionRecord, Sessions } from "./sessions.ts";
 import { recordOf, textOf } from "./text.ts";
-import { Writes, type Write } from "./writes.ts";
+import { Writes, type Write } from "../redis/writes.ts";
 
 export interface RedisSessionsOptions {
   readonly redis: RedisLink;
@@ -43,7 +43,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   const outKey = (user: string) => `${prefix}signedout:${user}`;
   const cursorKey = (user: string) => `${prefix}cursor:${user}`;
   const untaken = new Set<string>();
-  const writes = new Writes({ redis, waitingMax, log, onDone, onDropped: () => onForgotten(null) });
+  const writes = new Writes({ redis, what: "sessions", waitingMax, log, onDone, onDropped: () => onForgotten(null) });
 
   /** Of what was kept alive and is not there, and what this node did not take and has now. */
   function onDone({ of, command }: Write, result: unknown): void {

@@ -3,10 +3,12 @@
  * way at a time. While Redis is away they wait, up to a number; what does not fit then is dropped, counted, and made
  * good by whoever owns it once Redis is back.
  */
-import type { Command, RedisLink } from "../redis/redis.ts";
+import type { Command, RedisLink } from "./redis.ts";
 
 export interface WritesOptions {
   readonly redis: RedisLink;
+  /** What is written, for the log. */
+  readonly what: string;
   readonly waitingMax: number;
   readonly log: { warn(fields: object, text: string): void };
   /** What a write came to; not called for those that were replaced by a newer one or dropped. */
@@ -92,7 +94,7 @@ export class Writes {
   #sent(batch: readonly Write[], results: readonly unknown[]): void {
     this.#sending--;
     const refused = results.find((result) => result instanceof Error);
-    if (refused instanceof Error) this.#options.log.warn({ problem: refused.message }, "Redis refused a write of sessions");
+    if (refused instanceof Error) this.#options.log.warn({ problem: refused.message }, `Redis refused a write of ${this.#options.what}`);
     batch.forEach((write, i) => this.#options.onDone?.(write, results[i]));
     if (this.#sending === 0 && this.#waiting.size > 0 && this.#turn === null && !this.#stopped) void this.#send();
   }
@@ -114,7 +116,7 @@ export class Writes {
   #drop(): void {
     this.dropped++;
     if (!this.#hasDropped) {
-      this.#options.log.warn({ waiting: this.#waiting.size }, "writes of sessions are dropped until Redis is back: too many wait; they are written anew then");
+      this.#options.log.warn({ waiting: this.#waiting.size }, `writes of ${this.#options.what} are dropped until Redis is back: too many wait; they are written anew then`);
     }
     this.#hasDropped = true;
   }

@@ -1,0 +1,378 @@
+/**
+ * The presence of all nodes on one Redis, which counts: who is in a room, what has changed since it was told, and the
+ * version of that. Nodes say who comes and goes, look when a grace or an interval is over, and are told of changes over a
+ * channel. What a dead node has left is taken back by one of the others; a node that was taken for dead, and one whose
+ * Redis has forgotten everything, says all of it again.
+ */
+import type { Answer } from "../broker/broker.ts";
+import type { Command, RedisLink } from "../redis/redis.ts";
+import { Writes, type Write } from "../redis/writes.ts";
+import { Due } from "./due.ts";
+import { keysOf } from "./keys.ts";
+import type { MemoryPresenceOptions } from "./memory.ts";
+import { Places } from "./places.ts";
+import type { MembersQuery, Presence, PresenceEvents, RoomChange, RoomPresence, Status } from "./presence.ts";
+import * as scripts from "./scripts.ts";
+
+export interface RedisPresenceOptions extends Omit<MemoryPresenceOptions, "lastSeenMax"> {
+  readonly redis: RedisLink;
+  readonly prefix: string;
+  /** This node. */
+  readonly node: string;
+  /** How often it looks whether it is taken for dead, and says again that it is not. */
+  readonly aliveMs: number;
+  readonly log: { warn(fields: object, text: string): void };
+}
+
+export interface RedisPresence extends Presence {
+  /** A node is gone: what it had is taken back, unless another node does so already. */
+  nodeGone(node: string): void;
+}
+
+const waitingMax = 100_000;
+/** A grace is looked at this long after it should be over. */
+const lateMs = 5;
+/** Who takes back what a node has left has so long for it. */
+const leaseMs = 60_000;
+/** A page is read again if something was told meanwhile. */
+const readsMax = 5;
+/** Rooms and users of a node that is gone, read at once. */
+const scanCount = 500;
+const nowhere = "";
+
+export async function createRedisPresence(options: RedisPresenceOptions, events: PresenceEvents): Promise<RedisPresence> {
+  const { redis, prefix, node, graceMs, intervalMs, namedUsersMax, namedChangesMax, lastSeenTtlMs, aliveMs, log, clock = Date.now } = options;
+  const keys = keysOf(prefix);
+  const mine = `${node}/`;
+  const places = new Places();
+  const online = new Places();
+  const followed = new Set<string>();
+  /** Version of the last change told of a room this node follows. */
+  const toldOf = new Map<string, number>();
+  const watched = new Map<string, { watchers: number; version: number; status: Status | null }>();
+  let leavingMembers = 0;
+  let stopped = false;
+
+  const writes = new Writes({ redis, what: "presence", waitingMax, log, onDone, onDropped: () => beginAnew() });
+  const ofRoom = (script: string, room: string, ...args: (string | number)[]): Command => ["eval", script, 7, ...keys.room(room), ...args];
+  const ofUser = (script: string, user: string, ...args: (string | number)[]): Command => ["eval", script, 2, ...keys.user(user), ...args];
+
+  const dirty = new Due<string>(intervalMs, (room) => {
+    // What could not be told has to be told later.
+    void ask(ofRoom(scripts.tellRoom, room, keys.channel, room)).then((told) => told === null && !stopped && followed.has(room) && dirty.put(room));
+  });
+  const graces = new Due<string>(graceMs + lateMs, (room) => endGrace(room));
+  const userGraces = new Due<string>(graceMs + lateMs, (user) => endUserGrace(user));
+  /** Rooms, by how many of their members this node has in a grace. */
+  const inGrace = new Map<string, number>();
+
+  await redis.subscribe(keys.channel, onMessage);
+  // Whatever an earlier process of this name has left.
+  await takeBack(node).catch(() => undefined); // Redis went away: said again when it is back
+  await markAlive();
+  redis.onUp(() => void lookWhetherAlive());
+  redis.onMissed(() => askWhatWasMissed());
+  const looking = setInterval(() => void lookWhetherAlive(), aliveMs).unref();
+
+  // --------------------------------------------------------------------------- what is written
+
+  function enter(room: string, user: string, session: string): void {
+    writes.put(`e${room}\n${session}\n${user}`, ofRoom(scripts.enterRoom, room, `${mine}${session}\n${user}`, user, namedUsersMax, namedChangesMax, keys.channel, room));
+  }
+
+  function begin(user: string, session: string): void {
+    writes.put(`b${user}\n${session}`, ofUser(scripts.userOnline, user, mine + session, keys.channel, user));
+  }
+
+  function remember(set: string, name: string): void {
+    writes.put(`${set}${name}`, ["sadd", set, name]);
+  }
+
+  function forget(set: string, name: string): void {
+    writes.put(`${set}${name}`, ["srem", set, name]);
+  }
+
+  /** Of those who have no session left: their grace has begun. */
+  function onDone({ command }: Write, result: unknown): void {
+    if (command[1] === scripts.leaveRoom && result === 1) {
+      const room = String(command.at(-1));
+      leavingMembers++;
+      inGrace.set(room, (inGrace.get(room) ?? 0) + 1);
+      graces.put(room);
+    }
+    if (command[1] === scripts.userOffline && result === 1) userGraces.put(String(command.at(-1)));
+  }
+
+  /** It is one timer for all who left the room: whoever left after the first needs another. */
+  function endGrace(room: string): void {
+    const left = inGrace.get(room) ?? 0;
+    inGrace.delete(room);
+    void ask(ofRoom(scripts.endGraces, room, namedUsersMax, namedChangesMax, keys.channel, room)).then((within) => {
+      const still = typeof within === "number" ? within : Infinity;
+      leavingMembers -= left - Math.min(left, still);
+      if (stopped) return;
+      if (still > 0) {
+        inGrace.set(room, (inGrace.get(room) ?? 0) + Math.min(left, still));
+        graces.put(room);
+      } else if (!places.has(room) && !followed.has(room)) forget(keys.roomsOf(node), room);
+    });
+  }
+
+  function endUserGrace(user: string): void {
+    void ask(ofUser(scripts.endUserGrace, user, keys.channel, user, Math.max(1, lastSeenTtlMs))).then((within) => {
+      if (stopped) return;
+      if (within !== 0) userGraces.put(user);
+      else if (!online.hasUser(nowhere, user)) forget(keys.usersOf(node), user);
+    });
+  }
+
+  /** Null: Redis is away. What is missed then is made good when all is said again. */
+  async function ask(command: Command): Promise<unknown> {
+    writes.flush();
+    try {
+      return await redis.run(...command);
+    } catch {
+      return null;
+    }
+  }
+
+  // --------------------------------------------------------------------------- who is alive
+
+  function markAlive(): Promise<unknown> {
+    return ask(["set", keys.alive(node), "1"]);
+  }
+
+  async function lookWhetherAlive(): Promise<void> {
+    if ((await ask(["exists", keys.alive(node)])) !== 0 || stopped) return;
+    await markAlive();
+    sayAgain();
+  }
+
+  /** What of this node's is in Redis is not known: away with it, and all is said again. */
+  function beginAnew(): void {
+    takeBack(node).then(() => lookWhetherAlive(), (error: unknown) => {
+      log.warn({ problem: String(error) }, "presence could not be written anew; it is tried again when Redis is back");
+      void ask(["del", keys.alive(node)]);
+    });
+  }
+
+  function sayAgain(): void {
+    for (const room of followed) follow(room);
+    for (const room of places.names()) remember(keys.roomsOf(node), room);
+    for (const [room, user, session] of places.all()) enter(room, user, session);
+    for (const [, user, session] of online.all()) {
+      remember(keys.usersOf(node), user);
+      begin(user, session);
+    }
+  }
+
+  function follow(room: string): void {
+    remember(keys.roomsOf(node), room);
+    writes.put(`f${room}`, ofRoom(scripts.followRoom, room, node));
+    // Something may be untold for want of somebody to tell it.
+    dirty.put(room);
+  }
+
+  /**
+   * Everything that a node had: its sessions leave, each with a grace. Should it be there after all, what it says meanwhile
+   * may be taken back as well: so its mark goes last once more, upon which it says all of it again.
+   */
+  async function takeBack(gone: string): Promise<void> {
+    await redis.run("del", keys.alive(gone));
+    for await (const room of membersOf(keys.roomsOf(gone))) {
+      await redis.run(...ofRoom(scripts.dropNode, room, `${gone}/`, graceMs, gone));
+      // Graces that had begun there are nobody else's to end.
+      graces.put(room);
+    }
+    for await (const user of membersOf(keys.usersOf(gone))) {
+      await redis.run(...ofUser(scripts.dropUser, user, `${gone}/`, graceMs, clock()));
+      userGraces.put(user);
+    }
+    await redis.run("del", keys.roomsOf(gone));
+    await redis.run("del", keys.usersOf(gone));
+    await redis.run("del", keys.alive(gone));
+  }
+
+  function nodeGone(gone: string): void {
+    if (gone === node || stopped) return;
+    const claim = ask(["set", keys.lease(gone), node, "nx", "px", leaseMs]);
+    const work = claim.then(async (claimed) => {
+      if (claimed !== "OK") return;
+      await takeBack(gone);
+      await redis.run("del", keys.lease(gone));
+    });
+    work.catch((error: unknown) => log.warn({ peer: gone, problem: String(error) }, "what a node has left could not be taken back"));
+  }
+
+  async function* membersOf(set: string): AsyncGenerator<string> {
+    let cursor = "0";
+    do {
+      const [next, names] = (await redis.run("sscan", set, cursor, "count", scanCount)) as [string, string[]];
+      yield* names;
+      cursor = next;
+    } while (cursor !== "0");
+  }
+
+  // --------------------------------------------------------------------------- what is told
+
+  function onMessage(text: string): void {
+    const told = JSON.parse(text) as { dirty?: string; gone?: string } & Partial<RoomChange> & { room?: string; user?: string } & Partial<Status>;
+    if (stopped) return;
+    if (told.gone !== undefined) return nodeGone(told.gone);
+    if (told.dirty !== undefined) {
+      if (followed.has(told.dirty)) dirty.put(told.dirty);
+    } else if (told.room !== undefined) {
+      const { room, ...change } = told;
+      if (!followed.has(room)) return;
+      toldOf.set(room, change.version ?? 0);
+      events.roomChanged(room, change as RoomChange);
+    } else if (told.user !== undefined) onStatus(told as Status & { version: number });
+  }
+
+  /** Rooms are told that they have to ask again, statuses are read. */
+  function askWhatWasMissed(): void {
+    for (const room of followed) {
+      writes.put(`d${room}`, ofRoom(scripts.doubtRoom, room));
+      dirty.put(room);
+    }
+    for (const [user, { status }] of watched) if (status !== null) statusOf(user).catch(() => undefined); // away again: there will be another time
+  }
+
+  function onStatus({ version, ...status }: Status & { version: number }): void {
+    const entry = watched.get(status.user);
+    if (entry === undefined || version <= entry.version) return;
+    const holds = entry.status !== null && entry.status.online === status.online && entry.status.lastSeen === status.lastSeen;
+    Object.assign(entry, { version, status });
+    if (!holds) events.statusChanged(status);
+  }
+
+  // --------------------------------------------------------------------------- what is asked
+
+  async function page(room: string, query: MembersQuery): Promise<RoomPresence> {
+    let read: RoomPresence;
+    let reads = 0;
+    do {
+      writes.flush();
+      const rows = await redis.run(...ofRoom(scripts.readRoom, room, query.after === "" ? 0 : query.after, query.limit === 0 ? 0 : query.limit + 1, namedUsersMax, namedChangesMax, keys.channel, room));
+      read = pageOf(rows as (string | number)[], query);
+      // Told meanwhile, it would be newer than what is answered behind it.
+    } while (read.version < (toldOf.get(room) ?? 0) && ++reads < readsMax);
+    return read;
+  }
+
+  async function statusOf(user: string): Promise<Status> {
+    const read = await redis.run(...ofUser(scripts.readUser, user, keys.channel, user, Math.max(1, lastSeenTtlMs)));
+    const [isOnline, seen, version] = read as (string | null)[];
+    const entry = watched.get(user);
+    // What was told is no older.
+    if (entry?.status && Number(version ?? 0) < entry.version) return entry.status;
+    const at = isOnline === "1" ? 0 : Number(seen ?? 0);
+    const status = { user, online: isOnline === "1", lastSeen: at + lastSeenTtlMs > clock() ? at : 0 };
+    if (entry === undefined) return status;
+    const before = entry.status;
+    Object.assign(entry, { version: Number(version ?? 0), status });
+    // Who asked before is told now: what is published of it is no news any more.
+    if (before !== null && (before.online !== status.online || before.lastSeen !== status.lastSeen)) events.statusChanged(status);
+    return status;
+  }
+
+  function answer<T>(reading: Promise<T>, done: (answer: Answer<T>) => void): void {
+    reading.then(
+      (value) => done({ value }),
+      () => done({ error: "unavailable" }),
+    );
+  }
+
+  return {
+    enter(room, user, session) {
+      const isNew = !places.has(room);
+      if (!places.add(room, user, session)) return;
+      if (isNew) remember(keys.roomsOf(node), room);
+      enter(room, user, session);
+    },
+
+    leave(room, user, session) {
+      if (!places.remove(room, user, session)) return;
+      // The room comes last: see onDone. An enter that waits goes first: a user who was there for a moment was there.
+      writes.put(`l${room}\n${session}\n${user}`, ofRoom(scripts.leaveRoom, room, `${mine}${session}\n${user}`, user, graceMs, room));
+    },
+
+    follow(room) {
+      if (followed.has(room)) return;
+      followed.add(room);
+      follow(room);
+    },
+
+    unfollow(room) {
+      if (!followed.delete(room)) return;
+      toldOf.delete(room);
+      dirty.take(room);
+      writes.put(`g${room}`, ofRoom(scripts.unfollowRoom, room, node));
+    },
+
+    members(room, query, done) {
+      if (!/^\d{0,15}$/.test(query.after)) return done({ error: "bad_request" });
+      answer(page(room, query), done);
+    },
+
+    online(user, session) {
+      if (!online.add(nowhere, user, session)) return;
+      remember(keys.usersOf(node), user);
+      begin(user, session);
+    },
+
+    offline(user, session) {
+      if (!online.remove(nowhere, user, session)) return;
+      writes.put(`o${user}\n${session}`, ofUser(scripts.userOffline, user, mine + session, graceMs, clock(), user));
+    },
+
+    statuses(users, done) {
+      writes.flush();
+      answer(Promise.all(users.map(statusOf)), done);
+    },
+
+    watch(user) {
+      const entry = watched.get(user);
+      if (entry === undefined) watched.set(user, { watchers: 1, version: 0, status: null });
+      else entry.watchers++;
+    },
+
+    unwatch(user) {
+      const entry = watched.get(user);
+      if (entry !== undefined && --entry.watchers <= 0) watched.delete(user);
+    },
+
+    usage() {
+      return { rooms: new Set([...places.names(), ...inGrace.keys()]).size, members: places.members + leavingMembers, users: online.members };
+    },
+
+    nodeGone,
+
+    async stop() {
+      stopped = true;
+      clearInterval(looking);
+      for (const due of [dirty, graces, userGraces]) due.clear();
+      for (const room of followed) writes.put(`g${room}`, ofRoom(scripts.unfollowRoom, room, node));
+      await writes.stop();
+      // Graces that have begun are the others' to end.
+      if (redis.up) await redis.run("publish", keys.channel, JSON.stringify({ gone: node })).catch(() => undefined);
+      places.clear();
+      online.clear();
+    },
+  };
+}
+
+function pageOf([version, users, sessions, ...rows]: (string | number)[], { limit, bytesMax, bytesEach }: MembersQuery): RoomPresence {
+  const members: { user: string; sessions: number }[] = [];
+  const counts = { version: Number(version), users: Number(users), sessions: Number(sessions), members };
+  let bytes = 0;
+  let last = "";
+  for (let i = 0; i + 2 < rows.length; i += 3) {
+    const user = String(rows[i]);
+    bytes += Buffer.byteLength(user) + bytesEach;
+    if (members.length === limit || (members.length > 0 && bytes > bytesMax)) return { ...counts, next: last };
+    members.push({ user, sessions: Number(rows[i + 2]) });
+    last = String(rows[i + 1]);
+  }
+  return { ...counts, next: "" };
+}

@@ -1,0 +1,161 @@
+/** Presence of several nodes on one Redis: one room for all, and what becomes of what a node leaves behind. */
+import t, { type Test } from "tap";
+import type { RoomChange, RoomPresence, Status } from "../src/presence/presence.ts";
+import { createRedisPresence, type RedisPresence } from "../src/presence/redis.ts";
+import { openRedis, type RedisLink } from "../src/redis/redis.ts";
+import { readRedisTarget } from "../src/redis/target.ts";
+import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
+import { until } from "./support/until.ts";
+
+const server = await startRedis(t);
+const quiet = { info() {}, warn() {} };
+const limits = { graceMs: 20, intervalMs: 20, namedUsersMax: 100, namedChangesMax: 100, lastSeenTtlMs: 3_600_000 };
+
+interface Joined {
+  readonly presence: RedisPresence;
+  readonly link: RedisLink;
+  readonly changes: (RoomChange & { room: string })[];
+  readonly statuses: Status[];
+  members(room: string): Promise<string[]>;
+}
+
+async function join(t: Test, { url }: TestRedis, prefix: string, node: string): Promise<Joined> {
+  const link = await openRedis({ target: readRedisTarget(url)!, answerMs: 1_000, log: quiet });
+  const changes: Joined["changes"] = [];
+  const statuses: Status[] = [];
+  const events = { roomChanged: (room: string, change: RoomChange) => void changes.push({ room, ...change }), statusChanged: (status: Status) => void statuses.push(status) };
+  const presence = await createRedisPresence({ ...limits, redis: link, prefix, node, aliveMs: 100, log: quiet }, events);
+  t.teardown(async () => {
+    await presence.stop();
+    await link.close();
+  });
+  const page = (room: string) => new Promise<RoomPresence | null>((resolve) => presence.members(room, { after: "", limit: 100, bytesMax: 1e6, bytesEach: 0 }, (answer) => resolve("value" in answer ? answer.value : null)));
+  const members = async (room: string) => ((await page(room))?.members ?? []).map(({ user, sessions }) => `${user} ${sessions}`).sort();
+  return { presence, link, changes, statuses, members };
+}
+
+const joinAll = (t: Test, nodes: readonly string[], redis = server, prefix = freshPrefix()) => Promise.all(nodes.map((node) => join(t, redis, prefix, node)));
+
+async function becomes(node: Joined, room: string, members: string[], what: string): Promise<void> {
+  await until(async () => (await node.members(room)).join() === members.join(), what);
+}
+
+t.test("members are those of all nodes, a user on two nodes is one", async (t) => {
+  const [a, b] = await joinAll(t, ["a", "b"]);
+  a!.presence.enter("r", "ann", "1");
+  b!.presence.enter("r", "ann", "1");
+  b!.presence.enter("r", "bob", "2");
+  for (const node of [a!, b!]) await becomes(node, "r", ["ann 2", "bob 1"], "both nodes' members");
+  a!.presence.leave("r", "ann", "1");
+  for (const node of [a!, b!]) await becomes(node, "r", ["ann 1", "bob 1"], "one session less");
+  b!.presence.leave("r", "ann", "1");
+  for (const node of [a!, b!]) await becomes(node, "r", ["bob 1"], "ann to be gone");
+});
+
+t.test("all nodes that follow a room are told the same, each change once", async (t) => {
+  const [a, b, c] = await joinAll(t, ["a", "b", "c"]);
+  for (const { presence } of [a!, b!]) presence.follow("r");
+  await until(async () => (await server.client.keys("*room:{r}:f")).length > 0, "it to be followed");
+  for (let i = 0; i < 30; i++) {
+    const { presence } = [a!, b!, c!][i % 3]!;
+    presence.enter("r", `u${i}`, "s");
+    if (i % 5 === 0) presence.leave("r", `u${i}`, "s");
+    if (i % 4 === 0) await new Promise((resolve) => setTimeout(resolve, 15));
+  }
+  const apply = ({ changes }: Joined) => {
+    const here = new Set<string>();
+    for (const { joined, left } of changes) {
+      for (const user of joined) here.add(user);
+      for (const user of left) here.delete(user);
+    }
+    return here.size;
+  };
+  for (const node of [a!, b!]) await until(() => apply(node) === 24, "all to be told");
+  t.same(a!.changes, b!.changes);
+  t.same(c!.changes, [], "who does not follow is told nothing");
+  const versions = a!.changes.map(({ version }) => version);
+  t.same(versions, versions.map((_, i) => versions[0]! + i), "one after the other");
+});
+
+t.test("a user who goes from one node to another within the grace has not been away", async (t) => {
+  const [a, b] = await joinAll(t, ["a", "b"]);
+  b!.presence.follow("r");
+  a!.presence.enter("r", "ann", "1");
+  await until(() => b!.changes.some(({ joined }) => joined.includes("ann")), "ann to come");
+  a!.presence.leave("r", "ann", "1");
+  b!.presence.enter("r", "ann", "1");
+  await becomes(a!, "r", ["ann 1"], "ann to be on the other node");
+  b!.presence.enter("r", "bob", "1");
+  await until(() => b!.changes.some(({ joined }) => joined.includes("bob")), "bob to come");
+  t.notOk(b!.changes.some(({ left }) => left.includes("ann")));
+});
+
+t.test("what a dead node has left is taken back, with a grace, once; users elsewhere stay", async (t) => {
+  const prefix = freshPrefix();
+  const [a, b] = await joinAll(t, ["a", "b"], server, prefix);
+  const dead = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 1_000, log: quiet });
+  const gone = await createRedisPresence({ ...limits, redis: dead, prefix, node: "gone", aliveMs: 60_000, log: quiet }, { roomChanged() {}, statusChanged() {} });
+  a!.presence.follow("r");
+  a!.presence.watch("ann");
+  a!.presence.watch("bob");
+  for (const user of ["ann", "bob"]) {
+    gone.enter("r", user, user);
+    gone.online(user, user);
+  }
+  b!.presence.enter("r", "bob", "b");
+  b!.presence.online("bob", "b");
+  await becomes(a!, "r", ["ann 1", "bob 2"], "all to be there");
+  await until(() => a!.statuses.filter(({ online }) => online).length === 2, "both to be online");
+  await dead.close();
+  for (const { presence } of [a!, b!]) presence.nodeGone("gone");
+  await becomes(b!, "r", ["bob 1"], "ann to be gone, bob not");
+  await until(() => a!.changes.some(({ left }) => left.includes("ann")), "it to be told");
+  await until(() => a!.statuses.some(({ user, online }) => user === "ann" && !online), "ann to be offline");
+  t.notOk(a!.changes.some(({ left }) => left.includes("bob")));
+  t.notOk(a!.statuses.some(({ user, online }) => user === "bob" && !online));
+  t.equal(a!.changes.filter(({ left }) => left.includes("ann")).length, 1);
+  await until(async () => (await server.client.keys(`${prefix}*-of:gone`)).length === 0, "nothing of it to be left");
+});
+
+t.test("a node that was taken for dead and is not says again who is there", async (t) => {
+  const [a, b] = await joinAll(t, ["a", "b"]);
+  a!.presence.enter("r", "ann", "1");
+  a!.presence.online("ann", "1");
+  await becomes(b!, "r", ["ann 1"], "ann to be there");
+  b!.presence.nodeGone("a");
+  await until(async () => (await b!.members("r"))[0] !== "ann 1", "it to be taken back");
+  await becomes(b!, "r", ["ann 1"], "ann to be there again");
+});
+
+t.test("a Redis that comes back empty is told everything again, and answers unavailable meanwhile", async (t) => {
+  const redis = await startRedis(t);
+  const [a, b] = await joinAll(t, ["a", "b"], redis);
+  b!.presence.follow("r");
+  b!.presence.watch("ann");
+  a!.presence.enter("r", "ann", "1");
+  a!.presence.online("ann", "1");
+  await becomes(b!, "r", ["ann 1"], "ann to be there");
+  await redis.stop();
+  await until(() => !a!.link.up && !b!.link.up, "it to be noticed");
+  const answer = await new Promise((resolve) => b!.presence.members("r", { after: "", limit: 0, bytesMax: 1, bytesEach: 0 }, resolve));
+  t.same(answer, { error: "unavailable" });
+  a!.presence.enter("r", "late", "2");
+  await redis.start();
+  await until(() => a!.link.up && b!.link.up, "it to be back");
+  await becomes(b!, "r", ["ann 1", "late 1"], "all to be said again");
+  a!.presence.enter("r", "new", "3");
+  // Of what may have been missed nobody is named, and that may be among it.
+  await until(() => b!.changes.some(({ joined, countsOnly, users }) => joined.includes("new") || (countsOnly && users === 3)), "changes to be told again");
+});
+
+t.test("a watched user's status is told on every node", async (t) => {
+  const [a, b] = await joinAll(t, ["a", "b"]);
+  b!.presence.watch("ann");
+  a!.presence.online("ann", "1");
+  a!.presence.online("bob", "1");
+  await until(() => b!.statuses.length > 0, "ann to come");
+  a!.presence.offline("ann", "1");
+  await until(() => b!.statuses.length > 1, "ann to go");
+  t.match(b!.statuses, [{ user: "ann", online: true, lastSeen: 0 }, { user: "ann", online: false, lastSeen: Number }]);
+  t.equal(b!.statuses.length, 2);
+});
