@@ -5,6 +5,9 @@ import { join } from "node:path";
 import { connect, headers, type NatsConnection } from "nats";
 import t, { type Test } from "tap";
 import { startNats } from "./support/nats.ts";
+import { connectNats } from "../src/broker/natsconnection.ts";
+import { Reader } from "../src/broker/natsreading.ts";
+import { Streams } from "../src/broker/natsstreams.ts";
 import { brokerOptions, durable, ephemeral, startBroker, textOf, value } from "./support/natsbroker.ts";
 import { startProxy } from "./support/proxy.ts";
 import { until } from "./support/until.ts";
@@ -193,4 +196,43 @@ t.test("a clock that is set back keeps no publication waiting", async (t) => {
   t.same(await before, { error: "unavailable" });
   server.resume();
   await until(async () => "value" in (await a.publish("x", "after")), "publishing to be possible again");
+});
+
+t.test("where a stream has replicas its leader is asked where a room is, for others may be late", async (t) => {
+  const options = onePartition();
+  const a = await startBroker(t, options);
+  value(await a.publish("x", "1"));
+  const { seq } = value(await a.publish("x", "2"));
+  value(await a.publish("y", "3"));
+  const connection = await connectNats(options, "reader");
+  t.teardown(() => connection.close());
+  const one = new Streams(connection, options, options.log, () => undefined);
+  const [stream] = await one.prepare("test", durable);
+  const replicated = new Streams(connection, { ...options, replicas: 3 }, options.log, () => undefined);
+  for (const [streams, asked] of [[one, "DIRECT.GET"], [replicated, "STREAM.MSG.GET"]] as const) {
+    const other = await stranger(t);
+    const calls: string[] = [];
+    other.subscribe("$JS.API.>", { callback: (_error, { subject }) => void calls.push(subject) });
+    await other.flush();
+    const reader = new Reader(connection, streams);
+    t.equal(await reader.last(stream!, `${options.prefix}.in.0.test.x`), seq);
+    t.equal(await reader.last(stream!, `${options.prefix}.in.0.test.nothing`), 0);
+    await other.flush();
+    t.same(new Set(calls), new Set([`$JS.API.${asked}.${stream!.name}`]));
+    await other.close();
+  }
+});
+
+t.test("a room that lost nothing is read from position 0, whatever went of other rooms before it", async (t) => {
+  const small = { ...durable, historySize: 3 };
+  const options = { ...onePartition(), namespaces: new Map([["test", small]]) };
+  const a = await startBroker(t, options);
+  for (let i = 0; i < 8; i++) value(await a.publish("busy", String(i), { retention: small }));
+  const publish = (text: string) => a.publish("new", text, { retention: small });
+  for (const text of ["1", "2", "3"]) value(await publish(text));
+  const { epoch } = value(await a.open("new", small));
+  const since = () => a.history("new", { direction: "since", position: { epoch, seq: 0 } }, small);
+  t.same(value(await since()).publications.map(textOf), ["1", "2", "3"]);
+  for (const text of ["4", "5"]) value(await publish(text));
+  t.same(await since(), { error: "unrecoverable_position" });
 });

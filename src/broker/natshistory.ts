@@ -19,6 +19,8 @@ interface Asked {
 /** Sequences that are listed to find where a page begins that is read backward. */
 const listedMax = 2048;
 const begunMax = 10_000;
+/** Clocks of servers and nodes differ. */
+const clockMarginMs = 60_000;
 
 export class History {
   readonly #reader: Reader;
@@ -103,8 +105,10 @@ export class History {
 
   /** Whether nothing that came after the position can have been removed, where what is at it is not there. */
   async #isComplete({ stream, subject, retention, query }: Asked): Promise<boolean> {
-    const { first_seq: first, subjects } = await this.#streams.state(stream, subject);
-    return (subjects?.[subject] ?? 0) <= retention.historySize && first <= query.position.seq + 1;
+    const { first_seq: first, subjects, created, isBounded } = await this.#streams.state(stream, subject);
+    // Its beginning may have gone with other rooms' publications: in a young stream nothing goes by age.
+    const isYoung = !isBounded && Date.now() - Date.parse(created) < retention.historyTtlMs - clockMarginMs;
+    return (subjects?.[subject] ?? 0) <= retention.historySize && (first <= query.position.seq + 1 || isYoung);
   }
 
   #before(asked: Asked, head: number): Promise<PageAnswer> {

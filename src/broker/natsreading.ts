@@ -66,6 +66,8 @@ export class Reader {
 
   /** Sequence of the newest message of a subject, 0 where there is none. */
   async last(stream: Stream, subject: string): Promise<number> {
+    // One that is no leader may answer a direct question, and be late.
+    if (this.#streams.isReplicated) return this.#streams.last(stream, subject);
     const body = JSON.stringify({ last_by_subj: subject });
     const { headers } = await this.#connection.request(`$JS.API.DIRECT.GET.${stream.name}`, body, { timeout: apiTimeoutMs });
     if (headers === undefined || headers.code === 404) return 0;

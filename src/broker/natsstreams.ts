@@ -48,6 +48,8 @@ interface StreamConfig {
   readonly num_replicas: number;
   readonly max_msgs_per_subject: number;
   readonly max_age: number;
+  readonly max_bytes?: number;
+  readonly max_msgs?: number;
   readonly duplicate_window: number;
   readonly discard: string;
   readonly allow_direct: boolean;
@@ -60,12 +62,24 @@ export interface StreamState {
   readonly subjects?: Readonly<Record<string, number>>;
 }
 
+interface Keeping {
+  readonly created: string;
+  /** Somebody has given it a bound that we do not set: what is old may go for it. */
+  readonly isBounded: boolean;
+}
+
 interface StreamInfo {
   /** It was not there before. */
   readonly did_create?: boolean;
   readonly config: StreamConfig;
   readonly created: string;
   readonly state: StreamState;
+}
+
+interface KeptMessage {
+  readonly seq: number;
+  /** Base64. */
+  readonly data?: string;
 }
 
 interface ApiError {
@@ -153,13 +167,28 @@ export class Streams {
     else if (isSetBack) stream.floor = Math.min(stream.floor, last);
   }
 
+  get isReplicated(): boolean {
+    return this.#options.replicas > 1;
+  }
+
+  /** Sequence of the newest message of a subject, by the stream's leader; 0 where there is none. */
+  async last(stream: Stream, subject: string): Promise<number> {
+    const found = await this.#message(stream, { last_by_subj: subject });
+    return found?.seq ?? 0;
+  }
+
   /** Whether the stream was set back and filled again past what this node knows: there is another message in its place. */
   async #isOvertaken(stream: Stream, seq: number, time: number): Promise<boolean> {
+    const found = await this.#message(stream, { seq });
+    // It may have been removed since.
+    return found !== null && timeOf(Buffer.from(found.data ?? "", "base64")) !== time;
+  }
+
+  async #message(stream: Stream, which: object): Promise<KeptMessage | null> {
     try {
-      const { message } = await this.request<{ readonly message: { readonly data?: string } }>(`STREAM.MSG.GET.${stream.name}`, { seq });
-      return timeOf(Buffer.from(message.data ?? "", "base64")) !== time;
+      return (await this.request<{ readonly message: KeptMessage }>(`STREAM.MSG.GET.${stream.name}`, which)).message;
     } catch (error) {
-      if (error instanceof ApiFailure && error.code === noMessage) return false; // it may have been removed since
+      if (error instanceof ApiFailure && error.code === noMessage) return null;
       throw error;
     }
   }
@@ -180,9 +209,10 @@ export class Streams {
     return asked;
   }
 
-  async state(stream: Stream, subject?: string): Promise<StreamState> {
-    const info = await this.request<StreamInfo>(`STREAM.INFO.${stream.name}`, subject === undefined ? {} : { subjects_filter: subject });
-    return info.state;
+  async state(stream: Stream, subject?: string): Promise<StreamState & Keeping> {
+    const body = subject === undefined ? {} : { subjects_filter: subject };
+    const { state, created, config } = await this.request<StreamInfo>(`STREAM.INFO.${stream.name}`, body);
+    return { ...state, created, isBounded: (config.max_bytes ?? 0) > 0 || (config.max_msgs ?? 0) > 0 };
   }
 
   /** A call of JetStream's API. @throws NatsProblem, ApiFailure or what the client throws */

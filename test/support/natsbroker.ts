@@ -25,7 +25,7 @@ export interface TestBroker {
   readonly moved: { readonly room: string; readonly position: Position }[];
   open(room: string, retention?: Retention): Promise<Answer<Position>>;
   publish(room: string, text: string, more?: Partial<Draft> & { readonly retention?: Retention }): Promise<Answer<Published>>;
-  history(room: string, query: Partial<Query> & Pick<Query, "direction">): Promise<Answer<Page>>;
+  history(room: string, query: Partial<Query> & Pick<Query, "direction">, retention?: Retention): Promise<Answer<Page>>;
   /** What was delivered to a room. */
   texts(room: string): string[];
 }
@@ -46,9 +46,9 @@ export async function startBroker(t: Pick<Test, "teardown">, options: NatsBroker
       const draft = { sender: "someone", payload: new TextEncoder().encode(text), format: 0, key: "", origin: "", ...more };
       return new Promise((resolve) => broker.publish(room, retention, draft, resolve));
     },
-    history: (room, query) => {
+    history: (room, query, retention = durable) => {
       const asked = { position: { epoch: "", seq: 0 }, limit: 256, bytesMax: 1e6, ...query };
-      return new Promise((resolve) => broker.history(room, durable, asked, resolve));
+      return new Promise((resolve) => broker.history(room, retention, asked, resolve));
     },
     texts: (room) => delivered.filter((one) => one.room === room).map(({ text }) => text),
   };
