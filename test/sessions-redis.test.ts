@@ -189,3 +189,77 @@ t.test("a session that was resumed while Redis was away is that node's when it i
   await written(a!);
   t.match(value(await c!.take("s")), { node: "b", rooms: [] });
 });
+
+const refusals: { name: string; begin: (redis: TestRedis) => Promise<unknown>; end: (redis: TestRedis) => Promise<unknown> }[] = [
+  { name: "is full", begin: ({ client }) => client.config("SET", "maxmemory", "1"), end: ({ client }) => client.config("SET", "maxmemory", "0") },
+  { name: "has too few replicas", begin: ({ client }) => client.config("SET", "min-replicas-to-write", "1"), end: ({ client }) => client.config("SET", "min-replicas-to-write", "0") },
+  { name: "is not a primary any more", begin: ({ client }) => client.replicaof("127.0.0.1", 1), end: ({ client }) => client.replicaof("NO", "ONE") },
+];
+
+for (const { name, begin, end } of refusals) {
+  t.test(`a Redis that ${name} and refuses writes: they wait, in their order, it is said once, and are there when it takes them`, async (t) => {
+    const redis = await startRedis(t);
+    const [a, b] = await storesOn(t, redis, ["a", "b"]);
+    a!.store.put({ ...record("s"), tenant: "", user: "u" });
+    await written(a!);
+    await begin(redis);
+    a!.store.put({ ...record("late"), tenant: "", user: "u" });
+    a!.store.signOut("u", 500);
+    a!.store.endAll("", "u");
+    a!.store.acknowledge("u", "phone", { epoch: "e", seq: 5 });
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    t.equal(a!.store.writes().dropped, 0);
+    t.equal(a!.warnings.filter((text) => text.startsWith("Redis refused")).length, 1, a!.warnings.join());
+    await end(redis);
+    await until(() => a!.link.up && b!.link.up, "it to be there");
+    await until(async () => value(await b!.signedOutAt("u").catch(() => ({ value: 0 }))) === 500, "the sign-out");
+    await written(a!);
+    t.equal(value(await b!.take("s")), null, "its user was disconnected");
+    t.equal(value(await b!.take("late")), null);
+    t.same(value(await b!.cursor("u", "phone")), { epoch: "e", seq: 5 });
+  });
+}
+
+t.test("what does not fit while Redis refuses writes is asked for again when it takes them, though it never was away", async (t) => {
+  const redis = await startRedis(t);
+  const [a] = await storesOn(t, redis, ["a"], 10);
+  await redis.client.config("SET", "maxmemory", "1");
+  for (let i = 0; i < 30; i++) a!.store.put(record(`s${i}`));
+  await until(() => a!.warnings.some((text) => text.startsWith("Redis refused")), "it to be refused");
+  t.same(a!.forgotten, []);
+  await redis.client.config("SET", "maxmemory", "0");
+  await until(() => a!.forgotten.length > 0, "the others to be asked for");
+  t.same(a!.forgotten, [null]);
+  t.equal(a!.link.returns, 0);
+  t.ok(a!.store.writes().dropped > 0);
+});
+
+t.test("a write that Redis can make nothing of is dropped and said, and those behind it are written", async (t) => {
+  const [a] = await storesOn(t, server, ["a"]);
+  await server.client.set(`${a!.prefix}session:bad`, "not a hash");
+  a!.store.put(record("bad"));
+  a!.store.put(record("good"));
+  await written(a!);
+  t.equal(value(await a!.take("good"))?.id, "good");
+  t.equal(a!.warnings.length, 1);
+  t.equal(a!.store.writes().waiting, 0);
+});
+
+t.test("a read that fails puts nothing older in the place of what was written meanwhile", async (t) => {
+  const redis = await startRedis(t);
+  const [a] = await storesOn(t, redis, ["a"]);
+  redis.pause();
+  a!.store.acknowledge("u", "phone", { epoch: "e", seq: 5 });
+  const cursor = a!.cursor("u", "phone");
+  a!.store.acknowledge("u", "phone", { epoch: "e", seq: 9 });
+  a!.store.put(record("s"));
+  const take = a!.take("s");
+  a!.store.end("s");
+  t.same(await cursor, { error: "unavailable" });
+  t.same(await take, { error: "unavailable" });
+  redis.resume();
+  await until(() => a!.link.up, "it to be back");
+  await written(a!);
+  t.same(value(await a!.cursor("u", "phone")), { epoch: "e", seq: 9 });
+  t.equal(value(await a!.take("s")), null, "it was ended");
+});

@@ -1,9 +1,9 @@
 /**
  * Writes on their way to Redis: the newest for each thing that is written, sent together once a turn, one batch under
- * way at a time. While Redis is away they wait, up to a number; what does not fit then is dropped, counted, and made
- * good by whoever owns it once Redis is back.
+ * way at a time. While Redis is away, or refuses writes as it does when it is full or not a primary any more, they wait,
+ * up to a number; what does not fit then is dropped, counted, and made good by whoever owns it once Redis is back.
  */
-import type { Command, RedisLink } from "./redis.ts";
+import { RedisAway, type Command, type RedisLink } from "./redis.ts";
 
 export interface WritesOptions {
   readonly redis: RedisLink;
@@ -22,16 +22,31 @@ export interface Write {
   readonly command: Command;
 }
 
+/** One that waits or is under way: of two of the same, the one with the higher number is the one that counts. */
+interface Numbered extends Write {
+  readonly number: number;
+}
+
 /** Commands in one batch: more would keep answers behind it waiting. */
 const batchMax = 512;
-/** A batch that failed although Redis is up, such as in a cluster of which a part is away, is tried again after this. */
+/** A batch that failed or was refused although Redis is up, such as in a cluster of which a part is away, is tried again after this. */
 const againMs = 250;
+/** Refusals that are further apart are of another outage, and said again. */
+const outageMs = 10_000;
+/** What Redis says of the state it is in, not of the write; before version 7 a script's refusal holds it inside. */
+const forNow = /(?:^|: -)(?:READONLY|OOM|MISCONF|NOREPLICAS|LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|BUSY)\b/;
 
 export class Writes {
   dropped = 0;
   readonly #options: WritesOptions;
   /** By what is written. */
-  readonly #waiting = new Map<string, Command>();
+  readonly #waiting = new Map<string, Numbered>();
+  /** By what is written, the newest number that is under way. */
+  readonly #underWay = new Map<string, number>();
+  #puts = 0;
+  /** Nothing is sent before it. */
+  #again: NodeJS.Timeout | null = null;
+  #refusedAt = -Infinity;
   #turn: NodeJS.Immediate | null = null;
   #sending = 0;
   #hasDropped = false;
@@ -49,40 +64,67 @@ export class Writes {
   /** `of` is what it writes: an earlier write of the same that still waits is not needed any more. */
   put(of: string, command: Command): void {
     if (!this.#waiting.delete(of) && this.#waiting.size >= this.#options.waitingMax) return this.#drop();
-    this.#waiting.set(of, command);
+    this.#waiting.set(of, { of, command, number: ++this.#puts });
     this.#turn ??= setImmediate(() => {
       this.#turn = null;
-      if (this.#sending === 0) this.#send();
+      if (this.#sending === 0 && this.#again === null) this.#send();
     });
   }
 
-  /** What is waiting to be written of this, if anything: to be sent by the caller, in front of what must see it. */
+  /** What is waiting to be written of this, if anything: to be put again, or something in its place. */
   take(of: string): Command | undefined {
-    const command = this.#waiting.get(of);
+    const command = this.#waiting.get(of)?.command;
     this.#waiting.delete(of);
     return command;
   }
 
+  /**
+   * Reads what `of` is about, behind whatever is still to be written of it.
+   * @throws RedisAway, and what Redis refuses it with.
+   */
+  async read(of: string, command: Command): Promise<unknown> {
+    const { redis } = this.#options;
+    const before = this.#waiting.get(of);
+    if (before === undefined) return redis.run(...command);
+    if (this.#again !== null) throw new RedisAway("Redis does not take what was written before it");
+    this.#waiting.delete(of);
+    this.#underWay.set(of, before.number);
+    const results = await redis.runAll([before.command, command]).catch((error: unknown) => {
+      this.#keep([before]);
+      throw error;
+    });
+    this.#settle([before], results);
+    if (results[1] instanceof Error) throw results[1];
+    return results[1];
+  }
+
   /** Sends everything now: what is sent after it finds it written. */
   flush(): void {
-    while (this.#waiting.size > 0 && this.#options.redis.up) this.#send();
+    while (this.#waiting.size > 0 && this.#again === null && this.#options.redis.up) this.#send();
   }
 
   async stop(): Promise<void> {
     if (this.#turn !== null) clearImmediate(this.#turn);
     this.#turn = null;
-    while (this.#waiting.size > 0 && this.#options.redis.up) await this.#send();
+    // Tried once more; what is refused then is lost with this node.
+    this.#pause(null);
+    while (this.#waiting.size > 0 && this.#again === null && this.#options.redis.up) await this.#send();
+    this.#pause(null);
     this.#stopped = true;
+    if (this.#waiting.size > 0) this.#options.log.warn({ waiting: this.#waiting.size }, `writes of ${this.#options.what} are lost: Redis did not take them before this node ended`);
     this.#waiting.clear();
   }
 
   #send(): Promise<void> {
-    const batch: Write[] = [];
-    for (const [of, command] of this.#waiting) {
+    const batch: Numbered[] = [];
+    for (const write of this.#waiting.values()) {
       if (batch.length === batchMax) break;
-      batch.push({ of, command });
+      batch.push(write);
     }
-    for (const { of } of batch) this.#waiting.delete(of);
+    for (const { of, number } of batch) {
+      this.#waiting.delete(of);
+      this.#underWay.set(of, number);
+    }
     if (batch.length === 0) return Promise.resolve();
     this.#sending++;
     return this.#options.redis.runAll(batch.map(({ command }) => command)).then(
@@ -91,26 +133,66 @@ export class Writes {
     );
   }
 
-  #sent(batch: readonly Write[], results: readonly unknown[]): void {
+  #sent(batch: readonly Numbered[], results: readonly unknown[]): void {
     this.#sending--;
-    const refused = results.find((result) => result instanceof Error);
-    if (refused instanceof Error) this.#options.log.warn({ problem: refused.message }, `Redis refused a write of ${this.#options.what}`);
-    batch.forEach((write, i) => this.#options.onDone?.(write, results[i]));
-    if (this.#sending === 0 && this.#waiting.size > 0 && this.#turn === null && !this.#stopped) void this.#send();
+    this.#settle(batch, results);
+    if (this.#sending === 0 && this.#waiting.size > 0 && this.#turn === null && this.#again === null && !this.#stopped) void this.#send();
   }
 
-  /** They wait again, in front of what came meanwhile, unless that is newer. */
-  #failed(batch: readonly Write[]): void {
-    this.#sending--;
-    if (this.#stopped) return;
-    const newer = [...this.#waiting];
-    this.#waiting.clear();
-    for (const { of, command } of batch) this.#waiting.set(of, command);
-    for (const [of, command] of newer) {
-      this.#waiting.delete(of);
-      this.#waiting.set(of, command);
+  /**
+   * What writes came to. Those that were refused for now wait again, and with them all that were sent behind: each may
+   * depend on what was before it, and written twice it is the same.
+   */
+  #settle(batch: readonly Numbered[], results: readonly unknown[]): void {
+    const refused = batch.map((_, i) => results[i]).find((result) => result instanceof Error);
+    const first = this.#again === null ? results.findIndex((result) => result instanceof Error && forNow.test(result.message)) : 0;
+    const done = first < 0 || first >= batch.length ? batch.length : first;
+    if (refused instanceof Error) this.#say(refused);
+    for (const [i, write] of batch.slice(0, done).entries()) {
+      this.#landed(write);
+      this.#options.onDone?.(write, results[i]);
     }
-    if (this.#options.redis.up) setTimeout(() => this.#sending === 0 && !this.#stopped && this.#send(), againMs).unref();
+    if (done < batch.length) {
+      this.#keep(batch.slice(done));
+      this.#pause(againMs);
+    } else if (this.#waiting.size <= this.#options.waitingMax / 2) this.#makeGood();
+  }
+
+  /** Once an outage; what is wrong with the write itself each time. */
+  #say(refused: Error): void {
+    const now = performance.now();
+    const isKnown = forNow.test(refused.message) && now - this.#refusedAt < outageMs;
+    if (forNow.test(refused.message)) this.#refusedAt = now;
+    if (!isKnown) this.#options.log.warn({ problem: refused.message }, `Redis refused a write of ${this.#options.what}`);
+  }
+
+  #failed(batch: readonly Numbered[]): void {
+    this.#sending--;
+    this.#keep(batch);
+    if (this.#options.redis.up && !this.#stopped) this.#pause(againMs);
+  }
+
+  /** They wait again, in front of what came meanwhile, unless something newer of the same waits or is under way. */
+  #keep(batch: readonly Numbered[]): void {
+    for (const write of batch) this.#landed(write);
+    if (this.#stopped) return;
+    const wanted = batch.filter(({ of, number }) => number > Math.max(this.#waiting.get(of)?.number ?? 0, this.#underWay.get(of) ?? 0));
+    const all = [...wanted, ...this.#waiting.values()].sort((a, b) => a.number - b.number);
+    this.#waiting.clear();
+    for (const write of all) this.#waiting.set(write.of, write);
+  }
+
+  #landed({ of, number }: Numbered): void {
+    if (this.#underWay.get(of) === number) this.#underWay.delete(of);
+  }
+
+  /** For so long; null: not any more. */
+  #pause(ms: number | null): void {
+    if (this.#again !== null) clearTimeout(this.#again);
+    this.#again = ms === null ? null : setTimeout(() => {
+      this.#again = null;
+      if (this.#sending === 0 && !this.#stopped) void this.#send();
+    }, ms).unref();
   }
 
   #drop(): void {
@@ -122,7 +204,12 @@ export class Writes {
   }
 
   #back(): void {
+    this.#pause(null);
     if (this.#sending === 0) void this.#send();
+    this.#makeGood();
+  }
+
+  #makeGood(): void {
     if (!this.#hasDropped) return;
     this.#hasDropped = false;
     this.#options.onDropped();

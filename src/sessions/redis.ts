@@ -54,20 +54,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
   const force = (id: string) => (untaken.has(id) ? "1" : "0");
 
-  /** Reads what `of` is about, behind whatever is still to be written of it. */
-  async function read(of: string, ...command: Command): Promise<unknown> {
-    const before = writes.take(of);
-    if (before === undefined) return redis.run(...command);
-    try {
-      const [written, result] = await redis.runAll([before, command]);
-      onDone({ of, command: before }, written);
-      if (result instanceof Error) throw result;
-      return result;
-    } catch (error) {
-      writes.put(of, before);
-      throw error;
-    }
-  }
+  const read = (of: string, ...command: Command) => writes.read(of, command);
 
   function answer<T>(reading: Promise<T>, done: (answer: Answer<T>) => void): void {
     reading.then(
@@ -94,9 +81,10 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     },
 
     keep(id) {
-      // A put that waits does as much.
+      // A put that waits does as much. By a name of its own: it is not in place of one that has failed.
       const waiting = writes.take(`s${id}`);
-      writes.put(`s${id}`, waiting ?? ["pexpire", sessionKey(id), ttlMs]);
+      if (waiting !== undefined) writes.put(`s${id}`, waiting);
+      else writes.put(`k${id}`, ["pexpire", sessionKey(id), ttlMs]);
     },
 
     take(id, done) {
