@@ -33,8 +33,8 @@ function reactorOf(index: number) {
   const written: Written[] = [];
   const isAwake = { now: true };
   const onRecord = (kind: number, record: RecordReader) => {
-    const skipped = kind === kinds.reply ? 8 : kind === kinds.told ? 5 : 0;
-    for (let i = 0; i < skipped; i++) record.u8();
+    if (kind === kinds.reply) (record.u32(), record.u32());
+    if (kind === kinds.told) (record.u32(), record.u8(), record.f64());
     const frame = Buffer.from(record.blob());
     const sessions = kind === kinds.status ? record.u32() : 1;
     written.push({ kind, bytes: frame.length + 8 * sessions, frame });
