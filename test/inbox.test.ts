@@ -172,6 +172,16 @@ t.test("an inbox that nobody reads keeps its newest, and its reader is told of t
   }
 });
 
+t.test("a new device gets all that an inbox has kept, from its oldest on, and is told that it is not all there was", async (t) => {
+  const { as } = await start(t, { inboxSize: 300, sendsPerMinute: 0, commandsPerSecond: 0 });
+  const bob = await as("bob");
+  for (let i = 0; i < 400; i++) await send(bob, "ann", String(i));
+  const ann = await as("ann", { device: "new" });
+  const { recovered, missed } = await ann.join(inbox);
+  t.equal(recovered, false);
+  t.same(words(missed), Array.from({ length: 300 }, (_, i) => String(100 + i)));
+});
+
 t.test("messages grow too old, and their reader is told", async (t) => {
   const { as } = await start(t, { inboxTtlMs: 200, tailPublicationsMax: 1 });
   const bob = await as("bob");

@@ -52,6 +52,8 @@ export interface Page {
   readonly position: Position;
   /** There is more in the direction that was read. */
   readonly more: boolean;
+  /** Something after the position is not kept any more, or may not be: only for who asked with `orOldest`. */
+  readonly trimmed?: boolean;
 }
 
 /** What to read: forward from a position (not including it), backward from one, or the newest. */
@@ -63,6 +65,8 @@ export interface Query {
   /** Stop adding publications once their payloads, and `bytesEach` for each (0), exceed this. The first is always in. */
   readonly bytesMax: number;
   readonly bytesEach?: number;
+  /** `since` begins with the oldest that is kept where the position is not covered, and says so with `trimmed`. */
+  readonly orOldest?: boolean;
 }
 
 export type Answer<T> = { readonly value: T } | { readonly error: ErrorCode };
@@ -103,8 +107,8 @@ export interface Broker {
 
   /**
    * Reads what is kept of a durable room; an ephemeral room answers as an empty one. MUST answer
-   * `unrecoverable_position` for `since` unless every publication after the position is still kept, and for any
-   * position of another epoch or beyond the head. Publications of a page MUST stay unchanged after `done` returns.
+   * `unrecoverable_position` for `since` unless every publication after the position is still kept (or it was asked
+   * with `orOldest`), and for any position of another epoch or beyond the head. Publications of a page MUST stay unchanged after `done` returns.
    */
   history(room: string, retention: Retention, query: Query, done: (answer: Answer<Page>) => void): void;
 

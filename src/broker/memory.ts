@@ -204,10 +204,11 @@ function read(room: Room, query: Query): Page | null {
   const oldest = room.seq - kept + 1; // seq of the first that is kept: they are consecutive here
   if (query.direction !== "newest" && !reachable(room, query.position)) return null;
   if (query.direction === "since") {
-    const from = query.position.seq + 1;
-    if (from < oldest) return null;
+    const trimmed = query.position.seq + 1 < oldest;
+    if (trimmed && query.orOldest !== true) return null;
+    const from = trimmed ? oldest : query.position.seq + 1;
     const publications = take(room, from - oldest, 1, query);
-    return { publications, position, more: from + publications.length <= room.seq };
+    return { publications, position, more: from + publications.length <= room.seq, ...(trimmed && { trimmed }) };
   }
   const below = query.direction === "before" ? Math.min(query.position.seq, room.seq + 1) : room.seq + 1;
   const publications = take(room, below - 1 - oldest, -1, query).reverse();

@@ -41,11 +41,11 @@ export class History {
    * the stream is asked.
    */
   page(stream: Stream, subject: string, retention: Retention, query: Query, head: number | null): Promise<PageAnswer> {
-    const { direction, position, limit, bytesMax, bytesEach = 0 } = query;
+    const { direction, position, limit, bytesMax, bytesEach = 0, orOldest = false } = query;
     const { epoch } = stream;
     if (direction !== "newest" && position.epoch !== epoch) return Promise.resolve(unrecoverable);
     const seq = direction === "newest" ? "" : position.seq;
-    const key = `${subject} ${epoch} ${direction} ${seq} ${limit} ${bytesMax} ${bytesEach} ${head === null}`;
+    const key = `${subject} ${epoch} ${direction} ${seq} ${limit} ${bytesMax} ${bytesEach} ${orOldest} ${head === null}`;
     const running = this.#reading.get(key);
     if (running !== undefined) return running;
     const read = this.#read({ stream, epoch, subject, retention, query }, head).finally(() => this.#reading.delete(key));
@@ -88,7 +88,8 @@ export class History {
     const { seq } = query.position;
     let { kept, ended } = await this.#reader.read(stream, subject, { from: seq, limit: query.limit + 2 });
     const isThere = kept[0]?.seq === seq;
-    if (!isThere && !(await this.#isComplete(asked))) return unrecoverable;
+    const trimmed = !isThere && !(await this.#isComplete(asked));
+    if (trimmed && query.orOldest !== true) return unrecoverable;
     const isAtEnd = () => ended || (kept.at(-1)?.seq ?? Infinity) > head;
     let found = this.#stored(isThere ? kept.slice(1) : kept, seq, asked);
     // A page without any that can be read would lead its reader nowhere.
@@ -100,7 +101,7 @@ export class History {
     const taken = fitting(found, query);
     const isLast = isAtEnd();
     const more = taken < found.length || !isLast;
-    return { value: { publications: found.slice(0, taken), position: { epoch, seq: head }, more } };
+    return { value: { publications: found.slice(0, taken), position: { epoch, seq: head }, more, ...(trimmed && { trimmed }) } };
   }
 
   /** Whether nothing that came after the position can have been removed, where what is at it is not there. */

@@ -10,6 +10,7 @@ interface Choice {
   readonly to: number;
   readonly position: Position;
   readonly more: boolean;
+  readonly trimmed?: boolean;
 }
 
 interface Range {
@@ -28,12 +29,12 @@ const rangeBytesMax = 1024 * 1024;
 export function readPage(room: LogRoom, query: Query): Promise<Page> | null {
   const choice = choose(room, query);
   if (choice === null) return null;
-  const { position, more } = choice;
+  const { position, more, trimmed = false } = choice;
   const reads = rangesOf(room, choice).map(async ({ segment, start, end, records }) => {
     const bytes = await segment.read(start, end - start);
     return records.map((at) => publicationAt(bytes, at - start, room));
   });
-  return Promise.all(reads).then((pieces) => ({ publications: pieces.flat(), position, more }));
+  return Promise.all(reads).then((pieces) => ({ publications: pieces.flat(), position, more, ...(trimmed && { trimmed }) }));
 }
 
 function publicationAt(bytes: Buffer, at: number, room: LogRoom): Stored {
@@ -49,10 +50,11 @@ function choose(room: LogRoom, query: Query): Choice | null {
   const oldest = seq - shelf.count + 1;
   if (query.direction !== "newest" && (query.position.epoch !== epoch || query.position.seq > seq)) return null;
   if (query.direction === "since") {
-    const from = query.position.seq + 1 - oldest;
-    if (from < 0) return null;
+    const trimmed = query.position.seq + 1 < oldest;
+    if (trimmed && query.orOldest !== true) return null;
+    const from = trimmed ? 0 : query.position.seq + 1 - oldest;
     const to = from + fitting(room, query, from, 1);
-    return { from, to, position, more: to < shelf.count };
+    return { from, to, position, more: to < shelf.count, trimmed };
   }
   const below = query.direction === "before" ? Math.min(query.position.seq, seq + 1) : seq + 1;
   const to = Math.max(0, below - oldest);

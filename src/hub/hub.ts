@@ -39,7 +39,7 @@ import { answerHistory } from "./history.ts";
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
 import { Postponed } from "./postponed.ts";
 import { Presence } from "./presence.ts";
-import { Replays } from "./replays.ts";
+import { Replays, type Joining } from "./replays.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
 import { Sessions, type HubSession } from "./sessions.ts";
 
@@ -324,7 +324,7 @@ export class Hub {
     this.#begin(reactor, session, room, join);
   }
 
-  #begin(reactor: Reactor, session: HubSession | undefined, room: Room, join: JoinRecord): void {
+  #begin(reactor: Reactor, session: HubSession | undefined, room: Room, join: Joining): void {
     const isKnown = join.epoch === room.epoch && join.seq <= room.seq;
     if (session !== undefined) {
       this.sessions.entered(session, room, isKnown ? join.seq : room.seq);

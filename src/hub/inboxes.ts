@@ -11,6 +11,7 @@ import { pageSizeMax } from "../protocol/limits.ts";
 import { inboxKey } from "../roomkeys.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import { Allowance } from "./allowance.ts";
+import type { Joining } from "./replays.ts";
 import type { Room, Rooms } from "./rooms.ts";
 import type { HubSession, Sessions } from "./sessions.ts";
 
@@ -42,14 +43,15 @@ export class Inboxes {
 
   /**
    * Where a device goes on: at the position its client gave, else behind what the device has acknowledged, or with all
-   * there is for one that never did. Where the inbox does not reach back so far, or is another one by now, the device
-   * is told, and gets the newest.
+   * there is for one that never did; it is told if that is not all there was. Where the inbox does not reach back to
+   * a position, or is another one by now, the device is told, and gets the newest.
    */
-  placeOf(session: HubSession, room: Room, join: JoinRecord, done: (join: JoinRecord) => void): void {
+  placeOf(session: HubSession, room: Room, join: JoinRecord, done: (join: Joining) => void): void {
     if (join.epoch !== null) return done(join.restored ? { ...join, history: pageSizeMax } : join);
     this.#options.store.cursor(session.userKey, session.hello.device, (answer) => {
       const cursor: Position | null = "value" in answer ? answer.value : null;
-      done({ ...join, ...(cursor ?? { epoch: room.epoch, seq: 0 }), history: pageSizeMax });
+      const place = cursor === null ? { epoch: room.epoch, seq: 0, orOldest: true } : { epoch: cursor.epoch, seq: cursor.seq };
+      done({ ...join, ...place, history: pageSizeMax });
     });
   }
 

@@ -33,6 +33,12 @@ export function recordBytes(room: Room): number {
   return 64 + 3 * room.name.length;
 }
 
+/** A join whose place is known. */
+export interface Joining extends JoinRecord {
+  /** Where not all is kept that came after the position, what is kept is wanted from its beginning. */
+  readonly orOldest?: boolean;
+}
+
 interface Replay {
   readonly room: Room;
   readonly member: number;
@@ -47,7 +53,7 @@ interface Replay {
 }
 
 /** A piece of history: bodies, the seq of the last, and whether that reaches the head. Null: no longer there. */
-type Piece = { bodies: Uint8Array[]; seq: number } | null;
+type Piece = { bodies: Uint8Array[]; seq: number; trimmed?: boolean } | null;
 /** It may be there, but cannot be read now. */
 type Read = Piece | "unavailable";
 
@@ -77,14 +83,15 @@ export class Replays {
   }
 
   /** Answers a join whose member has just been counted in. Where its position is lost, it gets history as if it had none. */
-  begin(reactor: Reactor, room: Room, join: JoinRecord): void {
+  begin(reactor: Reactor, room: Room, join: Joining): void {
     if (join.epoch !== room.epoch) return this.#joinWithHistory(reactor, room, join);
-    this.#read(room, join.seq, (read) => {
+    const answer = (read: Read) => {
       // What it missed is given to it when the broker is back; until then nothing of the room is.
-      const piece = read === "unavailable" && join.seq < room.seq ? { bodies: [], seq: join.seq } : read;
+      const piece: Read = read === "unavailable" && join.seq < room.seq ? { bodies: [], seq: join.seq } : read;
       if (piece === null || piece === "unavailable") this.#joinWithHistory(reactor, room, join);
-      else this.#joined(reactor, room, join, piece, piece.seq, true);
-    });
+      else this.#joined(reactor, room, join, piece, piece.seq, piece.trimmed !== true);
+    };
+    this.#read(room, join.seq, answer, join.orOldest);
   }
 
   /** The member's last page has left: the next one, or the news that it is broken. */
@@ -161,17 +168,17 @@ export class Replays {
   }
 
   /** Reads on after `seq`: from the tail if it reaches back so far, else from the broker. */
-  #read(room: Room, seq: number, done: (read: Read) => void): void {
+  #read(room: Room, seq: number, done: (read: Read) => void, orOldest = false): void {
     // Behind our head there may be a place that another node knows: the broker has to tell.
     if (seq <= room.seq && room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
     const position = { epoch: room.epoch, seq };
-    const query = { direction: "since", position, limit: pageSizeMax, ...this.#page(room) } as const;
+    const query = { direction: "since", position, limit: pageSizeMax, orOldest, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {
       if ("error" in answer) return done(answer.error === "unavailable" ? "unavailable" : null);
-      const { publications, position, more } = answer.value;
+      const { publications, position, more, trimmed = false } = answer.value;
       // Nothing more: the head is reached, even where it is no publication that is kept.
       const reached = more ? publications.at(-1)?.seq ?? seq : Math.max(seq, position.seq);
-      done({ bodies: this.#bodies(room, publications), seq: reached });
+      done({ bodies: this.#bodies(room, publications), seq: reached, trimmed });
     });
   }
 

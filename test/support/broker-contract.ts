@@ -128,6 +128,12 @@ export function brokerContract(t: Test, name: string, make: MakeBroker): void {
     t.equal(value(await since(from)).publications.length, 5, "everything that is kept");
     const last = value(await publish("a", durable, draft("5")));
     t.same(await since(from), { error: "unrecoverable_position" }, "by now the first is gone");
+    const all = { direction: "since", position: from, limit: 2, bytesMax: 1e6, bytesEach: 0, orOldest: true } as const;
+    const kept = value(await history("a", durable, { direction: "newest", position: last, limit: 100, bytesMax: 1e6 })).publications;
+    const oldest = value(await history("a", durable, all));
+    t.same(oldest.publications.map(text), kept.slice(0, 2).map(text), "who asks for it begins with the oldest");
+    t.match(oldest, { trimmed: true, more: true });
+    t.notOk(value(await history("a", durable, { ...all, position: oldest.publications[0]! })).trimmed, "nothing is missing behind one that is kept");
     t.same(await since({ epoch: "other", seq: last.seq }), { error: "unrecoverable_position" });
     t.same(await since({ epoch: last.epoch, seq: last.seq + 1 }), { error: "unrecoverable_position" });
   });
