@@ -14,6 +14,7 @@ import { createMemoryRegistry } from "./registry/memory.ts";
 import { createRedisRegistry } from "./registry/redis.ts";
 import type { NodeFacts, Registry, RegistryEvents } from "./registry/registry.ts";
 import { createRedisSessions, type RedisSessions } from "./sessions/redis.ts";
+import type { SessionsHere } from "./sessions/sessions.ts";
 
 /** @throws ConfigError where Redis cannot be reached. */
 export async function connectRedis({ redis: address, redisAnswerMs: answerMs }: Config, log: Logger): Promise<RedisLink | null> {
@@ -55,10 +56,10 @@ export interface SharedSessions {
   readonly secret: string;
 }
 
-export async function openSessions(config: Config, redis: RedisLink, log: Logger, onForgotten: (id: string | null) => void): Promise<SharedSessions> {
+export async function openSessions(config: Config, redis: RedisLink, log: Logger, onForgotten: (id: string | null) => void, sockets: SessionsHere): Promise<SharedSessions> {
   const { redisPrefix: prefix, nodeId: node, sessionTtlMs: ttlMs } = config;
   const secret = config.resumeSecret || (await sharedSecret(redis, `${prefix}resume-secret`, log));
-  return { store: createRedisSessions({ redis, prefix, node, ttlMs, log, onForgotten }), secret };
+  return { store: createRedisSessions({ redis, prefix, node, ttlMs, log, onForgotten, sockets }), secret };
 }
 
 export async function openMessages(config: Config, redis: RedisLink | null, log: Logger, events: MessageEvents): Promise<NodeMessages> {

@@ -29,6 +29,7 @@ import { addRedisMetrics } from "./redismetrics.ts";
 import type { RegisteredNode, Registry as NodeRegistry } from "./registry/registry.ts";
 import { nameOfRoom } from "./roomkeys.ts";
 import { compileKinds } from "./roomnames.ts";
+import type { SessionHere } from "./sessions/sessions.ts";
 import { filesOnDisk, openStores, type Parts } from "./stores.ts";
 import { version } from "./version.ts";
 
@@ -105,7 +106,8 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const kindOf = compileKinds(config);
   const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
   const openAll = async () => {
-    const shared = redis && (await openSessions(config, redis, log, (id) => hub.sessions.forgotten(id)));
+    const sockets = { here: () => hub.sessions.here(), end: (sessions: readonly SessionHere[]) => hub.sessions.end(sessions) };
+    const shared = redis && (await openSessions(config, redis, log, (id) => hub.sessions.forgotten(id), sockets));
     const presence = await openPresence(config, redis, log, {
       roomChanged: (room, change) => hub.presence.roomChanged(room, change),
       statusChanged: (status) => hub.presence.statusChanged(status),

@@ -128,6 +128,25 @@ t.test("who is disconnected on one node is disconnected on all, with a socket or
   t.equal((await open(a, { hello: { ...hello, ...resumeOf(again) } })).ready?.resumed, true, "what began later can be resumed");
 });
 
+t.test("who is disconnected while another node hears nothing is disconnected there when it hears again; who came later stays", async (t) => {
+  const own = await startRedis(t);
+  const [a, b] = await twoNodes(t, own, { authSecret: secret });
+  const hello = { token: await token({ sub: "ann" }, secret) };
+  const [ann, bob] = [await open(b, { hello }), await open(b, { hello: { token: await token({ sub: "bob" }, secret) } })];
+  await ann.join("chat:one");
+  await written(ann, "chat:one", own);
+  await own.client.client("KILL", "TYPE", "pubsub");
+  a.disconnect("ann");
+  await until(async () => (await own.client.keys("*ended:*")).length === 1, "the mark to be written");
+  const later = await open(b, { hello });
+  t.match(await ann.closed(), { code: 3504 });
+  t.equal((await open(b, { hello: { ...hello, ...resumeOf(ann) } })).ready?.resumed, false);
+  await own.client.client("KILL", "TYPE", "pubsub");
+  await until(async () => ((await own.client.client("LIST")) as string).split("\n").filter((line) => line.includes("sub=") && !line.includes(" sub=0")).length === 2, "both to hear again");
+  t.ok((await later.request({ ping: {} })).pong);
+  t.ok((await bob.request({ ping: {} })).pong);
+});
+
 t.test("who is signed out on one node needs a newer token on all", async (t) => {
   const [a, b] = await twoNodes(t, redis, { authSecret: secret });
   const old = await token({ sub: "amy", iat: Math.floor(Date.now() / 1000) - 100 }, secret);

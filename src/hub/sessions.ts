@@ -8,7 +8,7 @@ import { randomId } from "../ids.ts";
 import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../link/sessions.ts";
 import type { NodeMessage } from "../messages/messages.ts";
 import { userKey } from "../roomkeys.ts";
-import type { Sessions as Store } from "../sessions/sessions.ts";
+import type { SessionHere, Sessions as Store } from "../sessions/sessions.ts";
 import type { Reactor, Room } from "./rooms.ts";
 
 /** A session that has a socket on this node. Another socket of it is another record. */
@@ -17,7 +17,7 @@ export interface HubSession {
   /** Unlike the id, of this socket alone. */
   readonly life: string;
   readonly userKey: string;
-  readonly hello: Pick<HelloRecord, "slot" | "life" | "json" | "user" | "tenant" | "device">;
+  readonly hello: Pick<HelloRecord, "slot" | "life" | "json" | "user" | "tenant" | "device" | "issuedAt">;
   readonly reactor: Reactor;
   rooms: PlaceInRoom[];
   /** How often it had been taken from the store when this socket got it. */
@@ -142,12 +142,12 @@ export class Sessions {
   }
 
   #arrive(reactor: Reactor, hello: HelloRecord): HubSession {
-    const { slot, life, json, user, tenant, device } = hello;
+    const { slot, life, json, user, tenant, device, issuedAt } = hello;
     const session: HubSession = {
       id: "",
       life: `${++this.#lives}`,
       userKey: userKey(tenant, user),
-      hello: { slot, life, json, user, tenant, device },
+      hello: { slot, life, json, user, tenant, device, issuedAt },
       reactor,
       rooms: noRooms,
       generation: 0,
@@ -227,12 +227,27 @@ export class Sessions {
   /** Closes those that have a socket here, and ends them. How many there were. */
   close(tenant: string, user: string): number {
     const sessions = [...(this.#byUser.get(userKey(tenant, user)) ?? [])];
-    for (const session of sessions) {
-      this.#kick(session, "disconnected");
-      this.#lost(session, true);
-      session.state = "gone";
-    }
+    for (const session of sessions) this.#end(session);
     return sessions.length;
+  }
+
+  #end(session: HubSession): void {
+    this.#kick(session, "disconnected");
+    this.#lost(session, true);
+    session.state = "gone";
+  }
+
+  /** All that have a socket here. */
+  here(): SessionHere[] {
+    return [...this.#byId.values()].map(({ id, life, userKey: key, hello: { issuedAt } }) => ({ id, life, userKey: key, issuedAt }));
+  }
+
+  /** Closes and ends those of them that have their socket still. */
+  end(sessions: readonly SessionHere[]): void {
+    for (const { id, life } of sessions) {
+      const session = this.#byId.get(id);
+      if (session?.life === life) this.#end(session);
+    }
   }
 
   /** Disconnects the user, and refuses every token and every resume that was given out until now. */

@@ -55,6 +55,7 @@ export class RedisLink {
   readonly #onMissed: (() => void)[] = [];
   readonly #watch: NodeJS.Timeout;
   #up = true;
+  #hears = true;
   #closing = false;
   #problem = "";
 
@@ -68,6 +69,7 @@ export class RedisLink {
     if (subscriber !== client) subscriber.on("error", (error: Error) => (this.#problem = error.message));
     client.on("ready", () => this.#cameBack());
     client.on("close", () => this.#wentAway(this.#problem || "the connection was closed"));
+    subscriber.on("close", () => (this.#hears = false));
     subscriber.on("ready", () => void this.#subscribeAgain());
     subscriber.on("message", (channel: string, message: string) => this.#listeners.get(channel)?.(message));
     this.#watch = setInterval(() => this.#checkAnswers(), Math.max(10, answerMs / checksPerAnswer)).unref();
@@ -75,6 +77,11 @@ export class RedisLink {
 
   get up(): boolean {
     return this.#up;
+  }
+
+  /** Whether what is published is heard: commands may be answered while it is not. */
+  get hears(): boolean {
+    return this.#hears;
   }
 
   async run(...command: Command): Promise<unknown> {
@@ -137,12 +144,14 @@ export class RedisLink {
   /** The client has done so by itself; asked again, it says when it was done. */
   async #subscribeAgain(): Promise<void> {
     const channels = [...this.#listeners.keys()];
-    if (channels.length === 0 || this.#closing) return;
+    if (this.#closing) return;
+    if (channels.length === 0) return void (this.#hears = true);
     try {
       await this.#subscriber.subscribe(...channels);
     } catch {
       return; // lost again: there will be another time
     }
+    this.#hears = true;
     for (const listener of this.#onMissed) listener();
   }
 

@@ -6,8 +6,9 @@
 import type { Answer, Position } from "../broker/broker.ts";
 import type { Command, RedisLink } from "../redis/redis.ts";
 import { cursorTtlMs } from "./cursors.ts";
+import { watchEnded } from "./ended.ts";
 import { endSession, endUser, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
-import type { SessionRecord, Sessions } from "./sessions.ts";
+import type { SessionRecord, Sessions, SessionsHere } from "./sessions.ts";
 import { recordOf, textOf } from "./text.ts";
 import { Writes, type Write } from "../redis/writes.ts";
 
@@ -22,6 +23,8 @@ export interface RedisSessionsOptions {
   readonly waitingMax?: number;
   /** Redis does not have this session any more, or has not heard of changes to some (null): put them again. */
   onForgotten(id: string | null): void;
+  /** Those that have a socket here: what other nodes ended while they could not be heard is looked for among them. */
+  readonly sockets?: SessionsHere;
 }
 
 export interface RedisSessions extends Sessions {
@@ -37,13 +40,15 @@ const markMsMin = 86_400_000;
 const untakenMax = 100_000;
 
 export function createRedisSessions(options: RedisSessionsOptions): RedisSessions {
-  const { redis, prefix, node, ttlMs, log, waitingMax = waitingMaxDefault, onForgotten } = options;
+  const { redis, prefix, node, ttlMs, log, waitingMax = waitingMaxDefault, onForgotten, sockets } = options;
   const sessionKey = (id: string) => `${prefix}session:${id}`;
   const markKey = (user: string) => `${prefix}ended:${user}`;
   const outKey = (user: string) => `${prefix}signedout:${user}`;
   const cursorKey = (user: string) => `${prefix}cursor:${user}`;
   const untaken = new Set<string>();
   const writes = new Writes({ redis, what: "sessions", waitingMax, log, onDone, onDropped: () => onForgotten(null) });
+
+  const unwatch = sockets && watchEnded({ redis, sessionKey, markKey, outKey, sockets, log });
 
   /** Of what was kept alive and is not there, and what this node did not take and has now. */
   function onDone({ of, command }: Write, result: unknown): void {
@@ -137,6 +142,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     },
 
     async stop() {
+      unwatch?.();
       await writes.stop();
     },
   };

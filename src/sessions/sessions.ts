@@ -25,6 +25,21 @@ export interface StoredRoom extends Position {
   readonly name: string;
 }
 
+/** A session that has a socket here; `life` is of this socket alone, `issuedAt` of its token. */
+export interface SessionHere {
+  readonly id: string;
+  readonly life: string;
+  readonly userKey: string;
+  readonly issuedAt: number;
+}
+
+/** What a store that nodes share asks of this one. */
+export interface SessionsHere {
+  here(): SessionHere[];
+  /** They are over. */
+  end(sessions: readonly SessionHere[]): void;
+}
+
 export interface Sessions {
   /**
    * Writes the session. MUST be seen by every `take` after it. Lives until `end`, or `ttlMs` after the last `put` or
