@@ -5,28 +5,24 @@
  * the room catch up from the stream; what arrives meanwhile is held.
  */
 import type { Msg, NatsConnection } from "nats";
-import type { Broker, Deliver, Moved, Retention } from "./broker.ts";
+import type { Broker, Deliver, Moved } from "./broker.ts";
 import { readEnvelope, timeOf, type Envelope } from "./natsenvelope.ts";
 import { History } from "./natshistory.ts";
-import { listen, type NatsLog } from "./natsconnection.ts";
-import { inSubject, outSubject, partitionOf, tokenOf } from "./natsnames.ts";
+import { listen } from "./natsconnection.ts";
+import { outSubject, tokenOf } from "./natsnames.ts";
 import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
 import { Looks } from "./natslooks.ts";
+import { Places, type PlacesOptions } from "./natsplaces.ts";
 import { placeOf } from "./natsraw.ts";
 import { dropHeld, fallBehind, hold, openingRoom, type Acked, type DurableRoom } from "./natsroom.ts";
 import type { Reader } from "./natsreading.ts";
-import { know, type Stream, type Streams } from "./natsstreams.ts";
+import { know, type Stream } from "./natsstreams.ts";
 
-export interface DurableOptions {
+export interface DurableOptions extends PlacesOptions {
   readonly connection: NatsConnection;
   readonly outbox: Outbox;
-  readonly streams: Streams;
   readonly reader: Reader;
-  readonly prefix: string;
-  readonly partitions: number;
-  readonly namespaceOf: (room: string) => string;
   readonly roomsMax: number;
-  readonly log: NatsLog;
 }
 
 const pieceSize = 256;
@@ -46,6 +42,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   readonly #options: DurableOptions;
   readonly #deliver: Deliver;
   readonly #moved: Moved;
+  readonly #places: Places;
   readonly #rooms = new Map<string, DurableRoom>();
   readonly #history: History;
   /** Acknowledgements that came before it was known which life their stream is in. */
@@ -60,6 +57,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   constructor(options: DurableOptions, deliver: Deliver, moved: Moved) {
     this.#options = options;
+    this.#places = new Places(options);
     this.#deliver = deliver;
     this.#moved = moved;
     this.#history = new History(options.reader, options.streams, options.outbox.node);
@@ -73,7 +71,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   open: Broker["open"] = (name, retention, done) => {
     if (this.#rooms.size >= this.#options.roomsMax) return done({ error: "overloaded" });
-    this.#withStream(name, retention, done, (stream, subject) => {
+    this.#places.withStream(name, retention, done, (stream, subject) => {
       const room = openingRoom(name, stream, subject, retention);
       this.#rooms.set(name, room);
       this.#open(room).then(
@@ -106,15 +104,15 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   publish: Broker["publish"] = (name, retention, draft, done) => {
     const room = this.#rooms.get(name);
     if (room !== undefined) return this.#options.outbox.publish(room.stream, name, room.subject, draft, done);
-    const known = this.#streamOf(name);
-    if (known !== undefined) return this.#options.outbox.publish(known, name, this.#subjectOf(name), draft, done);
+    const known = this.#places.streamOf(name);
+    if (known !== undefined) return this.#options.outbox.publish(known, name, this.#places.subjectOf(name), draft, done);
     // Only where a namespace is used that was not there at the start: the payload is valid until this returns.
     const copy = { ...draft, payload: Uint8Array.prototype.slice.call(draft.payload) };
-    this.#withStream(name, retention, done, () => this.publish(name, retention, copy, done));
+    this.#places.withStream(name, retention, done, () => this.publish(name, retention, copy, done));
   };
 
   history: Broker["history"] = (name, retention, query, done) => {
-    this.#withStream(name, retention, done, (stream, subject) => {
+    this.#places.withStream(name, retention, done, (stream, subject) => {
       const room = this.#rooms.get(name);
       const head = room === undefined || room.state === "opening" ? null : room.last;
       this.#history.page(stream, subject, retention, query, head).then(done, (error: unknown) => {
@@ -341,7 +339,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       return outbox.take(waiting.number)?.done({ error: ack.error });
     }
     const room = this.#rooms.get(waiting.room);
-    const stream = room?.stream ?? this.#streamOf(waiting.room);
+    const stream = room?.stream ?? this.#places.streamOf(waiting.room);
     if (stream === undefined) return; // it was given to one
     // A place that was another's already: the stream may have been deleted and made again.
     const isOdd = !looked && !ack.duplicate && ack.seq <= waiting.after;
@@ -367,7 +365,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (waiting === undefined) return;
     const value = { epoch, seq, duplicate };
     if (!waiting.asksFirst) return waiting.done({ value });
-    const stream = this.#streamOf(waiting.room);
+    const stream = this.#places.streamOf(waiting.room);
     if (stream === undefined) return waiting.done({ value });
     this.#history.isFirst(stream, waiting.subject).then(
       (first) => waiting.done({ value: { ...value, first } }),
@@ -387,30 +385,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     }
   }
 
-  // ------------------------------------------------------------------------------- names and streams
-
-  #subjectOf(name: string): string {
-    const { prefix, partitions, namespaceOf } = this.#options;
-    const token = tokenOf(name);
-    return inSubject(prefix, partitionOf(token, partitions), namespaceOf(name), token);
-  }
-
-  #streamOf(name: string): Stream | undefined {
-    return this.#options.streams.of(this.#options.namespaceOf(name), tokenOf(name));
-  }
-
-  #withStream(name: string, retention: Retention, done: (answer: { error: "unavailable" }) => void, use: (stream: Stream, subject: string) => void): void {
-    const stream = this.#streamOf(name);
-    if (stream !== undefined) return stream.epoch === "" ? done({ error: "unavailable" }) : use(stream, this.#subjectOf(name));
-    const { streams, namespaceOf, log } = this.#options;
-    streams.prepare(namespaceOf(name), retention).then(
-      () => this.#withStream(name, retention, done, use),
-      (error: unknown) => {
-        log.error({ err: error }, "NATS: the streams of a namespace cannot be used");
-        done({ error: "unavailable" });
-      },
-    );
-  }
+  // ------------------------------------------------------------------------------- opening
 
   /** Listens, then asks where the room is: what comes in between is held. False: it was closed meanwhile. */
   async #open(room: DurableRoom): Promise<boolean> {
