@@ -61,7 +61,7 @@ t.test("a session that is resumed while NATS is away is in its rooms when that i
   const position = await ann.publish("chat:x", '"1"');
   await lose(ann);
   // With two rooms at most, the one without members makes room.
-  await other.join("chat:z");
+  await until(async () => (await other.request({ join: { room: "chat:z" } })).joined != null, "the node to have noticed that");
   await other.leave("chat:z");
   await nats.stop();
   await until(async () => sumOf(await node.metrics(), "flux_nats_connected") === 0, "the loss to be noticed");
