@@ -31,6 +31,7 @@ interface Numbered extends Write {
 const batchMax = 512;
 /** A batch that failed or was refused although Redis is up, such as in a cluster of which a part is away, is tried again after this. */
 const againMs = 250;
+const backMs = 1_000;
 /** Refusals that are further apart are of another outage, and said again. */
 const outageMs = 10_000;
 /** What Redis says of the state it is in, not of the write; before version 7 a script's refusal holds it inside. */
@@ -204,8 +205,10 @@ export class Writes {
   }
 
   #back(): void {
-    this.#pause(null);
-    if (this.#sending === 0) void this.#send();
+    // Refused by one that is not a primary any more the connection is made anew each time: not at once, again and again.
+    const isRefusing = performance.now() - this.#refusedAt < backMs;
+    this.#pause(isRefusing ? backMs : null);
+    if (!isRefusing && this.#sending === 0) void this.#send();
     this.#makeGood();
   }
 
