@@ -7,7 +7,7 @@ import type { Published } from "../src/broker/broker.ts";
 import { createLogBroker } from "../src/broker/log.ts";
 import { createMemoryBroker } from "../src/broker/memory.ts";
 import { createNatsBroker } from "../src/broker/nats.ts";
-import { brokerBytesContract, brokerContract, brokerTimeContract, type MakeBroker } from "./support/broker-contract.ts";
+import { brokerBytesContract, brokerContract, brokerTimeContract, type MakeBroker } from "../src/contracts/broker.ts";
 import { brokerOptions } from "./support/natsbroker.ts";
 import { startNats } from "./support/nats.ts";
 

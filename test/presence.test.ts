@@ -4,7 +4,7 @@ import { createRedisPresence } from "../src/presence/redis.ts";
 import { openRedis } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
-import { presenceContract, type MakePresence } from "./support/presence-contract.ts";
+import { presenceContract, type MakePresence } from "../src/contracts/presence.ts";
 
 const implementations: { name: string; make: MakePresence }[] = [
   { name: "memory", make: (options, events, clock) => createMemoryPresence({ ...options, clock }, events) },

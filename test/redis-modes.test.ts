@@ -9,9 +9,9 @@ import { openRedis, type RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";
 import { createRedisSessions } from "../src/sessions/redis.ts";
-import { factsOf, registryContract } from "./support/registry-contract.ts";
+import { factsOf, registryContract } from "../src/contracts/registry.ts";
 import { freePort, freshPrefix, passInRedis, startRedis } from "./support/redis.ts";
-import { promised, record, sessionsContract, value } from "./support/sessions-contract.ts";
+import { promised, record, sessionsContract, value } from "../src/contracts/sessions.ts";
 import { until } from "./support/until.ts";
 
 const quiet = { info() {}, warn() {}, error() {} };

@@ -1,7 +1,7 @@
 /** Who is taken to be dead, by a clock that the test moves. */
 import t from "tap";
 import { Members } from "../src/registry/members.ts";
-import { factsOf } from "./support/registry-contract.ts";
+import { factsOf } from "../src/contracts/registry.ts";
 
 const second = 1_000;
 

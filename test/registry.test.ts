@@ -5,7 +5,7 @@ import { readRedisTarget } from "../src/redis/target.ts";
 import { createMemoryRegistry } from "../src/registry/memory.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";
 import type { Registry } from "../src/registry/registry.ts";
-import { factsOf, registryContract, type Joining } from "./support/registry-contract.ts";
+import { factsOf, registryContract, type Joining } from "../src/contracts/registry.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { until } from "./support/until.ts";
 

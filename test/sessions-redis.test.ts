@@ -6,7 +6,7 @@ import { createRedisSessions } from "../src/sessions/redis.ts";
 import type { Answer } from "../src/broker/broker.ts";
 import type { SessionRecord, Sessions } from "../src/sessions/sessions.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
-import { promised, record, value } from "./support/sessions-contract.ts";
+import { promised, record, value } from "../src/contracts/sessions.ts";
 import { until } from "./support/until.ts";
 
 const server = await startRedis(t);

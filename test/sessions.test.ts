@@ -5,7 +5,7 @@ import { createRedisSessions } from "../src/sessions/redis.ts";
 import { openRedis } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { freshPrefix, passInRedis, startRedis } from "./support/redis.ts";
-import { sessionsContract, type MakeSessions } from "./support/sessions-contract.ts";
+import { sessionsContract, type MakeSessions } from "../src/contracts/sessions.ts";
 import { until } from "./support/until.ts";
 
 const quiet = { info() {}, warn() {}, error() {} };

@@ -1,7 +1,7 @@
 /** What every store of sessions must do, clause by clause of src/sessions/sessions.ts. Run over each implementation. */
 import type { Test } from "tap";
-import type { Answer, Position } from "../../src/broker/broker.ts";
-import type { SessionRecord, Sessions } from "../../src/sessions/sessions.ts";
+import type { Answer, Position } from "../broker/broker.ts";
+import type { SessionRecord, Sessions } from "../sessions/sessions.ts";
 
 export interface SessionsOptions {
   ttlMs: number;

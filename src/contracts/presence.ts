@@ -1,7 +1,7 @@
 /** What every store of presence must do, clause by clause of src/presence/presence.ts. Run over each implementation. */
 import type { Test } from "tap";
-import type { Answer } from "../../src/broker/broker.ts";
-import type { Presence, PresenceEvents, RoomChange, RoomMember, RoomPresence, Status } from "../../src/presence/presence.ts";
+import type { Answer } from "../broker/broker.ts";
+import type { Presence, PresenceEvents, RoomChange, RoomMember, RoomPresence, Status } from "../presence/presence.ts";
 import { until } from "./until.ts";
 
 export interface PresenceOptions {

@@ -1,6 +1,6 @@
 /** What every broker must do, clause by clause of src/broker/broker.ts. Run over each implementation. */
 import type { Test } from "tap";
-import type { Answer, Broker, Deliver, Draft, Page, Position, Published, Query, Retention, Stored } from "../../src/broker/broker.ts";
+import type { Answer, Broker, Deliver, Draft, Page, Position, Published, Query, Retention, Stored } from "../broker/broker.ts";
 
 export interface BrokerOptions {
   roomsMax: number;

@@ -1,6 +1,6 @@
 /** What every registry must do, clause by clause of src/registry/registry.ts. Run over each implementation. */
 import type { Test } from "tap";
-import type { NodeFacts, Registry, RegistryEvents } from "../../src/registry/registry.ts";
+import type { NodeFacts, Registry, RegistryEvents } from "../registry/registry.ts";
 import { until } from "./until.ts";
 
 export interface RegistryOptions {

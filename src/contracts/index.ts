@@ -1,0 +1,8 @@
+/**
+ * What every implementation of a seam must do, as tests of node-tap: who writes a broker of their own runs the suite over
+ * it. Each clause is a MUST of the seam's interface.
+ */
+export { brokerBytesContract, brokerContract, brokerTimeContract, type BrokerOptions, type MakeBroker } from "./broker.ts";
+export { presenceContract, type MakePresence, type PresenceOptions } from "./presence.ts";
+export { registryContract, type Joining, type RegistryOptions } from "./registry.ts";
+export { sessionsContract, type MakeSessions, type SessionsOptions } from "./sessions.ts";
