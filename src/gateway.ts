@@ -6,7 +6,7 @@ import { connectRedis, openMessages, openPresence, openRegistry, openSessions } 
 import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
 import { addDiskMetrics } from "./diskmetrics.ts";
 import type { Drains } from "./admin/drain.ts";
-import type { DrainOptions } from "./drain.ts";
+import { drainShape, type DrainOptions } from "./drain.ts";
 import { Drain } from "./hub/drain.ts";
 import { Hub } from "./hub/hub.ts";
 import { Reactors } from "./hub/reactors.ts";
@@ -105,13 +105,16 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const { watchedPerSessionMax } = config;
   const kindOf = compileKinds(config);
   const retentionOf = (room: string) => kindOf(nameOfRoom(room))?.retention ?? null;
+  const opened: (() => Promise<void>)[] = [async () => redis?.close()];
   const openAll = async () => {
     const sockets = { here: () => hub.sessions.here(), end: (sessions: readonly SessionHere[]) => hub.sessions.end(sessions) };
     const shared = redis && (await openSessions(config, redis, log, (id) => hub.sessions.forgotten(id), sockets));
+    opened.unshift(async () => shared?.store.stop());
     const presence = await openPresence(config, redis, log, {
       roomChanged: (room, change) => hub.presence.roomChanged(room, change),
       statusChanged: (status) => hub.presence.statusChanged(status),
     });
+    opened.unshift(() => presence.presence.stop());
     const stores = await openStores({
       config, log, parts, shared, retentionOf,
       deliver: (room, publication) => hub.deliver(room, publication),
@@ -120,7 +123,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     return { ...stores, ...presence };
   };
   const stores = await openAll().catch(async (error: unknown) => {
-    await redis?.close();
+    for (const stop of opened) await stop();
     throw error;
   });
   const { broker, store, presence, nodeGone, resumeSecret } = stores;
@@ -206,7 +209,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
   const known = () => ({ node, stale: nodes?.stale ?? false, nodes: nodes?.nodes() ?? [] });
   try {
-    messages = await openMessages(config, redis, log, { received: (message) => onMessage(hub, drains, message) });
+    messages = await openMessages(config, redis, log, { received: (message) => onMessage(hub, drains, message, log) });
     nodes = await openRegistry(config, redis, nodeFacts(config, port, allCounters, () => reactors.serving), log, {
       nodeChanged: ({ kind, node: other }) => {
         if (kind === "down" || kind === "left") nodeGone(other.id);
@@ -239,11 +242,16 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
 }
 
 /** What another node has to say. */
-function onMessage({ sessions }: Hub, drains: Drains, message: NodeMessage): void {
+function onMessage({ sessions }: Hub, drains: Drains, message: NodeMessage, log: Logger): void {
   switch (message.kind) {
     case "taken": return sessions.taken(message.session, message.generation);
     case "disconnect": return void sessions.close(message.tenant, message.user);
-    case "drain": return void drains.begin({ windowMs: message.windowMs, url: message.url });
+    case "drain": {
+      const { kind: _, ...options } = message;
+      const asked = drainShape.safeParse(options);
+      if (asked.success) void drains.begin(asked.data);
+      else log.warn({ problem: asked.error.issues[0]?.message }, "a drain that was asked for through Redis is not possible as it was asked");
+    }
   }
 }
 

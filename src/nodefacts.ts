@@ -25,7 +25,7 @@ export function nodeFacts(config: Config, port: number, counters: readonly Count
     cpuBefore = process.cpuUsage();
     measuredAt = performance.now();
     const load = counters.reduce((sum, one) => sum + one.get("loopUtilization"), 0) / Math.max(1, counters.length);
-    const sockets = counters.reduce((sum, one) => sum + one.get("handshake") + one.get("ready") + one.get("closing"), 0);
+    const sockets = counters.reduce((sum, one) => sum + one.sockets, 0);
     measured = { load: rounded(load), cpu: rounded((user + system) / 1000 / elapsedMs), rss: process.memoryUsage.rss(), sockets, reactors: serving() };
     return { ...fixed, ...measured };
   };

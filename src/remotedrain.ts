@@ -5,23 +5,27 @@ import type { RegisteredNode, Registry } from "./registry/registry.ts";
 
 const lookMs = 200;
 /** A message is told at most once, and a node that drains already joins a second call to the first. */
-const askAgainMs = 2000;
+const askAgainMsDefault = 2000;
+const asksMax = 5;
 
 export class RemoteDrain {
   readonly #id: string;
   readonly #registry: Registry;
   readonly #messages: NodeMessages;
+  readonly #askAgainMs: number;
   #startedAt = performance.now();
   #sessions = 0;
   #windowMs = 0;
+  #unheard = false;
 
-  constructor(id: string, registry: Registry, messages: NodeMessages) {
+  constructor(id: string, registry: Registry, messages: NodeMessages, askAgainMs = askAgainMsDefault) {
     this.#id = id;
     this.#registry = registry;
     this.#messages = messages;
+    this.#askAgainMs = askAgainMs;
   }
 
-  /** Resolves when the node is gone, or dead. */
+  /** Resolves when the node is gone, or dead, and when it has not heard of it: `progress` tells which. */
   begin({ windowMs, url }: DrainOptions): Promise<void> {
     this.#startedAt = performance.now();
     this.#sessions = this.#node?.sockets ?? 0;
@@ -29,14 +33,18 @@ export class RemoteDrain {
     const ask = () => this.#messages.send(this.#id, { kind: "drain", ...(windowMs !== undefined && { windowMs }), ...(url !== undefined && { url }) });
     ask();
     let askedAt = performance.now();
+    let asks = 1;
     return new Promise((resolve) => {
       const timer = setInterval(() => {
-        if (this.progress().state === "over") {
+        const isDue = this.#node?.state === "up" && performance.now() - askedAt >= this.#askAgainMs;
+        this.#unheard = isDue && asks === asksMax;
+        if (this.progress().state !== "draining") {
           clearInterval(timer);
           return resolve();
         }
-        if (this.#node?.state !== "up" || performance.now() - askedAt < askAgainMs) return;
+        if (!isDue) return;
         askedAt = performance.now();
+        asks++;
         ask();
       }, lookMs).unref();
     });
@@ -46,8 +54,9 @@ export class RemoteDrain {
   progress(): DrainProgress {
     const node = this.#node;
     const isThere = node !== undefined && node.state !== "down";
+    const state = this.#unheard ? "serving" : isThere ? "draining" : "over";
     const elapsedMs = performance.now() - this.#startedAt;
-    return { state: isThere ? "draining" : "over", sessions: this.#sessions, left: isThere ? node.sockets : 0, windowMs: this.#windowMs, elapsedMs };
+    return { state, sessions: this.#sessions, left: isThere ? node.sockets : 0, windowMs: this.#windowMs, elapsedMs };
   }
 
   get #node(): RegisteredNode | undefined {

@@ -1,5 +1,8 @@
 /** What other nodes see of one that drains, and where its clients go. */
 import t from "tap";
+import type { NodeMessage } from "../src/messages/messages.ts";
+import { createMemoryRegistry } from "../src/registry/memory.ts";
+import { RemoteDrain } from "../src/remotedrain.ts";
 import { startNode } from "./support/node.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { isReady, startClient } from "./support/sdk.ts";
@@ -49,4 +52,19 @@ t.test("any node can be asked to have another one drain", async (t) => {
   await b.ended;
   t.match(await session.closed(), { code: 3001 });
   t.ok((await open(a)).ready, "the one that was asked serves on");
+});
+
+t.test("a node that hears nothing of it is asked a few times, and goes on", async (t) => {
+  const registry = createMemoryRegistry({
+    id: "deaf", facts: () => ({ ip: "", port: 0, url: "", region: "", version: "", load: 0, cpu: 0, rss: 0, started: 0, reactors: 1, sockets: 3 }),
+  });
+  await registry.announce("up");
+  const sent: NodeMessage[] = [];
+  const messages = { send: (_: string, message: NodeMessage) => void sent.push(message), sendAll() {}, stop: async () => {} };
+  const drain = new RemoteDrain("deaf", registry, messages, 10);
+  const over = drain.begin({ windowMs: 7 });
+  t.match(drain.progress(), { state: "draining", sessions: 3, left: 3, windowMs: 7 });
+  await over;
+  t.match(drain.progress(), { state: "serving", left: 3 });
+  t.same(sent, Array.from({ length: 5 }, () => ({ kind: "drain", windowMs: 7 })));
 });

@@ -1,12 +1,12 @@
 /**
  * `/drain` of the admin port. POST `{"windowMs": 30000, "url": "wss://…", "node": "b"}`, all or none of them, begins a drain,
- * of another node where one is named, or joins the one there is, and is answered a line of JSON about it every half second, until the last says that it is over. GET says
- * how far it is.
+ * of another node where one is named, or joins the one there is, and is answered a line of JSON about it every half
+ * second, until the last says that it is over. GET says how far it is.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
-import type { DrainOptions, DrainProgress } from "../drain.ts";
+import { drainShape, type DrainOptions, type DrainProgress } from "../drain.ts";
 import { answer, readCommand, refuse } from "./request.ts";
 import { strangeHost } from "./host.ts";
 
@@ -22,14 +22,9 @@ export interface Drains extends NodeDrain {
 }
 
 const everyMs = 500;
-const urlBytesMax = 2048;
 const nodeBytesMax = 256;
 
-const asked = z.strictObject({
-  windowMs: z.number().int().min(0).max(86_400_000).optional(),
-  node: z.string().max(nodeBytesMax).optional(),
-  url: z.string().max(urlBytesMax).refine(isWebSocketUrl, "must be a ws:// or wss:// address").optional(),
-});
+const asked = drainShape.extend({ node: z.string().max(nodeBytesMax).optional() });
 
 export async function serveDrain(req: IncomingMessage, res: ServerResponse, drains: Drains): Promise<void> {
   if (req.method === "GET") {
@@ -57,8 +52,4 @@ export async function serveDrain(req: IncomingMessage, res: ServerResponse, drai
 
 function line(progress: DrainProgress): string {
   return `${JSON.stringify(progress)}\n`;
-}
-
-function isWebSocketUrl(text: string): boolean {
-  return URL.canParse(text) && ["ws:", "wss:"].includes(new URL(text).protocol);
 }

@@ -42,6 +42,7 @@ async function drain(node: string | undefined, { window, url, json, ...given }: 
   } catch (error) {
     throw new ConfigError([`${address} broke off: ${String(error)}; ${leftBehind(last)}`]);
   }
+  if (last?.state === "serving") throw new ConfigError([`node ${node ?? ""} goes on: it has not heard that it is to drain; is Redis there, and the node?`]);
   if (last?.state !== "over") throw new ConfigError([`${address} ended too early; ${leftBehind(last)}`]);
 }
 

@@ -4,6 +4,7 @@
  * channel. What a dead node has left is taken back by one of the others; a node that was taken for dead, and one whose
  * Redis has forgotten everything, says all of it again.
  */
+import { z } from "zod";
 import type { Answer } from "../broker/broker.ts";
 import type { Command, RedisLink } from "../redis/redis.ts";
 import { Writes, type Write } from "../redis/writes.ts";
@@ -11,7 +12,7 @@ import { Due } from "./due.ts";
 import { keysOf } from "./keys.ts";
 import type { MemoryPresenceOptions } from "./memory.ts";
 import { Places } from "./places.ts";
-import type { MembersQuery, Presence, PresenceEvents, RoomChange, RoomPresence, Status } from "./presence.ts";
+import type { MembersQuery, Presence, PresenceEvents, RoomPresence, Status } from "./presence.ts";
 import * as scripts from "./scripts.ts";
 
 export interface RedisPresenceOptions extends Omit<MemoryPresenceOptions, "lastSeenMax"> {
@@ -39,6 +40,19 @@ const readsMax = 5;
 /** Rooms and users of a node that is gone, read at once. */
 const scanCount = 500;
 const nowhere = "";
+
+/**
+ * What nodes and the scripts tell: a room with something to tell, a node that is gone, what changed in a room, and a
+ * user's status. cjson writes an empty list as an object.
+ */
+const names = z.union([z.array(z.string()), z.strictObject({}).transform((): string[] => [])]);
+const count = z.number().int().min(0);
+const told = z.union([
+  z.object({ gone: z.string() }),
+  z.object({ dirty: z.string() }),
+  z.object({ room: z.string(), version: count, users: count, sessions: count, joined: names, left: names, countsOnly: z.boolean() }),
+  z.object({ user: z.string(), online: z.boolean(), lastSeen: z.number(), version: count }),
+]);
 
 export async function createRedisPresence(options: RedisPresenceOptions, events: PresenceEvents): Promise<RedisPresence> {
   const { redis, prefix, node, graceMs, intervalMs, namedUsersMax, namedChangesMax, lastSeenTtlMs, aliveMs, log, clock = Date.now } = options;
@@ -216,17 +230,18 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   // --------------------------------------------------------------------------- what is told
 
   function onMessage(text: string): void {
-    const told = JSON.parse(text) as { dirty?: string; gone?: string } & Partial<RoomChange> & { room?: string; user?: string } & Partial<Status>;
+    // The link says so where it is none of these.
+    const news = told.parse(JSON.parse(text));
     if (stopped) return;
-    if (told.gone !== undefined) return nodeGone(told.gone);
-    if (told.dirty !== undefined) {
-      if (followed.has(told.dirty)) dirty.put(told.dirty);
-    } else if (told.room !== undefined) {
-      const { room, ...change } = told;
+    if ("gone" in news) nodeGone(news.gone);
+    else if ("dirty" in news) {
+      if (followed.has(news.dirty)) dirty.put(news.dirty);
+    } else if ("room" in news) {
+      const { room, ...change } = news;
       if (!followed.has(room)) return;
-      toldOf.set(room, change.version ?? 0);
-      events.roomChanged(room, change as RoomChange);
-    } else if (told.user !== undefined) onStatus(told as Status & { version: number });
+      toldOf.set(room, change.version);
+      events.roomChanged(room, change);
+    } else onStatus(news);
   }
 
   /** Rooms are told that they have to ask again, statuses are read. */

@@ -53,6 +53,7 @@ export class RedisLink {
   readonly #listeners = new Map<string, (message: string) => void>();
   readonly #onUp: (() => void)[] = [];
   readonly #onMissed: (() => void)[] = [];
+  #unreadable = false;
   readonly #watch: NodeJS.Timeout;
   #up = true;
   #hears = true;
@@ -71,7 +72,7 @@ export class RedisLink {
     client.on("close", () => this.#wentAway(this.#problem || "the connection was closed"));
     subscriber.on("close", () => (this.#hears = false));
     subscriber.on("ready", () => void this.#subscribeAgain());
-    subscriber.on("message", (channel: string, message: string) => this.#listeners.get(channel)?.(message));
+    subscriber.on("message", (channel: string, message: string) => this.#heard(channel, message));
     this.#watch = setInterval(() => this.#checkAnswers(), Math.max(10, answerMs / checksPerAnswer)).unref();
   }
 
@@ -129,6 +130,16 @@ export class RedisLink {
   async subscribe(channel: string, onMessage: (message: string) => void): Promise<void> {
     this.#listeners.set(channel, onMessage);
     await this.#subscriber.subscribe(channel);
+  }
+
+  /** Anybody who may publish can say anything: what a listener cannot take costs that message only. */
+  #heard(channel: string, message: string): void {
+    try {
+      this.#listeners.get(channel)?.(message);
+    } catch (error) {
+      if (!this.#unreadable) this.#log.warn({ channel, problem: String(error) }, "something was published on a channel of this gateway that is none of its messages; this is said once");
+      this.#unreadable = true;
+    }
   }
 
   /** Called whenever Redis is back. */

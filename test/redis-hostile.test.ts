@@ -1,0 +1,38 @@
+/** Whoever else can write to the same Redis: nodes go on, and say once what they could not read. */
+import t from "tap";
+import { startNode } from "./support/node.ts";
+import { freshPrefix, startRedis } from "./support/redis.ts";
+import { open } from "./support/session.ts";
+import { token } from "./support/tokens.ts";
+
+const redis = await startRedis(t);
+const authSecret = "0123456789abcdef0123456789abcdef";
+
+/** What is no message of any channel, and what nearly is. */
+const strange = [
+  "", "junk", "null", "7", "[]", "{}", '"text"', "\u0000\u0001", "{\"gone\":7}", "{\"gone\":{}}", "{\"dirty\":null}",
+  '{"room":"r"}', '{"room":"r","version":"x","users":1,"sessions":1,"joined":[],"left":[],"countsOnly":false}',
+  '{"room":"r","version":1,"users":1,"sessions":1,"joined":{"length":1e9},"left":[7],"countsOnly":false}',
+  '{"user":"u","online":"yes","lastSeen":{},"version":1}', '{"user":[],"online":true,"lastSeen":0,"version":-1}',
+  '{"kind":"up","node":"x","entry":"{}"}', '{"kind":"up","node":"x"}', '{"kind":"left","node":["a"]}', '{"kind":7}',
+  '{"from":"x","message":{"kind":"taken","session":[],"generation":"1"}}', '{"from":"x","message":{"kind":"disconnect"}}',
+  '{"from":"x","message":{"kind":"drain","windowMs":-1}}', '{"from":"x","message":{"kind":"drain","windowMs":1e300}}',
+  '{"from":"x","message":{"kind":"drain","url":"http://elsewhere"}}', '{"from":"x","message":null}', `"${"x".repeat(1_000_000)}"`,
+];
+
+t.test("what is published on the channels by somebody else ends no node and drains none", async (t) => {
+  const redisPrefix = freshPrefix();
+  const shared = { redis: redis.url, redisPrefix, reactors: 1, authSecret, namespaces: { chat: { presenceEvents: true } }, presenceIntervalMs: 20, nodeHeartbeatMs: 100, nodeDeadMs: 60_000 };
+  const [a, b] = [await startNode(t, { ...shared, nodeId: "a" }), await startNode(t, { ...shared, nodeId: "b" })];
+  const ann = await open(a, { hello: { token: await token({ sub: "ann" }, authSecret) } });
+  const bob = await open(b, { hello: { token: await token({ sub: "bob" }, authSecret) } });
+  await ann.join("chat:r");
+  const channels = (await redis.client.pubsub("CHANNELS", `${redisPrefix}*`)) as string[];
+  t.ok(channels.length >= 4, `presence, events and messages: ${channels.join(" ")}`);
+  for (const channel of channels) for (const text of strange) await redis.client.publish(channel, text);
+  // They are read in order: what comes last has been read behind them.
+  await bob.join("chat:r");
+  await ann.waitFor(() => ann.events.some(({ presenceChanged }) => presenceChanged?.joined?.includes("bob")), "bob to be seen");
+  t.strictSame(a.nodes().nodes.map(({ id, state }) => `${id} ${state}`).slice(0, 2), ["a up", "b up"]);
+  for (const { port } of [a, b]) t.equal((await fetch(`http://127.0.0.1:${port}/ready`)).status, 200);
+});
