@@ -4,7 +4,7 @@ import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { lose, resumeOf } from "./support/resume.ts";
-import { open, type OpenOptions, type TestSession } from "./support/session.ts";
+import { fate, open, type TestSession } from "./support/session.ts";
 import { token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
 import type { Gateway } from "../dist/index.js";
@@ -27,15 +27,6 @@ async function written(session: TestSession, room: string, { client } = redis): 
     const [key] = await client.keys(`*session:${session.ready!.session}`);
     return key !== undefined && (await client.hget(key, "text"))?.includes(room) === true;
   }, "it to be written");
-}
-
-async function fate(node: { port: number }, hello: OpenOptions["hello"]): Promise<number | string> {
-  const session = await open(node, { hello: null });
-  await session.send({ hello: { version: 1, ...hello } }, 1);
-  const ready = session.waitFor(() => session.events.some((event) => event.ready != null)).then(() => true, () => false);
-  if (await ready) return "ready";
-  const ending = await session.closed();
-  return ending === "dropped" ? ending : ending.code;
 }
 
 t.test("a session that lost its socket goes on at another node, in its rooms", async (t) => {

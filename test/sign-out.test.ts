@@ -2,23 +2,13 @@
 import t from "tap";
 import { startNode } from "./support/node.ts";
 import { lose, resumeOf } from "./support/resume.ts";
-import { open, type OpenOptions } from "./support/session.ts";
+import { fate, open } from "./support/session.ts";
 import { token } from "./support/tokens.ts";
 
 const secret = "s".repeat(32);
 const now = () => Math.floor(Date.now() / 1000);
 
 const node = await startNode(t, { authSecret: secret });
-
-/** The code a hello is closed with, or "ready". */
-async function fate(node: { port: number }, hello: OpenOptions["hello"]): Promise<number | string> {
-  const session = await open(node, { hello: null });
-  await session.send({ hello: { version: 1, ...hello } }, 1);
-  const ready = session.waitFor(() => session.events.some((event) => event.ready != null)).then(() => true, () => false);
-  if (await ready) return "ready";
-  const ending = await session.closed();
-  return ending === "dropped" ? ending : ending.code;
-}
 
 t.test("who is disconnected cannot resume, with a socket or without, and may begin anew", async (t) => {
   const hello = { token: await token({ sub: "ann" }, secret) };

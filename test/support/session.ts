@@ -219,6 +219,16 @@ function talking(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): T
   };
 }
 
+/** The code a hello is closed with, "dropped" where there was no close, or "ready". */
+export async function fate(node: { port: number }, hello: OpenOptions["hello"]): Promise<number | string> {
+  const session = await open(node, { hello: null });
+  await session.send({ hello: { version: 1, ...hello } }, 1);
+  const ready = session.waitFor(() => session.events.some((event) => event.ready != null)).then(() => true, () => false);
+  if (await ready) return "ready";
+  const ending = await session.closed();
+  return ending === "dropped" ? ending : ending.code;
+}
+
 function publicationsOf(event: Reply): SeenPublication[] {
   const by = event.publication ? "publication" : event.replay ? "replay" : "joined";
   const carried = event.publication ? [event.publication] : (event.replay ?? event.joined)?.publications ?? [];
