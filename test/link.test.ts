@@ -1,4 +1,3 @@
-import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import t from "tap";
@@ -76,7 +75,7 @@ t.test("records cross between two threads complete and in order while the ring i
   const shared = createRing(4096);
   const reader = new RingReader(shared);
   const workerData = { shared, records: count };
-  const worker = new Worker(new URL(`./support/ring-writer${extname(import.meta.url)}`, import.meta.url), { workerData });
+  const worker = new Worker(new URL("./support/ring-writer.mjs", import.meta.url), { workerData });
   const failed = new Promise<never>((_, reject) => worker.once("error", reject));
   const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
   let next = 0;
