@@ -148,6 +148,18 @@ t.test("a Redis that comes back empty is told everything again, and answers unav
   await until(() => b!.changes.some(({ joined, countsOnly, users }) => joined.includes("new") || (countsOnly && users === 3)), "changes to be told again");
 });
 
+t.test("a node that is the last to notice that Redis has forgotten everything is told what came before it noticed", async (t) => {
+  const prefix = freshPrefix();
+  const [a, b] = await joinAll(t, ["a", "b"], server, prefix);
+  b!.presence.follow("r");
+  a!.presence.enter("r", "ann", "1");
+  await until(() => b!.changes.length > 0, "ann to come");
+  await server.client.del(await server.client.keys(`${prefix}*`));
+  a!.presence.enter("r", "bob", "2");
+  await becomes(b!, "r", ["ann 1", "bob 1"], "all to be said again");
+  await until(() => b!.changes.some(({ joined, countsOnly }) => joined.includes("bob") || countsOnly), "b to be told of bob");
+});
+
 t.test("a watched user's status is told on every node", async (t) => {
   const [a, b] = await joinAll(t, ["a", "b"]);
   b!.presence.watch("ann");

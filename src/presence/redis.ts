@@ -171,7 +171,8 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   }
 
   function sayAgain(): void {
-    for (const room of followed) follow(room);
+    // What changed while nobody was known to follow was told to nobody.
+    for (const room of followed) (follow(room), doubt(room));
     for (const room of places.names()) remember(keys.roomsOf(node), room);
     for (const [room, user, session] of places.all()) enter(room, user, session);
     for (const [, user, session] of online.all()) {
@@ -184,6 +185,11 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     remember(keys.roomsOf(node), room);
     writes.put(`f${room}`, ofRoom(scripts.followRoom, room, node));
     // Something may be untold for want of somebody to tell it.
+    dirty.put(room);
+  }
+
+  function doubt(room: string): void {
+    writes.put(`d${room}`, ofRoom(scripts.doubtRoom, room));
     dirty.put(room);
   }
 
@@ -246,10 +252,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
   /** Rooms are told that they have to ask again, statuses are read. */
   function askWhatWasMissed(): void {
-    for (const room of followed) {
-      writes.put(`d${room}`, ofRoom(scripts.doubtRoom, room));
-      dirty.put(room);
-    }
+    for (const room of followed) doubt(room);
     for (const [user, { status }] of watched) if (status !== null) statusOf(user).catch(() => undefined); // away again: there will be another time
   }
 
