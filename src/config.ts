@@ -142,7 +142,7 @@ const rows = {
   heartbeatGraceMs: row("Sessions", timer, 10_000, "Time it then has to answer.", { over: "close no_heartbeat" }),
 
   sessionTtlMs: row("Sessions", timer, 120_000, "How long a session can be resumed after its socket was lost."),
-  sessionsPerUserMax: row("Sessions", many, 100, "Sessions one user may have at once.", { over: "close too_many_sessions" }),
+  sessionsPerUserMax: row("Sessions", many, 100, "Sessions one user may have at once on this node.", { over: "close too_many_sessions" }),
   tokenWarningMs: row("Sessions", timer, 60_000, "How long before its token expires a session is told to refresh it."),
   resumeSecret: row("Sessions", secretText, "", "Signs resume tokens; nodes that clients move between need the same.", {
     otherwise: "random",

@@ -1,5 +1,5 @@
 /** Composition: the one place that picks the parts of a node, starts them in order and ends them in reverse. */
-import { startAdmin, type Admin } from "./admin/admin.ts";
+import { startAdmin, type Admin, type Served } from "./admin/admin.ts";
 import { readKeys } from "./auth/files.ts";
 import { expiryWarning, readCertificate, watchCertificate } from "./certificate.ts";
 import { connectRedis, openMessages, openPresence, openRegistry, openSessions } from "./cluster.ts";
@@ -16,6 +16,7 @@ import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
 import { at, findPorts, listenProblem, reachable } from "./ports.ts";
 import { RemoteDrain } from "./remotedrain.ts";
+import { Surveys, type Survey, type SurveyOptions } from "./survey.ts";
 import { NodeState } from "./threads.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { openFilesMax } from "./machine.ts";
@@ -24,10 +25,11 @@ import { createMetrics } from "./metrics.ts";
 import { nodeFacts } from "./nodefacts.ts";
 import { Encoder } from "./protocol/encoder.ts";
 import { addNatsMetrics, type NatsUsage } from "./natsmetrics.ts";
-import type { NodeMessage, NodeMessages } from "./messages/messages.ts";
+import type { NodeAnswer, NodeMessage, NodeMessages, Question } from "./messages/messages.ts";
+import type { RedisLink } from "./redis/redis.ts";
 import { addRedisMetrics } from "./redismetrics.ts";
 import type { RegisteredNode, Registry as NodeRegistry } from "./registry/registry.ts";
-import { nameOfRoom } from "./roomkeys.ts";
+import { nameOfRoom, roomKey } from "./roomkeys.ts";
 import { compileKinds } from "./roomnames.ts";
 import type { SessionHere } from "./sessions/sessions.ts";
 import { filesOnDisk, openStores, type Parts } from "./stores.ts";
@@ -48,9 +50,15 @@ export interface Gateway {
   metrics(): Promise<string>;
   /**
    * Closes every session of a user (3504) and ends it; with `signOut` tokens and resumes given out until now are refused
-   * from here on too. How many sessions there were.
+   * from here on too. It is done on this node when the call returns, and on the others as they hear of it. Resolves with
+   * how many sessions each of them had; never rejects, so nobody has to wait for it.
    */
-  disconnect(user: string, options?: { readonly tenant?: string; readonly signOut?: boolean }): number;
+  disconnect(user: string, options?: { readonly tenant?: string; readonly signOut?: boolean } & SurveyOptions): Promise<Survey<"user">>;
+  /**
+   * Asks all nodes: how they are, how many sessions of a user or members of a room each of them has. Never rejects: it
+   * names the nodes that did not answer in time.
+   */
+  survey<Q extends Question>(question: Q, options?: SurveyOptions): Promise<Survey<Q["kind"]>>;
   /** All nodes of the gateway, this one first; stale: Redis is away, and this is what was known before. */
   nodes(): { readonly node: string; readonly stale: boolean; readonly nodes: readonly RegisteredNode[] };
   /**
@@ -162,10 +170,17 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
 
-  const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false } = {}) => {
+  const surveys = new Surveys({
+    node,
+    nodes: () => nodes?.nodes() ?? [],
+    answer: (question) => answerTo(question, { hub, rooms, state, redis, nats: stores.nats }),
+    reachable: () => redis?.up ?? false,
+    send: (to, message) => messages?.send(to, message),
+    sendAll: (message) => messages?.sendAll(message),
+  });
+  const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false, timeoutMs } = {}) => {
     const sessions = signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user);
-    messages?.sendAll({ kind: "disconnect", tenant, user });
-    return sessions;
+    return surveys.hear<"user">({ kind: "user", sessions }, (replyTo) => messages?.sendAll({ kind: "disconnect", tenant, user, replyTo }), { timeoutMs });
   };
   let admin: Admin | null = null;
   let nodes: NodeRegistry | null = null;
@@ -184,6 +199,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     await reactors.close("shutdown");
     hub.close();
     await presence.stop();
+    surveys.stop();
     await messages?.stop();
     await stores.close();
     await redis?.close();
@@ -209,13 +225,14 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
   const known = () => ({ node, stale: nodes?.stale ?? false, nodes: nodes?.nodes() ?? [] });
   try {
-    messages = await openMessages(config, redis, log, { received: (message) => onMessage(hub, drains, message, log) });
+    messages = await openMessages(config, redis, log, { received: (message) => onMessage({ hub, drains, surveys, log }, message) });
     nodes = await openRegistry(config, redis, nodeFacts(config, port, allCounters, () => reactors.serving), log, {
       nodeChanged: ({ kind, node: other }) => {
         if (kind === "down" || kind === "left") nodeGone(other.id);
       },
     });
-    admin = await startAdminPort(config, registry, () => reactors.slow(), disconnect, drains, known);
+    const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
+    admin = await startAdminPort(config, { metrics: registry, slow: () => reactors.slow(), disconnect, drains, nodes: known, survey });
     await reactors.start();
     await nodes.announce("up");
     guard.start();
@@ -232,6 +249,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     log,
     metrics: () => registry.metrics(),
     disconnect,
+    survey: (question, options) => surveys.ask(question, options),
     nodes: known,
     reloadCertificate,
     failReactor: (index, whenFull = false) => reactors.fail(index, whenFull),
@@ -242,10 +260,16 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
 }
 
 /** What another node has to say. */
-function onMessage({ sessions }: Hub, drains: Drains, message: NodeMessage, log: Logger): void {
+function onMessage({ hub: { sessions }, drains, surveys, log }: { hub: Hub; drains: Drains; surveys: Surveys; log: Logger }, message: NodeMessage): void {
   switch (message.kind) {
     case "taken": return sessions.taken(message.session, message.generation);
-    case "disconnect": return void sessions.close(message.tenant, message.user);
+    case "disconnect": {
+      const closed = sessions.close(message.tenant, message.user);
+      if (message.replyTo !== undefined) surveys.reply(message.replyTo, { kind: "user", sessions: closed });
+      return;
+    }
+    case "question": return surveys.asked(message.question, message.replyTo);
+    case "answer": return surveys.answered(message);
     case "drain": {
       const { kind: _, ...options } = message;
       const asked = drainShape.safeParse(options);
@@ -253,6 +277,27 @@ function onMessage({ sessions }: Hub, drains: Drains, message: NodeMessage, log:
       else log.warn({ problem: asked.error.issues[0]?.message }, "a drain that was asked for through Redis is not possible as it was asked");
     }
   }
+}
+
+/** What this node says for itself when all are asked. */
+function answerTo(question: Question, { hub, rooms, state, redis, nats }: Answering): NodeAnswer {
+  switch (question.kind) {
+    case "user": return { kind: "user", sessions: hub.sessions.countOf(question.tenant ?? "", question.user) };
+    case "room": return { kind: "room", members: rooms.named(roomKey(question.tenant ?? "", question.room))?.members ?? 0 };
+    case "health": {
+      const { sessions: { size: sessions, users } } = hub;
+      const { problem } = state;
+      return { kind: "health", ready: problem === "", problem, sessions, users, rooms: rooms.size, redis: redis && redis.up, nats: nats && !nats().away };
+    }
+  }
+}
+
+interface Answering {
+  readonly hub: Hub;
+  readonly rooms: Rooms;
+  readonly state: NodeState;
+  readonly redis: RedisLink | null;
+  readonly nats: (() => NatsUsage) | null;
 }
 
 /** Tells when NATS has been away for longer than the grace, and when it is back. */
@@ -297,11 +342,9 @@ function keepWithin(ttlMs: number): number {
   return Math.max(10, Math.min(30_000, ttlMs / 4));
 }
 
-type Served = Parameters<typeof startAdmin> extends [string, number, ...infer Rest] ? Rest : never;
-
-async function startAdminPort(config: Config, ...served: Served): Promise<Admin> {
+async function startAdminPort(config: Config, served: Served): Promise<Admin> {
   try {
-    return await startAdmin(config.adminHost, config.adminPort, ...served);
+    return await startAdmin(config.adminHost, config.adminPort, served);
   } catch (error) {
     throw new ConfigError([listenProblem("--admin-host", "--admin-port", config.adminHost, config.adminPort, error)]);
   }

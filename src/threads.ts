@@ -80,7 +80,15 @@ export class NodeState {
 
   /** Whether it can do what it is there for. */
   get ready(): boolean {
-    return this.serving && !this.cutOff && !this.shortOfMemory && !this.leaving;
+    return this.problem === "";
+  }
+
+  /** Why it is not ready; empty where it is. */
+  get problem(): string {
+    if (this.leaving) return "draining: the node takes nothing new, and will end";
+    if (this.shortOfMemory) return "short of memory: the node takes no sockets until it uses less";
+    if (this.cutOff) return "cut off: the node cannot reach what it shares with others";
+    return this.serving ? "" : "starting: the node takes no sockets yet";
   }
 
   /** Some reactor listens. */

@@ -114,7 +114,7 @@ t.test("tenants share no room, no user and no inbox, whatever they call them", a
     }
   }
   t.match(await evil.request({ send: { user: "x\u001f@inbox\u001fann", payload: Buffer.from("1"), format: 1 } }), { error: { code: "bad_request" } });
-  t.equal(gateway.disconnect("ann", { tenant: "acme" }), 1);
+  t.equal((await gateway.disconnect("ann", { tenant: "acme" })).sessions, 1);
   t.match(await acme.closed(), { code: 3504 });
   t.ok((await evil.request({ ping: {} })).pong);
   t.ok((await none.request({ ping: {} })).pong);
@@ -201,7 +201,7 @@ t.test("whoever is signed out does not come back with a token that does not say 
   const { SignJWT } = await import("jose");
   const timeless = await new SignJWT({ sub: "ann" }).setProtectedHeader({ alg: "HS256" }).sign(Buffer.from(secret));
   const session = await open(gateway, { hello: { token: timeless } });
-  t.equal(gateway.disconnect("ann", { signOut: true }), 1);
+  t.equal((await gateway.disconnect("ann", { signOut: true })).sessions, 1);
   t.match(await session.closed(), { code: 3504 });
   t.match(await closing(gateway, { token: timeless }), { code: 3504 });
   const resume = { session: session.ready!.session!, token: session.ready!.resumeToken!, positions: [] };

@@ -81,7 +81,7 @@ t.test("who leaves, is disconnected, or is there when the node closes, gets what
   await leaver.leave("long:a");
   t.strictSame(seqsOf(leaver), [1]);
   await writer.publish("long:a", payload);
-  t.equal(gateway.disconnect(kicked.ready?.user ?? ""), 1);
+  t.equal((await gateway.disconnect(kicked.ready?.user ?? "")).sessions, 1);
   t.same(await kicked.closed(), { code: 3504, reason: "disconnected" });
   t.strictSame(seqsOf(kicked), [1, 2]);
   t.strictSame(seqsOf(leaver), [1]);

@@ -107,7 +107,8 @@ t.test("who is disconnected on one node is disconnected on all, with a socket or
   const away = await open(b, { hello });
   const bob = await open(b, { hello: { token: await token({ sub: "bob" }, secret) } });
   await lose(away);
-  a.disconnect("ann");
+  await until(async () => (await a.survey({ kind: "user", user: "ann" })).sessions === 2, "the loss to be noticed");
+  t.strictSame(await a.disconnect("ann"), { sessions: 2, answers: [{ node: "a", sessions: 1 }, { node: "b", sessions: 1 }], unanswered: [] });
   t.match(await here.closed(), { code: 3504 });
   t.match(await there.closed(), { code: 3504 });
   for (const session of [here, there, away]) {
@@ -127,10 +128,11 @@ t.test("who is disconnected while another node hears nothing is disconnected the
   await ann.join("chat:one");
   await written(ann, "chat:one", own);
   await own.client.client("KILL", "TYPE", "pubsub");
-  a.disconnect("ann");
+  const told = a.disconnect("ann", { timeoutMs: 100 });
   await until(async () => (await own.client.keys("*ended:*")).length === 1, "the mark to be written");
   const later = await open(b, { hello });
   t.match(await ann.closed(), { code: 3504 });
+  t.strictSame(await told, { sessions: 0, answers: [{ node: "a", sessions: 0 }], unanswered: ["b"] });
   t.equal((await open(b, { hello: { ...hello, ...resumeOf(ann) } })).ready?.resumed, false);
   await own.client.client("KILL", "TYPE", "pubsub");
   await until(async () => ((await own.client.client("LIST")) as string).split("\n").filter((line) => line.includes("sub=") && !line.includes(" sub=0")).length === 2, "both to hear again");
@@ -142,7 +144,7 @@ t.test("who is signed out on one node needs a newer token on all", async (t) => 
   const [a, b] = await twoNodes(t, redis, { authSecret: secret });
   const old = await token({ sub: "amy", iat: Math.floor(Date.now() / 1000) - 100 }, secret);
   const there = await open(b, { hello: { token: old } });
-  a.disconnect("amy", { signOut: true });
+  t.match(await a.disconnect("amy", { signOut: true }), { sessions: 1, unanswered: [] });
   t.match(await there.closed(), { code: 3504 });
   t.equal(await fate(b, { token: old }), 3504);
   t.equal(await fate(b, resumeOf(there)), 3504);

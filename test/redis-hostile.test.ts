@@ -17,7 +17,12 @@ const strange = [
   '{"kind":"up","node":"x","entry":"{}"}', '{"kind":"up","node":"x"}', '{"kind":"left","node":["a"]}', '{"kind":7}',
   '{"from":"x","message":{"kind":"taken","session":[],"generation":"1"}}', '{"from":"x","message":{"kind":"disconnect"}}',
   '{"from":"x","message":{"kind":"drain","windowMs":-1}}', '{"from":"x","message":{"kind":"drain","windowMs":1e300}}',
-  '{"from":"x","message":{"kind":"drain","url":"http://elsewhere"}}', '{"from":"x","message":null}', `"${"x".repeat(1_000_000)}"`,
+  '{"from":"x","message":{"kind":"drain","url":"http://elsewhere"}}', '{"from":"x","message":{"kind":"question","question":{"kind":"room"}}}',
+  '{"from":"x","message":{"kind":"question","question":{"kind":"eval","code":"1"},"replyTo":{"node":"b","survey":"s"}}}',
+  '{"from":"x","message":{"kind":"question","question":{"kind":"health"},"replyTo":{"node":"*","survey":"s"}}}',
+  '{"from":"x","message":{"kind":"question","question":{"kind":"user","user":"__proto__"},"replyTo":{"node":"b","survey":"__proto__"}}}',
+  '{"from":"x","message":{"kind":"answer","survey":"__proto__","node":"c","answer":{"kind":"user","sessions":1}}}',
+  '{"from":"x","message":{"kind":"disconnect","tenant":"","user":"nobody","replyTo":{"node":7}}}', '{"from":"x","message":null}', `"${"x".repeat(1_000_000)}"`,
 ];
 
 t.test("what is published on the channels by somebody else ends no node and drains none", async (t) => {

@@ -145,12 +145,12 @@ t.test("a user who is disconnected loses every session; one who is signed out ca
   const old = await token({ sub: "ann", iat: Math.floor(Date.now() / 1000) - 10 }, secret);
   const sessions = [await open(node, { hello: { token: old } }), await open(node, { hello: { token: old } })];
   const bob = await open(node, { hello: { token: await token({ sub: "bob" }, secret) } });
-  t.equal(node.disconnect("ann"), 2);
+  t.equal((await node.disconnect("ann")).sessions, 2);
   for (const session of sessions) t.match(await session.closed(), { code: 3504 });
   const again = await open(node, { hello: { token: old, ...resumeOf(sessions[0]!) } });
   t.equal(again.ready?.resumed, false, "ended, but her token is still good");
 
-  t.equal(node.disconnect("ann", { signOut: true }), 1);
+  t.equal((await node.disconnect("ann", { signOut: true })).sessions, 1);
   t.match(await again.closed(), { code: 3504 });
   const refused = await open(node, { hello: null });
   await refused.send({ hello: { version: 1, token: old } }, 1);

@@ -1,30 +1,18 @@
-/** `POST /disconnect` of the admin port: `{"user": "ann", "tenant": "acme", "signOut": true}` is answered `{"sessions": 2}`. */
+/** `POST /disconnect` of the admin port: `{"user": "ann", "tenant": "acme", "signOut": true}` is answered as surveys are. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
-import { nameProblem } from "../roomnames.ts";
+import type { Survey } from "../survey.ts";
+import { tenantShape, userShape } from "./names.ts";
 import { answer, readCommand } from "./request.ts";
 
-/** Ends a user's sessions; how many there were. */
-export type Disconnect = (user: string, options: { readonly tenant: string; readonly signOut: boolean }) => number;
+/** Ends a user's sessions; how many there were, on each node. */
+export type Disconnect = (user: string, options: { readonly tenant: string; readonly signOut: boolean }) => Promise<Survey<"user">>;
 
-const nameBytesMax = 128;
-
-const asked = z.strictObject({
-  user: name("user"),
-  tenant: z.union([z.literal(""), name("tenant")]).default(""),
-  signOut: z.boolean().default(false),
-});
-
-function name(field: string) {
-  return z.string().superRefine((value, context) => {
-    const problem = nameProblem(field, value, nameBytesMax);
-    if (problem !== null) context.addIssue({ code: "custom", message: problem });
-  });
-}
+const asked = z.strictObject({ user: userShape, tenant: tenantShape, signOut: z.boolean().default(false) });
 
 export async function serveDisconnect(req: IncomingMessage, res: ServerResponse, disconnect: Disconnect): Promise<void> {
   const command = await readCommand(req, res, asked);
   if (command === null) return;
   const { user, ...options } = command;
-  answer(res, 200, { sessions: disconnect(user, options) });
+  answer(res, 200, await disconnect(user, options));
 }

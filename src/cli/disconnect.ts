@@ -1,5 +1,6 @@
 /** `flux-gateway disconnect`: ends a user's sessions on a running node, by way of its admin port. */
 import type { Command } from "commander";
+import type { Survey } from "../survey.ts";
 import { addAdminFlags, adminUrl, postTo, type AdminGiven } from "./address.ts";
 
 interface Given extends AdminGiven {
@@ -19,7 +20,8 @@ export function addDisconnectCommand(program: Command): void {
 
 async function disconnect(user: string, { tenant, signOut, ...given }: Given): Promise<void> {
   const response = await postTo(`${adminUrl(given)}/disconnect`, { user, tenant, signOut });
-  const { sessions } = (await response.json()) as { sessions: number };
+  const { sessions, unanswered } = (await response.json()) as Survey<"user">;
   const closed = `${sessions} ${sessions === 1 ? "session" : "sessions"} closed`;
   console.log(signOut ? `${closed}; tokens issued until now count no more` : closed);
+  if (unanswered.length > 0) console.log(`no answer from ${unanswered.join(", ")}: sessions there are not counted, and end when the node hears of it`);
 }

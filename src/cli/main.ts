@@ -9,6 +9,7 @@ import { addDrainCommand } from "./drain.ts";
 import { addFlags, readFlags } from "./flags.ts";
 import { addNodesCommand } from "./nodes.ts";
 import { addNodeFlagsCommand } from "./nodeflags.ts";
+import { addSurveyCommand } from "./survey.ts";
 import { addTokenCommand } from "./token.ts";
 
 const precedence = `
@@ -49,6 +50,7 @@ addDisconnectCommand(program);
 addDrainCommand(program);
 addNodesCommand(program);
 addNodeFlagsCommand(program);
+addSurveyCommand(program);
 addTokenCommand(program);
 
 try {

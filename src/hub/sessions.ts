@@ -218,6 +218,11 @@ export class Sessions {
     } else if (this.#taking.has(id)) this.#taking.set(id, Math.max(generation, this.#taking.get(id) ?? 0));
   }
 
+  /** Those of a user that have a socket here. */
+  countOf(tenant: string, user: string): number {
+    return this.#byUser.get(userKey(tenant, user))?.length ?? 0;
+  }
+
   /** Closes every session of a user, and lets none of them come back, whether it has a socket or not. Sockets that were closed. */
   disconnect(tenant: string, user: string): number {
     this.#options.store.endAll(tenant, user);

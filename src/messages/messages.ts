@@ -3,11 +3,44 @@
  * order, so none may be the only thing that something depends on: what has to hold is in a store as well.
  */
 
+/** How a node is, as it says itself. */
+export interface Health {
+  readonly ready: boolean;
+  /** Why it is not; empty where it is. */
+  readonly problem: string;
+  readonly sessions: number;
+  readonly users: number;
+  readonly rooms: number;
+  /** Whether it reaches them; null where it has none. */
+  readonly redis: boolean | null;
+  readonly nats: boolean | null;
+}
+
+/** What all nodes can be asked; each answers for itself. */
+export type Question =
+  | { readonly kind: "health" }
+  | { readonly kind: "user"; readonly user: string; readonly tenant?: string | undefined }
+  | { readonly kind: "room"; readonly room: string; readonly tenant?: string | undefined };
+
+/** `sessions` are those of the user with a socket on the node, `members` the sessions in the room there. */
+export type NodeAnswer =
+  | ({ readonly kind: "health" } & Health)
+  | { readonly kind: "user"; readonly sessions: number }
+  | { readonly kind: "room"; readonly members: number };
+
+/** Where an answer goes: to the node that asks, for the survey that it knows by this name. */
+export interface ReplyTo {
+  readonly node: string;
+  readonly survey: string;
+}
+
 export type NodeMessage =
   /** A session was resumed elsewhere, for the `generation`th time: its socket here, if it is an earlier one, has lost it. */
   | { readonly kind: "taken"; readonly session: string; readonly generation: number }
-  /** Every session of the user is to be closed and ended. */
-  | { readonly kind: "disconnect"; readonly tenant: string; readonly user: string }
+  /** Every session of the user is to be closed and ended; whoever wants to know is told how many there were. */
+  | { readonly kind: "disconnect"; readonly tenant: string; readonly user: string; readonly replyTo?: ReplyTo | undefined }
+  | { readonly kind: "question"; readonly question: Question; readonly replyTo: ReplyTo }
+  | { readonly kind: "answer"; readonly survey: string; readonly node: string; readonly answer: NodeAnswer }
   /** The node is to send its sessions away and end, as drain.ts has it. */
   | { readonly kind: "drain"; readonly windowMs?: number | undefined; readonly url?: string | undefined };
 

@@ -13,11 +13,33 @@ export interface RedisMessagesOptions {
 /** Messages that wait for Redis to be back. */
 const waitingMax = 10_000;
 
+const name = z.string().max(256);
+const tenant = name.optional();
+const count = z.int().min(0);
+const replyTo = z.object({ node: name, survey: name });
+
+const question = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("health") }),
+  z.object({ kind: z.literal("user"), user: name, tenant }),
+  z.object({ kind: z.literal("room"), room: z.string().max(4096), tenant }),
+]);
+
+const answer = z.discriminatedUnion("kind", [
+  z.object({
+    kind: z.literal("health"), ready: z.boolean(), problem: name, sessions: count, users: count, rooms: count,
+    redis: z.boolean().nullable(), nats: z.boolean().nullable(),
+  }),
+  z.object({ kind: z.literal("user"), sessions: count }),
+  z.object({ kind: z.literal("room"), members: count }),
+]);
+
 const envelope = z.object({
   from: z.string(),
   message: z.discriminatedUnion("kind", [
     z.object({ kind: z.literal("taken"), session: z.string(), generation: z.number() }),
-    z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string() }),
+    z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string(), replyTo: replyTo.optional() }),
+    z.object({ kind: z.literal("question"), question, replyTo }),
+    z.object({ kind: z.literal("answer"), survey: name, node: name, answer }),
     z.object({ kind: z.literal("drain"), windowMs: z.number().min(0).optional(), url: z.string().optional() }),
   ]),
 });

@@ -23,7 +23,7 @@ export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): 
   const health = (res: HttpResponse) => respondJson(res, "200 OK", { status: "ok", node: config.nodeId });
   const ready = (res: HttpResponse) => {
     if (state.ready) respondJson(res, "200 OK", { status: "ready", node: config.nodeId });
-    else respondError(res, "503 Service Unavailable", "unavailable", whyNotReady(state));
+    else respondError(res, "503 Service Unavailable", "unavailable", state.problem);
   };
   app.get("/health", health).get("/ready", ready);
   // Some balancers ask with HEAD.
@@ -36,12 +36,6 @@ export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): 
     app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET", { Allow: "GET, HEAD" }));
   }
   app.any("/*", (res) => respondError(res, "404 Not Found", "bad_request", "nothing here; the WebSocket is at /ws"));
-}
-
-function whyNotReady({ leaving, cutOff, shortOfMemory }: NodeState): string {
-  if (leaving) return "draining: the node takes nothing new, and will end";
-  if (shortOfMemory) return "short of memory: the node takes no sockets until it uses less";
-  return cutOff ? "cut off: the node cannot reach what it shares with others" : "starting: the node takes no sockets yet";
 }
 
 /** Serves the page and the SDK it uses from where the build has put them; the paths. */
