@@ -3,7 +3,7 @@ import t from "tap";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
-import { lose, resumeOf } from "./support/resume.ts";
+import { lose, resumeOf, written } from "./support/resume.ts";
 import { fate, open, type TestSession } from "./support/session.ts";
 import { token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
@@ -20,14 +20,6 @@ async function twoNodes(t: Parameters<typeof startNode>[0], { url }: TestRedis =
 }
 
 const rooms = (session: TestSession) => [...(session.ready?.rooms ?? [])].sort();
-
-/** Rooms are written some 50 ms after they were joined. */
-async function written(session: TestSession, room: string, { client } = redis): Promise<void> {
-  await until(async () => {
-    const [key] = await client.keys(`*session:${session.ready!.session}`);
-    return key !== undefined && (await client.hget(key, "text"))?.includes(room) === true;
-  }, "it to be written");
-}
 
 t.test("a session that lost its socket goes on at another node, in its rooms", async (t) => {
   const [a, b] = await twoNodes(t);
@@ -50,7 +42,7 @@ t.test("the socket that is still at the first node is closed with 3010, and what
   for (let round = 0; round < 5; round++) {
     const older = await open(a);
     await older.join("chat:one");
-    await written(older, "chat:one");
+    await written(redis, older, "chat:one");
     const newer = await open(b, { hello: resumeOf(older) });
     t.equal(newer.ready?.resumed, true);
     older.send({ leave: { room: "chat:one" } }, 0).catch(() => undefined); // it is being closed meanwhile
@@ -70,7 +62,7 @@ t.test("a session that goes to and fro stays one, and ends once", async (t) => {
   const nodes = await twoNodes(t);
   let last = await open(nodes[0]);
   await last.join("chat:one");
-  await written(last, "chat:one");
+  await written(redis, last, "chat:one");
   for (let i = 1; i <= 10; i++) {
     const next = await open(nodes[i % 2]!, { hello: resumeOf(last) });
     t.equal(next.ready?.session, last.ready?.session);
@@ -90,7 +82,7 @@ t.test("sessions of a node that was killed go on at another", async (t) => {
   t.teardown(() => a.kill());
   const sessions = await Promise.all(Array.from({ length: 20 }, () => open(a)));
   for (const session of sessions) await session.join("chat:one");
-  for (const session of sessions) await written(session, "chat:one");
+  for (const session of sessions) await written(redis, session, "chat:one");
   await a.kill();
   const back = await Promise.all(sessions.map((session) => open(b, { hello: resumeOf(session) })));
   for (const session of back) {
@@ -126,7 +118,7 @@ t.test("who is disconnected while another node hears nothing is disconnected the
   const hello = { token: await token({ sub: "ann" }, secret) };
   const [ann, bob] = [await open(b, { hello }), await open(b, { hello: { token: await token({ sub: "bob" }, secret) } })];
   await ann.join("chat:one");
-  await written(ann, "chat:one", own);
+  await written(own, ann, "chat:one");
   await own.client.client("KILL", "TYPE", "pubsub");
   const told = a.disconnect("ann", { timeoutMs: 100 });
   await until(async () => (await own.client.keys("*ended:*")).length === 1, "the mark to be written");

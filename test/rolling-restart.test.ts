@@ -31,7 +31,7 @@ t.test("200 clients of one node with a data directory live through two restarts"
 });
 
 t.test("120 clients of three nodes live through a restart of each, one after the other", async (t) => {
-  const cluster = await startCluster(t, ["--drain-ms", "3s"]);
+  const cluster = await startCluster(t, { flags: ["--drain-ms", "3s"] });
   await cluster.ready();
   const crowd = await startCrowd(t, cluster.front.url, { room: "log:all", clients: 120, publishers: 5, everyMs: 20 });
   for (const index of [0, 1, 2]) {

@@ -3,8 +3,9 @@
  *
  * Three nodes, NATS and Redis as processes of their own. In every episode members who use the SDK talk while a few faults
  * happen to what they talk through, one after the other or two at once; then all that was acknowledged must be with every
- * member, once and in order, or the member was told of a gap (which it may only be where NATS lost its store). In the end
- * the nodes' memory must be where it was. The same seed makes the same faults.
+ * member, once and in order, or the member was told of a gap (which it may only be where NATS lost its store), and every
+ * node must know who is there. When they have gone nothing may be left of them: no session, no room, nothing that waits, and
+ * in the end no memory. The same seed makes the same faults.
  */
 import { parseArgs } from "node:util";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,7 +14,9 @@ import fc from "fast-check";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { faults, faultsIn, startCluster, type Cluster } from "./support/cluster.ts";
+import { presenceMs, startCluster, type Cluster } from "./support/cluster.ts";
+import { faults, faultsIn } from "./support/faults.ts";
+import { untilQuiet } from "./support/gauges.ts";
 import { startPopulation } from "./support/population.ts";
 import { until } from "./support/until.ts";
 
@@ -41,9 +44,15 @@ interface Planned {
 
 const size = 3;
 const members = 24;
-/** Growth of a node from the second episode to the last that is not called flat: half, and 48 MB for the heaps' own moods. */
+/** Growth of a node's heaps, after their garbage was collected, since its first episode: code that was compiled, and no more. */
+const heapGrowthBytesMax = 6 * 1024 * 1024;
+/** Growth of its resident memory that is not called flat: half, and 48 MB for the allocator's own moods. */
 const growthMax = 1.5;
 const growthBytesMax = 48 * 1024 * 1024;
+/** For presence and what is left: two faults at once can take a while to be noticed. */
+const slackMs = 30_000;
+/** A room keeps its place for a minute after its last member; empty ones are looked for every 5 s. */
+const emptyRoomMs = 65_000;
 
 const plan = fc.array(
   fc.record({
@@ -61,25 +70,17 @@ export async function soak({ seconds, seed, progress = () => undefined }: SoakOp
   const folder = mkdtempSync(join(tmpdir(), "flux-soak-"));
   const t = { teardown: (end: () => unknown) => void ends.push(end), testdir: () => folder };
   try {
-    const cluster = await startCluster(t, [], size);
-    const memory = new Map<number, { first: number; last: number }>();
+    const cluster = await startCluster(t, { size, obeys: true });
+    const memory = new Map<number, { first: Memory; last: Memory }>();
     const endAt = performance.now() + seconds * 1000;
     while (performance.now() < endAt && report.faults.length === 0) {
       const [planned] = fc.sample(plan, { seed: seed + report.episodes, numRuns: 1 });
       await episode(cluster, planned!, `seed ${seed}, episode ${report.episodes}`, report, progress);
       report.episodes++;
-      for (const node of cluster.nodes) {
-        if (node.ended !== undefined) {
-          report.faults.push(`a node ended by itself (${node.ended}):\n${node.complaints.slice(-5).join("\n")}`);
-          continue;
-        }
-        const known = memory.get(node.pid);
-        memory.set(node.pid, { first: known?.first ?? node.rssBytes(), last: node.rssBytes() });
-      }
+      for (const failure of cluster.failures) report.faults.push(`a node ended: ${failure}`);
+      if (report.faults.length === 0) await measure(cluster, memory);
     }
-    for (const { first, last } of memory.values()) {
-      if (last > first * growthMax + growthBytesMax) report.faults.push(`a node's memory went from ${first} to ${last} bytes`);
-    }
+    if (report.faults.length === 0) await judgeMemory(cluster, memory, report, progress);
   } finally {
     for (const end of ends.reverse()) await end();
     rmSync(folder, { recursive: true, force: true });
@@ -87,15 +88,44 @@ export async function soak({ seconds, seed, progress = () => undefined }: SoakOp
   return report;
 }
 
+interface Memory {
+  readonly heapBytes: number;
+  readonly rssBytes: number;
+}
+
+/** By process: one that was killed is another when it is back. */
+async function measure({ nodes }: Cluster, memory: Map<number, { first: Memory; last: Memory }>): Promise<void> {
+  for (const { pid, orders, rssBytes } of nodes) {
+    const now = { heapBytes: await orders!.heapBytes(), rssBytes: rssBytes() };
+    memory.set(pid, { first: memory.get(pid)?.first ?? now, last: now });
+  }
+}
+
+async function judgeMemory(cluster: Cluster, memory: Map<number, { first: Memory; last: Memory }>, report: SoakReport, progress: (line: string) => void): Promise<void> {
+  try {
+    await untilQuiet(cluster, { rooms: true, limitMs: emptyRoomMs + slackMs });
+    await measure(cluster, memory);
+  } catch (error) {
+    report.faults.push(error instanceof Error ? error.message : String(error));
+  }
+  for (const { pid } of cluster.nodes) {
+    const { first, last } = memory.get(pid)!;
+    progress(`heaps of process ${pid} went from ${first.heapBytes} to ${last.heapBytes} bytes, resident from ${first.rssBytes} to ${last.rssBytes}`);
+    if (last.heapBytes > first.heapBytes + heapGrowthBytesMax) report.faults.push(`a node's heaps went from ${first.heapBytes} to ${last.heapBytes} bytes`);
+    if (last.rssBytes > first.rssBytes * growthMax + growthBytesMax) report.faults.push(`a node's memory went from ${first.rssBytes} to ${last.rssBytes} bytes`);
+  }
+}
+
 async function episode(cluster: Cluster, planned: readonly Planned[], name: string, report: SoakReport, progress: (line: string) => void): Promise<void> {
   const said = planned.map(({ fault, which, ms, overlaps }) => `${faults[fault]!.name} (${which}, ${ms} ms)${overlaps ? " +" : ""}`).join("; ");
   const ends: (() => unknown)[] = [];
   try {
-    const population = await startPopulation({ teardown: (end) => void ends.push(end) }, cluster.front.url, { room: `log:${name}`, members, seed: name });
+    const population = await startPopulation({ teardown: (end) => void ends.push(end) }, cluster.front.url, { room: `log:${name}`, members, seed: name, patienceMs: 1500 });
     await population.progress(50);
     await happen(cluster, planned);
     await cluster.ready();
     await until(() => population.clients.every(({ state }) => state === "ready"), "every client to be back", 90_000);
+    await population.present(cluster.nodes, presenceMs + slackMs);
     await population.progress(50);
     const verdict = await population.stop();
     report.acknowledged += verdict.acknowledged;
@@ -103,6 +133,8 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
     const mayLose = planned.some(({ fault }) => faults[fault]!.loses === true);
     if (faultsIn(verdict, mayLose) > 0) report.faults.push(`${name}: ${said}\n${verdict.report}`);
     else if (population.gaps > 0 && !mayLose) report.faults.push(`${name}: ${said}: members were told of ${population.gaps} gaps`);
+    await population.close();
+    await untilQuiet(cluster, { limitMs: presenceMs + slackMs });
     progress(`${name}: ${verdict.acknowledged} acknowledged, ${faultsIn(verdict, mayLose)} faults: ${said}`);
   } catch (error) {
     report.faults.push(`${name}: ${said}: ${error instanceof Error ? error.message : String(error)}`);
@@ -111,26 +143,22 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
   }
 }
 
-/** Two faults never share what they happen to: a node that is killed while it stands still could not be started again. */
 async function happen(cluster: Cluster, planned: readonly Planned[]): Promise<void> {
-  let running: { fault: number; over: Promise<void> } | null = null;
+  let running: { hits: string; over: Promise<void> } | null = null;
   for (const { fault, which, ms, overlaps } of planned) {
-    if (running !== null && kindOf(running.fault) === kindOf(fault)) {
+    const { hits } = faults[fault]!;
+    if (running !== null && running.hits === hits) {
       await running.over;
       running = null;
     }
     const over = faults[fault]!.happen(cluster, which, ms);
     over.catch(() => undefined); // awaited below
     if (running !== null) await running.over;
-    running = { fault, over };
+    running = { hits, over };
     if (overlaps) await sleep(ms / 2);
     else await over;
   }
   await running?.over;
-}
-
-function kindOf(fault: number): string {
-  return faults[fault]!.name.split(" ").slice(0, 2).join(" ").replace("NATS is", "NATS").replace("NATS stands", "NATS");
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

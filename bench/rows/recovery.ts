@@ -49,7 +49,7 @@ function sessions({ sockets }: Scale): number {
 function run(scale: Scale, say: Say): Promise<Values> {
   return withTeardown(async (teardown) => {
     mkdirSync(scratchFolder, { recursive: true });
-    const cluster = await startCluster({ teardown, testdir: () => mkdtempSync(`${scratchFolder}/recovery-`) }, ["--heartbeat-ms", "25s"]);
+    const cluster = await startCluster({ teardown, testdir: () => mkdtempSync(`${scratchFolder}/recovery-`) }, { flags: ["--heartbeat-ms", "25s"] });
     const { front, nodes } = cluster;
     say("connecting", 15);
     const population = await startPopulation({ teardown }, front.url, {

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { createOrders, type Orders } from "./orders.ts";
 import { within } from "./rawsocket.ts";
 
 export interface NodeProcess {
@@ -16,6 +17,10 @@ export interface NodeProcess {
   readonly tcpPort: number;
   /** What the node has logged at warn or above. */
   readonly complaints: string[];
+  /** The last it said, in its log or past it. */
+  readonly lastWords: readonly string[];
+  /** How it ended, if nobody asked it to: exit code or signal, and its last words. */
+  readonly failure: string | undefined;
   /** Exit code or signal, once it has ended; undefined while it runs. */
   readonly ended: number | string | undefined;
   /** Sum of all values of a metric, over its labels. */
@@ -27,22 +32,51 @@ export interface NodeProcess {
   stop(): Promise<void>;
   /** Takes it away from one moment to the next, as kill -9 does. */
   kill(): Promise<void>;
+  /** What else a test may tell a node that `obeys`. */
+  readonly orders: Orders | null;
+}
+
+export interface NodeProcessOptions {
+  /** Its limit of open files. */
+  readonly openFiles?: number;
+  /** It does what a test orders it to; the number of its threads. */
+  readonly obeys?: number;
 }
 
 const command = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
-/** `flags` are added to those that make it find free ports, end at once and log for machines. `openFiles`: its limit of them. */
-export async function startNodeProcess(flags: string[] = [], { openFiles }: { openFiles?: number } = {}): Promise<NodeProcess> {
-  const node = [process.execPath, command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--drain-ms", "0", "--log-format", "json", ...flags];
+const wordsMax = 20;
+
+/** `flags` are added to those that make it find free ports, end at once and log for machines. */
+export async function startNodeProcess(flags: string[] = [], { openFiles, obeys }: NodeProcessOptions = {}): Promise<NodeProcess> {
+  const orders = obeys === undefined ? null : createOrders(obeys);
+  const node = [process.execPath, ...(orders?.flags ?? []), command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--drain-ms", "0", "--log-format", "json", ...flags];
   const limit = openFiles === undefined ? "" : `ulimit -n ${openFiles} && `;
-  const child = spawn("bash", ["-c", `${limit}exec "$@"`, "bash", ...node], { stdio: ["ignore", "pipe", "inherit"] });
+  const env = { ...process.env, ...orders?.env };
+  const child = spawn("bash", ["-c", `${limit}exec "$@"`, "bash", ...node], { stdio: ["ignore", "pipe", "pipe"], env });
   const complaints: string[] = [];
+  const lastWords: string[] = [];
   let ended: number | string | undefined;
-  child.once("exit", (code, signal) => (ended = code ?? signal ?? "gone"));
+  let asked = false;
+  child.once("exit", (code, signal) => {
+    ended = code ?? signal ?? "gone";
+    orders?.end();
+  });
+  const note = (line: string): void => {
+    lastWords.push(line);
+    if (lastWords.length > wordsMax) lastWords.shift();
+  };
+  createInterface(child.stderr).on("line", (line) => {
+    note(line);
+    process.stderr.write(`${line}\n`);
+  });
 
   const running = new Promise<{ websocket: string; tcp: string; metrics: string }>((resolve, reject) => {
-    child.once("exit", () => reject(new Error(`the node ended at once:\n${complaints.join("\n")}`)));
+    child.once("exit", () => reject(new Error(`the node ended at once:\n${lastWords.join("\n")}`)));
     createInterface(child.stdout).on("line", (line) => {
+      note(line);
+      // A process that dies says so as it likes.
+      if (!line.startsWith("{")) return;
       const entry = JSON.parse(line) as { level: string; websocket?: string; tcp?: string; metrics?: string };
       if (entry.level !== "info") complaints.push(line);
       if (entry.websocket && entry.metrics) resolve({ websocket: entry.websocket, tcp: entry.tcp ?? "off", metrics: entry.metrics });
@@ -61,18 +95,23 @@ export async function startNodeProcess(flags: string[] = [], { openFiles }: { op
     adminUrl: new URL(metricsUrl).origin,
     tcpPort: tcp === "off" ? 0 : Number(new URL(tcp).port),
     complaints,
+    lastWords,
     get ended() { return ended; },
+    get failure() { return ended === undefined || asked ? undefined : `ended by itself (${ended}), and said last:\n${lastWords.join("\n")}`; },
+    orders,
     metrics,
     metric: async (name) => sumOf(await metrics(), name),
     rssBytes: () => Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1]) * 1024,
     stop: async () => {
       if (ended !== undefined) return;
+      asked = true;
       const exit = once(child, "exit");
       child.kill("SIGTERM");
       await within(exit, "the node to end");
     },
     kill: async () => {
       if (ended !== undefined) return;
+      asked = true;
       const exit = once(child, "exit");
       child.kill("SIGKILL");
       await within(exit, "the node to be gone");

@@ -7,6 +7,7 @@ import type { Test } from "tap";
 import { FluxError, type Client, type Room } from "../../src/client/index.ts";
 import { createHistory, type History } from "./history.ts";
 import { startClient } from "./sdk.ts";
+import { open } from "./session.ts";
 import { until } from "./until.ts";
 import type { Verdict } from "./verdict.ts";
 
@@ -20,6 +21,8 @@ export interface PopulationOptions {
   readonly seed?: number | string;
   /** Waits of the clients. Short by default, so that tests are not slow. */
   readonly backoff?: { readonly baseMs: number; readonly capMs: number };
+  /** For how long clients put up with a node that says nothing. Default: as the SDK has it. */
+  readonly patienceMs?: number;
 }
 
 export interface Population {
@@ -30,17 +33,25 @@ export interface Population {
   readonly gaps: number;
   /** Waits for so many more of them. */
   progress(publications: number): Promise<void>;
+  /** Waits until whoever asks at any of these nodes, and the members themselves, are told that exactly the members are there. */
+  present(nodes: readonly { readonly port: number }[], limitMs: number): Promise<void>;
   /** Stops publishing, waits until everybody has everything, and judges. */
   stop(): Promise<Verdict>;
+  /** Everybody leaves for good. */
+  close(): Promise<void>;
 }
 
+/** Members that keep a list of who is there: as many see every kind of change, and the rest would only ask the same. */
+const watching = 3;
 /** Longer than the longest fault and the waits of clients after it. */
 const limitMs = 90_000;
+const lookMs = 50;
 
 export async function startPopulation(t: Pick<Test, "teardown">, url: string, options: PopulationOptions): Promise<Population> {
-  const { room: name, members, publishers = 4, everyMs = 5, seed = "none", backoff = { baseMs: 50, capMs: 1000 } } = options;
+  const { room: name, members, publishers = 4, everyMs = 5, seed = "none", backoff = { baseMs: 50, capMs: 1000 }, patienceMs } = options;
   const history = createHistory(seed);
-  const clients = Array.from({ length: members }, () => startClient(t, url, { storage: null, backoff, commandTimeoutMs: 60_000 }));
+  const patience = patienceMs === undefined ? {} : { graceMs: patienceMs, connectTimeoutMs: patienceMs };
+  const clients = Array.from({ length: members }, () => startClient(t, url, { storage: null, backoff, commandTimeoutMs: 60_000, ...patience }));
   const lastOf = new Map<number, string>();
   let gaps = 0;
   const rooms = clients.map((client, i) => {
@@ -65,6 +76,7 @@ export async function startPopulation(t: Pick<Test, "teardown">, url: string, op
     return room;
   });
   await Promise.all(rooms.map((room) => room.joined));
+  const lists = rooms.slice(0, watching).map((room) => room.members());
 
   let acknowledged = 0;
   let stopping = false;
@@ -99,6 +111,27 @@ export async function startPopulation(t: Pick<Test, "teardown">, url: string, op
       const goal = acknowledged + publications;
       return until(() => acknowledged >= goal, `${publications} more acknowledged publications`, limitMs);
     },
+    present: async (nodes, limitMs) => {
+      const askers = await Promise.all(nodes.map((node) => open(node)));
+      const ask = async (asker: (typeof askers)[number]): Promise<string> => {
+        const { presence, error } = await asker.request({ presence: { room: name } });
+        if (!presence) return `${error?.code}`;
+        return `${presence.sessions} sessions of ${presence.members?.map(({ user, sessions }) => `${user} ${sessions}`).sort().join()}`;
+      };
+      const users = () => clients.map(({ session }) => `${session?.user}`).sort();
+      const wanted = () => `${members} sessions of ${users().map((user) => `${user} 1`).join()}`;
+      const known = () => lists.map(({ list }) => list.map(({ user }) => user).sort().join());
+      let answers: string[] = [];
+      const isRight = async () => {
+        answers = await Promise.all(askers.map(ask));
+        return answers.every((answer) => answer === wanted()) && known().every((list) => list === users().join());
+      };
+      await until(async () => (await isRight()) || sleep(lookMs, false), "presence to be right", limitMs).catch(() => {
+        throw new Error(`after ${limitMs} ms these should be there: ${wanted()}\nnodes say: ${answers.join("\n  ")}\nmembers know: ${known().join("\n  ")}`);
+      });
+      await Promise.all(askers.map((asker) => asker.bye()));
+    },
+    close: async () => void (await Promise.all(clients.map((client) => client.close()))),
     stop: async () => {
       stopping = true;
       await publishing;

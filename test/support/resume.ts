@@ -1,6 +1,8 @@
 /** What tests of sessions do again and again: lose the socket, come back, and read what came. */
 import { opcodes } from "./rawsocket.ts";
+import type { TestRedis } from "./redis.ts";
 import type { SeenPosition, SeenPublication, TestSession } from "./session.ts";
+import { until } from "./until.ts";
 
 /** Where a client says it is. */
 export interface At {
@@ -27,4 +29,12 @@ export function resumeOf({ ready }: TestSession, positions: At[] = []) {
 /** Payloads that are JSON strings. */
 export function words(publications: SeenPublication[]): string[] {
   return publications.map(({ payload }) => JSON.parse(payload.toString()) as string);
+}
+
+/** Waits until Redis has it that the session is in the room: rooms are written some 50 ms after they were joined. */
+export async function written({ client }: TestRedis, session: TestSession, room: string): Promise<void> {
+  await until(async () => {
+    const [key] = await client.keys(`*session:${session.ready!.session}`);
+    return key !== undefined && (await client.hget(key, "text"))?.includes(room) === true;
+  }, "it to be written");
 }

@@ -1,0 +1,157 @@
+/** What can happen to a cluster: to a node, to NATS, to Redis, or between them. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Cluster } from "./cluster.ts";
+import type { NodeProcess } from "./nodeprocess.ts";
+import type { Proxy } from "./proxy.ts";
+import { until } from "./until.ts";
+import type { Verdict } from "./verdict.ts";
+
+/** Something that goes wrong and, by the time it resolves, is over. */
+export interface Fault {
+  readonly name: string;
+  /** Two that hit the same are never under way at once: a node that is killed while it stands still could not be started again. */
+  readonly hits: "node" | "NATS" | "Redis";
+  /** Durable rooms lose what they had, and idempotency keys: members are told of the gap. */
+  readonly loses?: true;
+  happen(cluster: Cluster, which: number, ms: number): Promise<void>;
+}
+
+const hourMs = 3_600_000;
+/** Other faults may be under way that have to be over first. */
+const noticeMs = 60_000;
+const lookMs = 50;
+
+/** `which` node, for so long. Those of clocks want nodes that obey. */
+export const faults: readonly Fault[] = [
+  {
+    name: "a node is killed, and comes back",
+    hits: "node",
+    happen: async ({ nodes, restart }, which, ms) => {
+      await nodes[which]!.kill();
+      await sleep(ms);
+      await restart(which);
+    },
+  },
+  {
+    name: "a node stands still, and goes on",
+    hits: "node",
+    happen: async ({ nodes }, which, ms) => {
+      const { pid } = nodes[which]!;
+      process.kill(pid, "SIGSTOP");
+      await sleep(ms);
+      process.kill(pid, "SIGCONT");
+    },
+  },
+  {
+    name: "a node stands still until it is taken for dead and its members are elsewhere, and goes on",
+    hits: "node",
+    happen: async ({ nodes, seenByOthers }, which, ms) => {
+      const others = nodes.filter((_, i) => i !== which);
+      const sockets = async (of: readonly NodeProcess[]) => (await Promise.all(of.map((node) => node.metric("flux_sockets")))).reduce((sum, count) => sum + count, 0);
+      const all = await sockets(nodes);
+      const { pid } = nodes[which]!;
+      process.kill(pid, "SIGSTOP");
+      try {
+        await until(async () => (await seenByOthers(which)).every((state) => state === "down" || state === "nothing") || sleep(lookMs, false), "it to be taken for dead", noticeMs);
+        await until(async () => (await sockets(others)) >= all || sleep(lookMs, false), "its members to be elsewhere", noticeMs);
+        await sleep(ms);
+      } finally {
+        process.kill(pid, "SIGCONT");
+      }
+      await until(async () => (await seenByOthers(which)).every((state) => state === "up") || sleep(lookMs, false), "it to be taken for living", noticeMs);
+    },
+  },
+  {
+    name: "a node's clock steps an hour ahead, two hours back, and is right again",
+    hits: "node",
+    happen: async ({ nodes }, which, ms) => {
+      for (const offMs of [hourMs, -hourMs]) {
+        await nodes[which]!.orders!.setClock(offMs);
+        await sleep(ms / 2);
+      }
+      await nodes[which]!.orders!.setClock(0);
+    },
+  },
+  {
+    name: "a node is cut off from NATS, but not from Redis",
+    hits: "node",
+    happen: ({ toNats }, which, ms) => cutOff(toNats[which]!, ms),
+  },
+  {
+    name: "a node is cut off from Redis, but not from NATS",
+    hits: "node",
+    happen: ({ toRedis }, which, ms) => cutOff(toRedis[which]!, ms),
+  },
+  {
+    name: "NATS is killed, and comes back with its store",
+    hits: "NATS",
+    happen: async ({ nats }, _, ms) => {
+      await nats.kill();
+      await sleep(ms);
+      await nats.start();
+    },
+  },
+  {
+    name: "NATS is stopped, and comes back with its store",
+    hits: "NATS",
+    happen: async ({ nats }, _, ms) => {
+      await nats.stop();
+      await sleep(ms);
+      await nats.start();
+    },
+  },
+  {
+    name: "NATS stands still, and goes on",
+    hits: "NATS",
+    happen: async ({ nats }, _, ms) => {
+      nats.pause();
+      await sleep(ms);
+      nats.resume();
+    },
+  },
+  {
+    name: "Redis stands still, and goes on",
+    hits: "Redis",
+    happen: async ({ redis }, _, ms) => {
+      redis.pause();
+      await sleep(ms);
+      redis.resume();
+    },
+  },
+  {
+    name: "Redis goes, and comes back with nothing",
+    hits: "Redis",
+    happen: async ({ redis }, _, ms) => {
+      await redis.stop();
+      await sleep(ms);
+      await redis.start();
+    },
+  },
+  {
+    name: "NATS is killed, and comes back with nothing",
+    hits: "NATS",
+    loses: true,
+    happen: async ({ nats }, _, ms) => {
+      await nats.kill();
+      nats.wipe();
+      await sleep(ms);
+      await nats.start();
+    },
+  },
+];
+
+/**
+ * What is wrong after faults. Where the store was lost, a publication that had been handed over but not yet acknowledged is
+ * published again, to a store that cannot know it: it comes twice, in two epochs.
+ */
+export function faultsIn(verdict: Verdict, mayLose: boolean): number {
+  return mayLose ? verdict.faults - verdict.doubled - verdict.conflicting : verdict.faults;
+}
+
+async function cutOff(proxy: Proxy, ms: number): Promise<void> {
+  proxy.refuse(true);
+  proxy.cut();
+  await sleep(ms);
+  proxy.refuse(false);
+  await until(() => proxy.open > 0, "the node to connect again");
+}
