@@ -124,6 +124,9 @@ t.test("NATS: servers are addresses, what lets the node in is shown to nobody, a
   t.match(problemsOf({ flags: { nats, dataDir: "data" } }), [/^--data-dir: rooms are kept by NATS.*leave --data-dir or --nats out/]);
   t.match(problemsOf({ flags: { natsToken: "t" } }), [/^--nats-token: is of no use without --nats/]);
   t.match(problemsOf({ flags: { nats, natsPassword: "p" } }), [/^--nats-password: is of no use without --nats-user/]);
+  for (const both of [{ natsCreds: "c", natsToken: "t" }, { natsCreds: "c", natsUser: "u" }, { natsToken: "t", natsUser: "u", natsPassword: "p" }]) {
+    t.match(problemsOf({ flags: { nats, ...both } }), [/^--nats-\w+: NATS lets a node in by one of them; leave --nats-\w+ or --nats-\w+ out/]);
+  }
   t.match(problemsOf({ flags: { nats, natsTlsKey: "k.pem" } }), [/^--nats-tls-key: is of no use without --nats-tls-cert/]);
 });
 

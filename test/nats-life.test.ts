@@ -106,7 +106,7 @@ t.test("what is wrong with NATS at the start names the option, the server and wh
   t.match(await problem({ nats: ["nats://ann:hunter2@127.0.0.1:1"] }), /^--nats nats:\/\/\[hidden\]@127\.0\.0\.1:1: nothing answers there; start nats-server/);
   const locked = await startNats(t, { flags: ["--user", "ann", "--pass", "hunter2"] });
   const refused = await problem({ nats: [locked.url], natsUser: "ann", natsPassword: "hunter3" });
-  t.match(refused, /^--nats nats:\/\/127\.0\.0\.1:\d+: the server does not let this node in; give its credentials with --nats-creds/);
+  t.match(refused, /^--nats nats:\/\/127\.0\.0\.1:\d+: the server does not let this node in with --nats-user and --nats-password; correct that, or give what it asks for of --nats-creds/);
   t.notMatch(refused, "hunter");
   const inside = await startNode(t, { nats: [locked.url.replace("//", "//ann:hunter2@")], natsPrefix: "inside" });
   t.equal(sumOf(await inside.metrics(), "flux_nats_connected"), 1);

@@ -4,14 +4,15 @@
  */
 import { createInbox, type NatsConnection } from "nats";
 import type { Broker, Deliver, Moved, Retention } from "./broker.ts";
-import { connectNats, NatsProblem, watchNats, type NatsAccess, type NatsLog } from "./natsconnection.ts";
+import { NatsProblem, type NatsAccess } from "./natsaccess.ts";
+import { connectNats, watchNats, type NatsLog } from "./natsconnection.ts";
 import { DurableRooms } from "./natsdurable.ts";
 import { EphemeralRooms } from "./natsephemeral.ts";
 import { Outbox, overheadBytes } from "./natsoutbox.ts";
 import { Reader } from "./natsreading.ts";
 import { Streams, type StreamOptions } from "./natsstreams.ts";
 
-export { NatsProblem } from "./natsconnection.ts";
+export { NatsProblem } from "./natsaccess.ts";
 
 export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
   /** What this connection is called in NATS. */

@@ -1,29 +1,11 @@
-/** The connection to NATS: who we are there, what went wrong in words, and whether NATS is there. */
-import { readFileSync } from "node:fs";
-import { connect, credsAuthenticator, Events, DebugEvents, type ConnectionOptions, type Msg, type NatsConnection, type Subscription, type TlsOptions } from "nats";
-
-export interface NatsAccess {
-  /** `nats://host:4222`, `tls://…`; a user and password may stand in the first. */
-  readonly servers: readonly string[];
-  readonly user: string;
-  readonly password: string;
-  readonly token: string;
-  /** Files. */
-  readonly creds: string;
-  readonly tlsCa: string;
-  readonly tlsCert: string;
-  readonly tlsKey: string;
-}
+/** The connection to NATS, and whether NATS is there. */
+import { connect, Events, DebugEvents, type ConnectionOptions, type Msg, type NatsConnection, type Subscription } from "nats";
+import { accessOptions, explain, NatsProblem, type NatsAccess } from "./natsaccess.ts";
 
 export interface NatsLog {
   info(fields: object, text: string): void;
   warn(fields: object, text: string): void;
   error(fields: object, text: string): void;
-}
-
-/** What is wrong with NATS as it was found at the start: whoever starts the node can do something about it. */
-export class NatsProblem extends Error {
-  override readonly name = "NatsProblem";
 }
 
 /** What happens to a connection after it was made. */
@@ -46,7 +28,7 @@ export async function connectNats(access: NatsAccess, name: string): Promise<Nat
   try {
     return await connect(options);
   } catch (error) {
-    throw new NatsProblem(explain(error));
+    throw new NatsProblem(explain(error, access));
   }
 }
 
@@ -105,13 +87,8 @@ export function withoutSecrets(server: string): string {
 }
 
 function optionsFor(access: NatsAccess, name: string): ConnectionOptions {
-  const { servers, token, creds } = access;
-  const inUrl = servers.map(userIn).find((found) => found !== null);
-  const user = access.user || inUrl?.user;
-  const pass = access.password || inUrl?.password;
-  const tls = tlsFor(access);
   return {
-    servers: servers.map((server) => withoutSecrets(server).replace(/^[a-z]+:\/\//, "")),
+    servers: access.servers.map((server) => withoutSecrets(server).replace(/^[a-z]+:\/\//, "")),
     name,
     reconnect: true,
     maxReconnectAttempts: -1,
@@ -120,50 +97,6 @@ function optionsFor(access: NatsAccess, name: string): ConnectionOptions {
     timeout: connectTimeoutMs,
     pingInterval: pingMs,
     maxPingOut: pingsMax,
-    ...(token !== "" && { token }),
-    ...(user !== undefined && user !== "" && { user, pass: pass ?? "" }),
-    ...(creds !== "" && { authenticator: credsAuthenticator(readFile("--nats-creds", creds)) }),
-    ...(tls !== null && { tls }),
+    ...accessOptions(access),
   };
-}
-
-function userIn(server: string): { user: string; password: string } | null {
-  if (!server.includes("@")) return null;
-  const { username, password } = new URL(server);
-  return { user: decodeURIComponent(username), password: decodeURIComponent(password) };
-}
-
-function tlsFor({ servers, tlsCa, tlsCert, tlsKey }: NatsAccess): TlsOptions | null {
-  const isAsked = servers.some((server) => server.startsWith("tls://"));
-  if (!isAsked && tlsCa === "" && tlsCert === "" && tlsKey === "") return null;
-  return {
-    ...(tlsCa !== "" && { ca: readFile("--nats-tls-ca", tlsCa).toString() }),
-    ...(tlsCert !== "" && { cert: readFile("--nats-tls-cert", tlsCert).toString() }),
-    ...(tlsKey !== "" && { key: readFile("--nats-tls-key", tlsKey).toString() }),
-  };
-}
-
-function readFile(flag: string, path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    throw new NatsProblem(`the file of ${flag} cannot be read: ${(error as Error).message}`);
-  }
-}
-
-function explain(error: unknown): string {
-  const { code = "", message } = error as Error & { code?: string };
-  switch (code) {
-    case "CONNECTION_REFUSED":
-    case "ECONNREFUSED":
-      return "nothing answers there; start nats-server, or correct the address";
-    case "AUTHORIZATION_VIOLATION":
-    case "BAD_AUTHENTICATION":
-      return "the server does not let this node in; give its credentials with --nats-creds, --nats-user and --nats-password, or --nats-token";
-    case "TIMEOUT":
-    case "CONNECTION_TIMEOUT":
-      return "the server does not answer in time; look whether it is a NATS server, and reachable from here";
-    default:
-      return `cannot connect: ${message}`;
-  }
 }

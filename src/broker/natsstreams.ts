@@ -10,7 +10,8 @@ import { createHash } from "node:crypto";
 import type { NatsConnection } from "nats";
 import { randomId } from "../ids.ts";
 import type { Retention } from "./broker.ts";
-import { listen, NatsProblem, type NatsLog } from "./natsconnection.ts";
+import { NatsProblem } from "./natsaccess.ts";
+import { listen, type NatsLog } from "./natsconnection.ts";
 import { timeOf } from "./natsenvelope.ts";
 import { partitionOf, streamName } from "./natsnames.ts";
 
@@ -333,5 +334,6 @@ function explained(error: unknown, before = ""): Error {
   if (code === "503" || code === 10039 || code === 10076) {
     return new NatsProblem("JetStream is not enabled there, and durable rooms are kept in it; start nats-server with -js and a store directory (-sd)");
   }
-  return error instanceof ApiFailure ? new NatsProblem(`${before}${message}`) : (error as Error);
+  const tooFew = /replicas|peers/.test(message) ? "; --nats-replicas is for as many servers, of one cluster: start them, or set it to 1" : "";
+  return error instanceof ApiFailure ? new NatsProblem(`${before}${message}${tooFew}`) : (error as Error);
 }

@@ -112,6 +112,9 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     refuse(config[key] !== "" && config.nats.length === 0, key, "nats", `is of no use without ${called("nats")}; give both`);
   }
   refuse(config.natsPassword !== "" && config.natsUser === "", "natsPassword", "natsUser", `is of no use without ${called("natsUser")}; give both`);
+  for (const [key, other] of [["natsCreds", "natsToken"], ["natsCreds", "natsUser"], ["natsToken", "natsUser"]] as const) {
+    refuse(config[key] !== "" && config[other] !== "", key, other, `NATS lets a node in by one of them; leave ${called(key)} or ${called(other)} out`);
+  }
   for (const [key, other] of [["natsTlsCert", "natsTlsKey"], ["natsTlsKey", "natsTlsCert"]] as const) {
     refuse(config[key] !== "" && config[other] === "", key, other, `is of no use without ${called(other)}; give both`);
   }

@@ -20,13 +20,13 @@ export function folder(t: Pick<Test, "teardown">): string {
 }
 
 /** Makes `NAME.crt` and `NAME.key` in the folder; `name` is the certificate's common name too. */
-export function makePair(inFolder: string, name: string, { days = 3650, passphrase = "" } = {}): Pair {
+export function makePair(inFolder: string, name: string, { days = 3650, passphrase = "", names = "DNS:localhost,IP:127.0.0.1" } = {}): Pair {
   const cert = join(inFolder, `${name}.crt`);
   const key = join(inFolder, `${name}.key`);
   const protection = passphrase === "" ? ["-nodes"] : ["-passout", `pass:${passphrase}`];
   execFileSync("openssl", [
     "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", ...protection, "-keyout", key, "-out", cert,
-    "-days", String(days), "-subj", `/CN=${name}`, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    "-days", String(days), "-subj", `/CN=${name}`, "-addext", `subjectAltName=${names}`,
   ], { stdio: "ignore" });
   return { cert, key, ca: readFileSync(cert, "utf8") };
 }

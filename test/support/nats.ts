@@ -65,11 +65,12 @@ export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, f
     if (signal !== "SIGKILL") running.kill("SIGCONT");
     await exit;
   };
-  await start();
+  // Before it runs: one that does not come to answer is not left behind.
   t.teardown(async () => {
     await end("SIGKILL");
     rmSync(folder, { recursive: true, force: true });
   });
+  await start();
   return {
     port,
     get pid() { return child?.pid ?? 0; },
