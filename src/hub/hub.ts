@@ -214,7 +214,8 @@ export class Hub {
     if (stored.prev !== room.seq) room.tail.clear(stored.prev);
     room.epoch = stored.epoch;
     room.seq = stored.seq;
-    room.publishedAt = stored.time;
+    const at = now();
+    room.publishedAt = at;
     const publication: Publication = {
       room: room.name,
       epoch: stored.epoch,
@@ -231,7 +232,6 @@ export class Hub {
     if (room.members === 0) return;
     const frame = binary.publication(body);
     const [from, slot, life] = stored.origin === "" ? noOrigin : stored.origin.split(" ").map(Number);
-    const at = now();
     let text: Uint8Array | null = null;
     for (const reactor of this.#reactors) {
       if (reactor == null) continue;
@@ -378,8 +378,8 @@ export class Hub {
   }
 
   #sweep(): void {
-    for (const room of this.#rooms.expired(Date.now())) this.#forget(room);
-    this.#rooms.releaseQuietTails(Date.now());
+    for (const room of this.#rooms.expired()) this.#forget(room);
+    this.#rooms.releaseQuietTails();
     this.#inboxes.sweep();
   }
 

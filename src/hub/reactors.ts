@@ -194,7 +194,7 @@ export class Reactors {
     });
     const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
     const { promise: drained, resolve: onDrained } = withResolvers();
-    const running: Running = { index, link, live: true, worker, startedAt: Date.now(), ended, drained, onDrained, serving: false, slow: [] };
+    const running: Running = { index, link, live: true, worker, startedAt: performance.now(), ended, drained, onDrained, serving: false, slow: [] };
     worker.on("message", (message: FromReactor) => {
       if (message === doorbell) link.wake();
       else onMessage(message);
@@ -222,7 +222,7 @@ export class Reactors {
     if (this.#leaving || !this.#started) return;
     this.restarts++;
     this.#options.onServing(this.serving);
-    const stable = Date.now() - running.startedAt >= stableMs;
+    const stable = performance.now() - running.startedAt >= stableMs;
     this.#options.log.warn({ reactor: running.index }, `reactor ${running.index} ended; another takes its place`);
     setTimeout(() => this.#replace(running.index), stable ? 0 : pauseMs);
   }

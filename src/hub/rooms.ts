@@ -1,6 +1,7 @@
 /** The rooms of one node: who is interested in them, and where they stand. */
 import type { RoomKind } from "../roomnames.ts";
 import type { Position } from "../broker/broker.ts";
+import { now } from "../link/clock.ts";
 import type { Link } from "../link/link.ts";
 import type { JoinRecord } from "../link/records.ts";
 import { nameOfRoom } from "../roomkeys.ts";
@@ -32,7 +33,7 @@ export interface Room {
   readonly waiting: { reactor: Reactor; join: JoinRecord }[];
   /** Its members are to be told who comes and goes. */
   followed: boolean;
-  /** When the last member left, and when it was published to last, milliseconds since 1970. */
+  /** When the last member left, and when it was published to last, by the clock that nobody sets (link/clock.ts). */
   emptySince: number;
   publishedAt: number;
 }
@@ -94,8 +95,8 @@ export class Rooms {
       interest: new Uint32Array(2 * reactors),
       waiting: [],
       followed: false,
-      emptySince: Date.now(),
-      publishedAt: 0,
+      emptySince: now(),
+      publishedAt: -Infinity,
     };
     this.#byKey.set(key, room);
     this.#byHandle.set(room.handle, room);
@@ -140,22 +141,24 @@ export class Rooms {
   }
 
   /** Rooms that have been empty long enough to be forgotten. */
-  expired(now: number): Room[] {
-    return [...this.#empty].filter((room) => room.open && room.emptySince < now - emptyRoomMs);
+  expired(): Room[] {
+    const before = now() - emptyRoomMs;
+    return [...this.#empty].filter((room) => room.open && room.emptySince < before);
   }
 
   /** Takes the tails of quiet rooms where tails are running out of bytes: busy rooms need theirs more. */
-  releaseQuietTails(now: number): void {
+  releaseQuietTails(): void {
     const { used, bytesMax } = this.#options.tailBudget;
     if (used < bytesMax * tailsPressed) return;
-    for (const room of this.#byKey.values()) if (room.publishedAt < now - emptyRoomMs) room.tail.release();
+    const before = now() - emptyRoomMs;
+    for (const room of this.#byKey.values()) if (room.publishedAt < before) room.tail.release();
   }
 
   #recount(room: Room, by: number): void {
     room.members += by;
     if (room.members > 0) this.#empty.delete(room);
     else {
-      room.emptySince = Date.now();
+      room.emptySince = now();
       this.#empty.add(room);
     }
   }

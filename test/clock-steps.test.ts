@@ -1,0 +1,48 @@
+/** The system's clock is set while a node runs: what is kept for a time is kept for that time. */
+import t from "tap";
+import { resolveConfig } from "../src/config.ts";
+import { Rooms } from "../src/hub/rooms.ts";
+import { TailBudget } from "../src/hub/tail.ts";
+import { compileKinds } from "../src/roomnames.ts";
+import { createMemorySessions } from "../src/sessions/memory.ts";
+import { promised, record, value } from "../src/contracts/sessions.ts";
+
+const hourMs = 3_600_000;
+const minuteMs = 60_000;
+
+/** By how much each is off what it really is. Replaced before anything takes them for its own. */
+const off = { system: 0, steady: 0 };
+const [system, steady] = [Date.now, performance.now.bind(performance)];
+Date.now = () => system() + off.system;
+performance.now = () => steady() + off.steady;
+t.afterEach(() => void Object.assign(off, { system: 0, steady: 0 }));
+
+function emptyRoom() {
+  const rooms = new Rooms({ roomsMax: 1, reactors: 1, tailLimits: { publicationsMax: 1, bytesMax: 1 }, tailBudget: new TailBudget(1) });
+  const room = rooms.create("chat:a", compileKinds(resolveConfig().config)("chat:a")!)!;
+  rooms.opened(room, "epoch", 0);
+  return { rooms, room };
+}
+
+t.test("a room whose members have just left keeps its place when the clock is set ahead", async (t) => {
+  const { rooms } = emptyRoom();
+  off.system = hourMs;
+  t.same(rooms.expired(), []);
+});
+
+t.test("one that has been empty long enough is forgotten though the clock was set back", async (t) => {
+  const { rooms, room } = emptyRoom();
+  Object.assign(off, { system: -hourMs, steady: minuteMs + 1 });
+  t.same(rooms.expired(), [room]);
+});
+
+t.test("a session that is away can be resumed when the clock is set ahead, and no longer than it may when it is set back", async (t) => {
+  const sessions = createMemorySessions({ ttlMs: minuteMs, sessionsMax: 10, cursorsMax: 10 });
+  t.teardown(() => sessions.stop());
+  const { take } = promised(sessions);
+  sessions.put(record("s"));
+  off.system = hourMs;
+  t.ok(value(await take("s")));
+  Object.assign(off, { system: -hourMs, steady: minuteMs + 1 });
+  t.equal(value(await take("s")), null);
+});
