@@ -40,14 +40,17 @@ export async function openRegistry(config: Config, redis: RedisLink | null, fact
   });
 }
 
-/** `nodeGone`: a node is dead or has left, and what it left behind is to be taken back. */
-export async function openPresence(config: Config, redis: RedisLink | null, log: Logger, events: PresenceEvents): Promise<{ presence: Presence; nodeGone(node: string): void }> {
+/** `nodeChanged`: what a node that is dead or has left has left behind is to be taken back, unless it is there again. */
+export async function openPresence(config: Config, redis: RedisLink | null, log: Logger, events: PresenceEvents): Promise<{ presence: Presence } & RegistryEvents> {
   const { presenceGraceMs: graceMs, presenceIntervalMs: intervalMs, lastSeenTtlMs, lastSeenMax } = config;
   const limits = { graceMs, intervalMs, namedUsersMax: config.presenceNamedUsersMax, namedChangesMax: config.presenceNamedChangesMax, lastSeenTtlMs };
-  if (redis === null) return { presence: createMemoryPresence({ ...limits, lastSeenMax }, events), nodeGone() {} };
+  if (redis === null) return { presence: createMemoryPresence({ ...limits, lastSeenMax }, events), nodeChanged() {} };
   const { redisPrefix: prefix, nodeId: node, nodeHeartbeatMs: aliveMs } = config;
   const presence = await createRedisPresence({ ...limits, redis, prefix, node, aliveMs, log }, events);
-  return { presence, nodeGone: (gone) => presence.nodeGone(gone) };
+  return {
+    presence,
+    nodeChanged: ({ kind, node: { id } }) => (kind === "down" || kind === "left" ? presence.nodeGone(id) : presence.nodeBack(id)),
+  };
 }
 
 /** What nodes share of sessions: where they are kept, and what their resume tokens are signed with. */

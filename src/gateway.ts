@@ -134,7 +134,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     for (const stop of opened) await stop();
     throw error;
   });
-  const { broker, store, presence, nodeGone, resumeSecret } = stores;
+  const { broker, store, presence, nodeChanged, resumeSecret } = stores;
   const { sessionTtlMs: ttlMs, sessionsPerUserMax, sendsPerMinute, newInboxesPerHour, nodeId: node } = config;
   const encoder = new Encoder(2 * config.frameBytesMax);
   const pageBytesMax = pageBytesFor(config.ringBytes);
@@ -226,11 +226,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const known = () => ({ node, stale: nodes?.stale ?? false, nodes: nodes?.nodes() ?? [] });
   try {
     messages = await openMessages(config, redis, log, { received: (message) => onMessage({ hub, drains, surveys, log }, message) });
-    nodes = await openRegistry(config, redis, nodeFacts(config, port, allCounters, () => reactors.serving), log, {
-      nodeChanged: ({ kind, node: other }) => {
-        if (kind === "down" || kind === "left") nodeGone(other.id);
-      },
-    });
+    nodes = await openRegistry(config, redis, nodeFacts(config, port, allCounters, () => reactors.serving), log, { nodeChanged });
     const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
     admin = await startAdminPort(config, { metrics: registry, slow: () => reactors.slow(), disconnect, drains, nodes: known, survey });
     await reactors.start();

@@ -117,6 +117,26 @@ t.test("what a dead node has left is taken back, with a grace, once; users elsew
   await until(async () => (await server.client.keys(`${prefix}*-of:gone`)).length === 0, "nothing of it to be left");
 });
 
+t.test("what a dead node has left is taken back though Redis was away just then, unless the node is back by then", async (t) => {
+  const redis = await startRedis(t);
+  const prefix = freshPrefix();
+  const [a, back] = await joinAll(t, ["a", "back"], redis, prefix);
+  const dead = await openRedis({ target: readRedisTarget(redis.url)!, answerMs: 1_000, log: quiet });
+  const gone = await createRedisPresence({ ...limits, redis: dead, prefix, node: "gone", aliveMs: 60_000, log: quiet }, { roomChanged() {}, statusChanged() {} });
+  a!.presence.follow("r");
+  gone.enter("r", "ann", "1");
+  back!.presence.enter("r", "bob", "2");
+  await becomes(a!, "r", ["ann 1", "bob 1"], "both to be there");
+  await dead.close();
+  redis.pause();
+  for (const node of ["gone", "back"]) a!.presence.nodeGone(node);
+  await until(() => !a!.link.up, "it to be noticed");
+  a!.presence.nodeBack("back");
+  redis.resume();
+  await becomes(a!, "r", ["bob 1"], "ann to be gone");
+  t.notOk(a!.changes.some(({ left }) => left.includes("bob")), "bob was never away");
+});
+
 t.test("a node that was taken for dead and is not says again who is there", async (t) => {
   const [a, b] = await joinAll(t, ["a", "b"]);
   a!.presence.enter("r", "ann", "1");

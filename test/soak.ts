@@ -71,14 +71,16 @@ export async function soak({ seconds, seed, progress = () => undefined }: SoakOp
   const t = { teardown: (end: () => unknown) => void ends.push(end), testdir: () => folder };
   try {
     const cluster = await startCluster(t, { size, obeys: true });
-    const memory = new Map<number, { first: Memory; last: Memory }>();
+    const memory = new Map<number, Growth>();
     const endAt = performance.now() + seconds * 1000;
     while (performance.now() < endAt && report.faults.length === 0) {
       const [planned] = fc.sample(plan, { seed: seed + report.episodes, numRuns: 1 });
       await episode(cluster, planned!, `seed ${seed}, episode ${report.episodes}`, report, progress);
       report.episodes++;
       for (const failure of cluster.failures) report.faults.push(`a node ended: ${failure}`);
-      if (report.faults.length === 0) await measure(cluster, memory);
+      if (report.faults.length > 0) break;
+      await measure(cluster, memory);
+      progress(`heaps: ${cluster.nodes.map(({ pid }) => shown(memory.get(pid)!)).join("; ")}`);
     }
     if (report.faults.length === 0) await judgeMemory(cluster, memory, report, progress);
   } finally {
@@ -93,15 +95,26 @@ interface Memory {
   readonly rssBytes: number;
 }
 
+/** Of a process: after its first episode, and now. */
+interface Growth {
+  readonly first: Memory;
+  readonly last: Memory;
+}
+
+function shown({ first, last }: Growth): string {
+  const mb = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
+  return `${mb(first.heapBytes)} to ${mb(last.heapBytes)} MiB, resident ${mb(first.rssBytes)} to ${mb(last.rssBytes)}`;
+}
+
 /** By process: one that was killed is another when it is back. */
-async function measure({ nodes }: Cluster, memory: Map<number, { first: Memory; last: Memory }>): Promise<void> {
+async function measure({ nodes }: Cluster, memory: Map<number, Growth>): Promise<void> {
   for (const { pid, orders, rssBytes } of nodes) {
     const now = { heapBytes: await orders!.heapBytes(), rssBytes: rssBytes() };
     memory.set(pid, { first: memory.get(pid)?.first ?? now, last: now });
   }
 }
 
-async function judgeMemory(cluster: Cluster, memory: Map<number, { first: Memory; last: Memory }>, report: SoakReport, progress: (line: string) => void): Promise<void> {
+async function judgeMemory(cluster: Cluster, memory: Map<number, Growth>, report: SoakReport, progress: (line: string) => void): Promise<void> {
   try {
     await untilQuiet(cluster, { rooms: true, limitMs: emptyRoomMs + slackMs });
     await measure(cluster, memory);
@@ -110,7 +123,7 @@ async function judgeMemory(cluster: Cluster, memory: Map<number, { first: Memory
   }
   for (const { pid } of cluster.nodes) {
     const { first, last } = memory.get(pid)!;
-    progress(`heaps of process ${pid} went from ${first.heapBytes} to ${last.heapBytes} bytes, resident from ${first.rssBytes} to ${last.rssBytes}`);
+    progress(`in the end: ${shown({ first, last })}`);
     if (last.heapBytes > first.heapBytes + heapGrowthBytesMax) report.faults.push(`a node's heaps went from ${first.heapBytes} to ${last.heapBytes} bytes`);
     if (last.rssBytes > first.rssBytes * growthMax + growthBytesMax) report.faults.push(`a node's memory went from ${first.rssBytes} to ${last.rssBytes} bytes`);
   }

@@ -12,6 +12,7 @@ import { Due } from "./due.ts";
 import { keysOf } from "./keys.ts";
 import type { MemoryPresenceOptions } from "./memory.ts";
 import { Places } from "./places.ts";
+import { Remains } from "./remains.ts";
 import type { MembersQuery, Presence, PresenceEvents, RoomPresence, Status } from "./presence.ts";
 import * as scripts from "./scripts.ts";
 
@@ -26,19 +27,16 @@ export interface RedisPresenceOptions extends Omit<MemoryPresenceOptions, "lastS
 }
 
 export interface RedisPresence extends Presence {
-  /** A node is gone: what it had is taken back, unless another node does so already. */
+  /** A node is gone, or back: what one that is gone had is taken back, unless another node does so already. */
   nodeGone(node: string): void;
+  nodeBack(node: string): void;
 }
 
 const waitingMax = 100_000;
 /** A grace is looked at this long after it should be over. */
 const lateMs = 5;
-/** Who takes back what a node has left has so long for it. */
-const leaseMs = 60_000;
 /** A page is read again if something was told meanwhile. */
 const readsMax = 5;
-/** Rooms and users of a node that is gone, read at once. */
-const scanCount = 500;
 const nowhere = "";
 
 /**
@@ -80,9 +78,22 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   /** Rooms, by how many of their members this node has in a grace. */
   const inGrace = new Map<string, number>();
 
+  const remains = new Remains({
+    redis, keys, node, log,
+    dropRoom: async (room, gone) => {
+      await redis.run(...ofRoom(scripts.dropNode, room, `${gone}/`, graceMs, gone));
+      // Graces that had begun there are nobody else's to end.
+      graces.put(room);
+    },
+    dropUser: async (user, gone) => {
+      await redis.run(...ofUser(scripts.dropUser, user, `${gone}/`, graceMs, clock()));
+      userGraces.put(user);
+    },
+  });
+
   await redis.subscribe(keys.channel, onMessage);
   // Whatever an earlier process of this name has left.
-  await takeBack(node).catch(() => undefined); // Redis went away: said again when it is back
+  await remains.takeBack(node).catch(() => undefined); // Redis went away: said again when it is back
   await markAlive();
   redis.onUp(() => void lookWhetherAlive());
   redis.onMissed(() => askWhatWasMissed());
@@ -164,7 +175,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
   /** What of this node's is in Redis is not known: away with it, and all is said again. */
   function beginAnew(): void {
-    takeBack(node).then(() => lookWhetherAlive(), (error: unknown) => {
+    remains.takeBack(node).then(() => lookWhetherAlive(), (error: unknown) => {
       log.warn({ problem: String(error) }, "presence could not be written anew; it is tried again when Redis is back");
       void ask(["del", keys.alive(node)]);
     });
@@ -193,53 +204,13 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     dirty.put(room);
   }
 
-  /**
-   * Everything that a node had: its sessions leave, each with a grace. Should it be there after all, what it says meanwhile
-   * may be taken back as well: so its mark goes last once more, upon which it says all of it again.
-   */
-  async function takeBack(gone: string): Promise<void> {
-    await redis.run("del", keys.alive(gone));
-    for await (const room of membersOf(keys.roomsOf(gone))) {
-      await redis.run(...ofRoom(scripts.dropNode, room, `${gone}/`, graceMs, gone));
-      // Graces that had begun there are nobody else's to end.
-      graces.put(room);
-    }
-    for await (const user of membersOf(keys.usersOf(gone))) {
-      await redis.run(...ofUser(scripts.dropUser, user, `${gone}/`, graceMs, clock()));
-      userGraces.put(user);
-    }
-    await redis.run("del", keys.roomsOf(gone));
-    await redis.run("del", keys.usersOf(gone));
-    await redis.run("del", keys.alive(gone));
-  }
-
-  function nodeGone(gone: string): void {
-    if (gone === node || stopped) return;
-    const claim = ask(["set", keys.lease(gone), node, "nx", "px", leaseMs]);
-    const work = claim.then(async (claimed) => {
-      if (claimed !== "OK") return;
-      await takeBack(gone);
-      await redis.run("del", keys.lease(gone));
-    });
-    work.catch((error: unknown) => log.warn({ peer: gone, problem: String(error) }, "what a node has left could not be taken back"));
-  }
-
-  async function* membersOf(set: string): AsyncGenerator<string> {
-    let cursor = "0";
-    do {
-      const [next, names] = (await redis.run("sscan", set, cursor, "count", scanCount)) as [string, string[]];
-      yield* names;
-      cursor = next;
-    } while (cursor !== "0");
-  }
-
   // --------------------------------------------------------------------------- what is told
 
   function onMessage(text: string): void {
     // The link says so where it is none of these.
     const news = told.parse(JSON.parse(text));
     if (stopped) return;
-    if ("gone" in news) nodeGone(news.gone);
+    if ("gone" in news) remains.nodeGone(news.gone);
     else if ("dirty" in news) {
       if (followed.has(news.dirty)) dirty.put(news.dirty);
     } else if ("room" in news) {
@@ -364,10 +335,12 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       return { rooms: new Set([...places.names(), ...inGrace.keys()]).size, members: places.members + leavingMembers, users: online.members };
     },
 
-    nodeGone,
+    nodeGone: (gone) => remains.nodeGone(gone),
+    nodeBack: (back) => remains.nodeBack(back),
 
     async stop() {
       stopped = true;
+      remains.stop();
       clearInterval(looking);
       for (const due of [dirty, graces, userGraces]) due.clear();
       for (const room of followed) writes.put(`g${room}`, ofRoom(scripts.unfollowRoom, room, node));
