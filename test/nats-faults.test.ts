@@ -1,5 +1,6 @@
 /** What becomes of rooms when a real nats-server stops, is paused, or comes back without what it kept. */
 import t from "tap";
+import { connectNats, watchNats } from "../src/broker/natsconnection.ts";
 import { startNats } from "./support/nats.ts";
 import { startProxy } from "./support/proxy.ts";
 import { brokerOptions, durable, ephemeral, startBroker, textOf, value } from "./support/natsbroker.ts";
@@ -187,4 +188,22 @@ t.test("what an ephemeral room may have missed while the connection was lost is 
   const { publication } = a.delivered.at(-1)!;
   t.equal(publication.epoch, epoch);
   t.ok(publication.prev > first.seq);
+});
+
+t.test("a server that was away at the start is found when the other one goes", async (t) => {
+  const [first, second] = [await startNats(t, { jetStream: false }), await startNats(t, { jetStream: false })];
+  const proxy = await startProxy(t, second.port);
+  proxy.refuse(true);
+  const options = { ...brokerOptions(first), servers: [`nats://127.0.0.1:${proxy.port}`, first.url] };
+  let back = 0;
+  // In which order they are tried is left to chance.
+  for (let i = 0; i < 8; i++) {
+    const connection = await connectNats(options, `node ${i}`);
+    t.teardown(() => connection.close());
+    watchNats(connection, options.log, { disconnected() {}, reconnected: () => void back++ });
+  }
+  proxy.refuse(false);
+  await first.kill();
+  await until(() => back === 8, "all of them to be connected again");
+  t.equal(proxy.open, 8);
 });

@@ -26,10 +26,40 @@ const pingsMax = 2;
 export async function connectNats(access: NatsAccess, name: string): Promise<NatsConnection> {
   const options = optionsFor(access, name);
   try {
-    return await connect(options);
+    // Nodes spread over the servers.
+    const servers = await answeringFirst(inAnyOrder(addressesOf(access)), options);
+    return await connect({ ...options, servers, noRandomize: true });
   } catch (error) {
     throw new NatsProblem(explain(error, access));
   }
+}
+
+/**
+ * The client library forgets for good each server that it cannot reach before it was connected for the first time, and
+ * would not find it when the others go. So one that can be reached is the first that it tries.
+ * @throws what is the matter, where there is none
+ */
+async function answeringFirst(servers: readonly string[], options: ConnectionOptions): Promise<string[]> {
+  if (servers.length === 1) return [...servers];
+  const failures: unknown[] = [];
+  for (const server of servers) {
+    try {
+      await (await connect({ ...options, servers: [server] })).close();
+      return [server, ...servers.filter((one) => one !== server)];
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  // One that answers and refuses tells more than one that is not there.
+  throw failures.find((error) => !isNobodyThere(error)) ?? failures[0];
+}
+
+function isNobodyThere(error: unknown): boolean {
+  return ["CONNECTION_REFUSED", "ECONNREFUSED"].includes((error as { code?: string }).code ?? "");
+}
+
+function inAnyOrder(servers: readonly string[]): string[] {
+  return servers.map((server) => ({ server, at: Math.random() })).sort((a, b) => a.at - b.at).map(({ server }) => server);
 }
 
 /** Tells of every loss and return of the connection, until it is closed. */
@@ -86,9 +116,12 @@ export function withoutSecrets(server: string): string {
   return server.replace(/\/\/[^@/]*@/, "//");
 }
 
+function addressesOf({ servers }: NatsAccess): string[] {
+  return servers.map((server) => withoutSecrets(server).replace(/^[a-z]+:\/\//, ""));
+}
+
 function optionsFor(access: NatsAccess, name: string): ConnectionOptions {
   return {
-    servers: access.servers.map((server) => withoutSecrets(server).replace(/^[a-z]+:\/\//, "")),
     name,
     reconnect: true,
     maxReconnectAttempts: -1,
