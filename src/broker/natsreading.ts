@@ -3,6 +3,7 @@
  * for each read and pushes no more than is asked for: it waits for acknowledgements that never come.
  */
 import { createInbox, type Msg, type NatsConnection } from "nats";
+import { Consumer } from "./natsconsumer.ts";
 import { apiTimeoutMs, type Stream, type Streams } from "./natsstreams.ts";
 
 /** A message of a stream, as it was published. */
@@ -24,12 +25,6 @@ interface ReadOptions {
   readonly limit: number;
   /** Sequences only, no data. */
   readonly seqsOnly?: boolean;
-}
-
-interface ConsumerInfo {
-  readonly name: string;
-  readonly num_pending: number;
-  readonly delivered: { readonly consumer_seq: number };
 }
 
 /** Reads at once; others wait for their turn. */
@@ -77,14 +72,18 @@ export class Reader {
 
   /** How many messages of a subject there are from `from` on. */
   async count(stream: Stream, subject: string, from: number): Promise<number> {
-    const { name, num_pending: pending } = await this.#consumer(stream, { ...pull, filter_subject: subject, opt_start_seq: Math.max(1, from) });
-    this.#forget(stream, name);
-    return pending;
+    const consumer = this.#consumer(stream, { ...pull, filter_subject: subject, opt_start_seq: Math.max(1, from) });
+    try {
+      return (await consumer.info).num_pending;
+    } finally {
+      consumer.end();
+    }
   }
 
   async #read(stream: Stream, subject: string, { from, limit, seqsOnly = false }: ReadOptions): Promise<Piece> {
     const inbox = createInbox();
     const kept: Kept[] = [];
+    let chosen = "";
     let finish!: (ended: boolean) => void;
     let fail!: (error: Error) => void;
     const finished = new Promise<boolean>((resolve, reject) => {
@@ -94,40 +93,38 @@ export class Reader {
     const subscription = this.#connection.subscribe(inbox, {
       callback: (error, message) => {
         if (error !== null) return fail(error);
-        const { seq, pending } = placeInStream(message);
+        const { consumer, seq, pending } = placeInStream(message);
         if (!Number.isSafeInteger(seq)) return; // it does not come from a stream
+        // There may be another consumer that was asked for as well: each brings all.
+        chosen ||= consumer;
+        if (consumer !== chosen) return;
         kept.push({ seq, data: seqsOnly ? nothing : message.data });
         if (pending === 0 || kept.length >= limit) finish(pending === 0);
       },
     });
     const timer = setTimeout(() => fail(new Error(`a read of ${stream.name} was not answered in time`)), apiTimeoutMs);
     finished.catch(() => undefined); // awaited below, but only when the consumer is there
+    const consumer = this.#consumer(stream, {
+      ...push,
+      deliver_subject: inbox,
+      filter_subject: subject,
+      opt_start_seq: Math.max(1, from),
+      max_ack_pending: limit,
+      headers_only: seqsOnly,
+    });
     try {
-      const consumer = await this.#consumer(stream, {
-        ...push,
-        deliver_subject: inbox,
-        filter_subject: subject,
-        opt_start_seq: Math.max(1, from),
-        max_ack_pending: limit,
-        headers_only: seqsOnly,
-      });
-      if (consumer.num_pending === 0 && consumer.delivered.consumer_seq === 0 && kept.length === 0) finish(true);
-      const ended = await finished;
-      this.#forget(stream, consumer.name);
-      return { kept, ended };
+      const { num_pending: pending, delivered } = await consumer.info;
+      if (pending === 0 && delivered.consumer_seq === 0 && kept.length === 0) finish(true);
+      return { kept, ended: await finished };
     } finally {
+      consumer.end();
       clearTimeout(timer);
       subscription.unsubscribe();
     }
   }
 
-  #consumer(stream: Stream, config: object): Promise<ConsumerInfo> {
-    return this.#streams.request<ConsumerInfo>(`CONSUMER.CREATE.${stream.name}`, { stream_name: stream.name, config });
-  }
-
-  /** Nobody waits for the answer: what is not deleted goes by itself when it was idle. */
-  #forget(stream: Stream, consumer: string): void {
-    if (!this.#connection.isClosed()) this.#connection.publish(`$JS.API.CONSUMER.DELETE.${stream.name}.${consumer}`);
+  #consumer(stream: Stream, config: object): Consumer {
+    return new Consumer(this.#connection, this.#streams, stream, config);
   }
 }
 
@@ -149,8 +146,8 @@ const pull = { ...common, max_ack_pending: 1 };
  * From the subject that a consumer wants its acknowledgement at: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<n>.<time>.<pending>`,
  * in newer servers with a domain and an account before the stream.
  */
-function placeInStream({ reply = "" }: Msg): { seq: number; pending: number } {
+function placeInStream({ reply = "" }: Msg): { consumer: string; seq: number; pending: number } {
   const tokens = reply.split(".");
   const shift = tokens.length > 9 ? 2 : 0;
-  return { seq: Number(tokens[5 + shift]), pending: Number(tokens[8 + shift]) };
+  return { consumer: tokens[3 + shift] ?? "", seq: Number(tokens[5 + shift]), pending: Number(tokens[8 + shift]) };
 }

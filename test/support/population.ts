@@ -80,6 +80,7 @@ export async function startPopulation(t: Pick<Test, "teardown">, url: string, op
 
   let acknowledged = 0;
   let stopping = false;
+  t.teardown(() => void (stopping = true));
   const publish = async (room: Room, id: string): Promise<boolean> => {
     history.attempted(name, id);
     try {
