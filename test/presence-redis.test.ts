@@ -168,6 +168,29 @@ t.test("a Redis that comes back empty is told everything again, and answers unav
   await until(() => b!.changes.some(({ joined, countsOnly, users }) => joined.includes("new") || (countsOnly && users === 3)), "changes to be told again");
 });
 
+t.test("a Redis that comes back with what it was told some time ago is told what is so now", async (t) => {
+  const redis = await startRedis(t);
+  const [a, b] = await joinAll(t, ["a", "b"], redis);
+  for (const user of ["ann", "bob"]) {
+    a!.presence.enter("r", user, user);
+    a!.presence.online(user, user);
+  }
+  await becomes(b!, "r", ["ann 1", "bob 1"], "both to be there");
+  await redis.save();
+  a!.presence.leave("r", "bob", "bob");
+  a!.presence.offline("bob", "bob");
+  b!.presence.enter("r", "eve", "eve");
+  b!.presence.online("eve", "eve");
+  await becomes(b!, "r", ["ann 1", "eve 1"], "bob to be gone, and eve there");
+  await redis.stop();
+  await until(() => !a!.link.up && !b!.link.up, "it to be noticed");
+  await redis.start({ saved: true });
+  await becomes(a!, "r", ["ann 1", "eve 1"], "it to be so again");
+  const online = () => new Promise<string[]>((resolve) =>
+    a!.presence.statuses(["ann", "bob", "eve"], (answer) => resolve("value" in answer ? answer.value.filter((status) => status.online).map(({ user }) => user) : [])));
+  await until(async () => (await online()).join() === "ann,eve", "those to be online");
+});
+
 t.test("a node that is the last to notice that Redis has forgotten everything is told what came before it noticed", async (t) => {
   const prefix = freshPrefix();
   const [a, b] = await joinAll(t, ["a", "b"], server, prefix);

@@ -4,21 +4,21 @@ import { openRedis } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { createRedisSessions } from "../src/sessions/redis.ts";
 import type { Answer } from "../src/broker/broker.ts";
-import type { SessionRecord, Sessions } from "../src/sessions/sessions.ts";
+import type { SessionHere, SessionRecord, Sessions, SessionsHere } from "../src/sessions/sessions.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { promised, record, value } from "../src/contracts/sessions.ts";
 import { until } from "./support/until.ts";
 
 const server = await startRedis(t);
 
-async function storesOn(t: Test, redis: TestRedis, nodes: readonly string[], waitingMax = 1_000) {
+async function storesOn(t: Test, redis: TestRedis, nodes: readonly string[], waitingMax = 1_000, sockets?: SessionsHere) {
   const prefix = freshPrefix();
   return Promise.all(nodes.map(async (node) => {
     const warnings: string[] = [];
     const log = { info() {}, warn: (_: object, text: string) => void warnings.push(text) };
     const link = await openRedis({ target: readRedisTarget(redis.url)!, answerMs: 1_000, log });
     const forgotten: (string | null)[] = [];
-    const store = createRedisSessions({ redis: link, prefix, node, ttlMs: 60_000, log, waitingMax, onForgotten: (id) => void forgotten.push(id) });
+    const store = createRedisSessions({ redis: link, prefix, node, ttlMs: 60_000, log, waitingMax, onForgotten: (id) => void forgotten.push(id), ...(sockets && node !== "a" && { sockets }) });
     t.teardown(async () => {
       await store.stop();
       await link.close();
@@ -56,6 +56,28 @@ t.test("a session is the node's that took it last: what an earlier one has still
   a!.store.end("s");
   await written(a!);
   t.equal(value(await b!.take("s")), null, "its node may end it");
+});
+
+t.test("a Redis that comes back with what it was told some time ago is told again whose sessions are, and where they are", async (t) => {
+  const redis = await startRedis(t);
+  const here: SessionHere[] = [];
+  const [a, b] = await storesOn(t, redis, ["a", "b"], 1_000, { here: () => here, end() {} });
+  const first = { ...record("s"), node: "a" };
+  a!.store.put(first);
+  await written(a!);
+  await redis.save();
+  await b!.taken("s");
+  here.push({ id: "s", life: "1", userKey: "u", issuedAt: 0 });
+  const second = { ...first, node: "b", rooms: [] };
+  b!.store.put(second);
+  await written(b!);
+  await redis.stop();
+  await until(() => !b!.link.up, "it to be noticed");
+  await redis.start({ saved: true });
+  await until(() => a!.link.up && b!.forgotten.includes(null), "b to be asked for all of its sessions");
+  b!.store.put(second);
+  await written(b!);
+  t.same((await a!.taken("s")).answer, { value: second }, "it is b's, as it was");
 });
 
 t.test("who takes a session that another took and has not written yet learns of that one", async (t) => {
@@ -161,12 +183,14 @@ t.test("a Redis that stands still is away after a bounded wait, and what was und
 t.test("what does not fit while Redis is away is dropped, counted, said once, and asked for again", async (t) => {
   const redis = await startRedis(t);
   const [a] = await storesOn(t, redis, ["a"], 10);
-  await redis.stop();
+  // The same Redis comes back: another one is told everything anyway.
+  redis.pause();
+  t.same(await a!.take("s0"), { error: "unavailable" });
   await until(() => !a!.link.up, "it to be noticed");
   for (let i = 0; i < 30; i++) a!.store.put(record(`s${i}`));
   t.same(a!.store.writes(), { waiting: 10, dropped: 20 });
   t.equal(a!.warnings.filter((text) => text.includes("dropped")).length, 1);
-  await redis.start();
+  redis.resume();
   await until(() => a!.forgotten.length > 0, "the others to be asked for");
   t.same(a!.forgotten, [null]);
   await written(a!);

@@ -96,6 +96,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   await remains.takeBack(node).catch(() => undefined); // Redis went away: said again when it is back
   await markAlive();
   redis.onUp(() => void lookWhetherAlive());
+  redis.onAnother(() => beginAnew());
   redis.onMissed(() => askWhatWasMissed());
   const looking = setInterval(() => void lookWhetherAlive(), aliveMs).unref();
 

@@ -53,16 +53,20 @@ export class RedisLink {
   readonly #listeners = new Map<string, (message: string) => void>();
   readonly #onUp: (() => void)[] = [];
   readonly #onMissed: (() => void)[] = [];
+  readonly #onAnother: (() => void)[] = [];
   #unreadable = false;
   readonly #watch: NodeJS.Timeout;
   #up = true;
   #hears = true;
   #closing = false;
   #problem = "";
+  #life: string | null;
 
-  constructor(client: Redis | Cluster, subscriber: Redis | Cluster, { target, answerMs, log }: RedisOptions) {
+  /** @param life of the Redis that answers, as lifeOf has it. */
+  constructor(client: Redis | Cluster, subscriber: Redis | Cluster, life: string | null, { target, answerMs, log }: RedisOptions) {
     this.#client = client;
     this.#subscriber = subscriber;
+    this.#life = life;
     this.#isCluster = target.kind === "cluster";
     this.#answerMs = answerMs;
     this.#log = log;
@@ -152,6 +156,11 @@ export class RedisLink {
     this.#onMissed.push(listener);
   }
 
+  /** Called when Redis is back and is another process: it was restarted or failed over, and may have lost what it was told last. */
+  onAnother(listener: () => void): void {
+    this.#onAnother.push(listener);
+  }
+
   /** The client has done so by itself; asked again, it says when it was done. */
   async #subscribeAgain(): Promise<void> {
     const channels = [...this.#listeners.keys()];
@@ -200,6 +209,15 @@ export class RedisLink {
     this.returns++;
     this.#log.info({}, "Redis is back");
     for (const listener of this.#onUp) listener();
+    void this.#lookWho();
+  }
+
+  async #lookWho(): Promise<void> {
+    const life = await lifeOf(this.#client);
+    // Null: it is away again, and will be back; or does not tell.
+    if (life === null || life === this.#life || this.#closing) return;
+    this.#life = life;
+    for (const listener of this.#onAnother) listener();
   }
 
   #failAll(problem: string): void {
@@ -254,16 +272,24 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
   const clients = new Set([client, subscriber]);
   // The first says why; those behind it follow from it.
   const note = (error: Error) => (problem ||= error.message);
+  let life: string | null;
   for (const one of clients) one.on("error", note);
   try {
     await within(Promise.all([...clients].map((one) => one.connect())), connectMs);
     await within(client.call("PING"), connectMs);
+    life = await within(lifeOf(client), connectMs);
   } catch (error) {
     for (const one of clients) one.disconnect();
     throw new Error(problem || (error instanceof Error ? error.message : String(error)));
   }
   isStarting = false;
-  return new RedisLink(client, subscriber, options);
+  return new RedisLink(client, subscriber, life, options);
+}
+
+/** Another for every process, and every start of one; of a cluster that of any. Null where it does not say. */
+async function lifeOf(client: Redis | Cluster): Promise<string | null> {
+  const info = await client.call("INFO", "server").catch(() => null);
+  return /^run_id:(\w+)/m.exec(String(info))?.[1] ?? null;
 }
 
 /** Sooner at first, with some chance in it, so that not every node comes at once. */

@@ -21,7 +21,7 @@ export interface RedisSessionsOptions {
   readonly log: { warn(fields: object, text: string): void };
   /** Writes that wait while Redis is away. */
   readonly waitingMax?: number;
-  /** Redis does not have this session any more, or has not heard of changes to some (null): put them again. */
+  /** Redis does not have this session any more, or may not have heard of changes to some (null): put them again. */
   onForgotten(id: string | null): void;
   /** Those that have a socket here: what other nodes ended while they could not be heard is looked for among them. */
   readonly sockets?: SessionsHere;
@@ -36,7 +36,7 @@ const waitingMaxDefault = 50_000;
 const devicesMax = 1_000;
 /** A session that outlives the mark of a disconnected user has been kept alive by a node that was not told. */
 const markMsMin = 86_400_000;
-/** Sessions that this node has without having taken them, because Redis was away. */
+/** Sessions that this node has though Redis may not have it so: it was away when they were taken, or has lost that. */
 const untakenMax = 100_000;
 
 export function createRedisSessions(options: RedisSessionsOptions): RedisSessions {
@@ -48,6 +48,11 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   const untaken = new Set<string>();
   const writes = new Writes({ redis, what: "sessions", waitingMax, log, onDone, onDropped: () => onForgotten(null) });
 
+  redis.onAnother(() => {
+    // It may have it that they are still whose they were before.
+    for (const { id } of sockets?.here() ?? []) if (untaken.size < untakenMax) untaken.add(id);
+    onForgotten(null);
+  });
   const unwatch = sockets && watchEnded({ redis, sessionKey, markKey, outKey, sockets, log });
 
   /** Of what was kept alive and is not there, and what this node did not take and has now. */

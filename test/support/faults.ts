@@ -119,6 +119,17 @@ export const faults: readonly Fault[] = [
     },
   },
   {
+    name: "Redis is killed, and comes back with what it had saved a moment before",
+    hits: "Redis",
+    happen: async ({ redis }, _, ms) => {
+      await redis.save();
+      await sleep(ms / 2);
+      await redis.stop();
+      await sleep(ms / 2);
+      await redis.start({ saved: true });
+    },
+  },
+  {
     name: "Redis goes, and comes back with nothing",
     hits: "Redis",
     happen: async ({ redis }, _, ms) => {

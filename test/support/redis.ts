@@ -1,7 +1,9 @@
 /** A real redis-server for tests: on a free port, with nothing on disk; stopped, paused and started again at will. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { rmSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
 import { Redis } from "ioredis";
 import type { Test } from "tap";
 import { until } from "./until.ts";
@@ -15,8 +17,9 @@ export interface TestRedis {
   readonly client: Redis;
   /** It goes, with everything in it; connections are closed. */
   stop(): Promise<void>;
-  /** It comes again, on the same port, empty. */
-  start(): Promise<void>;
+  /** It comes again, on the same port: empty, or with what it had when it was told to save. */
+  start(options?: { saved: boolean }): Promise<void>;
+  save(): Promise<void>;
   /** It is there and does nothing, until `resume`. */
   pause(): void;
   resume(): void;
@@ -47,9 +50,14 @@ export async function startRedis(t: Pick<Test, "teardown" | "testdir">, { args =
     client,
     get pid() { return child?.pid ?? 0; },
 
-    async start() {
+    async start({ saved } = { saved: false }) {
+      if (!saved) rmSync(join(dir, "dump.rdb"), { force: true });
       child = await serve(["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir, ...(password === "" ? [] : ["--requirepass", password]), ...args]);
       await until(async () => (await client.ping().catch(() => "")) === "PONG", "redis-server to answer");
+    },
+
+    async save() {
+      await client.save();
     },
 
     async stop() {
