@@ -137,6 +137,19 @@ t.test("what a dead node has left is taken back though Redis was away just then,
   t.notOk(a!.changes.some(({ left }) => left.includes("bob")), "bob was never away");
 });
 
+t.test("what a dead node has left is taken back though the node that began to died over it", async (t) => {
+  const prefix = freshPrefix();
+  const [a] = await joinAll(t, ["a"], server, prefix);
+  const dead = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 1_000, log: quiet });
+  const gone = await createRedisPresence({ ...limits, redis: dead, prefix, node: "gone", aliveMs: 60_000, log: quiet }, { roomChanged() {}, statusChanged() {} });
+  gone.enter("r", "ann", "1");
+  await becomes(a!, "r", ["ann 1"], "ann to be there");
+  await dead.close();
+  await server.client.set(`${prefix}lease:gone`, "another", "PX", 300);
+  a!.presence.nodeGone("gone");
+  await becomes(a!, "r", [], "ann to be gone when the lease is over");
+});
+
 t.test("a node that was taken for dead and is not says again who is there", async (t) => {
   const [a, b] = await joinAll(t, ["a", "b"]);
   a!.presence.enter("r", "ann", "1");

@@ -63,6 +63,8 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   const toldOf = new Map<string, number>();
   const watched = new Map<string, { watchers: number; version: number; status: Status | null }>();
   let leavingMembers = 0;
+  /** Redis may have something of this node that is not so any more. */
+  let isDoubtful = false;
   let stopped = false;
 
   const writes = new Writes({ redis, what: "presence", waitingMax, log, onDone, onDropped: () => beginAnew() });
@@ -95,7 +97,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   // Whatever an earlier process of this name has left.
   await remains.takeBack(node).catch(() => undefined); // Redis went away: said again when it is back
   await markAlive();
-  redis.onUp(() => void lookWhetherAlive());
+  redis.onUp(() => (isDoubtful ? beginAnew() : void lookWhetherAlive()));
   redis.onAnother(() => beginAnew());
   redis.onMissed(() => askWhatWasMissed());
   const looking = setInterval(() => void lookWhetherAlive(), aliveMs).unref();
@@ -176,10 +178,12 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
   /** What of this node's is in Redis is not known: away with it, and all is said again. */
   function beginAnew(): void {
-    remains.takeBack(node).then(() => lookWhetherAlive(), (error: unknown) => {
-      log.warn({ problem: String(error) }, "presence could not be written anew; it is tried again when Redis is back");
-      void ask(["del", keys.alive(node)]);
+    isDoubtful = true;
+    const again = remains.takeBack(node).then(() => {
+      isDoubtful = false;
+      return lookWhetherAlive();
     });
+    again.catch((error: unknown) => log.warn({ problem: String(error) }, "presence could not be written anew; it is tried again when Redis is back"));
   }
 
   function sayAgain(): void {

@@ -1,6 +1,7 @@
 /**
  * What a node leaves behind when it dies: one of the others takes it back, room by room and user by user. Where Redis went
- * away before that was done, it is done when Redis is back, unless the node is back as well.
+ * away before that was done, it is done when Redis is back, and where that other died over it, when its lease is over;
+ * unless the node is back by then.
  */
 import type { RedisLink } from "../redis/redis.ts";
 import type { PresenceKeys } from "./keys.ts";
@@ -18,6 +19,8 @@ export interface RemainsOptions {
 
 /** Who takes back what a node has left has so long for it. */
 const leaseMs = 60_000;
+/** A lease is looked at this long after it should be over. */
+const lateMs = 50;
 /** Rooms and users of a node that is gone, read at once. */
 const scanCount = 500;
 
@@ -42,7 +45,7 @@ export class Remains {
     this.#owed.add(gone);
     this.#underWay.add(gone);
     const seen = this.#see(gone).then(
-      () => this.#owed.delete(gone),
+      (waitMs) => (waitMs === 0 ? this.#owed.delete(gone) : this.#lookAgain(gone, waitMs)),
       (error: unknown) => log.warn({ peer: gone, problem: String(error) }, "what a node has left could not be taken back; it is tried again when Redis is back"),
     );
     void seen.finally(() => this.#underWay.delete(gone));
@@ -52,14 +55,22 @@ export class Remains {
     this.#owed.delete(node);
   }
 
-  async #see(gone: string): Promise<void> {
+  #lookAgain(gone: string, waitMs: number): void {
+    setTimeout(() => {
+      if (this.#owed.has(gone)) this.nodeGone(gone);
+    }, waitMs).unref();
+  }
+
+  /** Answers 0 when nothing is left, else how long to wait for another node that does it. */
+  async #see(gone: string): Promise<number> {
     const { redis, keys, node } = this.#options;
     const lease = keys.lease(gone);
     const claimed = await redis.run("set", lease, node, "nx", "px", leaseMs);
     // It may be one's own from before Redis was away.
-    if (claimed !== "OK" && (await redis.run("get", lease)) !== node) return;
+    if (claimed !== "OK" && (await redis.run("get", lease)) !== node) return Math.max(0, Number(await redis.run("pttl", lease))) + lateMs;
     await this.takeBack(gone);
     await redis.run("del", lease);
+    return 0;
   }
 
   /**
