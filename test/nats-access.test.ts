@@ -1,15 +1,17 @@
 /** What lets a node in at NATS, against servers that ask for it; and what a node says where it is wrong. */
-import { writeFileSync } from "node:fs";
+import { copyFileSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { once } from "node:events";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { createGateway, ConfigError } from "../dist/index.js";
-import { folder, makePair } from "./support/certificates.ts";
+import { folder, makePair, replace } from "./support/certificates.ts";
 import { startNats } from "./support/nats.ts";
 import { makeOperator } from "./support/natsauth.ts";
-import type { NodeOptions } from "./support/node.ts";
+import { startNode, type NodeOptions } from "./support/node.ts";
+import { sumOf } from "./support/nodeprocess.ts";
 import { open } from "./support/session.ts";
+import { until } from "./support/until.ts";
 
 const small = { port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", natsPartitions: 1 } as const;
 
@@ -118,6 +120,29 @@ t.test("a certificate of the node's own, where the server asks for one", async (
   const locked = makePair(dir, "locked", { passphrase: "secret" });
   t.match(await problem({ ...known, natsTlsCert: locked.cert, natsTlsKey: locked.key }), /locked.key, holds no private key \(PEM, without a passphrase\)/);
   t.match(await problem({ ...known, natsTlsCert: client.cert, natsTlsKey: join(dir, "none") }), /the file of --nats-tls-key cannot be read: ENOENT/);
+});
+
+t.test("files that were replaced count from the next connection on: credentials, and a certificate", async (t) => {
+  const dir = folder(t);
+  const [before, after] = [makeOperator(folder(t)), makeOperator(folder(t))];
+  const jwtServer = await startNats(t, { flags: ["-c", before.config] });
+  const creds = before.creds("node.creds");
+  const [server, client, newer] = [makePair(dir, "server"), makePair(dir, "client"), makePair(dir, "newer")];
+  const clients = join(dir, "clients.pem");
+  copyFileSync(client.cert, clients);
+  const tlsServer = await startNats(t, { flags: ["--tlsverify", "--tlscert", server.cert, "--tlskey", server.key, "--tlscacert", clients] });
+  const byCreds = await startNode(t, { ...small, nats: [jwtServer.url], natsCreds: creds });
+  const byCertificate = await startNode(t, { ...small, nats: [tlsServer.url], natsTlsCa: server.cert, natsTlsCert: client.cert, natsTlsKey: client.key });
+  await Promise.all([jwtServer.stop(), tlsServer.stop()]);
+  copyFileSync(after.config, before.config);
+  copyFileSync(after.creds("node.creds"), creds);
+  copyFileSync(newer.cert, clients);
+  replace(client, newer);
+  await Promise.all([jwtServer.start(), tlsServer.start()]);
+  for (const node of [byCreds, byCertificate]) {
+    await until(async () => sumOf(await node.metrics(), "flux_nats_reconnects_total") > 0 && sumOf(await node.metrics(), "flux_nats_connected") === 1, "it to be let in again");
+    t.pass("it is");
+  }
 });
 
 t.test("an address where no NATS is, and replicas without servers for them", async (t) => {

@@ -1,10 +1,11 @@
 /**
  * What lets a node in at NATS: read and checked before it is used, and where the servers refuse it, told in words that
- * name the option. The client library says "TLS" or "BAD_CREDS" of most of it.
+ * name the option. The client library says "TLS" or "BAD_CREDS" of most of it. Files are read anew for every connection:
+ * they may be replaced before what is in them expires.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { credsAuthenticator, type ConnectionOptions, type TlsOptions } from "nats";
+import { credsAuthenticator, type Authenticator, type ConnectionOptions, type TlsOptions } from "nats";
 
 export interface NatsAccess {
   /** `nats://host:4222`, `tls://…`; a user and password, or a token, may stand in one of them. */
@@ -34,7 +35,7 @@ export function accessOptions(access: NatsAccess): Partial<ConnectionOptions> {
   return {
     ...(token && { token }),
     ...(user && { user, pass: pass ?? "" }),
-    ...(access.creds !== "" && { authenticator: credsAuthenticator(readCreds(access.creds)) }),
+    ...(access.creds !== "" && { authenticator: credsIn(access.creds) }),
     ...(tls !== null && { tls }),
   };
 }
@@ -48,6 +49,18 @@ function userIn(server: string): { user?: string; password?: string; token?: str
 }
 
 // ------------------------------------------------------------------------------------- files
+
+function credsIn(path: string): Authenticator {
+  let good = readCreds(path);
+  return (nonce) => {
+    try {
+      good = readCreds(path);
+    } catch {
+      // It is being replaced, or by what is no good: what there was may do still.
+    }
+    return credsAuthenticator(good)(nonce);
+  };
+}
 
 function readCreds(path: string): Buffer {
   const bytes = readFile("--nats-creds", path);
@@ -72,20 +85,21 @@ function isTlsAsked({ servers, tlsCa, tlsCert }: NatsAccess): boolean {
 function tlsFor(access: NatsAccess): TlsOptions | null {
   const { tlsCa, tlsCert, tlsKey } = access;
   if (!isTlsAsked(access)) return null;
-  const ca = tlsCa === "" ? null : readCertificate("--nats-tls-ca", tlsCa);
-  if (tlsCert === "") return { ...(ca && { ca: ca.pem }) };
+  if (tlsCa !== "") readCertificate("--nats-tls-ca", tlsCa);
+  const known = tlsCa === "" ? {} : { caFile: tlsCa };
+  if (tlsCert === "") return known;
   const own = readCertificate("--nats-tls-cert", tlsCert);
-  const key = readFile("--nats-tls-key", tlsKey).toString();
+  const key = readFile("--nats-tls-key", tlsKey);
   const secret = attempt(`the file of --nats-tls-key, ${tlsKey}, holds no private key (PEM, without a passphrase)`, () => createPrivateKey(key));
-  if (!own.first.checkPrivateKey(secret)) {
+  if (!own.checkPrivateKey(secret)) {
     throw new NatsProblem(`the file of --nats-tls-key, ${tlsKey}, is not the key of the certificate in ${tlsCert}; give the pair that was made together`);
   }
-  return { ...(ca && { ca: ca.pem }), cert: own.pem, key };
+  return { ...known, certFile: tlsCert, keyFile: tlsKey };
 }
 
-function readCertificate(flag: string, path: string): { pem: string; first: X509Certificate } {
-  const pem = readFile(flag, path).toString();
-  return { pem, first: attempt(`the file of ${flag}, ${path}, holds no certificate (PEM)`, () => new X509Certificate(pem)) };
+function readCertificate(flag: string, path: string): X509Certificate {
+  const pem = readFile(flag, path);
+  return attempt(`the file of ${flag}, ${path}, holds no certificate (PEM)`, () => new X509Certificate(pem));
 }
 
 function readFile(flag: string, path: string): Buffer {
