@@ -1,7 +1,7 @@
 /** NATS or Redis stands still for longer than anything waits for it, and goes on: what members notice meanwhile, and afterwards. */
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
-import { presenceMs, startCluster, type Cluster } from "./support/cluster.ts";
+import { patientHeartbeat, presenceMs, startCluster, type Cluster } from "./support/cluster.ts";
 import { untilQuiet } from "./support/gauges.ts";
 import { startPopulation, type Population } from "./support/population.ts";
 import { lose, resumeOf } from "./support/resume.ts";
@@ -17,7 +17,7 @@ const pauseMs = 20_000;
 const slackMs = 15_000;
 
 async function talking(t: Test): Promise<{ cluster: Cluster; population: Population; losses(): number }> {
-  const cluster = await startCluster(t, { size: 2 });
+  const cluster = await startCluster(t, { size: 2, flags: patientHeartbeat });
   const population = await startPopulation(t, cluster.front.url, { room: "log:x", members: 12, publishers: 2, everyMs: 20 });
   let losses = 0;
   for (const client of population.clients) client.on("state", ({ state }) => void (state === "waiting" && losses++));

@@ -1,6 +1,6 @@
 /** Nodes that lose time: one stands still until the others take it for dead, and goes on; the clock of one steps. */
 import t from "tap";
-import { presenceMs, startCluster } from "./support/cluster.ts";
+import { patientHeartbeat, presenceMs, startCluster } from "./support/cluster.ts";
 import { resumeOf, words, written } from "./support/resume.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { until } from "./support/until.ts";
@@ -9,7 +9,7 @@ const numbered = (count: number) => Array.from({ length: count }, (_, i) => Stri
 const hourMs = 3_600_000;
 /** For a machine that is busy with other tests. */
 const slackMs = 15_000;
-const cluster = await startCluster(t, { size: 2, obeys: true });
+const cluster = await startCluster(t, { size: 2, obeys: true, flags: patientHeartbeat });
 const [first, other] = [cluster.nodes[0]!, cluster.nodes[1]!];
 
 t.test("a clock that steps costs no socket, and no node takes another for dead", async (t) => {

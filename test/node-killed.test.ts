@@ -1,6 +1,6 @@
 /** One of three nodes is killed under 3,000 sessions: all of them go on at the others, and miss nothing. */
 import t from "tap";
-import { presenceMs, startCluster } from "./support/cluster.ts";
+import { patientHeartbeat, presenceMs, startCluster } from "./support/cluster.ts";
 import { startHerd } from "./support/herd.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
@@ -11,7 +11,7 @@ const sessions = 3000;
 const slackMs = 30_000;
 
 t.test("every session of a node that is killed is resumed on another, with nothing lost, doubled or out of order", async (t) => {
-  const cluster = await startCluster(t, { flags: ["--heartbeat-ms", "25s", "--heartbeat-grace-ms", "10s"] });
+  const cluster = await startCluster(t, { flags: patientHeartbeat });
   const herd = await startHerd(cluster.nodes, { room, sessions, everyMs: 250 });
   t.teardown(() => herd.close());
   await herd.progress(10);

@@ -34,6 +34,8 @@ export interface ClusterOptions {
   readonly obeys?: boolean;
 }
 
+/** Sockets that no busy machine loses: those of clients that are to keep theirs. */
+export const patientHeartbeat = ["--heartbeat-ms", "25s", "--heartbeat-grace-ms", "10s"];
 /** Until the nodes of a cluster must agree on who is where, whatever happened: as README says of a node that died, and a heartbeat's look. */
 export const presenceMs = 5_000;
 const times = ["--node-heartbeat-ms", "500", "--node-dead-ms", "3s", "--presence-grace-ms", "500", "--presence-interval-ms", "100"];

@@ -50,7 +50,7 @@ const lookMs = 50;
 export async function startPopulation(t: Pick<Test, "teardown">, url: string, options: PopulationOptions): Promise<Population> {
   const { room: name, members, publishers = 4, everyMs = 5, seed = "none", backoff = { baseMs: 50, capMs: 1000 }, patienceMs } = options;
   const history = createHistory(seed);
-  const patience = patienceMs === undefined ? {} : { graceMs: patienceMs, connectTimeoutMs: patienceMs };
+  const patience = patienceMs === undefined ? {} : { graceMs: patienceMs, connectTimeoutMs: 2 * patienceMs };
   const clients = Array.from({ length: members }, () => startClient(t, url, { storage: null, backoff, commandTimeoutMs: 60_000, ...patience }));
   const lastOf = new Map<number, string>();
   let gaps = 0;
