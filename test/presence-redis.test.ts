@@ -90,6 +90,23 @@ t.test("a user who goes from one node to another within the grace has not been a
   t.notOk(b!.changes.some(({ left }) => left.includes("ann")));
 });
 
+t.test("a node whose user goes, and is still on another, has nothing of that user and the room any more", async (t) => {
+  const prefix = freshPrefix();
+  const [a, b] = await joinAll(t, ["a", "b"], server, prefix);
+  for (const { presence } of [a!, b!]) {
+    presence.follow("r");
+    presence.enter("r", "ann", "1");
+    presence.online("ann", "1");
+  }
+  await becomes(b!, "r", ["ann 2"], "ann to be on both");
+  a!.presence.leave("r", "ann", "1");
+  a!.presence.offline("ann", "1");
+  await becomes(b!, "r", ["ann 1"], "ann to be on one");
+  a!.presence.unfollow("r");
+  await until(async () => (await server.client.keys(`${prefix}*-of:a`)).length === 0, "it to be off the lists of what the node would leave behind");
+  t.equal((await server.client.keys(`${prefix}*-of:b`)).length, 2);
+});
+
 t.test("what a dead node has left is taken back, with a grace, once; users elsewhere stay", async (t) => {
   const prefix = freshPrefix();
   const [a, b] = await joinAll(t, ["a", "b"], server, prefix);

@@ -120,18 +120,23 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     writes.put(`${set}${name}`, ["srem", set, name]);
   }
 
-  /** Of those who have no session left: their grace has begun. */
+  /** Of those who have no session left, on any node: their grace has begun. The others have a look, too: see endGrace. */
   function onDone({ command }: Write, result: unknown): void {
-    if (command[1] === scripts.leaveRoom && result === 1) {
-      const room = String(command.at(-1));
-      leavingMembers++;
-      inGrace.set(room, (inGrace.get(room) ?? 0) + 1);
-      graces.put(room);
+    const of = String(command.at(-1));
+    if (command[1] === scripts.leaveRoom) {
+      if (result === 1) {
+        leavingMembers++;
+        inGrace.set(of, (inGrace.get(of) ?? 0) + 1);
+      }
+      graces.put(of);
     }
-    if (command[1] === scripts.userOffline && result === 1) userGraces.put(String(command.at(-1)));
+    if (command[1] === scripts.userOffline) userGraces.put(of);
   }
 
-  /** It is one timer for all who left the room: whoever left after the first needs another. */
+  /**
+   * It is one timer for all who left the room: whoever left after the first needs another. A room that has nothing of this
+   * node any more is not among what it would leave behind.
+   */
   function endGrace(room: string): void {
     const left = inGrace.get(room) ?? 0;
     inGrace.delete(room);
@@ -142,7 +147,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       if (still > 0) {
         inGrace.set(room, (inGrace.get(room) ?? 0) + Math.min(left, still));
         graces.put(room);
-      } else if (!places.has(room) && !followed.has(room)) forget(keys.roomsOf(node), room);
+      } else if (!places.has(room) && !followed.has(room) && !inGrace.has(room)) forget(keys.roomsOf(node), room);
     });
   }
 
@@ -302,6 +307,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       toldOf.delete(room);
       dirty.take(room);
       writes.put(`g${room}`, ofRoom(scripts.unfollowRoom, room, node));
+      graces.put(room);
     },
 
     members(room, query, done) {

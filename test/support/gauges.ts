@@ -28,7 +28,7 @@ export async function untilQuiet({ nodes, redis }: Pick<Cluster, "nodes" | "redi
     left = texts.flatMap((text, node) =>
       [...held, ...(rooms ? heldLonger : [])].flatMap((name) => (sumOf(text, name) === 0 ? [] : [`node-${node} ${name} ${sumOf(text, name)}`])),
     );
-    for (const pattern of ["flux:room:*:s", "flux:user:*:s"]) left.push(...(await redis.client.keys(pattern)));
+    for (const pattern of ["flux:room:*:s", "flux:user:*:s", "flux:rooms-of:*", "flux:users-of:*"]) left.push(...(await redis.client.keys(pattern)));
     return left.length === 0;
   };
   await until(async () => (await look()) || sleep(lookMs, false), "nothing to be left", limitMs).catch(() => {
