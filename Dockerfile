@@ -32,6 +32,6 @@ EXPOSE 8080
 # It drains, for drainMs: give docker stop more time than that (docker stop -t 45, stop_grace_period).
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["node", "dist/cli/health.js"]
-# V8 is told of the container's memory where it would not use its share of it; the shell gives way to node.
+# V8 is told how to use the container's memory; the shell gives way to node.
 ENTRYPOINT ["/bin/sh", "-c", "exec node $(node dist/cli/main.js node-flags 2>/dev/null) dist/cli/main.js \"$@\"", "flux-gateway"]
 CMD ["start"]

@@ -1,5 +1,5 @@
 /** The command as an operator runs it: a process of its own, from the build. */
-import { spawn, type ChildProcessByStdio } from "node:child_process";
+import { execFileSync, spawn, type ChildProcessByStdio } from "node:child_process";
 import { accessSync, constants, readFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -86,7 +86,8 @@ async function takenPort(t: Test): Promise<number> {
 
 t.test("the build is there and can be run by its name", async (t) => {
   t.doesNotThrow(() => accessSync(bin, constants.X_OK), "npm run build makes it");
-  t.match(readFileSync(bin, "utf8"), /^#!\/usr\/bin\/env node\n/);
+  t.match(readFileSync(bin, "utf8"), /^#!\/usr\/bin\/env -S node --[\w=-]+\n/);
+  t.equal(execFileSync(bin, ["--version"], { env: { PATH: process.env.PATH ?? "" } }).toString(), `${version}\n`);
 });
 
 t.test("--version prints the package's version", async (t) => {

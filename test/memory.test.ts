@@ -1,11 +1,12 @@
 /** Memory: what a container lets a node use, how its threads share it, and what happens near the limit. */
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import t from "tap";
 import type { ReadText } from "../src/machine.ts";
-import { heapLimitsMb, memoryLimit, memoryUsed } from "../src/memory.ts";
+import { heapLimitsMb, memoryLimit, memoryUsed, youngFlag } from "../src/memory.ts";
 import { MemoryGuard } from "../src/memoryguard.ts";
 import { startNode } from "./support/node.ts";
 import { startNodeProcess, sumOf } from "./support/nodeprocess.ts";
@@ -71,11 +72,12 @@ t.test("the heaps of all threads together get three quarters", async (t) => {
 t.test("node-flags says what the main thread is to be started with, and Node takes it", async (t) => {
   const flags = (args: string[], env: Record<string, string> = {}) =>
     execFileSync(bin, ["node-flags", ...args], { env: { PATH: process.env.PATH ?? "", ...env } }).toString();
-  t.equal(flags(["--memory-limit-bytes", "600MiB"]), "--max-old-space-size=300\n");
-  t.equal(flags([], { FLUX_MEMORY_LIMIT_BYTES: "1GiB" }), "--max-old-space-size=512\n");
+  t.equal(flags(["--memory-limit-bytes", "600MiB"]), `${youngFlag} --max-old-space-size=300\n`);
+  t.equal(flags([], { FLUX_MEMORY_LIMIT_BYTES: "1GiB" }), `${youngFlag} --max-old-space-size=512\n`);
   const own = Number(execFileSync(process.execPath, ["-p", "v8.getHeapStatistics().heap_size_limit"]).toString());
-  t.equal(flags(["--memory-limit-bytes", String(2 * own)]), "\n", "nothing where V8 chooses that by itself");
-  const limit = execFileSync(process.execPath, [flags(["--memory-limit-bytes", "600MiB"]).trim(), "-p", "v8.getHeapStatistics().heap_size_limit"]);
+  t.equal(flags(["--memory-limit-bytes", String(2 * own)]), `${youngFlag}\n`, "no limit where V8 chooses that by itself");
+  t.match(readFileSync(bin, "utf8").split("\n", 1)[0], youngFlag, "the command starts itself so");
+  const limit = execFileSync(process.execPath, [...flags(["--memory-limit-bytes", "600MiB"]).trim().split(" "), "-p", "v8.getHeapStatistics().heap_size_limit"]);
   const limitMb = Number(limit.toString()) / mib;
   t.ok(limitMb >= 300 && limitMb < 400, `${limitMb} MiB with the young generation`);
 });

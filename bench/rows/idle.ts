@@ -8,9 +8,12 @@ import { type ServerName, serverNames } from "../servers/start.ts";
 import { connect, withCrew } from "./crew.ts";
 import type { Row, RowName, Scale, Say, Values } from "./row.ts";
 
-/** Memory has settled when it moved by less than 0.5 % for this long, or after the longest wait. */
-const settledSeconds = 5;
-const settleSecondsMax = 30;
+/**
+ * Memory has settled when it moved by less than 0.5 % for this long, or after the longest wait. V8 waits 8 seconds before
+ * it collects for a process that has become idle, and mostly does it twice.
+ */
+const settledSeconds = 20;
+const settleSecondsMax = 60;
 const MiB = 1024 * 1024;
 
 /** Sessions are authenticated; in the second row their room has presence too. */

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { youngFlag } from "../../src/memory.ts";
 import { controlScript, fluxCommand } from "../build.ts";
 import { benchSecret } from "../load/token.ts";
 import type { Dialect } from "../load/conversation.ts";
@@ -50,10 +51,10 @@ export async function startServer(name: ServerName, { reactors, profileDir, flag
 
 async function startFlux(node: string[], reactors: number, more: readonly string[]): Promise<ServerUnderTest> {
   const [port, adminPort] = [await freePort(), await freePort()];
-  // The one limit a bench must move: a single publisher sends 2,000 messages a second, ten sockets' allowance.
+  // With the flag that the command's first line has. The one limit a bench must move: a single publisher sends 2,000 messages a second, ten sockets' allowance.
   const flags = ["--reactors", reactors, "--port", port, "--admin-port", adminPort, "--commands-per-second", 10_000,
     "--host", host, "--auth-secret", benchSecret, "--log-level", "warn", "--drain-ms", 0, ...more].map(String);
-  const child = run([...node, fluxCommand, "start", ...flags]);
+  const child = run([...node, youngFlag, fluxCommand, "start", ...flags]);
   await until(child, async () => (await fetch(`http://${host}:${port}/ready`)).ok);
   return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, stop: () => stop(child) };
 }

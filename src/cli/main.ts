@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=2
 /** The command `flux-gateway`. */
 import { Command } from "commander";
 import { ConfigError } from "../config.ts";

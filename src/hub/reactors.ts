@@ -16,7 +16,7 @@ import { doorbell, type FromReactor, type ReactorData, type SlowSession, type To
 import { createRing } from "../link/ring.ts";
 import type { Logger } from "../log.ts";
 import { canSharePorts } from "../machine.ts";
-import { heapLimitsMb } from "../memory.ts";
+import { heapLimitsMb, youngMb } from "../memory.ts";
 import type { Hub } from "./hub.ts";
 import type { Reactor } from "./rooms.ts";
 
@@ -47,11 +47,6 @@ const readBudgetBytes = 16 * 1024;
 
 const extension = extname(import.meta.url);
 const entry = new URL(`../reactor/main${extension}`, import.meta.url);
-/**
- * V8 lets the young part of a heap grow to 48 MB while many clients shake hands, and keeps it long after. The data path
- * leaves next to no garbage, so a small one costs it nothing and an idle session two thirds less.
- */
-const youngMb = 6;
 /** From src a reactor needs the loader that this thread has; the data plane runs without what else was preloaded. */
 const execArgv = extension === ".ts" ? process.execArgv : [];
 

@@ -19,6 +19,8 @@ export interface HubSession {
   readonly userKey: string;
   readonly hello: Pick<HelloRecord, "slot" | "life" | "json" | "user" | "tenant" | "device" | "issuedAt">;
   readonly reactor: Reactor;
+  /** Another session of the same user: most have none, and an array for each would be most of what they take. */
+  mate: HubSession | null;
   rooms: PlaceInRoom[];
   /** How often it had been taken from the store when this socket got it. */
   generation: number;
@@ -52,7 +54,8 @@ export class Sessions {
   /** By reactor and slot. */
   readonly #sockets: (HubSession | undefined)[][] = [];
   readonly #byId = new Map<string, HubSession>();
-  readonly #byUser = new Map<string, HubSession[]>();
+  /** One of the user's sessions, the newest; the others follow as its mates. */
+  readonly #byUser = new Map<string, HubSession>();
   readonly #unwritten = new Set<HubSession>();
   /** Sessions that are being taken from the store, and how often others say they have been taken meanwhile. */
   readonly #taking = new Map<string, number>();
@@ -149,6 +152,7 @@ export class Sessions {
       userKey: userKey(tenant, user),
       hello: { slot, life, json, user, tenant, device, issuedAt },
       reactor,
+      mate: null,
       rooms: noRooms,
       generation: 0,
       state: "arriving",
@@ -159,14 +163,11 @@ export class Sessions {
 
   #admit(session: HubSession, resumed: boolean, rooms: PlaceInRoom[]): void {
     const { reactor, id, userKey: key, hello } = session;
-    const mates = this.#byUser.get(key);
-    if (mates !== undefined && mates.length >= this.#options.sessionsPerUserMax) {
-      return this.#refuse(session, "too_many_sessions");
-    }
+    if (this.#ofUser(key).length >= this.#options.sessionsPerUserMax) return this.#refuse(session, "too_many_sessions");
     session.state = "here";
     this.#byId.set(id, session);
-    if (mates === undefined) this.#byUser.set(key, [session]);
-    else mates.push(session);
+    session.mate = this.#byUser.get(key) ?? null;
+    this.#byUser.set(key, session);
     if (resumed) this.resumed++;
     // They are entered again as they are joined; until then a loss must not forget them.
     if (rooms.length > 0) session.rooms = rooms;
@@ -231,7 +232,7 @@ export class Sessions {
 
   /** Closes those that have a socket here, and ends them. How many there were. */
   close(tenant: string, user: string): number {
-    const sessions = [...(this.#byUser.get(userKey(tenant, user)) ?? [])];
+    const sessions = this.#ofUser(userKey(tenant, user));
     for (const session of sessions) this.#end(session);
     return sessions.length;
   }
@@ -282,10 +283,18 @@ export class Sessions {
   #unlist(session: HubSession): void {
     this.#unwritten.delete(session);
     this.#byId.delete(session.id);
-    const mates = this.#byUser.get(session.userKey) ?? [];
-    mates.splice(mates.indexOf(session), 1);
-    if (mates.length === 0) this.#byUser.delete(session.userKey);
+    const before = this.#ofUser(session.userKey).find(({ mate }) => mate === session);
+    if (before !== undefined) before.mate = session.mate;
+    else if (session.mate !== null) this.#byUser.set(session.userKey, session.mate);
+    else this.#byUser.delete(session.userKey);
+    session.mate = null;
     this.#options.onEnd(session);
+  }
+
+  #ofUser(key: string): HubSession[] {
+    const all: HubSession[] = [];
+    for (let one = this.#byUser.get(key) ?? null; one !== null; one = one.mate) all.push(one);
+    return all;
   }
 
   /** It does not become a session. Its socket's last records are still to come, as of one that was replaced. */

@@ -144,6 +144,7 @@ export class Rooms {
       return answerBoth(this.#context, member, record.blob());
     }
     member.room = this.#roomOf(handle, member.name);
+    member.name = member.room.name;
     member.room.joined[format]++;
     this.#context.counters.add("members", 1);
     member.state = "replaying";
@@ -304,6 +305,7 @@ export class Rooms {
     if (known !== undefined) return known;
     const { flushMs = 0 } = this.#context.kindOf(name) ?? {};
     const room: Room = {
+      name,
       handle,
       joined: [0, 0],
       live: [0, 0],

@@ -57,6 +57,7 @@ export type Early = ClientFrame | BadFrame;
 
 /** A room with members on this reactor. */
 export interface Room {
+  readonly name: string;
   readonly handle: number;
   /** Members that have been joined, live or replaying, by format: [binary, json]. */
   readonly joined: [number, number];
@@ -101,8 +102,8 @@ export interface WindowQueue {
 
 /** A session in a room. joining: the hub has been asked. replaying: it gets pages, then becomes live. */
 export interface Member {
-  /** As the client knows it. */
-  readonly name: string;
+  /** As the client knows it; once it is in, the string that all members share. */
+  name: string;
   readonly session: Session;
   /** Number by which the hub knows it on its way in. */
   readonly number: number;

@@ -5,7 +5,12 @@ type Fields = [tenant: string, user: string, device: string, node: string, rooms
 
 export function textOf({ tenant, user, device, node, rooms }: SessionRecord): string {
   const flat = rooms.flatMap(({ name, epoch, seq }) => [name, epoch, seq]);
-  return JSON.stringify([tenant, user, device, node, flat] satisfies Fields);
+  return inOnePiece(JSON.stringify([tenant, user, device, node, flat] satisfies Fields));
+}
+
+/** V8 keeps what it has put together as the pieces it was made of, for as long as it lives: twice the memory. */
+function inOnePiece(text: string): string {
+  return Buffer.from(text).toString();
 }
 
 /** What the texts of a user's records begin with, and no others'. */
