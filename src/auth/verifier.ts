@@ -2,7 +2,7 @@
  * Tokens (JWT) to grants. What was found of one is remembered, good or bad: a client that comes back, and ten thousand
  * that come back at once, do not pay for their signatures again, and neither does a flood of one bad token.
  */
-import { createHash } from "node:crypto";
+import { hash as digest } from "node:crypto";
 import { decodeProtectedHeader, errors, jwtVerify, type JWTPayload } from "jose";
 import { LRUCache } from "lru-cache";
 import type { Config } from "../config.ts";
@@ -78,7 +78,7 @@ export function createVerifier({ config, keys: materials, onOutage, onVerified }
       if (token.length > tokenBytesMax) return invalid(`token: at most ${tokenBytesMax} bytes`);
       if (!shape.test(token)) return invalid("token: is not a JWT");
       remote?.touch();
-      const hash = createHash("sha256").update(token).digest("base64url");
+      const hash = digest("sha256", token, "base64url");
       let grant = known.get(hash);
       if (grant === undefined && vouched?.tokenHash === hash) {
         grant = vouched;
