@@ -221,7 +221,7 @@ export class Sessions {
 
   /** Those of a user that have a socket here. */
   countOf(tenant: string, user: string): number {
-    return this.#byUser.get(userKey(tenant, user))?.length ?? 0;
+    return this.#ofUser(userKey(tenant, user)).length;
   }
 
   /** Closes every session of a user, and lets none of them come back, whether it has a socket or not. Sockets that were closed. */
