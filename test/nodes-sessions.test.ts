@@ -2,6 +2,7 @@
 import t from "tap";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
+import { startProxy } from "./support/proxy.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { lose, resumeOf, written } from "./support/resume.ts";
 import { fate, open, type TestSession } from "./support/session.ts";
@@ -130,6 +131,36 @@ t.test("who is disconnected while another node hears nothing is disconnected the
   await until(async () => ((await own.client.client("LIST")) as string).split("\n").filter((line) => line.includes("sub=") && !line.includes(" sub=0")).length === 2, "both to hear again");
   t.ok((await later.request({ ping: {} })).pong);
   t.ok((await bob.request({ ping: {} })).pong);
+});
+
+t.test("who is disconnected while Redis is away is disconnected on a node that finds back to it later, even if it came back empty", async (t) => {
+  const own = await startRedis(t);
+  const proxy = await startProxy(t, own.port);
+  const common = { reactors: 1, redisPrefix: freshPrefix(), redisAnswerMs: 1_000, nodeHeartbeatMs: 200, nodeDeadMs: 60_000, authSecret: secret };
+  const a = await startNode(t, { ...common, nodeId: "a", redis: own.url });
+  const b = await startNode(t, { ...common, nodeId: "b", redis: `redis://127.0.0.1:${proxy.port}` });
+  const [hello, ofBob] = [{ token: await token({ sub: "ann" }, secret) }, { token: await token({ sub: "bob" }, secret) }];
+  const [ann, bob] = [await open(b, { hello }), await open(b, { hello: ofBob })];
+  await own.stop();
+  proxy.refuse(true);
+  await until(() => a.nodes().stale && b.nodes().stale, "it to be noticed");
+  t.match(await a.disconnect("ann"), { sessions: 0, unanswered: ["b"] });
+  await own.start();
+  const ears = own.client.duplicate();
+  t.teardown(() => ears.disconnect());
+  let said = 0;
+  ears.on("message", (_channel, text: string) => void (text.includes('"disconnect"') && said++));
+  await ears.subscribe(`${common.redisPrefix}node:*`);
+  // As soon as a is there, what has waited is said: b does not hear it.
+  await until(async () => (await own.client.keys("*ended:*")).length === 1, "the mark to be written");
+  proxy.refuse(false);
+  t.match(await ann.closed(), { code: 3504 });
+  t.ok((await bob.request({ ping: {} })).pong);
+  const again = await open(b, { hello });
+  // It is said up to five times more, and not heard again.
+  const before = said;
+  await until(() => said > before || said >= 5, "it to be said once more");
+  t.ok((await again.request({ ping: {} })).pong, "who came later stays");
 });
 
 t.test("who is signed out on one node needs a newer token on all", async (t) => {

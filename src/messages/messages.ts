@@ -45,7 +45,7 @@ export type NodeMessage =
   | { readonly kind: "drain"; readonly windowMs?: number | undefined; readonly url?: string | undefined };
 
 export interface MessageEvents {
-  /** MUST NOT be called for what this node has sent itself. */
+  /** MUST NOT be called for what this node has sent itself, nor twice for one message. */
   received(message: NodeMessage): void;
 }
 

@@ -1,5 +1,6 @@
 /** Messages between nodes over channels of Redis: one for each node, one for all. */
 import { z } from "zod";
+import { randomId } from "../ids.ts";
 import type { Command, RedisLink } from "../redis/redis.ts";
 import type { MessageEvents, NodeMessage, NodeMessages } from "./messages.ts";
 
@@ -12,6 +13,11 @@ export interface RedisMessagesOptions {
 
 /** Messages that wait for Redis to be back. */
 const waitingMax = 10_000;
+/** Nodes find back to Redis one after the other: what has waited for it is said so often, so far apart, and heard once. */
+const timesSaid = 6;
+const saidAgainMs = 2_000;
+/** Messages that are known to have been heard. */
+const heardMax = 10_000;
 
 const name = z.string().max(256);
 const tenant = name.optional();
@@ -35,6 +41,8 @@ const answer = z.discriminatedUnion("kind", [
 
 const envelope = z.object({
   from: z.string(),
+  /** Of this message alone. */
+  once: name.optional(),
   message: z.discriminatedUnion("kind", [
     z.object({ kind: z.literal("taken"), session: z.string(), generation: z.number() }),
     z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string(), replyTo: replyTo.optional() }),
@@ -50,20 +58,44 @@ export async function createRedisMessages({ redis, prefix, id, log }: RedisMessa
   // No node is called so: a name holds no asterisk.
   const all = channelOf("*");
   let waiting: Command[] = [];
+  const heard = new Set<string>();
+  const timers = new Set<NodeJS.Timeout>();
   let dropping = false;
   let stopped = false;
 
   const onMessage = (text: string) => {
     const read = envelope.safeParse(parse(text));
-    if (stopped || !read.success || read.data.from === id) return;
+    if (stopped || !read.success || read.data.from === id || isKnown(read.data.once)) return;
     events.received(read.data.message);
   };
   await redis.subscribe(channelOf(id), onMessage);
   await redis.subscribe(all, onMessage);
   redis.onUp(() => {
     dropping = false;
-    for (const command of waiting.splice(0)) publish(command);
+    const late = waiting.splice(0);
+    for (const command of late) publish(command);
+    sayAgain(late, timesSaid - 1);
   });
+
+  function isKnown(once: string | undefined): boolean {
+    if (once === undefined) return false;
+    if (heard.has(once)) return true;
+    heard.add(once);
+    // In the order in which they were heard.
+    if (heard.size > heardMax) heard.delete(first(heard));
+    return false;
+  }
+
+  function sayAgain(late: readonly Command[], times: number): void {
+    if (late.length === 0 || times === 0) return;
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      // Away once more: it was said already.
+      for (const command of late) redis.run(...command).catch(() => undefined);
+      sayAgain(late, times - 1);
+    }, saidAgainMs).unref();
+    timers.add(timer);
+  }
 
   function publish(command: Command): void {
     redis.run(...command).catch(() => keep(command));
@@ -76,7 +108,7 @@ export async function createRedisMessages({ redis, prefix, id, log }: RedisMessa
     dropping = true;
   }
 
-  const toChannel = (channel: string, message: NodeMessage) => publish(["publish", channel, JSON.stringify({ from: id, message })]);
+  const toChannel = (channel: string, message: NodeMessage) => publish(["publish", channel, JSON.stringify({ from: id, once: randomId(9), message })]);
   return {
     send(node, message) {
       toChannel(channelOf(node), message);
@@ -89,8 +121,14 @@ export async function createRedisMessages({ redis, prefix, id, log }: RedisMessa
     async stop() {
       stopped = true;
       waiting = [];
+      for (const timer of timers) clearTimeout(timer);
     },
   };
+}
+
+function first(all: Set<string>): string {
+  for (const one of all) return one;
+  return "";
 }
 
 function parse(text: string): unknown {
