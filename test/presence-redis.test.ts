@@ -19,12 +19,12 @@ interface Joined {
   members(room: string): Promise<string[]>;
 }
 
-async function join(t: Test, { url }: TestRedis, prefix: string, node: string): Promise<Joined> {
+async function join(t: Test, { url }: TestRedis, prefix: string, node: string, waitingMax = 1_000): Promise<Joined> {
   const link = await openRedis({ target: readRedisTarget(url)!, answerMs: 1_000, log: quiet });
   const changes: Joined["changes"] = [];
   const statuses: Status[] = [];
   const events = { roomChanged: (room: string, change: RoomChange) => void changes.push({ room, ...change }), statusChanged: (status: Status) => void statuses.push(status) };
-  const presence = await createRedisPresence({ ...limits, redis: link, prefix, node, aliveMs: 100, log: quiet }, events);
+  const presence = await createRedisPresence({ ...limits, redis: link, prefix, node, aliveMs: 100, log: quiet, waitingMax }, events);
   t.teardown(async () => {
     await presence.stop();
     await link.close();
@@ -198,9 +198,27 @@ t.test("a Redis that comes back empty is told everything again, and answers unav
   await until(() => b!.changes.some(({ joined, countsOnly, users }) => joined.includes("new") || (countsOnly && users === 3)), "changes to be told again");
 });
 
+t.test("more than may wait to be written: all of it is there in the end, and again when Redis has forgotten it", async (t) => {
+  const redis = await startRedis(t);
+  const prefix = freshPrefix();
+  const a = await join(t, redis, prefix, "a", 300);
+  const sessions = 1_000;
+  for (let i = 0; i < sessions; i++) {
+    a.presence.enter("r", `u${i}`, "s");
+    a.presence.online(`u${i}`, "s");
+  }
+  const isThere = async () => (await redis.client.scard(`${prefix}room:{r}:s`)) === sessions && (await redis.client.keys(`${prefix}user:*:s`)).length === sessions;
+  await until(isThere, "all to be there");
+  await redis.stop();
+  await until(() => !a.link.up, "it to be noticed");
+  await redis.start();
+  await until(isThere, "all to be there again");
+});
+
 t.test("a Redis that comes back with what it was told some time ago is told what is so now", async (t) => {
   const redis = await startRedis(t);
   const [a, b] = await joinAll(t, ["a", "b"], redis);
+  b!.presence.follow("r");
   for (const user of ["ann", "bob"]) {
     a!.presence.enter("r", user, user);
     a!.presence.online(user, user);
@@ -216,6 +234,7 @@ t.test("a Redis that comes back with what it was told some time ago is told what
   await until(() => !a!.link.up && !b!.link.up, "it to be noticed");
   await redis.start({ saved: true });
   await becomes(a!, "r", ["ann 1", "eve 1"], "it to be so again");
+  t.notOk(b!.changes.some(({ left }) => left.includes("ann")), "who was there all the time is not told to have left");
   const online = () => new Promise<string[]>((resolve) =>
     a!.presence.statuses(["ann", "bob", "eve"], (answer) => resolve("value" in answer ? answer.value.filter((status) => status.online).map(({ user }) => user) : [])));
   await until(async () => (await online()).join() === "ann,eve", "those to be online");

@@ -46,8 +46,8 @@ export class Places {
     return [...this.#rooms.keys()];
   }
 
-  *all(): Generator<[room: string, user: string, session: string]> {
-    for (const [room, users] of this.#rooms) for (const [user, sessions] of users) for (const session of sessions) yield [room, user, session];
+  *of(room: string): Generator<[user: string, session: string]> {
+    for (const [user, sessions] of this.#rooms.get(room) ?? []) for (const session of sessions) yield [user, session];
   }
 
   clear(): void {

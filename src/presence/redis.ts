@@ -4,13 +4,15 @@
  * channel. What a dead node has left is taken back by one of the others; a node that was taken for dead, and one whose
  * Redis has forgotten everything, says all of it again.
  */
-import { z } from "zod";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Answer } from "../broker/broker.ts";
 import type { Command, RedisLink } from "../redis/redis.ts";
 import { Writes, type Write } from "../redis/writes.ts";
 import { Due } from "./due.ts";
 import { keysOf } from "./keys.ts";
 import type { MemoryPresenceOptions } from "./memory.ts";
+import { news as newsOf } from "./news.ts";
+import { pageOf } from "./page.ts";
 import { Places } from "./places.ts";
 import { Remains } from "./remains.ts";
 import type { MembersQuery, Presence, PresenceEvents, RoomPresence, Status } from "./presence.ts";
@@ -24,6 +26,8 @@ export interface RedisPresenceOptions extends Omit<MemoryPresenceOptions, "lastS
   /** How often it looks whether it is taken for dead, and says again that it is not. */
   readonly aliveMs: number;
   readonly log: { warn(fields: object, text: string): void };
+  /** Writes that wait, while Redis is away or not as fast as they come. */
+  readonly waitingMax?: number;
 }
 
 export interface RedisPresence extends Presence {
@@ -32,28 +36,18 @@ export interface RedisPresence extends Presence {
   nodeBack(node: string): void;
 }
 
-const waitingMax = 100_000;
+const waitingMaxDefault = 100_000;
+/** What is said again waits until no more than this share of it waits to be written; looked at so often. */
+const sayingShare = 0.05;
+const sayingMs = 5;
 /** A grace is looked at this long after it should be over. */
 const lateMs = 5;
 /** A page is read again if something was told meanwhile. */
 const readsMax = 5;
 const nowhere = "";
 
-/**
- * What nodes and the scripts tell: a room with something to tell, a node that is gone, what changed in a room, and a
- * user's status. cjson writes an empty list as an object.
- */
-const names = z.union([z.array(z.string()), z.strictObject({}).transform((): string[] => [])]);
-const count = z.number().int().min(0);
-const told = z.union([
-  z.object({ gone: z.string() }),
-  z.object({ dirty: z.string() }),
-  z.object({ room: z.string(), version: count, users: count, sessions: count, joined: names, left: names, countsOnly: z.boolean() }),
-  z.object({ user: z.string(), online: z.boolean(), lastSeen: z.number(), version: count }),
-]);
-
 export async function createRedisPresence(options: RedisPresenceOptions, events: PresenceEvents): Promise<RedisPresence> {
-  const { redis, prefix, node, graceMs, intervalMs, namedUsersMax, namedChangesMax, lastSeenTtlMs, aliveMs, log, clock = Date.now } = options;
+  const { redis, prefix, node, graceMs, intervalMs, namedUsersMax, namedChangesMax, lastSeenTtlMs, aliveMs, log, waitingMax = waitingMaxDefault, clock = Date.now } = options;
   const keys = keysOf(prefix);
   const mine = `${node}/`;
   const places = new Places();
@@ -65,6 +59,8 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   let leavingMembers = 0;
   /** Redis may have something of this node that is not so any more. */
   let isDoubtful = false;
+  /** How often all has begun to be said again: the last time counts. */
+  let sayings = 0;
   let stopped = false;
 
   const writes = new Writes({ redis, what: "presence", waitingMax, log, onDone, onDropped: () => beginAnew() });
@@ -178,28 +174,60 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   async function lookWhetherAlive(): Promise<void> {
     if ((await ask(["exists", keys.alive(node)])) !== 0 || stopped) return;
     await markAlive();
-    sayAgain();
+    void sayAgain(false);
   }
 
-  /** What of this node's is in Redis is not known: away with it, and all is said again. */
+  /** Redis may have something of this node that is not so any more, or lack something: away with it, and all is said again. */
   function beginAnew(): void {
     isDoubtful = true;
-    const again = remains.takeBack(node).then(() => {
-      isDoubtful = false;
-      return lookWhetherAlive();
+    const has = { room: (room: string) => places.has(room) || followed.has(room), user: (user: string) => online.hasUser(nowhere, user) };
+    const again = remains.takeBackStale(has).then(async () => {
+      await markAlive();
+      await sayAgain(true);
     });
     again.catch((error: unknown) => log.warn({ problem: String(error) }, "presence could not be written anew; it is tried again when Redis is back"));
   }
 
-  function sayAgain(): void {
-    // What changed while nobody was known to follow was told to nobody.
-    for (const room of followed) (follow(room), doubt(room));
-    for (const room of places.names()) remember(keys.roomsOf(node), room);
-    for (const [room, user, session] of places.all()) enter(room, user, session);
-    for (const [, user, session] of online.all()) {
-      remember(keys.usersOf(node), user);
-      begin(user, session);
+  /** A little at a time, since what does not fit in what may wait would be dropped; where Redis goes away, it is begun anew. */
+  async function sayAgain(afresh: boolean): Promise<void> {
+    const number = ++sayings;
+    isDoubtful = true;
+    for (const room of new Set([...followed, ...places.names()])) {
+      sayRoom(room, afresh);
+      for (const [user, session] of places.of(room)) {
+        enter(room, user, session);
+        if (!(await mayGoOn(number))) return;
+      }
+      if (!(await mayGoOn(number))) return;
     }
+    let before = "";
+    for (const [user, session] of online.of(nowhere)) {
+      if (user !== before) sayUser((before = user), afresh);
+      begin(user, session);
+      if (!(await mayGoOn(number))) return;
+    }
+    isDoubtful = false;
+  }
+
+  async function mayGoOn(number: number): Promise<boolean> {
+    while (writes.size > waitingMax * sayingShare && redis.up && !stopped && number === sayings) await sleep(sayingMs, undefined, { ref: false });
+    return redis.up && !stopped && number === sayings;
+  }
+
+  /** Whoever is taken out of it here is back before the grace is over: the very next that is written. */
+  function sayRoom(room: string, afresh: boolean): void {
+    if (afresh) {
+      writes.put(`z${room}`, ofRoom(scripts.dropNode, room, mine, graceMs, node));
+      graces.put(room);
+    }
+    remember(keys.roomsOf(node), room);
+    // What changed while nobody was known to follow was told to nobody.
+    if (followed.has(room)) (follow(room), doubt(room));
+  }
+
+  function sayUser(user: string, afresh: boolean): void {
+    if (afresh) writes.put(`y${user}`, ofUser(scripts.dropUser, user, mine, graceMs, clock()));
+    remember(keys.usersOf(node), user);
   }
 
   function follow(room: string): void {
@@ -218,7 +246,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
   function onMessage(text: string): void {
     // The link says so where it is none of these.
-    const news = told.parse(JSON.parse(text));
+    const news = newsOf.parse(JSON.parse(text));
     if (stopped) return;
     if ("gone" in news) remains.nodeGone(news.gone);
     else if ("dirty" in news) {
@@ -362,19 +390,4 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       online.clear();
     },
   };
-}
-
-function pageOf([version, users, sessions, ...rows]: (string | number)[], { limit, bytesMax, bytesEach }: MembersQuery): RoomPresence {
-  const members: { user: string; sessions: number }[] = [];
-  const counts = { version: Number(version), users: Number(users), sessions: Number(sessions), members };
-  let bytes = 0;
-  let last = "";
-  for (let i = 0; i + 2 < rows.length; i += 3) {
-    const user = String(rows[i]);
-    bytes += Buffer.byteLength(user) + bytesEach;
-    if (members.length === limit || (members.length > 0 && bytes > bytesMax)) return { ...counts, next: last };
-    members.push({ user, sessions: Number(rows[i + 2]) });
-    last = String(rows[i + 1]);
-  }
-  return { ...counts, next: "" };
 }

@@ -78,13 +78,23 @@ export class Remains {
    * may be taken back as well: so its mark goes last once more, upon which it says all of it again.
    */
   async takeBack(gone: string): Promise<void> {
-    const { redis, keys, dropRoom, dropUser } = this.#options;
+    const { redis, keys } = this.#options;
     await redis.run("del", keys.alive(gone));
-    for await (const room of this.#membersOf(keys.roomsOf(gone))) await dropRoom(room, gone);
-    for await (const user of this.#membersOf(keys.usersOf(gone))) await dropUser(user, gone);
+    await this.#drop(gone, () => true);
     await redis.run("del", keys.roomsOf(gone));
     await redis.run("del", keys.usersOf(gone));
     await redis.run("del", keys.alive(gone));
+  }
+
+  /** What Redis has of this node in rooms and of users that it has not. They go off its lists with their graces. */
+  async takeBackStale(has: { room(room: string): boolean; user(user: string): boolean }): Promise<void> {
+    await this.#drop(this.#options.node, (kind, name) => !has[kind](name));
+  }
+
+  async #drop(gone: string, isMeant: (kind: "room" | "user", name: string) => boolean): Promise<void> {
+    const { keys, dropRoom, dropUser } = this.#options;
+    for await (const room of this.#membersOf(keys.roomsOf(gone))) if (isMeant("room", room)) await dropRoom(room, gone);
+    for await (const user of this.#membersOf(keys.usersOf(gone))) if (isMeant("user", user)) await dropUser(user, gone);
   }
 
   async *#membersOf(set: string): AsyncGenerator<string> {
