@@ -23,6 +23,7 @@ import { natsFanoutRow } from "./rows/natsfanout.ts";
 import { nodesRow } from "./rows/nodes.ts";
 import { recoveryRow } from "./rows/recovery.ts";
 import type { Row, Scale, Values } from "./rows/row.ts";
+import { rollingRow } from "./rows/rolling.ts";
 import { roomsRow } from "./rows/rooms.ts";
 import { stormRow } from "./rows/storm.ts";
 import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
@@ -39,6 +40,7 @@ const groups: Record<string, readonly Row[]> = {
   flush: [flushRow],
   nodes: [nodesRow, natsFanoutRow, natsDurableRow],
   recovery: [recoveryRow],
+  rolling: [rollingRow],
   rooms: [roomsRow],
 };
 

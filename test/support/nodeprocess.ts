@@ -107,7 +107,7 @@ export async function startNodeProcess(flags: string[] = [], { openFiles, obeys 
       asked = true;
       const exit = once(child, "exit");
       child.kill("SIGTERM");
-      await within(exit, "the node to end");
+      await within(exit, "the node to end", 60_000);
     },
     kill: async () => {
       if (ended !== undefined) return;
