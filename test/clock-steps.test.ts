@@ -1,6 +1,7 @@
 /** The system's clock is set while a node runs: what is kept for a time is kept for that time. */
 import t from "tap";
 import { resolveConfig } from "../src/config.ts";
+import { createMemoryBroker } from "../src/broker/memory.ts";
 import { Rooms } from "../src/hub/rooms.ts";
 import { TailBudget } from "../src/hub/tail.ts";
 import { compileKinds } from "../src/roomnames.ts";
@@ -34,6 +35,22 @@ t.test("one that has been empty long enough is forgotten though the clock was se
   const { rooms, room } = emptyRoom();
   Object.assign(off, { system: -hourMs, steady: minuteMs + 1 });
   t.same(rooms.expired(), [room]);
+});
+
+t.test("a publish that is repeated with its key takes place once though the clock is set ahead, and again when the window is over", async (t) => {
+  const seqs: number[] = [];
+  const broker = createMemoryBroker({ roomsMax: 1, historyTotalBytesMax: 1000, keyWindowMs: minuteMs, keysPerRoomMax: 10 }, (_, { seq }) => void seqs.push(seq));
+  t.teardown(() => broker.stop());
+  const retention = { durable: true, historySize: 10, historyTtlMs: 24 * hourMs, historyBytesMax: 1000 };
+  const publish = () => broker.publish("chat:a", retention, { sender: "ann", key: "k", payload: Buffer.from("x"), format: 0, origin: "" }, () => {});
+  broker.open("chat:a", retention, () => {});
+  publish();
+  off.system = hourMs;
+  publish();
+  t.same(seqs, [1]);
+  Object.assign(off, { system: -hourMs, steady: minuteMs + 1 });
+  publish();
+  t.same(seqs, [1, 2]);
 });
 
 t.test("a session that is away can be resumed when the clock is set ahead, and no longer than it may when it is set back", async (t) => {

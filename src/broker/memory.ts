@@ -37,6 +37,8 @@ interface Room {
 
 export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Deliver): Broker {
   const clock = options.clock ?? Date.now;
+  /** For what ends with the process anyway and nobody sees the time of: it is not set, as the other may be. */
+  const steady = options.clock ?? (() => performance.now());
   const rooms = new Map<string, Room>();
   /** Rooms with a history, the one that was published to last at the end. */
   const kept = new Set<Room>();
@@ -59,7 +61,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
       first: 0,
       bytes: 0,
       keys: null,
-      usedAt: clock(),
+      usedAt: steady(),
     };
     rooms.set(name, room);
     unopened.add(room);
@@ -85,7 +87,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
       unopened.delete(room);
       unopened.add(room);
     }
-    return (room.usedAt = clock());
+    return (room.usedAt = steady());
   }
 
   function append(room: Room, publication: Stored): void {
@@ -120,11 +122,12 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
   }
 
   function sweep(): void {
-    const before = clock() - idleRoomMs;
+    const now = steady();
+    const before = now - idleRoomMs;
     for (const room of rooms.values()) {
       expire(room);
       cutOff(room);
-      room.keys?.expire(clock());
+      room.keys?.expire(now);
       if (!room.open && room.usedAt < before && room.first === room.log.length && !room.keys?.size) forget(room);
     }
   }
@@ -148,17 +151,17 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
     publish(name, retention, draft, done) {
       const room = roomOf(name, retention);
       if (room === null) return done({ error: "overloaded" });
-      const time = use(room);
+      const now = use(room);
       if (draft.key !== "") {
         room.keys ??= new KeyWindow(options.keyWindowMs, options.keysPerRoomMax);
-        const first = room.keys.find(draft.key, time);
+        const first = room.keys.find(draft.key, now);
         if (first !== undefined) return done({ value: { epoch: room.epoch, seq: first, duplicate: true } });
-        room.keys.add(draft.key, room.seq + 1, time);
+        room.keys.add(draft.key, room.seq + 1, now);
       }
       const prev = room.seq++;
       const { sender, format, origin } = draft;
       const payload = retention.durable ? Uint8Array.prototype.slice.call(draft.payload) : draft.payload;
-      const publication = { epoch: room.epoch, seq: room.seq, prev, sender, time, payload, format, origin };
+      const publication = { epoch: room.epoch, seq: room.seq, prev, sender, time: clock(), payload, format, origin };
       if (retention.durable) append(room, publication);
       if (room.open) deliver(name, publication);
       done({ value: { epoch: room.epoch, seq: publication.seq, duplicate: false } });
