@@ -15,9 +15,9 @@ export async function startFront(t: Pick<Test, "teardown">, ports: () => readonl
   const sockets = new Set<Socket>();
   let turn = 0;
 
-  const pass = (client: Socket, left: number): void => {
+  const pass = (client: Socket, first: number, tried: number): void => {
     const all = ports();
-    const port = all[turn++ % all.length]!;
+    const port = all[(first + tried) % all.length]!;
     const node = connect({ port, host: "127.0.0.1", noDelay: true });
     node.once("connect", () => {
       passed.set(port, (passed.get(port) ?? 0) + 1);
@@ -27,8 +27,8 @@ export async function startFront(t: Pick<Test, "teardown">, ports: () => readonl
     });
     node.once("close", () => {
       const wasThere = sockets.delete(node);
-      if (wasThere || left === 0 || client.destroyed) client.destroy();
-      else pass(client, left - 1);
+      if (wasThere || tried + 1 >= all.length || client.destroyed) client.destroy();
+      else pass(client, first, tried + 1);
     });
     node.on("error", () => node.destroy());
   };
@@ -37,7 +37,8 @@ export async function startFront(t: Pick<Test, "teardown">, ports: () => readonl
     sockets.add(client);
     client.on("error", () => client.destroy());
     client.once("close", () => sockets.delete(client));
-    pass(client, ports().length - 1);
+    // Each goes its own way round: others that come meanwhile must not lead it to the same dead node again.
+    pass(client, turn++, 0);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", 4096, resolve));
   t.teardown(() => {
