@@ -1,7 +1,7 @@
 /** Sessions of two nodes on one Redis: resumed on another node, ended on all of them, and what happens without Redis. */
 import t from "tap";
 import { startNode, type NodeOptions } from "./support/node.ts";
-import { startNodeProcess } from "./support/nodeprocess.ts";
+import { startNodeProcess, sumOf } from "./support/nodeprocess.ts";
 import { startProxy } from "./support/proxy.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { lose, resumeOf, written } from "./support/resume.ts";
@@ -73,6 +73,22 @@ t.test("a session that goes to and fro stays one, and ends once", async (t) => {
   t.same(rooms(last), ["chat:one"]);
   await last.bye();
   for (const node of nodes) t.equal((await open(node, { hello: resumeOf(last) })).ready?.resumed, false);
+});
+
+t.test("a session that goes to and fro is one also when Redis has forgotten how often it went", async (t) => {
+  const own = await startRedis(t);
+  const nodes = await twoNodes(t, own);
+  let last = await open(nodes[0]);
+  for (let i = 1; i <= 3; i++) last = await open(nodes[i % 2]!, { hello: resumeOf(last) });
+  await last.join("chat:one");
+  await own.stop();
+  await own.start();
+  const metrics = async ({ adminPort }: Gateway) => (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
+  for (const node of nodes) await until(async () => sumOf(await metrics(node), "flux_redis_connected") === 1, "Redis to be answered and heard again");
+  await written(own, last, "chat:one");
+  const next = await open(nodes[0], { hello: resumeOf(last) });
+  t.match(next.ready, { resumed: true, session: last.ready!.session });
+  t.match(await last.closed(), { code: 3010 });
 });
 
 t.test("sessions of a node that was killed go on at another", async (t) => {

@@ -332,9 +332,13 @@ export class Sessions {
     this.#writer ??= setTimeout(() => this.#flush(), writeAfterMs).unref();
   }
 
-  /** The store does not have this session, or for null some, as it should: written again. */
+  /** The store does not have this session, or for null some, as it should: written again. It may count anew how often they are taken. */
   forgotten(id: string | null): void {
-    for (const session of id === null ? this.#byId.values() : [this.#byId.get(id)]) if (session !== undefined) this.#write(session);
+    for (const session of id === null ? this.#byId.values() : [this.#byId.get(id)]) {
+      if (session === undefined) continue;
+      session.generation = 0;
+      this.#write(session);
+    }
   }
 
   #flush(max = writesMax): void {
