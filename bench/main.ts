@@ -53,6 +53,7 @@ type Flags = {
   build: boolean;
   profile?: string;
   out: boolean;
+  name: string;
 };
 
 const flags = new Command("bench")
@@ -64,6 +65,7 @@ const flags = new Command("bench")
   .option("--quick", "one short round with fewer sockets: to try things, not to quote; keeps no results", false)
   .option("--profile <directory>", "write V8 CPU profiles of the servers there")
   .option("--no-build", "measure dist/ as it is")
+  .option("--name <name>", "what the files in bench/results are called", "latest")
   .option("--no-out", "do not write bench/results")
   .parse()
   .opts<Flags>();
@@ -90,7 +92,7 @@ const measurements = await measureAll();
 const summaries = rows.map((row) => summarize(row, scale, measurements));
 rows.forEach((row, i) => console.log(rowTable(row, summaries[i]!)));
 if (flags.out && !flags.quick) {
-  const files = keepResults({ machine, scale, rounds, rows: summaries, measurements });
+  const files = keepResults(flags.name, { machine, scale, rounds, rows: summaries, measurements });
   console.log(`\nWritten: ${files.join(", ")}`);
 }
 

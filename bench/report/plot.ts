@@ -19,6 +19,8 @@ const panels: readonly Panel[] = [
   { row: "fanout-100", metric: "p99", title: "Fan-out latency, 100 messages/s", unit: "ms, p99", digits: 1, better: "less" },
   { row: "echo", metric: "p99", title: "Echo, 10,000 sockets, 1 message/s each", unit: "ms, p99", digits: 2, better: "less" },
   { row: "cross", metric: "p50", title: "Publish to delivery, idle", unit: "ms, p50; flux-gateway across reactors", digits: 3, better: "less" },
+  { row: "nodes", metric: "p50", title: "One node to another, not kept", unit: "ms, p50", digits: 3, better: "less" },
+  { row: "nodes", metric: "durableP50", title: "One node to another, durable", unit: "ms, p50", digits: 3, better: "less" },
 ];
 
 const ink = "#1f2937";

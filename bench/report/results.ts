@@ -11,9 +11,9 @@ export type Run = { machine: Machine; scale: Scale; rounds: number; rows: readon
 const directory = fileURLToPath(new URL("../results/", import.meta.url));
 
 /** @returns the files' paths. */
-export function keepResults(run: Run): string[] {
+export function keepResults(name: string, run: Run): string[] {
   mkdirSync(directory, { recursive: true });
-  const [json, svg] = [`${directory}latest.json`, `${directory}latest.svg`];
+  const [json, svg] = [`${directory}${name}.json`, `${directory}${name}.svg`];
   writeFileSync(json, `${JSON.stringify(run, null, 2)}\n`);
   writeFileSync(svg, plot(run.rows, run.machine));
   return [json, svg];
