@@ -184,6 +184,30 @@ t.test("an answer that is no stream's is an error of that publication and of not
   t.equal(a.broker.nats().reconnects, 0);
 });
 
+t.test("a stream that cannot be looked at is tried again, and that is logged once until it can", async (t) => {
+  const options = onePartition();
+  const warnings: object[] = [];
+  const told: string[] = [];
+  const log = { info: (_fields: object, text: string) => void told.push(text), warn: (fields: object) => void warnings.push(fields), error() {} };
+  const a = await startBroker(t, { ...options, log });
+  value(await a.open("x"));
+  const other = await stranger(t);
+  let tries = 0;
+  other.subscribe(`$JS.API.STREAM.CREATE.${streamOf(options)}`, { callback: () => void tries++ });
+  // It is not there, and cannot be made: another one has what it would keep.
+  await other.request(`$JS.API.STREAM.DELETE.${streamOf(options)}`);
+  await other.request(`$JS.API.STREAM.CREATE.${options.prefix}`, JSON.stringify({ name: options.prefix, subjects: [`${options.prefix}.in.>`], storage: "memory" }));
+  other.publish(`${options.prefix}.streams`);
+  await until(() => tries >= 4, "it to be tried several times");
+  await other.request(`$JS.API.STREAM.DELETE.${options.prefix}`);
+  await until(() => told.length > 0, "it to be looked at");
+  t.match(warnings, [{ stream: streamOf(options), problem: /overlap/ }]);
+  t.equal(warnings.length, 1);
+  t.notOk("err" in warnings[0]!, "without a stack");
+  t.same(told, ["NATS: all streams could be looked at again"]);
+  value(await a.publish("x", "after"));
+});
+
 t.test("a clock that is set back keeps no publication waiting", async (t) => {
   const server = await startNats(t);
   const a = await startBroker(t, { ...onePartition(server), timeoutMs: 500 });

@@ -12,6 +12,7 @@ import { listen } from "./natsconnection.ts";
 import { outSubject, tokenOf } from "./natsnames.ts";
 import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
 import { Looks } from "./natslooks.ts";
+import { Trouble } from "./natstrouble.ts";
 import { Places, type PlacesOptions } from "./natsplaces.ts";
 import { placeOf } from "./natsraw.ts";
 import { dropHeld, fallBehind, hold, openingRoom, type Acked, type DurableRoom } from "./natsroom.ts";
@@ -47,12 +48,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   readonly #history: History;
   /** Acknowledgements that came before it was known which life their stream is in. */
   readonly #early = new Map<Stream, (() => void)[]>();
-  #connected = true;
-  readonly #looks = new Looks(() => {
-    if (this.#connected) this.resync();
-  });
-  /** Counts connections: what was begun in one before is over. */
-  #connections = 0;
+  readonly #looks: Looks;
+  readonly #trouble: Trouble;
   readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
 
   constructor(options: DurableOptions, deliver: Deliver, moved: Moved) {
@@ -61,6 +58,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#deliver = deliver;
     this.#moved = moved;
     this.#history = new History(options.reader, options.streams, options.outbox.node);
+    this.#looks = new Looks(options.streams, options.log, (stream, isOver) => this.#compare(stream, isOver));
+    this.#trouble = new Trouble(options.log, "NATS: what a room has missed could not be read; trying again until it can", "NATS: no room waits any more for what it has missed");
   }
 
   get size(): number {
@@ -98,6 +97,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room === undefined) return;
     this.#rooms.delete(name);
     room.subscription?.unsubscribe();
+    this.#trouble.ends(room);
     for (const acked of room.acked.splice(0)) this.#answer(acked);
   };
 
@@ -125,7 +125,6 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   stop(): void {
     clearInterval(this.#sweeper);
     this.#looks.stop();
-    this.#connections++;
     this.#rooms.clear();
   }
 
@@ -133,42 +132,29 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   /** Nothing is certain until every room was compared with its stream. */
   disconnected(): void {
-    this.#connected = false;
+    this.#looks.disconnected();
     this.#options.streams.forgetEpochs();
     for (const room of this.#rooms.values()) if (room.state === "live") fallBehind(room);
   }
 
   reconnected(): void {
-    this.#connected = true;
-    this.resync();
+    this.#looks.reconnected();
   }
 
-  /** Looks at every stream, each for itself: one whose server is gone keeps only its own rooms waiting. */
+  /** Another node has noticed that a stream is not what it was. */
   resync(): void {
-    const connection = ++this.#connections;
-    for (const stream of this.#options.streams.all()) this.#resync(stream, connection);
+    this.#looks.atAll();
   }
 
-  #resync(stream: Stream, connection: number): void {
-    this.#compare(stream, connection).catch((error: unknown) => {
-      this.#options.log.warn({ err: error, stream: stream.name }, "NATS: a stream could not be looked at; trying again");
-      setTimeout(() => {
-        if (connection === this.#connections && this.#connected) this.#resync(stream, connection);
-      }, retryMs).unref();
-    });
-  }
-
-  /** Looks at a stream, then at its open rooms. */
-  async #compare(stream: Stream, connection: number): Promise<void> {
-    await this.#options.streams.refresh(stream);
-    if (connection !== this.#connections) return;
+  /** Compares the open rooms of a stream with what it is now. */
+  async #compare(stream: Stream, isOver: () => boolean): Promise<void> {
     this.#options.outbox.streamBack(stream);
     for (const acknowledge of this.#early.get(stream)?.splice(0) ?? []) acknowledge();
     const rooms = [...this.#rooms.values()].filter((room) => room.stream === stream);
     for (const room of rooms) if (room.state !== "opening" && room.epoch !== stream.epoch) this.#beginAnew(room);
     stream.floor = Infinity;
     for (let i = 0; i < rooms.length; i += checkedAtOnce) {
-      if (connection !== this.#connections) return;
+      if (isOver()) return;
       await Promise.all(rooms.slice(i, i + checkedAtOnce).map((room) => this.#check(room)));
     }
   }
@@ -178,7 +164,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room.state !== "behind" || room.catching) return;
     const last = await this.#options.reader.last(room.stream, room.subject).catch(() => Infinity);
     if (room.state !== "behind" || room.catching) return;
-    if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === room.stream.epoch) room.state = "live";
+    if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === room.stream.epoch) this.#goLive(room);
     else this.#catchUp(room);
   }
 
@@ -236,9 +222,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     room.catching = true;
     this.#bringUp(room)
       .catch((error: unknown) => {
-        this.#options.log.warn({ err: error }, "NATS: what a room has missed could not be read; trying again");
+        this.#trouble.begins(room, { stream: room.stream.name, problem: String(error) });
         setTimeout(() => {
-          if (this.#connected) this.#catchUp(room);
+          if (this.#looks.connected) this.#catchUp(room);
         }, retryMs).unref();
       })
       .finally(() => (room.catching = false));
@@ -250,7 +236,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       room.state = "behind";
       if (this.#drain(room, false)) return;
     }
-    for (let stuck = 0; this.#rooms.get(room.name) === room && this.#connected && room.epoch === room.stream.epoch; ) {
+    for (let stuck = 0; this.#rooms.get(room.name) === room && this.#looks.connected && room.epoch === room.stream.epoch; ) {
       const before = room.last;
       const ended = await this.#readOn(room);
       if (this.#rooms.get(room.name) !== room) return;
@@ -321,8 +307,13 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       if (before > room.last) room.holed = true;
       this.#give(room, seq, envelope);
     }
-    room.state = "live";
+    this.#goLive(room);
     return true;
+  }
+
+  #goLive(room: DurableRoom): void {
+    room.state = "live";
+    this.#trouble.ends(room);
   }
 
   // ------------------------------------------------------------------------------- answers of streams
