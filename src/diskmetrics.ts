@@ -1,14 +1,7 @@
 /** What the journals of a data directory count, as Prometheus sees it. There only where a node has one. */
 import type { Metric, Registry } from "prom-client";
-import { commitBucketsMs, type JournalCounts } from "./disk/journal.ts";
+import { commitBucketsMs, type DiskUsage } from "./disk/journal.ts";
 import { gauge, total } from "./metrics.ts";
-
-export interface DiskUsage {
-  readonly bytes: number;
-  readonly uncommittedBytes: number;
-  readonly failing: boolean;
-  readonly counts: JournalCounts;
-}
 
 /** @param journals what each of them says of itself now, by name. */
 export function addDiskMetrics(registry: Registry, journals: Readonly<Record<string, () => DiskUsage>>): void {

@@ -1,6 +1,7 @@
 /** Composition: the one place that picks the parts of a node, starts them in order and ends them in reverse. */
 import { startAdmin, type Admin, type Served } from "./admin/admin.ts";
 import { readKeys } from "./auth/files.ts";
+import type { ConnectionUsage } from "./broker/broker.ts";
 import { expiryWarning, readCertificate, watchCertificate } from "./certificate.ts";
 import { connectRedis, openMessages, openPresence, openRegistry, openSessions } from "./cluster.ts";
 import { ConfigError, resolveConfig, type Config, type GatewayOptions } from "./config.ts";
@@ -24,7 +25,7 @@ import { MemoryGuard } from "./memoryguard.ts";
 import { createMetrics } from "./metrics.ts";
 import { nodeFacts } from "./nodefacts.ts";
 import { Encoder } from "./protocol/encoder.ts";
-import { addNatsMetrics, type NatsUsage } from "./natsmetrics.ts";
+import { addNatsMetrics } from "./natsmetrics.ts";
 import type { NodeAnswer, NodeMessage, NodeMessages, Question } from "./messages/messages.ts";
 import type { RedisLink } from "./redis/redis.ts";
 import { addRedisMetrics } from "./redismetrics.ts";
@@ -293,11 +294,11 @@ interface Answering {
   readonly rooms: Rooms;
   readonly state: NodeState;
   readonly redis: RedisLink | null;
-  readonly nats: (() => NatsUsage) | null;
+  readonly nats: (() => ConnectionUsage) | null;
 }
 
 /** Tells when NATS has been away for longer than the grace, and when it is back. */
-function watchAway(usage: () => NatsUsage, graceMs: number, tell: (away: boolean) => void): () => void {
+function watchAway(usage: () => ConnectionUsage, graceMs: number, tell: (away: boolean) => void): () => void {
   let since = 0;
   let told = false;
   const timer = setInterval(() => {

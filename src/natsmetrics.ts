@@ -1,19 +1,9 @@
 /** What the connection to NATS counts, as Prometheus sees it. There only where a node has one. */
 import type { Registry } from "prom-client";
+import type { ConnectionUsage } from "./broker/broker.ts";
 import { gauge, total } from "./metrics.ts";
 
-export interface NatsUsage {
-  /** Nothing can be published now: it is not connected, or does not answer. */
-  readonly away: boolean;
-  readonly reconnects: number;
-  readonly waiting: number;
-  readonly waitingBytes: number;
-  readonly timeouts: number;
-  readonly filled: number;
-  readonly reads: number;
-}
-
-export function addNatsMetrics(registry: Registry, usage: () => NatsUsage): void {
+export function addNatsMetrics(registry: Registry, usage: () => ConnectionUsage): void {
   gauge(registry, "flux_nats_connected", "Whether NATS is there and answers", [], (metric) => metric.set(usage().away ? 0 : 1));
   gauge(registry, "flux_nats_pending_acks", "Publications that NATS has not answered yet", [], (metric) => metric.set(usage().waiting));
   gauge(registry, "flux_nats_pending_bytes", "Bytes of them", [], (metric) => metric.set(usage().waitingBytes));

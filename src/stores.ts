@@ -1,5 +1,5 @@
 /** Composition of what keeps publications and sessions: in memory, on disk, in NATS and Redis. */
-import type { Broker, Deliver, Moved, Retention } from "./broker/broker.ts";
+import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "./broker/broker.ts";
 import { createLogBroker } from "./broker/log.ts";
 import { createMemoryBroker } from "./broker/memory.ts";
 import type { NatsBroker } from "./broker/nats.ts";
@@ -7,10 +7,9 @@ import type { SharedSessions } from "./cluster.ts";
 import { ConfigError, showValue, type Config } from "./config.ts";
 import { openDataDir } from "./disk/datadir.ts";
 import { explained } from "./disk/error.ts";
-import type { DiskUsage } from "./diskmetrics.ts";
+import type { DiskUsage } from "./disk/journal.ts";
 import { randomId } from "./ids.ts";
 import type { Logger } from "./log.ts";
-import type { NatsUsage } from "./natsmetrics.ts";
 import { durableNamespaces, namespaceOf } from "./roomnames.ts";
 import { createDiskSessions } from "./sessions/disk.ts";
 import { createMemorySessions } from "./sessions/memory.ts";
@@ -33,7 +32,7 @@ export interface Stores {
   /** Writes of sessions that nodes share. */
   readonly writes: () => { readonly waiting: number; readonly dropped: number };
   /** What the connection to NATS says of itself; null where there is none. */
-  readonly nats: (() => NatsUsage) | null;
+  readonly nats: (() => ConnectionUsage) | null;
   close(): Promise<void>;
 }
 

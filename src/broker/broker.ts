@@ -118,3 +118,19 @@ export interface Broker {
   /** Gives everything back. Calls after it are errors of the caller. */
   stop(): Promise<void>;
 }
+
+/** What a broker that keeps its rooms on servers says of the connection to them. */
+export interface ConnectionUsage {
+  /** Nothing can be published now: it is not connected, or does not answer. */
+  readonly away: boolean;
+  readonly reconnects: number;
+  /** Publications without an answer, and their bytes. */
+  readonly waiting: number;
+  readonly waitingBytes: number;
+  /** Publications that were not answered in time. */
+  readonly timeouts: number;
+  /** Publications that were read from where they are kept because they did not arrive by themselves. */
+  readonly filled: number;
+  /** Reads of what is kept. */
+  readonly reads: number;
+}

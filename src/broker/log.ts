@@ -5,7 +5,7 @@
  * position at once, and nobody is told of it before it is durable: a crash could give its position to another one.
  */
 import { openJournal } from "../disk/opening.ts";
-import type { Journal, JournalCounts, JournalLog, Waiting } from "../disk/journal.ts";
+import type { DiskUsage, Journal, JournalLog, Waiting } from "../disk/journal.ts";
 import type { Segment } from "../disk/segment.ts";
 import type { Answer, Broker, Deliver, Draft, Published, Retention } from "./broker.ts";
 import { Cleaner } from "./cleaner.ts";
@@ -28,15 +28,7 @@ export interface LogBrokerOptions extends MemoryBrokerOptions {
 }
 
 export interface LogBroker extends Broker {
-  readonly disk: () => DiskUsage;
-}
-
-export interface DiskUsage {
-  readonly bytes: number;
-  readonly liveBytes: number;
-  readonly uncommittedBytes: number;
-  readonly failing: boolean;
-  readonly counts: JournalCounts;
+  readonly disk: () => DiskUsage & { readonly liveBytes: number };
 }
 
 const sweepMs = 10_000;

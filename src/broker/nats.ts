@@ -3,7 +3,7 @@
  * streams (natsdurable.ts). What a room is called there is in natsnames.ts, what a publication looks like in natsenvelope.ts.
  */
 import { createInbox, type NatsConnection } from "nats";
-import type { Broker, Deliver, Moved, Retention } from "./broker.ts";
+import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "./broker.ts";
 import { NatsProblem, type NatsAccess } from "./natsaccess.ts";
 import { connectNats, watchNats, type NatsLog } from "./natsconnection.ts";
 import { DurableRooms } from "./natsdurable.ts";
@@ -30,19 +30,7 @@ export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
 }
 
 export interface NatsBroker extends Broker {
-  readonly nats: () => NatsUsage;
-}
-
-export interface NatsUsage {
-  /** Nothing can be published now: it is not connected, or does not answer. */
-  readonly away: boolean;
-  readonly reconnects: number;
-  readonly waiting: number;
-  readonly waitingBytes: number;
-  readonly timeouts: number;
-  /** Publications that were read from a stream because they did not arrive by themselves. */
-  readonly filled: number;
-  readonly reads: number;
+  readonly nats: () => ConnectionUsage;
 }
 
 /** Publications and bytes without an answer, past which publish is refused. */

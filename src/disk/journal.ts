@@ -43,6 +43,14 @@ export interface JournalCounts {
   sumMs: number;
 }
 
+/** What a journal says of itself. */
+export interface DiskUsage {
+  readonly bytes: number;
+  readonly uncommittedBytes: number;
+  readonly failing: boolean;
+  readonly counts: JournalCounts;
+}
+
 export const commitBucketsMs = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000] as const;
 
 /** After a failed commit this long everything is refused at once, then the disk is tried again. */

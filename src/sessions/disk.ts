@@ -4,7 +4,7 @@
  * anew from memory when the disk takes it.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { Journal, JournalCounts, JournalLog, Waiting } from "../disk/journal.ts";
+import type { DiskUsage, Journal, JournalLog, Waiting } from "../disk/journal.ts";
 import { openJournal } from "../disk/opening.ts";
 import { Cursors, advances, cursorKey } from "./cursors.ts";
 import type { MemorySessionsOptions } from "./memory.ts";
@@ -22,7 +22,7 @@ export interface DiskSessionsOptions extends MemorySessionsOptions {
 }
 
 export interface DiskSessions extends Sessions {
-  readonly disk: () => { bytes: number; uncommittedBytes: number; failing: boolean; counts: JournalCounts };
+  readonly disk: () => DiskUsage;
 }
 
 /** One line of the journal. `alive`: the node was there at this time, and with it the sessions that had a socket. */
