@@ -3,6 +3,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync, unwatchFile, watchFile } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { ConfigError, type Config } from "./config.ts";
+import type { Logger } from "./log.ts";
 
 /** What TLS is served with. uWS reads the files itself; Node is given what was read. */
 export interface Certificate {
@@ -48,6 +49,23 @@ export function watchCertificate({ certFile, keyFile }: Certificate, onChange: (
   const files = [certFile, keyFile];
   for (const file of files) watchFile(file, { interval: lookMs, persistent: false }, onChange);
   return () => files.forEach((file) => unwatchFile(file, onChange));
+}
+
+/** Reads the files again and uses what they hold. False: they are no good, and the certificate there was goes on. */
+export function renewCertificate(config: Config, log: Logger, use: (certificate: Certificate) => void): boolean {
+  try {
+    const renewed = readCertificate(config);
+    if (renewed === null) return false;
+    const warning = expiryWarning(renewed);
+    if (warning !== null) log.warn(warning);
+    use(renewed);
+    log.info({ certificate: renewed.certFile, expires: new Date(renewed.expiresAt).toISOString() }, "the certificate was read again");
+    return true;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    log.error(`${error.message}; the certificate there was goes on`);
+    return false;
+  }
 }
 
 function read(flag: string, path: string): string {

@@ -2,7 +2,10 @@
  * Keeps a node from being killed for its memory: above a share of its limit it takes no more sockets, and those it has go
  * on. It takes them again a little below, or it would open and close its door with every collection of garbage.
  */
+import type { Config } from "./config.ts";
+import type { Logger } from "./log.ts";
 import { memoryLimit, memoryUsed } from "./memory.ts";
+import type { NodeState } from "./threads.ts";
 
 const lookMs = 1000;
 /** So many points below the share at which it stopped. */
@@ -15,6 +18,16 @@ export interface MemoryGuardOptions {
   readonly used?: () => number;
   /** It is short of memory now, or no longer. */
   onChange(short: boolean, usedBytes: number): void;
+}
+
+/** The guard of a node, which is not ready while it is short of memory. */
+export function guardMemory({ memoryLimitBytes: limitBytes, memoryHighPercent: highPercent }: Config, state: NodeState, log: Logger): MemoryGuard {
+  const onChange = (short: boolean, usedBytes: number) => {
+    state.shortOfMemory = short;
+    if (short) log.warn({ usedBytes, limitBytes }, `more than ${highPercent} % of the memory is used: no more sockets are taken`);
+    else log.info({ usedBytes, limitBytes }, "there is memory again: sockets are taken");
+  };
+  return new MemoryGuard({ limitBytes, highPercent, onChange });
 }
 
 export class MemoryGuard {

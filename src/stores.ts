@@ -18,9 +18,8 @@ import type { Sessions } from "./sessions/sessions.ts";
 /** Sessions that are stored at most, with and without a socket, and devices whose place in an inbox is remembered. */
 const storedSessionsMax = 1_000_000;
 const cursorsMax = 1_000_000;
-/** Bytes of publications that may wait for their commit to the disk, and the files that are open with a data directory. */
+/** Bytes of publications that may wait for their commit to the disk. */
 const uncommittedBytesMax = 16 * 1024 * 1024;
-export const filesOnDisk = 120;
 
 /** What outlives a socket, and with a data directory the node. */
 export interface Stores {

@@ -1,5 +1,5 @@
 /**
- * The import rule of src: cli → gateway → {hub, reactor, admin} → seams' interfaces → protocol → ids, errors;
+ * The import rule of src: cli → gateway → node → {hub, reactor, admin} → seams' interfaces → protocol → ids, errors;
  * no cycles; the protocol and the client run in browsers; implementations of seams are picked in one place.
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
@@ -15,9 +15,9 @@ type Imports = Map<string, string[]>;
 /** Folders with an interface in the file of the same name and implementations in the others. */
 const seams = ["broker", "presence", "sessions", "registry", "messages"];
 /** The files that pick implementations. */
-const compositions = ["gateway.ts", "stores.ts", "cluster.ts", "reactor/main.ts"];
+const compositions = ["stores.ts", "cluster.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. `ground` are the flat files not named here. */
-const levels = [["cli", "contracts"], ["index"], ["gateway"], ["stores"], ["cluster"], ["hub", "reactor", "admin"], ["ground"], ["link"], ["seam"], ["disk", "redis", "protocol"], ["ids", "errors"]];
+const levels = [["cli", "contracts"], ["index"], ["gateway"], ["node"], ["stores"], ["cluster"], ["hub", "reactor", "admin"], ["ground"], ["link"], ["seam"], ["disk", "redis", "protocol"], ["ids", "errors"]];
 /** Folders that are a flat file grown large. */
 const groundFolders = ["config", "auth"];
 /** Parts that are for browsers too, and what they may reach. */
@@ -55,7 +55,9 @@ const sound: Record<string, string[]> = {
   "cli/main.ts": ["./start.ts", "commander"],
   "cli/start.ts": ["../index.ts", "../config.ts"],
   "index.ts": ["./gateway.ts", "./errors.ts"],
-  "gateway.ts": ["node:worker_threads", "./hub/hub.ts", "./admin/admin.ts", "./broker/memory.ts", "./config.ts"],
+  "gateway.ts": ["node:worker_threads", "./node.ts", "./admin/admin.ts", "./config.ts"],
+  "node.ts": ["./stores.ts", "./hub/hub.ts"],
+  "stores.ts": ["./broker/memory.ts", "./broker/broker.ts"],
   "config.ts": ["./errors.ts", "zod"],
   "admin/admin.ts": ["node:http", "../config.ts"],
   "hub/hub.ts": ["./rooms.ts", "../broker/broker.ts", "../link/ring.ts", "../protocol/codec.ts"],
@@ -81,6 +83,7 @@ const spoilt: { title: string; file: string; imports: string; says: RegExp }[] =
   { title: "the hub importing the gateway", file: "hub/hub.ts", imports: "../gateway.ts", says: /hub.*gateway/ },
   { title: "the hub importing a reactor", file: "hub/rooms.ts", imports: "../reactor/session.ts", says: /hub.*reactor/ },
   { title: "a reactor importing the admin side", file: "reactor/session.ts", imports: "../admin/admin.ts", says: /reactor.*admin/ },
+  { title: "the gateway importing an implementation", file: "gateway.ts", imports: "./broker/memory.ts", says: /implementation/ },
   { title: "the hub importing an implementation", file: "hub/hub.ts", imports: "../broker/memory.ts", says: /implementation/ },
   { title: "the hub importing a part of an implementation", file: "hub/hub.ts", imports: "../broker/keys.ts", says: /implementation/ },
   { title: "an interface importing its implementation", file: "broker/broker.ts", imports: "./memory.ts", says: /interface|cycle/ },
