@@ -16,18 +16,16 @@ import {
   readLeave,
   readPublish,
   writeDeliver,
-  writeRefused,
   writeReply,
   type Asker,
   type BehindRecord,
-  type JoinRecord,
   type LeaveRecord,
   type PublishRecord,
 } from "../link/records.ts";
 import { readAck, readHello, readUnplaced, type AckRecord } from "../link/sessions.ts";
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Logger } from "../log.ts";
-import { inboxName, nameOfRoom, roomKey } from "../roomkeys.ts";
+import { nameOfRoom, roomKey } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { NodeMessage } from "../messages/messages.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
@@ -37,9 +35,9 @@ import type { Publication } from "../protocol/messages.ts";
 import type { Presence as PresenceStore } from "../presence/presence.ts";
 import { answerHistory } from "./history.ts";
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
-import { Postponed } from "./postponed.ts";
+import { Joins } from "./joins.ts";
 import { Presence } from "./presence.ts";
-import { Replays, type Joining } from "./replays.ts";
+import { Replays } from "./replays.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
 import { Sessions, type HubSession } from "./sessions.ts";
 
@@ -62,9 +60,6 @@ export interface HubOptions extends InboxLimits {
 }
 
 const sweepMs = 5_000;
-/** Until the rooms of resumed sessions are tried again: their reactor was behind, or the broker away. */
-const behindPauseMs = 20;
-const awayPauseMs = 500;
 /** Sessions are kept alive in so many steps, each of which is over before anybody notices. */
 const keepParts = 64;
 const toUtf8 = new TextEncoder();
@@ -82,10 +77,9 @@ export class Hub {
   readonly #replays: Replays;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
   readonly #keeper: NodeJS.Timeout;
-  readonly #postponed = new Postponed(behindPauseMs, (reactor, join) => this.#rejoin(reactor, join));
-  readonly #unserved = new Postponed(awayPauseMs, (reactor, join) => this.#rejoin(reactor, join));
   readonly sessions: Sessions;
   readonly #inboxes: Inboxes;
+  readonly #joins: Joins;
   readonly presence: Presence;
   // One record for every publish: read, used and forgotten before the next.
   readonly #publish: PublishRecord = {
@@ -104,6 +98,10 @@ export class Hub {
     const onEnd = (session: HubSession) => this.presence.ended(session);
     this.sessions = new Sessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
+    this.#joins = new Joins({
+      ...options, sessions: this.sessions, presence: this.presence, inboxes: this.#inboxes, replays: this.#replays,
+      failed: (reactor, error) => this.#failed(reactor, kinds.join, error),
+    });
     this.#keeper = setInterval(() => this.sessions.keep(keepParts), keepMs / keepParts).unref();
   }
 
@@ -137,7 +135,7 @@ export class Hub {
   #dispatch(reactor: Reactor, kind: number, record: RecordReader): void {
     switch (kind) {
       case kinds.publish: return this.#onPublish(reactor, readPublish(record, this.#publish));
-      case kinds.join: return this.#onJoin(reactor, readJoin(record));
+      case kinds.join: return this.#joins.join(reactor, readJoin(record));
       case kinds.leave: return this.#onLeave(reactor, readLeave(record));
       case kinds.next: return this.#replays.next(reactor, record.u32());
       case kinds.behind: return this.#onBehind(reactor, readBehind(record));
@@ -267,71 +265,7 @@ export class Hub {
     return room.interest[2 * reactor]! > 0 || room.interest[2 * reactor + 1]! > 0;
   }
 
-  // ------------------------------------------------------------------------------- join and leave
-
-  #onJoin(reactor: Reactor, join: JoinRecord): void {
-    if (reactor.link.congested) {
-      if (join.restored) return this.#postponed.add(reactor, join);
-      return this.#refuseJoin(reactor, join, "overloaded");
-    }
-    const known = this.#rooms.named(join.room);
-    if (known?.open === true) return this.#admit(reactor, known, join);
-    if (known !== undefined) {
-      known.waiting.push({ reactor, join });
-      return;
-    }
-    const kind = this.#options.kindOf(nameOfRoom(join.room));
-    if (kind === null) return this.#refuseJoin(reactor, join, "unknown_namespace");
-    if (this.#rooms.full) this.#forgetEmptiest();
-    const room = this.#rooms.create(join.room, kind);
-    if (room === null) return this.#refuseJoin(reactor, join, "overloaded");
-    room.waiting.push({ reactor, join });
-    this.#open(room);
-  }
-
-  #rejoin(reactor: Reactor, join: JoinRecord): void {
-    if (!reactor.live) return;
-    try {
-      this.#onJoin(reactor, join);
-    } catch (error) {
-      this.#failed(reactor, kinds.join, error);
-    }
-  }
-
-  #open(room: Room): void {
-    this.#options.broker.open(room.key, room.kind.retention, (answer) => {
-      const waiting = room.waiting.splice(0).filter(({ reactor }) => reactor.live);
-      if ("error" in answer) {
-        this.#rooms.remove(room);
-        for (const { reactor, join } of waiting) {
-          if (join.restored && answer.error === "unavailable") this.#unserved.add(reactor, join);
-          else this.#refuseJoin(reactor, join, answer.error);
-        }
-        return;
-      }
-      this.#rooms.opened(room, answer.value.epoch, answer.value.seq);
-      for (const { reactor, join } of waiting) this.#admit(reactor, room, join);
-    });
-  }
-
-  /** Counts the member first: whatever is delivered from now on is written behind its `joined`. */
-  #admit(reactor: Reactor, room: Room, join: JoinRecord): void {
-    this.#rooms.count(room, reactor.index, join.json, 1);
-    const session = this.sessions.find(reactor, join.slot, join.life);
-    if (session !== undefined && room.name === inboxName) {
-      return this.#inboxes.placeOf(session, room, join, (place) => this.#begin(reactor, session, room, place));
-    }
-    this.#begin(reactor, session, room, join);
-  }
-
-  #begin(reactor: Reactor, session: HubSession | undefined, room: Room, join: Joining): void {
-    const isKnown = join.epoch === room.epoch && join.seq <= room.seq;
-    if (session !== undefined) {
-      this.sessions.entered(session, room, isKnown ? join.seq : room.seq);
-      this.presence.entered(session, room);
-    }
-    this.#replays.begin(reactor, room, join);
-  }
+  // ------------------------------------------------------------------------------- what members do
 
   #onLeave(reactor: Reactor, { slot, life, handle, json, lost }: LeaveRecord): void {
     const room = this.#rooms.numbered(handle);
@@ -378,21 +312,9 @@ export class Hub {
   }
 
   #sweep(): void {
-    for (const room of this.#rooms.expired()) this.#forget(room);
+    this.#joins.sweep();
     this.#rooms.releaseQuietTails();
     this.#inboxes.sweep();
-  }
-
-  /** Rooms keep their place for a while without members; where places are needed, the longest empty gives up its own. */
-  #forgetEmptiest(): void {
-    const room = this.#rooms.emptiest();
-    if (room !== null) this.#forget(room);
-  }
-
-  #forget(room: Room): void {
-    this.presence.emptied(room);
-    this.#options.broker.close(room.key);
-    this.#rooms.remove(room);
   }
 
   // ------------------------------------------------------------------------------------ answers
@@ -400,10 +322,6 @@ export class Hub {
   #refuse(reactor: Reactor, asker: Asker, code: ErrorCode): void {
     this.refusals++;
     this.#reply(reactor, asker, this.#options.encoder.error(asker.json, asker.id, code));
-  }
-
-  #refuseJoin(reactor: Reactor, join: JoinRecord, code: ErrorCode): void {
-    if (reactor.live) writeRefused(reactor.link, join.member, this.#options.encoder.error(join.json, join.id, code));
   }
 
   #reply(reactor: Reactor, asker: Asker, frame: Uint8Array): void {
@@ -419,8 +337,7 @@ export class Hub {
   close(): void {
     clearInterval(this.#sweeper);
     clearInterval(this.#keeper);
-    this.#postponed.close();
-    this.#unserved.close();
+    this.#joins.close();
     this.presence.close();
     this.sessions.stop();
   }

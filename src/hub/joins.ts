@@ -1,0 +1,140 @@
+/**
+ * Joining: a room is opened for the first who wants to be in it, and everybody who waits for that is let in when it is. It
+ * keeps its place for a while when nobody is in it any more.
+ *
+ * Rooms of resumed sessions are refused nothing that will pass: where the reactor is behind, or the broker away, they wait.
+ */
+import type { Broker } from "../broker/broker.ts";
+import type { ErrorCode } from "../errors.ts";
+import { writeRefused, type JoinRecord } from "../link/records.ts";
+import type { Encoder } from "../protocol/encoder.ts";
+import { inboxName, nameOfRoom } from "../roomkeys.ts";
+import type { KindOf } from "../roomnames.ts";
+import type { Inboxes } from "./inboxes.ts";
+import { Postponed } from "./postponed.ts";
+import type { Presence } from "./presence.ts";
+import type { Joining, Replays } from "./replays.ts";
+import type { Reactor, Room, Rooms } from "./rooms.ts";
+import type { HubSession, Sessions } from "./sessions.ts";
+
+export interface JoinsOptions {
+  readonly broker: Broker;
+  readonly rooms: Rooms;
+  readonly kindOf: KindOf;
+  readonly encoder: Encoder;
+  readonly sessions: Sessions;
+  readonly presence: Presence;
+  readonly inboxes: Inboxes;
+  readonly replays: Replays;
+  /** A join that had waited failed by our own mistake. */
+  failed(reactor: Reactor, error: unknown): void;
+}
+
+/** Until the rooms of resumed sessions are tried again: their reactor was behind, or the broker away. */
+const behindPauseMs = 20;
+const awayPauseMs = 500;
+
+export class Joins {
+  readonly #options: JoinsOptions;
+  readonly #postponed = new Postponed(behindPauseMs, (reactor, join) => this.#again(reactor, join));
+  readonly #unserved = new Postponed(awayPauseMs, (reactor, join) => this.#again(reactor, join));
+
+  constructor(options: JoinsOptions) {
+    this.#options = options;
+  }
+
+  join(reactor: Reactor, join: JoinRecord): void {
+    const { rooms, kindOf } = this.#options;
+    if (reactor.link.congested) {
+      if (join.restored) return this.#postponed.add(reactor, join);
+      return this.#refuse(reactor, join, "overloaded");
+    }
+    const known = rooms.named(join.room);
+    if (known?.open === true) return this.#admit(reactor, known, join);
+    if (known !== undefined) {
+      known.waiting.push({ reactor, join });
+      return;
+    }
+    const kind = kindOf(nameOfRoom(join.room));
+    if (kind === null) return this.#refuse(reactor, join, "unknown_namespace");
+    if (rooms.full) this.#forgetEmptiest();
+    const room = rooms.create(join.room, kind);
+    if (room === null) return this.#refuse(reactor, join, "overloaded");
+    room.waiting.push({ reactor, join });
+    this.#open(room);
+  }
+
+  #again(reactor: Reactor, join: JoinRecord): void {
+    if (!reactor.live) return;
+    try {
+      this.join(reactor, join);
+    } catch (error) {
+      this.#options.failed(reactor, error);
+    }
+  }
+
+  #open(room: Room): void {
+    const { broker, rooms } = this.#options;
+    broker.open(room.key, room.kind.retention, (answer) => {
+      const waiting = room.waiting.splice(0).filter(({ reactor }) => reactor.live);
+      if ("error" in answer) {
+        rooms.remove(room);
+        for (const { reactor, join } of waiting) {
+          if (join.restored && answer.error === "unavailable") this.#unserved.add(reactor, join);
+          else this.#refuse(reactor, join, answer.error);
+        }
+        return;
+      }
+      rooms.opened(room, answer.value.epoch, answer.value.seq);
+      for (const { reactor, join } of waiting) this.#admit(reactor, room, join);
+    });
+  }
+
+  /** Counts the member first: whatever is delivered from now on is written behind its `joined`. */
+  #admit(reactor: Reactor, room: Room, join: JoinRecord): void {
+    const { rooms, sessions, inboxes } = this.#options;
+    rooms.count(room, reactor.index, join.json, 1);
+    const session = sessions.find(reactor, join.slot, join.life);
+    if (session !== undefined && room.name === inboxName) {
+      return inboxes.placeOf(session, room, join, (place) => this.#begin(reactor, session, room, place));
+    }
+    this.#begin(reactor, session, room, join);
+  }
+
+  #begin(reactor: Reactor, session: HubSession | undefined, room: Room, join: Joining): void {
+    const { sessions, presence, replays } = this.#options;
+    const isKnown = join.epoch === room.epoch && join.seq <= room.seq;
+    if (session !== undefined) {
+      sessions.entered(session, room, isKnown ? join.seq : room.seq);
+      presence.entered(session, room);
+    }
+    replays.begin(reactor, room, join);
+  }
+
+  #refuse(reactor: Reactor, join: JoinRecord, code: ErrorCode): void {
+    if (reactor.live) writeRefused(reactor.link, join.member, this.#options.encoder.error(join.json, join.id, code));
+  }
+
+  /** Rooms that have been empty for long give up their place. */
+  sweep(): void {
+    for (const room of this.#options.rooms.expired()) this.#forget(room);
+  }
+
+  /** Where places are needed, the longest empty gives up its own. */
+  #forgetEmptiest(): void {
+    const room = this.#options.rooms.emptiest();
+    if (room !== null) this.#forget(room);
+  }
+
+  #forget(room: Room): void {
+    const { broker, rooms, presence } = this.#options;
+    presence.emptied(room);
+    broker.close(room.key);
+    rooms.remove(room);
+  }
+
+  close(): void {
+    this.#postponed.close();
+    this.#unserved.close();
+  }
+}
