@@ -1,3 +1,6 @@
+/** The room of those who are there at all. */
+export const nowhere = "";
+
 /** Where the sessions of this node are: what it has to say again when Redis has lost it. */
 export class Places {
   /** Pairs of a room and a user with a session in it. */
