@@ -40,6 +40,8 @@ export interface ReactorsOptions {
 /** A reactor that ran at least this long is replaced at once, one that fails sooner after a pause. */
 const stableMs = 10_000;
 const pauseMs = 500;
+/** Reactors that start at once: each opens a hundred files to load its code, and a process may have few. */
+const startingMax = 2;
 /** Slow sessions that are named. */
 const slowNamedMax = 20;
 /** Little, so that the hub serves reactors in turn and one that is flooded does not keep the others waiting. */
@@ -79,7 +81,8 @@ export class Reactors {
 
   /** Resolves when all of them listen. `@throws` what keeps one from it. */
   async start(): Promise<void> {
-    await Promise.all(this.#options.counters.map((_, index) => this.#spawn(index)));
+    const indexes = this.#options.counters.map((_, index) => index);
+    while (indexes.length > 0) await Promise.all(indexes.splice(0, startingMax).map((index) => this.#spawn(index)));
     this.#started = true;
   }
 
