@@ -26,20 +26,14 @@ export const faults: readonly Fault[] = [
   {
     name: "a node is killed, and comes back",
     hits: "node",
-    happen: async ({ nodes, restart }, which, ms) => {
-      await nodes[which]!.kill();
-      await sleep(ms);
-      await restart(which);
-    },
+    happen: ({ nodes, restart }, which, ms) => away(ms, () => nodes[which]!.kill(), () => restart(which)),
   },
   {
     name: "a node stands still, and goes on",
     hits: "node",
-    happen: async ({ nodes }, which, ms) => {
+    happen: ({ nodes }, which, ms) => {
       const { pid } = nodes[which]!;
-      process.kill(pid, "SIGSTOP");
-      await sleep(ms);
-      process.kill(pid, "SIGCONT");
+      return away(ms, () => process.kill(pid, "SIGSTOP"), () => process.kill(pid, "SIGCONT"));
     },
   },
   {
@@ -85,38 +79,22 @@ export const faults: readonly Fault[] = [
   {
     name: "NATS is killed, and comes back with its store",
     hits: "NATS",
-    happen: async ({ nats }, _, ms) => {
-      await nats.kill();
-      await sleep(ms);
-      await nats.start();
-    },
+    happen: ({ nats }, _, ms) => away(ms, () => nats.kill(), () => nats.start()),
   },
   {
     name: "NATS is stopped, and comes back with its store",
     hits: "NATS",
-    happen: async ({ nats }, _, ms) => {
-      await nats.stop();
-      await sleep(ms);
-      await nats.start();
-    },
+    happen: ({ nats }, _, ms) => away(ms, () => nats.stop(), () => nats.start()),
   },
   {
     name: "NATS stands still, and goes on",
     hits: "NATS",
-    happen: async ({ nats }, _, ms) => {
-      nats.pause();
-      await sleep(ms);
-      nats.resume();
-    },
+    happen: ({ nats }, _, ms) => away(ms, () => nats.pause(), () => nats.resume()),
   },
   {
     name: "Redis stands still, and goes on",
     hits: "Redis",
-    happen: async ({ redis }, _, ms) => {
-      redis.pause();
-      await sleep(ms);
-      redis.resume();
-    },
+    happen: ({ redis }, _, ms) => away(ms, () => redis.pause(), () => redis.resume()),
   },
   {
     name: "Redis is killed, and comes back with what it had saved a moment before",
@@ -132,22 +110,13 @@ export const faults: readonly Fault[] = [
   {
     name: "Redis goes, and comes back with nothing",
     hits: "Redis",
-    happen: async ({ redis }, _, ms) => {
-      await redis.stop();
-      await sleep(ms);
-      await redis.start();
-    },
+    happen: ({ redis }, _, ms) => away(ms, () => redis.stop(), () => redis.start()),
   },
   {
     name: "NATS is killed, and comes back with nothing",
     hits: "NATS",
     loses: true,
-    happen: async ({ nats }, _, ms) => {
-      await nats.kill();
-      nats.wipe();
-      await sleep(ms);
-      await nats.start();
-    },
+    happen: ({ nats }, _, ms) => away(ms, () => nats.kill().then(() => nats.wipe()), () => nats.start()),
   },
 ];
 
@@ -160,9 +129,12 @@ export function faultsIn(verdict: Verdict, mayLose: boolean): number {
 }
 
 async function cutOff(proxy: Proxy, ms: number): Promise<void> {
-  proxy.refuse(true);
-  proxy.cut();
-  await sleep(ms);
-  proxy.refuse(false);
+  await away(ms, () => (proxy.refuse(true), proxy.cut()), () => proxy.refuse(false));
   await until(() => proxy.open > 0, "the node to connect again");
+}
+
+async function away(ms: number, take: () => unknown, giveBack: () => unknown): Promise<void> {
+  await take();
+  await sleep(ms);
+  await giveBack();
 }
