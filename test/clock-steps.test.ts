@@ -6,7 +6,8 @@ import { Rooms } from "../src/hub/rooms.ts";
 import { TailBudget } from "../src/hub/tail.ts";
 import { compileKinds } from "../src/roomnames.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
-import { promised, record, value } from "../src/contracts/sessions.ts";
+import { value } from "../src/contracts/answers.ts";
+import { promised, record } from "../src/contracts/sessions.ts";
 
 const hourMs = 3_600_000;
 const minuteMs = 60_000;

@@ -11,7 +11,8 @@ import { createRedisRegistry } from "../src/registry/redis.ts";
 import { createRedisSessions } from "../src/sessions/redis.ts";
 import { factsOf, registryContract } from "../src/contracts/registry.ts";
 import { freePort, freshPrefix, passInRedis, startRedis } from "./support/redis.ts";
-import { promised, record, sessionsContract, value } from "../src/contracts/sessions.ts";
+import { value } from "../src/contracts/answers.ts";
+import { promised, record, sessionsContract } from "../src/contracts/sessions.ts";
 import { until } from "./support/until.ts";
 
 const quiet = { info() {}, warn() {}, error() {} };

@@ -6,7 +6,8 @@ import { createRedisSessions } from "../src/sessions/redis.ts";
 import type { Answer } from "../src/broker/broker.ts";
 import type { SessionHere, SessionRecord, Sessions, SessionsHere } from "../src/sessions/sessions.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
-import { promised, record, value } from "../src/contracts/sessions.ts";
+import { value } from "../src/contracts/answers.ts";
+import { promised, record } from "../src/contracts/sessions.ts";
 import { until } from "./support/until.ts";
 
 const server = await startRedis(t);

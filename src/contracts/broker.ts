@@ -1,6 +1,7 @@
 /** What every broker must do, clause by clause of src/broker/broker.ts. Run over each implementation. */
 import type { Test } from "tap";
-import type { Answer, Broker, Deliver, Draft, Page, Position, Published, Query, Retention, Stored } from "../broker/broker.ts";
+import type { Broker, Deliver, Draft, Page, Position, Published, Query, Retention, Stored } from "../broker/broker.ts";
+import { asked, value } from "./answers.ts";
 
 export interface BrokerOptions {
   roomsMax: number;
@@ -277,18 +278,10 @@ function text(publication: Stored): string {
   return new TextDecoder().decode(publication.payload);
 }
 
-function value<T>(answer: Answer<T>): T {
-  if ("error" in answer) throw new Error(`answered ${answer.error}`);
-  return answer.value;
-}
-
 function promised(broker: Broker) {
   return {
-    open: (room: string, retention: Retention) =>
-      new Promise<Answer<Position>>((resolve) => broker.open(room, retention, resolve)),
-    publish: (room: string, retention: Retention, draft: Draft) =>
-      new Promise<Answer<Published>>((resolve) => broker.publish(room, retention, draft, resolve)),
-    history: (room: string, retention: Retention, query: Query) =>
-      new Promise<Answer<Page>>((resolve) => broker.history(room, retention, query, resolve)),
+    open: (room: string, retention: Retention) => asked<Position>((done) => broker.open(room, retention, done)),
+    publish: (room: string, retention: Retention, draft: Draft) => asked<Published>((done) => broker.publish(room, retention, draft, done)),
+    history: (room: string, retention: Retention, query: Query) => asked<Page>((done) => broker.history(room, retention, query, done)),
   };
 }

@@ -1,7 +1,7 @@
 /** What every store of presence must do, clause by clause of src/presence/presence.ts. Run over each implementation. */
 import type { Test } from "tap";
-import type { Answer } from "../broker/broker.ts";
 import type { Presence, PresenceEvents, RoomChange, RoomMember, RoomPresence, Status } from "../presence/presence.ts";
+import { asked, value } from "./answers.ts";
 import { until } from "./until.ts";
 
 export interface PresenceOptions {
@@ -388,22 +388,6 @@ function promised(presence: Presence) {
 
 async function statusesOf(presence: Presence, users: string[]): Promise<readonly Status[]> {
   return value(await asked((done) => presence.statuses(users, done)));
-}
-
-function asked<T>(ask: (done: (answer: Answer<T>) => void) => void): Promise<Answer<T>> {
-  return new Promise((resolve, reject) => {
-    let answered = false;
-    ask((answer) => {
-      if (answered) reject(new Error("answered twice"));
-      answered = true;
-      resolve(answer);
-    });
-  });
-}
-
-function value<T>(answer: Answer<T>): T {
-  if ("error" in answer) throw new Error(answer.error);
-  return answer.value;
 }
 
 function sorted(members: readonly RoomMember[]): RoomMember[] {

@@ -1,7 +1,8 @@
 /** What every store of sessions must do, clause by clause of src/sessions/sessions.ts. Run over each implementation. */
 import type { Test } from "tap";
-import type { Answer, Position } from "../broker/broker.ts";
+import type { Position } from "../broker/broker.ts";
 import type { SessionRecord, Sessions } from "../sessions/sessions.ts";
+import { asked, value } from "./answers.ts";
 
 export interface SessionsOptions {
   ttlMs: number;
@@ -175,14 +176,8 @@ export function record(id: string): SessionRecord {
 
 export function promised(sessions: Sessions) {
   return {
-    take: (id: string) => new Promise<Answer<SessionRecord | null>>((resolve) => sessions.take(id, resolve)),
-    cursor: (user: string, device: string) =>
-      new Promise<Answer<Position | null>>((resolve) => sessions.cursor(user, device, resolve)),
-    signedOutAt: (user: string) => new Promise<Answer<number>>((resolve) => sessions.signedOutAt(user, resolve)),
+    take: (id: string) => asked<SessionRecord | null>((done) => sessions.take(id, done)),
+    cursor: (user: string, device: string) => asked<Position | null>((done) => sessions.cursor(user, device, done)),
+    signedOutAt: (user: string) => asked<number>((done) => sessions.signedOutAt(user, done)),
   };
-}
-
-export function value<T>(answer: Answer<T>): T {
-  if ("error" in answer) throw new Error(`answered ${answer.error}`);
-  return answer.value;
 }

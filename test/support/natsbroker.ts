@@ -4,6 +4,8 @@ import type { Test } from "tap";
 import type { Answer, Draft, Page, Position, Published, Query, Retention, Stored } from "../../src/broker/broker.ts";
 import { createNatsBroker, type NatsBroker, type NatsBrokerOptions } from "../../src/broker/nats.ts";
 
+export { value } from "../../src/contracts/answers.ts";
+
 export const durable: Retention = { durable: true, historySize: 1000, historyTtlMs: 3_600_000, historyBytesMax: 1e9 };
 export const ephemeral: Retention = { durable: false, historySize: 0, historyTtlMs: 0, historyBytesMax: 0 };
 
@@ -56,10 +58,4 @@ export async function startBroker(t: Pick<Test, "teardown">, options: NatsBroker
 
 export function textOf({ payload }: Stored): string {
   return new TextDecoder().decode(payload);
-}
-
-/** What was answered; fails on an error. */
-export function value<T>(answer: Answer<T>): T {
-  if ("error" in answer) throw new Error(`answered ${answer.error}`);
-  return answer.value;
 }
