@@ -2,9 +2,18 @@
  * One question to all nodes, answered in one place. Messages between nodes are told at most once, so an answer may be
  * missing: each survey ends after a while and says which nodes it has not heard.
  */
+import { z } from "zod";
 import { randomId } from "./ids.ts";
 import type { NodeAnswer, NodeMessage, Question, ReplyTo } from "./messages/messages.ts";
 import type { RegisteredNode } from "./registry/registry.ts";
+
+/** Other nodes would not answer another. */
+const name = z.string().min(1).max(256);
+const questionShape = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("health") }),
+  z.object({ kind: z.literal("user"), user: name, tenant: name.or(z.literal("")).optional() }),
+  z.object({ kind: z.literal("room"), room: z.string().min(1).max(4096), tenant: name.or(z.literal("")).optional() }),
+]);
 
 /** What one node says, by what it was asked. */
 export type AnswerTo<K extends Question["kind"]> = { readonly node: string } & Omit<Extract<NodeAnswer, { kind: K }>, "kind">;
@@ -21,7 +30,7 @@ export type Survey<K extends Question["kind"]> = { readonly [F in (typeof summed
 };
 
 export interface SurveyOptions {
-  /** How long nodes are waited for. Default 2,000. */
+  /** How long nodes are waited for. Default 2,000, at most 60,000. */
   readonly timeoutMs?: number | undefined;
 }
 
@@ -47,6 +56,8 @@ interface Open {
 }
 
 const timeoutMsDefault = 2_000;
+/** Longer is no survey, and past 2^31 no timer. */
+const timeoutMsMax = 60_000;
 /** Surveys at once. Beyond that the other nodes are not waited for, and none of them has answered. */
 const openMax = 1_000;
 
@@ -58,11 +69,16 @@ export class Surveys {
     this.#options = options;
   }
 
-  /** Never rejects. */
+  /**
+   * Never rejects.
+   * @throws TypeError at a question that is none: only a program that embeds a node can ask one.
+   */
   ask<Q extends Question>(question: Q, options: SurveyOptions = {}): Promise<Survey<Q["kind"]>> {
     const { answer, reachable, sendAll } = this.#options;
-    // It is not left to wait for Redis: nobody would be there for the answers.
-    const tell = (replyTo: ReplyTo) => void (reachable() && sendAll({ kind: "question", question, replyTo }));
+    const { error } = questionShape.safeParse(question);
+    if (error !== undefined) throw new TypeError(`survey: ${error.issues[0]?.path.join(".") || "question"}: ${error.issues[0]?.message}`);
+    // Neither left to wait for Redis nor asked in vain: nobody would be there for the answers.
+    const tell = (replyTo: ReplyTo) => void (reachable() && this.#open.has(replyTo.survey) && sendAll({ kind: "question", question, replyTo }));
     return this.hear<Q["kind"]>(answer(question), tell, options);
   }
 
@@ -87,7 +103,7 @@ export class Surveys {
         this.#open.delete(survey);
         resolve(result());
       };
-      const timer = setTimeout(end, timeoutMs);
+      const timer = setTimeout(end, Math.min(timeoutMsMax, Math.max(0, timeoutMs || 0)));
       this.#open.set(survey, { kind: own.kind, answers, awaited, end });
       tell({ node, survey });
     });

@@ -124,6 +124,12 @@ t.test("NATS: servers are addresses, what lets the node in is shown to nobody, a
   t.match(problemsOf({ flags: { nats, dataDir: "data" } }), [/^--data-dir: rooms are kept by NATS.*leave --data-dir or --nats out/]);
   t.match(problemsOf({ flags: { natsToken: "t" } }), [/^--nats-token: is of no use without --nats/]);
   t.match(problemsOf({ flags: { nats, natsPassword: "p" } }), [/^--nats-password: is of no use without --nats-user/]);
+  for (const nats of ["nats://ann:p%ZZ@h", "nats://a:b@h1,nats://c:d@h2", "nats://a:b@h1,nats://token@h2"]) {
+    t.match(problemsOf({ options: { nats: nats.split(",") } }), [/^nats: /], nats);
+    t.notMatch(problemsOf({ options: { nats: nats.split(",") } }).join(), /p%ZZ|token@|c:d/, "without what is secret");
+  }
+  t.same(problemsOf({ options: { nats: ["nats://a:p%40ss@h1", "nats://a:p%40ss@h2", "nats://h3"] } }), []);
+  t.match(problemsOf({ options: { nats: ["nats://a:b@h"], natsToken: "t" } }), [/^natsToken: .*one of them/]);
   for (const both of [{ natsCreds: "c", natsToken: "t" }, { natsCreds: "c", natsUser: "u" }, { natsToken: "t", natsUser: "u", natsPassword: "p" }]) {
     t.match(problemsOf({ flags: { nats, ...both } }), [/^--nats-\w+: NATS lets a node in by one of them; leave --nats-\w+ or --nats-\w+ out/]);
   }

@@ -17,7 +17,7 @@ const seams = ["broker", "presence", "sessions", "registry", "messages"];
 /** The files that pick implementations. */
 const compositions = ["stores.ts", "cluster.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. `ground` are the flat files not named here. */
-const levels = [["cli", "contracts"], ["index"], ["gateway"], ["node"], ["stores"], ["cluster"], ["hub", "reactor", "admin"], ["ground"], ["link"], ["seam"], ["disk", "redis", "protocol"], ["ids", "errors"]];
+const levels = [["cli", "contracts"], ["index"], ["gateway"], ["node"], ["stores"], ["cluster"], ["hub", "reactor", "admin"], ["ground"], ["link"], ["seam"], ["disk", "redis", "protocol"], ["ids", "errors", "held"]];
 /** Folders that are a flat file grown large. */
 const groundFolders = ["config", "auth"];
 /** Parts that are for browsers too, and what they may reach. */

@@ -158,7 +158,28 @@ t.test("answers that come late, twice, to another question or without end change
   say("d", 1_000);
   t.match(await surveys.ask(question, { timeoutMs: 1 }), { sessions: 1, unanswered: ["b", "c", "d"] });
   const many = Array.from({ length: 1_000 }, () => surveys.ask(question, { timeoutMs: forever }));
+  const before = sent.length;
   t.match(await surveys.ask(question, { timeoutMs: forever }), { unanswered: ["b", "c", "d"] }, "more are not waited for");
+  t.equal(sent.length, before, "nor asked");
   surveys.stop();
   for (const each of await Promise.all(many)) t.strictSame(each.unanswered, ["b", "c", "d"]);
+});
+
+t.test("a question that is none is an error of who asks it, and a time that is none ends no survey too early", async (t) => {
+  const sent: NodeMessage[] = [];
+  const surveys = new Surveys({
+    node: "a", nodes: () => ["a", "b"].map((id) => ({ id, ...factsOf(1), state: "up", last_heartbeat: 1, silentMs: 0 })),
+    reachable: () => true, send() {}, sendAll: (message) => void sent.push(message), answer: () => ({ kind: "user", sessions: 1 }),
+  });
+  for (const wrong of [null, {}, { kind: "nonsense" }, { kind: "user" }, { kind: "user", user: 7 }, { kind: "user", user: "x".repeat(257) }, { kind: "room", room: "" }]) {
+    t.throws(() => surveys.ask(wrong as Question), { name: "TypeError", message: /^survey: / }, JSON.stringify(wrong));
+  }
+  t.same(sent, [], "nobody is asked");
+  for (const timeoutMs of [Infinity, 2 ** 31, Number.MAX_VALUE]) {
+    const asked = surveys.ask({ kind: "user", user: "ann" }, { timeoutMs });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const { replyTo: { survey } } = sent.at(-1) as Extract<NodeMessage, { kind: "question" }>;
+    surveys.answered({ kind: "answer", survey, node: "b", answer: { kind: "user", sessions: 2 } });
+    t.match(await asked, { sessions: 3, unanswered: [] }, String(timeoutMs));
+  }
 });

@@ -104,7 +104,7 @@ export function list(pattern: RegExp, wanted: string, takes: string): Check<read
   });
 }
 
-const natsServer = /^(?:(?:nats|tls):\/\/)?(?:[^\s,/@:]+(?::[^\s,/@]*)?@)?(?:[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?\/?$/;
+const natsServer = /^(?:(?:nats|tls):\/\/)?(?:(?:[^\s,/@:%]|%[0-9a-fA-F]{2})+(?::(?:[^\s,/@%]|%[0-9a-fA-F]{2})*)?@)?(?:[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?\/?$/;
 
 /** Addresses of NATS servers; passwords in them are not shown, not even where one is refused. */
 export function natsServers(): Check<readonly string[]> {

@@ -115,6 +115,11 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
   for (const [key, other] of [["natsCreds", "natsToken"], ["natsCreds", "natsUser"], ["natsToken", "natsUser"]] as const) {
     refuse(config[key] !== "" && config[other] !== "", key, other, `NATS lets a node in by one of them; leave ${called(key)} or ${called(other)} out`);
   }
+  const inAddresses = new Set(config.nats.flatMap((server) => /\/\/([^@/]+)@/.exec(server)?.[1] ?? []));
+  refuse(inAddresses.size > 1, "nats", "nats", "name different users or tokens, and a node is one user: give them once, they count for all servers");
+  for (const key of ["natsCreds", "natsToken"] as const) {
+    refuse(config[key] !== "" && inAddresses.size > 0, key, "nats", `NATS lets a node in by one of them; leave it or what stands in ${called("nats")} before the @ out`);
+  }
   for (const [key, other] of [["natsTlsCert", "natsTlsKey"], ["natsTlsKey", "natsTlsCert"]] as const) {
     refuse(config[key] !== "" && config[other] === "", key, other, `is of no use without ${called(other)}; give both`);
   }

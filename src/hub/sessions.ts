@@ -4,6 +4,7 @@
  * knows what outlives a socket.
  */
 import type { CloseName } from "../errors.ts";
+import { allOf, countOf, withOne, withoutOne, type Held } from "../held.ts";
 import { randomId } from "../ids.ts";
 import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../link/sessions.ts";
 import type { NodeMessage } from "../messages/messages.ts";
@@ -19,8 +20,6 @@ export interface HubSession {
   readonly userKey: string;
   readonly hello: Pick<HelloRecord, "slot" | "life" | "json" | "user" | "tenant" | "device" | "issuedAt">;
   readonly reactor: Reactor;
-  /** Another session of the same user: most have none, and an array for each would be most of what they take. */
-  mate: HubSession | null;
   rooms: PlaceInRoom[];
   /** How often it had been taken from the store when this socket got it. */
   generation: number;
@@ -54,8 +53,7 @@ export class Sessions {
   /** By reactor and slot. */
   readonly #sockets: (HubSession | undefined)[][] = [];
   readonly #byId = new Map<string, HubSession>();
-  /** One of the user's sessions, the newest; the others follow as its mates. */
-  readonly #byUser = new Map<string, HubSession>();
+  readonly #byUser = new Map<string, Held<HubSession>>();
   readonly #unwritten = new Set<HubSession>();
   /** Sessions that are being taken from the store, and how often others say they have been taken meanwhile. */
   readonly #taking = new Map<string, number>();
@@ -152,7 +150,6 @@ export class Sessions {
       userKey: userKey(tenant, user),
       hello: { slot, life, json, user, tenant, device, issuedAt },
       reactor,
-      mate: null,
       rooms: noRooms,
       generation: 0,
       state: "arriving",
@@ -163,11 +160,10 @@ export class Sessions {
 
   #admit(session: HubSession, resumed: boolean, rooms: PlaceInRoom[]): void {
     const { reactor, id, userKey: key, hello } = session;
-    if (this.#ofUser(key).length >= this.#options.sessionsPerUserMax) return this.#refuse(session, "too_many_sessions");
+    if (countOf(this.#ofUser(key)) >= this.#options.sessionsPerUserMax) return this.#refuse(session, "too_many_sessions");
     session.state = "here";
     this.#byId.set(id, session);
-    session.mate = this.#byUser.get(key) ?? null;
-    this.#byUser.set(key, session);
+    this.#byUser.set(key, withOne(this.#ofUser(key), session));
     if (resumed) this.resumed++;
     // They are entered again as they are joined; until then a loss must not forget them.
     if (rooms.length > 0) session.rooms = rooms;
@@ -221,7 +217,7 @@ export class Sessions {
 
   /** Those of a user that have a socket here. */
   countOf(tenant: string, user: string): number {
-    return this.#ofUser(userKey(tenant, user)).length;
+    return countOf(this.#ofUser(userKey(tenant, user)));
   }
 
   /** Closes every session of a user, and lets none of them come back, whether it has a socket or not. Sockets that were closed. */
@@ -232,7 +228,7 @@ export class Sessions {
 
   /** Closes those that have a socket here, and ends them. How many there were. */
   close(tenant: string, user: string): number {
-    const sessions = this.#ofUser(userKey(tenant, user));
+    const sessions = allOf(this.#ofUser(userKey(tenant, user)));
     for (const session of sessions) this.#end(session);
     return sessions.length;
   }
@@ -283,18 +279,14 @@ export class Sessions {
   #unlist(session: HubSession): void {
     this.#unwritten.delete(session);
     this.#byId.delete(session.id);
-    const before = this.#ofUser(session.userKey).find(({ mate }) => mate === session);
-    if (before !== undefined) before.mate = session.mate;
-    else if (session.mate !== null) this.#byUser.set(session.userKey, session.mate);
-    else this.#byUser.delete(session.userKey);
-    session.mate = null;
+    const left = withoutOne(this.#ofUser(session.userKey), session);
+    if (left === null) this.#byUser.delete(session.userKey);
+    else this.#byUser.set(session.userKey, left);
     this.#options.onEnd(session);
   }
 
-  #ofUser(key: string): HubSession[] {
-    const all: HubSession[] = [];
-    for (let one = this.#byUser.get(key) ?? null; one !== null; one = one.mate) all.push(one);
-    return all;
+  #ofUser(key: string): Held<HubSession> {
+    return this.#byUser.get(key) ?? null;
   }
 
   /** It does not become a session. Its socket's last records are still to come, as of one that was replaced. */

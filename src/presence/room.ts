@@ -2,7 +2,7 @@
  * The members of one room, and what is to be told of them. A member keeps its number from when it came until it is
  * gone, and pages go by that number: whoever stays is on one page, and a page costs what is on it.
  */
-import { countOf, withoutSession, withSession, type Held } from "./held.ts";
+import { countOf, withoutOne, withOne, type Held } from "../held.ts";
 import type { MembersQuery, RoomChange, RoomMember, RoomPresence } from "./presence.ts";
 
 export interface Member {
@@ -11,7 +11,7 @@ export interface Member {
   /** Grows with every member that comes. */
   readonly number: number;
   /** Null within the grace, and for one that is gone. */
-  sessions: Held;
+  sessions: Held<string>;
   gone: boolean;
 }
 
@@ -64,7 +64,7 @@ export class Room {
     }
     // A Set is changed in place, so it is counted before.
     const before = countOf(member.sessions);
-    member.sessions = withSession(member.sessions, session);
+    member.sessions = withOne(member.sessions, session);
     this.sessions += countOf(member.sessions) - before;
     return isNew;
   }
@@ -74,7 +74,7 @@ export class Room {
     const member = this.#members.get(user);
     if (member === undefined || member.sessions === null) return null;
     const before = countOf(member.sessions);
-    member.sessions = withoutSession(member.sessions, session);
+    member.sessions = withoutOne(member.sessions, session);
     this.sessions += countOf(member.sessions) - before;
     return member.sessions === null ? member : null;
   }

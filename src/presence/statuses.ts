@@ -1,13 +1,13 @@
 /** Who is there at all, who was and when, and who is watched. */
 import { Due } from "./due.ts";
-import { withoutSession, withSession, type Held } from "./held.ts";
+import { withoutOne, withOne, type Held } from "../held.ts";
 import { LastSeen } from "./lastseen.ts";
 import type { Status } from "./presence.ts";
 
 interface User {
   readonly key: string;
   /** Null: not there, or within the grace. */
-  sessions: Held;
+  sessions: Held<string>;
   /** As it was told or would have been: stays true until the grace is over. */
   online: boolean;
   /** When the last session was over. */
@@ -40,7 +40,7 @@ export class Statuses {
 
   begin(key: string, session: string): void {
     const user = this.#user(key);
-    user.sessions = withSession(user.sessions, session);
+    user.sessions = withOne(user.sessions, session);
     this.#leaving.take(user);
     if (user.online) return;
     user.online = true;
@@ -51,7 +51,7 @@ export class Statuses {
   end(key: string, session: string): void {
     const user = this.#users.get(key);
     if (user === undefined || user.sessions === null) return;
-    user.sessions = withoutSession(user.sessions, session);
+    user.sessions = withoutOne(user.sessions, session);
     if (user.sessions !== null) return;
     user.wentAt = this.#options.clock();
     this.#leaving.put(user);
