@@ -49,7 +49,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   /** Acknowledgements that came before it was known which life their stream is in. */
   readonly #early = new Map<Stream, (() => void)[]>();
   readonly #looks: Looks;
-  readonly #trouble: Trouble;
+  /** Streams that cannot be read: while one has no leader, all who have rooms there ask again and again. */
+  readonly #unreadable: Trouble;
   readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
 
   constructor(options: DurableOptions, deliver: Deliver, moved: Moved) {
@@ -59,7 +60,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#moved = moved;
     this.#history = new History(options.reader, options.streams, options.outbox.node);
     this.#looks = new Looks(options.streams, options.log, (stream, isOver) => this.#compare(stream, isOver));
-    this.#trouble = new Trouble(options.log, "NATS: what a room has missed could not be read; trying again until it can", "NATS: no room waits any more for what it has missed");
+    this.#unreadable = new Trouble(options.log, "NATS: a stream could not be read; its rooms wait, and are not opened, until it can", "NATS: all streams could be read again");
   }
 
   get size(): number {
@@ -75,6 +76,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       this.#rooms.set(name, room);
       this.#open(room).then(
         (opened) => {
+          this.#unreadable.ends(stream);
           if (!opened) {
             if (this.#rooms.get(name) === room) this.close(name);
             return done({ error: "unavailable" });
@@ -84,7 +86,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
           this.#catchUp(room);
         },
         (error: unknown) => {
-          this.#options.log.warn({ err: error }, "NATS: a room could not be opened");
+          this.#unreadable.begins(stream, error);
           if (this.#rooms.get(name) === room) this.close(name);
           done({ error: "unavailable" });
         },
@@ -97,7 +99,6 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room === undefined) return;
     this.#rooms.delete(name);
     room.subscription?.unsubscribe();
-    this.#trouble.ends(room);
     for (const acked of room.acked.splice(0)) this.#answer(acked);
   };
 
@@ -115,10 +116,16 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#places.withStream(name, retention, done, (stream, subject) => {
       const room = this.#rooms.get(name);
       const head = room === undefined || room.state === "opening" ? null : room.last;
-      this.#history.page(stream, subject, retention, query, head).then(done, (error: unknown) => {
-        this.#options.log.warn({ err: error }, "NATS: a history could not be read");
-        done({ error: "unavailable" });
-      });
+      this.#history.page(stream, subject, retention, query, head).then(
+        (page) => {
+          if ("value" in page) this.#unreadable.ends(stream);
+          done(page);
+        },
+        (error: unknown) => {
+          this.#unreadable.begins(stream, error);
+          done({ error: "unavailable" });
+        },
+      );
     });
   };
 
@@ -164,7 +171,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room.state !== "behind" || room.catching) return;
     const last = await this.#options.reader.last(room.stream, room.subject).catch(() => Infinity);
     if (room.state !== "behind" || room.catching) return;
-    if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === room.stream.epoch) this.#goLive(room);
+    if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === room.stream.epoch) room.state = "live";
     else this.#catchUp(room);
   }
 
@@ -222,7 +229,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     room.catching = true;
     this.#bringUp(room)
       .catch((error: unknown) => {
-        this.#trouble.begins(room, { stream: room.stream.name, problem: String(error) });
+        this.#unreadable.begins(room.stream, error);
         setTimeout(() => {
           if (this.#looks.connected) this.#catchUp(room);
         }, retryMs).unref();
@@ -269,6 +276,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   async #readOn(room: DurableRoom): Promise<boolean> {
     const { stream, subject, epoch } = room;
     const { kept, ended } = await this.#options.reader.read(stream, subject, { from: room.last, limit: pieceSize });
+    this.#unreadable.ends(stream);
     const isComplete = room.last === 0 || kept[0]?.seq === room.last || (await this.#isComplete(room));
     if (this.#rooms.get(room.name) !== room || epoch !== stream.epoch) return false;
     if (!isComplete) room.holed = true;
@@ -307,13 +315,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       if (before > room.last) room.holed = true;
       this.#give(room, seq, envelope);
     }
-    this.#goLive(room);
-    return true;
-  }
-
-  #goLive(room: DurableRoom): void {
     room.state = "live";
-    this.#trouble.ends(room);
+    return true;
   }
 
   // ------------------------------------------------------------------------------- answers of streams
@@ -361,7 +364,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#history.isFirst(stream, waiting.subject).then(
       (first) => waiting.done({ value: { ...value, first } }),
       (error: unknown) => {
-        this.#options.log.warn({ err: error }, "NATS: it is not known whether a room had anything in it");
+        this.#unreadable.begins(stream, error);
+        // It is not known whether the room had anything in it.
         waiting.done({ value: { ...value, first: false } });
       },
     );

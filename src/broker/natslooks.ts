@@ -65,7 +65,7 @@ export class Looks {
   #at(stream: Stream, round: number): void {
     this.#look(stream, round).catch((error: unknown) => {
       if ((this.#known.get(stream) ?? 0) > round) return; // a question of before that was lost
-      this.#trouble.begins(stream, { stream: stream.name, problem: String(error) });
+      this.#trouble.begins(stream, error);
       setTimeout(() => {
         if (round === this.#round && this.#connected) this.#at(stream, round);
       }, retryMs).unref();
