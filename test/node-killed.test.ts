@@ -17,7 +17,7 @@ t.test("every session of a node that is killed is resumed on another, with nothi
   await herd.progress(10);
   const victim = cluster.nodes[0]!;
   const moving = herd.at.get(victim)!;
-  t.ok(moving >= sessions / 3 - 10, `${moving} sessions have to move`);
+  t.ok(moving > sessions / 4, `${moving} sessions have to move`);
   await victim.kill();
   const killedAt = performance.now();
   await until(() => herd.away === 0 && herd.resumed + herd.begunAnew >= moving, "every session to be back", 60_000);

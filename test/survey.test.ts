@@ -105,7 +105,7 @@ t.test("a node that is alone answers for itself, and one that closes does not wa
 
 t.test("the admin port answers surveys as JSON, and says what is wrong with a question", async (t) => {
   const [a, b] = await twoNodes(t);
-  const ask = (query: string, headers: Record<string, string> = {}) =>
+  const askOnce = (query: string, headers: Record<string, string> = {}) =>
     new Promise<{ status: number; body: unknown }>((resolve, reject) => {
       const sent = request({ host: "127.0.0.1", port: a.adminPort, path: `/survey${query}`, headers }, (response) => {
         let text = "";
@@ -114,6 +114,14 @@ t.test("the admin port answers surveys as JSON, and says what is wrong with a qu
       });
       sent.on("error", reject).end();
     });
+  /** Until nobody was too late. */
+  const ask = async (query: string, headers: Record<string, string> = {}) => {
+    for (;;) {
+      const answer = await askOnce(query, headers);
+      const { unanswered = [] } = answer.body as { unanswered?: string[] };
+      if (answer.status !== 200 || unanswered.length === 0) return answer;
+    }
+  };
   const red = await come(b, "ann & co", "red");
   await red.join("chat:über");
   t.match(await ask("?kind=user&user=ann%20%26%20co&tenant=red"), { status: 200, body: { sessions: 1, answers: [{ node: "a", sessions: 0 }, { node: "b", sessions: 1 }], unanswered: [] } });

@@ -65,6 +65,7 @@ function run(scale: Scale, say: Say): Promise<Values> {
     const seconds = (performance.now() - startedAt) / 1000;
     await population.progress(20);
     const verdict = await population.stop();
+    if (cluster.failures.length > 0) throw new Error(cluster.failures.join("\n"));
     const perSecond = new Map<number, number>();
     for (const second of moves) perSecond.set(second, (perSecond.get(second) ?? 0) + 1);
     const peak = Math.max(...perSecond.values());

@@ -61,11 +61,13 @@ export async function startCluster(t: Pick<Test, "teardown" | "testdir">, { flag
   const nodes = await Promise.all(Array.from({ length: size }, (_, i) => start(i, 0)));
   t.teardown(() => Promise.all(nodes.map((node) => node.kill())));
   const failed: string[] = [];
-  const isReady = async (node: NodeProcess): Promise<boolean> => {
+  /** What a node says of itself; "" is that it is ready. */
+  const problemOf = async (node: NodeProcess, index: number): Promise<string> => {
     try {
-      return (await fetch(`http://127.0.0.1:${node.port}/ready`)).ok;
-    } catch {
-      return false;
+      const answer = await fetch(`http://127.0.0.1:${node.port}/ready`);
+      return answer.ok ? "" : `node-${index}: ${answer.status} ${await answer.text()}`;
+    } catch (error) {
+      return `node-${index}: ${node.failure ?? String(error)}`;
     }
   };
   return {
@@ -99,6 +101,12 @@ export async function startCluster(t: Pick<Test, "teardown" | "testdir">, { flag
         }
       }
     },
-    ready: () => until(async () => (await Promise.all(nodes.map(isReady))).every(Boolean), "all nodes to be ready", 60_000),
+    ready: async () => {
+      let problems: string[] = [];
+      const areReady = async () => (problems = (await Promise.all(nodes.map(problemOf))).filter(Boolean)).length === 0;
+      await until(areReady, "all nodes to be ready", 60_000).catch((error: unknown) => {
+        throw new Error(`${String(error)}: ${problems.join("; ")}`);
+      });
+    },
   };
 }

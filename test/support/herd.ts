@@ -98,8 +98,11 @@ export async function startHerd(nodes: readonly NodeProcess[], { room, sessions,
         if (isOver) return;
         away++;
         at.set(node, at.get(node)! - 1);
-        await sleep(Math.random() * backoffMs);
-        await live(session);
+        // Whatever keeps it from coming back shows in the number of those who are away.
+        while (!isOver) {
+          await sleep(Math.random() * backoffMs);
+          if (await live(session).then(() => true, () => false)) return;
+        }
       });
     };
     return live(null);
