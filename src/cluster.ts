@@ -13,7 +13,7 @@ import { createRedisMessages } from "./messages/redis.ts";
 import { createMemoryRegistry } from "./registry/memory.ts";
 import { createRedisRegistry } from "./registry/redis.ts";
 import type { NodeFacts, Registry, RegistryEvents } from "./registry/registry.ts";
-import { createRedisSessions, type RedisSessions } from "./sessions/redis.ts";
+import { createRedisSessions, type RedisSessions, type RedisSessionsOptions } from "./sessions/redis.ts";
 import type { SessionsHere } from "./sessions/sessions.ts";
 
 /** @throws ConfigError where Redis cannot be reached. */
@@ -59,10 +59,13 @@ export interface SharedSessions {
   readonly secret: string;
 }
 
-export async function openSessions(config: Config, redis: RedisLink, log: Logger, onForgotten: (id: string | null) => void, sockets: SessionsHere): Promise<SharedSessions> {
+/** What a store that nodes share says of sessions, and asks of those that have a socket here. */
+export type SessionEvents = Pick<RedisSessionsOptions, "onForgotten" | "onTaken"> & { readonly sockets: SessionsHere };
+
+export async function openSessions(config: Config, redis: RedisLink, log: Logger, events: SessionEvents): Promise<SharedSessions> {
   const { redisPrefix: prefix, nodeId: node, sessionTtlMs: ttlMs } = config;
   const secret = config.resumeSecret || (await sharedSecret(redis, `${prefix}resume-secret`, log));
-  return { store: createRedisSessions({ redis, prefix, node, ttlMs, log, onForgotten, sockets }), secret };
+  return { store: createRedisSessions({ redis, prefix, node, ttlMs, log, ...events }), secret };
 }
 
 export async function openMessages(config: Config, redis: RedisLink | null, log: Logger, events: MessageEvents): Promise<NodeMessages> {

@@ -102,7 +102,9 @@ async function openNodeStores({ config, log }: Setup, parts: Parts, redis: Redis
   const opened: (() => Promise<void>)[] = [async () => redis?.close()];
   try {
     const sockets: SessionsHere = { here: () => hub().sessions.here(), end: (sessions) => hub().sessions.end(sessions) };
-    const shared = redis && (await openSessions(config, redis, log, (id) => hub().sessions.forgotten(id), sockets));
+    const onForgotten = (id: string | null) => hub().sessions.forgotten(id);
+    const onTaken = (id: string, generation: number) => hub().sessions.taken(id, generation);
+    const shared = redis && (await openSessions(config, redis, log, { onForgotten, onTaken, sockets }));
     opened.unshift(async () => shared?.store.stop());
     const presence = await openPresence(config, redis, log, {
       roomChanged: (room, change) => hub().presence.roomChanged(room, change),

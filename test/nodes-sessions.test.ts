@@ -216,3 +216,30 @@ t.test("without Redis sessions go on, are resumed by their token, and are whole 
     t.same(rooms(again), [room]);
   }
 });
+
+t.test("a session that was resumed while Redis was away keeps the rooms it joined since, though the node of its older socket is back later", async (t) => {
+  const own = await startRedis(t);
+  const way = await startProxy(t, own.port);
+  const common = { reactors: 1, redisPrefix: freshPrefix(), redisAnswerMs: 1_000, nodeHeartbeatMs: 200, nodeDeadMs: 60_000, resumeSecret: secret };
+  const a = await startNode(t, { ...common, redis: `redis://127.0.0.1:${way.port}`, nodeId: "a" });
+  const b = await startNode(t, { ...common, redis: own.url, nodeId: "b" });
+  for (const node of [a, b]) await until(() => node.nodes().nodes.length === 2, "both to be there");
+  const older = await open(a);
+  await older.join("chat:old");
+  await written(own, older, "chat:old");
+  await own.stop();
+  await until(() => a.nodes().stale && b.nodes().stale, "it to be noticed");
+  const newer = await open(b, { hello: resumeOf(older) });
+  t.equal(newer.ready?.resumed, true);
+  await newer.join("chat:new");
+  way.refuse(true);
+  await own.start();
+  await written(own, newer, "chat:new");
+  way.refuse(false);
+  t.match(await older.closed(), { code: 3010 }, "its session is elsewhere");
+  await newer.join("chat:newer");
+  await written(own, newer, "chat:newer");
+  await lose(newer);
+  const back = await open(a, { hello: resumeOf(newer) });
+  t.ok(["chat:new", "chat:newer"].every((room) => rooms(back).includes(room)), rooms(back).join());
+});

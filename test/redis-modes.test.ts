@@ -40,7 +40,7 @@ registryContract(t, "cluster", () => {
 sessionsContract(t, "cluster", async ({ ttlMs }, clock, t) => {
   const prefix = freshPrefix();
   const redis = await connect(t, clusterAddress);
-  const sessions = createRedisSessions({ redis, prefix, node: "n", ttlMs, log: quiet, onForgotten() {} });
+  const sessions = createRedisSessions({ redis, prefix, node: "n", ttlMs, log: quiet, onForgotten() {}, onTaken() {} });
   clock.slackMs = 20_000;
   clock.pass = async (ms) => {
     await until(() => sessions.writes().waiting === 0, "everything to be sent");
@@ -70,7 +70,7 @@ t.test("Sentinels name the primary, and another one after a failover, to which e
     return registry;
   };
   const [a, b] = [await join("a"), await join("b")];
-  const store = createRedisSessions({ redis, prefix, node: "a", ttlMs: 60_000, log: quiet, onForgotten() {} });
+  const store = createRedisSessions({ redis, prefix, node: "a", ttlMs: 60_000, log: quiet, onForgotten() {}, onTaken() {} });
   t.teardown(() => store.stop());
   store.put(record("s"));
   t.ok(value(await promised(store).take("s")));

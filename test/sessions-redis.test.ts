@@ -19,12 +19,13 @@ async function storesOn(t: Test, redis: TestRedis, nodes: readonly string[], wai
     const log = { info() {}, warn: (_: object, text: string) => void warnings.push(text) };
     const link = await openRedis({ target: readRedisTarget(redis.url)!, answerMs: 1_000, log });
     const forgotten: (string | null)[] = [];
-    const store = createRedisSessions({ redis: link, prefix, node, ttlMs: 60_000, log, waitingMax, onForgotten: (id) => void forgotten.push(id), ...(sockets && node !== "a" && { sockets }) });
+    const lost: { id: string; generation: number }[] = [];
+    const store = createRedisSessions({ redis: link, prefix, node, ttlMs: 60_000, log, waitingMax, onForgotten: (id) => void forgotten.push(id), onTaken: (id, generation) => void lost.push({ id, generation }), ...(sockets && node !== "a" && { sockets }) });
     t.teardown(async () => {
       await store.stop();
       await link.close();
     });
-    return { ...promised(store), store, link, forgotten, warnings, prefix, taken: (id: string) => taken(store, id) };
+    return { ...promised(store), store, link, forgotten, lost, warnings, prefix, taken: (id: string) => taken(store, id) };
   }));
 }
 
@@ -45,8 +46,10 @@ t.test("a session is the node's that took it last: what an earlier one has still
   await written(a!);
   t.same(await b!.taken("s"), { answer: { value: first }, generation: 1 });
   a!.store.put({ ...first, rooms: [] });
+  await written(a!);
   a!.store.end("s");
   await written(a!);
+  t.same(a!.lost, [{ id: "s", generation: 2 }], "it is told that it has lost the session");
   t.same(await b!.taken("s"), { answer: { value: first }, generation: 2 });
   const second = { ...first, node: "b", rooms: [] };
   b!.store.put(second);
@@ -79,6 +82,49 @@ t.test("a Redis that comes back with what it was told some time ago is told agai
   b!.store.put(second);
   await written(b!);
   t.same((await a!.taken("s")).answer, { value: second }, "it is b's, as it was");
+});
+
+t.test("a session that was taken while Redis was away stays that node's when the one before writes all of its sessions anew", async (t) => {
+  const redis = await startRedis(t);
+  const here: SessionHere[] = [{ id: "s", life: "1", userKey: "u", issuedAt: 0 }];
+  const [older, newer, third] = await storesOn(t, redis, ["older", "newer", "third"], 1_000, { here: () => here, end() {} });
+  const first = { ...record("s"), node: "older" };
+  older!.store.put(first);
+  await written(older!);
+  await redis.stop();
+  await until(() => !older!.link.up && !newer!.link.up, "it to be noticed");
+  t.same((await newer!.taken("s")).answer, { error: "unavailable" });
+  const second = { ...first, node: "newer", rooms: [] };
+  newer!.store.put(second);
+  await redis.start();
+  await until(() => [older!, newer!].every(({ forgotten }) => forgotten.includes(null)), "both to be asked for all of their sessions");
+  await written(newer!);
+  older!.store.put(first);
+  await written(older!);
+  await until(() => older!.lost.length > 0, "the older to be told that it has lost it");
+  older!.store.end("s");
+  await written(older!);
+  newer!.store.put(second);
+  await written(newer!);
+  t.same(newer!.lost, []);
+  t.same((await third!.taken("s")).answer, { value: second });
+});
+
+t.test("a session that was taken since Redis was restarted stays that node's when the one before writes all of its sessions anew", async (t) => {
+  const redis = await startRedis(t);
+  const here: SessionHere[] = [{ id: "s", life: "1", userKey: "u", issuedAt: 0 }];
+  const [older, newer] = await storesOn(t, redis, ["older", "newer"], 1_000, { here: () => here, end() {} });
+  older!.store.put(record("s"));
+  await written(older!);
+  await redis.save();
+  await redis.stop();
+  await until(() => !older!.link.up && !newer!.link.up, "it to be noticed");
+  await redis.start({ saved: true });
+  await until(() => [older!, newer!].every(({ forgotten }) => forgotten.includes(null)), "both to be asked for all of their sessions");
+  const { generation } = await newer!.taken("s");
+  older!.store.put(record("s"));
+  await until(() => older!.lost.length > 0, "the older to be told that it has lost it");
+  t.same(older!.lost, [{ id: "s", generation: generation + 1 }]);
 });
 
 t.test("who takes a session that another took and has not written yet learns of that one", async (t) => {

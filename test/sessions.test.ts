@@ -25,7 +25,7 @@ const onRedis: MakeSessions = async ({ ttlMs }, clock, t) => {
   const prefix = freshPrefix();
   const redis = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 5_000, log: quiet });
   t.teardown(() => redis.close());
-  const sessions = createRedisSessions({ redis, prefix, node: "node-1", ttlMs, log: quiet, onForgotten() {} });
+  const sessions = createRedisSessions({ redis, prefix, node: "node-1", ttlMs, log: quiet, onForgotten() {}, onTaken() {} });
   clock.slackMs = 20_000;
   clock.pass = async (ms) => {
     await until(() => sessions.writes().waiting === 0, "everything to be sent");

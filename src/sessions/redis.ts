@@ -7,7 +7,7 @@ import type { Answer, Position } from "../broker/broker.ts";
 import type { Command, RedisLink } from "../redis/redis.ts";
 import { cursorTtlMs } from "./cursors.ts";
 import { watchEnded } from "./ended.ts";
-import { endSession, endUser, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
+import { endSession, endUser, force, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
 import type { SessionRecord, Sessions, SessionsHere } from "./sessions.ts";
 import { recordOf, textOf } from "./text.ts";
 import { Writes, type Write } from "../redis/writes.ts";
@@ -23,6 +23,8 @@ export interface RedisSessionsOptions {
   readonly waitingMax?: number;
   /** Redis does not have this session any more, or may not have heard of changes to some (null): put them again. */
   onForgotten(id: string | null): void;
+  /** A write was refused: the session is another node's. Whoever takes it from now on gets this generation or a higher one. */
+  onTaken(id: string, generation: number): void;
   /** Those that have a socket here: what other nodes ended while they could not be heard is looked for among them. */
   readonly sockets?: SessionsHere;
 }
@@ -36,33 +38,44 @@ const waitingMaxDefault = 50_000;
 const devicesMax = 1_000;
 /** A session that outlives the mark of a disconnected user has been kept alive by a node that was not told. */
 const markMsMin = 86_400_000;
-/** Sessions that this node has though Redis may not have it so: it was away when they were taken, or has lost that. */
+/** Sessions that were taken while Redis was away, and that it has not been told of yet. */
 const untakenMax = 100_000;
 
 export function createRedisSessions(options: RedisSessionsOptions): RedisSessions {
-  const { redis, prefix, node, ttlMs, log, waitingMax = waitingMaxDefault, onForgotten, sockets } = options;
+  const { redis, prefix, node, ttlMs, log, waitingMax = waitingMaxDefault, onForgotten, onTaken, sockets } = options;
   const sessionKey = (id: string) => `${prefix}session:${id}`;
   const markKey = (user: string) => `${prefix}ended:${user}`;
   const outKey = (user: string) => `${prefix}signedout:${user}`;
   const cursorKey = (user: string) => `${prefix}cursor:${user}`;
   const untaken = new Set<string>();
+  /** Those that Redis may have to another node since it was restarted: nobody has been told since that it took them. */
+  const doubtful = new Set<string>();
   const writes = new Writes({ redis, what: "sessions", waitingMax, log, onDone, onDropped: () => onForgotten(null) });
 
   redis.onAnother(() => {
-    // It may have it that they are still whose they were before.
-    for (const { id } of sockets?.here() ?? []) if (untaken.size < untakenMax) untaken.add(id);
+    // It may have it that they are still whose they were before. Whoever was given one meanwhile has it all the same.
+    doubtful.clear();
+    for (const { id } of sockets?.here() ?? []) doubtful.add(id);
     onForgotten(null);
   });
   const unwatch = sockets && watchEnded({ redis, sessionKey, markKey, outKey, sockets, log });
 
-  /** Of what was kept alive and is not there, and what this node did not take and has now. */
+  /** Of what was kept alive and is not there, what this node did not take and has now, and what it has no more. */
   function onDone({ of, command }: Write, result: unknown): void {
     const id = of.slice(1);
     if (command[0] === "pexpire" && result === 0) onForgotten(id);
-    if (command[1] === putSession && !(result instanceof Error)) untaken.delete(id);
+    if ((command[1] !== putSession && command[1] !== endSession) || result instanceof Error) return;
+    // What was written with less force than it has by now does not count.
+    const used = command.at(-1);
+    if (used === force.any) untaken.delete(id);
+    if (used !== force.none) doubtful.delete(id);
+    if (Array.isArray(result)) onTaken(id, Number(result[0]) + 1);
   }
 
-  const force = (id: string) => (untaken.has(id) ? "1" : "0");
+  function forceOf(id: string): string {
+    if (untaken.has(id)) return force.any;
+    return doubtful.has(id) ? force.otherRun : force.none;
+  }
 
   const read = (of: string, ...command: Command) => writes.read(of, command);
 
@@ -87,7 +100,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   return {
     put(record) {
       const { id } = record;
-      writes.put(`s${id}`, ["eval", putSession, 1, sessionKey(id), node, textOf(record), ttlMs, force(id)]);
+      writes.put(`s${id}`, ["eval", putSession, 1, sessionKey(id), node, textOf(record), ttlMs, forceOf(id)]);
     },
 
     keep(id) {
@@ -108,7 +121,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     },
 
     end(id) {
-      writes.put(`s${id}`, ["eval", endSession, 1, sessionKey(id), node, force(id)]);
+      writes.put(`s${id}`, ["eval", endSession, 1, sessionKey(id), node, forceOf(id)]);
     },
 
     endAll(tenant, user) {
