@@ -1,11 +1,11 @@
 /** Several nodes on one Redis, as an operator sees them: gateway.nodes(), /nodes, the command, and metrics. */
-import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer as createHttpServer } from "node:http";
 import { createServer, type AddressInfo } from "node:net";
-import { fileURLToPath } from "node:url";
 import t from "tap";
 import { ConfigError } from "../src/config.ts";
 import { createGateway, type Gateway } from "../dist/index.js";
+import { command as run } from "./support/command.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess, sumOf } from "./support/nodeprocess.ts";
 import { freePort, freshPrefix, startRedis } from "./support/redis.ts";
@@ -13,19 +13,12 @@ import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
 const redis = await startRedis(t);
-const bin = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const brief = { reactors: 1, nodeHeartbeatMs: 200, nodeDeadMs: 1_000, redisAnswerMs: 1_000 } as const;
 
 const on = (redisPrefix: string, nodeId: string, more: NodeOptions = {}): NodeOptions => ({ ...brief, redis: redis.url, redisPrefix, nodeId, ...more });
 const ids = (node: Gateway) => node.nodes().nodes.map(({ id, state }) => `${id} ${state}`);
 
-function command(port: number, args: readonly string[] = []): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(bin, ["nodes", "--admin-port", String(port), ...args], { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH ?? "" } });
-  let [out, err] = ["", ""];
-  child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
-  return new Promise((resolve) => child.once("close", (code) => resolve({ code, out, err })));
-}
+const command = (port: number, args: readonly string[] = []) => run(["nodes", "--admin-port", String(port), ...args]);
 
 t.test("nodes on one Redis know each other and how they are; who is closed is gone at once", async (t) => {
   const prefix = freshPrefix();
@@ -79,6 +72,19 @@ t.test("the admin port and the command list all of them, and say where Redis is 
   t.equal(sumOf(await a.metrics(), "flux_redis_connected"), 0);
   t.equal((await fetch(`http://127.0.0.1:${a.port}/ready`)).status, 200, "the node serves on");
   t.match(await command(1), { code: 1, err: /^error: --admin-port: no node answers/ });
+});
+
+t.test("a node of a version that knows no surveys is asked for its nodes all the same", async (t) => {
+  const a = await startNode(t, { reactors: 1, nodeId: "a" });
+  const known = await (await fetch(`http://127.0.0.1:${a.adminPort}/nodes`)).text();
+  const older = createHttpServer(({ url }, res) => void res.writeHead(url === "/nodes" ? 200 : 404).end(url === "/nodes" ? known : "not found\n")).listen(0, "127.0.0.1");
+  await once(older, "listening");
+  t.teardown(() => older.close());
+  const { port } = older.address() as AddressInfo;
+  t.match(await command(port), { code: 0, out: /^node +state +health.*\na \* +up +- +ws:/ });
+  const json = JSON.parse((await command(port, ["--json"])).out) as { nodes: object[] };
+  t.match(json.nodes, [{ id: "a" }]);
+  t.notOk("health" in json.nodes[0]!, "what is not known is not said");
 });
 
 t.test("without Redis a node is alone, and says so", async (t) => {

@@ -31,13 +31,25 @@ export function postTo(url: string, body: object): Promise<Response> {
 
 /** What is not answered 200 is an error, and so is nobody there. */
 export async function askAt(url: string, request: RequestInit = {}): Promise<Response> {
-  let response: Response;
+  return ok(url, await reach(url, request));
+}
+
+/** As askAt, but null where the node knows no such path: it is of a version before there was one. */
+export async function askIfKnown(url: string): Promise<Response | null> {
+  const response = await reach(url, {});
+  return response.status === 404 ? null : ok(url, response);
+}
+
+async function reach(url: string, request: RequestInit): Promise<Response> {
   try {
-    response = await fetch(url, request);
+    return await fetch(url, request);
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
     throw new ConfigError([`--admin-port: no node answers at ${url}: ${cause}; is it running, and is this its admin port?`]);
   }
+}
+
+async function ok(url: string, response: Response): Promise<Response> {
   if (response.status !== 200) throw new ConfigError([`${url} answered ${response.status}: ${(await response.text()).trim()}`]);
   return response;
 }

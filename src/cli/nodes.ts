@@ -4,7 +4,7 @@ import { showSize } from "../config/checks.ts";
 import type { Health } from "../messages/messages.ts";
 import type { RegisteredNode } from "../registry/registry.ts";
 import type { Survey } from "../survey.ts";
-import { addAdminFlags, adminUrl, askAt, type AdminGiven } from "./address.ts";
+import { addAdminFlags, adminUrl, askAt, askIfKnown, type AdminGiven } from "./address.ts";
 
 interface Given extends AdminGiven {
   readonly json: boolean;
@@ -13,8 +13,8 @@ interface Given extends AdminGiven {
 interface Answer {
   readonly node: string;
   readonly stale: boolean;
-  /** `health` is the node's own word of just now; null: it did not answer. */
-  readonly nodes: readonly (RegisteredNode & { readonly health: Health | null })[];
+  /** `health` is the node's own word of just now; null: it did not answer. Not there: the one that was asked is too old to ask. */
+  readonly nodes: readonly (RegisteredNode & { readonly health?: Health | null })[];
 }
 
 export function addNodesCommand(program: Command): void {
@@ -27,10 +27,11 @@ export function addNodesCommand(program: Command): void {
 
 async function nodes({ json, ...given }: Given): Promise<void> {
   const url = adminUrl(given);
-  const { answers } = (await (await askAt(`${url}/survey?kind=health`)).json()) as Survey<"health">;
-  const said = new Map(answers.map(({ node, ...health }) => [node, health]));
+  const surveyed = await askIfKnown(`${url}/survey?kind=health`);
+  const survey = surveyed && ((await surveyed.json()) as Survey<"health">);
+  const said = new Map(survey?.answers.map(({ node, ...health }) => [node, health]));
   const known = (await (await askAt(`${url}/nodes`)).json()) as Answer;
-  const answer: Answer = { ...known, nodes: known.nodes.map((node) => ({ ...node, health: said.get(node.id) ?? null })) };
+  const answer: Answer = { ...known, nodes: known.nodes.map((node) => ({ ...node, ...(survey && { health: said.get(node.id) ?? null }) })) };
   if (json) return console.log(JSON.stringify(answer, null, 2));
   console.log(asTable(answer));
   if (answer.stale) console.log("\nRedis is away: this is what was known before.");
@@ -49,7 +50,8 @@ function asTable({ node: self, nodes }: Answer): string {
 }
 
 /** What is before the colon of a problem says what it is. */
-function inAWord(health: Health | null): string {
+function inAWord(health: Health | null | undefined): string {
+  if (health === undefined) return "-";
   if (health === null) return "no answer";
   return health.ready ? "ready" : health.problem.split(":")[0]!;
 }
