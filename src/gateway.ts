@@ -148,7 +148,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
 }
 
 /** What another node has to say. */
-function onMessage({ setup: { log }, hub: { sessions }, surveys }: Node, drains: Drains, message: NodeMessage): void {
+function onMessage({ setup: { config, log }, hub: { sessions }, surveys, others }: Node, drains: Drains, message: NodeMessage): void {
   switch (message.kind) {
     case "taken": return sessions.taken(message.session, message.generation);
     case "disconnect": {
@@ -159,7 +159,9 @@ function onMessage({ setup: { log }, hub: { sessions }, surveys }: Node, drains:
     case "question": return surveys.asked(message.question, message.replyTo);
     case "answer": return surveys.answered(message);
     case "drain": {
-      const { kind: _, ...options } = message;
+      const { kind: _, started, ...options } = message;
+      // Meant is one that had this name before, or this one is not among the nodes yet, or any more.
+      if (started !== others.nodes().find(({ id }) => id === config.nodeId)?.started) return;
       const asked = drainShape.safeParse(options);
       if (asked.success) void drains.begin(asked.data);
       else log.warn({ problem: asked.error.issues[0]?.message }, "a drain that was asked for through Redis is not possible as it was asked");
@@ -188,9 +190,12 @@ function watch({ setup: { config, certificate, log }, stores: { nats }, state }:
 }
 
 /** The drain of this node, which closes then, and those of others. */
-function drainsOf({ setup: { config }, draining, others }: Node, close: () => Promise<void>): Drains {
+function drainsOf({ setup: { config }, draining, others, redis }: Node, close: () => Promise<void>): Drains {
   const own: Drains = {
-    of: (id) => (id === config.nodeId ? own : others.drainOf(id)),
+    of: (id) => {
+      if (id === config.nodeId) return own;
+      return redis !== null && !redis.up ? "unavailable" : others.drainOf(id);
+    },
     progress: () => draining.progress(),
     begin: (options: DrainOptions) => {
       const over = draining.begin(options);

@@ -10,6 +10,8 @@ const asksMax = 5;
 
 export class RemoteDrain {
   readonly #id: string;
+  /** The life of the node that is meant: one that begins under its name is another. */
+  readonly #started: number | undefined;
   readonly #registry: Registry;
   readonly #messages: NodeMessages;
   readonly #askAgainMs: number;
@@ -23,6 +25,7 @@ export class RemoteDrain {
     this.#registry = registry;
     this.#messages = messages;
     this.#askAgainMs = askAgainMs;
+    this.#started = registry.nodes().find((node) => node.id === id)?.started;
   }
 
   /** Resolves when the node is gone, or dead, and when it has not heard of it: `progress` tells which. */
@@ -30,7 +33,7 @@ export class RemoteDrain {
     this.#startedAt = performance.now();
     this.#sessions = this.#node?.sockets ?? 0;
     this.#windowMs = windowMs ?? 0;
-    const ask = () => this.#messages.send(this.#id, { kind: "drain", ...(windowMs !== undefined && { windowMs }), ...(url !== undefined && { url }) });
+    const ask = () => this.#started !== undefined && this.#messages.send(this.#id, { kind: "drain", started: this.#started, ...(windowMs !== undefined && { windowMs }), ...(url !== undefined && { url }) });
     ask();
     let askedAt = performance.now();
     let asks = 1;
@@ -60,6 +63,6 @@ export class RemoteDrain {
   }
 
   get #node(): RegisteredNode | undefined {
-    return this.#registry.nodes().find(({ id }) => id === this.#id);
+    return this.#registry.nodes().find(({ id, started }) => id === this.#id && started === this.#started);
   }
 }

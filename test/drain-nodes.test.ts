@@ -1,15 +1,26 @@
 /** What other nodes see of one that drains, and where its clients go. */
-import t from "tap";
+import t, { type Test } from "tap";
 import type { NodeMessage } from "../src/messages/messages.ts";
 import { createMemoryRegistry } from "../src/registry/memory.ts";
 import { RemoteDrain } from "../src/remotedrain.ts";
+import { command } from "./support/command.ts";
 import { startNode } from "./support/node.ts";
-import { freshPrefix, startRedis } from "./support/redis.ts";
+import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { isReady, startClient } from "./support/sdk.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
 const redis = await startRedis(t);
+
+/** Which kinds of messages are said on these channels from now on. */
+async function hear(t: Pick<Test, "teardown">, { client }: TestRedis, ...channels: string[]): Promise<string[]> {
+  const said: string[] = [];
+  const ears = client.duplicate();
+  t.teardown(() => ears.disconnect());
+  ears.on("message", (_: string, text: string) => void said.push((JSON.parse(text) as { message: NodeMessage }).message.kind));
+  await ears.subscribe(...channels);
+  return said;
+}
 
 t.test("the others see it draining, then gone", async (t) => {
   const shared = { redis: redis.url, redisPrefix: freshPrefix(), nodeHeartbeatMs: 60_000, nodeDeadMs: 180_000, reactors: 1 };
@@ -66,5 +77,44 @@ t.test("a node that hears nothing of it is asked a few times, and goes on", asyn
   t.match(drain.progress(), { state: "draining", sessions: 3, left: 3, windowMs: 7 });
   await over;
   t.match(drain.progress(), { state: "serving", left: 3 });
-  t.same(sent, Array.from({ length: 5 }, () => ({ kind: "drain", windowMs: 7 })));
+  t.same(sent, Array.from({ length: 5 }, () => ({ kind: "drain", started: 0, windowMs: 7 })));
+});
+
+t.test("while Redis is away another node cannot be asked, which is said at once; when it is back that node goes on", async (t) => {
+  const own = await startRedis(t);
+  const redisPrefix = freshPrefix();
+  const shared = { redis: own.url, redisPrefix, redisAnswerMs: 1_000, nodeHeartbeatMs: 200, nodeDeadMs: 180_000, reactors: 1 };
+  const a = await startNode(t, { ...shared, nodeId: "a" });
+  const b = await startNode(t, { ...shared, nodeId: "b" });
+  await until(() => a.nodes().nodes.length === 2 && b.nodes().nodes.length === 2, "both to know each other");
+  await own.stop();
+  await until(() => a.nodes().stale && b.nodes().stale, "it to be noticed");
+  const post = () => fetch(`http://127.0.0.1:${a.adminPort}/drain`, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ node: "b", windowMs: 0 }),
+  });
+  const refused = await post();
+  t.equal(refused.status, 503);
+  t.match(await refused.json(), { error: { code: "unavailable", text: /Redis is away.*own admin port/ } });
+  t.match(await command(["drain", "b", "--admin-port", String(a.adminPort)]), { code: 1, err: /503.*Redis is away/ });
+  // This has to hold, and is said when Redis is back; behind the drain, had that been kept.
+  void a.disconnect("nobody");
+  await own.start();
+  const said = await hear(t, own, `${redisPrefix}node:*`, `${redisPrefix}node:b`);
+  await until(() => said.includes("disconnect"), "it to be heard");
+  t.notOk(said.includes("drain"));
+  t.match(b.nodes().nodes[0], { id: "b", state: "up" });
+});
+
+t.test("a drain is for the life of the node that is meant: one that has begun since goes on", async (t) => {
+  const redisPrefix = freshPrefix();
+  const b = await startNode(t, { redis: redis.url, redisPrefix, reactors: 1, nodeId: "b", drainMs: 0 });
+  const started = b.nodes().nodes[0]!.started;
+  const say = (kind: NodeMessage["kind"], said: object) => redis.client.publish(`${redisPrefix}node:b`, JSON.stringify({ from: "a", message: { kind, ...said } }));
+  const said = await hear(t, redis, `${redisPrefix}node:a`);
+  for (const another of [{ started: started - 1 }, {}]) await say("drain", another);
+  await say("question", { question: { kind: "health" }, replyTo: { node: "a", survey: "s" } });
+  await until(() => said.includes("answer"), "what was said last to be heard");
+  t.match(b.nodes().nodes, [{ id: "b", state: "up" }]);
+  await say("drain", { started });
+  await b.ended;
 });

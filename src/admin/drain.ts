@@ -16,9 +16,9 @@ export interface NodeDrain {
   progress(): DrainProgress;
 }
 
-/** That of this node, and by its id that of any; null where there is no such node. */
+/** That of this node, and by its id that of any; null where there is no such node, unavailable where it cannot be told. */
 export interface Drains extends NodeDrain {
-  of(node: string): NodeDrain | null;
+  of(node: string): NodeDrain | null | "unavailable";
 }
 
 const everyMs = 500;
@@ -39,6 +39,7 @@ export async function serveDrain(req: IncomingMessage, res: ServerResponse, drai
   const { node, ...options } = command;
   const drain = node === undefined ? drains : drains.of(node);
   if (drain === null) return void refuse(res, 404, "not_found", `there is no node ${JSON.stringify(node)} here: GET /nodes tells which there are`);
+  if (drain === "unavailable") return void refuse(res, 503, "unavailable", `Redis is away, and node ${JSON.stringify(node)} cannot be told: ask on its own admin port, or when Redis is back`);
   let isGone = false;
   res.on("close", () => (isGone = true));
   res.writeHead(200, { "Content-Type": "application/x-ndjson" });

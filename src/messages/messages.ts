@@ -41,8 +41,13 @@ export type NodeMessage =
   | { readonly kind: "disconnect"; readonly tenant: string; readonly user: string; readonly replyTo?: ReplyTo | undefined }
   | { readonly kind: "question"; readonly question: Question; readonly replyTo: ReplyTo }
   | { readonly kind: "answer"; readonly survey: string; readonly node: string; readonly answer: NodeAnswer }
-  /** The node is to send its sessions away and end, as drain.ts has it. */
-  | { readonly kind: "drain"; readonly windowMs?: number | undefined; readonly url?: string | undefined };
+  /** The node that began then, by its own word, is to send its sessions away and end, as drain.ts has it. */
+  | { readonly kind: "drain"; readonly started: number; readonly windowMs?: number | undefined; readonly url?: string | undefined };
+
+/** Messages that have to hold. Whoever asks, drains or answers is not there any more, or asks again himself. */
+export function holds({ kind }: NodeMessage): boolean {
+  return kind === "taken" || kind === "disconnect";
+}
 
 export interface MessageEvents {
   /** MUST NOT be called for what this node has sent itself, nor twice for one message. */
@@ -50,10 +55,13 @@ export interface MessageEvents {
 }
 
 export interface NodeMessages {
-  /** To one node, which may not be there any more. */
+  /**
+   * To one node, which may not be there any more. What cannot be sent now MUST be sent when it can be, up to a bound,
+   * where it has to hold; anything else MUST NOT.
+   */
   send(node: string, message: NodeMessage): void;
 
-  /** To every other node. What cannot be sent now MUST be sent when it can be, up to a bound. */
+  /** To every other node, likewise. */
   sendAll(message: NodeMessage): void;
 
   stop(): Promise<void>;

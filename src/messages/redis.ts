@@ -1,18 +1,29 @@
 /** Messages between nodes over channels of Redis: one for each node, one for all. */
 import { z } from "zod";
 import { randomId } from "../ids.ts";
-import type { Command, RedisLink } from "../redis/redis.ts";
-import type { MessageEvents, NodeMessage, NodeMessages } from "./messages.ts";
+import { RedisAway, type RedisLink } from "../redis/redis.ts";
+import { holds, type MessageEvents, type NodeMessage, type NodeMessages } from "./messages.ts";
 
 export interface RedisMessagesOptions {
   readonly redis: RedisLink;
   readonly prefix: string;
   readonly id: string;
   readonly log: { warn(fields: object, text: string): void };
+  /** Replaced in tests. */
+  readonly refusedAgainMs?: number;
 }
 
-/** Messages that wait for Redis to be back. */
+/** A message that has to hold. */
+interface Kept {
+  readonly channel: string;
+  readonly once: string;
+  readonly message: NodeMessage;
+}
+
+/** Messages that wait for Redis to be back, or to take them. */
 const waitingMax = 10_000;
+/** How soon what Redis has refused is tried again. */
+const refusedAgainMsDefault = 5_000;
 /** Nodes find back to Redis one after the other: what has waited for it is said so often, so far apart, and heard once. */
 const timesSaid = 6;
 const saidAgainMs = 2_000;
@@ -48,19 +59,22 @@ const envelope = z.object({
     z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string(), replyTo: replyTo.optional() }),
     z.object({ kind: z.literal("question"), question, replyTo }),
     z.object({ kind: z.literal("answer"), survey: name, node: name, answer }),
-    z.object({ kind: z.literal("drain"), windowMs: z.number().min(0).optional(), url: z.string().optional() }),
+    z.object({ kind: z.literal("drain"), started: z.number(), windowMs: z.number().min(0).optional(), url: z.string().optional() }),
   ]),
 });
 
 /** @throws where the channels cannot be subscribed to. */
-export async function createRedisMessages({ redis, prefix, id, log }: RedisMessagesOptions, events: MessageEvents): Promise<NodeMessages> {
+export async function createRedisMessages(options: RedisMessagesOptions, events: MessageEvents): Promise<NodeMessages> {
+  const { redis, prefix, id, log, refusedAgainMs = refusedAgainMsDefault } = options;
   const channelOf = (node: string) => `${prefix}node:${node}`;
   // No node is called so: a name holds no asterisk.
   const all = channelOf("*");
-  let waiting: Command[] = [];
+  let waiting: Kept[] = [];
   const heard = new Set<string>();
   const timers = new Set<NodeJS.Timeout>();
   let dropping = false;
+  let refused = false;
+  let tryingAgain = false;
   let stopped = false;
 
   const onMessage = (text: string) => {
@@ -72,8 +86,9 @@ export async function createRedisMessages({ redis, prefix, id, log }: RedisMessa
   await redis.subscribe(all, onMessage);
   redis.onUp(() => {
     dropping = false;
+    refused = false;
     const late = waiting.splice(0);
-    for (const command of late) publish(command);
+    for (const kept of late) void say(kept);
     sayAgain(late, timesSaid - 1);
   });
 
@@ -86,36 +101,80 @@ export async function createRedisMessages({ redis, prefix, id, log }: RedisMessa
     return false;
   }
 
-  function sayAgain(late: readonly Command[], times: number): void {
+  function sayAgain(late: readonly Kept[], times: number): void {
     if (late.length === 0 || times === 0) return;
+    later(saidAgainMs, () => {
+      // Away once more: it was said already.
+      for (const kept of late) publish(kept).catch(() => undefined);
+      sayAgain(late, times - 1);
+    });
+  }
+
+  function later(ms: number, then: () => void): void {
     const timer = setTimeout(() => {
       timers.delete(timer);
-      // Away once more: it was said already.
-      for (const command of late) redis.run(...command).catch(() => undefined);
-      sayAgain(late, times - 1);
-    }, saidAgainMs).unref();
+      then();
+    }, ms).unref();
     timers.add(timer);
   }
 
-  function publish(command: Command): void {
-    redis.run(...command).catch(() => keep(command));
+  function tell(channel: string, message: NodeMessage): void {
+    if (holds(message)) void say({ channel, once: randomId(9), message });
+    else publish({ channel, message }).catch(noticeRefusal);
   }
 
-  function keep(command: Command): void {
+  /** Whether it is said; else it waits. */
+  async function say(kept: Kept): Promise<boolean> {
+    try {
+      await publish(kept);
+      return true;
+    } catch (error) {
+      keep(kept);
+      if (noticeRefusal(error)) tryAgain();
+      return false;
+    }
+  }
+
+  async function publish({ channel, ...said }: { readonly channel: string; readonly once?: string; readonly message: NodeMessage }): Promise<void> {
+    await redis.run("publish", channel, JSON.stringify({ from: id, ...said }));
+    refused = false;
+  }
+
+  /** Redis is there and does not let this node publish; logged once until it does, or has been away. */
+  function noticeRefusal(error: unknown): boolean {
+    if (error instanceof RedisAway) return false;
+    const problem = error instanceof Error ? error.message : String(error);
+    if (!refused) log.warn({ problem }, "Redis refuses messages to other nodes, which learn late of sessions they have lost and of users who are disconnected; it is tried again: may this node publish?");
+    refused = true;
+    return true;
+  }
+
+  /** First one of them, for Redis refuses all or none. */
+  function tryAgain(): void {
+    if (tryingAgain || stopped) return;
+    tryingAgain = true;
+    later(refusedAgainMs, async () => {
+      tryingAgain = false;
+      const [probe] = waiting.splice(0, 1);
+      if (probe === undefined || !(await say(probe))) return;
+      for (const kept of waiting.splice(0)) void say(kept);
+    });
+  }
+
+  function keep(kept: Kept): void {
     if (stopped) return;
-    if (waiting.length < waitingMax) return void waiting.push(command);
+    if (waiting.length < waitingMax) return void waiting.push(kept);
     if (!dropping) log.warn({ waiting: waitingMax }, "messages to other nodes are dropped: too many wait for Redis to be back");
     dropping = true;
   }
 
-  const toChannel = (channel: string, message: NodeMessage) => publish(["publish", channel, JSON.stringify({ from: id, once: randomId(9), message })]);
   return {
     send(node, message) {
-      toChannel(channelOf(node), message);
+      tell(channelOf(node), message);
     },
 
     sendAll(message) {
-      toChannel(all, message);
+      tell(all, message);
     },
 
     async stop() {
