@@ -4,6 +4,7 @@ import type { RoomChange, RoomPresence, Status } from "../src/presence/presence.
 import { createRedisPresence, type RedisPresence } from "../src/presence/redis.ts";
 import { openRedis, type RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
+import { startProxy } from "./support/proxy.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { until } from "./support/until.ts";
 
@@ -19,12 +20,12 @@ interface Joined {
   members(room: string): Promise<string[]>;
 }
 
-async function join(t: Test, { url }: TestRedis, prefix: string, node: string, waitingMax = 1_000): Promise<Joined> {
+async function join(t: Test, { url }: Pick<TestRedis, "url">, prefix: string, node: string, waitingMax = 1_000, graceMs = limits.graceMs): Promise<Joined> {
   const link = await openRedis({ target: readRedisTarget(url)!, answerMs: 1_000, log: quiet });
   const changes: Joined["changes"] = [];
   const statuses: Status[] = [];
   const events = { roomChanged: (room: string, change: RoomChange) => void changes.push({ room, ...change }), statusChanged: (status: Status) => void statuses.push(status) };
-  const presence = await createRedisPresence({ ...limits, redis: link, prefix, node, aliveMs: 100, log: quiet, waitingMax }, events);
+  const presence = await createRedisPresence({ ...limits, graceMs, redis: link, prefix, node, aliveMs: 100, log: quiet, waitingMax }, events);
   t.teardown(async () => {
     await presence.stop();
     await link.close();
@@ -167,6 +168,60 @@ t.test("what a dead node has left is taken back though the node that began to di
   await becomes(a!, "r", [], "ann to be gone when the lease is over");
 });
 
+/** Another process of this name has left so many rooms, one session in each: they are read in several pages. */
+async function leftBehind(prefix: string, node: string, rooms = 3_000): Promise<() => Promise<number>> {
+  const link = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 5_000, log: quiet });
+  const presence = await createRedisPresence({ ...limits, redis: link, prefix, node, aliveMs: 60_000, log: quiet, waitingMax: 10 * rooms }, { roomChanged() {}, statusChanged() {} });
+  for (let i = 0; i < rooms; i++) presence.enter(`r${i}`, "ann", "1");
+  const left = async () => (await server.client.keys(`${prefix}room:*:s`)).length;
+  await until(async () => (await left()) === rooms, "all rooms to be written");
+  await link.close();
+  return left;
+}
+
+t.test("what an earlier process of this name has left is taken back though Redis went away while that was done", async (t) => {
+  const prefix = freshPrefix();
+  const left = await leftBehind(prefix, "a");
+  const all = await left();
+  const way = await startProxy(t, server.port);
+  way.delay(100);
+  const starting = join(t, { url: `redis://127.0.0.1:${way.port}` }, prefix, "a");
+  await until(async () => (await left()) < all, "it to be begun");
+  way.cut();
+  t.ok((await left()) > 0, "it is not done with");
+  way.delay(0);
+  await starting;
+  await until(async () => (await left()) === 0, "the rest to be taken back");
+});
+
+t.test("a node that is back keeps what was not taken back yet, and is to say again what was", async (t) => {
+  const prefix = freshPrefix();
+  const left = await leftBehind(prefix, "back");
+  const all = await left();
+  const way = await startProxy(t, server.port);
+  const a = await join(t, { url: `redis://127.0.0.1:${way.port}` }, prefix, "a");
+  way.delay(100);
+  a.presence.nodeGone("back");
+  await until(async () => (await left()) < all, "it to be begun");
+  a.presence.nodeBack("back");
+  await until(async () => (await server.client.exists(`${prefix}lease:back`)) === 0, "it to be ended");
+  t.ok((await left()) > 0, "what is left stays");
+  t.equal(await server.client.scard(`${prefix}rooms-of:back`), all, "and could be found again");
+  t.equal(await server.client.exists(`${prefix}alive:back`), 0, "upon which a node says all again");
+});
+
+t.test("a node that is back and gone again while it was seen to is seen to after all", async (t) => {
+  const prefix = freshPrefix();
+  const left = await leftBehind(prefix, "back");
+  const all = await left();
+  const [a] = await joinAll(t, ["a"], server, prefix);
+  a!.presence.nodeGone("back");
+  await until(async () => (await left()) < all, "it to be begun");
+  a!.presence.nodeBack("back");
+  a!.presence.nodeGone("back");
+  await until(async () => (await left()) === 0, "nothing to be left");
+});
+
 t.test("a node that was taken for dead and is not says again who is there", async (t) => {
   const [a, b] = await joinAll(t, ["a", "b"]);
   a!.presence.enter("r", "ann", "1");
@@ -238,6 +293,30 @@ t.test("a Redis that comes back with what it was told some time ago is told what
   const online = () => new Promise<string[]>((resolve) =>
     a!.presence.statuses(["ann", "bob", "eve"], (answer) => resolve("value" in answer ? answer.value.filter((status) => status.online).map(({ user }) => user) : [])));
   await until(async () => (await online()).join() === "ann,eve", "those to be online");
+});
+
+t.test("nobody is seen to leave a room that is larger than can be said again within the grace", async (t) => {
+  const redis = await startRedis(t);
+  const prefix = freshPrefix();
+  const users = 2_000;
+  const [a, b] = await Promise.all(["a", "b"].map((node) => join(t, redis, prefix, node, 10_000, 0)));
+  for (let i = 0; i < users; i++) a!.presence.enter("r", `u${i}`, "s");
+  a!.presence.enter("r", "gone", "s");
+  await until(async () => (await redis.client.scard(`${prefix}room:{r}:s`)) === users + 1, "all to be there");
+  await redis.save();
+  a!.presence.leave("r", "gone", "s");
+  await until(async () => (await redis.client.scard(`${prefix}room:{r}:s`)) === users, "one to be gone");
+  b!.presence.follow("r");
+  // Users are said behind all rooms.
+  a!.presence.online("last", "s");
+  await until(async () => (await redis.client.exists(`${prefix}user:{last}:u`)) === 1, "it to be written");
+  await redis.stop();
+  await until(() => !a!.link.up && !b!.link.up, "it to be noticed");
+  const before = b!.changes.length;
+  await redis.start({ saved: true });
+  await until(async () => (await redis.client.exists(`${prefix}user:{last}:u`)) === 1, "all to be said again");
+  await until(() => b!.changes.length > before && b!.changes.at(-1)!.users === users, "who is gone to be gone");
+  t.same(b!.changes.slice(before).filter((change) => change.users < users), [], "nobody else was");
 });
 
 t.test("a node that is the last to notice that Redis has forgotten everything is told what came before it noticed", async (t) => {

@@ -20,6 +20,10 @@ export class Places {
     return this.#rooms.get(room)?.has(user) === true;
   }
 
+  hasSession(room: string, user: string, session: string): boolean {
+    return this.#rooms.get(room)?.get(user)?.has(session) === true;
+  }
+
   /** False: it was there already. */
   add(room: string, user: string, session: string): boolean {
     let users = this.#rooms.get(room);

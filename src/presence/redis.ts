@@ -88,22 +88,20 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
   await redis.subscribe(keys.channel, onMessage);
   // Whatever an earlier process of this name has left.
-  await remains.takeBack(node).catch(() => undefined); // Redis went away: said again when it is back
+  const isBehind = await remains.takeBack(node).then(() => false, () => true);
   await written.markAlive();
-  const saying: Saying = new Saying({ ...options, written, remains, waitingMax, places, online, followed, sayRoom, sayUser });
+  const saying: Saying = new Saying({ ...options, isBehind, written, remains, waitingMax, places, online, followed, sayRoom, sayUser });
   redis.onMissed(() => askWhatWasMissed());
 
   // --------------------------------------------------------------------------- what is said
 
-  /** Whoever is taken out of it here is back before the grace is over: the very next that is written. */
   function sayRoom(room: string, afresh: boolean): void {
-    if (afresh) {
-      written.leaveAll(room);
-      graces.lookAtRoom(room);
-    }
     written.listRoom(room);
+    // Graces that Redis has there may be nobody else's to end.
+    if (afresh) graces.lookAtRoom(room);
     // What changed while nobody was known to follow was told to nobody.
     if (followed.has(room)) (follow(room), doubt(room));
+    else if (afresh) written.unfollow(room);
   }
 
   function sayUser(user: string, afresh: boolean): void {

@@ -5,6 +5,7 @@
  */
 import type { RedisLink } from "../redis/redis.ts";
 import type { PresenceKeys } from "./keys.ts";
+import { scan } from "./scan.ts";
 
 export interface RemainsOptions {
   readonly redis: RedisLink;
@@ -21,14 +22,12 @@ export interface RemainsOptions {
 const leaseMs = 60_000;
 /** A lease is looked at this long after it should be over. */
 const lateMs = 50;
-/** Rooms and users of a node that is gone, read at once. */
-const scanCount = 500;
-
 export class Remains {
   readonly #options: RemainsOptions;
   /** Nodes that are gone, and are not known to have been seen to. */
   readonly #owed = new Set<string>();
-  readonly #underWay = new Set<string>();
+  /** Nodes that are being seen to; stopped where one is back. */
+  readonly #underWay = new Map<string, AbortController>();
   #stopped = false;
 
   constructor(options: RemainsOptions) {
@@ -41,18 +40,22 @@ export class Remains {
   /** A node is dead or has left: what it had is taken back, unless another node does so already. */
   nodeGone(gone: string): void {
     const { node, log } = this.#options;
-    if (gone === node || this.#stopped || this.#underWay.has(gone)) return;
+    if (gone === node || this.#stopped) return;
     this.#owed.add(gone);
-    this.#underWay.add(gone);
-    const seen = this.#see(gone).then(
+    if (this.#underWay.has(gone)) return;
+    const until = new AbortController();
+    this.#underWay.set(gone, until);
+    const seen = this.#see(gone, until.signal).then(
       (waitMs) => (waitMs === 0 ? this.#owed.delete(gone) : this.#lookAgain(gone, waitMs)),
       (error: unknown) => log.warn({ peer: gone, problem: String(error) }, "what a node has left could not be taken back; it is tried again when Redis is back"),
     );
     void seen.finally(() => this.#underWay.delete(gone));
   }
 
+  /** What is under way ends with the rooms or users that it is at. */
   nodeBack(node: string): void {
     this.#owed.delete(node);
+    this.#underWay.get(node)?.abort();
   }
 
   #lookAgain(gone: string, waitMs: number): void {
@@ -61,28 +64,28 @@ export class Remains {
     }, waitMs).unref();
   }
 
-  /** Answers 0 when nothing is left, else how long to wait for another node that does it. */
-  async #see(gone: string): Promise<number> {
+  /** Answers 0 when nothing is left, else after how long it is looked at again, should it be gone still. */
+  async #see(gone: string, until: AbortSignal): Promise<number> {
     const { redis, keys, node } = this.#options;
     const lease = keys.lease(gone);
     const claimed = await redis.run("set", lease, node, "nx", "px", leaseMs);
     // It may be one's own from before Redis was away.
     if (claimed !== "OK" && (await redis.run("get", lease)) !== node) return Math.max(0, Number(await redis.run("pttl", lease))) + lateMs;
-    await this.takeBack(gone);
+    await this.takeBack(gone, until);
     await redis.run("del", lease);
-    return 0;
+    return until.aborted ? lateMs : 0;
   }
 
   /**
    * Everything that a node had: its sessions leave, each with a grace. Should it be there after all, what it says meanwhile
    * may be taken back as well: so its mark goes last once more, upon which it says all of it again.
    */
-  async takeBack(gone: string): Promise<void> {
+  async takeBack(gone: string, until?: AbortSignal): Promise<void> {
     const { redis, keys } = this.#options;
     await redis.run("del", keys.alive(gone));
-    await this.#drop(gone, () => true);
-    await redis.run("del", keys.roomsOf(gone));
-    await redis.run("del", keys.usersOf(gone));
+    await this.#drop(gone, () => true, until);
+    const lists = until?.aborted === true ? [] : [keys.roomsOf(gone), keys.usersOf(gone)];
+    for (const list of lists) await redis.run("del", list);
     await redis.run("del", keys.alive(gone));
   }
 
@@ -91,19 +94,17 @@ export class Remains {
     await this.#drop(this.#options.node, (kind, name) => !has[kind](name));
   }
 
-  async #drop(gone: string, isMeant: (kind: "room" | "user", name: string) => boolean): Promise<void> {
-    const { keys, dropRoom, dropUser } = this.#options;
-    for await (const room of this.#membersOf(keys.roomsOf(gone))) if (isMeant("room", room)) await dropRoom(room, gone);
-    for await (const user of this.#membersOf(keys.usersOf(gone))) if (isMeant("user", user)) await dropUser(user, gone);
-  }
-
-  async *#membersOf(set: string): AsyncGenerator<string> {
-    let cursor = "0";
-    do {
-      const [next, names] = (await this.#options.redis.run("sscan", set, cursor, "count", scanCount)) as [string, string[]];
-      yield* names;
-      cursor = next;
-    } while (cursor !== "0");
+  /** A page at a time; each name of it is a command of its own, for all together may take longer than Redis may be silent. */
+  async #drop(gone: string, isMeant: (kind: "room" | "user", name: string) => boolean, until?: AbortSignal): Promise<void> {
+    const { redis, keys, dropRoom, dropUser } = this.#options;
+    for await (const rooms of scan(redis, keys.roomsOf(gone))) {
+      if (until?.aborted === true) return;
+      await Promise.all(rooms.filter((room) => isMeant("room", room)).map((room) => dropRoom(room, gone)));
+    }
+    for await (const users of scan(redis, keys.usersOf(gone))) {
+      if (until?.aborted === true) return;
+      await Promise.all(users.filter((user) => isMeant("user", user)).map((user) => dropUser(user, gone)));
+    }
   }
 
   stop(): void {

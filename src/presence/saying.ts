@@ -13,6 +13,8 @@ export interface SayingOptions {
   readonly redis: RedisLink;
   readonly written: Written;
   readonly remains: Remains;
+  /** What an earlier process of this name has left could not be taken back. */
+  readonly isBehind: boolean;
   readonly waitingMax: number;
   /** How often it is looked whether this node is taken for dead. */
   readonly aliveMs: number;
@@ -21,7 +23,7 @@ export interface SayingOptions {
   readonly places: Places;
   readonly online: Places;
   readonly followed: ReadonlySet<string>;
-  /** What comes before the room's members and the user's sessions; afresh: in place of all that Redis has of this node there. */
+  /** What comes before the room's members and the user's sessions; afresh: Redis may have something there that is not so. */
   sayRoom(room: string, afresh: boolean): void;
   sayUser(user: string, afresh: boolean): void;
 }
@@ -34,14 +36,19 @@ export class Saying {
   readonly #options: SayingOptions;
   readonly #timer: NodeJS.Timeout;
   /** Redis may have something of this node that is not so any more. */
-  #isDoubtful = false;
+  #isDoubtful: boolean;
+  /** It could not be begun anew: it is tried again when it is looked next. */
+  #isBehind: boolean;
+  /** Why, as it was said last. */
+  #problem = "";
   /** How often all has begun to be said again: the last time counts. */
   #times = 0;
   #stopped = false;
 
   constructor(options: SayingOptions) {
-    const { redis, aliveMs } = options;
+    const { redis, aliveMs, isBehind } = options;
     this.#options = options;
+    this.#isDoubtful = this.#isBehind = isBehind;
     redis.onUp(() => (this.#isDoubtful ? this.beginAnew() : void this.#look()));
     redis.onAnother(() => this.beginAnew());
     this.#timer = setInterval(() => void this.#look(), aliveMs).unref();
@@ -51,12 +58,18 @@ export class Saying {
   beginAnew(): void {
     const { remains, written, places, online, followed, log } = this.#options;
     this.#isDoubtful = true;
+    this.#isBehind = false;
     const has = { room: (room: string) => places.has(room) || followed.has(room), user: (user: string) => online.hasUser(nowhere, user) };
     const again = remains.takeBackStale(has).then(async () => {
       await written.markAlive();
       await this.#sayAll(true);
     });
-    again.catch((error: unknown) => log.warn({ problem: String(error) }, "presence could not be written anew; it is tried again when Redis is back"));
+    again.catch((error: unknown) => {
+      this.#isBehind = true;
+      const problem = String(error);
+      if (problem !== this.#problem) log.warn({ problem }, "presence could not be written anew; it is tried again when Redis is back");
+      this.#problem = problem;
+    });
   }
 
   stop(): void {
@@ -65,7 +78,8 @@ export class Saying {
   }
 
   async #look(): Promise<void> {
-    const { written } = this.#options;
+    const { redis, written } = this.#options;
+    if (this.#isBehind && redis.up) return this.beginAnew();
     if ((await written.isAlive()) || this.#stopped) return;
     await written.markAlive();
     void this.#sayAll(false);
@@ -78,6 +92,7 @@ export class Saying {
     this.#isDoubtful = true;
     for (const room of new Set([...followed, ...places.names()])) {
       sayRoom(room, afresh);
+      if (afresh && !(await this.#leaveStale(room, time))) return;
       for (const [user, session] of places.of(room)) {
         written.enter(room, user, session);
         if (!(await this.#mayGoOn(time))) return;
@@ -91,6 +106,17 @@ export class Saying {
       if (!(await this.#mayGoOn(time))) return;
     }
     this.#isDoubtful = false;
+    this.#problem = "";
+  }
+
+  /** Whoever is there stays all the time: a large room taken out and put back in would take longer than the grace. */
+  async #leaveStale(room: string, time: number): Promise<boolean> {
+    const { written, places } = this.#options;
+    for await (const page of written.mineIn(room)) {
+      for (const [user, session] of page) if (!places.hasSession(room, user, session)) written.leave(room, user, session);
+      if (!(await this.#mayGoOn(time))) return false;
+    }
+    return true;
   }
 
   async #mayGoOn(time: number): Promise<boolean> {

@@ -5,6 +5,7 @@
 import type { Command, RedisLink } from "../redis/redis.ts";
 import { Writes, type Write } from "../redis/writes.ts";
 import type { PresenceKeys } from "./keys.ts";
+import { scan } from "./scan.ts";
 import * as scripts from "./scripts.ts";
 
 export interface WrittenOptions {
@@ -75,14 +76,18 @@ export class Written {
     this.#writes.put(`d${room}`, this.#ofRoom(scripts.doubtRoom, room));
   }
 
-  /** All that this node has in it leaves, with a grace: what is there is entered again. */
-  leaveAll(room: string): void {
-    this.#writes.put(`z${room}`, this.#dropRoom(room, this.#options.node));
+  /** What Redis has of this node in it, a page at a time. @throws where Redis is away */
+  async *mineIn(room: string): AsyncGenerator<[user: string, session: string][]> {
+    const [all] = this.#options.keys.room(room);
+    for await (const page of scan(this.#options.redis, all!)) {
+      const mine = page.filter((text) => text.startsWith(this.#mine)).map((text) => text.slice(this.#mine.length));
+      yield mine.map((text) => [text.slice(text.indexOf("\n") + 1), text.slice(0, text.indexOf("\n"))]);
+    }
   }
 
-  /** The same of another node, at once. */
+  /** All that a node has in it leaves at once, with a grace. */
   async dropRoom(room: string, gone: string): Promise<void> {
-    await this.#options.redis.run(...this.#dropRoom(room, gone));
+    await this.#options.redis.run(...this.#ofRoom(scripts.dropNode, room, `${gone}/`, this.#options.graceMs, gone));
   }
 
   /** Null: it could not be told. */
@@ -162,10 +167,6 @@ export class Written {
 
   #list(command: "sadd" | "srem", set: string, name: string): void {
     this.#writes.put(`${set}${name}`, [command, set, name]);
-  }
-
-  #dropRoom(room: string, gone: string): Command {
-    return this.#ofRoom(scripts.dropNode, room, `${gone}/`, this.#options.graceMs, gone);
   }
 
   #dropUser(user: string, gone: string): Command {
