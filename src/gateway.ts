@@ -16,6 +16,7 @@ import { nodeFacts } from "./nodefacts.ts";
 import { at, listenProblem, reachable } from "./ports.ts";
 import { addRedisMetrics } from "./redismetrics.ts";
 import type { RegisteredNode } from "./registry/registry.ts";
+import { userKey } from "./roomkeys.ts";
 import { readSetup } from "./setup.ts";
 import type { Parts } from "./stores.ts";
 import type { Survey, SurveyOptions } from "./survey.ts";
@@ -148,10 +149,11 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
 }
 
 /** What another node has to say. */
-function onMessage({ setup: { config, log }, hub: { sessions }, surveys, others }: Node, drains: Drains, message: NodeMessage): void {
+function onMessage({ setup: { config, log }, hub: { sessions, lateDisconnects }, surveys, others }: Node, drains: Drains, message: NodeMessage): void {
   switch (message.kind) {
     case "taken": return sessions.taken(message.session, message.generation);
     case "disconnect": {
+      if (message.agoMs !== undefined) return lateDisconnects.disconnect(userKey(message.tenant, message.user), message.agoMs);
       const closed = sessions.close(message.tenant, message.user);
       if (message.replyTo !== undefined) surveys.reply(message.replyTo, { kind: "user", sessions: closed });
       return;

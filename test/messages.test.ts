@@ -1,9 +1,11 @@
 /** Messages between nodes over Redis: what is kept while it is away or refuses them, and what is not. */
 import t, { type Test } from "tap";
+import { LateDisconnects } from "../src/hub/disconnects.ts";
 import type { NodeMessage } from "../src/messages/messages.ts";
 import { createRedisMessages } from "../src/messages/redis.ts";
 import { openRedis } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
+import type { SessionHere } from "../src/sessions/sessions.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { until } from "./support/until.ts";
 
@@ -47,6 +49,7 @@ t.test("while Redis is away only what has to hold is kept, however much else the
   await until(() => said.filter((kind) => kind === "disconnect").length >= 2 && b.received.length === 2, "it to be said and said again");
   t.strictSame([...new Set(said)].sort(), ["disconnect", "taken"]);
   t.strictSame(b.received.map(({ kind }) => kind).sort(), ["disconnect", "taken"]);
+  t.match(b.received.find(({ kind }) => kind === "disconnect"), { agoMs: Number }, "and says how long ago it was");
   t.strictSame(a.warnings, []);
 });
 
@@ -66,7 +69,51 @@ t.test("a Redis that lets nobody publish is logged once, with its words, and tol
   await redis.client.acl("SETUSER", "node", "+publish");
   await until(() => b.received.length === 3, "them to be said");
   t.strictSame(b.received.map((message) => message.kind === "disconnect" && message.user).sort(), ["ann", "bob", "eve"]);
+  for (const message of b.received) t.ok(message.kind === "disconnect" && message.agoMs! >= 50, "they were refused before");
   await redis.client.acl("SETUSER", "node", "-publish");
   a.messages.sendAll(question);
   await until(() => a.warnings.length === 2, "another outage to be logged");
+});
+
+t.test("a disconnect that is said late ends the sessions that there were then, of that user", async (t) => {
+  const here: SessionHere[] = [];
+  const ended: string[] = [];
+  const late = new LateDisconnects({
+    here: () => here,
+    end: (sessions) => {
+      for (const session of sessions) {
+        late.ended(session);
+        here.splice(here.indexOf(session), 1);
+        ended.push(session.id);
+      }
+    },
+  });
+  const begin = (userKey: string, id: string) => {
+    const session = { id, life: id, userKey, issuedAt: 0 };
+    here.push(session);
+    late.began(session);
+  };
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  begin("ann", "before");
+  begin("bob", "another");
+  const disconnectedAt = performance.now();
+  await until(() => performance.now() > disconnectedAt + 300, "time to go by");
+  begin("ann", "since");
+  // Said again and again, and whatever is said of an earlier time with it.
+  for (const earlierMs of [0, 0, 60_000]) late.disconnect("ann", performance.now() - disconnectedAt + earlierMs);
+  await turn();
+  t.strictSame(ended, ["before"]);
+  late.disconnect("ann", performance.now() - disconnectedAt);
+  late.disconnect("bob", 3_600_000);
+  await turn();
+  t.strictSame(ended, ["before"], "longer ago than is remembered: the store tells");
+  late.disconnect("ann", 0);
+  await turn();
+  t.strictSame(ended, ["before", "since"]);
+  // Too many to be remembered: the first of them count as those that were there.
+  begin("eve", "forgotten");
+  for (let i = 0; i < 100_000; i++) late.began({ life: `${i}` });
+  late.disconnect("eve", 300_000);
+  await turn();
+  t.strictSame(ended, ["before", "since", "forgotten"]);
 });

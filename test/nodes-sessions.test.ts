@@ -179,6 +179,40 @@ t.test("who is disconnected while Redis is away is disconnected on a node that f
   t.ok((await again.request({ ping: {} })).pong, "who came later stays");
 });
 
+t.test("who is disconnected by the mark and comes back stays, though the node hears of it again only then", async (t) => {
+  const own = await startRedis(t);
+  const proxies = [await startProxy(t, own.port), await startProxy(t, own.port)] as const;
+  const common = { reactors: 1, redisPrefix: freshPrefix(), redisAnswerMs: 1_000, nodeHeartbeatMs: 200, nodeDeadMs: 60_000, authSecret: secret };
+  const start = (nodeId: string, { port }: { port: number }) => startNode(t, { ...common, nodeId, redis: `redis://127.0.0.1:${port}` });
+  const [a, b] = [await start("a", proxies[0]), await start("b", proxies[1])];
+  await until(() => a.nodes().nodes.length === 2, "both to be there");
+  const hello = { token: await token({ sub: "ann" }, secret) };
+  const ann = await open(b, { hello });
+  await ann.join("chat:one");
+  await written(own, ann, "chat:one");
+  // Both are cut off from a Redis that lives on.
+  for (const proxy of proxies) {
+    proxy.refuse(true);
+    proxy.cut();
+  }
+  await until(() => a.nodes().stale && b.nodes().stale, "it to be noticed");
+  void a.disconnect("ann");
+  proxies[0].refuse(false);
+  await until(async () => (await own.client.keys("*ended:*")).length === 1, "the mark to be written");
+  proxies[1].refuse(false);
+  t.match(await ann.closed(), { code: 3504 });
+  const again = await open(b, { hello });
+  const ears = own.client.duplicate();
+  t.teardown(() => ears.disconnect());
+  let said = 0;
+  ears.on("message", (_channel, text: string) => void (text.includes('"disconnect"') && said++));
+  await ears.subscribe(`${common.redisPrefix}node:*`);
+  await until(() => said > 0, "it to be said once more");
+  // On the same channel, so behind it.
+  t.match(await a.survey({ kind: "user", user: "ann" }, { timeoutMs: 20_000 }), { sessions: 1, unanswered: [] });
+  t.ok((await again.request({ ping: {} })).pong, "who came later stays");
+});
+
 t.test("who is signed out on one node needs a newer token on all", async (t) => {
   const [a, b] = await twoNodes(t, redis, { authSecret: secret });
   const old = await token({ sub: "amy", iat: Math.floor(Date.now() / 1000) - 100 }, secret);

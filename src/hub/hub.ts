@@ -33,6 +33,7 @@ import type { Encoder } from "../protocol/encoder.ts";
 import { publicationJson } from "../protocol/json.ts";
 import type { Publication } from "../protocol/messages.ts";
 import type { Presence as PresenceStore } from "../presence/presence.ts";
+import { LateDisconnects } from "./disconnects.ts";
 import { answerHistory } from "./history.ts";
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
 import { Joins } from "./joins.ts";
@@ -78,6 +79,7 @@ export class Hub {
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
   readonly #keeper: NodeJS.Timeout;
   readonly sessions: Sessions;
+  readonly lateDisconnects: LateDisconnects;
   readonly #inboxes: Inboxes;
   readonly #joins: Joins;
   readonly presence: Presence;
@@ -94,9 +96,16 @@ export class Hub {
     const { store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
     const refuse = (reactor: Reactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
     this.presence = new Presence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
-    const onBegin = (session: HubSession) => this.presence.began(session);
-    const onEnd = (session: HubSession) => this.presence.ended(session);
+    const onBegin = (session: HubSession) => {
+      this.presence.began(session);
+      this.lateDisconnects.began(session);
+    };
+    const onEnd = (session: HubSession) => {
+      this.presence.ended(session);
+      this.lateDisconnects.ended(session);
+    };
     this.sessions = new Sessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
+    this.lateDisconnects = new LateDisconnects(this.sessions);
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
     this.#joins = new Joins({
       ...options, sessions: this.sessions, presence: this.presence, inboxes: this.#inboxes, replays: this.#replays,

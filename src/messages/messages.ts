@@ -37,8 +37,11 @@ export interface ReplyTo {
 export type NodeMessage =
   /** A session was resumed elsewhere, for the `generation`th time: its socket here, if it is an earlier one, has lost it. */
   | { readonly kind: "taken"; readonly session: string; readonly generation: number }
-  /** Every session of the user is to be closed and ended; whoever wants to know is told how many there were. */
-  | { readonly kind: "disconnect"; readonly tenant: string; readonly user: string; readonly replyTo?: ReplyTo | undefined }
+  /**
+   * Every session of the user is to be closed and ended; whoever wants to know is told how many there were. Said late or
+   * again it says how long ago that was: who came since stays, and nobody wants to know any more. No two clocks are compared.
+   */
+  | { readonly kind: "disconnect"; readonly tenant: string; readonly user: string; readonly replyTo?: ReplyTo | undefined; readonly agoMs?: number | undefined }
   | { readonly kind: "question"; readonly question: Question; readonly replyTo: ReplyTo }
   | { readonly kind: "answer"; readonly survey: string; readonly node: string; readonly answer: NodeAnswer }
   /** The node that began then, by its own word, is to send its sessions away and end, as drain.ts has it. */

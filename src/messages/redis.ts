@@ -18,6 +18,8 @@ interface Kept {
   readonly channel: string;
   readonly once: string;
   readonly message: NodeMessage;
+  /** When Redis was first there for it: what the store was told with it holds since then. Null: not yet. */
+  since: number | null;
 }
 
 /** Messages that wait for Redis to be back, or to take them. */
@@ -56,7 +58,7 @@ const envelope = z.object({
   once: name.optional(),
   message: z.discriminatedUnion("kind", [
     z.object({ kind: z.literal("taken"), session: z.string(), generation: z.number() }),
-    z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string(), replyTo: replyTo.optional() }),
+    z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string(), replyTo: replyTo.optional(), agoMs: z.number().min(0).optional() }),
     z.object({ kind: z.literal("question"), question, replyTo }),
     z.object({ kind: z.literal("answer"), survey: name, node: name, answer }),
     z.object({ kind: z.literal("drain"), started: z.number(), windowMs: z.number().min(0).optional(), url: z.string().optional() }),
@@ -105,7 +107,7 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
     if (late.length === 0 || times === 0) return;
     later(saidAgainMs, () => {
       // Away once more: it was said already.
-      for (const kept of late) publish(kept).catch(() => undefined);
+      for (const kept of late) sayOnce(kept).catch(() => undefined);
       sayAgain(late, times - 1);
     });
   }
@@ -119,14 +121,14 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
   }
 
   function tell(channel: string, message: NodeMessage): void {
-    if (holds(message)) void say({ channel, once: randomId(9), message });
-    else publish({ channel, message }).catch(noticeRefusal);
+    if (holds(message)) void say({ channel, once: randomId(9), message, since: null });
+    else publish(channel, { message }).catch(noticeRefusal);
   }
 
   /** Whether it is said; else it waits. */
   async function say(kept: Kept): Promise<boolean> {
     try {
-      await publish(kept);
+      await sayOnce(kept);
       return true;
     } catch (error) {
       keep(kept);
@@ -135,7 +137,19 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
     }
   }
 
-  async function publish({ channel, ...said }: { readonly channel: string; readonly once?: string; readonly message: NodeMessage }): Promise<void> {
+  async function sayOnce(kept: Kept): Promise<void> {
+    const { channel, once, message, since } = kept;
+    const at = performance.now();
+    try {
+      await publish(channel, { once, message: since === null ? message : aged(message, at - since) });
+      kept.since ??= at;
+    } catch (error) {
+      if (!(error instanceof RedisAway)) kept.since ??= at;
+      throw error;
+    }
+  }
+
+  async function publish(channel: string, said: { readonly once?: string; readonly message: NodeMessage }): Promise<void> {
     await redis.run("publish", channel, JSON.stringify({ from: id, ...said }));
     refused = false;
   }
@@ -183,6 +197,12 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
       for (const timer of timers) clearTimeout(timer);
     },
   };
+}
+
+function aged(message: NodeMessage, ms: number): NodeMessage {
+  if (message.kind !== "disconnect") return message;
+  const { kind, tenant, user } = message;
+  return { kind, tenant, user, agoMs: Math.round(ms) };
 }
 
 function first(all: Set<string>): string {
