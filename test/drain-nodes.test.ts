@@ -65,19 +65,32 @@ t.test("any node can be asked to have another one drain", async (t) => {
   t.ok((await open(a)).ready, "the one that was asked serves on");
 });
 
-t.test("a node that hears nothing of it is asked a few times, and goes on", async (t) => {
-  const registry = createMemoryRegistry({
-    id: "deaf", facts: () => ({ ip: "", port: 0, url: "", region: "", version: "", load: 0, cpu: 0, rss: 0, started: 0, reactors: 1, sockets: 3 }),
-  });
+/** One that hears nothing, and how it is asked. */
+async function drainOfDeaf(askAgainMs: number) {
+  const facts = { ip: "", port: 0, url: "", region: "", version: "", load: 0, cpu: 0, rss: 0, started: 0, reactors: 1, sockets: 3 };
+  const registry = createMemoryRegistry({ id: "deaf", facts: () => ({ ...facts }) });
   await registry.announce("up");
   const sent: NodeMessage[] = [];
   const messages = { send: (_: string, message: NodeMessage) => void sent.push(message), sendAll() {}, stop: async () => {} };
-  const drain = new RemoteDrain("deaf", registry, messages, 10);
+  return { drain: new RemoteDrain("deaf", registry, messages, askAgainMs), sent, facts };
+}
+
+t.test("a node that hears nothing of it is asked a few times, and goes on", async (t) => {
+  const { drain, sent } = await drainOfDeaf(10);
   const over = drain.begin({ windowMs: 7 });
   t.match(drain.progress(), { state: "draining", sessions: 3, left: 3, windowMs: 7 });
   await over;
   t.match(drain.progress(), { state: "serving", left: 3 });
   t.same(sent, Array.from({ length: 5 }, () => ({ kind: "drain", started: 0, windowMs: 7 })));
+});
+
+t.test("another node under the same name is not asked: the one that was meant is gone", async (t) => {
+  const { drain, sent, facts } = await drainOfDeaf(10);
+  const over = drain.begin({});
+  facts.started = 7;
+  await over;
+  t.match(drain.progress(), { state: "over", sessions: 3, left: 0 });
+  t.same(sent, [{ kind: "drain", started: 0 }]);
 });
 
 t.test("while Redis is away another node cannot be asked, which is said at once; when it is back that node goes on", async (t) => {
