@@ -8,6 +8,9 @@ import { compileKinds } from "../src/roomnames.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
 import { value } from "../src/contracts/answers.ts";
 import { promised, record } from "../src/contracts/sessions.ts";
+import { startNats } from "./support/nats.ts";
+import { brokerOptions, startBroker } from "./support/natsbroker.ts";
+import { until } from "./support/until.ts";
 
 const hourMs = 3_600_000;
 const minuteMs = 60_000;
@@ -63,4 +66,15 @@ t.test("a session that is away can be resumed when the clock is set ahead, and n
   t.ok(value(await take("s")));
   Object.assign(off, { system: -hourMs, steady: minuteMs + 1 });
   t.equal(value(await take("s")), null);
+});
+
+t.test("NATS that was away is found again at once though the clock was set back after the node had connected", async (t) => {
+  const nats = await startNats(t);
+  off.system = hourMs;
+  const { broker } = await startBroker(t, brokerOptions(nats));
+  off.system = 0;
+  await nats.stop();
+  await until(() => broker.nats().away, "it to be noticed");
+  await nats.start();
+  await until(() => !broker.nats().away, "it to be back");
 });

@@ -16,7 +16,9 @@ export interface Changes {
   reconnected(): void;
 }
 
+/** Between two attempts at the same server, and how much more at most, so that nodes do not come all at once. */
 const reconnectMs = 250;
+const jitterMs = 100;
 const connectTimeoutMs = 5_000;
 /** A server that is silent for two of these is given up, and another tried. */
 const pingMs = 5_000;
@@ -28,7 +30,12 @@ export async function connectNats(access: NatsAccess, name: string): Promise<Nat
   try {
     // Nodes spread over the servers.
     const servers = await answeringFirst(inAnyOrder(addressesOf(access)), options);
-    return await connect({ ...options, servers, noRandomize: true });
+    let connection: NatsConnection | null = null;
+    const reconnectDelayHandler = () => {
+      forgetTheFuture(connection);
+      return reconnectMs + Math.random() * jitterMs;
+    };
+    return (connection = await connect({ ...options, servers, noRandomize: true, reconnectDelayHandler }));
   } catch (error) {
     throw new NatsProblem(explain(error, access));
   }
@@ -52,6 +59,15 @@ async function answeringFirst(servers: readonly string[], options: ConnectionOpt
   }
   // One that answers and refuses tells more than one that is not there.
   throw failures.find((error) => !isNobodyThere(error)) ?? failures[0];
+}
+
+/**
+ * The client library remembers by the system's clock when it tried a server last. After a step back that is in the future,
+ * and it would not try again before: an hour without NATS for a clock that was an hour ahead.
+ */
+function forgetTheFuture(connection: NatsConnection | null): void {
+  const { protocol } = (connection ?? {}) as { readonly protocol?: { readonly servers?: { readonly servers?: { lastConnect: number }[] } } };
+  for (const server of protocol?.servers?.servers ?? []) if (server.lastConnect > Date.now()) server.lastConnect = 0;
 }
 
 function isNobodyThere(error: unknown): boolean {
@@ -126,7 +142,6 @@ function optionsFor(access: NatsAccess, name: string): ConnectionOptions {
     reconnect: true,
     maxReconnectAttempts: -1,
     ignoreAuthErrorAbort: true,
-    reconnectTimeWait: reconnectMs,
     timeout: connectTimeoutMs,
     pingInterval: pingMs,
     maxPingOut: pingsMax,
