@@ -295,6 +295,31 @@ t.test("a Redis that comes back with what it was told some time ago is told what
   await until(async () => (await online()).join() === "ann,eve", "those to be online");
 });
 
+t.test("who left just before Redis was restarted with what it had some time ago is not there again", async (t) => {
+  const redis = await startRedis(t);
+  const prefix = freshPrefix();
+  const a = await join(t, redis, prefix, "a", 1_000, 0);
+  const users = Array.from({ length: 50 }, (_, i) => `u${i}`);
+  for (const user of users) {
+    a.presence.enter(`r-${user}`, user, "s");
+    a.presence.online(user, "s");
+  }
+  const left = async () => (await redis.client.keys(`${prefix}*:s`)).length;
+  await until(async () => (await left()) === 2 * users.length, "all to be there");
+  await redis.save();
+  // Their graces are ended at different moments: before Redis goes, while it is away, when it is back.
+  const going = users.map(async (user, i) => {
+    await new Promise((resolve) => setTimeout(resolve, i));
+    a.presence.leave(`r-${user}`, user, "s");
+    a.presence.offline(user, "s");
+  });
+  await new Promise((resolve) => setTimeout(resolve, users.length / 2));
+  await redis.stop();
+  await Promise.all(going);
+  await redis.start({ saved: true });
+  await until(async () => (await left()) === 0, "all to be gone");
+});
+
 t.test("nobody is seen to leave a room that is larger than can be said again within the grace", async (t) => {
   const redis = await startRedis(t);
   const prefix = freshPrefix();

@@ -5,7 +5,8 @@
  */
 import type { RedisLink } from "../redis/redis.ts";
 import type { PresenceKeys } from "./keys.ts";
-import { scan } from "./scan.ts";
+import { pagesOf, scan } from "./scan.ts";
+import type { Unlisted } from "./unlisted.ts";
 
 export interface RemainsOptions {
   readonly redis: RedisLink;
@@ -22,6 +23,12 @@ export interface RemainsOptions {
 const leaseMs = 60_000;
 /** A lease is looked at this long after it should be over. */
 const lateMs = 50;
+/** One for the rooms, one for the users. */
+interface Kinds<T> {
+  readonly room: T;
+  readonly user: T;
+}
+
 export class Remains {
   readonly #options: RemainsOptions;
   /** Nodes that are gone, and are not known to have been seen to. */
@@ -89,22 +96,35 @@ export class Remains {
     await redis.run("del", keys.alive(gone));
   }
 
-  /** What Redis has of this node in rooms and of users that it has not. They go off its lists with their graces. */
-  async takeBackStale(has: { room(room: string): boolean; user(user: string): boolean }): Promise<void> {
-    await this.#drop(this.#options.node, (kind, name) => !has[kind](name));
+  /**
+   * What Redis has of this node in rooms and of users that it has not, by its lists and what went off them lately. They go
+   * off its lists with their graces.
+   */
+  async takeBackStale(has: Kinds<(name: string) => boolean>, unlisted: Kinds<Unlisted>): Promise<void> {
+    const { node } = this.#options;
+    await this.#drop(node, (kind, name) => !has[kind](name));
+    // Only now: some may have gone off a list before it was read.
+    for (const kind of ["room", "user"] as const) {
+      for (const names of pagesOf(unlisted[kind].names())) await this.#dropPage(kind, names.filter((name) => !has[kind](name)), node);
+    }
   }
 
   /** A page at a time; each name of it is a command of its own, for all together may take longer than Redis may be silent. */
-  async #drop(gone: string, isMeant: (kind: "room" | "user", name: string) => boolean, until?: AbortSignal): Promise<void> {
-    const { redis, keys, dropRoom, dropUser } = this.#options;
-    for await (const rooms of scan(redis, keys.roomsOf(gone))) {
-      if (until?.aborted === true) return;
-      await Promise.all(rooms.filter((room) => isMeant("room", room)).map((room) => dropRoom(room, gone)));
+  async #drop(gone: string, isMeant: (kind: keyof Kinds<unknown>, name: string) => boolean, until?: AbortSignal): Promise<void> {
+    const { redis, keys } = this.#options;
+    const lists = { room: keys.roomsOf(gone), user: keys.usersOf(gone) };
+    for (const kind of ["room", "user"] as const) {
+      for await (const names of scan(redis, lists[kind])) {
+        if (until?.aborted === true) return;
+        await this.#dropPage(kind, names.filter((name) => isMeant(kind, name)), gone);
+      }
     }
-    for await (const users of scan(redis, keys.usersOf(gone))) {
-      if (until?.aborted === true) return;
-      await Promise.all(users.filter((user) => isMeant("user", user)).map((user) => dropUser(user, gone)));
-    }
+  }
+
+  async #dropPage(kind: keyof Kinds<unknown>, names: readonly string[], gone: string): Promise<void> {
+    const { dropRoom, dropUser } = this.#options;
+    const drop = kind === "room" ? dropRoom : dropUser;
+    await Promise.all(names.map((name) => drop(name, gone)));
   }
 
   stop(): void {

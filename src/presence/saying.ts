@@ -60,7 +60,7 @@ export class Saying {
     this.#isDoubtful = true;
     this.#isBehind = false;
     const has = { room: (room: string) => places.has(room) || followed.has(room), user: (user: string) => online.hasUser(nowhere, user) };
-    const again = remains.takeBackStale(has).then(async () => {
+    const again = remains.takeBackStale(has, written.unlisted).then(async () => {
       await written.markAlive();
       await this.#sayAll(true);
     });
@@ -80,7 +80,12 @@ export class Saying {
   async #look(): Promise<void> {
     const { redis, written } = this.#options;
     if (this.#isBehind && redis.up) return this.beginAnew();
-    if ((await written.isAlive()) || this.#stopped) return;
+    const isAlive = await written.isAlive();
+    if (isAlive === null || this.#stopped) return;
+    if (isAlive) {
+      if (!this.#isDoubtful) for (const unlisted of Object.values(written.unlisted)) unlisted.pass();
+      return;
+    }
     await written.markAlive();
     void this.#sayAll(false);
   }

@@ -1,6 +1,6 @@
 import type { RedisLink } from "../redis/redis.ts";
 
-/** Members of a set that are read at once. */
+/** Members of a set that are read and dealt with at once. */
 const scanCount = 500;
 
 /** The members of a set in Redis, a page at a time; one may come twice. */
@@ -11,4 +11,8 @@ export async function* scan(redis: RedisLink, set: string): AsyncGenerator<strin
     yield names;
     cursor = next;
   } while (cursor !== "0");
+}
+
+export function pagesOf(names: readonly string[]): string[][] {
+  return Array.from({ length: Math.ceil(names.length / scanCount) }, (_, i) => names.slice(i * scanCount, (i + 1) * scanCount));
 }

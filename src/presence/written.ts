@@ -7,6 +7,7 @@ import { Writes, type Write } from "../redis/writes.ts";
 import type { PresenceKeys } from "./keys.ts";
 import { scan } from "./scan.ts";
 import * as scripts from "./scripts.ts";
+import { Unlisted } from "./unlisted.ts";
 
 export interface WrittenOptions {
   readonly redis: RedisLink;
@@ -27,6 +28,8 @@ export interface WrittenOptions {
 }
 
 export class Written {
+  /** What this node would not leave behind any more. */
+  readonly unlisted = { room: new Unlisted(), user: new Unlisted() };
   readonly #options: WrittenOptions;
   /** What the sessions of this node begin with. */
   readonly #mine: string;
@@ -143,6 +146,7 @@ export class Written {
   }
 
   unlistRoom(room: string): void {
+    this.unlisted.room.add(room);
     this.#list("srem", this.#options.keys.roomsOf(this.#options.node), room);
   }
 
@@ -151,6 +155,7 @@ export class Written {
   }
 
   unlistUser(user: string): void {
+    this.unlisted.user.add(user);
     this.#list("srem", this.#options.keys.usersOf(this.#options.node), user);
   }
 
@@ -158,9 +163,10 @@ export class Written {
     return this.#ask(["set", this.#options.keys.alive(this.#options.node), "1"]);
   }
 
-  /** False: it was taken for dead, or Redis has forgotten everything. */
-  async isAlive(): Promise<boolean> {
-    return (await this.#ask(["exists", this.#options.keys.alive(this.#options.node)])) !== 0;
+  /** False: it was taken for dead, or Redis has forgotten everything; null: that cannot be known. */
+  async isAlive(): Promise<boolean | null> {
+    const found = await this.#ask(["exists", this.#options.keys.alive(this.#options.node)]);
+    return found === null ? null : found !== 0;
   }
 
   // --------------------------------------------------------------------------- commands
