@@ -1,14 +1,12 @@
 /** Ending a user's sessions from outside: the admin port's /disconnect, and the command that uses it. */
-import { spawn } from "node:child_process";
 import { request } from "node:http";
-import { fileURLToPath } from "node:url";
 import t from "tap";
+import { command } from "./support/command.ts";
 import { startNode } from "./support/node.ts";
 import { open } from "./support/session.ts";
 import { token } from "./support/tokens.ts";
 
 const secret = "s".repeat(32);
-const bin = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const node = await startNode(t, { authSecret: secret, reactors: 1 });
 
 const come = async (claims: Record<string, unknown>) => open(node, { hello: { token: await token(claims, secret) } });
@@ -32,14 +30,6 @@ function ask({ path = "/disconnect", method = "POST", headers = {}, body = "" }:
     sent.on("error", reject);
     sent.end(body);
   });
-}
-
-function command(args: readonly string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(bin, ["disconnect", "--admin-port", String(node.adminPort), ...args], { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH ?? "" } });
-  let [out, err] = ["", ""];
-  child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
-  return new Promise((resolve) => child.once("close", (code) => resolve({ code, out, err })));
 }
 
 t.test("the admin port closes every session of one user of one tenant", async (t) => {
@@ -91,15 +81,17 @@ t.test("a body that is not what it should be is refused, and said why", async (t
   }
 });
 
+const disconnect = (args: readonly string[]) => command(["disconnect", "--admin-port", String(node.adminPort), ...args]);
+
 t.test("the command says how many sessions it closed, and what went wrong", async (t) => {
   const dan = await come({ sub: "dan d'arc", tenant: "red" });
-  t.same(await command(["dan d'arc", "--tenant", "red"]), { code: 0, out: "1 session closed\n", err: "" });
+  t.same(await disconnect(["dan d'arc", "--tenant", "red"]), { code: 0, out: "1 session closed\n", err: "" });
   t.match(await dan.closed(), { code: 3504 });
-  const out = await command(["eve", "--sign-out"]);
+  const out = await disconnect(["eve", "--sign-out"]);
   t.match(out, { code: 0, out: "0 sessions closed; tokens issued until now count no more\n" });
   const refused = await open(node, { hello: null });
   await refused.send({ hello: { version: 1, token: await token({ sub: "eve", iat: 1_000_000_000 }, secret) } }, 1);
   t.match(await refused.closed(), { code: 3504 });
-  t.match(await command(["a\nb"]), { code: 1, err: /^error: .*answered 400: .*user/ });
-  t.match(await command(["ann", "--admin-port", "1"]), { code: 1, err: /^error: --admin-port: no node answers at http:\/\/127\.0\.0\.1:1\/disconnect/ });
+  t.match(await disconnect(["a\nb"]), { code: 1, err: /^error: .*answered 400: .*user/ });
+  t.match(await disconnect(["ann", "--admin-port", "1"]), { code: 1, err: /^error: --admin-port: no node answers at http:\/\/127\.0\.0\.1:1\/disconnect/ });
 });

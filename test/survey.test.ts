@@ -1,12 +1,11 @@
 /** One question to all nodes, answered in one place: gateway.survey(), /survey, the command, and who is disconnected where. */
-import { spawn } from "node:child_process";
 import { request } from "node:http";
-import { fileURLToPath } from "node:url";
 import t from "tap";
 import { factsOf } from "../src/contracts/registry.ts";
 import type { NodeMessage, Question } from "../src/messages/messages.ts";
 import type { RegisteredNode } from "../src/registry/registry.ts";
 import { Surveys } from "../src/survey.ts";
+import { command } from "./support/command.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
@@ -17,7 +16,6 @@ import type { Gateway } from "../dist/index.js";
 
 const redis = await startRedis(t);
 const secret = "s".repeat(32);
-const bin = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 /** Longer than a test takes: who waits for it has failed. */
 const forever = 3_600_000;
 
@@ -30,14 +28,6 @@ async function twoNodes(t: Parameters<typeof startNode>[0], { url } = redis, mor
 }
 
 const come = async (node: { port: number }, sub: string, tenant?: string) => open(node, { hello: { token: await token({ sub, ...(tenant && { tenant }) }, secret) } });
-
-function command(args: readonly string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(bin, [...args], { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH ?? "" } });
-  let [out, err] = ["", ""];
-  child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
-  return new Promise((resolve) => child.once("close", (code) => resolve({ code, out, err })));
-}
 
 t.test("all nodes say how many sessions a user and members a room has, and how they are; tenants are apart", async (t) => {
   const [a, b] = await twoNodes(t);

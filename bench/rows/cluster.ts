@@ -4,7 +4,8 @@ import { startNats } from "../../test/support/nats.ts";
 import { startRedis } from "../../test/support/redis.ts";
 import { scratchFolder } from "../build.ts";
 import { type ServerUnderTest, startServer } from "../servers/start.ts";
-import type { Scale } from "./row.ts";
+import type { Verdict } from "../../test/support/verdict.ts";
+import type { Bar, Metric, Scale, Values } from "./row.ts";
 
 export type Cluster = {
   nodes: ServerUnderTest[];
@@ -50,4 +51,22 @@ export async function withTeardown<T>(use: (teardown: Teardown) => Promise<T>): 
   } finally {
     for (const end of ends.reverse()) await end();
   }
+}
+
+/** What became of the publications of a population that lived through something. */
+export const verdictMetrics: readonly Metric[] = [
+  { key: "lost", title: "lost", unit: "", digits: 0 },
+  { key: "doubled", title: "twice or out of order", unit: "", digits: 0 },
+  { key: "gaps", title: "gaps told", unit: "", digits: 0 },
+  { key: "acknowledged", title: "acknowledged publications", unit: "", digits: 0 },
+];
+
+export const verdictBars: readonly Bar[] = [
+  { metric: "lost", of: "value", never: true },
+  { metric: "doubled", of: "value", never: true },
+  { metric: "gaps", of: "value", never: true },
+];
+
+export function verdictValues({ lost, faults, acknowledged }: Verdict, gaps: number): Values {
+  return { lost, doubled: faults - lost, gaps, acknowledged };
 }

@@ -9,7 +9,7 @@ import { startCluster } from "../../test/support/cluster.ts";
 import { startPopulation } from "../../test/support/population.ts";
 import { scratchFolder } from "../build.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
-import { withTeardown } from "./cluster.ts";
+import { verdictBars, verdictMetrics, verdictValues, withTeardown } from "./cluster.ts";
 
 const sessionsMax = 3000;
 const everyMs = 250;
@@ -25,18 +25,13 @@ export const recoveryRow: Row = {
     { key: "moved", title: "sessions that had to move", unit: "", digits: 0 },
     { key: "peak", title: `most that came in ${sliceMs} ms`, unit: "", digits: 0 },
     { key: "peakRatio", title: "  ÷ the mean", unit: "", digits: 2 },
-    { key: "lost", title: "lost", unit: "", digits: 0 },
-    { key: "doubled", title: "twice or out of order", unit: "", digits: 0 },
-    { key: "gaps", title: "gaps told", unit: "", digits: 0 },
-    { key: "acknowledged", title: "acknowledged publications", unit: "", digits: 0 },
+    ...verdictMetrics,
   ],
   compared: "seconds",
   bars: [
     { metric: "seconds", of: "value", atMost: 20 },
     { metric: "peakRatio", of: "value", atMost: 2 },
-    { metric: "lost", of: "value", never: true },
-    { metric: "doubled", of: "value", never: true },
-    { metric: "gaps", of: "value", never: true },
+    ...verdictBars,
   ],
   secondsPlanned: () => 40,
   run: (_, scale, say) => run(scale, say),
@@ -86,10 +81,7 @@ function run(scale: Scale, say: Say): Promise<Values> {
       moved,
       peak,
       peakRatio: peak / (busy.reduce((sum, count) => sum + count, 0) / busy.length),
-      lost: verdict.lost,
-      doubled: verdict.faults - verdict.lost,
-      gaps: population.gaps,
-      acknowledged: verdict.acknowledged,
+      ...verdictValues(verdict, population.gaps),
     };
   });
 }

@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync } from "node:fs";
 import { patientHeartbeat, startCluster } from "../../test/support/cluster.ts";
 import { startPopulation } from "../../test/support/population.ts";
 import { scratchFolder } from "../build.ts";
-import { withTeardown } from "./cluster.ts";
+import { verdictBars, verdictMetrics, verdictValues, withTeardown } from "./cluster.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 
 const sessionsMax = 1500;
@@ -23,17 +23,12 @@ export const rollingRow: Row = {
     { key: "moves", title: "moves of sessions", unit: "", digits: 0 },
     { key: "peak", title: "most that came back in a second", unit: "", digits: 0 },
     { key: "peakShare", title: "  of all sessions", unit: "%", digits: 1 },
-    { key: "lost", title: "lost", unit: "", digits: 0 },
-    { key: "doubled", title: "twice or out of order", unit: "", digits: 0 },
-    { key: "gaps", title: "gaps told", unit: "", digits: 0 },
-    { key: "acknowledged", title: "acknowledged publications", unit: "", digits: 0 },
+    ...verdictMetrics,
   ],
   compared: "peakShare",
   bars: [
     { metric: "peakShare", of: "value", atMost: 10 },
-    { metric: "lost", of: "value", never: true },
-    { metric: "doubled", of: "value", never: true },
-    { metric: "gaps", of: "value", never: true },
+    ...verdictBars,
   ],
   secondsPlanned: () => 20 + size * (drainSeconds + 5),
   run: (_, scale, say) => run(scale, say),
@@ -74,10 +69,7 @@ function run(scale: Scale, say: Say): Promise<Values> {
       moves: moves.length,
       peak,
       peakShare: (100 * peak) / sessions(scale),
-      lost: verdict.lost,
-      doubled: verdict.faults - verdict.lost,
-      gaps: population.gaps,
-      acknowledged: verdict.acknowledged,
+      ...verdictValues(verdict, population.gaps),
     };
   });
 }
