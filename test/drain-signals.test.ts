@@ -34,10 +34,10 @@ t.test("a second signal in the middle of a drain ends it at once, with 1", async
 });
 
 t.test("Ctrl+C at a terminal does not wait for a drain", async (t) => {
-  // script gives the command a terminal, and hands on what it exits with.
+  // script gives the command a terminal, and hands on what it exits with. A shell in between may die of the Ctrl+C itself.
   const bin = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
   const flags = "start --port 0 --admin-port 0 --no-demo --drain-ms 1h --log-format json --reactors 1";
-  const child = spawn("script", ["-qec", `${bin} ${flags}`, "/dev/null"], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn("script", ["-qec", `exec ${bin} ${flags}`, "/dev/null"], { stdio: ["pipe", "pipe", "inherit"] });
   t.teardown(() => child.kill("SIGKILL"));
   let said = "";
   child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));

@@ -44,6 +44,7 @@ t.test("while Redis is away only what has to hold is kept, however much else the
   a.messages.sendAll(disconnect("ann"));
   a.messages.send("b", { kind: "taken", session: "s", generation: 1 });
   await redis.start();
+  await until(() => said.includes("disconnect"), "it to be said for the first time");
   // Who subscribes later hears what is said again.
   const b = await startMessages(t, redis.url, prefix, "b");
   await until(() => said.filter((kind) => kind === "disconnect").length >= 2 && b.received.length === 2, "it to be said and said again");
