@@ -1,7 +1,7 @@
 /**
  * One room with members on two nodes beside the same room on one node that knows nothing of NATS: what a delivery costs
- * each of them. And what a publication costs the hub of a node that is given it by NATS, where next to nobody is there to
- * deliver it to.
+ * each of them. And what a publication costs the hub, where next to nobody is there to deliver it to: while each comes
+ * alone and wakes it, and while it is hot.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { workerScript } from "../build.ts";
@@ -16,6 +16,7 @@ import type { Row, Scale, Say, Values } from "./row.ts";
 /** Two nodes, NATS and their load on two cores: a quarter of what one node is measured with. */
 const rate = 25;
 const hubRate = 10_000;
+const hotRate = 30_000;
 const hubMembers = 2;
 const warmUpSeconds = 2;
 /** A single publisher has the allowance of many. */
@@ -34,14 +35,20 @@ export const natsFanoutRow: Row = {
     { key: "hubAlone", title: `hub CPU / publication at ${hubRate.toLocaleString("en")}/s, without NATS`, unit: "µs", digits: 1 },
     { key: "hubPublishing", title: "with NATS, the node that is published to", unit: "µs", digits: 1 },
     { key: "hubOther", title: "with NATS, the other node", unit: "µs", digits: 1 },
+    { key: "hotAlone", title: `hub CPU / publication at ${hotRate.toLocaleString("en")}/s, without NATS`, unit: "µs", digits: 1 },
+    { key: "hotPublishing", title: "with NATS, the node that is published to", unit: "µs", digits: 1 },
+    { key: "hotOther", title: "with NATS, the other node", unit: "µs", digits: 1 },
   ],
   compared: "other",
   bars: [
     { metric: "otherRatio", of: "value", atMost: 1.1 },
+    { metric: "hubPublishing", of: "value", atMost: 15 },
     { metric: "hubOther", of: "value", atMost: 15 },
+    { metric: "hotPublishing", of: "value", atMost: 15 },
+    { metric: "hotOther", of: "value", atMost: 15 },
     { metric: "missing", of: "value", never: true },
   ],
-  secondsPlanned: ({ seconds }) => 4 * (3 + warmUpSeconds + seconds),
+  secondsPlanned: ({ seconds }) => 6 * (3 + warmUpSeconds + seconds),
   run: (_, scale, say) => run(scale, say),
 };
 
@@ -59,19 +66,27 @@ async function run(scale: Scale, say: Say): Promise<Values> {
   const one = await alone(scale.members, rate);
   say("two nodes", planned);
   const two = await withCluster(2, flags, scale, ({ nodes }) => measure(nodes, scale.members, rate, scale));
-  say("one hub", planned);
-  const hub = await alone(hubMembers, hubRate);
-  say("two hubs", planned);
-  const hubs = await withCluster(2, flags, scale, ({ nodes }) => measure(nodes, hubMembers, hubRate, scale));
+  const hubs = async (perSecond: number) => {
+    say(`one hub, ${perSecond}/s`, planned);
+    const one = await alone(hubMembers, perSecond);
+    say(`two hubs, ${perSecond}/s`, planned);
+    const two = await withCluster(2, flags, scale, ({ nodes }) => measure(nodes, hubMembers, perSecond, scale));
+    return { alone: one.hub[0]!, publishing: two.hub[0]!, other: two.hub[1]!, missing: one.missing + two.missing };
+  };
+  const each = await hubs(hubRate);
+  const hot = await hubs(hotRate);
   return {
     alone: one.delivery[0]!,
     publishing: two.delivery[0]!,
     other: two.delivery[1]!,
     otherRatio: two.delivery[1]! / one.delivery[0]!,
-    missing: one.missing + two.missing + hub.missing + hubs.missing,
-    hubAlone: hub.hub[0]!,
-    hubPublishing: hubs.hub[0]!,
-    hubOther: hubs.hub[1]!,
+    missing: one.missing + two.missing + each.missing + hot.missing,
+    hubAlone: each.alone,
+    hubPublishing: each.publishing,
+    hubOther: each.other,
+    hotAlone: hot.alone,
+    hotPublishing: hot.publishing,
+    hotOther: hot.other,
   };
 }
 
