@@ -10,6 +10,8 @@ import { rightNames, type Grant } from "./grants.ts";
 
 export interface ResumeClaims {
   readonly session: string;
+  /** Of the socket that was given it: see sessions/sessions.ts. */
+  readonly generation: number;
   /** Of the token the session had when this one was made. */
   readonly grant: Grant;
 }
@@ -27,7 +29,8 @@ const bounds = z.nullable(
   }),
 );
 const unbounded = { rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
-const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.string(), z.number(), z.number(), bounds]);
+/** Those that an earlier version has made say nothing of the generation. */
+const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.string(), z.number(), z.number(), bounds, z.int().min(0).optional()]);
 
 export class ResumeTokens {
   readonly #key: KeyObject;
@@ -36,9 +39,9 @@ export class ResumeTokens {
     this.#key = createSecretKey(Buffer.from(secret));
   }
 
-  make(session: string, { user, tenant, tokenHash, issuedAt, expiresAt, rooms, send, commandsPerSecond, roomsMax }: Grant): string {
+  make(session: string, generation: number, { user, tenant, tokenHash, issuedAt, expiresAt, rooms, send, commandsPerSecond, roomsMax }: Grant): string {
     const bounded = rooms !== null || !send || commandsPerSecond !== null || roomsMax !== null;
-    const fields = [session, user, tenant, tokenHash, issuedAt, expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null];
+    const fields = [session, user, tenant, tokenHash, issuedAt, expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null, generation];
     const body = Buffer.from(JSON.stringify(fields)).toString("base64url");
     return `${body}.${this.#sign(body)}`;
   }
@@ -54,8 +57,8 @@ export class ResumeTokens {
     if (signature.length !== wanted.length || !timingSafeEqual(signature, wanted)) return null;
     const parsed = claims.safeParse(parse(Buffer.from(body, "base64url").toString()));
     if (!parsed.success) return null;
-    const [session, user, tenant, tokenHash, issuedAt, expiresAt, bound] = parsed.data;
-    return { session, grant: { user, tenant, tokenHash, issuedAt, expiresAt, ...(bound ?? unbounded) } };
+    const [session, user, tenant, tokenHash, issuedAt, expiresAt, bound, generation = 0] = parsed.data;
+    return { session, generation, grant: { user, tenant, tokenHash, issuedAt, expiresAt, ...(bound ?? unbounded) } };
   }
 
   #sign(body: string): string {

@@ -14,16 +14,18 @@ function start() {
   const waiting: (() => void)[] = [];
   const late: typeof store = {
     ...store,
-    take: (id, done) => store.take(id, (answer, generation) => void waiting.push(() => done(answer, generation))),
+    take: (id, known, done) => store.take(id, known, (answer, generation) => void waiting.push(() => done(answer, generation))),
     signedOutAt: (user, done) => store.signedOutAt(user, (answer) => void waiting.push(() => done(answer))),
   };
   const told: string[] = [];
+  const admitted: { generation: number; rooms: string[] }[] = [];
   const rings = [createRing(1 << 16), createRing(1 << 16)] as const;
   const common = { overflowBytesMax: 1e6, readBudgetBytes: 1e6, ringDoorbell: () => {}, onBatchEnd: () => {} };
   const reader = new Link({ ...common, out: rings[0], in: rings[1], onRecord: (kind, record) => {
     if (kind === kinds.admitted) {
-      const { slot, session, resumed } = readAdmitted(record);
+      const { slot, session, generation, resumed, rooms } = readAdmitted(record);
       told.push(`${slot} ${resumed ? "resumed" : "new"}${resumed ? ` ${session}` : ""}`);
+      admitted.push({ generation, rooms: rooms.map(({ name }) => name) });
     } else {
       const { slot, name } = readKick(record);
       told.push(`${slot} ${name}`);
@@ -33,17 +35,19 @@ function start() {
   const reactor: Reactor = { index: 0, link, live: true };
   const nobody = () => {};
   const sessions = new Sessions({ store: late, node: "n", sessionsPerUserMax: 10, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: nobody, onEnd: nobody });
-  const hello = (slot: number, resume = "") =>
-    sessions.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: "ann", tenant: "", device: "", issuedAt: 1, resume, resumeIssuedAt: 1, positions: [] });
+  const hello = (slot: number, resume = "", resumeGeneration = 0) =>
+    sessions.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: "ann", tenant: "", device: "", issuedAt: 1, resume, resumeIssuedAt: 1, resumeGeneration, positions: [] });
+  /** The store's next answer alone. */
+  const next = () => waiting.shift()!();
   const answer = () => {
-    while (waiting.length > 0) waiting.shift()!();
+    while (waiting.length > 0) next();
     reader.wake();
     return told.splice(0);
   };
-  return { store, sessions, reactor, hello, answer };
+  return { store, sessions, reactor, admitted, hello, next, answer };
 }
 
-const stored = { id: "s1", tenant: "", user: "ann", device: "", node: "n", rooms: [] };
+const stored = { id: "s1", tenant: "", user: "ann", device: "", node: "n", generation: 0, rooms: [] };
 
 t.test("a socket that is gone before the store answers leaves no session behind", async (t) => {
   const { sessions, reactor, hello, answer } = start();
@@ -73,6 +77,54 @@ t.test("two sockets that ask for one session while the store is slow: the later 
   sessions.stop();
 });
 
+t.test("each socket of a session has a higher generation than the one before, of which its client may not know", async (t) => {
+  const { sessions, admitted, hello, answer } = start();
+  hello(1);
+  answer();
+  const { id } = sessions.here()[0]!;
+  for (const known of [0, 0, 5, 0]) {
+    hello(2 + admitted.length, id, known);
+    answer();
+  }
+  t.same(admitted.map(({ generation }) => generation), [0, 1, 2, 6, 7]);
+  sessions.stop();
+});
+
+t.test("a socket that another node's had replaced, of which this node did not hear, is not where a session goes on from", async (t) => {
+  const { store, sessions, admitted, hello, answer } = start();
+  const place = (name: string) => ({ name, epoch: "e", seq: 1 });
+  store.put({ ...stored, rooms: [place("before")] });
+  hello(1, "s1");
+  answer();
+  // As the other node has put it, which took it as 2.
+  store.put({ ...stored, node: "another", generation: 2, rooms: [place("before"), place("there")] });
+  hello(2, "s1", 2);
+  t.same(answer(), ["1 session_replaced", "2 resumed s1"]);
+  t.same(admitted, [{ generation: 1, rooms: ["before"] }, { generation: 3, rooms: ["before", "there"] }]);
+  // Here it is newer than what is stored of it.
+  store.put({ ...stored, generation: 0, rooms: [] });
+  hello(3, "s1", 3);
+  answer();
+  t.same(admitted.at(-1), { generation: 4, rooms: ["before", "there"] });
+  sessions.stop();
+});
+
+t.test("a session that another node took later stays there, one that it took earlier here", async (t) => {
+  const { store, sessions, hello, next, answer } = start();
+  store.put(stored);
+  hello(1, "s1", 4);
+  t.same(answer(), ["1 resumed s1"]);
+  sessions.taken("s1", 5);
+  t.same(answer(), [], "as late as here: the store decides");
+  sessions.taken("s1", 6);
+  t.same(answer(), ["1 session_replaced"]);
+  hello(2, "s1", 6);
+  next();
+  sessions.taken("s1", 9);
+  t.same(answer(), ["2 session_replaced"], "also while the store is asked");
+  sessions.stop();
+});
+
 t.test("a user who is disconnected while a resume is on its way gets a new session", async (t) => {
   const { store, sessions, hello, answer } = start();
   store.put(stored);
@@ -88,10 +140,10 @@ t.test("sessions are kept alive a share at a time, all of them in a round", asyn
   const { keep } = store;
   for (let slot = 0; slot < 10; slot++) hello(slot);
   t.equal(answer().length, 10);
-  const counting = new Sessions({ store: { ...store, keep: (id) => (kept.add(id), keep(id)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: () => {}, onEnd: () => {} });
+  const counting = new Sessions({ store: { ...store, keep: (id, generation) => (kept.add(id), keep(id, generation)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: () => {}, onEnd: () => {} });
   const { reactor } = start();
   for (let slot = 0; slot < 10; slot++) {
-    counting.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: "ann", tenant: "", device: "", issuedAt: 1, resume: "", resumeIssuedAt: 0, positions: [] });
+    counting.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: "ann", tenant: "", device: "", issuedAt: 1, resume: "", resumeIssuedAt: 0, resumeGeneration: 0, positions: [] });
   }
   for (let i = 0; i < 4; i++) counting.keep(4);
   t.equal(kept.size, 10);

@@ -18,9 +18,11 @@ const node = await startNode(t, { authSecret: secret, allowAnonymous: true, host
 t.test("a body that is signed but no claims is no resume token, whatever is in it", async (t) => {
   const tokens = new ResumeTokens(secret);
   const signed = (body: string) => `${body}.${createHmac("sha256", secret).update(body).digest("base64url")}`;
-  const good = tokens.make("session", anonymous("ann"));
-  t.equal(tokens.read(good)?.session, "session");
-  const bodies = ["", "{", "null", "[]", '"text"', "[1,2,3,4,5,null]", '["","u","",1,1,null]', `["s","u","",1e999,0,null]`, '["s","u","",1,1,{}]', "\u0000", "[".repeat(10_000)];
+  const good = tokens.make("session", 3, anonymous("ann"));
+  t.match(tokens.read(good), { session: "session", generation: 3 });
+  const withoutGeneration = Buffer.from(JSON.stringify(["session", "ann", "", "", 0, 0, null])).toString("base64url");
+  t.match(tokens.read(signed(withoutGeneration)), { session: "session", generation: 0 }, "of an earlier version");
+  const bodies = ["", '["s","u","","",1,0,null,-1]', '["s","u","","",1,0,null,0.5]', "{", "null", "[]", '"text"', "[1,2,3,4,5,null]", '["","u","",1,1,null]', `["s","u","",1e999,0,null]`, '["s","u","",1,1,{}]', "\u0000", "[".repeat(10_000)];
   for (const body of bodies) t.equal(tokens.read(signed(Buffer.from(body).toString("base64url"))), null, body.slice(0, 30));
   t.equal(tokens.read(signed("not base64url!")), null);
   t.equal(tokens.read(`${good}A`), null, "something behind the signature");

@@ -5,7 +5,7 @@ import { createRedisSessions } from "../src/sessions/redis.ts";
 import { openRedis } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { freshPrefix, passInRedis, startRedis } from "./support/redis.ts";
-import { sessionsContract, type MakeSessions } from "../src/contracts/sessions.ts";
+import { sessionsContract, sharedSessionsContract, type MakeSessions } from "../src/contracts/sessions.ts";
 import { until } from "./support/until.ts";
 
 const quiet = { info() {}, warn() {}, error() {} };
@@ -35,3 +35,20 @@ const onRedis: MakeSessions = async ({ ttlMs }, clock, t) => {
   return sessions;
 };
 sessionsContract(t, "redis", onRedis, false);
+sharedSessionsContract(t, "redis", async (nodes, t) => {
+  const prefix = freshPrefix();
+  return Promise.all(nodes.map(async (node) => {
+    const redis = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 5_000, log: quiet });
+    const lost: string[] = [];
+    const sessions = createRedisSessions({ redis, prefix, node, ttlMs: 60_000, log: quiet, onForgotten() {}, onTaken: (id) => void lost.push(id) });
+    t.teardown(async () => {
+      await sessions.stop();
+      await redis.close();
+    });
+    const settled = async () => {
+      await until(() => sessions.writes().waiting === 0, "everything to be sent");
+      await redis.run("ping");
+    };
+    return { sessions, lost, settled };
+  }));
+});

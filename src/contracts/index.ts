@@ -5,4 +5,4 @@
 export { brokerBytesContract, brokerContract, brokerTimeContract, type BrokerOptions, type MakeBroker } from "./broker.ts";
 export { presenceContract, type MakePresence, type PresenceOptions } from "./presence.ts";
 export { registryContract, type Joining, type RegistryOptions } from "./registry.ts";
-export { sessionsContract, type MakeSessions, type SessionsOptions } from "./sessions.ts";
+export { sessionsContract, sharedSessionsContract, type MakeSessions, type SessionsOptions, type SharedSessions, type ShareSessions } from "./sessions.ts";

@@ -1,6 +1,6 @@
 /** What every store of sessions must do, clause by clause of src/sessions/sessions.ts. Run over each implementation. */
 import type { Test } from "tap";
-import type { Position } from "../broker/broker.ts";
+import type { Answer, Position } from "../broker/broker.ts";
 import type { SessionRecord, Sessions } from "../sessions/sessions.ts";
 import { asked, value } from "./answers.ts";
 
@@ -36,11 +36,26 @@ export function sessionsContract(t: Test, name: string, make: MakeSessions, boun
     const first = record("s1");
     sessions.put(first);
     t.same(value(await take("s1")), first);
-    t.same(value(await take("s1")), first, "taking leaves it there");
-    const second = { ...first, node: "another", rooms: [] };
+    const second = { ...first, node: "another", generation: 9, rooms: [] };
+    t.same({ ...value(await take("s1")), generation: first.generation }, first, "taking leaves it there");
     sessions.put(second);
     t.same(value(await take("s1")), second);
     t.equal(value(await take("s2")), null, "one that never was");
+  });
+
+  t.test(`${name}: each take has a higher generation than those before it, than what was put, and than what its client knows`, async (t) => {
+    const { sessions, taken } = await start(t);
+    const as = async (known: number) => (await taken("s1", known)).generation;
+    sessions.put(record("s1"));
+    t.equal(await as(0), 1);
+    t.equal(await as(0), 2, "that it was taken is known before it is put");
+    t.equal(await as(7), 8);
+    sessions.put({ ...record("s1"), generation: 20 });
+    t.equal(await as(7), 21);
+    t.equal(await as(2 ** 52), 2 ** 52 + 1);
+    sessions.put({ ...record("s1"), generation: 2 ** 52 + 1 });
+    t.equal(await as(0), 2 ** 52 + 2);
+    t.same((await taken("unknown", 3)), { answer: { value: null }, generation: 4 });
   });
 
   t.test(`${name}: names of any Unicode come back as they were`, async (t) => {
@@ -54,10 +69,10 @@ export function sessionsContract(t: Test, name: string, make: MakeSessions, boun
     const { sessions, take } = await start(t);
     sessions.put(record("s1"));
     sessions.put(record("s2"));
-    sessions.end("s1");
+    sessions.end("s1", 0);
     t.equal(value(await take("s1")), null);
     t.ok(value(await take("s2")));
-    sessions.keep("s1");
+    sessions.keep("s1", 0);
     t.equal(value(await take("s1")), null, "keep does not bring it back");
     sessions.put(record("s1"));
     t.ok(value(await take("s1")));
@@ -75,7 +90,7 @@ export function sessionsContract(t: Test, name: string, make: MakeSessions, boun
     sessions.endAll("acme", "nobody");
     for (const id of ["a1", "a2"]) t.equal(value(await take(id)), null);
     for (const id of ["b1", "b2", "b3"]) t.ok(value(await take(id)), id);
-    sessions.keep("a1");
+    sessions.keep("a1", 0);
     t.equal(value(await take("a1")), null, "keep does not bring it back");
     sessions.put({ ...record("a3"), ...mine });
     t.ok(value(await take("a3")));
@@ -87,15 +102,15 @@ export function sessionsContract(t: Test, name: string, make: MakeSessions, boun
     sessions.put(record("kept"));
     await clock.pass(limits.ttlMs - clock.slackMs);
     t.ok(value(await take("put")));
-    sessions.keep("kept");
-    sessions.keep("unknown");
+    sessions.keep("kept", 0);
+    sessions.keep("unknown", 0);
     await clock.pass(clock.slackMs);
     t.equal(value(await take("put")), null);
     await clock.pass(limits.ttlMs - 2 * clock.slackMs);
     t.ok(value(await take("kept")));
     await clock.pass(clock.slackMs);
     t.equal(value(await take("kept")), null);
-    sessions.keep("kept");
+    sessions.keep("kept", 0);
     t.equal(value(await take("kept")), null, "too late");
     t.equal(value(await take("unknown")), null);
   });
@@ -103,7 +118,7 @@ export function sessionsContract(t: Test, name: string, make: MakeSessions, boun
   if (bounded) t.test(`${name}: past its sessions the longest unwritten is forgotten`, async (t) => {
     const { sessions, take } = await start(t, { sessionsMax: 3 });
     for (const id of ["a", "b", "c"]) sessions.put(record(id));
-    sessions.keep("a");
+    sessions.keep("a", 0);
     sessions.put(record("d"));
     const left = [];
     for (const id of ["a", "b", "c", "d"]) left.push(value(await take(id))?.id ?? null);
@@ -160,6 +175,113 @@ export function sessionsContract(t: Test, name: string, make: MakeSessions, boun
   });
 }
 
+/** One node's store of those that nodes share. */
+export interface SharedSessions {
+  readonly sessions: Sessions;
+  /** Sessions that it was told it has lost, in this order. */
+  readonly lost: readonly string[];
+  /** Everything that was written is in the store, and what came of it was told. */
+  settled(): Promise<void>;
+}
+
+/** Several that share one store, by the names of their nodes; none of them knows a session of another yet. */
+export type ShareSessions = (nodes: readonly string[], t: Test) => Promise<SharedSessions[]>;
+
+/** What a store that nodes share must do besides. */
+export function sharedSessionsContract(t: Test, name: string, share: ShareSessions): void {
+  const start = async (t: Test) => (await share(["a", "b", "c"], t)).map((store) => ({ ...promised(store.sessions), ...store })) as [Shared, Shared, Shared];
+  const put = async ({ sessions, settled }: Shared, record: SessionRecord) => {
+    sessions.put(record);
+    await settled();
+  };
+  const of = (node: string, generation: number, rooms: SessionRecord["rooms"] = []) => ({ ...record("s"), node, generation, rooms });
+
+  t.test(`${name}: a session is the node's that took it last: what an earlier one has still to say changes nothing, and it is told`, async (t) => {
+    const [a, b] = await start(t);
+    await put(a, record("s"));
+    t.same(await b.taken("s"), { answer: { value: { ...record("s"), node: "a" } }, generation: 1 });
+    await put(a, of("a", 0));
+    t.same(a.lost, ["s"]);
+    a.sessions.keep("s", 0);
+    await a.settled();
+    t.same(a.lost, ["s", "s"], "also where it has nothing to write");
+    a.sessions.end("s", 0);
+    await a.settled();
+    t.match(await b.taken("s"), { answer: { value: { rooms: record("s").rooms } }, generation: 2 });
+    await put(b, of("b", 2));
+    t.same(await a.taken("s", 0), { answer: { value: of("b", 2) }, generation: 3 });
+    b.sessions.end("s", 2);
+    await b.settled();
+    t.ok(value(await a.take("s")));
+    t.same([a.lost.length, b.lost], [2, []]);
+    a.sessions.end("s", 4);
+    await a.settled();
+    t.equal(value(await b.take("s")), null, "its node may end it");
+  });
+
+  t.test(`${name}: who takes a session that another took and has not written yet learns of that one`, async (t) => {
+    const [a, b, c] = await start(t);
+    await put(a, of("a", 0));
+    t.equal(value(await b.take("s"))?.node, "a");
+    t.equal(value(await c.take("s"))?.node, "b");
+  });
+
+  t.test(`${name}: what was resumed without the store is the node's with the highest generation, whichever says it first`, async (t) => {
+    const [a, b, c] = await start(t);
+    for (const order of [[a, b, c], [c, b, a], [b, c, a]]) {
+      for (const store of order) await put(store, of("abc".charAt([a, b, c].indexOf(store)), [a, b, c].indexOf(store)));
+      a.sessions.keep("s", 0);
+      b.sessions.keep("s", 1);
+      await a.settled();
+      await b.settled();
+      t.ok(a.lost.length > 0 && b.lost.length > 0);
+      t.same(c.lost, []);
+      t.same(value(await c.take("s", 2)), of("c", 2));
+      c.sessions.end("s", 3);
+      await c.settled();
+    }
+  });
+
+  t.test(`${name}: a session that was resumed without the store, and then elsewhere with it, stays there`, async (t) => {
+    const [a, b, c] = await start(t);
+    await put(a, of("a", 0));
+    // b was told nothing by the store, and its client was told 1.
+    t.equal((await c.taken("s", 1)).generation, 2);
+    await put(b, of("b", 1));
+    t.same(b.lost, ["s"]);
+    await put(c, of("c", 2));
+    t.same(c.lost, []);
+    t.same(value(await a.take("s", 2)), of("c", 2));
+  });
+
+  t.test(`${name}: of two sockets that went on from the same one the first that is said stays, and the other is told`, async (t) => {
+    const [a, b] = await start(t);
+    await put(a, of("a", 1));
+    await put(b, of("b", 1));
+    await put(a, of("a", 1));
+    t.same([a.lost, b.lost], [[], ["s"]]);
+    t.same(value(await a.take("s", 1)), of("a", 1));
+  });
+
+  t.test(`${name}: another process under a node's name is another owner`, async (t) => {
+    const [before, after] = (await share(["a", "a"], t)) as [SharedSessions, SharedSessions];
+    before.sessions.put(of("a", 0));
+    await before.settled();
+    const { taken } = promised(after.sessions);
+    t.equal((await taken("s")).generation, 1);
+    before.sessions.put(of("a", 0));
+    await before.settled();
+    t.same(before.lost, ["s"]);
+  });
+}
+
+type Shared = SharedSessions & ReturnType<typeof promised>;
+
+interface Taken {
+  readonly answer: Answer<SessionRecord | null>;
+  readonly generation: number;
+}
+
 export function record(id: string): SessionRecord {
   return {
     id,
@@ -167,6 +289,7 @@ export function record(id: string): SessionRecord {
     user: `user-of-${id}`,
     device: "phone",
     node: "node-1",
+    generation: 0,
     rooms: [
       { name: "chat:general", epoch: "k3J9sd_f", seq: 41 },
       { name: "chat:other", epoch: "k3J9sd_g", seq: 0 },
@@ -175,8 +298,14 @@ export function record(id: string): SessionRecord {
 }
 
 export function promised(sessions: Sessions) {
+  const taken = async (id: string, known = 0): Promise<Taken> => {
+    let generation = 0;
+    const answer = await asked<SessionRecord | null>((done) => sessions.take(id, known, (found, as) => ((generation = as), done(found))));
+    return { answer, generation };
+  };
   return {
-    take: (id: string) => asked<SessionRecord | null>((done) => sessions.take(id, done)),
+    take: async (id: string, known = 0) => (await taken(id, known)).answer,
+    taken,
     cursor: (user: string, device: string) => asked<Position | null>((done) => sessions.cursor(user, device, done)),
     signedOutAt: (user: string) => asked<number>((done) => sessions.signedOutAt(user, done)),
   };

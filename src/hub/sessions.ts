@@ -3,13 +3,14 @@
  * user's sessions, so limits per user, replaced sockets and signing out are decided here; the store behind the seam
  * knows what outlives a socket.
  */
+import type { Answer } from "../broker/broker.ts";
 import type { CloseName } from "../errors.ts";
 import { allOf, countOf, withOne, withoutOne, type Held } from "../held.ts";
 import { randomId } from "../ids.ts";
 import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../link/sessions.ts";
 import type { NodeMessage } from "../messages/messages.ts";
 import { userKey } from "../roomkeys.ts";
-import type { SessionHere, Sessions as Store } from "../sessions/sessions.ts";
+import type { SessionHere, SessionRecord, Sessions as Store } from "../sessions/sessions.ts";
 import type { Reactor, Room } from "./rooms.ts";
 
 /** A session that has a socket on this node. Another socket of it is another record. */
@@ -21,7 +22,7 @@ export interface HubSession {
   readonly hello: Pick<HelloRecord, "slot" | "life" | "json" | "user" | "tenant" | "device" | "issuedAt">;
   readonly reactor: Reactor;
   rooms: PlaceInRoom[];
-  /** How often it had been taken from the store when this socket got it. */
+  /** Higher than that of every socket that had the session before. */
   generation: number;
   /** arriving: the store is being asked. gone: replaced or closed, its socket's last records are still to come. */
   state: "arriving" | "here" | "gone";
@@ -55,10 +56,10 @@ export class Sessions {
   readonly #byId = new Map<string, HubSession>();
   readonly #byUser = new Map<string, Held<HubSession>>();
   readonly #unwritten = new Set<HubSession>();
-  /** Sessions that are being taken from the store, and how often others say they have been taken meanwhile. */
+  /** Sessions that are being taken from the store, and as which generation others say that they took them meanwhile. */
   readonly #taking = new Map<string, number>();
   /** Where keep() is in #byId. */
-  #keeping = this.#byId.keys();
+  #keeping = this.#byId.values();
   #lives = 0;
   #writer: NodeJS.Timeout | null = null;
 
@@ -102,38 +103,37 @@ export class Sessions {
   }
 
   #resume(session: HubSession, hello: HelloRecord): void {
-    if (this.#takeOver(session, hello)) return;
-    this.#taking.set(hello.resume, this.#taking.get(hello.resume) ?? 0);
-    this.#options.store.take(hello.resume, (answer, generation) => {
-      const newest = this.#taking.get(hello.resume) ?? 0;
-      this.#taking.delete(hello.resume);
-      // Another socket of the same client may have been answered first.
-      if (session.state === "gone" || this.#takeOver(session, hello)) return;
-      if (newest > generation) return this.#refuse(session, "session_replaced");
-      session.id = hello.resume;
-      session.generation = generation;
-      // The store is away: the signed token says that there was such a session, and the client where it was.
-      if ("error" in answer) return this.#admit(session, true, [...hello.positions]);
-      const record = answer.value;
-      if (record === null || userKey(record.tenant, record.user) !== session.userKey) return this.#beginInstead(session, hello);
-      this.#admit(session, true, this.#placesFor(record.rooms, hello.positions));
-      const { toNode, node } = this.#options;
-      if (record.node !== node && this.#byId.get(session.id) === session) toNode(record.node, { kind: "taken", session: session.id, generation });
+    const { store, node, toNode } = this.#options;
+    const id = hello.resume;
+    this.#taking.set(id, this.#taking.get(id) ?? 0);
+    // Also where it has a socket here: of all its sockets on all nodes this becomes the newest.
+    store.take(id, hello.resumeGeneration, (answer, taken) => {
+      const newest = this.#taking.get(id) ?? 0;
+      this.#taking.delete(id);
+      if (session.state === "gone") return;
+      const before = this.#byId.get(id);
+      const rooms = this.#roomsOf(session, hello, before, answer, taken);
+      if (rooms === null) return this.#beginInstead(session, hello);
+      session.id = id;
+      session.generation = before === undefined ? taken : Math.max(taken, before.generation + 1);
+      if (newest > session.generation) return this.#refuse(session, "session_replaced");
+      if (before !== undefined) this.#replace(before);
+      this.#admit(session, true, rooms);
+      const owner = "value" in answer ? answer.value?.node ?? node : node;
+      if (owner !== node && this.#byId.get(id) === session) toNode(owner, { kind: "taken", session: id, generation: session.generation });
     });
   }
 
-  /** The session has a socket here, which it loses to this one. False: it has none. */
-  #takeOver(session: HubSession, hello: HelloRecord): boolean {
-    const before = this.#byId.get(hello.resume);
-    if (before === undefined) return false;
-    if (before.userKey !== session.userKey) this.#beginInstead(session, hello);
-    else {
-      this.#replace(before);
-      session.id = before.id;
-      session.generation = before.generation;
-      this.#admit(session, true, this.#placesFor(before.rooms, hello.positions));
-    }
-    return true;
+  /** Where the session is to be brought back to; null: there is no such session any more, or it is another user's. */
+  #roomsOf({ userKey: key }: HubSession, { positions }: HelloRecord, before: HubSession | undefined, answer: Answer<SessionRecord | null>, taken: number): PlaceInRoom[] | null {
+    // The store is away: the signed token says that there was such a session, and the client where it was.
+    const stored = "value" in answer ? answer.value : { userKey: key, rooms: positions };
+    // A socket that is here knows better, unless the session has been elsewhere since.
+    const isBest = before !== undefined && (before.generation >= taken - 1 || stored === null);
+    const found = isBest ? before : stored;
+    if (found === null) return null;
+    const owner = "userKey" in found ? found.userKey : userKey(found.tenant, found.user);
+    return owner === key ? this.#placesFor(found.rooms, positions) : null;
   }
 
   /** There is no such session any more. A resume token alone does not begin one: it would outlive the token behind it. */
@@ -171,7 +171,7 @@ export class Sessions {
     // At once: its client may come back to another node before anything else is written of it.
     else this.#options.store.put(this.#record(session));
     this.#options.onBegin(session);
-    writeAdmitted(reactor.link, { slot: hello.slot, life: hello.life, session: id, resumed, rooms });
+    writeAdmitted(reactor.link, { slot: hello.slot, life: hello.life, session: id, generation: session.generation, resumed, rooms });
   }
 
   /**
@@ -210,9 +210,8 @@ export class Sessions {
   /** A session has its socket on another node now. One that was resumed here later than that stays. */
   taken(id: string, generation: number): void {
     const session = this.#byId.get(id);
-    if (session !== undefined) {
-      if (session.generation < generation) this.#replace(session);
-    } else if (this.#taking.has(id)) this.#taking.set(id, Math.max(generation, this.#taking.get(id) ?? 0));
+    if (session !== undefined && session.generation < generation) this.#replace(session);
+    if (this.#taking.has(id)) this.#taking.set(id, Math.max(generation, this.#taking.get(id) ?? 0));
   }
 
   /** Those of a user that have a socket here. */
@@ -272,7 +271,7 @@ export class Sessions {
 
   #lost(session: HubSession, over: boolean): void {
     this.#unlist(session);
-    if (over) return this.#options.store.end(session.id);
+    if (over) return this.#options.store.end(session.id, session.generation);
     this.#options.store.put(this.#record(session));
   }
 
@@ -324,13 +323,9 @@ export class Sessions {
     this.#writer ??= setTimeout(() => this.#flush(), writeAfterMs).unref();
   }
 
-  /** The store does not have this session, or for null some, as it should: written again. It may count anew how often they are taken. */
+  /** The store does not have this session, or for null some, as it should: written again. */
   forgotten(id: string | null): void {
-    for (const session of id === null ? this.#byId.values() : [this.#byId.get(id)]) {
-      if (session === undefined) continue;
-      session.generation = 0;
-      this.#write(session);
-    }
+    for (const session of id === null ? this.#byId.values() : [this.#byId.get(id)]) if (session !== undefined) this.#write(session);
   }
 
   #flush(max = writesMax): void {
@@ -345,8 +340,8 @@ export class Sessions {
     }
   }
 
-  #record({ id, rooms, hello: { tenant, user, device } }: HubSession): Parameters<Store["put"]>[0] {
-    return { id, tenant, user, device, node: this.#options.node, rooms };
+  #record({ id, rooms, generation, hello: { tenant, user, device } }: HubSession): Parameters<Store["put"]>[0] {
+    return { id, tenant, user, device, node: this.#options.node, generation, rooms };
   }
 
   /** Keeps the stored sessions of the sockets that are here alive, this share (one of `parts`) of them at a time. */
@@ -354,10 +349,10 @@ export class Sessions {
     for (let left = Math.ceil(this.#byId.size / parts); left > 0; left--) {
       const next = this.#keeping.next();
       if (next.done === true) {
-        this.#keeping = this.#byId.keys();
+        this.#keeping = this.#byId.values();
         return;
       }
-      this.#options.store.keep(next.value);
+      this.#options.store.keep(next.value.id, next.value.generation);
     }
   }
 

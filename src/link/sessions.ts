@@ -20,8 +20,9 @@ export interface HelloRecord {
   mayBegin: boolean;
   /** The session to resume, whose resume token was good; "" for none. */
   resume: string;
-  /** When that resume token was made. */
+  /** When that resume token was made, and the generation of the socket that it was given to. */
   resumeIssuedAt: number;
+  resumeGeneration: number;
   /** Where the client says it is in its rooms. */
   positions: readonly PlaceInRoom[];
 }
@@ -35,13 +36,14 @@ export interface PlaceInRoom {
 
 export function writeHello(link: Link, r: HelloRecord): boolean {
   const texts = [r.user, r.tenant, r.device, r.resume];
-  const bytes = 64 + texts.reduce((sum, text) => sum + textBytesMax(text), 0) + placesBytesMax(r.positions);
+  const bytes = 72 + texts.reduce((sum, text) => sum + textBytesMax(text), 0) + placesBytesMax(r.positions);
   if (!link.begin(kinds.hello, bytes, false)) return false;
   link.u32(r.slot);
   link.u32(r.life);
   link.u8((r.json ? 1 : 0) | (r.mayBegin ? 2 : 0));
   link.f64(r.issuedAt);
   link.f64(r.resumeIssuedAt);
+  link.f64(r.resumeGeneration);
   for (const text of texts) link.text(text);
   writePlaces(link, r.positions);
   link.end();
@@ -56,11 +58,12 @@ export function readHello(r: RecordReader): HelloRecord {
   const mayBegin = (flags & 2) !== 0;
   const issuedAt = r.f64();
   const resumeIssuedAt = r.f64();
+  const resumeGeneration = r.f64();
   const user = r.text();
   const tenant = r.text();
   const device = r.text();
   const resume = r.text();
-  return { slot, life, json, mayBegin, user, tenant, device, issuedAt, resume, resumeIssuedAt, positions: readPlaces(r) };
+  return { slot, life, json, mayBegin, user, tenant, device, issuedAt, resume, resumeIssuedAt, resumeGeneration, positions: readPlaces(r) };
 }
 
 /** A session that had been admitted, or was about to be, has lost its socket. `over`: by its client's wish, for good. */
@@ -119,15 +122,18 @@ export interface AdmittedRecord {
   slot: number;
   life: number;
   session: string;
+  /** Which of the session's sockets this is: its resume token says so. */
+  generation: number;
   resumed: boolean;
   /** Rooms it is to be joined to again, and from where on. */
   rooms: readonly PlaceInRoom[];
 }
 
 export function writeAdmitted(link: Link, r: AdmittedRecord): void {
-  link.begin(kinds.admitted, 32 + textBytesMax(r.session) + placesBytesMax(r.rooms), true);
+  link.begin(kinds.admitted, 40 + textBytesMax(r.session) + placesBytesMax(r.rooms), true);
   link.u32(r.slot);
   link.u32(r.life);
+  link.f64(r.generation);
   link.u8(r.resumed ? 1 : 0);
   link.text(r.session);
   writePlaces(link, r.rooms);
@@ -137,9 +143,10 @@ export function writeAdmitted(link: Link, r: AdmittedRecord): void {
 export function readAdmitted(r: RecordReader): AdmittedRecord {
   const slot = r.u32();
   const life = r.u32();
+  const generation = r.f64();
   const resumed = r.u8() !== 0;
   const session = r.text();
-  return { slot, life, resumed, session, rooms: readPlaces(r) };
+  return { slot, life, generation, resumed, session, rooms: readPlaces(r) };
 }
 
 /** A session is to be closed with this name of errors.ts. */

@@ -91,9 +91,10 @@ function introduce(
   const isOwn = claims !== null && claims.grant.user === user && claims.grant.tenant === tenant;
   const resume = isOwn ? claims.session : "";
   const resumeIssuedAt = isOwn ? claims.grant.issuedAt : 0;
+  const resumeGeneration = isOwn ? claims.generation : 0;
   const positions = isOwn ? placesOf(reactor, session, fields) : [];
   const device = fields.device ?? "";
-  const record = { slot, life, json, user, tenant, device, issuedAt, mayBegin, resume, resumeIssuedAt, positions };
+  const record = { slot, life, json, user, tenant, device, issuedAt, mayBegin, resume, resumeIssuedAt, resumeGeneration, positions };
   if (!writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
 }
 
@@ -130,6 +131,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
   const { id, early } = session.greeting;
   session.greeting = null;
   session.id = admitted.session;
+  session.generation = admitted.generation;
   setExpiry(reactor, session);
   reactor.sessions.setState(session, "ready");
   reactor.heartbeat.heard(session);
@@ -141,7 +143,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
 function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms }: AdmittedRecord): void {
   const { config, resumeTokens, tickets } = reactor;
   const { user, expiresAt, commandsPerSecond } = session.grant!;
-  const resumeToken = resumeTokens.make(session.id, session.grant!);
+  const resumeToken = resumeTokens.make(session.id, session.generation, session.grant!);
   sendFrame(reactor, session, {
     id,
     ready: {
@@ -223,7 +225,7 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
 
 function sendRefreshed(reactor: Reactor, session: Session, id: number): void {
   const grant = session.grant!;
-  const resumeToken = reactor.resumeTokens.make(session.id, grant);
+  const resumeToken = reactor.resumeTokens.make(session.id, session.generation, grant);
   sendFrame(reactor, session, { id, refreshed: { expires: grant.expiresAt, resumeToken } });
 }
 

@@ -27,6 +27,8 @@ export interface Session {
   readonly welcome: boolean;
   /** Random id; empty before the hub has admitted it. */
   id: string;
+  /** Which of the session's sockets this is, as its resume token says. */
+  generation: number;
   /** What it may do, from when its token was found good. */
   grant: Grant | null;
   /** A token that came with the upgrade, until hello is said. */
@@ -149,6 +151,7 @@ export function createSession(audience: Audience, json: boolean, welcome: boolea
     json,
     welcome,
     id: "",
+    generation: 0,
     grant: null,
     token,
     greeting: null,

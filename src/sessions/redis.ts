@@ -1,13 +1,15 @@
 /**
- * The sessions of all nodes on one Redis. A session belongs to the node that put it first or took it last, and only that
- * one may write it: what an older socket's node has still to say of it counts no more. Users who are disconnected get a
- * mark; sessions that began before it are over, wherever they are.
+ * The sessions of all nodes on one Redis. A session belongs to the node with its highest generation, and only that one may
+ * write it: what an older socket's node has still to say of it counts no more. A node keeps what it has while Redis is away
+ * and says it again, so this holds also where Redis has forgotten who took what. Users who are disconnected get a mark;
+ * sessions that began before it are over, wherever they are.
  */
 import type { Answer, Position } from "../broker/broker.ts";
+import { randomId } from "../ids.ts";
 import type { Command, RedisLink } from "../redis/redis.ts";
 import { cursorTtlMs } from "./cursors.ts";
 import { watchEnded } from "./ended.ts";
-import { endSession, endUser, force, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
+import { endSession, endUser, keepSession, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
 import type { SessionRecord, Sessions, SessionsHere } from "./sessions.ts";
 import { recordOf, textOf } from "./text.ts";
 import { Writes, type Write } from "../redis/writes.ts";
@@ -38,8 +40,6 @@ const waitingMaxDefault = 50_000;
 const devicesMax = 1_000;
 /** A session that outlives the mark of a disconnected user has been kept alive by a node that was not told. */
 const markMsMin = 86_400_000;
-/** Sessions that were taken while Redis was away, and that it has not been told of yet. */
-const untakenMax = 100_000;
 
 export function createRedisSessions(options: RedisSessionsOptions): RedisSessions {
   const { redis, prefix, node, ttlMs, log, waitingMax = waitingMaxDefault, onForgotten, onTaken, sockets } = options;
@@ -47,34 +47,19 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   const markKey = (user: string) => `${prefix}ended:${user}`;
   const outKey = (user: string) => `${prefix}signedout:${user}`;
   const cursorKey = (user: string) => `${prefix}cursor:${user}`;
-  const untaken = new Set<string>();
-  /** Those that Redis may have to another node since it was restarted: nobody has been told since that it took them. */
-  const doubtful = new Set<string>();
+  /** Of this process: another that was started under the node's name is another owner. */
+  const life = randomId(9);
   const writes = new Writes({ redis, what: "sessions", waitingMax, log, onDone, onDropped: () => onForgotten(null) });
 
-  redis.onAnother(() => {
-    // It may have it that they are still whose they were before. Whoever was given one meanwhile has it all the same.
-    doubtful.clear();
-    for (const { id } of sockets?.here() ?? []) doubtful.add(id);
-    onForgotten(null);
-  });
+  // It may have it that they are still whose they were before.
+  redis.onAnother(() => onForgotten(null));
   const unwatch = sockets && watchEnded({ redis, sessionKey, markKey, outKey, sockets, log });
 
-  /** Of what was kept alive and is not there, what this node did not take and has now, and what it has no more. */
+  /** Of what was kept alive and is not there, or not this node's yet, and of what is another's. */
   function onDone({ of, command }: Write, result: unknown): void {
     const id = of.slice(1);
-    if (command[0] === "pexpire" && result === 0) onForgotten(id);
-    if ((command[1] !== putSession && command[1] !== endSession) || result instanceof Error) return;
-    // What was written with less force than it has by now does not count.
-    const used = command.at(-1);
-    if (used === force.any) untaken.delete(id);
-    if (used !== force.none) doubtful.delete(id);
-    if (Array.isArray(result)) onTaken(id, Number(result[0]) + 1);
-  }
-
-  function forceOf(id: string): string {
-    if (untaken.has(id)) return force.any;
-    return doubtful.has(id) ? force.otherRun : force.none;
+    if (command[1] === keepSession && result === 0) onForgotten(id);
+    if ((command[1] === keepSession || command[1] === putSession) && Array.isArray(result)) onTaken(id, Number(result[0]) + 1);
   }
 
   const read = (of: string, ...command: Command) => writes.read(of, command);
@@ -86,9 +71,9 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     );
   }
 
-  async function taken(id: string): Promise<{ record: SessionRecord | null; generation: number }> {
-    const found = await read(`s${id}`, "eval", takeSession, 1, sessionKey(id), node);
-    if (!Array.isArray(found)) return { record: null, generation: 0 };
+  async function taken(id: string, known: number): Promise<{ record: SessionRecord | null; generation: number }> {
+    const found = await read(`s${id}`, "eval", takeSession, 1, sessionKey(id), node, life, known);
+    if (!Array.isArray(found)) return { record: null, generation: known + 1 };
     const [text, owner, began, generation] = found as [string, string, string, number];
     const record = recordOf(id, text);
     const mark = await redis.run("get", markKey(userOf(record)));
@@ -99,29 +84,26 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
   return {
     put(record) {
-      const { id } = record;
-      writes.put(`s${id}`, ["eval", putSession, 1, sessionKey(id), node, textOf(record), ttlMs, forceOf(id)]);
+      const { id, generation } = record;
+      writes.put(`s${id}`, ["eval", putSession, 1, sessionKey(id), node, life, generation, textOf(record), ttlMs]);
     },
 
-    keep(id) {
+    keep(id, generation) {
       // A put that waits does as much. By a name of its own: it is not in place of one that has failed.
       const waiting = writes.take(`s${id}`);
       if (waiting !== undefined) writes.put(`s${id}`, waiting);
-      else writes.put(`k${id}`, ["pexpire", sessionKey(id), ttlMs]);
+      else writes.put(`k${id}`, ["eval", keepSession, 1, sessionKey(id), life, generation, ttlMs]);
     },
 
-    take(id, done) {
-      taken(id).then(
+    take(id, known, done) {
+      taken(id, known).then(
         ({ record, generation }) => done({ value: record }, generation),
-        () => {
-          if (untaken.size < untakenMax) untaken.add(id);
-          done({ error: "unavailable" }, 0);
-        },
+        () => done({ error: "unavailable" }, known + 1),
       );
     },
 
-    end(id) {
-      writes.put(`s${id}`, ["eval", endSession, 1, sessionKey(id), node, forceOf(id)]);
+    end(id, generation) {
+      writes.put(`s${id}`, ["eval", endSession, 1, sessionKey(id), life, generation]);
     },
 
     endAll(tenant, user) {

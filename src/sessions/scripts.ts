@@ -3,57 +3,56 @@
  * whole with every call: a Redis that was restarted has forgotten what it was taught.
  */
 
-/** Over which other node's entry a node may write. */
-export const force = {
-  none: "0",
-  /** One that was given to its node under another run of Redis: who had it last may have been lost since. */
-  otherRun: "1",
-  any: "2",
-} as const;
-
 /**
- * A session is a hash: its text, the node whose it is, how often it was taken, when it began (microseconds, by the clock
- * of Redis), and the run of Redis in which it was taken last, or written by force. Asked of Redis itself, for a node may
- * not know yet that it is another: writes that waited are sent before anything.
+ * A session is a hash: its text, the node whose it is and which life of that node, as which generation it has it, and when
+ * it began (microseconds, by the clock of Redis). A generation is written out, where Lua would give a large one an exponent.
  */
 const session = `
-local function run()
-  local info = redis.pcall("INFO", "server")
-  return type(info) == "string" and string.match(info, "run_id:(%w+)") or ""
-end
-local function isRefused(node, force)
-  local known = redis.call("HMGET", KEYS[1], "node", "run")
-  if not known[1] or known[1] == node or force == "2" then return false end
-  return force == "0" or known[2] == run()
+local function owner(life, generation)
+  local known = redis.call("HMGET", KEYS[1], "life", "generation")
+  local kept = tonumber(known[2] or "0")
+  return kept, known[1] == life, known[1] and known[1] ~= life and kept >= tonumber(generation)
 end
 `;
 
 /**
- * KEYS: session. ARGV: node, text, time to live, force. Answers 1, or where it is another node's a list of how often it
- * was taken.
+ * KEYS: session. ARGV: node, its life, generation, text, time to live. Answers 1, or where it is another's a list of as
+ * which generation that one has it.
  */
 export const putSession = `${session}
-if isRefused(ARGV[1], ARGV[4]) then return {tonumber(redis.call("HGET", KEYS[1], "takes") or "0")} end
+local kept, _, isLost = owner(ARGV[2], ARGV[3])
+if isLost then return {kept} end
 if redis.call("HEXISTS", KEYS[1], "began") == 0 then
   local now = redis.call("TIME")
   redis.call("HSET", KEYS[1], "began", now[1] .. string.format("%06d", now[2]))
 end
-redis.call("HSET", KEYS[1], "node", ARGV[1], "text", ARGV[2])
-if ARGV[4] ~= "0" then redis.call("HSET", KEYS[1], "run", run()) end
-redis.call("PEXPIRE", KEYS[1], ARGV[3])
+redis.call("HSET", KEYS[1], "node", ARGV[1], "life", ARGV[2], "text", ARGV[4])
+if kept < tonumber(ARGV[3]) then redis.call("HSET", KEYS[1], "generation", ARGV[3]) end
+redis.call("PEXPIRE", KEYS[1], ARGV[5])
 return 1`;
 
-/** KEYS: session. ARGV: node, which has it from now on. Answers its text, the node before, when it began, how often it was taken. */
-export const takeSession = `${session}
-local known = redis.call("HMGET", KEYS[1], "text", "node", "began")
-if not known[1] then return false end
-redis.call("HSET", KEYS[1], "node", ARGV[1], "run", run())
-return {known[1], known[2], known[3], redis.call("HINCRBY", KEYS[1], "takes", 1)}`;
+/** KEYS: session. ARGV: life of a node, generation, time to live. Answers as putSession does; 0: it has to be put. */
+export const keepSession = `${session}
+local kept, isOwn, isLost = owner(ARGV[1], ARGV[2])
+if isLost then return {kept} end
+if not isOwn then return 0 end
+return redis.call("PEXPIRE", KEYS[1], ARGV[3])`;
 
-/** KEYS: session. ARGV: node, force. */
+/**
+ * KEYS: session. ARGV: node that has it from now on, its life, the generation that its client knows of. Answers its text,
+ * the node before, when it began, its generation.
+ */
+export const takeSession = `
+local known = redis.call("HMGET", KEYS[1], "text", "node", "began", "generation")
+if not known[1] then return false end
+local generation = math.max(tonumber(known[4] or "0"), tonumber(ARGV[3])) + 1
+redis.call("HSET", KEYS[1], "node", ARGV[1], "life", ARGV[2], "generation", string.format("%.0f", generation))
+return {known[1], known[2], known[3], generation}`;
+
+/** KEYS: session. ARGV: life of a node, generation. */
 export const endSession = `${session}
-if isRefused(ARGV[1], ARGV[2]) then return 0 end
-return redis.call("DEL", KEYS[1])`;
+local _, _, isLost = owner(ARGV[1], ARGV[2])
+return isLost and 0 or redis.call("DEL", KEYS[1])`;
 
 /** KEYS: the user's mark. ARGV: its time to live. Sessions that began before it are over. */
 export const endUser = `

@@ -17,6 +17,8 @@ export interface SessionRecord {
   readonly device: string;
   /** The node it was on last. */
   readonly node: string;
+  /** Of its sockets the one that it is written for. The first has 0, and each that resumes it a higher one, as `take` says. */
+  readonly generation: number;
   readonly rooms: readonly StoredRoom[];
 }
 
@@ -44,22 +46,26 @@ export interface Sessions {
   /**
    * Writes the session. MUST be seen by every `take` after it. Lives until `end`, or `ttlMs` after the last `put` or
    * `keep`; a record over the bounds of the store may be forgotten, the longest unwritten first.
+   *
+   * Where nodes share the store a session is that node's which took it or put it with the highest generation, among equal
+   * ones the first's. `put`, `keep` and `end` of any other MUST change nothing, and the node MUST be told that it has lost
+   * the session when it puts or keeps it.
    */
   put(record: SessionRecord): void;
 
   /** The session's socket is there, or has just been lost: its life begins anew. An unknown id is ignored. */
-  keep(id: string): void;
+  keep(id: string, generation: number): void;
 
   /**
    * Reads a session in order to resume it. MUST answer null for one that was ended, has outlived its time, or was never
-   * there. It stays in the store: whoever resumes it puts it again. Where nodes share the store the session is from here
-   * on this node's: what another has still to write of it MUST change nothing. `generation` MUST grow with every `take`
-   * of a session by any node then, and is 0 where there is one node.
+   * there. It stays in the store: whoever resumes it puts it again. The session is from here on this node's. `generation`
+   * MUST be higher than `known`, which is that of the socket its client had before, and than all that the session was put
+   * with and taken as; where the store cannot be read, than `known`.
    */
-  take(id: string, done: (answer: Answer<SessionRecord | null>, generation: number) => void): void;
+  take(id: string, known: number, done: (answer: Answer<SessionRecord | null>, generation: number) => void): void;
 
   /** The session is over: MUST NOT be taken again. */
-  end(id: string): void;
+  end(id: string, generation: number): void;
 
   /** The same for every session that the user has now. */
   endAll(tenant: string, user: string): void;

@@ -37,6 +37,12 @@ export class Table {
     if (this.#rows.size > this.#options.max) this.#forgetOldest(Math.ceil(this.#options.max * batchShare));
   }
 
+  /** In place of what is there, which lives no longer for it. */
+  replace(id: string, text: string): void {
+    const row = this.#rows.get(id);
+    if (row !== undefined) row.text = text;
+  }
+
   /** Begins its time anew; false for an id that is not there. */
   keep(id: string): boolean {
     const text = this.get(id);

@@ -4,7 +4,7 @@ import { cursorKey } from "./cursors.ts";
 import type { Sessions } from "./sessions.ts";
 import type { SignOuts } from "./signouts.ts";
 import type { Table } from "./table.ts";
-import { recordOf } from "./text.ts";
+import { recordOf, textOf } from "./text.ts";
 
 export interface Tables {
   readonly table: Table;
@@ -20,9 +20,14 @@ export function readingOf({ table, cursors, signOuts }: Tables): Reading {
       table.keep(id);
     },
 
-    take(id, done) {
+    take(id, known, done) {
       const text = table.get(id);
-      done({ value: text === null ? null : recordOf(id, text) }, 0);
+      if (text === null) return done({ value: null }, known + 1);
+      const record = recordOf(id, text);
+      const generation = Math.max(known, record.generation) + 1;
+      // In memory alone: after a start nobody has a socket, and clients say what they know.
+      table.replace(id, textOf({ ...record, generation }));
+      done({ value: record }, generation);
     },
 
     cursor(user, device, done) {

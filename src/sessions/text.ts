@@ -1,11 +1,11 @@
 /** Session records as stores keep them: one line of JSON without the names of its fields. */
 import type { SessionRecord, StoredRoom } from "./sessions.ts";
 
-type Fields = [tenant: string, user: string, device: string, node: string, rooms: (string | number)[]];
+type Fields = [tenant: string, user: string, device: string, node: string, rooms: (string | number)[], generation?: number];
 
-export function textOf({ tenant, user, device, node, rooms }: SessionRecord): string {
+export function textOf({ tenant, user, device, node, generation, rooms }: SessionRecord): string {
   const flat = rooms.flatMap(({ name, epoch, seq }) => [name, epoch, seq]);
-  return inOnePiece(JSON.stringify([tenant, user, device, node, flat] satisfies Fields));
+  return inOnePiece(JSON.stringify([tenant, user, device, node, flat, generation] satisfies Fields));
 }
 
 /** V8 keeps what it has put together as the pieces it was made of, for as long as it lives: twice the memory. */
@@ -19,10 +19,11 @@ export function prefixOf(tenant: string, user: string): string {
 }
 
 export function recordOf(id: string, text: string): SessionRecord {
-  const [tenant, user, device, node, flat] = JSON.parse(text) as Fields;
+  // Those that an earlier version has written have no generation.
+  const [tenant, user, device, node, flat, generation = 0] = JSON.parse(text) as Fields;
   const rooms: StoredRoom[] = [];
   for (let i = 0; i < flat.length; i += 3) {
     rooms.push({ name: flat[i] as string, epoch: flat[i + 1] as string, seq: flat[i + 2] as number });
   }
-  return { id, tenant, user, device, node, rooms };
+  return { id, tenant, user, device, node, generation, rooms };
 }
