@@ -4,17 +4,6 @@ import { withoutOne, withOne, type Held } from "../held.ts";
 import { LastSeen } from "./lastseen.ts";
 import type { Status } from "./presence.ts";
 
-interface User {
-  readonly key: string;
-  /** Null: not there, or within the grace. */
-  sessions: Held<string>;
-  /** As it was told or would have been: stays true until the grace is over. */
-  online: boolean;
-  /** When the last session was over. */
-  wentAt: number;
-  watchers: number;
-}
-
 export interface StatusesOptions {
   readonly graceMs: number;
   readonly lastSeenTtlMs: number;
@@ -24,13 +13,14 @@ export interface StatusesOptions {
 }
 
 export class Statuses {
-  /** Users who are online. */
-  online = 0;
   readonly #options: StatusesOptions;
-  /** Users who are online or watched. */
-  readonly #users = new Map<string, User>();
+  /** The sessions of users who are online; none of one who went and whose grace is not over. Most users are only here. */
+  readonly #online = new Map<string, Held<string>>();
+  /** When those went who are within the grace. */
+  readonly #wentAt = new Map<string, number>();
+  readonly #watchers = new Map<string, number>();
   readonly #lastSeen: LastSeen;
-  readonly #leaving: Due<User>;
+  readonly #leaving: Due<string>;
 
   constructor(options: StatusesOptions) {
     this.#options = options;
@@ -38,39 +28,41 @@ export class Statuses {
     this.#leaving = new Due(options.graceMs, (user) => this.#gone(user));
   }
 
-  begin(key: string, session: string): void {
-    const user = this.#user(key);
-    user.sessions = withOne(user.sessions, session);
-    this.#leaving.take(user);
-    if (user.online) return;
-    user.online = true;
-    this.online++;
-    this.#tell(user);
+  /** Users who are online. */
+  get online(): number {
+    return this.#online.size;
   }
 
-  end(key: string, session: string): void {
-    const user = this.#users.get(key);
-    if (user === undefined || user.sessions === null) return;
-    user.sessions = withoutOne(user.sessions, session);
-    if (user.sessions !== null) return;
-    user.wentAt = this.#options.clock();
+  begin(user: string, session: string): void {
+    const before = this.#online.get(user);
+    this.#online.set(user, withOne(before ?? null, session));
+    if (before === undefined) this.#tell(user);
+    else if (before === null) this.#back(user);
+  }
+
+  end(user: string, session: string): void {
+    const before = this.#online.get(user) ?? null;
+    if (before === null) return;
+    const left = withoutOne(before, session);
+    this.#online.set(user, left);
+    if (left !== null) return;
+    this.#wentAt.set(user, this.#options.clock());
     this.#leaving.put(user);
   }
 
-  watch(key: string): void {
-    this.#user(key).watchers++;
+  watch(user: string): void {
+    this.#watchers.set(user, (this.#watchers.get(user) ?? 0) + 1);
   }
 
-  unwatch(key: string): void {
-    const user = this.#users.get(key);
-    if (user === undefined || user.watchers === 0) return;
-    user.watchers--;
-    this.#forgetUnless(user);
+  unwatch(user: string): void {
+    const left = (this.#watchers.get(user) ?? 0) - 1;
+    if (left > 0) this.#watchers.set(user, left);
+    else this.#watchers.delete(user);
   }
 
-  statusOf(key: string): Status {
-    const online = this.#users.get(key)?.online ?? false;
-    return { user: key, online, lastSeen: online ? 0 : this.#lastSeen.get(key, this.#options.clock()) };
+  statusOf(user: string): Status {
+    const online = this.#online.has(user);
+    return { user, online, lastSeen: online ? 0 : this.#lastSeen.get(user, this.#options.clock()) };
   }
 
   expire(): void {
@@ -79,34 +71,26 @@ export class Statuses {
 
   clear(): void {
     this.#leaving.clear();
-    this.#users.clear();
+    this.#online.clear();
+    this.#wentAt.clear();
+    this.#watchers.clear();
     this.#lastSeen.clear();
-    this.online = 0;
   }
 
-  #user(key: string): User {
-    let user = this.#users.get(key);
-    if (user === undefined) {
-      user = { key, sessions: null, online: false, wentAt: 0, watchers: 0 };
-      this.#users.set(key, user);
-    }
-    return user;
+  /** Within the grace: nobody was told, and nobody is. */
+  #back(user: string): void {
+    this.#leaving.take(user);
+    this.#wentAt.delete(user);
   }
 
-  #gone(user: User): void {
-    user.online = false;
-    this.online--;
-    this.#lastSeen.set(user.key, user.wentAt);
+  #gone(user: string): void {
+    this.#lastSeen.set(user, this.#wentAt.get(user) ?? 0);
+    this.#wentAt.delete(user);
+    this.#online.delete(user);
     this.#tell(user);
-    this.#forgetUnless(user);
   }
 
-  #tell(user: User): void {
-    if (user.watchers > 0) this.#options.statusChanged(this.statusOf(user.key));
-  }
-
-  /** Only who is online or watched has a record. */
-  #forgetUnless({ key, online, watchers }: User): void {
-    if (!online && watchers === 0) this.#users.delete(key);
+  #tell(user: string): void {
+    if (this.#watchers.has(user)) this.#options.statusChanged(this.statusOf(user));
   }
 }
