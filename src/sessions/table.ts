@@ -12,6 +12,7 @@ export interface TableOptions {
 
 interface Row {
   text: string;
+  /** Whole milliseconds: V8 keeps any other number in an object of its own. */
   until: number;
 }
 
@@ -33,7 +34,7 @@ export class Table {
 
   put(id: string, text: string): void {
     this.#rows.delete(id);
-    this.#rows.set(id, { text, until: this.#options.clock() + this.#options.ttlMs });
+    this.#rows.set(id, { text, until: Math.ceil(this.#options.clock() + this.#options.ttlMs) });
     if (this.#rows.size > this.#options.max) this.#forgetOldest(Math.ceil(this.#options.max * batchShare));
   }
 
