@@ -33,7 +33,11 @@ export function nameOfRoom(key: string): string {
   return end < 0 ? key.slice(start + 1) : key.slice(start + 1, end);
 }
 
-/** The name of the user whose key it is. */
+/** The name and the tenant of the user whose key it is. */
 export function nameOfUser(key: string): string {
   return key.slice(key.indexOf(separator) + 1);
+}
+
+export function tenantOfUser(key: string): string {
+  return key.slice(0, key.indexOf(separator));
 }

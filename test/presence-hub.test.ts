@@ -117,10 +117,10 @@ t.test("a user whom thousands watch costs a frame a format, and records that fit
   t.teardown(() => store.stop());
   const sessions = Array.from({ length: 3_000 }, (_, slot): HubSession => ({
     id: `s${slot}`, life: `s${slot}.1`, userKey: userKey("acme", `u${slot}`), reactor: both[slot % 2]!.reactor, rooms: [], generation: 0, state: "here",
-    hello: { slot, life: 1, json: slot % 4 === 0, user: `u${slot}`, tenant: "acme", device: "", issuedAt: 0 },
+    device: "", issuedAt: 0, cameAt: 0, slot, slotLife: 1, json: slot % 4 === 0,
   }));
   for (const session of sessions) {
-    const { slot, life, json } = session.hello;
+    const { slot, slotLife: life, json } = session;
     presence.watch(session.reactor, session, { slot, life, id: 0, json, begin: true, users: ["star"] });
   }
   t.match(presence.usage(), { watches: 3_000 });
@@ -140,7 +140,7 @@ t.test("while a reactor is far behind nothing is told, and then what holds: no m
   const [{ reactor, written, wake, sleep }] = both as [ReturnType<typeof reactorOf>];
   const watcher: HubSession = {
     id: "s", life: "s.1", userKey: userKey("acme", "ann"), reactor, rooms: [], generation: 0, state: "here",
-    hello: { slot: 1, life: 1, json: false, user: "ann", tenant: "acme", device: "", issuedAt: 0 },
+    device: "", issuedAt: 0, cameAt: 0, slot: 1, slotLife: 1, json: false,
   };
   presence.watch(reactor, watcher, { slot: 1, life: 1, id: 0, json: false, begin: true, users: ["bob"] });
   sleep();

@@ -25,7 +25,7 @@ import {
 import { readAck, readHello, readUnplaced, type AckRecord } from "../link/sessions.ts";
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Logger } from "../log.ts";
-import { nameOfRoom, roomKey } from "../roomkeys.ts";
+import { nameOfRoom, roomKey, tenantOfUser } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { NodeMessage } from "../messages/messages.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
@@ -96,14 +96,8 @@ export class Hub {
     const { store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
     const refuse = (reactor: Reactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
     this.presence = new Presence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
-    const onBegin = (session: HubSession) => {
-      this.presence.began(session);
-      this.lateDisconnects.began(session);
-    };
-    const onEnd = (session: HubSession) => {
-      this.presence.ended(session);
-      this.lateDisconnects.ended(session);
-    };
+    const onBegin = (session: HubSession) => this.presence.began(session);
+    const onEnd = (session: HubSession) => this.presence.ended(session);
     this.sessions = new Sessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
     this.lateDisconnects = new LateDisconnects(this.sessions);
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
@@ -305,7 +299,7 @@ export class Hub {
     if (session === undefined) return;
     this.sessions.left(session, name);
     // An earlier membership may have counted it in.
-    const room = this.#rooms.named(roomKey(session.hello.tenant, name));
+    const room = this.#rooms.named(roomKey(tenantOfUser(session.userKey), name));
     if (room !== undefined) this.presence.left(session, room);
   }
 

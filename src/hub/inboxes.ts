@@ -8,7 +8,7 @@ import type { ErrorCode } from "../errors.ts";
 import type { JoinRecord } from "../link/records.ts";
 import type { AckRecord } from "../link/sessions.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
-import { inboxKey } from "../roomkeys.ts";
+import { inboxKey, nameOfUser, tenantOfUser } from "../roomkeys.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import { Allowance } from "./allowance.ts";
 import type { Joining } from "./replays.ts";
@@ -48,7 +48,7 @@ export class Inboxes {
    */
   placeOf(session: HubSession, room: Room, join: JoinRecord, done: (join: Joining) => void): void {
     if (join.epoch !== null) return done(join.restored ? { ...join, history: pageSizeMax } : join);
-    this.#options.store.cursor(session.userKey, session.hello.device, (answer) => {
+    this.#options.store.cursor(session.userKey, session.device, (answer) => {
       const cursor: Position | null = "value" in answer ? answer.value : null;
       const place = cursor === null ? { epoch: room.epoch, seq: 0, orOldest: true } : { epoch: cursor.epoch, seq: cursor.seq };
       done({ ...join, ...place, history: pageSizeMax });
@@ -57,12 +57,12 @@ export class Inboxes {
 
   /** Moves the device's cursor. What is wrong with the position, or null. */
   acknowledge(session: HubSession, { epoch, seq }: AckRecord): ErrorCode | null {
-    const { tenant, user, device } = session.hello;
-    const inbox = this.#options.rooms.named(inboxKey(tenant, user));
+    const { userKey, device } = session;
+    const inbox = this.#options.rooms.named(inboxKey(tenantOfUser(userKey), nameOfUser(userKey)));
     if (inbox?.open !== true) return "not_joined";
     // A position it cannot have been given would hide what is still to come.
     if (epoch !== inbox.epoch || seq > inbox.seq) return "unrecoverable_position";
-    this.#options.store.acknowledge(session.userKey, device, { epoch, seq });
+    this.#options.store.acknowledge(userKey, device, { epoch, seq });
     this.#options.sessions.advanced(session, inbox, seq);
     return null;
   }

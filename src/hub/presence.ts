@@ -9,7 +9,7 @@ import { writeStatus, writeTold, type PresenceRecord, type WatchRecord } from ".
 import type { Encoder } from "../protocol/encoder.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Presence as Store, RoomChange, Status } from "../presence/presence.ts";
-import { nameOfRoom, nameOfUser, roomKey, userKey } from "../roomkeys.ts";
+import { nameOfRoom, nameOfUser, roomKey, tenantOfUser, userKey } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
 import type { HubSession } from "./sessions.ts";
@@ -60,7 +60,7 @@ export class Presence {
     const { store, kindOf, rooms } = this.#options;
     for (const { name } of session.rooms) {
       if (kindOf(name)?.presence === "nobody") continue;
-      const key = roomKey(session.hello.tenant, name);
+      const key = roomKey(tenantOfUser(session.userKey), name);
       store.leave(key, session.userKey, session.life);
       const room = rooms.named(key);
       if (room !== undefined) this.emptied(room);
@@ -105,7 +105,7 @@ export class Presence {
 
   watch(reactor: Reactor, session: HubSession, asked: WatchRecord): void {
     const { store, watchedPerSessionMax, pageBytesMax } = this.#options;
-    const users = asked.users.map((user) => userKey(session.hello.tenant, user));
+    const users = asked.users.map((user) => userKey(tenantOfUser(session.userKey), user));
     if (!asked.begin) {
       for (const user of this.#watches.remove(session, users)) store.unwatch(user);
       return this.#reply(reactor, asked, { id: asked.id, watched: { statuses: [] } });
@@ -152,11 +152,11 @@ export class Presence {
       let frame: Uint8Array | null = null;
       for (const reactor of this.#options.reactors) {
         if (reactor == null) continue;
-        const told = sessions.filter((session) => session.reactor === reactor && session.hello.json === json);
+        const told = sessions.filter((session) => session.reactor === reactor && session.json === json);
         if (told.length === 0) continue;
         frame ??= this.#options.encoder.frame(json, { id: 0, userStatus: named(status) });
         for (let i = 0; i < told.length; i += sessionsPerRecord) {
-          writeStatus(reactor.link, told.slice(i, i + sessionsPerRecord).map(({ hello }) => hello), frame);
+          writeStatus(reactor.link, told.slice(i, i + sessionsPerRecord).map(({ slot, slotLife: life }) => ({ slot, life })), frame);
         }
       }
     }

@@ -9,7 +9,7 @@ import { allOf, countOf, withOne, withoutOne, type Held } from "../held.ts";
 import { randomId } from "../ids.ts";
 import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../link/sessions.ts";
 import type { NodeMessage } from "../messages/messages.ts";
-import { userKey } from "../roomkeys.ts";
+import { nameOfUser, tenantOfUser, userKey } from "../roomkeys.ts";
 import type { SessionHere, SessionRecord, Sessions as Store } from "../sessions/sessions.ts";
 import type { Reactor, Room } from "./rooms.ts";
 
@@ -18,9 +18,18 @@ export interface HubSession {
   id: string;
   /** Unlike the id, of this socket alone. */
   readonly life: string;
+  /** Holds the names of the user and the tenant. */
   readonly userKey: string;
-  readonly hello: Pick<HelloRecord, "slot" | "life" | "json" | "user" | "tenant" | "device" | "issuedAt">;
+  readonly device: string;
+  /** Of its token, milliseconds since 1970. */
+  readonly issuedAt: number;
+  /** By the clock of `performance.now()`; whole milliseconds, as V8 keeps any other number in an object of its own. */
+  readonly cameAt: number;
+  /** The reactor that has its socket; its slot there, and which of those that had the slot it is. */
   readonly reactor: Reactor;
+  readonly slot: number;
+  readonly slotLife: number;
+  readonly json: boolean;
   rooms: PlaceInRoom[];
   /** Higher than that of every socket that had the session before. */
   generation: number;
@@ -78,7 +87,7 @@ export class Sessions {
   /** The session that has this slot, if it is still the one that is meant. */
   find(reactor: Reactor, slot: number, life: number): HubSession | undefined {
     const session = this.#sockets[reactor.index]?.[slot];
-    return session?.reactor === reactor && session.hello.life === life ? session : undefined;
+    return session?.reactor === reactor && session.slotLife === life ? session : undefined;
   }
 
   // ------------------------------------------------------------------------------- coming
@@ -143,13 +152,18 @@ export class Sessions {
   }
 
   #arrive(reactor: Reactor, hello: HelloRecord): HubSession {
-    const { slot, life, json, user, tenant, device, issuedAt } = hello;
+    const { slot, life, json, user, device, issuedAt } = hello;
     const session: HubSession = {
       id: "",
       life: `${++this.#lives}`,
-      userKey: userKey(tenant, user),
-      hello: { slot, life, json, user, tenant, device, issuedAt },
+      userKey: user,
+      device,
+      issuedAt,
+      cameAt: Math.floor(performance.now()),
       reactor,
+      slot,
+      slotLife: life,
+      json,
       rooms: noRooms,
       generation: 0,
       state: "arriving",
@@ -159,7 +173,7 @@ export class Sessions {
   }
 
   #admit(session: HubSession, resumed: boolean, rooms: PlaceInRoom[]): void {
-    const { reactor, id, userKey: key, hello } = session;
+    const { reactor, slot, slotLife: life, id, userKey: key } = session;
     if (countOf(this.#ofUser(key)) >= this.#options.sessionsPerUserMax) return this.#refuse(session, "too_many_sessions");
     session.state = "here";
     this.#byId.set(id, session);
@@ -171,7 +185,7 @@ export class Sessions {
     // At once: its client may come back to another node before anything else is written of it.
     else this.#options.store.put(this.#record(session));
     this.#options.onBegin(session);
-    writeAdmitted(reactor.link, { slot: hello.slot, life: hello.life, session: id, generation: session.generation, resumed, rooms });
+    writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms });
   }
 
   /**
@@ -239,8 +253,8 @@ export class Sessions {
   }
 
   /** All that have a socket here. */
-  here(): SessionHere[] {
-    return [...this.#byId.values()].map(({ id, life, userKey: key, hello: { issuedAt } }) => ({ id, life, userKey: key, issuedAt }));
+  here(): HubSession[] {
+    return [...this.#byId.values()];
   }
 
   /** Closes and ends those of them that have their socket still. */
@@ -264,9 +278,9 @@ export class Sessions {
     session.state = "gone";
   }
 
-  #kick({ reactor, hello }: HubSession, name: CloseName): void {
+  #kick({ reactor, slot, slotLife }: HubSession, name: CloseName): void {
     this.kicked++;
-    if (reactor.live) writeKick(reactor.link, hello.slot, hello.life, name);
+    if (reactor.live) writeKick(reactor.link, slot, slotLife, name);
   }
 
   #lost(session: HubSession, over: boolean): void {
@@ -291,7 +305,7 @@ export class Sessions {
   /** It does not become a session. Its socket's last records are still to come, as of one that was replaced. */
   #refuse(session: HubSession, name: CloseName): void {
     session.state = "gone";
-    writeKick(session.reactor.link, session.hello.slot, session.hello.life, name);
+    writeKick(session.reactor.link, session.slot, session.slotLife, name);
   }
 
   // ------------------------------------------------------------------------------- what it is in
@@ -340,8 +354,8 @@ export class Sessions {
     }
   }
 
-  #record({ id, rooms, generation, hello: { tenant, user, device } }: HubSession): Parameters<Store["put"]>[0] {
-    return { id, tenant, user, device, node: this.#options.node, generation, rooms };
+  #record({ id, userKey: key, device, generation, rooms }: HubSession): Parameters<Store["put"]>[0] {
+    return { id, tenant: tenantOfUser(key), user: nameOfUser(key), device, node: this.#options.node, generation, rooms };
   }
 
   /** Keeps the stored sessions of the sockets that are here alive, this share (one of `parts`) of them at a time. */

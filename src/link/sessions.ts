@@ -11,8 +11,8 @@ export interface HelloRecord {
   slot: number;
   life: number;
   json: boolean;
+  /** Key of the user (roomkeys.ts). */
   user: string;
-  tenant: string;
   device: string;
   /** Of the token, or of the resume token where there is no other; milliseconds since 1970, 0 for unknown. */
   issuedAt: number;
@@ -35,7 +35,7 @@ export interface PlaceInRoom {
 }
 
 export function writeHello(link: Link, r: HelloRecord): boolean {
-  const texts = [r.user, r.tenant, r.device, r.resume];
+  const texts = [r.user, r.device, r.resume];
   const bytes = 72 + texts.reduce((sum, text) => sum + textBytesMax(text), 0) + placesBytesMax(r.positions);
   if (!link.begin(kinds.hello, bytes, false)) return false;
   link.u32(r.slot);
@@ -60,10 +60,9 @@ export function readHello(r: RecordReader): HelloRecord {
   const resumeIssuedAt = r.f64();
   const resumeGeneration = r.f64();
   const user = r.text();
-  const tenant = r.text();
   const device = r.text();
   const resume = r.text();
-  return { slot, life, json, mayBegin, user, tenant, device, issuedAt, resume, resumeIssuedAt, resumeGeneration, positions: readPlaces(r) };
+  return { slot, life, json, mayBegin, user, device, issuedAt, resume, resumeIssuedAt, resumeGeneration, positions: readPlaces(r) };
 }
 
 /** A session that had been admitted, or was about to be, has lost its socket. `over`: by its client's wish, for good. */

@@ -10,7 +10,7 @@ import type { RecordReader } from "../link/link.ts";
 import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord, type PlaceInRoom } from "../link/sessions.ts";
 import { protocolVersion, type ClientFrame } from "../protocol/messages.ts";
 import type { ResumeClaims } from "../resume.ts";
-import { inboxName } from "../roomkeys.ts";
+import { inboxName, userKey } from "../roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../roomnames.ts";
 import { positionProblem, roomsMax } from "./commands.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
@@ -94,7 +94,8 @@ function introduce(
   const resumeGeneration = isOwn ? claims.generation : 0;
   const positions = isOwn ? placesOf(reactor, session, fields) : [];
   const device = fields.device ?? "";
-  const record = { slot, life, json, user, tenant, device, issuedAt, mayBegin, resume, resumeIssuedAt, resumeGeneration, positions };
+  const key = userKey(tenant, user);
+  const record = { slot, life, json, user: key, device, issuedAt, mayBegin, resume, resumeIssuedAt, resumeGeneration, positions };
   if (!writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
 }
 
