@@ -1,12 +1,12 @@
 /**
  * Resume tokens: that a client had a session on this gateway, whose it was, and what it might do. They are all that is
  * needed where the store of sessions is away. `base64url(JSON).base64url(HMAC)`, the HMAC is SHA-256 with a secret that
- * the nodes share. Made and checked with node:crypto, in microseconds and without waiting, since every ready carries
+ * the nodes share. Made and checked in microseconds and without waiting, since every ready carries
  * one and a storm of reconnects begins with checking them.
  */
-import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from "node:crypto";
 import { z } from "zod";
 import { rightNames, type Grant } from "./grants.ts";
+import { Mac } from "./mac.ts";
 
 export interface ResumeClaims {
   readonly session: string;
@@ -33,17 +33,17 @@ const unbounded = { rooms: null, send: true, commandsPerSecond: null, roomsMax: 
 const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.string(), z.number(), z.number(), bounds, z.int().min(0).optional()]);
 
 export class ResumeTokens {
-  readonly #key: KeyObject;
+  readonly #mac: Mac;
 
   constructor(secret: string) {
-    this.#key = createSecretKey(Buffer.from(secret));
+    this.#mac = new Mac(Buffer.from(secret));
   }
 
   make(session: string, generation: number, { user, tenant, tokenHash, issuedAt, expiresAt, rooms, send, commandsPerSecond, roomsMax }: Grant): string {
     const bounded = rooms !== null || !send || commandsPerSecond !== null || roomsMax !== null;
     const fields = [session, user, tenant, tokenHash, issuedAt, expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null, generation];
     const body = Buffer.from(JSON.stringify(fields)).toString("base64url");
-    return `${body}.${this.#sign(body)}`;
+    return `${body}.${this.#mac.sign(body, "base64url")}`;
   }
 
   /** Null: it was not made with this secret. Whether it has expired is the caller's to see. */
@@ -51,18 +51,11 @@ export class ResumeTokens {
     const dot = token.indexOf(".");
     if (token.length > tokenCharsMax || dot < 0) return null;
     const body = token.slice(0, dot);
-    // As text: a decoder of base64 would take many spellings of one signature.
-    const signature = Buffer.from(token.slice(dot + 1));
-    const wanted = Buffer.from(this.#sign(body));
-    if (signature.length !== wanted.length || !timingSafeEqual(signature, wanted)) return null;
+    if (!this.#mac.isSignature(body, token.slice(dot + 1))) return null;
     const parsed = claims.safeParse(parse(Buffer.from(body, "base64url").toString()));
     if (!parsed.success) return null;
     const [session, user, tenant, tokenHash, issuedAt, expiresAt, bound, generation = 0] = parsed.data;
     return { session, generation, grant: { user, tenant, tokenHash, issuedAt, expiresAt, ...(bound ?? unbounded) } };
-  }
-
-  #sign(body: string): string {
-    return createHmac("sha256", this.#key).update(body).digest("base64url");
   }
 }
 

@@ -5,6 +5,7 @@ import t, { type Test } from "tap";
 import { readKeys } from "../src/auth/files.ts";
 import { createVerifier, type Verdict } from "../src/auth/verifier.ts";
 import { ConfigError, resolveConfig, type GatewayOptions } from "../src/config.ts";
+import { Mac } from "../src/mac.ts";
 import { handmade, keyPair, secret, signed, startKeyServer, token, type Pair, type PairKind } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
 
@@ -64,6 +65,18 @@ t.test("HS256 tokens are checked with the secret, the previous one, or one from 
   const { verify } = verifier({ authSecret: secret, authSecretPrevious: before, authKeys: [jwk] });
   for (const key of [secret, before, third]) t.equal(userOf(await verify(await token({ sub: "ann" }, key))), "ann");
   t.match(await verify(await token({ sub: "ann" }, "a secret that nobody has given it")), { refused: "invalid_token" });
+});
+
+t.test("a token signed with a secret is judged at once, what its header says of it included", async (t) => {
+  const { config } = resolveConfig({ options: { authSecret: secret } });
+  const { verify } = createVerifier({ config, keys: readKeys(config) });
+  t.match(verify(await token({ sub: "ann" }, secret)), { grant: { user: "ann" } });
+  t.match(verify(await token({ sub: "ann", exp: 1 }, secret)), { refused: "token_expired" });
+  for (const header of [{ crit: ["b64"], b64: false }, { crit: ["x"], x: 1 }, { crit: [] }]) {
+    const text = handmade({ alg: "HS256", ...header }, { sub: "ann" }).slice(0, -1);
+    const sealed = `${text}.${new Mac(Buffer.from(secret)).sign(text, "base64url")}`;
+    t.match(verify(sealed), { refused: "invalid_token", text: /crit/ }, JSON.stringify(header));
+  }
 });
 
 t.test("several keys of every kind are good at once: a kid chooses, without one all of the algorithm are tried", async (t) => {
@@ -176,6 +189,10 @@ t.test("a token is verified once, good or bad, and at most once at a time", asyn
   const { verify, verified } = verifier({ authSecret: secret });
   const good = await token({ sub: "ann" }, secret);
   const bad = await token({ sub: "ann" }, "a secret that nobody has given it");
+  const slower = verifier({ authKeys: [file(t, pairs["P-256"].pem)] });
+  const behindKey = await signed({ sub: "ann" }, pairs["P-256"].private, { alg: "ES256" });
+  await Promise.all(Array.from({ length: 50 }, () => slower.verify(behindKey)));
+  t.equal(slower.verified(), 1);
   await Promise.all(Array.from({ length: 50 }, () => verify(good)));
   t.equal(verified(), 1);
   for (let i = 0; i < 50; i++) await verify(good);

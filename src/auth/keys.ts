@@ -4,6 +4,7 @@
  */
 import { createPublicKey, type JsonWebKey } from "node:crypto";
 import { importJWK } from "jose";
+import { Mac } from "../mac.ts";
 
 export const algorithms = ["HS256", "RS256", "PS256", "ES256", "EdDSA"] as const;
 export type Algorithm = (typeof algorithms)[number];
@@ -16,11 +17,18 @@ export interface KeyMaterial {
   readonly jwk: JsonWebKey;
 }
 
-/** A key for one algorithm, imported once. */
+/** A public key for one algorithm, imported once. */
 export interface Key {
   readonly kid: string;
   readonly algorithm: Algorithm;
   readonly key: CryptoKey;
+}
+
+/** A secret for HS256. */
+export interface Secret {
+  readonly kid: string;
+  readonly algorithm: "HS256";
+  readonly mac: Mac;
 }
 
 /** Why a key is of no use: a clause that follows its name. */
@@ -63,19 +71,18 @@ export function keyOfPem(pem: string): KeyMaterial {
   return keyOfJwk({ ...jwk });
 }
 
+/** The public keys among them. */
 export async function importKeys(materials: readonly KeyMaterial[]): Promise<Key[]> {
-  const each = materials.flatMap(({ kid, algorithms: usable, jwk }) =>
-    usable.map(async (algorithm): Promise<Key> => {
-      // jose would import anything but a CryptoKey anew for every token, at twice the price of the signature.
-      const key = jwk.kty === "oct" ? await importSecret(jwk.k ?? "") : await importJWK(jwk, algorithm);
-      return { kid, algorithm, key: key as CryptoKey };
-    }),
+  const each = materials.filter(({ jwk }) => jwk.kty !== "oct").flatMap(({ kid, algorithms: usable, jwk }) =>
+    // jose would import anything but a CryptoKey anew for every token, at twice the price of the signature.
+    usable.map(async (algorithm): Promise<Key> => ({ kid, algorithm, key: (await importJWK(jwk, algorithm)) as CryptoKey })),
   );
   return Promise.all(each);
 }
 
-function importSecret(k: string): Promise<CryptoKey> {
-  return crypto.subtle.importKey("raw", Buffer.from(k, "base64url"), { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
+export function secretsAmong(materials: readonly KeyMaterial[]): Secret[] {
+  const secrets = materials.filter(({ jwk }) => jwk.kty === "oct");
+  return secrets.map(({ kid, jwk }) => ({ kid, algorithm: "HS256", mac: new Mac(Buffer.from(jwk.k ?? "", "base64url")) }));
 }
 
 function checkSecret(k: unknown): readonly Algorithm[] {

@@ -3,12 +3,12 @@
  * that come back at once, do not pay for their signatures again, and neither does a flood of one bad token.
  */
 import { hash as digest } from "node:crypto";
-import { decodeProtectedHeader, errors, jwtVerify, type JWTPayload } from "jose";
+import { decodeProtectedHeader, errors, jwtVerify, UnsecuredJWT, type JWTClaimVerificationOptions, type JWTPayload } from "jose";
 import { LRUCache } from "lru-cache";
 import type { Config } from "../config.ts";
 import type { Grant } from "../grants.ts";
 import { grantOf, tokenBytesMax } from "./claims.ts";
-import { algorithms, importKeys, type Key, type KeyMaterial } from "./keys.ts";
+import { algorithms, importKeys, secretsAmong, type Key, type KeyMaterial, type Secret } from "./keys.ts";
 import { createRemoteKeys, type RemoteKeys } from "./remote.ts";
 
 export type Refused = "invalid_token" | "token_expired" | "unavailable";
@@ -17,7 +17,7 @@ export type Verdict = { readonly grant: Grant } | { readonly refused: Refused; r
 
 export interface Verifier {
   /**
-   * At once where the token is known or not worth a look. Never rejects.
+   * At once where the token is known, not worth a look, or signed with a secret. Never rejects.
    * @param vouched what a resume token says: where it was made for this very token, on any node, the signature is known
    *   to be good.
    */
@@ -50,23 +50,25 @@ const triesMax = 8;
 
 export function createVerifier({ config, keys: materials, onOutage, onVerified }: VerifierOptions): Verifier {
   const own = importKeys(materials);
+  const secrets = secretsAmong(materials);
   const remote = config.authJwksUrl === "" ? null : createRemoteKeys(config.authJwksUrl, onOutage ?? (() => {}));
   void remote?.renew();
   const known = new LRUCache<string, Grant>({ max: knownMax, maxSize: knownBytesMax });
   const bad = new LRUCache<string, Verdict>({ max: badMax, ttl: badMs });
   const asked = new Map<string, Promise<Verdict>>();
 
-  const look = async (token: string, hash: string): Promise<Verdict> => {
+  const look = (token: string, hash: string): Verdict | Promise<Verdict> => {
     let header: Header;
     try {
       header = headerOf(token);
     } catch (error) {
       return invalid(error instanceof Malformed ? error.message : "token: is not a JWT");
     }
-    return find({ token, hash, ...header }, await own, remote, config);
+    const signed = { token, hash, ...header };
+    if (header.algorithm === "HS256") return findSecret(signed, secrets, config);
+    return find(signed, own, remote, config).catch(() => invalid("token: cannot be read"));
   };
-  const verify = async (token: string, hash: string): Promise<Verdict> => {
-    const verdict = await look(token, hash).catch((): Verdict => invalid("token: cannot be read"));
+  const remember = (token: string, hash: string, verdict: Verdict): Verdict => {
     asked.delete(hash);
     if ("grant" in verdict) known.set(hash, verdict.grant, { size: entryBytes + token.length });
     else if (verdict.refused !== "unavailable") bad.set(hash, verdict);
@@ -87,9 +89,11 @@ export function createVerifier({ config, keys: materials, onOutage, onVerified }
       if (grant !== undefined) return isOver(grant) ? expired : { grant };
       const before = bad.get(hash) ?? asked.get(hash);
       if (before !== undefined) return before;
-      const verdict = verify(token, hash);
-      asked.set(hash, verdict);
-      return verdict;
+      const verdict = look(token, hash);
+      if (!(verdict instanceof Promise)) return remember(token, hash, verdict);
+      const remembered = verdict.then((late) => remember(token, hash, late));
+      asked.set(hash, remembered);
+      return remembered;
     },
   };
 }
@@ -114,11 +118,12 @@ interface Header {
 class Malformed extends Error {}
 
 function headerOf(token: string): Header {
-  const { alg, kid } = decodeProtectedHeader(token);
+  const { alg, kid, crit } = decodeProtectedHeader(token);
   if (kid !== undefined && typeof kid !== "string") throw new Malformed("token: its kid is no text");
   if (!algorithms.some((name) => name === alg)) {
     throw new Malformed(alg === "none" ? "token: is not signed" : `token: is not signed with one of ${algorithms.join(", ")}`);
   }
+  if (crit !== undefined) throw new Malformed("token: says in crit that it must be understood in a way that is not known here");
   return { algorithm: String(alg), kid: kid ?? null };
 }
 
@@ -128,14 +133,32 @@ interface Signed extends Header {
   readonly hash: string;
 }
 
+/**
+ * Two hashes cost less than having another thread make them, and nothing of the handshake has to be kept meanwhile: while
+ * thousands come, what waits outlives its youth in V8's heap, and is collected late.
+ */
+function findSecret(signed: Signed, secrets: readonly Secret[], config: AuthConfig): Verdict {
+  const [header = "", payload = "", signature = ""] = signed.token.split(".");
+  const here = candidates(signed, secrets);
+  if (!here.some(({ mac }) => mac.isSignature(`${header}.${payload}`, signature))) return refusedBy(here, signed);
+  try {
+    // jose looks at claims without waiting only where no signature is to be checked.
+    return judge(UnsecuredJWT.decode(`${unsecured}.${payload}.`, claimsWanted(config)).payload, signed.hash, config);
+  } catch (error) {
+    return refusalOf(error);
+  }
+}
+
+const unsecured = Buffer.from(JSON.stringify({ alg: "none" })).toString("base64url");
+
 /** Tries the keys that are here, then, if the token may be signed with a newer one from the URL, those that are new. */
-async function find(signed: Signed, own: readonly Key[], remote: RemoteKeys | null, config: AuthConfig): Promise<Verdict> {
+async function find(signed: Signed, imported: Promise<readonly Key[]>, remote: RemoteKeys | null, config: AuthConfig): Promise<Verdict> {
+  const own = await imported;
   const here = candidates(signed, [...own, ...(remote?.keys ?? [])]);
   const verdict = await check(signed, here, config);
   if (verdict !== null) return verdict;
-  const refused = invalid(here.length > 0 ? "token: its signature is not of any key here" : noKey(signed));
-  // Secrets never come from a URL.
-  if (remote === null || signed.algorithm === "HS256") return refused;
+  const refused = refusedBy(here, signed);
+  if (remote === null) return refused;
   const isKnown = signed.kid === null ? remote.keys !== null : here.some(({ kid }) => kid === signed.kid);
   if (isKnown) return refused;
   const isNewest = await remote.renew();
@@ -147,7 +170,7 @@ async function find(signed: Signed, own: readonly Key[], remote: RemoteKeys | nu
 }
 
 /** Keys of the token's algorithm: those it names, or else all, up to a number. */
-function candidates({ algorithm, kid }: Header, keys: readonly Key[]): Key[] {
+function candidates<K extends Key | Secret>({ algorithm, kid }: Header, keys: readonly K[]): K[] {
   const fitting = keys.filter((key) => key.algorithm === algorithm);
   const named = kid === null ? [] : fitting.filter((key) => key.kid === kid);
   if (named.length > 0) return named.slice(0, triesMax);
@@ -155,8 +178,9 @@ function candidates({ algorithm, kid }: Header, keys: readonly Key[]): Key[] {
   return (kid === null ? fitting : fitting.filter((key) => key.kid === "")).slice(0, triesMax);
 }
 
-function noKey({ algorithm, kid }: Header): string {
-  return kid === null ? `token: there is no key for ${algorithm}` : `token: there is no key of its kid for ${algorithm}`;
+function refusedBy(tried: readonly unknown[], { algorithm, kid }: Header): Verdict {
+  if (tried.length > 0) return invalid("token: its signature is not of any key here");
+  return invalid(kid === null ? `token: there is no key for ${algorithm}` : `token: there is no key of its kid for ${algorithm}`);
 }
 
 // ------------------------------------------------------------------------------- what it says
@@ -165,18 +189,21 @@ function noKey({ algorithm, kid }: Header): string {
 async function check({ token, hash, algorithm }: Signed, keys: readonly Key[], config: AuthConfig): Promise<Verdict | null> {
   for (const { key } of keys) {
     try {
-      const { payload } = await jwtVerify(token, key, {
-        algorithms: [algorithm],
-        clockTolerance: config.authClockToleranceMs / 1000,
-        ...(config.authAudience.length > 0 && { audience: [...config.authAudience] }),
-        ...(config.authIssuer.length > 0 && { issuer: [...config.authIssuer] }),
-      });
+      const { payload } = await jwtVerify(token, key, { algorithms: [algorithm], ...claimsWanted(config) });
       return judge(payload, hash, config);
     } catch (error) {
       if (!(error instanceof errors.JWSSignatureVerificationFailed)) return refusalOf(error);
     }
   }
   return null;
+}
+
+function claimsWanted({ authClockToleranceMs, authAudience, authIssuer }: AuthConfig): JWTClaimVerificationOptions {
+  return {
+    clockTolerance: authClockToleranceMs / 1000,
+    ...(authAudience.length > 0 && { audience: [...authAudience] }),
+    ...(authIssuer.length > 0 && { issuer: [...authIssuer] }),
+  };
 }
 
 /** The tolerance is for clocks that are ahead of ours: what has expired has expired. */
