@@ -71,6 +71,8 @@ interface Batch {
   buffer: Buffer;
   used: number;
   readonly waiting: Waiting[];
+  /** Told when all of those have been. */
+  readonly settled: (() => void)[];
   /** Where in the buffer the record of each lies. */
   readonly starts: number[];
 }
@@ -144,7 +146,13 @@ export class Journal {
     this.#rollWanted = true;
   }
 
-  /** Resolves when nothing waits any more. */
+  /** Resolves when all that was appended until now is durable or has failed. */
+  settled(): Promise<void> {
+    const batch = this.#forming.waiting.length > 0 ? this.#forming : this.#writing;
+    return batch === null ? Promise.resolve() : new Promise((resolve) => batch.settled.push(resolve));
+  }
+
+  /** Resolves when nothing waits any more: while there is much to do that is never. */
   async idle(): Promise<void> {
     while (this.#writing !== null || this.#forming.waiting.length > 0) {
       await new Promise<void>((resolve) => this.#idle.push(resolve));
@@ -277,6 +285,7 @@ export class Journal {
   }
 
   #release(batch: Batch): void {
+    for (const resolve of batch.settled.splice(0)) resolve();
     batch.used = frameHeadBytes;
     batch.waiting.length = 0;
     batch.starts.length = 0;
@@ -285,7 +294,7 @@ export class Journal {
 }
 
 function newBatch(): Batch {
-  return { buffer: Buffer.allocUnsafeSlow(batchBytesMin), used: frameHeadBytes, waiting: [], starts: [] };
+  return { buffer: Buffer.allocUnsafeSlow(batchBytesMin), used: frameHeadBytes, waiting: [], settled: [], starts: [] };
 }
 
 /** Records that lie in the old buffer already stay there for those who look at them; they are copied. */

@@ -63,7 +63,7 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
   loadingAt = aliveAt;
   for (const [id, text] of found) table.put(id, text);
   loadingAt = null;
-  const writer = new Writer(journal, tables, options.log, clock);
+  const writer = new Writer(journal, tables, options, clock);
   table.expire();
   cursors.expire(clock());
 
@@ -150,6 +150,7 @@ class Writer implements Waiting {
   readonly #journal: Journal;
   readonly #tables: Tables;
   readonly #log: JournalLog;
+  readonly #uncommittedBytesMax: number;
   readonly #clock: () => number;
   /** Something is in memory alone: everything has to be written again. */
   #behind = false;
@@ -157,10 +158,11 @@ class Writer implements Waiting {
   #rewrittenBytes: number;
   #stopped = false;
 
-  constructor(journal: Journal, tables: Tables, log: JournalLog, clock: () => number) {
+  constructor(journal: Journal, tables: Tables, { log, uncommittedBytesMax }: DiskSessionsOptions, clock: () => number) {
     this.#journal = journal;
     this.#tables = tables;
     this.#log = log;
+    this.#uncommittedBytesMax = uncommittedBytesMax;
     this.#clock = clock;
     this.#rewrittenBytes = journal.bytes / rewriteFactor;
   }
@@ -197,20 +199,23 @@ class Writer implements Waiting {
 
   /**
    * Everything there is, into a new file; then the older ones go. What changes meanwhile lies behind what is written of
-   * it here: lines are made from what there is when they are written.
+   * it here: lines are made from what there is when they are written, and whatever is waited for, it is before that.
    */
   async #rewrite(): Promise<void> {
     this.#behind = false;
     const old = this.#journal.segments.slice();
     this.#journal.roll();
-    let lines = 0;
-    for (const line of this.#lines()) {
-      if (++lines % sliceLines === 0) await nextTurn();
-      if (this.#journal.refusal(Buffer.byteLength(JSON.stringify(line)) + lineHeadBytes) === "overloaded") await this.#journal.idle();
-      this.write(line);
+    const lines = this.#lines();
+    for (let n = 1; ; n++) {
+      if (n % sliceLines === 0) await nextTurn();
+      // Half of what may wait is left to what changes meanwhile: if that were refused, all would have to be written again.
+      if (this.#journal.refusal(this.#uncommittedBytesMax / 2) === "overloaded") await this.#journal.settled();
+      const next = lines.next();
+      if (next.done === true) break;
+      this.write(next.value);
       if (this.#behind) return;
     }
-    await this.#journal.idle();
+    await this.#journal.settled();
     if (this.#behind) return;
     for (const segment of old) await this.#journal.remove(segment);
     this.#rewrittenBytes = this.#journal.bytes;
@@ -218,8 +223,9 @@ class Writer implements Waiting {
 
   *#lines(): Generator<Line> {
     const { table, cursors, signOuts } = this.#tables;
+    const out = signOuts.all();
     yield ["floor", signOuts.floor];
-    for (const [user, time] of signOuts.all()) yield ["out", user, time];
+    for (const [user, time] of out) yield ["out", user, time];
     for (const key of cursors.keys()) {
       const cursor = cursors.find(key);
       if (cursor !== undefined) yield ["cursor", key, cursor.epoch, cursor.seq, cursor.at];
