@@ -34,8 +34,21 @@ export async function readSetup(options: GatewayOptions): Promise<Setup> {
   const authKeys = readKeys(asked);
   const certificate = readCertificate(asked);
   const log = createLogger(asked);
+  warnOfHalves(asked, log);
   const config = { ...asked, socketsMax: affordableSockets(asked, log) };
   return { config, authKeys, certificate, log, ...(await findPorts(config)) };
+}
+
+/** NATS is for rooms, Redis for people: several nodes with one of them alone are one gateway for half of what they do. */
+function warnOfHalves({ nats, redis }: Config, log: Logger): void {
+  const hasNats = nats.length > 0;
+  const hasRedis = redis !== "";
+  if (hasNats === hasRedis) return;
+  log.warn(
+    hasNats
+      ? "--nats without --redis: nodes share rooms, but each knows its own sessions only: a resume, presence, disconnect and --sign-out stop at this node; with more than one, give --redis as well"
+      : "--redis without --nats: nodes share sessions and presence, but each has its own rooms: what is published here stays here; with more than one, give --nats as well",
+  );
 }
 
 /** Every socket is a file: past the process's limit uWS could neither accept a socket nor refuse it, and would spin. */

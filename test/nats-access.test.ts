@@ -9,7 +9,8 @@ import { folder, makePair, replace } from "./support/certificates.ts";
 import { startNats } from "./support/nats.ts";
 import { makeOperator } from "./support/natsauth.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
-import { sumOf } from "./support/nodeprocess.ts";
+import { startNodeProcess, sumOf } from "./support/nodeprocess.ts";
+import { startRedis } from "./support/redis.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
@@ -154,4 +155,18 @@ t.test("an address where no NATS is, and replicas without servers for them", asy
   t.match(await problem({ nats: [`nats://127.0.0.1:${(web.address() as AddressInfo).port}`] }), /what answers there is no NATS server; correct the address/);
   const { url } = await startNats(t);
   t.match(await problem({ nats: [url], natsReplicas: "3" }), /stream FLUX_\w+_0 cannot be made: replicas > 1 .*; --nats-replicas is for as many servers, of one cluster: start them, or set it to 1/);
+});
+
+t.test("a node that is given NATS without Redis, or the reverse, says at its start what it does not share", async (t) => {
+  const [nats, redis] = await Promise.all([startNats(t), startRedis(t)]);
+  const given = { nats: ["--nats", nats.url], redis: ["--redis", redis.url], both: ["--nats", nats.url, "--redis", redis.url] };
+  const said = async (flags: string[]) => {
+    const node = await startNodeProcess(["--reactors", "1", ...flags]);
+    t.teardown(() => node.kill());
+    return node.complaints.filter((line) => / without --/.test(line)).join();
+  };
+  const [natsAlone, redisAlone, both] = await Promise.all([said(given.nats), said(given.redis), said(given.both)]);
+  t.match(natsAlone, /--nats without --redis: .*sign-out stop at this node/);
+  t.match(redisAlone, /--redis without --nats: .*stays here/);
+  t.equal(both, "");
 });
