@@ -20,7 +20,7 @@ function start() {
     for (let i = 0; i < seconds; i++) {
       clock.time += second;
       beat(clock.time);
-      members.look(written);
+      members.look(written, false);
     }
   };
   const states = () => members.list().map(({ id, state }) => `${id} ${state}`);
@@ -63,7 +63,7 @@ t.test("a time in which nobody could look is nobody's silence", async (t) => {
   write("b", 1);
   pass(1);
   clock.time += 3_600 * second;
-  members.look(written);
+  members.look(written, false);
   t.same(states(), ["a up", "b up"], "an hour without a look");
   write("a", 2);
   pass(14);
@@ -73,12 +73,40 @@ t.test("a time in which nobody could look is nobody's silence", async (t) => {
   t.same(told, ["up a", "up b", "down b", "down a"], "in the order in which their time was over");
 });
 
+t.test("who looks with pauses notices a death all the same: only the pauses are not counted", async (t) => {
+  const { clock, told, members, written, write, states } = start();
+  write("a", 1);
+  members.look(written, false);
+  let looks = 0;
+  for (; states().join() === "a up" && looks < 100; looks++) {
+    // Each pause of 3 s was not seen, each second after it was.
+    clock.time += 3 * second;
+    members.look(written, false);
+    clock.time += second;
+    members.look(written, false);
+  }
+  t.same(told, ["up a", "down a"]);
+  t.equal(looks, 15);
+});
+
+t.test("when Redis is back, those who could not write have their whole time again", async (t) => {
+  const { clock, members, written, write, pass, states } = start();
+  write("a", 1);
+  pass(14);
+  clock.time += 3 * second;
+  members.look(written, true);
+  pass(14);
+  t.same(states(), ["a up"]);
+  pass(1);
+  t.same(states(), ["a down"]);
+});
+
 t.test("short pauses of looking, one after another, do not add up to a death of one that beats", async (t) => {
   const { clock, members, written, write, states } = start();
   for (let i = 0; i < 200; i++) {
     clock.time += 2.4 * second;
     if (i % 3 === 0) write("a", i);
-    members.look(written);
+    members.look(written, false);
     t.ok(states().join() === "a up");
   }
 });

@@ -1,7 +1,7 @@
 /**
  * Who is there, judged by what was seen of them. A node writes something new with every heartbeat; how long nothing new
  * was seen is measured by this node's own monotonic clock, so nobody's clock has to be right. Silence counts only while
- * this node has been looking: after a time in which it could not, nobody is accused of what it did not see.
+ * this node has been looking: nobody is accused of what it did not see.
  */
 import { z } from "zod";
 import type { NodeFacts, OwnState, RegisteredNode, RegistryEvents } from "./registry.ts";
@@ -24,7 +24,7 @@ export interface MembersOptions {
   /** Silent for so long: down. Down and silent for so long: to be forgotten. */
   readonly deadMs: number;
   readonly forgetMs: number;
-  /** Looks that are further apart than this leave a time that was not seen. */
+  /** What is between looks that are further apart than this was not seen. */
   readonly gapMs: number;
   /** Never steps. */
   readonly clock: () => number;
@@ -52,17 +52,21 @@ export class Members {
     this.#lookedAt = options.clock();
   }
 
-  /** All that is written of nodes now. */
-  look(written: ReadonlyMap<string, string>): void {
+  /**
+   * All that is written of nodes now. `wasAway`: since the last look they may not have been able to write, and those that
+   * are still on their way back have their whole time again. Else it was this node that did not look, as it does where it
+   * is busy now and then: its pauses are not their silence, but what it saw between them is.
+   */
+  look(written: ReadonlyMap<string, string>, wasAway: boolean): void {
     const now = this.#options.clock();
-    const isBlind = now - this.#lookedAt > this.#options.gapMs;
+    const gap = now - this.#lookedAt;
     this.#lookedAt = now;
     for (const [id, { at }] of this.#left) if (now - at > this.#options.deadMs) this.#left.delete(id);
-    for (const [id, text] of written) this.heard(id, text);
-    for (const member of [...this.#members.values()]) {
-      if (isBlind && !member.down) member.heardAt = now;
-      this.#judge(member, now, written.has(member.id));
+    for (const member of this.#members.values()) {
+      if (gap > this.#options.gapMs && !member.down) member.heardAt = wasAway ? now : Math.min(now, member.heardAt + gap);
     }
+    for (const [id, text] of written) this.heard(id, text);
+    for (const member of [...this.#members.values()]) this.#judge(member, now, written.has(member.id));
   }
 
   /** What a node has said of itself. What it has said before is no news, and nor is what cannot be read. */

@@ -42,6 +42,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
   let beatAt = 0;
   let lookedAt = performance.now();
   let looking: Promise<void> | null = null;
+  let wasAway = false;
   let doubled = false;
   let refused = false;
   let stopped = false;
@@ -52,7 +53,10 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
     if (event.kind === "left") members.left(event.node);
     else members.heard(event.node, event.entry);
   });
-  redis.onUp(() => void look(true));
+  redis.onUp(() => {
+    wasAway = true;
+    void look(true);
+  });
   redis.onMissed(() => void look(false));
   const timer = setInterval(() => void look(performance.now() - beatAt >= heartbeatMs - lookMs / 2), lookMs).unref();
   await look(false);
@@ -80,11 +84,13 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
       if (beats && !accepted(results[0])) return;
       const all = results.at(-1);
       // Anything else is an error: another kind of value under this key, or no permission.
+      wasAway ||= !isHash(all);
       if (stopped || !isHash(all)) return;
       const entries = new Map(Object.entries(all));
       lookedAt = performance.now();
       if (state !== null && beatAt !== -Infinity) noticeDouble(entries.get(id));
-      members.look(entries);
+      members.look(entries, wasAway);
+      wasAway = false;
       for (const [gone, text] of members.forgettable()) await forget(gone, text);
     } catch {
       // The link has said that Redis is away; until it is back this is stale. What was written may not be there.
@@ -94,11 +100,12 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
 
   /**
    * What came of writing the own entry. A Redis that can be read and refuses writes (full, or not a primary any more)
-   * shows everybody silent: nothing is judged by what it holds, and the next look that counts is a blind one.
+   * shows everybody silent: nothing is judged by what it holds, and who is there has the whole time again afterwards.
    */
   function accepted(result: unknown): boolean {
     const problem = result instanceof Error ? result.message : "";
     if (problem !== "") beatAt = -Infinity;
+    wasAway ||= problem !== "";
     if (problem !== "" && !refused) log.error({ problem }, "Redis refuses this node's heartbeats: what is known of other nodes stays as it is; it is tried again");
     refused = problem !== "";
     return !refused;
