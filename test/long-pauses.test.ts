@@ -1,7 +1,7 @@
 /** NATS or Redis stands still for longer than anything waits for it, and goes on: what members notice meanwhile, and afterwards. */
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
-import { patientHeartbeat, presenceMs, startCluster, type Cluster } from "./support/cluster.ts";
+import { inTime, patientHeartbeat, startCluster, type Cluster } from "./support/cluster.ts";
 import { untilQuiet } from "./support/gauges.ts";
 import { startPopulation, type Population } from "./support/population.ts";
 import { lose, resumeOf } from "./support/resume.ts";
@@ -13,8 +13,6 @@ t.setTimeout(180_000);
 t.jobs = 2;
 
 const pauseMs = 20_000;
-/** For a machine that is busy with other tests. */
-const slackMs = 15_000;
 
 async function talking(t: Test): Promise<{ cluster: Cluster; population: Population; losses(): number }> {
   const cluster = await startCluster(t, { size: 2, flags: patientHeartbeat });
@@ -73,11 +71,11 @@ t.test("Redis stands still for 20 s: rooms go on, sessions resume, and nobody is
 });
 
 async function judge(t: Test, cluster: Cluster, population: Population): Promise<void> {
-  await population.present(cluster.nodes, presenceMs + slackMs);
+  await inTime(cluster, "presence", (limitMs) => population.present(cluster.nodes, limitMs));
   await population.progress(50);
   const verdict = await population.stop();
   t.equal(verdict.faults, 0, verdict.report);
   t.equal(population.gaps, 0, "nobody was told of a gap");
   await population.close();
-  await untilQuiet(cluster, { limitMs: presenceMs + slackMs });
+  await inTime(cluster, "nothing left of them", (limitMs) => untilQuiet(cluster, { limitMs }));
 }

@@ -1,14 +1,12 @@
 /** Nodes that lose time: one stands still until the others take it for dead, and goes on; the clock of one steps. */
 import t from "tap";
-import { patientHeartbeat, presenceMs, startCluster } from "./support/cluster.ts";
+import { inTime, patientHeartbeat, startCluster } from "./support/cluster.ts";
 import { resumeOf, words, written } from "./support/resume.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
 const numbered = (count: number) => Array.from({ length: count }, (_, i) => String(i));
 const hourMs = 3_600_000;
-/** For a machine that is busy with other tests. */
-const slackMs = 15_000;
 const cluster = await startCluster(t, { size: 2, obeys: true, flags: patientHeartbeat });
 const [first, other] = [cluster.nodes[0]!, cluster.nodes[1]!];
 
@@ -69,7 +67,7 @@ t.test("sessions that resumed elsewhere stay there, those that waited miss nothi
 
   process.kill(still.pid, "SIGSTOP");
   t.teardown(() => still.ended === undefined && process.kill(still.pid, "SIGCONT"));
-  await until(async () => (await who(bob)) === are(bob), "those of a node that is dead to be gone", presenceMs + slackMs);
+  await inTime(cluster, "those of a node that is dead to go", (limitMs) => until(async () => (await who(bob)) === are(bob), "them to be gone", limitMs));
   t.same(await cluster.seenByOthers(0), ["down"]);
   const { epoch, seq } = mover.publications.at(-1)!;
   const moved = await open(other, { hello: resumeOf(mover, [{ room, position: { epoch, seq } }]) });
@@ -81,7 +79,7 @@ t.test("sessions that resumed elsewhere stay there, those that waited miss nothi
   process.kill(still.pid, "SIGCONT");
   t.match(await mover.closed(), { code: 3010 }, "the socket that was left behind is closed: its session is elsewhere");
   await until(async () => (await cluster.seenByOthers(0)).join() === "up", "it to be taken for living");
-  await until(async () => (await who(waiter)) === are(mover, waiter, bob), "everybody to be there", presenceMs + slackMs);
+  await inTime(cluster, "everybody to be there", (limitMs) => until(async () => (await who(waiter)) === are(mover, waiter, bob), "everybody", limitMs));
   t.equal(await who(bob), await who(waiter), "at both nodes");
   await publish(10, 15);
   await has(waiter, 15);

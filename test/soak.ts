@@ -14,7 +14,7 @@ import fc from "fast-check";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { presenceMs, startCluster, type Cluster } from "./support/cluster.ts";
+import { inTime, startCluster, type Cluster } from "./support/cluster.ts";
 import { faults, faultsIn } from "./support/faults.ts";
 import { untilQuiet } from "./support/gauges.ts";
 import { startPopulation } from "./support/population.ts";
@@ -49,10 +49,8 @@ const heapGrowthBytesMax = 6 * 1024 * 1024;
 /** Growth of its resident memory that is not called flat: half, and 48 MB for the allocator's own moods. */
 const growthMax = 1.5;
 const growthBytesMax = 48 * 1024 * 1024;
-/** For presence and what is left: two faults at once can take a while to be noticed. */
-const slackMs = 30_000;
-/** A room keeps its place for a minute after its last member; empty ones are looked for every 5 s. */
-const emptyRoomMs = 65_000;
+/** A room keeps its place for a minute after its last member; empty ones are looked for every 5 s. The rest is for a busy machine. */
+const emptyRoomMs = 95_000;
 
 const plan = fc.array(
   fc.record({
@@ -116,7 +114,7 @@ async function measure({ nodes }: Cluster, memory: Map<number, Growth>): Promise
 
 async function judgeMemory(cluster: Cluster, memory: Map<number, Growth>, report: SoakReport, progress: (line: string) => void): Promise<void> {
   try {
-    await untilQuiet(cluster, { rooms: true, limitMs: emptyRoomMs + slackMs });
+    await untilQuiet(cluster, { rooms: true, limitMs: emptyRoomMs });
     await measure(cluster, memory);
   } catch (error) {
     report.faults.push(error instanceof Error ? error.message : String(error));
@@ -138,7 +136,7 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
     await happen(cluster, planned);
     await cluster.ready();
     await until(() => population.clients.every(({ state }) => state === "ready"), "every client to be back", 90_000);
-    await population.present(cluster.nodes, presenceMs + slackMs);
+    await inTime(cluster, "presence", (limitMs) => population.present(cluster.nodes, limitMs));
     await population.progress(50);
     const verdict = await population.stop();
     report.acknowledged += verdict.acknowledged;
@@ -147,7 +145,7 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
     if (faultsIn(verdict, mayLose) > 0) report.faults.push(`${name}: ${said}\n${verdict.report}`);
     else if (population.gaps > 0 && !mayLose) report.faults.push(`${name}: ${said}: members were told of ${population.gaps} gaps`);
     await population.close();
-    await untilQuiet(cluster, { limitMs: presenceMs + slackMs });
+    await inTime(cluster, "nothing left of them", (limitMs) => untilQuiet(cluster, { limitMs }));
     progress(`${name}: ${verdict.acknowledged} acknowledged, ${faultsIn(verdict, mayLose)} faults: ${said}`);
   } catch (error) {
     report.faults.push(`${name}: ${said}: ${error instanceof Error ? error.message : String(error)}`);

@@ -4,15 +4,13 @@
  * is left of them.
  */
 import type { Test } from "tap";
-import { presenceMs, startCluster } from "./cluster.ts";
+import { inTime, startCluster } from "./cluster.ts";
 import { faults, faultsIn, type Fault } from "./faults.ts";
 import { untilQuiet } from "./gauges.ts";
 import { startPopulation } from "./population.ts";
 import { until } from "./until.ts";
 
 const faultMs = 1000;
-/** For a machine that is busy with other tests. */
-const slackMs = 15_000;
 
 /** A test for each fault that hits one of these, one after the other on one cluster. */
 export async function testFaults(t: Test, hit: readonly Fault["hits"][]): Promise<void> {
@@ -24,14 +22,14 @@ export async function testFaults(t: Test, hit: readonly Fault["hits"][]): Promis
       await fault.happen(cluster, i % cluster.nodes.length, faultMs);
       await cluster.ready();
       await until(() => population.clients.every(({ state }) => state === "ready"), "every client to be back", 60_000);
-      await population.present(cluster.nodes, presenceMs + slackMs);
+      await inTime(cluster, "presence", (limitMs) => population.present(cluster.nodes, limitMs));
       await population.progress(100);
       const verdict = await population.stop();
       t.equal(faultsIn(verdict, fault.loses === true), 0, verdict.report);
       if (fault.loses) t.ok(population.gaps > 0, "somebody was told");
       else t.equal(population.gaps, 0, "nobody was told of a gap");
       await population.close();
-      await untilQuiet(cluster, { limitMs: presenceMs + slackMs });
+      await inTime(cluster, "nothing left of them", (limitMs) => untilQuiet(cluster, { limitMs }));
       t.same(cluster.failures, [], "no node ended by itself");
       t.comment(`${fault.name}: ${verdict.acknowledged} acknowledged, ${verdict.delivered} delivered`);
     });

@@ -6,6 +6,7 @@ import { startNats, type NatsServer } from "./nats.ts";
 import { startNodeProcess, type NodeProcess } from "./nodeprocess.ts";
 import { startProxy, type Proxy } from "./proxy.ts";
 import { startRedis, type TestRedis } from "./redis.ts";
+import { startStopwatch, type Stopwatch } from "./stopwatch.ts";
 import { until } from "./until.ts";
 
 export interface Cluster {
@@ -36,9 +37,28 @@ export interface ClusterOptions {
 
 /** Sockets that no busy machine loses: those of clients that are to keep theirs. */
 export const patientHeartbeat = ["--heartbeat-ms", "25s", "--heartbeat-grace-ms", "10s"];
-/** Until the nodes of a cluster must agree on who is where, whatever happened: as README says of a node that died, and a heartbeat's look. */
+/**
+ * Until the nodes of a cluster must agree on who is where, whatever happened, by a stopwatch. README promises nodeDeadMs and
+ * presenceGraceMs, 3.5 s with the flags below; the rest is for a look at the registry, a presence interval, what is sent
+ * and asked, and what a stopwatch does not see: disks, and what waits for another.
+ */
 export const presenceMs = 5_000;
+/** A test that fails says how late it was, unless it was later than this. */
+const patienceMs = 40_000;
 const times = ["--node-heartbeat-ms", "500", "--node-dead-ms", "3s", "--presence-grace-ms", "500", "--presence-interval-ms", "100"];
+
+/** By the clock of those who take part in who is there. */
+export function presenceWatch({ nodes, redis }: Pick<Cluster, "nodes" | "redis">): Stopwatch {
+  return startStopwatch(() => [...nodes.map(({ pid }) => pid), redis.pid]);
+}
+
+/** Something about who is there comes true in the time that is promised. */
+export async function inTime(cluster: Pick<Cluster, "nodes" | "redis">, what: string, comesTrue: (limitMs: number) => Promise<void>): Promise<void> {
+  const watch = presenceWatch(cluster);
+  await comesTrue(patienceMs);
+  if (watch.ms() > presenceMs) throw new Error(`${what} took ${watch.told()}; the rest may take ${presenceMs} ms`);
+}
+
 /** The main thread and one reactor. */
 const threads = 2;
 const restartMs = 60_000;
