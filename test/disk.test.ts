@@ -6,7 +6,12 @@ import { createHistory } from "./support/history.ts";
 import { joinRecorded, publishRecorded } from "./support/load.ts";
 import { startNode } from "./support/node.ts";
 import { startNodeProcess, type NodeProcess } from "./support/nodeprocess.ts";
-import { open, seen, type SeenPublication, type TestSession } from "./support/session.ts";
+import { fate, open, seen, type SeenPublication, type TestSession } from "./support/session.ts";
+import { secret, token } from "./support/tokens.ts";
+import { until } from "./support/until.ts";
+
+// Starting nodes is most of what these tests do, and waiting for it.
+t.jobs = 2;
 
 async function start(t: Test, dataDir: string, flags: string[] = []): Promise<NodeProcess> {
   const node = await startNodeProcess(["--reactors", "1", "--data-dir", dataDir, ...flags]);
@@ -18,6 +23,15 @@ function words(publications: readonly SeenPublication[]): string[] {
   return publications.map(({ payload }) => JSON.parse(payload.toString()) as string);
 }
 
+const withTokens = ["--auth-secret", secret, "--allow-anonymous"];
+
+/** Joins the inbox as a device that says nothing of where it is. */
+async function readInbox(node: NodeProcess, hello: { token: string; device: string }): Promise<TestSession> {
+  const session = await open(node, { hello });
+  await session.join("@inbox");
+  return session;
+}
+
 function resumeOf({ ready }: TestSession, room: string, position: { epoch: string; seq: number }) {
   return { resume: { session: ready!.session!, token: ready!.resumeToken!, positions: [{ room, position }] } };
 }
@@ -26,9 +40,9 @@ for (const [how, end] of [
   ["SIGTERM", (node: NodeProcess) => node.stop()],
   ["kill -9", (node: NodeProcess) => node.kill()],
 ] as const) {
-  t.test(`after ${how} a session is resumed with its rooms and positions, and nothing is missing`, async (t) => {
+  t.test(`after ${how} a session is resumed with its rooms and positions, devices go on in their inbox, and nothing is missing`, async (t) => {
     const dataDir = t.testdir();
-    const first = await start(t, dataDir);
+    const first = await start(t, dataDir, withTokens);
     const away = await open(first);
     const beside = await open(first);
     const { position } = await away.join("chat:a");
@@ -36,10 +50,23 @@ for (const [how, end] of [
     await beside.publish("chat:a", '"seen"');
     await away.waitFor(() => away.publications.length === 1, "the first publication");
     for (let i = 0; i < 300; i++) await beside.publish("chat:a", JSON.stringify(`missed ${i}`), { key: `key ${i}` });
+    const ann = await token({ sub: "ann" }, secret);
+    const message = async (sender: TestSession, word: string) => t.ok((await sender.request({ send: { user: "ann", payload: Buffer.from(JSON.stringify(word)), format: 1 } })).sent);
+    for (let i = 0; i < 10; i++) await message(beside, `message ${i}`);
+    const phone = await readInbox(first, { token: ann, device: "phone" });
+    t.equal(phone.publications.length, 10);
+    const { epoch, seq } = phone.publications[4]!;
+    await phone.send({ ack: { position: { epoch, seq } } });
+    await phone.join("chat:a"); // behind the acknowledgement
+    const amy = await token({ sub: "amy", iat: Math.floor(Date.now() / 1000) - 100 }, secret);
+    const signedOut = await open(first, { hello: { token: amy } });
+    const body = JSON.stringify({ user: "amy", signOut: true });
+    t.match(await (await fetch(`${first.adminUrl}/disconnect`, { method: "POST", headers: { "Content-Type": "application/json" }, body })).json(), { sessions: 1 });
     await new Promise((resolve) => setTimeout(resolve, 200)); // sessions are written a moment after they change
+    await until(async () => (await first.metric("flux_disk_uncommitted_bytes")) === 0, "it to be on the disk");
     await end(first);
 
-    const second = await start(t, dataDir, ["--port", String(first.port)]);
+    const second = await start(t, dataDir, [...withTokens, "--port", String(first.port)]);
     const publisher = await open(second);
     await publisher.join("chat:a");
     const again = await publisher.request({ publish: { room: "chat:a", payload: Buffer.from('"again"'), format: 1, key: "key 7" } });
@@ -54,6 +81,14 @@ for (const [how, end] of [
     await back.waitFor(() => back.publications.length >= 301, "everything that was missed and what is live");
     t.same(words(back.publications), [...Array.from({ length: 300 }, (_, i) => `missed ${i}`), "live"]);
     t.equal(back.events.find(({ joined }) => joined?.room === "chat:a")?.joined?.recovered, true);
+    const phoneAgain = await readInbox(second, { token: ann, device: "phone" });
+    const laptop = await readInbox(second, { token: ann, device: "laptop" });
+    await message(publisher, "end");
+    for (const session of [phoneAgain, laptop]) await session.waitFor(() => words(session.publications).includes("end"), "what is live");
+    t.same(words(phoneAgain.publications), [...Array.from({ length: 5 }, (_, i) => `message ${i + 5}`), "end"], "what the phone had not read, once");
+    t.equal(words(laptop.publications).length, 11, "all of it on a device that has read nothing");
+    t.equal(await fate(second, { token: amy }), 3504, "who was signed out is");
+    t.equal(await fate(second, resumeOf(signedOut, "chat:a", position)), 3504);
     t.equal(second.complaints.filter((line) => !line.includes("sockets-max")).length, 0, second.complaints.join("\n"));
   });
 }
