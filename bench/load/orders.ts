@@ -58,7 +58,7 @@ export type Answers = {
   measure: null;
   stall: null;
   /** Sessions that were resumed, and how long it was until all had been answered. */
-  storm: { resumed: number; refused: number; seconds: number };
+  storm: { resumed: number; refused: number; triedSeconds: number; seconds: number };
   tally: Tally;
   close: null;
 };

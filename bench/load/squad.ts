@@ -57,7 +57,7 @@ export class Squad {
   }
 
   /** All sockets go at once, and come back over `withinSeconds`, each as soon as it is its turn. */
-  async storm(withinSeconds: number): Promise<{ resumed: number; refused: number; seconds: number }> {
+  async storm(withinSeconds: number): Promise<{ resumed: number; refused: number; triedSeconds: number; seconds: number }> {
     const before = this.conversations.map(({ resumed = 0 }) => resumed);
     // A socket that is no longer listed is not missed.
     const lost = this.#sockets.splice(0);
@@ -73,10 +73,11 @@ export class Squad {
       const { target, role } = this.#places[n]!;
       coming.push(this.#comeBack(n, target, role, `${network}.${1 + Math.floor(n / socketsPerAddress)}`, refusals));
     }
+    const triedSeconds = (performance.now() - startedAt) / 1000;
     await Promise.all(coming);
     const seconds = (performance.now() - startedAt) / 1000;
     const resumed = this.conversations.filter(({ resumed = 0 }, i) => resumed > before[i]!).length;
-    return { resumed, seconds, refused: Object.values(refusals).reduce((sum, count) => sum + count, 0) };
+    return { resumed, triedSeconds, seconds, refused: Object.values(refusals).reduce((sum, count) => sum + count, 0) };
   }
 
   /** As a client does: who is refused waits a while and tries again. */

@@ -13,7 +13,8 @@ export function rowTable(row: Row, { title, servers, verdicts }: RowSummary): st
   for (const metric of row.metrics) {
     const cells = servers.map(({ metrics }) => cell(metrics[metric.key], metric.digits));
     table.push([label(metric), ...cells, demand(verdicts, metric.key, "value")]);
-    if (metric.key !== row.compared) continue;
+    // Several nodes have their own controls.
+    if (metric.key !== row.compared || servers.every(({ ratio }) => ratio === null)) continue;
     const ratios = servers.map(({ ratio }) => cell(ratio ?? undefined, 2));
     table.push(["  ÷ bare uWS", ...ratios, demand(verdicts, metric.key, "ratio")]);
   }

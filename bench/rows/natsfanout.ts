@@ -1,7 +1,7 @@
 /**
  * One room with members on two nodes beside the same room on one node that knows nothing of NATS: what a delivery costs
- * each of them. And what a publication costs the hub, where next to nobody is there to deliver it to: while each comes
- * alone and wakes it, and while it is hot.
+ * each of them. The control is two processes of socket.io with its Redis adapter. And what a publication costs the hub,
+ * where next to nobody is there to deliver it to: while each comes alone and wakes it, and while it is hot.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { workerScript } from "../build.ts";
@@ -9,7 +9,7 @@ import { micros } from "../load/clock.ts";
 import { LoadThread } from "../load/thread.ts";
 import { cpuSeconds, mainThreadSeconds } from "../proc.ts";
 import { type ServerUnderTest, startServer } from "../servers/start.ts";
-import { withCluster } from "./cluster.ts";
+import { withCluster, withSocketIo } from "./cluster.ts";
 import { connect } from "./crew.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 
@@ -25,10 +25,11 @@ const flags = ["--commands-per-second", "0", "--bytes-per-second", "0"];
 export const natsFanoutRow: Row = {
   name: "nats-fanout",
   title: ({ members }) => `Fan-out over NATS: ${members.toLocaleString("en")} members on each of two nodes, 128 bytes, ${rate} messages/s`,
-  servers: ["flux"],
+  servers: ["flux", "socketio"],
   metrics: [
     { key: "alone", title: "CPU / delivery, one node without NATS", unit: "µs", digits: 2 },
     { key: "publishing", title: "CPU / delivery, the node that is published to", unit: "µs", digits: 2 },
+    { key: "publishingRatio", title: "  ÷ one node alone", unit: "", digits: 2 },
     { key: "other", title: "CPU / delivery, the other node", unit: "µs", digits: 2 },
     { key: "otherRatio", title: "  ÷ one node alone", unit: "", digits: 2 },
     { key: "missing", title: "missing", unit: "", digits: 0 },
@@ -41,6 +42,7 @@ export const natsFanoutRow: Row = {
   ],
   compared: "other",
   bars: [
+    { metric: "publishingRatio", of: "value", atMost: 1.1 },
     { metric: "otherRatio", of: "value", atMost: 1.1 },
     { metric: "hubPublishing", of: "value", atMost: 15 },
     { metric: "hubOther", of: "value", atMost: 15 },
@@ -49,8 +51,16 @@ export const natsFanoutRow: Row = {
     { metric: "missing", of: "value", never: true },
   ],
   secondsPlanned: ({ seconds }) => 6 * (3 + warmUpSeconds + seconds),
-  run: (_, scale, say) => run(scale, say),
+  run: (name, scale, say) => (name === "flux" ? run(scale, say) : runControl(scale, say)),
 };
+
+function runControl(scale: Scale, say: Say): Promise<Values> {
+  say("two processes over Redis", warmUpSeconds + scale.seconds);
+  return withSocketIo(2, scale, async (processes) => {
+    const { delivery, missing } = await measure(processes, scale.members, rate, scale);
+    return { publishing: delivery[0]!, other: delivery[1]!, missing };
+  });
+}
 
 async function run(scale: Scale, say: Say): Promise<Values> {
   const planned = warmUpSeconds + scale.seconds;
@@ -78,6 +88,7 @@ async function run(scale: Scale, say: Say): Promise<Values> {
   return {
     alone: one.delivery[0]!,
     publishing: two.delivery[0]!,
+    publishingRatio: two.delivery[0]! / one.delivery[0]!,
     other: two.delivery[1]!,
     otherRatio: two.delivery[1]! / one.delivery[0]!,
     missing: one.missing + two.missing + each.missing + hot.missing,

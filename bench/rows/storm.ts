@@ -23,6 +23,7 @@ export const stormRow: Row = {
     { key: "lost", title: "messages lost", unit: "", digits: 0 },
     { key: "disordered", title: "out of order or twice", unit: "", digits: 0 },
     { key: "refused", title: "refused for now, and came again", unit: "", digits: 0 },
+    { key: "triedSeconds", title: "until all had tried", unit: "s", digits: 2 },
     { key: "seconds", title: "until all were back", unit: "s", digits: 2 },
     { key: "resumeRate", title: "resumes", unit: "/s", digits: 0 },
     ...coreMetrics,
@@ -58,7 +59,7 @@ function run(name: ServerName, { sockets, profileDir }: Scale, say: Say): Promis
     const publishing = (async () => {
       while (storming) await publish(1);
     })();
-    const { resumed, refused, seconds } = await audience.ask<"storm">({ kind: "storm", withinSeconds: 1 });
+    const { resumed, refused, triedSeconds, seconds } = await audience.ask<"storm">({ kind: "storm", withinSeconds: 1 });
     storming = false;
     const { serverCores, loadCores, otherCores } = between(first, read(crew));
     say("and after", secondsAfter + settleSeconds);
@@ -71,6 +72,7 @@ function run(name: ServerName, { sockets, profileDir }: Scale, say: Say): Promis
       lost: Math.max(0, tally.lost - tally.disordered),
       disordered: tally.disordered + tally.unchained,
       refused,
+      triedSeconds,
       seconds,
       resumeRate: sockets / seconds,
       serverCores,
