@@ -10,23 +10,22 @@ import { readRedisTarget } from "../src/redis/target.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";
 import { createRedisSessions } from "../src/sessions/redis.ts";
 import { factsOf, registryContract } from "../src/contracts/registry.ts";
-import { freePort, freshPrefix, passInRedis, startRedis } from "./support/redis.ts";
+import { freePort, freshPrefix, passInRedis, startRedis, type TestRedis } from "./support/redis.ts";
 import { value } from "../src/contracts/answers.ts";
 import { promised, record, sessionsContract } from "../src/contracts/sessions.ts";
 import { until } from "./support/until.ts";
 
+const slotMax = 16_383;
 const quiet = { info() {}, warn() {}, error() {} };
 
-async function connect(t: Pick<Test, "teardown">, address: string): Promise<RedisLink> {
-  const link = await openRedis({ target: readRedisTarget(address)!, answerMs: 2_000, log: quiet });
+async function connect(t: Pick<Test, "teardown">, address: string, answerMs = 2_000): Promise<RedisLink> {
+  const link = await openRedis({ target: readRedisTarget(address)!, answerMs, log: quiet });
   t.teardown(() => link.close());
   return link;
 }
 
 /** One server that has all slots of a cluster: keys of different slots are refused in one command all the same. */
-const cluster = await startRedis(t, { args: ["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"] });
-await cluster.client.call("CLUSTER", "ADDSLOTSRANGE", 0, 16_383);
-await until(async () => String(await cluster.client.call("CLUSTER", "INFO")).includes("cluster_state:ok"), "the cluster to be whole");
+const [cluster] = (await startCluster(t, [[0, slotMax]])) as [TestRedis];
 const clusterAddress = `redis+cluster://127.0.0.1:${cluster.port}`;
 
 registryContract(t, "cluster", () => {
@@ -49,6 +48,26 @@ sessionsContract(t, "cluster", async ({ ttlMs }, clock, t) => {
   };
   return sessions;
 }, false);
+
+t.test("a cluster is another when one of its servers was restarted, and not when it was only away", async (t) => {
+  const half = slotMax >> 1;
+  const servers = await startCluster(t, [[0, half], [half + 1, slotMax]]);
+  const redis = await connect(t, `redis+cluster://127.0.0.1:${servers[0]!.port}`, 200);
+  let others = 0;
+  redis.onAnother(() => others++);
+  for (let i = 1; i <= 4; i++) {
+    for (const server of servers) server.pause();
+    await t.rejects(redis.run("get", "a key"));
+    await until(() => !redis.up, "it to be noticed");
+    for (const server of servers) server.resume();
+    await until(() => redis.returns === i, "it to be back");
+  }
+  t.equal(others, 0);
+  await servers[1]!.stop();
+  await servers[1]!.start();
+  await until(() => others > 0, "it to be noticed");
+  t.equal(others, 1);
+});
 
 t.test("Sentinels name the primary, and another one after a failover, to which everything is written again", async (t) => {
   const primary = await startRedis(t);
@@ -84,6 +103,26 @@ t.test("Sentinels name the primary, and another one after a failover, to which e
   t.notOk(told.some((event) => event.startsWith("down")), told.join());
   await until(() => a.nodes().length === 2 && b.nodes().length === 2, "both");
 });
+
+/** As many servers as there are ranges of slots. */
+async function startCluster(t: Pick<Test, "teardown" | "testdir">, ranges: readonly (readonly [from: number, to: number])[]): Promise<TestRedis[]> {
+  // A second call of testdir() would empty the first server's, which has to write to it.
+  const dir = t.testdir(Object.fromEntries(ranges.map((_, i) => [`${i}`, {}])));
+  const servers = await Promise.all(ranges.map(async (range, i) => {
+    const bus = await freePort();
+    const place = { teardown: t.teardown.bind(t), testdir: () => join(dir, `${i}`) };
+    const server = await startRedis(place, { args: ["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1", "--cluster-port", String(bus)] });
+    await server.client.call("CLUSTER", "ADDSLOTSRANGE", ...range);
+    return { server, bus };
+  }));
+  for (const { server: { client } } of servers) {
+    for (const { server, bus } of servers) if (server.client !== client) await client.call("CLUSTER", "MEET", "127.0.0.1", server.port, bus);
+  }
+  for (const { server: { client } } of servers) {
+    await until(async () => String(await client.call("CLUSTER", "INFO")).includes("cluster_state:ok"), "the cluster to be whole");
+  }
+  return servers.map(({ server }) => server);
+}
 
 /** Its port, once it knows the primary. */
 async function startSentinel(t: Test, primaryPort: number): Promise<number> {

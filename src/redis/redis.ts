@@ -34,6 +34,8 @@ interface Batch {
 const retryMsMax = 1_000;
 const connectMs = 5_000;
 const keepAliveMs = 10_000;
+/** A cluster does not say that one of its servers was restarted, or another made a primary: its servers are looked at so often. */
+const clusterLookMs = 5_000;
 /** Waiting is counted in checks, not in time: a node that stood still itself has not been kept waiting. */
 const checksPerAnswer = 5;
 
@@ -60,19 +62,22 @@ export class RedisLink {
   #hears = true;
   #closing = false;
   #problem = "";
-  #life: string | null;
+  #lives: ReadonlySet<string>;
+  #lookingWho = false;
 
-  /** @param life of the Redis that answers, as lifeOf has it. */
-  constructor(client: Redis | Cluster, subscriber: Redis | Cluster, life: string | null, { target, answerMs, log }: RedisOptions) {
+  /** @param lives of the Redis that answers, as livesOf has them. */
+  constructor(client: Redis | Cluster, subscriber: Redis | Cluster, lives: Lives, { target, answerMs, log }: RedisOptions) {
     this.#client = client;
     this.#subscriber = subscriber;
-    this.#life = life;
+    this.#lives = new Set(lives.known);
     this.#isCluster = target.kind === "cluster";
     this.#answerMs = answerMs;
     this.#log = log;
     client.on("error", (error: Error) => (this.#problem = error.message));
     if (subscriber !== client) subscriber.on("error", (error: Error) => (this.#problem = error.message));
     client.on("ready", () => this.#cameBack());
+    // Of a cluster alone: which servers there are was found anew.
+    client.on("refresh", () => void this.#lookWho());
     client.on("close", () => this.#wentAway(this.#problem || "the connection was closed"));
     subscriber.on("close", () => (this.#hears = false));
     subscriber.on("ready", () => void this.#subscribeAgain());
@@ -156,7 +161,7 @@ export class RedisLink {
     this.#onMissed.push(listener);
   }
 
-  /** Called when Redis is back and is another process: it was restarted or failed over, and may have lost what it was told last. */
+  /** Called when Redis, or a part of it, is another process: it was restarted or failed over, and may have lost what it was told last. */
   onAnother(listener: () => void): void {
     this.#onAnother.push(listener);
   }
@@ -213,10 +218,14 @@ export class RedisLink {
   }
 
   async #lookWho(): Promise<void> {
-    const life = await lifeOf(this.#client);
-    // Null: it is away again, and will be back; or does not tell.
-    if (life === null || life === this.#life || this.#closing) return;
-    this.#life = life;
+    if (!this.#up || this.#lookingWho) return;
+    this.#lookingWho = true;
+    const { known, all } = await livesOf(this.#client);
+    this.#lookingWho = false;
+    const isAnother = known.some((life) => !this.#lives.has(life));
+    // One that does not answer now may be back as it was.
+    this.#lives = new Set(all ? known : [...this.#lives, ...known]);
+    if (!isAnother || this.#closing) return;
     for (const listener of this.#onAnother) listener();
   }
 
@@ -259,7 +268,7 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
     if (target.kind === "cluster") {
       const { db, lazyConnect, enableOfflineQueue: _, retryStrategy, ...redisOptions } = client;
       const clusterRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
-      return new Cluster([...target.hosts], { redisOptions, lazyConnect: true, enableOfflineQueue, clusterRetryStrategy });
+      return new Cluster([...target.hosts], { redisOptions, lazyConnect: true, enableOfflineQueue, clusterRetryStrategy, slotsRefreshInterval: clusterLookMs });
     }
     if (target.kind === "sentinel") {
       const sentinelRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
@@ -272,24 +281,31 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
   const clients = new Set([client, subscriber]);
   // The first says why; those behind it follow from it.
   const note = (error: Error) => (problem ||= error.message);
-  let life: string | null;
+  let lives: Lives;
   for (const one of clients) one.on("error", note);
   try {
     await within(Promise.all([...clients].map((one) => one.connect())), connectMs);
     await within(client.call("PING"), connectMs);
-    life = await within(lifeOf(client), connectMs);
+    lives = await within(livesOf(client), connectMs);
   } catch (error) {
     for (const one of clients) one.disconnect();
     throw new Error(problem || (error instanceof Error ? error.message : String(error)));
   }
   isStarting = false;
-  return new RedisLink(client, subscriber, life, options);
+  return new RedisLink(client, subscriber, lives, options);
 }
 
-/** Another for every process, and every start of one; of a cluster that of any. Null where it does not say. */
-async function lifeOf(client: Redis | Cluster): Promise<string | null> {
-  const info = await client.call("INFO", "server").catch(() => null);
-  return /^run_id:(\w+)/m.exec(String(info))?.[1] ?? null;
+/** Another for every process, and every start of one: of each server that may be written to, as far as it says. */
+interface Lives {
+  readonly known: readonly string[];
+  readonly all: boolean;
+}
+
+async function livesOf(client: Redis | Cluster): Promise<Lives> {
+  const servers = "nodes" in client ? client.nodes("master") : [client];
+  const infos = await Promise.all(servers.map((server) => server.call("INFO", "server").catch(() => "")));
+  const known = infos.flatMap((info) => /^run_id:(\w+)/m.exec(String(info))?.[1] ?? []);
+  return { known, all: known.length === servers.length };
 }
 
 /** Sooner at first, with some chance in it, so that not every node comes at once. */
