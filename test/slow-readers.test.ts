@@ -4,9 +4,13 @@
  */
 import t from "tap";
 import type { Gateway } from "../dist/index.js";
+import { Counters, createCounters } from "../src/link/counters.ts";
+import type { Context } from "../src/reactor/context.ts";
+import { Queues } from "../src/reactor/queues.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { open, type OpenOptions } from "./support/session.ts";
 import { large, node, nobodyBehind, overflow, publishMany, small, upTo, watch } from "./support/slow.ts";
+import { until } from "./support/until.ts";
 
 for (const json of [false, true]) {
   const format = json ? "JSON" : "binary";
@@ -68,3 +72,12 @@ for (const json of [false, true]) {
     t.ok(got.seqs.length < last.seq);
   });
 }
+
+t.test("a node that fills up while all sockets are looked at goes on in larger steps: it used to take a tenth of a second for each", async (t) => {
+  let [looks, ends] = [0, 0];
+  const sessions = { get end() { return ++ends === 1 ? 2 : 1000; }, at: () => null };
+  const context = { config: { socketQueueBytesMax: 1 }, counters: new Counters(createCounters()), sessions };
+  const queues = new Queues(context as unknown as Context, () => void looks++);
+  t.teardown(() => queues.stop());
+  await until(() => looks > 0, "a look at all of them", 20_000);
+});

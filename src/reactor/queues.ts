@@ -20,7 +20,6 @@ export class Queues {
   readonly #onLook: (slow: readonly SlowSession[]) => void;
   readonly #timer: NodeJS.Timeout;
   #next = 0;
-  #width = 0;
   #named: { session: Session; bytes: number }[] = [];
   #longest = 0;
   #over = [0, 0, 0];
@@ -41,8 +40,8 @@ export class Queues {
 
   #slice(): void {
     const { sessions } = this.#context;
-    if (this.#next === 0) this.#width = Math.ceil(sessions.end / slices);
-    const end = Math.min(sessions.end, this.#next + this.#width);
+    // Of those there are now: a node that fills up during a look would go on in steps for the few there were, for hours.
+    const end = Math.min(sessions.end, this.#next + Math.ceil(sessions.end / slices));
     for (; this.#next < end; this.#next++) {
       const session = sessions.at(this.#next);
       if (session !== null && session.socket !== null) this.#look(session, session.socket.getBufferedAmount());
