@@ -127,6 +127,12 @@ export const rows = {
   heartbeatGraceMs: row("Sessions", timer, 10_000, "Time it then has to answer.", { over: "close no_heartbeat" }),
 
   sessionTtlMs: row("Sessions", timer, 120_000, "How long a session can be resumed after its socket was lost."),
+  returnWindowMaxMs: row(
+    "Sessions",
+    time(1, 60_000),
+    8000,
+    "Clients that lose the node without a word come back spread over a window that grows with the sessions it holds, up to this, or half of sessionTtlMs if that is less; up to 500ms there is no window but that of their own backoff.",
+  ),
   sessionsPerUserMax: row("Sessions", many, 100, "Sessions one user may have at once on this node.", { over: "close too_many_sessions" }),
   tokenWarningMs: row("Sessions", timer, 60_000, "How long before its token expires a session is told to refresh it."),
   resumeSecret: row("Sessions", secretText, "", "Signs resume tokens; nodes that clients move between need the same.", {
@@ -143,7 +149,7 @@ export const rows = {
   }),
 
   presenceIntervalMs: row("Presence", time(10, 600_000), 1000, "How often, at most, the members of a room are told who came and went."),
-  presenceGraceMs: row("Presence", time(0, 600_000), 5000, "A user who goes and is back within this time has not been away."),
+  presenceGraceMs: row("Presence", time(0, 600_000), 10_000, "A user who goes and is back within this time has not been away."),
   presenceNamedUsersMax: row("Presence", count(0, 100_000), 1000, "With more users in a room than this, its members are only told how many there are."),
   presenceNamedChangesMax: row("Presence", count(0, 10_000), 100, "The same, with more users than this who came or went since it was told last."),
   presencePageMax: row("Presence", count(1, 1000), 256, "Users in one answer that says who is in a room."),

@@ -142,7 +142,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
 }
 
 function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms }: AdmittedRecord): void {
-  const { config, resumeTokens, tickets } = reactor;
+  const { config, resumeTokens, tickets, returnWindow } = reactor;
   const { user, expiresAt, commandsPerSecond } = session.grant!;
   const resumeToken = resumeTokens.make(session.id, session.generation, session.grant!);
   sendFrame(reactor, session, {
@@ -164,6 +164,7 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
       sessionTtlMs: config.sessionTtlMs,
       expires: expiresAt,
       ticket: tickets.make(),
+      returnWindowMs: returnWindow.ms,
     },
   });
 }

@@ -36,6 +36,7 @@ import { closeSession } from "./outgoing.ts";
 import { onStatus } from "./presence.ts";
 import { Queues } from "./queues.ts";
 import type { Reactor } from "./reactor.ts";
+import { ReturnWindow } from "./returnwindow.ts";
 import { Rooms } from "./rooms.ts";
 import { Sessions } from "./session.ts";
 import { Audiences } from "./socket.ts";
@@ -82,10 +83,11 @@ const context: Context = {
 const rooms = new Rooms(context);
 const heartbeat = new Heartbeat(context);
 const expiry = new Expiry(context);
+const returnWindow = new ReturnWindow(context, allCounters.map((shared) => new Counters(shared)));
 let toldSlow = false;
 let failed = false;
 const queues = new Queues(context, tellSlow);
-const reactor: Reactor = { ...context, rooms, heartbeat };
+const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow };
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
 for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway"] as const) counters.set(gauge, 0);
@@ -95,6 +97,7 @@ const door = doorkeeper(state, config.socketsMax, allCounters);
 const entrances = new Entrances({ reactor, port, serve, sendBack });
 heartbeat.start();
 expiry.start();
+returnWindow.start();
 const loop = monitorEventLoopDelay({ resolution: lagResolutionMs });
 loop.enable();
 let lastUse = performance.eventLoopUtilization();
@@ -182,6 +185,7 @@ function toldToFail(): never {
 
 /** Sessions go in their turns. It still listens, to tell those who come that it is not the place. */
 function sendAway(windowMs: number, url: string): void {
+  returnWindow.stop();
   drain = new Drain(reactor, { windowMs, url, phase: (index + 0.5) / allCounters.length }, () => post({ kind: "drained" }));
   drain.start();
 }
@@ -189,6 +193,7 @@ function sendAway(windowMs: number, url: string): void {
 /** Takes no more sockets, closes those there are, and waits for what is still queued in some of them. */
 function close(name: CloseName): void {
   drain?.stop();
+  returnWindow.stop();
   entrances.stop();
   tcp?.stop();
   rooms.deliveries.flushAll();
@@ -224,6 +229,7 @@ function end(code: number): void {
   drain?.stop();
   heartbeat.stop();
   expiry.stop();
+  returnWindow.stop();
   queues.stop();
   link.close();
   entrances.close();

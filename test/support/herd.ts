@@ -31,7 +31,7 @@ export interface Herd {
   close(): void;
 }
 
-/** As the SDK's first wait: up to so long, so that they do not come all at once. */
+/** As the SDK's first wait from a node that has told no window: these come back more of a crowd than its clients would. */
 const backoffMs = 500;
 /** More at once overflow the queue of the kernel. */
 const openingMax = 50;
