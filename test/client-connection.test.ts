@@ -1,14 +1,14 @@
 /** The SDK's way to the node: when it comes back, when it does not, and how it notices that nobody is there. */
-import t from "tap";
+import t, { type Test } from "tap";
 import { WebSocket } from "ws";
 import { backoffMs } from "../src/client/clock.ts";
 import { Emitter } from "../src/client/emitter.ts";
 import { Pace } from "../src/client/pace.ts";
-import { connect, type Closed, type StateChange } from "../src/client/index.ts";
+import { connect, type ClientOptions, type Closed, type StateChange } from "../src/client/index.ts";
 import { closes } from "../src/errors.ts";
 import type { ServerFrame } from "../src/protocol/messages.ts";
 import { isReady, ManualClock, startClient } from "./support/sdk.ts";
-import { startScripted } from "./support/scripted.ts";
+import { startScripted, type ScriptedSession } from "./support/scripted.ts";
 import { until } from "./support/until.ts";
 
 const ready: ServerFrame = { ready: { session: "s", user: "u", node: "n", version: 1, time: 1, heartbeatMs: 20, maxFrameBytes: 1000 } };
@@ -37,6 +37,99 @@ t.test("attempts that fail are spaced by backoff; a session that lasted begins i
   };
   for (const lastedMs of [0, 0, 0, 0, 0, 4999, 5000, 0]) await lose(lastedMs);
   t.same(waits, [250, 500, 1000, 1500, 1500, 1500, 250, 500]);
+});
+
+/** A client on a clock that stands, with random() in the middle; the node tells it this window in ready, and then others. */
+async function inWindow(t: Test, returnWindowMs: number, options: ClientOptions = {}) {
+  const node = await startScripted(t, ({ hello }) => (hello ? [{ ready: { ...ready.ready, returnWindowMs } }] : undefined));
+  const clock = new ManualClock();
+  const client = startClient(t, node.url, { clock, random: () => 0.5, backoff: { baseMs: 500, capMs: 20_000 }, ...options });
+  const waits: (number | null)[] = [];
+  client.on("state", ({ state, retryInMs }) => state === "waiting" && waits.push(retryInMs));
+  /** @returns the wait that follows */
+  const lose = async (how: (session: ScriptedSession) => void) => {
+    await isReady(client);
+    const before = waits.length;
+    how(node.sessions.at(-1)!);
+    await until(() => waits.length > before, "the loss to be noticed");
+    return waits.at(-1);
+  };
+  return { node, clock, client, waits, lose, cut: () => lose((session) => session.cut()) };
+}
+
+t.test("who loses a node without a word comes back anywhere in the window that the node has told", async (t) => {
+  const { clock, waits, cut } = await inWindow(t, 8000);
+  t.equal(await cut(), 4000);
+  clock.advance(3999);
+  t.equal(waits.length, 1, "no sooner");
+  clock.advance(1);
+  t.equal(await cut(), 4000, "a session that did not last has waits no shorter");
+});
+
+t.test("the window is for the first wait: if nobody is there, the next ones are the client's own", async (t) => {
+  let isAway = false;
+  const node = await startScripted(t, ({ hello }, session) => {
+    if (!hello) return undefined;
+    if (!isAway) return [{ ready: { ...ready.ready, returnWindowMs: 8000 } }];
+    session.cut();
+    return [];
+  });
+  const clock = new ManualClock();
+  const client = startClient(t, node.url, { clock, random: () => 0.5, backoff: { baseMs: 500, capMs: 20_000 } });
+  const waits: (number | null)[] = [];
+  client.on("state", ({ state, retryInMs }) => state === "waiting" && waits.push(retryInMs));
+  await isReady(client);
+  isAway = true;
+  node.sessions[0]?.cut();
+  for (const so of [1, 2, 3]) {
+    await until(() => waits.length === so, "an attempt to fail");
+    clock.advance(waits.at(-1) ?? 0);
+  }
+  t.same(waits, [4000, 500, 1000]);
+});
+
+t.test("a window that is told later takes the place of the one before, wider or narrower, also with the next session", async (t) => {
+  const { clock, lose, cut } = await inWindow(t, 1000);
+  const told = (windowMs: number) => lose((session) => {
+    session.send({ returnWindow: { windowMs } });
+    session.close(3001, "shutdown");
+  });
+  t.equal(await told(6000), 3000);
+  clock.advance(3000);
+  t.equal(await told(2200), 1100);
+  clock.advance(1100);
+  t.equal(await cut(), 1000, "what ready says holds, and the backoff of the third attempt is wider than that");
+});
+
+t.test("no window is wider than the client's cap, and none narrower than its backoff", async (t) => {
+  const most = 2 ** 32 - 1;
+  t.equal(await (await inWindow(t, most)).cut(), 10_000);
+  t.equal(await (await inWindow(t, most, { backoff: { baseMs: 20, capMs: 200 } })).cut(), 100);
+  for (const little of [0, 1, 499]) t.equal(await (await inWindow(t, little)).cut(), 250);
+});
+
+t.test("the window is for what may have befallen all clients of the node, not for what is this one's own", async (t) => {
+  for (const [name, { code }] of Object.entries(closes)) {
+    if (code === 1000 || code >= 3500) continue; // the end
+    const own = ["token_expired", "slow_consumer", "session_replaced", "rate_limited"].includes(name);
+    const { lose } = await inWindow(t, 8000);
+    t.equal(await lose((session) => session.close(code, name)), own ? 250 : 4000, name);
+  }
+  const { lose } = await inWindow(t, 8000);
+  const delayMs = await lose((session) => {
+    session.send({ reconnect: { reason: "drain", delayMs: 70, url: "" } });
+    session.close(3001, "shutdown");
+  });
+  t.equal(delayMs, 70, "a node that drains has given everybody a time of its own");
+});
+
+t.test("a device that has lost its network does not wait as if the node were gone", async (t) => {
+  const property = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  t.teardown(() => (property ? Object.defineProperty(globalThis, "navigator", property) : Reflect.deleteProperty(globalThis, "navigator")));
+  for (const [onLine, wait] of [[false, 250], [true, 4000], [undefined, 4000]] as const) {
+    Object.defineProperty(globalThis, "navigator", { value: { onLine }, configurable: true });
+    t.equal(await (await inWindow(t, 8000)).cut(), wait, `onLine ${onLine}`);
+  }
 });
 
 t.test("a node that is away is tried again and again", async (t) => {

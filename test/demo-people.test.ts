@@ -10,7 +10,7 @@ import { startNode } from "./support/node.ts";
 
 const screenshots = mkdtempSync(join(tmpdir(), "flux-demo-"));
 const browser = await startBrowser(t);
-const node = await startNode(t, { demo: true });
+const node = await startNode(t, { demo: true, presenceGraceMs: 3000 });
 
 t.test("who is there is listed, comes and goes, and can be written to", async (t) => {
   const [ada, grace] = [await open(browser, node.port, "Ada"), await open(browser, node.port, "Grace")];

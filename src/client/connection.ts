@@ -9,6 +9,7 @@ import type { OnReply } from "./commands.ts";
 import { fluxError } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
 import { Heartbeat } from "./heartbeat.ts";
+import { isOffline } from "./page.ts";
 import type { Tokens } from "./tokens.ts";
 import { openWire } from "./wire.ts";
 import type { WebSocketConstructor, Wire } from "./wire.ts";
@@ -59,6 +60,10 @@ export type ConnectionOwner = {
 
 /** A session that lasted this long shows that the node is well: the next loss starts with short waits again. */
 const stableMs = 5000;
+/** Codes by which a node ends one session for its own sake, and keeps the others. */
+const closesOfOne: ReadonlySet<number> = new Set(
+  [closes.token_expired, closes.slow_consumer, closes.session_replaced, closes.rate_limited].map(({ code }) => code),
+);
 /** A timer that is set for longer fires at once. */
 const timerMsMax = 2 ** 31 - 1;
 
@@ -73,6 +78,8 @@ export class Connection {
   #attempt = 0;
   #readyAt = 0;
   #goodbye: ServerFrame["reconnect"] = null; // the node has told us when and where to come back
+  /** Over how long the clients of the node are to come back if it is gone without having told them. */
+  #returnWindowMs = 0;
   /** A socket that we have closed, and who waits for it to be gone. */
   #leaving: { wire: Wire; onGone: () => void } | null = null;
   #isSuspended = false;
@@ -195,6 +202,7 @@ export class Connection {
     const { clock, graceMs } = this.#options;
     this.#clearTimer();
     this.#readyAt = clock.now();
+    this.#returnWindowMs = ready.returnWindowMs ?? 0;
     this.#heartbeat = new Heartbeat(clock, (ready.heartbeatMs ?? 0) + graceMs, graceMs, {
       ping: () => this.send({ ping: { time: Date.now() } }, () => {}, graceMs), // any sign of life will do
       onSilence: () => wire.drop(local.silent, "nothing came for too long, and a ping was not answered"),
@@ -207,6 +215,7 @@ export class Connection {
     this.#heartbeat?.heard();
     if (frame.id) this.#commands?.settle(frame);
     else if (frame.reconnect) this.#goodbye = frame.reconnect;
+    else if (frame.returnWindow) this.#returnWindowMs = frame.returnWindow.windowMs ?? 0;
     else this.#owner.onEvent(frame);
   }
 
@@ -239,13 +248,19 @@ export class Connection {
   #retry(cause: Closed): void {
     const { backoff, random, clock } = this.#options;
     const goodbye = this.#goodbye;
-    const delayMs = goodbye ? Math.min(goodbye.delayMs ?? 0, timerMsMax) : backoffMs(this.#attempt++, backoff, random);
+    const windowMs = this.#isCommonLoss(cause) ? this.#returnWindowMs : 0;
+    const delayMs = goodbye ? Math.min(goodbye.delayMs ?? 0, timerMsMax) : backoffMs(this.#attempt++, backoff, random, windowMs);
     // Should the node that we are sent to not take us, the attempt after it goes to our own url again.
     const url = goodbye?.url || this.#options.url;
     this.#forget();
     this.#setState("waiting", this.#isSuspended ? null : delayMs, cause);
     if (this.#state !== "waiting" || this.#isSuspended) return;
     this.#cancelTimer = clock.after(delayMs, () => this.#tryUrl(url, () => this.open(url)));
+  }
+
+  /** Whether everybody at the node may have lost a session in this moment, as far as can be seen from here. */
+  #isCommonLoss({ code }: Closed): boolean {
+    return this.#state === "ready" && !closesOfOne.has(code) && !isOffline();
   }
 
   #tryUrl(url: string, open: () => void): void {

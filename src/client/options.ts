@@ -15,7 +15,7 @@ export type ClientOptions = {
   device?: string;
   /** Keeps the session over a reload of the page. In browsers the tab's sessionStorage; null: it is not kept. */
   storage?: StorageLike | null;
-  /** Waits between attempts to connect: base 500 ms, cap 20 s, with full jitter. */
+  /** Waits between attempts to connect: base 500 ms, cap 20 s, with full jitter. A node that holds many widens the first one, below the cap. */
   backoff?: Backoff;
   /** For a token, and from opening a socket to having a session. 10 s. */
   connectTimeoutMs?: number;

@@ -7,6 +7,11 @@ export type PageOwner = {
   onShow(): void;
 };
 
+/** It is the device that has no network: other clients still have their sockets. */
+export function isOffline(): boolean {
+  return typeof navigator !== "undefined" && navigator.onLine === false;
+}
+
 /** @returns how to stop listening */
 export function listenToPage({ onHide, onShow }: PageOwner): () => void {
   if (typeof document === "undefined") return () => {};
