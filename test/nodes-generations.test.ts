@@ -11,6 +11,9 @@ import { open, type TestSession } from "./support/session.ts";
 import { until } from "./support/until.ts";
 import type { Gateway } from "../dist/index.js";
 
+// They wait, mostly.
+t.jobs = 3;
+
 interface CutNode {
   readonly node: Gateway;
   readonly way: Proxy;
