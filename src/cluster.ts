@@ -6,6 +6,7 @@ import type { Presence, PresenceEvents } from "./presence/presence.ts";
 import { createRedisPresence } from "./presence/redis.ts";
 import { openRedis, type RedisLink } from "./redis/redis.ts";
 import { readRedisTarget, redisServer } from "./redis/target.ts";
+import { TlsFileProblem } from "./redis/tls.ts";
 import { randomId } from "./ids.ts";
 import { createMemoryMessages } from "./messages/memory.ts";
 import type { MessageEvents, NodeMessages } from "./messages/messages.ts";
@@ -17,13 +18,13 @@ import { createRedisSessions, type RedisSessions, type RedisSessionsOptions } fr
 import type { SessionsHere } from "./sessions/sessions.ts";
 
 /** @throws ConfigError where Redis cannot be reached. */
-export async function connectRedis({ redis: address, redisAnswerMs: answerMs }: Config, log: Logger): Promise<RedisLink | null> {
+export async function connectRedis({ redis: address, redisTlsCa: tlsCa, redisAnswerMs: answerMs }: Config, log: Logger): Promise<RedisLink | null> {
   const target = readRedisTarget(address);
   if (target === undefined) return null;
   try {
-    return await openRedis({ target, answerMs, log });
+    return await openRedis({ target, tlsCa, answerMs, log });
   } catch (error) {
-    throw new ConfigError([`--redis ${redisServer(address)}: cannot be used: ${whyNot(error)}`]);
+    throw new ConfigError([`--redis ${redisServer(address)}: cannot be used: ${whyNot(error, address, tlsCa)}`]);
   }
 }
 
@@ -94,10 +95,20 @@ async function sharedSecret(redis: RedisLink, key: string, log: Logger): Promise
 const saidOf = { up: "is up", draining: "is draining", down: "is down: nothing new was heard of it", left: "has left" } as const;
 
 /** What an operator can do about it, behind what Redis or the system said. */
-function whyNot(error: unknown): string {
+function whyNot(error: unknown, address: string, tlsCa: string): string {
+  if (error instanceof TlsFileProblem) return error.message;
   const text = error instanceof Error ? error.message : String(error);
   if (/NOAUTH|WRONGPASS|NOPERM|invalid password/i.test(text)) return `${text}; put user and password into the address: redis://user:password@host:port`;
   if (/ENOTFOUND|EAI_AGAIN/.test(text)) return `${text}; check the host's name`;
+  if (/self-signed|unable to (?:get|verify)/.test(text)) {
+    const how = tlsCa === "" ? "give the certificate of whoever signed it with --redis-tls-ca" : `--redis-tls-ca, ${tlsCa}, has to hold the certificate of whoever signed it`;
+    return `the server's certificate is not trusted (${text}); ${how}`;
+  }
+  if (/altnames/.test(text)) return `the server's certificate is for another name (${text}); connect by a name that it has`;
+  // Of Sentinels, and of a cluster's nodes, the client does not say more.
+  if (address.startsWith("rediss+") && /Connection is closed/.test(text)) {
+    return `${text}; check the addresses, and whether whoever signed the servers' certificates is trusted: ${tlsCa === "" ? "see --redis-tls-ca" : `--redis-tls-ca is ${tlsCa}`}`;
+  }
   if (/sentinel/i.test(text)) return `${text}; check the Sentinels' addresses and the name they know the server by`;
   if (/certificate|SSL|TLS|wrong version number/i.test(text)) return `${text}; rediss:// is for servers with TLS, redis:// for those without`;
   return `${text}; is Redis running there, and may this machine reach it?`;

@@ -90,7 +90,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     redis: "redis://h", redisPrefix: "p:", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
   };
   for (const { key, env } of options) {
-    if (["authSecretPrevious", "tlsCert", "tlsKey"].includes(key)) continue; // not by itself: see below and tls.test.ts
+    if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
     if (/^nats(User|Password|Token|Creds|TlsCert|TlsKey)$/.test(key)) continue; // likewise
     const value = others[key];
     if (value === undefined) {

@@ -29,6 +29,7 @@ export interface Related {
   readonly natsTlsCert: string;
   readonly natsTlsKey: string;
   readonly redis: string;
+  readonly redisTlsCa: string;
   readonly nodeHeartbeatMs: number;
   readonly nodeDeadMs: number;
 }
@@ -128,6 +129,12 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     "dataDir",
     "redis",
     `sessions are kept in Redis, and rooms on one node's disk are of no use to the others; leave ${called("dataDir")} or ${called("redis")} out`,
+  );
+  refuse(
+    config.redisTlsCa !== "" && !config.redis.startsWith("rediss"),
+    "redisTlsCa",
+    "redis",
+    `is for servers with TLS, which only rediss:// in ${called("redis")} speaks to; write that, or leave ${called("redisTlsCa")} out`,
   );
   refuse(
     config.nodeDeadMs < 2 * config.nodeHeartbeatMs,

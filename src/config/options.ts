@@ -111,6 +111,7 @@ export const rows = {
     otherwise: "none",
   }),
   redisPrefix: row("Many nodes", redisName, "flux:", "What all keys and channels there begin with: gateways that share a Redis need one each."),
+  redisTlsCa: row("Many nodes", pemFile, "", "Certificates (PEM) that those of servers with TLS are checked with.", { otherwise: "those Node trusts" }),
   redisAnswerMs: row("Many nodes", time(50, 60_000), 2000, "Redis is taken to be away when it has answered nothing for so long."),
   nodeHost: row("Many nodes", hostOrNone, "", "Address by which clients and other nodes reach this one.", {
     otherwise: "host, or this machine's address where that is every one",

@@ -5,11 +5,14 @@
  */
 import type { Cluster, Redis, RedisOptions as ClientOptions } from "ioredis";
 import type { RedisTarget } from "./target.ts";
+import { tlsOptions } from "./tls.ts";
 
 export type Command = readonly [name: string, ...args: (string | number)[]];
 
 export interface RedisOptions {
   readonly target: RedisTarget;
+  /** A file of certificates that those of servers with TLS are checked with. Default: those Node trusts. */
+  readonly tlsCa?: string;
   /** Redis is away when it has answered nothing for so long. */
   readonly answerMs: number;
   readonly log: RedisLog;
@@ -185,8 +188,7 @@ export class RedisLink {
     clearInterval(this.#watch);
     this.#failAll("closed");
     // Not quit(): a Redis that is away would be waited for.
-    this.#client.disconnect();
-    if (this.#subscriber !== this.#client) this.#subscriber.disconnect();
+    for (const client of new Set([this.#client, this.#subscriber])) drop(client);
   }
 
   #checkAnswers(): void {
@@ -239,10 +241,10 @@ export class RedisLink {
 
 /**
  * Connects, and resolves when Redis answers.
- * @throws Error that says in a sentence why it does not.
+ * @throws TlsFileProblem, or an Error that says in a sentence why it does not.
  */
 export async function openRedis(options: RedisOptions): Promise<RedisLink> {
-  const { target } = options;
+  const { target, tlsCa = "" } = options;
   // Loaded only now: a node without Redis does not need it.
   const { Cluster, Redis } = await import("ioredis");
   let isStarting = true;
@@ -250,7 +252,7 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
   const common: ClientOptions = {
     ...(target.user !== "" && { username: target.user }),
     ...(target.password !== "" && { password: target.password }),
-    ...(target.tls && { tls: {} }),
+    ...(target.tls && tlsOptions(tlsCa)),
     db: target.db,
     lazyConnect: true,
     enableOfflineQueue: false,
@@ -280,7 +282,7 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
   const subscriber = target.kind === "cluster" ? client : make(true);
   const clients = new Set([client, subscriber]);
   // The first says why; those behind it follow from it.
-  const note = (error: Error) => (problem ||= error.message);
+  const note = (error: Error) => (problem ||= reason(error));
   let lives: Lives;
   for (const one of clients) one.on("error", note);
   try {
@@ -288,11 +290,28 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
     await within(client.call("PING"), connectMs);
     lives = await within(livesOf(client), connectMs);
   } catch (error) {
-    for (const one of clients) one.disconnect();
-    throw new Error(problem || (error instanceof Error ? error.message : String(error)));
+    clients.forEach(drop);
+    throw new Error(problem || reason(error));
   }
   isStarting = false;
   return new RedisLink(client, subscriber, lives, options);
+}
+
+/**
+ * Disconnects for good. A TLS handshake that is under way fails by that, and a second error on its socket would be nobody's:
+ * the client listens to one.
+ */
+function drop(client: Redis | Cluster): void {
+  const connections = "nodes" in client ? client.nodes() : [client];
+  for (const { stream } of connections) stream?.on("error", () => undefined);
+  client.disconnect();
+}
+
+/** A cluster's client says of all its nodes together that they failed, and keeps why the last did. */
+function reason(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { lastNodeError } = error as Error & { lastNodeError?: unknown };
+  return lastNodeError instanceof Error ? `${error.message} ${lastNodeError.message}` : error.message;
 }
 
 /** Another for every process, and every start of one: of each server that may be written to, as far as it says. */
