@@ -1,11 +1,13 @@
 /** Sockets that do not behave and HTTP that is none, each beside members who exchange publications. */
+import { once } from "node:events";
 import t, { type Test } from "tap";
 import { closes } from "../src/errors.ts";
 import { Format } from "../src/protocol/messages.ts";
 import { beside } from "./support/beside.ts";
+import { folder, makePair } from "./support/certificates.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
-import { exchange, openRawSocket, opcodes, type RawOptions } from "./support/rawsocket.ts";
+import { connectTcp, exchange, openRawSocket, opcodes, within, type RawOptions } from "./support/rawsocket.ts";
 import { open } from "./support/session.ts";
 
 interface Answer {
@@ -68,17 +70,47 @@ const garbage: [title: string, bytes: string | Buffer][] = [
   ["a thousand headers", `GET /health HTTP/1.1\r\nHost: localhost\r\n${"A: b\r\n".repeat(1_000)}\r\n`],
 ];
 
+/** Requests, and a TLS handshake, that go on a byte a second and never end. */
+const upgrade = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+const endless: [title: string, first: string, then: string][] = [
+  ["the headers of an upgrade", upgrade, "A: b\r\n"],
+  ["one header", `${upgrade}A: `, "b"],
+  ["the body of a request that was answered", "POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", "a"],
+  ["chunks", "POST /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n"],
+];
+const clientHello = Buffer.from(`16030100c8010000c40303${"11".repeat(194)}`, "hex").toString("latin1");
+
+/** Sends the first part at once and of the second a byte a second, over and over; resolves when the node has closed. */
+async function drip(port: number, first: string, then: string, limitMs: number): Promise<void> {
+  const tcp = await connectTcp(port);
+  const closed = once(tcp.resume(), "close");
+  tcp.write(first, "latin1");
+  let at = 0;
+  const timer = setInterval(() => tcp.write(then.charAt(at++ % then.length), "latin1"), 1000);
+  await within(closed, "the node to close", limitMs).finally(() => {
+    clearInterval(timer);
+    tcp.destroy();
+  });
+}
+
 t.test("sockets and HTTP", async (t) => {
-  const node = await startNode(t);
+  const node = await startNode(t, { allowedOrigins: ["https://app.example"] });
   const { port } = node;
 
   for (const [title, status, ...lines] of requests) {
     await t.test(`${title} is answered ${status}`, (t) => beside(t, node, async () => isError(t, await ask(port, ...lines), status)));
   }
 
-  await t.test("what is no HTTP, and what sends nothing, is dropped or told so, and the node serves on", (t) => beside(t, node, async () => {
+  const { cert, key } = makePair(folder(t), "localhost");
+  const secure = await startNode(t, { reactors: 1, tcpPort: 0, tlsCert: cert, tlsKey: key, handshakeTimeoutMs: 5_000 });
+  await t.test("what is no HTTP, and what sends nothing or a byte a second, is dropped or told so, and the node serves on", (t) => beside(t, node, async () => {
     // All at once: some of it looks like half a request, for which uWebSockets waits ten seconds and looks every four.
     const limitMs = 60_000;
+    const slow = [
+      ...endless.map(([title, first, then]) => drip(port, first, then, limitMs).then(() => t.pass(`${title}, a byte a second`))),
+      ...[secure.port, secure.tcpPort!].map((tls) => drip(tls, "", clientHello, limitMs).then(() => t.pass("a TLS handshake, a byte a second"))),
+      ...[secure.port, secure.tcpPort!].map((tls) => drip(tls, clientHello.slice(0, 50), "", limitMs).then(() => t.pass("half a TLS handshake"))),
+    ];
     const answers = garbage.map(async ([title, bytes]) => {
       const { status } = parse(await exchange(port, bytes, (received) => received.includes("\r\n\r\n"), limitMs));
       t.ok(status === 0 || status >= 400, `${title}: ${status}`);
@@ -87,6 +119,7 @@ t.test("sockets and HTTP", async (t) => {
     t.equal((await ask(port, "GET /health HTTP/1.1", host)).status, 200, "others are served meanwhile");
     await Promise.all(answers);
     t.ok((await Promise.all(silent)).every((received) => received.length === 0), "200 silent connections are dropped");
+    await Promise.all(slow);
     t.equal((await ask(port, "GET /health HTTP/1.1", host)).status, 200, "and afterwards");
   }));
 
@@ -107,17 +140,20 @@ t.test("sockets and HTTP", async (t) => {
     session.raw.destroy();
   }));
 
-  for (const origin of ["http://evil.example", "null", "https://127.0.0.1.evil.example", `http://127.0.0.1:${port + 1}`, "http://", "http://\u00ff.example"]) {
+  const unlisted = ["http://app.example", "https://app.example:8443", "https://app.example.evil.example", "https://sub.app.example"];
+  for (const origin of [...unlisted, "http://evil.example", "null", "https://127.0.0.1.evil.example", `http://127.0.0.1:${port + 1}`, "http://", "http://\u00ff.example"]) {
     await t.test(`a page of ${origin} is closed 3505`, (t) => beside(t, node, async () => {
       const raw = await openRawSocket({ port, headers: { Origin: origin } });
       t.strictSame(await raw.closed(), { code: closes.forbidden_origin.code, reason: "forbidden_origin" });
     }));
   }
 
-  await t.test("a page of the node's own host may connect", async (t) => {
-    const session = await open(node, { headers: { Origin: `http://127.0.0.1:${port}` } });
-    t.match(await session.bye(), { code: 1000 });
-  });
+  for (const [whose, origin] of [["the node's own host", `http://127.0.0.1:${port}`], ["an origin that is listed", "https://app.example"]] as const) {
+    await t.test(`a page of ${whose} may connect`, async (t) => {
+      const session = await open(node, { headers: { Origin: origin } });
+      t.match(await session.bye(), { code: 1000 });
+    });
+  }
 
   await t.test("a session whose client sends FIN is over, and out of its rooms", (t) => beside(t, node, async () => {
     const session = await open(node);
@@ -146,7 +182,9 @@ t.test("sockets and HTTP", async (t) => {
 });
 
 t.test("a socket that does not read while 10 MB pass its room is closed 3008, and the others get everything", async (t) => {
-  const node = await startNode(t, { bytesPerSecond: 0 });
+  const node = await startNode(t, { bytesPerSecond: 0, allowedOrigins: ["*"] });
+  const anywhere = await open(node, { headers: { Origin: "http://evil.example" } });
+  t.match(await anywhere.bye(), { code: 1000 }, "and pages from anywhere may connect where that is configured");
   await beside(t, node, async () => {
     const [slow, slowInJson, publisher, reader] = await Promise.all([open(node), open(node, { json: true }), open(node), open(node, { json: true, keep: false })]);
     for (const session of [slow, slowInJson, publisher, reader]) await session.join("heavy");
