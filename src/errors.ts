@@ -14,7 +14,7 @@ export const closes = {
   token_expired: { code: 3005, text: "the token has expired; come back with a new one" },
   slow_consumer: { code: 3008, text: "the socket did not keep up with what was sent to it" },
   session_replaced: { code: 3010, text: "the session was resumed on another socket; come back as a new one" },
-  no_heartbeat: { code: 3012, text: "the socket was silent and did not answer a ping" },
+  no_heartbeat: { code: 3012, text: "the socket was silent and did not answer a ping, or a frame it had begun did not end" },
   rate_limited: { code: 3013, text: "commands kept coming after they were refused for their rate" },
   overloaded: { code: 3014, text: "the node cannot take the session right now" },
   invalid_token: { code: 3500, text: "the token is missing or proves nothing to this node" },

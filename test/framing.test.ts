@@ -133,6 +133,13 @@ t.test("an announced length takes no memory before its bytes are there", async (
   if (split === null || split === tooLarge) return t.fail("the frame is not held");
   t.equal(split.buffer.length, 1024, "1,004 bytes sent");
   t.equal(pool.taken, 1, "the smaller buffer went back");
+
+  while (split.have < 65_539) {
+    split = cutFrames(split, Uint8Array.of(0), 65536, pool, () => true);
+    if (split === null || split === tooLarge) return t.fail("the frame is not held");
+    if (split.buffer.length > Math.min(65_540, 2 * split.have + 4)) return t.fail(`${split.buffer.length} bytes for ${split.have}`);
+  }
+  t.equal(pool.taken, 1, "all but its last byte, one at a time: one buffer, of a frame at most");
 });
 
 t.test("nothing is read after onFrame said stop, and nothing is held", async (t) => {

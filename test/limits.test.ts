@@ -41,7 +41,7 @@ t.test("a socket that does not say hello in time is closed 3000, whatever else i
   t.ok(await pings(prompt), "one that said hello stays");
 });
 
-t.test("a silent socket is pinged, and closed 3012 if it does not answer", async (t) => {
+t.test("a socket is pinged, and closed 3012 if it does not answer, or answers with a frame begun that does not end", async (t) => {
   const node = await startNode(t, { heartbeatMs: 400, heartbeatGraceMs: 1_000 });
   const started = performance.now();
   const quiet = async (answers: boolean): Promise<{ session: TestSession; pings: () => number }> => {
@@ -56,6 +56,17 @@ t.test("a silent socket is pinged, and closed 3012 if it does not answer", async
   };
   const [deaf, answering, talking] = [await quiet(false), await quiet(true), await open(node, { pong: false })];
   let stop = false;
+  const dripping = await open(node);
+  let dripped = false;
+  void dripping.raw.ended.then(() => (dripped = true));
+  const drip = (async () => {
+    const frame = encodeBinary({ echo: { payload: Buffer.alloc(60_000) } });
+    for (let at = 0; !dripped; at++) {
+      await dripping.sendMessage(frame.subarray(at, at + 1));
+      await dripping.raw.send({ opcode: opcodes.pong });
+      await pass(50);
+    }
+  })();
   const talk = (async () => {
     while (!stop) {
       t.ok(await pings(talking));
@@ -66,6 +77,9 @@ t.test("a silent socket is pinged, and closed 3012 if it does not answer", async
   const tookMs = performance.now() - started;
   t.ok(tookMs >= 1_300, `not before its time: ${tookMs} ms`);
   t.equal(deaf.pings(), 1, "it was pinged once");
+  t.strictSame(await dripping.closed(), closed("no_heartbeat"), "a byte and a pong now and then");
+  await drip;
+  t.ok(performance.now() - started >= 1_300, "but a frame has its time");
   let answeringEnded = false;
   void answering.session.raw.ended.then(() => (answeringEnded = true));
   while (!answeringEnded && (answering.pings() < 5 || performance.now() - started < 3_000)) await pass(50);
@@ -170,6 +184,10 @@ t.test("a frame may be as large as the limit and no larger", async (t) => {
   t.strictSame(await tooLarge.closed(), closed("frame_too_large"));
   await twoMessages.sendMessage(echo(1_025).subarray(0, 600));
   await twoMessages.closed().then((ending) => t.strictSame(ending, closed("frame_too_large"), "as soon as it is announced"));
+  const fragmented = await open(node);
+  await fragmented.raw.send({ opcode: opcodes.binary, payload: Buffer.alloc(3_000), fin: false });
+  await fragmented.raw.send({ opcode: opcodes.continuation, payload: Buffer.alloc(1_100), fin: false });
+  t.equal(await fragmented.closed(), "dropped", "a message that never ends is held up to four frames");
   await inJson.sendMessage(JSON.stringify({ id: 9, echo: { data: "x".repeat(1_024) } }));
   t.strictSame(await inJson.closed(), closed("frame_too_large"));
 });

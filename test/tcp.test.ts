@@ -224,12 +224,18 @@ t.test("clients that say one byte at a time, or nothing, are closed when the han
   clearInterval(timer);
 });
 
-t.test("a silent session is closed; one that pings is not", async (t) => {
+t.test("a silent session is closed, and so is one that sends a frame a byte at a time for ever; one that pings is not", async (t) => {
   const node = hurried;
   const silent = await openTcp(node);
+  const dripping = await openTcp(node);
+  const frame = encodeBinary({ echo: { payload: Buffer.alloc(60_000) } });
+  let at = 0;
+  const drips = setInterval(() => void dripping.raw.write(frame.subarray(at, ++at)), 50);
   const pinging = await openTcp(node);
   const timer = setInterval(() => void pinging.send({ ping: {} }), 50);
   t.same(await silent.closed(), { code: 3012, reason: "no_heartbeat" });
+  t.same(await dripping.closed(), { code: 3012, reason: "no_heartbeat" });
+  clearInterval(drips);
   t.ok((await pinging.request({ ping: {} })).pong);
   clearInterval(timer);
   pinging.raw.destroy();

@@ -1,6 +1,6 @@
 /** From the bytes of a WebSocket message to commands: the first half of the data path. */
 import { decodeClientFrame } from "../protocol/codec.ts";
-import { cutFrames, tooLarge } from "../protocol/framing.ts";
+import { cutFrames, release, tooLarge } from "../protocol/framing.ts";
 import { BadFrame, decodeClientJson, parseMessage } from "../protocol/json.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import * as commands from "./commands.ts";
@@ -29,13 +29,21 @@ export function onBinary(reactor: Reactor, session: Session, message: Uint8Array
     else keepEarly(reactor, session, decodeClientFrame(bytes.slice(start, end), 0, end - start), end - start);
     return isOpen(session);
   });
-  if (rest === tooLarge) closeSession(reactor, session, "frame_too_large");
-  else if (isOpen(session)) session.split = rest;
-  else if (rest !== null) pool.give(rest.buffer);
+  if (rest === tooLarge) return closeSession(reactor, session, "frame_too_large");
+  if (!isOpen(session)) return release(rest, pool);
+  session.split = rest;
+  // More of a frame that had begun is none: whoever sends a byte now and then would hold its buffer for ever.
+  if (rest === null || rest !== split) signOfLife(reactor, session);
+}
+
+/** Something whole came from the socket, or a beginning: a frame has to be whole within the heartbeat and its grace. */
+function signOfLife({ heartbeat }: Reactor, session: Session): void {
+  if (session.state === "ready") heartbeat.heard(session);
 }
 
 /** A text message: one frame, or an array of them. */
 export function onText(reactor: Reactor, session: Session, message: Uint8Array): void {
+  signOfLife(reactor, session);
   if (message.length > reactor.config.frameBytesMax) return closeSession(reactor, session, "frame_too_large");
   let frames: unknown[];
   try {
@@ -109,6 +117,7 @@ function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void 
   }
 }
 
-function isOpen(session: Session): boolean {
+/** It may say something: it is not on its way out. */
+export function isOpen(session: Session): boolean {
   return session.state === "handshake" || session.state === "ready";
 }

@@ -3,7 +3,7 @@
  * last frame, and the client's own frames are the sign of life. It can close one half: see halfClosed.
  */
 import type { Socket as Stream } from "node:net";
-import { onBinary } from "./dispatch.ts";
+import { isOpen, onBinary } from "./dispatch.ts";
 import { closeSlow } from "./outgoing.ts";
 import { chargeBytes } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
@@ -48,12 +48,10 @@ export class TcpSocket implements Socket {
   // ------------------------------------------------------------------------------------- inward
 
   #read(chunk: Buffer): void {
-    const { counters, heartbeat } = this.#reactor;
     const session = this.#session;
     if (this.#ended) return;
-    counters.add("bytesIn", chunk.length);
-    if (session.state === "ready") heartbeat.heard(session);
-    else if (session.state !== "handshake") return;
+    this.#reactor.counters.add("bytesIn", chunk.length);
+    if (!isOpen(session)) return;
     if (!chargeBytes(this.#reactor, session, chunk.length)) return;
     onBinary(this.#reactor, session, new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
     if (!this.#ended && this.#stream.writableLength > unreadQueueBytes) this.#stream.pause();

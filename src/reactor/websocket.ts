@@ -3,7 +3,7 @@ import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_so
 import { closes } from "../errors.ts";
 import { subprotocols } from "../protocol/messages.ts";
 import { retryAfter } from "./admission.ts";
-import { onBinary, onText } from "./dispatch.ts";
+import { isOpen, onBinary, onText } from "./dispatch.ts";
 import { respondError } from "./http.ts";
 import { isWelcome } from "./origin.ts";
 import { closeSession, closeSlow } from "./outgoing.ts";
@@ -38,8 +38,9 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
   /** Pings and pongs are work too, and the smallest of them cost most for their bytes. */
   const onControl = (socket: WebSocket<SocketData>, payload: ArrayBuffer): void => {
     const { session } = socket.getUserData();
-    if (session.state === "ready") heartbeat.heard(session);
-    else if (session.state !== "handshake") return;
+    // While a frame is only begun they are no sign of life: it has to become whole.
+    if (session.state === "ready" && session.split === null) heartbeat.heard(session);
+    if (!isOpen(session)) return;
     // Refused, it is closed: there is nothing more to do with it either way.
     chargeBytes(reactor, session, payload.byteLength + controlHeaderBytes);
   };
@@ -71,8 +72,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
     message(socket, message, isBinary) {
       const { session } = socket.getUserData();
       counters.add("bytesIn", message.byteLength);
-      if (session.state === "ready") heartbeat.heard(session);
-      else if (session.state !== "handshake") return;
+      if (!isOpen(session)) return;
       if (!chargeBytes(reactor, session, message.byteLength)) return;
       if (isBinary === session.json) return closeSession(reactor, session, "bad_frame");
       // A view: uWS takes the bytes away when this returns.
