@@ -55,12 +55,13 @@ t.test("a cluster is another when one of its servers was restarted, and not when
   const redis = await connect(t, `redis+cluster://127.0.0.1:${servers[0]!.port}`, 200);
   let others = 0;
   redis.onAnother(() => others++);
-  for (let i = 1; i <= 4; i++) {
+  for (let i = 0; i < 4; i++) {
     for (const server of servers) server.pause();
     await t.rejects(redis.run("get", "a key"));
     await until(() => !redis.up, "it to be noticed");
+    const { returns } = redis;
     for (const server of servers) server.resume();
-    await until(() => redis.returns === i, "it to be back");
+    await until(() => redis.returns > returns, "it to be back");
   }
   t.equal(others, 0);
   await servers[1]!.stop();
