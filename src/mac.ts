@@ -5,23 +5,28 @@
 import { hash, timingSafeEqual } from "node:crypto";
 
 const blockBytes = 64;
+const hashBytes = 32;
 
 export class Mac {
-  /** The secret as each of the two hashes begins with it. */
-  readonly #inner: Buffer;
+  /** What each of the two hashes is of: the secret, with room for the rest behind it. */
+  #inner: Buffer;
   readonly #outer: Buffer;
 
   constructor(secret: Uint8Array) {
     const key = Buffer.alloc(blockBytes);
     key.set(secret.length > blockBytes ? Buffer.from(hash("sha256", secret, "binary"), "latin1") : secret);
     this.#inner = Buffer.from(key.map((byte) => byte ^ 0x36));
-    this.#outer = Buffer.from(key.map((byte) => byte ^ 0x5c));
+    this.#outer = Buffer.concat([key.map((byte) => byte ^ 0x5c)], blockBytes + hashBytes);
   }
 
   /** `binary`: a character for each byte. */
   sign(data: Uint8Array | string, encoding: "base64url" | "binary"): string {
-    const inner = hash("sha256", Buffer.concat([this.#inner, Buffer.from(data)]), "binary");
-    return hash("sha256", Buffer.concat([this.#outer, Buffer.from(inner, "latin1")]), encoding);
+    const end = blockBytes + Buffer.byteLength(data);
+    if (end > this.#inner.length) this.#inner = Buffer.concat([this.#inner], 2 * end);
+    if (typeof data === "string") this.#inner.write(data, blockBytes);
+    else this.#inner.set(data, blockBytes);
+    this.#outer.write(hash("sha256", this.#inner.subarray(0, end), "binary"), blockBytes, "latin1");
+    return hash("sha256", this.#outer, encoding);
   }
 
   /** Whether this is the signature in base64url, in constant time. As text: a decoder would take many spellings of one. */
