@@ -70,6 +70,7 @@ export class Sessions {
   /** Where keep() is in #byId. */
   #keeping = this.#byId.values();
   #lives = 0;
+  #lastPlace: PlaceInRoom = { name: "", epoch: "", seq: 0 };
   #writer: NodeJS.Timeout | null = null;
 
   constructor(options: SessionsOptions) {
@@ -312,12 +313,19 @@ export class Sessions {
 
   /** @param seq up to where it has been given the room's publications */
   entered(session: HubSession, room: Room, seq: number): void {
-    const place = { name: room.name, epoch: room.epoch, seq };
+    const place = this.#placeIn(room, seq);
     const at = session.rooms.findIndex(({ name }) => name === room.name);
     if (at >= 0) session.rooms[at] = place;
     else if (session.rooms === noRooms) session.rooms = [place];
     else session.rooms.push(place);
     this.#write(session);
+  }
+
+  /** One for all who come into a room one after the other while nothing is published. */
+  #placeIn({ name, epoch }: Room, seq: number): PlaceInRoom {
+    const { name: lastName, epoch: lastEpoch, seq: lastSeq } = this.#lastPlace;
+    if (name !== lastName || epoch !== lastEpoch || seq !== lastSeq) this.#lastPlace = { name, epoch, seq };
+    return this.#lastPlace;
   }
 
   /** What it has been given of a room where it is already; never back. */

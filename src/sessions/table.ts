@@ -33,8 +33,12 @@ export class Table {
   }
 
   put(id: string, text: string): void {
+    const until = Math.ceil(this.#options.clock() + this.#options.ttlMs);
+    const row = this.#rows.get(id) ?? { text, until };
+    row.text = text;
+    row.until = until;
     this.#rows.delete(id);
-    this.#rows.set(id, { text, until: Math.ceil(this.#options.clock() + this.#options.ttlMs) });
+    this.#rows.set(id, row);
     if (this.#rows.size > this.#options.max) this.#forgetOldest(Math.ceil(this.#options.max * batchShare));
   }
 
