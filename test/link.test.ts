@@ -108,6 +108,17 @@ function linkPair(ringBytes: number, overflowBytesMax: number, onRecord: (kind: 
   return { writer, reader, rung };
 }
 
+t.test("whole numbers up to 2^53 come as they were sent", async (t) => {
+  const seen: number[] = [];
+  const sent = [0, 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 40 + 7, Number.MAX_SAFE_INTEGER];
+  const { writer, reader } = linkPair(1024, 2000, (_, record) => seen.push(...sent.map(() => record.whole())));
+  writer.begin(7, 8 * sent.length, false);
+  for (const value of sent) writer.whole(value);
+  writer.end();
+  reader.wake();
+  t.strictSame(seen, sent);
+});
+
 t.test("a link whose ring is full keeps records in order, refuses past its bound, and goes on when there is room", async (t) => {
   const seen: number[] = [];
   const { writer, reader, rung } = linkPair(1024, 2000, (_, record) => seen.push(record.u32()));

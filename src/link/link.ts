@@ -82,6 +82,12 @@ export class Link {
     this.#at = this.#bytes.writeDoubleLE(value, this.#at);
   }
 
+  /** A whole number up to 2^53. */
+  whole(value: number): void {
+    this.u32(value % wordValues);
+    this.u32(Math.floor(value / wordValues));
+  }
+
   /** `[u32 length][bytes]` */
   blob(value: Uint8Array): void {
     this.u32(value.length);
@@ -167,6 +173,8 @@ export class Link {
   }
 }
 
+const wordValues = 2 ** 32;
+
 /** Room that `text(value)` may need. */
 export function textBytesMax(value: string): number {
   return 4 + value.length * 3;
@@ -201,6 +209,12 @@ export class RecordReader {
     const value = this.#bytes.readDoubleLE(this.#at);
     this.#at += 8;
     return value;
+  }
+
+  /** For what is kept: a number that was read as f64 takes an object of its own in V8, however small it is. */
+  whole(): number {
+    const low = this.u32();
+    return this.u32() * wordValues + low;
   }
 
   /** A view into the ring, valid until the record's handler returns. */

@@ -132,7 +132,7 @@ export function writeAdmitted(link: Link, r: AdmittedRecord): void {
   link.begin(kinds.admitted, 40 + textBytesMax(r.session) + placesBytesMax(r.rooms), true);
   link.u32(r.slot);
   link.u32(r.life);
-  link.f64(r.generation);
+  link.whole(r.generation);
   link.u8(r.resumed ? 1 : 0);
   link.text(r.session);
   writePlaces(link, r.rooms);
@@ -142,7 +142,7 @@ export function writeAdmitted(link: Link, r: AdmittedRecord): void {
 export function readAdmitted(r: RecordReader): AdmittedRecord {
   const slot = r.u32();
   const life = r.u32();
-  const generation = r.f64();
+  const generation = r.whole();
   const resumed = r.u8() !== 0;
   const session = r.text();
   return { slot, life, generation, resumed, session, rooms: readPlaces(r) };
