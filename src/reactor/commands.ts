@@ -32,8 +32,8 @@ export function join(reactor: Reactor, session: Session, id: number, fields: Fie
   if (memberOf(session, room) !== null) return refuse(reactor, session, id, "already_joined");
   if (session.members.length >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
   const recover = fields.recover ?? null;
-  const asked = { epoch: recover === null ? null : (recover.epoch ?? ""), seq: recover?.seq ?? 0 };
-  const wanted = { id, name: room, ...asked, history: fields.history ?? 0, restored: false };
+  const epoch = recover === null ? null : (recover.epoch ?? "");
+  const wanted = { id, name: room, epoch, seq: recover?.seq ?? 0, history: fields.history ?? 0, restored: false };
   if (!reactor.rooms.join(session, wanted)) refuse(reactor, session, id, "overloaded");
 }
 

@@ -25,6 +25,8 @@ type Refresh = NonNullable<ClientFrame["refresh"]>;
 const earlyFramesMax = 64;
 const deviceBytesMax = 128;
 const anonymousPrefix = "anon-";
+/** Shared, as most have nothing or one frame there: V8 makes room for seventeen where something is pushed into an empty array. */
+const nothing: Early[] = [];
 
 export function hello(reactor: Reactor, session: Session, id: number, fields: Hello): void {
   if (fields.version !== protocolVersion) return closeSession(reactor, session, "unsupported_version");
@@ -32,7 +34,7 @@ export function hello(reactor: Reactor, session: Session, id: number, fields: He
   if (device !== "" && nameProblem("device", device, deviceBytesMax) !== null) return closeSession(reactor, session, "bad_frame");
   const token = fields.token || session.token;
   session.token = "";
-  session.greeting = { id, early: [], earlyBytes: 0 };
+  session.greeting = { id, early: nothing, earlyBytes: 0 };
   const claims = resumeClaims(reactor, fields);
   const { verifier } = reactor;
   if (verifier === null || token === "") return withoutToken(reactor, session, fields, claims);
@@ -115,7 +117,8 @@ function placesOf(reactor: Reactor, session: Session, { resume }: Hello): PlaceI
 /** A frame that came before the answer to hello; its bytes are its own. */
 export function keepEarly(reactor: Reactor, session: Session, frame: Early, bytes: number): void {
   const greeting = session.greeting!;
-  greeting.early.push(frame);
+  if (greeting.early === nothing) greeting.early = [frame];
+  else greeting.early.push(frame);
   greeting.earlyBytes += bytes;
   if (greeting.early.length > earlyFramesMax || greeting.earlyBytes > reactor.config.frameBytesMax) {
     closeSession(reactor, session, "rate_limited");

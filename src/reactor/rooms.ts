@@ -17,7 +17,7 @@ import { Fanout } from "./fanout.ts";
 import { sendBytes, sendFrame } from "./outgoing.ts";
 import { keyOf } from "./names.ts";
 import { SlowReaders } from "./slow.ts";
-import { evicted, formatOf, noMembers, stays, type Member, type Room, type Session } from "./session.ts";
+import { evicted, formatOf, noMembers, stays, type Arrival, type Member, type Room, type Session } from "./session.ts";
 
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
@@ -30,8 +30,8 @@ export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "h
 export class Rooms {
   readonly #context: Context;
   readonly #rooms = new Map<number, Room>();
-  /** Members on their way in, by number. */
-  readonly #arriving = new Map<number, Member>();
+  /** By number. */
+  readonly #arriving = new Map<number, Arrival>();
   #lastNumber = 0;
   readonly #pageQueueBytes: number;
 
@@ -50,39 +50,38 @@ export class Rooms {
   // ------------------------------------------------------------------------------- from sessions
 
   /** Asks the hub to let the session in. False: the hub is too far behind. */
-  join(session: Session, { name, ...join }: JoinWanted): boolean {
-    const number = (this.#lastNumber = (this.#lastNumber + 1) >>> 0);
+  join(session: Session, { id, name, epoch, seq, history, restored }: JoinWanted): boolean {
+    const number = this.#nextNumber();
     const { slot, life, json } = session;
     const room = keyOf(session, name);
-    if (!writeJoin(this.#context.link, { ...join, member: number, slot, life, json, room })) return false;
+    if (!writeJoin(this.#context.link, { member: number, slot, life, id, json, room, epoch, seq, history, restored })) return false;
     const mayPublish = allows(session.grant!, "publish", name);
     const told = this.#mayBeTold(session, name);
-    const member: Member = {
-      name, session, number, state: "joining", room: null, mayPublish, told, restored: join.restored, held: false,
-      liveAt: 0, behind: false, seq: 0, leaveId: stays,
-    };
-    this.#arriving.set(number, member);
+    const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null };
+    this.#arrive({ member, number, restored, behind: false, held: false, seq: 0, leaveId: stays });
     if (session.members === noMembers) session.members = [member];
     else session.members.push(member);
     return true;
   }
 
   leave(session: Session, member: Member, id: number): void {
-    if (member.state === "live") this.deliveries.flushRoom(member.room!, formatOf(session));
+    const { state, arrival } = member;
+    if (state === "live") this.deliveries.flushRoom(member.room!, formatOf(session));
     session.members.splice(session.members.indexOf(member), 1);
-    if (member.state === "joining") member.leaveId = id;
-    if (member.state === "live") {
+    if (state === "joining") arrival!.leaveId = id;
+    if (state === "live") {
       session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
       if (member.told) session.socket?.unsubscribe(member.room!.toldTopics[formatOf(session)]);
     }
     this.#drop(member, false);
-    if (member.leaveId === stays) sendLeft(this.#context, member, id);
+    if (state !== "joining") sendLeft(this.#context, member, id);
   }
 
   /** The session may not be in the room any more. */
   evict(session: Session, member: Member): void {
-    this.leave(session, member, member.state === "joining" ? evicted : 0);
-    if (member.leaveId === stays) sendGone(this.#context, session, member.name);
+    const { state } = member;
+    this.leave(session, member, state === "joining" ? evicted : 0);
+    if (state !== "joining") sendGone(this.#context, session, member.name);
   }
 
   /** The session's socket is gone; uWS has ended its subscriptions. */
@@ -94,8 +93,8 @@ export class Rooms {
   /** The session's socket has room again: replays that waited for it go on. */
   drained(session: Session): void {
     if (session.members === noMembers || !this.#hasRoom(session)) return;
-    for (const member of session.members) {
-      if (member.held) this.#askForNext(member);
+    for (const { arrival } of session.members) {
+      if (arrival?.held === true) this.#askForNext(arrival);
     }
   }
 
@@ -130,50 +129,52 @@ export class Rooms {
     const handle = record.u32();
     const live = record.u8() !== 0;
     const seq = record.f64();
-    const member = this.#arriving.get(number);
-    if (member === undefined) throw new Error(`joined: nobody is member ${number}`);
+    const arrival = this.#arriving.get(number);
+    if (arrival === undefined) throw new Error(`joined: nobody is member ${number}`);
+    const { member } = arrival;
     const format = formatOf(member.session);
     if (member.state === "gone") {
       // It left before it was in: the hub has counted it.
-      this.#arriving.delete(number);
+      this.#arrived(arrival);
       if (!live) writeAbandon(this.#context.link, number);
       const { slot, life, json } = member.session;
       // Joined again meanwhile: the place in the room that the hub keeps for the session is the new member's.
       const isBack = member.session.members.some(({ name }) => name === member.name);
-      writeLeave(this.#context.link, { slot, life, handle, json, lost: member.leaveId === stays || isBack });
-      return answerBoth(this.#context, member, record.blob());
+      writeLeave(this.#context.link, { slot, life, handle, json, lost: arrival.leaveId === stays || isBack });
+      return answerBoth(this.#context, arrival, record.blob());
     }
     member.room = this.#roomOf(handle, member.name);
     member.name = member.room.name;
     member.room.joined[format]++;
     this.#context.counters.add("members", 1);
     member.state = "replaying";
-    this.#continue(member, live, seq, record.blob());
+    this.#continue(arrival, live, seq, record.blob());
   }
 
   #onPage(record: RecordReader): void {
-    const member = this.#arriving.get(record.u32());
+    const arrival = this.#arriving.get(record.u32());
     const live = record.u8() !== 0;
     const seq = record.f64();
-    if (member === undefined) return;
-    if (this.#isFull(member.session)) return this.#wait(member, this.#context.kindOf(member.name)?.slowReaders === "drop");
-    this.#continue(member, live, seq, record.blob());
+    if (arrival === undefined) return;
+    const { session, name } = arrival.member;
+    if (this.#isFull(session)) return this.#wait(arrival, this.#context.kindOf(name)?.slowReaders === "drop");
+    this.#continue(arrival, live, seq, record.blob());
   }
 
   /** Sends a page, and makes the member live or asks for more. Sending may end the session. */
-  #continue(member: Member, live: boolean, seq: number, frame: Uint8Array): void {
+  #continue(arrival: Arrival, live: boolean, seq: number, frame: Uint8Array): void {
+    const { member } = arrival;
     const { session } = member;
-    member.seq = seq;
+    arrival.seq = seq;
     if (live) {
       // What waits for the room is in the frame already.
       this.deliveries.flushRoom(member.room!, formatOf(session));
       // First the frame, then the topic: what the room gets from here on comes behind it.
       sendBytes(this.#context, session, frame);
       if (member.state !== "replaying" || session.state !== "ready" || session.socket === null) return;
-      this.#arriving.delete(member.number);
+      this.#arrived(arrival);
       member.state = "live";
       member.liveAt = this.fanout.order;
-      this.#setBehind(member, false);
       member.room!.live[formatOf(session)]++;
       session.socket.subscribe(member.room!.topics[formatOf(session)]);
       if (member.told) this.#tell(member);
@@ -181,8 +182,8 @@ export class Rooms {
     }
     sendBytes(this.#context, session, frame);
     if (session.state !== "ready" || session.socket === null) return;
-    member.held = true;
-    if (this.#hasRoom(session)) this.#askForNext(member);
+    arrival.held = true;
+    if (this.#hasRoom(session)) this.#askForNext(arrival);
   }
 
   /** Takes a live member out of its room's topic; it has everything up to `seq`. `skip`: it is only told what it missed. */
@@ -193,24 +194,34 @@ export class Rooms {
     room!.live[format]--;
     if (member.told) this.#untell(member);
     member.state = "replaying";
-    member.seq = seq;
-    this.#arriving.set(member.number, member);
     this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
-    this.#setBehind(member, true);
-    this.#wait(member, skip);
+    const arrival = { member, number: this.#nextNumber(), restored: false, behind: true, held: false, seq, leaveId: stays };
+    this.#arrive(arrival);
+    this.#wait(arrival, skip);
   }
 
-  #setBehind(member: Member, behind: boolean): void {
-    if (member.behind !== behind) this.#context.counters.add("behind", behind ? 1 : -1);
-    member.behind = behind;
+  #nextNumber(): number {
+    return (this.#lastNumber = (this.#lastNumber + 1) >>> 0);
+  }
+
+  #arrive(arrival: Arrival): void {
+    arrival.member.arrival = arrival;
+    this.#arriving.set(arrival.number, arrival);
+    if (arrival.behind) this.#context.counters.add("behind", 1);
+  }
+
+  #arrived(arrival: Arrival): void {
+    arrival.member.arrival = null;
+    this.#arriving.delete(arrival.number);
+    if (arrival.behind) this.#context.counters.add("behind", -1);
   }
 
   /** The member gets nothing until its socket has room again. */
-  #wait(member: Member, skip: boolean): void {
-    const { number, seq, session } = member;
-    writeBehind(this.#context.link, { member: number, handle: member.room!.handle, seq, json: session.json, skip });
-    member.held = true;
-    if (this.#hasRoom(session)) this.#askForNext(member);
+  #wait(arrival: Arrival, skip: boolean): void {
+    const { number, seq, member: { session, room } } = arrival;
+    writeBehind(this.#context.link, { member: number, handle: room!.handle, seq, json: session.json, skip });
+    arrival.held = true;
+    if (this.#hasRoom(session)) this.#askForNext(arrival);
   }
 
   /** Nothing more can be sent: not even a page that was asked for when there was room. */
@@ -218,22 +229,23 @@ export class Rooms {
     return socket !== null && socket.getBufferedAmount() > this.#context.config.socketQueueBytesMax;
   }
 
-  #askForNext(member: Member): void {
-    member.held = false;
-    writeNext(this.#context.link, member.number);
+  #askForNext(arrival: Arrival): void {
+    arrival.held = false;
+    writeNext(this.#context.link, arrival.number);
   }
 
   #onRefused(record: RecordReader): void {
-    const member = this.#arriving.get(record.u32());
-    if (member === undefined) return;
-    this.#arriving.delete(member.number);
-    if (member.state === "gone") return answerBoth(this.#context, member, record.blob());
+    const arrival = this.#arriving.get(record.u32());
+    if (arrival === undefined) return;
+    this.#arrived(arrival);
+    const { member } = arrival;
+    if (member.state === "gone") return answerBoth(this.#context, arrival, record.blob());
     member.state = "gone";
     member.session.members.splice(member.session.members.indexOf(member), 1);
     this.#context.counters.add("errorReplies", 1);
     sendBytes(this.#context, member.session, record.blob());
     writeUnplaced(this.#context.link, member.session.slot, member.session.life, member.name);
-    if (!member.restored) return;
+    if (!arrival.restored) return;
     sendGone(this.#context, member.session, member.name);
   }
 
@@ -279,14 +291,13 @@ export class Rooms {
 
   /** Takes a member out of its room and tells the hub. `lost`: because its socket is gone. */
   #drop(member: Member, lost: boolean): void {
-    const { state, room, session } = member;
+    const { state, room, session, arrival } = member;
     member.state = "gone";
     if (room === null) return; // still joining: the hub's answer will find it gone
     const format = formatOf(member.session);
-    this.#setBehind(member, false);
-    if (state === "replaying") {
-      this.#arriving.delete(member.number);
-      writeAbandon(this.#context.link, member.number);
+    if (arrival !== null) {
+      this.#arrived(arrival);
+      writeAbandon(this.#context.link, arrival.number);
     }
     if (state === "live") room.live[format]--;
     if (state === "live" && member.told) room.told[format]--;
@@ -321,11 +332,11 @@ export class Rooms {
 }
 
 /** The hub's answer to a join, then to the leave that came before it. */
-function answerBoth(context: Context, member: Member, frame: Uint8Array): void {
-  if (member.leaveId === stays) return; // the session is gone
+function answerBoth(context: Context, { member, leaveId }: Arrival, frame: Uint8Array): void {
+  if (leaveId === stays) return; // the session is gone
   sendBytes(context, member.session, frame);
-  if (member.leaveId === evicted) sendGone(context, member.session, member.name);
-  else sendLeft(context, member, member.leaveId);
+  if (leaveId === evicted) sendGone(context, member.session, member.name);
+  else sendLeft(context, member, leaveId);
 }
 
 /** Unasked: the node has ended the membership, or could not bring it back. */

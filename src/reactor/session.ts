@@ -50,7 +50,7 @@ export interface Session {
 export interface Greeting {
   /** Id of the command. */
   readonly id: number;
-  readonly early: Early[];
+  early: Early[];
   earlyBytes: number;
 }
 
@@ -107,22 +107,29 @@ export interface Member {
   /** As the client knows it; once it is in, the string that all members share. */
   name: string;
   readonly session: Session;
-  /** Number by which the hub knows it on its way in. */
-  readonly number: number;
   state: "joining" | "replaying" | "live" | "gone";
   room: Room | null;
   /** Its session's grant lets it publish here. */
   mayPublish: boolean;
   /** It is to be told who comes and goes: its namespace has that, and its session's grant allows it. */
   told: boolean;
-  /** The node has brought it back into the room, unasked. */
-  readonly restored: boolean;
-  /** A page waits for the socket to drain before the next is asked for. */
-  held: boolean;
   /** Order of the first publish (fanout.ts) that it is live for. */
   liveAt: number;
-  /** It was live, and its socket became full. */
-  behind: boolean;
+  /** Null while it is live, which most are and stay. */
+  arrival: Arrival | null;
+}
+
+/** A member on its way in, or back in: it was live, and its socket became full. */
+export interface Arrival {
+  readonly member: Member;
+  /** By which the hub knows it. */
+  readonly number: number;
+  /** The node has brought it back into the room, unasked. */
+  readonly restored: boolean;
+  /** It was live. */
+  readonly behind: boolean;
+  /** A page waits for the socket to drain before the next is asked for. */
+  held: boolean;
   /** While it is replaying: it has everything up to here. */
   seq: number;
   /** Id of a leave that came before the hub's answer to join, which is answered first; `stays`, or `evicted`. */
@@ -238,7 +245,8 @@ export class Sessions {
   }
 
   #grow(): void {
-    const size = this.#lives.length * 2;
+    // Half more: twice as much would leave a node with just over a power of two twice what it needs.
+    const size = Math.ceil(this.#lives.length * 1.5);
     this.#lives = grown(this.#lives, new Uint32Array(size));
     this.heardAt = grown(this.heardAt, new Uint32Array(size));
     this.pinged = grown(this.pinged, new Uint8Array(size));

@@ -118,9 +118,7 @@ function upgrade(
   req: HttpRequest,
   socketContext: us_socket_context_t,
 ): void {
-  const offered = req.getHeader("sec-websocket-protocol").split(",").map((name) => name.trim());
-  const known: readonly string[] = Object.values(subprotocols);
-  const chosen = offered.find((name) => known.includes(name)) ?? "";
+  const chosen = chosenOf(req.getHeader("sec-websocket-protocol"));
   const welcome = isWelcome(config, req.getHeader("origin"), req.getHeader("host"));
   res.upgrade<SocketData>(
     { session: createSession(app, chosen === subprotocols.json, welcome, tokenOf(req)) },
@@ -130,6 +128,14 @@ function upgrade(
     socketContext,
   );
 }
+
+/** The first that is known of those that a client offers. Mostly it offers one. */
+function chosenOf(offered: string): string {
+  if (known.includes(offered)) return offered;
+  return offered.split(",").map((name) => name.trim()).find((name) => known.includes(name)) ?? "";
+}
+
+const known: readonly string[] = Object.values(subprotocols);
 
 /** A token that does not wait for hello: the header is for programs, the query for what can set no header. */
 function tokenOf(req: HttpRequest): string {
