@@ -1,9 +1,11 @@
 /** Messages between nodes over Redis: what is kept while it is away or refuses them, and what is not. */
 import t, { type Test } from "tap";
+import { messagesContract } from "../src/contracts/messages.ts";
 import { LateDisconnects, type Came } from "../src/hub/disconnects.ts";
 import type { NodeMessage } from "../src/messages/messages.ts";
+import { createMemoryMessages } from "../src/messages/memory.ts";
 import { createRedisMessages } from "../src/messages/redis.ts";
-import { openRedis } from "../src/redis/redis.ts";
+import { openRedis, type RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { until } from "./support/until.ts";
@@ -20,6 +22,28 @@ async function startMessages(t: Test, url: string, prefix: string, id: string) {
   });
   return { link, messages, warnings, received };
 }
+
+messagesContract(t, "memory", () => ({ shared: false, join: () => createMemoryMessages() }));
+
+messagesContract(t, "redis", async (t) => {
+  const redis = await startRedis(t);
+  const prefix = freshPrefix();
+  const links: RedisLink[] = [];
+  return {
+    shared: true,
+    async join(id, events) {
+      const link = await openRedis({ target: readRedisTarget(redis.url)!, answerMs: 1_000, log: { info() {}, warn() {} } });
+      links.push(link);
+      t.teardown(() => link.close());
+      return createRedisMessages({ redis: link, prefix, id, log: { warn() {} } }, events);
+    },
+    async away() {
+      await redis.stop();
+      await until(() => links.every(({ up }) => !up), "it to be noticed");
+      return () => redis.start();
+    },
+  };
+});
 
 const disconnect = (user: string): NodeMessage => ({ kind: "disconnect", tenant: "", user });
 const question: NodeMessage = { kind: "question", question: { kind: "health" }, replyTo: { node: "a", survey: "s" } };

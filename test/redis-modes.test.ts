@@ -8,7 +8,12 @@ import t, { type Test } from "tap";
 import { openRedis, type RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";
+import { createRedisMessages } from "../src/messages/redis.ts";
+import type { PresenceEvents } from "../src/presence/presence.ts";
+import { createRedisPresence } from "../src/presence/redis.ts";
 import { createRedisSessions } from "../src/sessions/redis.ts";
+import { messagesContract } from "../src/contracts/messages.ts";
+import { presenceContract, type PresenceOptions } from "../src/contracts/presence.ts";
 import { factsOf, registryContract } from "../src/contracts/registry.ts";
 import { freePort, freshPrefix, passInRedis, startRedis, type TestRedis } from "./support/redis.ts";
 import { value } from "../src/contracts/answers.ts";
@@ -24,9 +29,10 @@ async function connect(t: Pick<Test, "teardown">, address: string, answerMs = 2_
   return link;
 }
 
-/** One server that has all slots of a cluster: keys of different slots are refused in one command all the same. */
-const [cluster] = (await startCluster(t, [[0, slotMax]])) as [TestRedis];
-const clusterAddress = `redis+cluster://127.0.0.1:${cluster.port}`;
+/** Three servers, each with a third of the slots: keys of different slots are refused in one command. */
+const third = Math.ceil(slotMax / 3);
+const cluster = await startCluster(t, [[0, third], [third + 1, 2 * third], [2 * third + 1, slotMax]]);
+const clusterAddress = `redis+cluster://127.0.0.1:${cluster[0]!.port}`;
 
 registryContract(t, "cluster", () => {
   const prefix = freshPrefix();
@@ -44,10 +50,42 @@ sessionsContract(t, "cluster", async ({ ttlMs }, clock, t) => {
   clock.pass = async (ms) => {
     await until(() => sessions.writes().waiting === 0, "everything to be sent");
     await redis.run("get", `${prefix}nothing`);
-    await passInRedis(cluster, prefix, ms);
+    await Promise.all(cluster.map((server) => passInRedis(server, prefix, ms)));
   };
   return sessions;
 }, false);
+
+const joinPresence = async (t: Test, options: PresenceOptions, events: PresenceEvents, clock: () => number) =>
+  createRedisPresence({ ...options, clock, redis: await connect(t, clusterAddress), prefix: freshPrefix(), node: "n", aliveMs: 60_000, log: quiet }, events);
+
+presenceContract(t, "cluster", (options, events, clock, t) => joinPresence(t, options, events, clock), false);
+
+messagesContract(t, "cluster", (t) => {
+  const prefix = freshPrefix();
+  return { shared: true, join: async (id, events) => createRedisMessages({ redis: await connect(t, clusterAddress), prefix, id, log: quiet }, events) };
+});
+
+t.test("a slot that moves from one server of a cluster to another is followed", async (t) => {
+  const [from, to, third] = cluster.map(({ client }) => client) as [Redis, Redis, Redis];
+  const redis = await connect(t, clusterAddress);
+  const isMovable = async (key: string) => {
+    const slot = Number(await from.cluster("KEYSLOT", key));
+    return (await from.set(key, "").catch(() => "MOVED")) === "OK" && (await from.del(key)) === 1 && Number(await from.cluster("COUNTKEYSINSLOT", slot)) === 0;
+  };
+  let room = "";
+  for (let i = 0; room === ""; i++) if (await isMovable(`room${i}`)) room = `room${i}`;
+  const limits = { graceMs: 5, intervalMs: 5, namedUsersMax: 10, namedChangesMax: 10, lastSeenTtlMs: 60_000, lastSeenMax: 10 };
+  const presence = await joinPresence(t, limits, { roomChanged() {}, statusChanged() {} }, Date.now);
+  t.teardown(() => presence.stop());
+  const owner = String(await to.cluster("MYID"));
+  // Who gets it first: a slot that is nobody's for a moment would be a hole.
+  for (const server of [to, from, third]) await server.call("CLUSTER", "SETSLOT", await from.cluster("KEYSLOT", room), "NODE", owner);
+  await t.rejects(from.get(room), /^MOVED/);
+  presence.enter(room, "ann", "1");
+  t.equal(await redis.run("set", room, "1"), "OK");
+  t.equal(await to.get(room), "1");
+  await until(async () => (await to.keys(`*room:{${room}}:*`)).length > 0, "who is there to be written");
+});
 
 t.test("a cluster is another when one of its servers was restarted, and not when it was only away", async (t) => {
   const half = slotMax >> 1;

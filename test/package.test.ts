@@ -1,0 +1,61 @@
+/** What is published to a registry: everything that package.json exports can be imported from it, and suites run over parts. */
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import t from "tap";
+
+const project = fileURLToPath(new URL("..", import.meta.url));
+const { exports, dependencies } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as {
+  readonly exports: Record<string, string | { readonly types: string; readonly default: string }>;
+  readonly dependencies: Record<string, string>;
+};
+const folder = mkdtempSync(join(tmpdir(), "flux-package-"));
+t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+const installed = join(folder, "node_modules/flux-gateway");
+
+/** As npm would lay it out, with the project's copies of what it depends on: tap is for the suites. */
+function install(): void {
+  const packed = execFileSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", folder], { cwd: project, encoding: "utf8" }).trim();
+  mkdirSync(installed, { recursive: true });
+  execFileSync("tar", ["-xzf", join(folder, packed), "-C", installed, "--strip-components", "1"]);
+  for (const name of [...Object.keys(dependencies), "tap"]) {
+    mkdirSync(dirname(join(folder, "node_modules", name)), { recursive: true });
+    symlinkSync(join(project, "node_modules", name), join(folder, "node_modules", name));
+  }
+}
+
+/** In a process of its own, that finds the installed package only. */
+function run(name: string, lines: readonly string[]): string {
+  writeFileSync(join(folder, name), lines.join("\n"));
+  return execFileSync(process.execPath, [name], { cwd: folder, encoding: "utf8", env: { ...process.env, NODE_OPTIONS: "" } });
+}
+
+t.before(install);
+
+t.test("whatever is exported is there, with its types", async (t) => {
+  const names = Object.keys(exports).map((path) => path.replace(/^\./, "flux-gateway"));
+  for (const target of Object.values(exports)) {
+    for (const path of typeof target === "string" ? [target] : Object.values(target)) t.ok(existsSync(join(installed, path)), path);
+  }
+  const code = names.filter((name) => !/\.\w+$/.test(name));
+  const found = JSON.parse(run("imports.mjs", [
+    ...code.map((name, i) => `import * as part${i} from ${JSON.stringify(name)};`),
+    `console.log(JSON.stringify([${code.map((_, i) => `Object.keys(part${i})`).join()}]));`,
+  ])) as string[][];
+  t.same(code, ["flux-gateway", "flux-gateway/client", "flux-gateway/contracts"]);
+  for (const [i, expected] of ["createGateway", "connect", "brokerContract"].entries()) t.ok(found[i]!.includes(expected), `${expected} of ${found[i]!.join()}`);
+  for (const seam of ["broker", "messages", "presence", "registry", "sessions"]) t.ok(found[2]!.includes(`${seam}Contract`), `a suite for ${seam}`);
+});
+
+t.test("the suite for brokers runs as README says", async (t) => {
+  const said = run("mine.test.mjs", [
+    'import t from "tap";',
+    'import { brokerContract } from "flux-gateway/contracts";',
+    `import { createMemoryBroker } from ${JSON.stringify(join(installed, "dist/broker/memory.js"))};`,
+    'brokerContract(t, "mine", (limits, deliver, clock) => createMemoryBroker({ ...limits, clock }, deliver));',
+  ]);
+  t.match(said, /^ok \d+ - mine: /m);
+  t.notMatch(said, /^not ok/m);
+});
