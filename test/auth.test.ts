@@ -1,4 +1,5 @@
 /** Tokens: which keys sign them, what they say, and what of it is remembered. */
+import { hash } from "node:crypto";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
@@ -202,6 +203,50 @@ t.test("a token is verified once, good or bad, and at most once at a time", asyn
   for (let i = 0; i < 1000; i++) if ("refused" in (await verify(bad))) refused++;
   t.equal(refused, 1000);
   t.ok(verified() - 1 <= 2 + (performance.now() - from) / 1000, `${verified() - 1} looks at a bad one`);
+});
+
+t.test("what is remembered of tokens is bounded: 20,000 good ones, 16 MiB of them, and 10,000 bad ones", async (t) => {
+  const { config } = resolveConfig({ options: { authSecret: secret } });
+  let looks = 0;
+  const { verify } = createVerifier({ config, keys: readKeys(config), onVerified: () => looks++ });
+  const costsALook = (one: string): boolean => {
+    const before = looks;
+    void verify(one);
+    return looks > before;
+  };
+  const mine = await token({ sub: "ann" }, secret);
+  const verdict = await verify(mine);
+  if (!("grant" in verdict)) throw new Error("it is good");
+  /** Tokens that are taken for good without a look, since a resume token says so. */
+  const remember = (count: number, length: number): void => {
+    for (let i = 0; i < count; i++) {
+      const other = `a.${String(i).padStart(length, "0")}.b`;
+      verify(other, { ...verdict.grant, tokenHash: hash("sha256", other, "base64url") });
+    }
+  };
+  remember(19_999, 5);
+  t.notOk(costsALook(mine), "the longest unused of 20,000");
+  remember(20_000, 6);
+  t.ok(costsALook(mine), "it gave way to the 20,000th after it");
+  remember(1_900, 8_000);
+  t.notOk(costsALook(mine), "15.7 MB of large ones");
+  remember(2_040, 8_001);
+  t.ok(costsALook(mine), "16.8 MB are too much");
+
+  // A second ends it for bad ones, so it stands still.
+  const { now } = performance;
+  performance.now = () => 1_000;
+  try {
+    const bad = (i: number) => `a.b.${i}`;
+    let first = 0;
+    for (let i = 0; i < 10_000; i++) if (costsALook(bad(i))) first++;
+    t.equal(first, 10_000);
+    t.notOk(costsALook(bad(0)), "the longest unused of 10,000");
+    costsALook(bad(10_000));
+    t.ok(costsALook(bad(1)));
+  } finally {
+    performance.now = now;
+  }
 });
 
 t.test("a token that was remembered is refused once it has expired", async (t) => {
