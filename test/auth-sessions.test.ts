@@ -130,35 +130,62 @@ t.test("nobody resumes the session of another user or tenant, however good both 
     t.not(session.ready?.session, victim.ready?.session);
   }
   t.ok((await victim.request({ ping: {} })).pong, "and the victim is where it was");
+
+  await t.test("a resume token that was captured is its session's: each use takes the session over, until its user is signed out", async (t) => {
+    const mine = await token({ sub: "ann" }, secret);
+    const victim = await open(gateway, { hello: { token: mine } });
+    const resume = { session: victim.ready!.session!, token: victim.ready!.resumeToken!, positions: [] };
+    const thief = await open(gateway, { hello: { resume } });
+    t.match(thief.ready, { resumed: true, user: "ann" });
+    t.match(await victim.closed(), { code: 3010, reason: "session_replaced" }, "which the user is told");
+    const again = await open(gateway, { hello: { resume } });
+    t.match(again.ready, { resumed: true, session: thief.ready?.session }, "used twice");
+    t.match(await thief.closed(), { code: 3010 });
+    const back = await open(gateway, { hello: { token: mine, resume } });
+    t.match(back.ready, { resumed: true }, "and its owner takes it back by the same");
+    t.match(await again.closed(), { code: 3010 });
+    await gateway.disconnect("ann", { signOut: true });
+    t.match(await back.closed(), { code: 3504 });
+    for (const { ready } of [victim, thief, again]) {
+      t.match(await closing(gateway, { resume: { ...resume, token: ready!.resumeToken! } }), { code: 3504 }, "none of them opens anything any more");
+    }
+    t.match(await closing(gateway, { token: mine }), { code: 3504 }, "nor does the token");
+  });
 });
 
 t.test("a session is warned before its token expires, and closed with 3005 when it does", async (t) => {
   const gateway = await node(t);
   const exp = seconds() + 3;
-  const session = await as(gateway, { sub: "ann", exp });
+  const mine = await token({ sub: "ann", exp }, secret);
+  const session = await open(gateway, { hello: { token: mine } });
   t.equal(session.ready?.expires, exp * 1000);
+  t.equal((await open(gateway, { hello: { token: mine } })).ready?.user, "ann", "until then it may be used again");
   t.match(await session.closed(), { code: 3005, reason: "token_expired" });
   t.ok(Date.now() >= exp * 1000);
   t.same(session.events.filter(({ expiring }) => expiring != null).map(({ expiring }) => expiring?.expires), [exp * 1000], "once");
-  t.match(await closing(gateway, { token: await token({ sub: "ann", exp }, secret) }), { code: 3005 }, "and it opens nothing any more");
+  t.match(await closing(gateway, { token: mine }), { code: 3005 }, "and it opens nothing any more");
+  t.match(await closing(gateway, { token: await token({ sub: "ann", exp }, secret) }), { code: 3005 }, "nor does one that is not remembered");
 });
 
 t.test("refresh in time keeps the session, with what the new token allows", async (t) => {
   const gateway = await node(t);
   const exp = seconds() + 4;
-  const session = await as(gateway, { sub: "ann", exp });
+  const first = await token({ sub: "ann", exp }, secret);
+  const session = await open(gateway, { hello: { token: first } });
   for (const room of ["chat:a", "chat:b", "@inbox"]) await session.join(room);
   await session.waitFor(() => session.events.some(({ expiring }) => expiring != null), "the warning");
   const rooms = { "chat:a": ["join"] };
   const { refreshed } = await session.request({ refresh: { token: await token({ sub: "ann", exp: exp + 3600, rooms }, secret) } });
   t.equal(refreshed?.expires, (exp + 3600) * 1000);
   t.ok(refreshed?.resumeToken);
+  t.ok((await open(gateway, { hello: { token: first } })).ready, "the first token is good until its own end");
   await session.waitFor(() => session.events.some(({ left }) => left?.room === "chat:b"), "to be out of chat:b");
   t.notOk(session.events.some(({ left }) => left?.room === "chat:a" || left?.room === "@inbox"));
   t.match(await session.request(publish("chat:a")), { error: { code: "forbidden" } });
   t.match(await session.request({ join: { room: "chat:b" } }), { error: { code: "forbidden" } });
   await until(() => Date.now() > exp * 1000 + 1500, "the first token's end");
   t.ok((await session.request({ ping: {} })).pong, "it lives on");
+  t.match(await closing(gateway, { token: first }), { code: 3005 }, "and who has the first token does not");
 
   session.raw.destroy();
   const id = session.ready!.session!;
