@@ -11,6 +11,7 @@ const outdir = `${root}node_modules/.cache/flux-bench`;
 
 export const fluxCommand = `${root}dist/cli/main.js`;
 export const workerScript = new URL("load/worker.js", pathToFileURL(`${outdir}/`));
+export const membersScript = new URL("load/members.js", pathToFileURL(`${outdir}/`));
 
 /** On the same disk as the project. */
 export const scratchFolder = `${outdir}/scratch`;
@@ -21,7 +22,7 @@ export function controlScript(name: string): string {
 
 export function buildBench(): void {
   buildSync({
-    entryPoints: ["load/worker", "servers/uws", "servers/ws", "servers/socketio"].map((name) => `${root}bench/${name}.ts`),
+    entryPoints: ["load/worker", "load/members", "servers/uws", "servers/ws", "servers/socketio"].map((name) => `${root}bench/${name}.ts`),
     outbase: `${root}bench`,
     outdir,
     bundle: true,

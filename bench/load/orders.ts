@@ -63,7 +63,7 @@ export type Answers = {
   close: null;
 };
 
-export type Request = { id: number; order: Order };
-export type Response = { id: number; answer: Answers[Order["kind"]] } | { id: number; error: string };
+export type Request<O = Order> = { id: number; order: O };
+export type Response<A = Answers[Order["kind"]]> = { id: number; answer: A } | { id: number; error: string };
 /** `delivered` is one counter that grows with every payload seen, so that the bench can read it at any moment. */
 export type WorkerData = { delivered: Uint32Array };

@@ -4,17 +4,17 @@ import type { Answers, Order, Request, Response, WorkerData } from "./orders.ts"
 
 type Pending = { resolve: (answer: never) => void; reject: (error: Error) => void };
 
-export class LoadThread {
+export class LoadThread<O extends { readonly kind: string } = Order, A = Answers> {
   readonly #delivered = new Uint32Array(new SharedArrayBuffer(4));
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   #id = 0;
 
-  /** @param script worker.ts, compiled. */
+  /** @param script worker.ts or members.ts, compiled. */
   constructor(script: URL) {
     const workerData: WorkerData = { delivered: this.#delivered };
     this.#worker = new Worker(script, { workerData });
-    this.#worker.on("message", (response: Response) => this.#settle(response));
+    this.#worker.on("message", (response: Response<A[keyof A]>) => this.#settle(response));
     this.#worker.on("error", (error: Error) => this.#rejectAll(error));
   }
 
@@ -23,11 +23,11 @@ export class LoadThread {
     return this.#delivered[0]!;
   }
 
-  ask<K extends Order["kind"]>(order: Extract<Order, { kind: K }>): Promise<Answers[K]> {
+  ask<K extends O["kind"] & keyof A>(order: Extract<O, { kind: K }>): Promise<A[K]> {
     const id = ++this.#id;
-    return new Promise<Answers[K]>((resolve, reject) => {
+    return new Promise<A[K]>((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, order } satisfies Request);
+      this.#worker.postMessage({ id, order } satisfies Request<O>);
     });
   }
 
@@ -36,7 +36,7 @@ export class LoadThread {
     this.#rejectAll(new Error("the load thread was stopped"));
   }
 
-  #settle(response: Response): void {
+  #settle(response: Response<A[keyof A]>): void {
     const pending = this.#pending.get(response.id);
     this.#pending.delete(response.id);
     if ("error" in response) pending?.reject(new Error(response.error));

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Test } from "tap";
-import { FluxError, type Client, type Room } from "../../src/client/index.ts";
+import { FluxError, type Client, type ClientOptions, type Room } from "../../src/client/index.ts";
 import { createHistory, type History } from "./history.ts";
 import { startClient } from "./sdk.ts";
 import { open } from "./session.ts";
@@ -23,6 +23,10 @@ export interface PopulationOptions {
   readonly backoff?: { readonly baseMs: number; readonly capMs: number };
   /** For how long clients put up with a node that says nothing. Default: as the SDK has it. */
   readonly patienceMs?: number;
+  /** Number of the first member, where others of the room are elsewhere. Default: 0. */
+  readonly first?: number;
+  /** What clients connect with. Default: that of `ws`. */
+  readonly WebSocket?: NonNullable<ClientOptions["WebSocket"]>;
 }
 
 export interface Population {
@@ -35,6 +39,12 @@ export interface Population {
   progress(publications: number): Promise<void>;
   /** Waits until whoever asks at any of these nodes, and the members themselves, are told that exactly the members are there. */
   present(nodes: readonly { readonly port: number }[], limitMs: number): Promise<void>;
+  /** Stops publishing. Resolves when what was under way has been answered. */
+  halt(): Promise<void>;
+  /** Publishes once more; resolves with what. */
+  publishLast(): Promise<string>;
+  /** Waits until that is the last thing that everybody has been given. */
+  reached(last: string): Promise<void>;
   /** Stops publishing, waits until everybody has everything, and judges. */
   stop(): Promise<Verdict>;
   /** Everybody leaves for good. */
@@ -48,10 +58,12 @@ const limitMs = 90_000;
 const lookMs = 50;
 
 export async function startPopulation(t: Pick<Test, "teardown">, url: string, options: PopulationOptions): Promise<Population> {
-  const { room: name, members, publishers = 4, everyMs = 5, seed = "none", backoff = { baseMs: 50, capMs: 1000 }, patienceMs } = options;
+  const { room: name, members, publishers = 4, everyMs = 5, seed = "none", backoff = { baseMs: 50, capMs: 1000 }, patienceMs, first = 0, WebSocket } = options;
   const history = createHistory(seed);
+  const nameOf = (i: number): string => `member${first + i}`;
   const patience = patienceMs === undefined ? {} : { graceMs: patienceMs, connectTimeoutMs: 2 * patienceMs };
-  const clients = Array.from({ length: members }, () => startClient(t, url, { storage: null, backoff, commandTimeoutMs: 60_000, ...patience }));
+  const given = { storage: null, backoff, commandTimeoutMs: 60_000, ...patience, ...(WebSocket && { WebSocket }) };
+  const clients = Array.from({ length: members }, () => startClient(t, url, given));
   const lastOf = new Map<number, string>();
   let gaps = 0;
   const rooms = clients.map((client, i) => {
@@ -60,16 +72,16 @@ export async function startPopulation(t: Pick<Test, "teardown">, url: string, op
     room.on("joined", ({ rejoined, position }) => {
       if (rejoined) return;
       seq = position.seq;
-      history.joined(name, `member${i}`, position);
+      history.joined(name, nameOf(i), position);
     });
     room.on("gap", ({ from, to }) => {
       gaps++;
       seq = to.seq;
-      history.gap(name, `member${i}`, from, to, "sync");
+      history.gap(name, nameOf(i), from, to, "sync");
     });
     room.on("publication", ({ data, position }) => {
       const id = String(data);
-      history.delivered(name, `member${i}`, id, position, seq);
+      history.delivered(name, nameOf(i), id, position, seq);
       seq = position.seq;
       lastOf.set(i, id);
     });
@@ -103,6 +115,16 @@ export async function startPopulation(t: Pick<Test, "teardown">, url: string, op
     }),
   );
 
+  const halt = async (): Promise<void> => {
+    stopping = true;
+    await publishing;
+  };
+  const publishLast = async (): Promise<string> => {
+    for (let n = 0; ; n++) if (await publish(rooms[0]!, `last-${n}`)) return `last-${n}`;
+  };
+  const reached = (last: string): Promise<void> =>
+    until(() => clients.every((_, i) => lastOf.get(i) === last), "the last publication to be everywhere", limitMs);
+
   return {
     clients,
     history,
@@ -133,12 +155,12 @@ export async function startPopulation(t: Pick<Test, "teardown">, url: string, op
       await Promise.all(askers.map((asker) => asker.bye()));
     },
     close: async () => void (await Promise.all(clients.map((client) => client.close()))),
+    halt,
+    publishLast,
+    reached,
     stop: async () => {
-      stopping = true;
-      await publishing;
-      let last = "";
-      for (let n = 0; last === ""; n++) if (await publish(rooms[0]!, `last-${n}`)) last = `last-${n}`;
-      await until(() => clients.every((_, i) => lastOf.get(i) === last), "the last publication to be everywhere", limitMs);
+      await halt();
+      await reached(await publishLast());
       return history.judge();
     },
   };
