@@ -7,6 +7,8 @@ import t, { type Test } from "tap";
 import { createLogBroker, type LogBroker } from "../src/broker/log.ts";
 import type { Answer, Draft, Page, Published, Retention, Stored } from "../src/broker/broker.ts";
 import { createGateway } from "../dist/index.js";
+import { startNode } from "./support/node.ts";
+import { open, type Command } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
 const durable: Retention = { durable: true, historySize: 1000, historyTtlMs: 3_600_000, historyBytesMax: 1e9 };
@@ -212,6 +214,46 @@ t.test("a full disk refuses publishes as unavailable, is said once, and is over 
   t.same(await second.words("chat:a"), [...acknowledged, "next"].slice(-1000));
   t.equal(second.said.length, 0);
   await second.broker.stop();
+});
+
+t.test("a node whose disk is full refuses what would have to be kept, says so, stays ready and serves the rest", async (t) => {
+  const disk = smallDisk(t);
+  const filler = join(disk, "filler");
+  writeFileSync(filler, Buffer.alloc(3 * MiB));
+  const node = await startNode(t, { dataDir: join(disk, "data"), reactors: 1, commandsPerSecond: 0, bytesPerSecond: 0 });
+  const isFailing = async () => /^flux_disk_failing\{journal="log"\} 1$/m.test(await node.metrics());
+  const readiness = async () => (await fetch(`http://127.0.0.1:${node.port}/ready`)).status;
+  const session = await open(node);
+  await session.join("chat:a");
+  t.equal(await isFailing(), false);
+  const payload = Buffer.alloc(10_000, "x");
+  const publish = (n: number): Command => ({ publish: { room: "chat:a", payload, format: 0, key: `key ${n}` } });
+  const acknowledged: number[] = [];
+  let refusal: unknown = null;
+  for (let n = 0; refusal === null; n++) {
+    const { published, error } = await session.request(publish(n));
+    if (published) acknowledged.push(published.position?.seq ?? 0);
+    else refusal = error;
+  }
+  t.match(refusal, { code: "unavailable", retryable: true });
+  t.equal(await isFailing(), true);
+  t.equal(await readiness(), 200);
+  t.match((await session.request({ send: { user: "ann", payload, format: 0 } })).error, { code: "unavailable", retryable: true });
+
+  const other = await open(node);
+  await other.join("live:b");
+  await session.join("live:b");
+  await session.publish("live:b", '"goes on"');
+  await other.waitFor(() => other.publications.length === 1, "an ephemeral room to go on");
+  const last = acknowledged.at(-1)!;
+  const { missed } = await other.join("chat:a", { recover: { epoch: session.publications[0]!.epoch, seq: last - 3 } });
+  t.same(missed.map(({ seq }) => seq), [last - 2, last - 1, last], "what is kept can be read");
+
+  truncateSync(filler, 0);
+  const again = async () => (await session.request(publish(acknowledged.length))).published;
+  await until(async () => (await again())?.position?.seq === last + 1, "it to be taken, at the next place");
+  t.equal(await isFailing(), false);
+  await other.waitFor(() => other.publications.at(-1)?.seq === last + 1, "members to get it");
 });
 
 /** A file system of a few MiB. */
