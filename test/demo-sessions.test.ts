@@ -67,6 +67,10 @@ t.test("a node that is killed and started again has lost nothing, and the pages 
   for (const { page } of [ada, grace]) await page.locator("#log .text").nth(1).waitFor();
   const [user, session] = [await textOf(ada.page, "user"), await textOf(ada.page, "session-id")];
   const said = await textsOf(ada.page);
+  const other = startClient(t, `ws://127.0.0.1:${port}/ws`);
+  await other.send(user!, { text: "between us", name: "Edith" });
+  const unread = ada.page.locator("#people-list .badge", { hasText: /^1\b/ });
+  await unread.waitFor();
 
   process.kill(first.pid, "SIGKILL");
   await ada.page.locator("#state-text", { hasText: /trying again|connecting/ }).waitFor();
@@ -74,7 +78,6 @@ t.test("a node that is killed and started again has lost nothing, and the pages 
   await say(ada.page, "written while it was gone");
   await until(() => first.ended !== undefined, "the node to be gone");
   await start(port);
-  const other = startClient(t, `ws://127.0.0.1:${port}/ws`);
   await isReady(other);
   const room = other.join("chat:lobby");
   for (let n = 1; n <= 20; n++) await room.publish({ text: `after the restart ${n}`, name: "Edith" });
@@ -91,11 +94,16 @@ t.test("a node that is killed and started again has lost nothing, and the pages 
   t.same(texts, await textsOf(grace.page), "the same for both");
   t.equal(texts.length, 23);
   t.same([await textOf(ada.page, "user"), await textOf(ada.page, "session-id"), await textOf(ada.page, "session-kind")], [user, session, "resumed"]);
+  t.equal(await unread.count(), 1, "nor is a direct message given to it twice");
   await ada.page.screenshot({ path: join(screenshots, "restarted.png") });
 
   await ada.page.reload();
   await isBack(ada.page);
   await ada.page.locator("#log .text").nth(22).waitFor();
   t.same(await textsOf(ada.page), texts);
+  await unread.waitFor();
+  await ada.page.locator("#people-list").getByRole("button", { name: /Edith/ }).click();
+  await ada.page.locator("#with-name", { hasText: "Edith" }).waitFor();
+  t.same(await textsOf(ada.page), ["between us"], "a direct message that was not read is there, once");
   t.comment(screenshots);
 });

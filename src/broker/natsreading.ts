@@ -29,6 +29,8 @@ interface ReadOptions {
 
 /** Reads at once; others wait for their turn. */
 const readsMax = 32;
+/** How often one is tried whose beginning does not arrive. */
+const attemptsMax = 5;
 const nanosecondsPerSecond = 1e9;
 
 export class Reader {
@@ -52,7 +54,11 @@ export class Reader {
     this.#reading++;
     this.#reads++;
     try {
-      return await this.#read(stream, subject, options);
+      for (let n = 0; n < attemptsMax; n++) {
+        const piece = await this.#read(stream, subject, options);
+        if (piece !== null) return piece;
+      }
+      throw new Error(`what ${stream.name} pushed for a read was lost on its way, ${attemptsMax} times`);
     } finally {
       this.#reading--;
       this.#queue.shift()?.();
@@ -80,24 +86,29 @@ export class Reader {
     }
   }
 
-  async #read(stream: Stream, subject: string, { from, limit, seqsOnly = false }: ReadOptions): Promise<Piece> {
+  /**
+   * Null: something was pushed that did not arrive. In a cluster a consumer may begin on a server that has heard of who
+   * listens, while servers on the way there have not.
+   */
+  async #read(stream: Stream, subject: string, { from, limit, seqsOnly = false }: ReadOptions): Promise<Piece | null> {
     const inbox = createInbox();
     const kept: Kept[] = [];
     let chosen = "";
-    let finish!: (ended: boolean) => void;
+    let finish!: (ended: boolean | null) => void;
     let fail!: (error: Error) => void;
-    const finished = new Promise<boolean>((resolve, reject) => {
+    const finished = new Promise<boolean | null>((resolve, reject) => {
       finish = resolve;
       fail = reject;
     });
     const subscription = this.#connection.subscribe(inbox, {
       callback: (error, message) => {
         if (error !== null) return fail(error);
-        const { consumer, seq, pending } = placeInStream(message);
+        const { consumer, seq, place, pending } = placeInStream(message);
         if (!Number.isSafeInteger(seq)) return; // it does not come from a stream
         // There may be another consumer that was asked for as well: each brings all.
         chosen ||= consumer;
         if (consumer !== chosen) return;
+        if (place !== kept.length + 1) return finish(null);
         kept.push({ seq, data: seqsOnly ? nothing : message.data });
         if (pending === 0 || kept.length >= limit) finish(pending === 0);
       },
@@ -115,7 +126,8 @@ export class Reader {
     try {
       const { num_pending: pending, delivered } = await consumer.info;
       if (pending === 0 && delivered.consumer_seq === 0 && kept.length === 0) finish(true);
-      return { kept, ended: await finished };
+      const ended = await finished;
+      return ended === null ? null : { kept, ended };
     } finally {
       consumer.end();
       clearTimeout(timer);
@@ -143,11 +155,13 @@ const push = common;
 const pull = { ...common, max_ack_pending: 1 };
 
 /**
+ * Which message of the stream it is, and which (from 1 on) of those that its consumer has pushed.
+ *
  * From the subject that a consumer wants its acknowledgement at: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<n>.<time>.<pending>`,
  * in newer servers with a domain and an account before the stream.
  */
-function placeInStream({ reply = "" }: Msg): { consumer: string; seq: number; pending: number } {
+function placeInStream({ reply = "" }: Msg): { consumer: string; seq: number; place: number; pending: number } {
   const tokens = reply.split(".");
   const shift = tokens.length > 9 ? 2 : 0;
-  return { consumer: tokens[3 + shift] ?? "", seq: Number(tokens[5 + shift]), pending: Number(tokens[8 + shift]) };
+  return { consumer: tokens[3 + shift] ?? "", seq: Number(tokens[5 + shift]), place: Number(tokens[6 + shift]), pending: Number(tokens[8 + shift]) };
 }

@@ -31,5 +31,5 @@ export async function say(page: Page, text: string): Promise<void> {
 
 export const textsOf = (page: Page) => page.locator("#log .text").allTextContents();
 
-/** It has a session again. */
-export const isBack = (page: Page): Promise<void> => page.locator('#state[data-state="ready"]').waitFor();
+/** It has a session again. Where the node was away for long, it waits up to 20 s between two attempts. */
+export const isBack = (page: Page): Promise<void> => page.locator('#state[data-state="ready"]').waitFor({ timeout: 45_000 });
