@@ -1,10 +1,12 @@
 /** Several nodes on one real nats-server are one gateway. */
 import t from "tap";
-import { startNats } from "./support/nats.ts";
-import { brokerOptions, startBroker, value } from "./support/natsbroker.ts";
+import { freePort, startNats } from "./support/nats.ts";
+import { brokerOptions, durable, ephemeral, startBroker, value } from "./support/natsbroker.ts";
 import { startNode } from "./support/node.ts";
+import { sumOf } from "./support/nodeprocess.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
+import { until } from "./support/until.ts";
 
 const words = (count: number, from = 0) => Array.from({ length: count }, (_, i) => `"${from + i}"`);
 const textsOf = ({ publications }: TestSession) => publications.map(({ payload }) => payload.toString());
@@ -153,4 +155,62 @@ t.test("who asks is told whether a room had kept nothing before, on any node", a
   t.equal(await isFirst(one, "x"), false);
   t.equal(await isFirst(other, "x"), false);
   t.equal(await isFirst(other, "y"), true);
+});
+
+t.test("a node listens to what rooms are in use there, and to nothing else", async (t) => {
+  const port = await freePort();
+  const server = await startNats(t, { flags: ["-m", String(port)] });
+  const subscriptions = async () => ((await (await fetch(`http://127.0.0.1:${port}/subsz`)).json()) as { num_subscriptions: number }).num_subscriptions;
+  const { broker, open: openRoom, publish, history } = await startBroker(t, brokerOptions(server));
+  const rooms = Array.from({ length: 20 }, (_, i) => ({ name: `room${i}`, retention: i % 2 === 0 ? durable : ephemeral }));
+  const use = async (): Promise<number> => {
+    await Promise.all(rooms.map(({ name, retention }) => openRoom(name, retention)));
+    const inUse = await subscriptions();
+    for (const { name, retention } of rooms) await publish(name, "hi", { retention });
+    await Promise.all(rooms.map(({ name }) => history(name, { direction: "newest" })));
+    for (const { name } of rooms) broker.close(name);
+    return inUse;
+  };
+  const unused = await subscriptions();
+  await use();
+  // What its client and its streams need came with the first use.
+  await until(async () => (await subscriptions()) < unused + rooms.length, "nobody to listen to closed rooms");
+  const before = await subscriptions();
+  for (let i = 0; i < 5; i++) t.ok((await use()) >= before + rooms.length, "each room in use is listened to");
+  await until(async () => (await subscriptions()) === before, "as many as before");
+
+  const node = await startNode(t, { nats: [server.url], natsPartitions: 1, roomsMax: 5, reactors: 1 });
+  const ann = await open(node);
+  const withNode = await subscriptions();
+  for (let i = 0; i < 40; i++) {
+    const room = `${i % 2 === 0 ? "live" : "chat"}:${i}`;
+    // The one that was empty longest makes room when that has been noticed.
+    await until(async () => (await ann.request({ join: { room } })).joined != null, "it to be in");
+    await ann.publish(room, '"hi"');
+    await ann.leave(room);
+  }
+  t.ok((await subscriptions()) <= withNode + 10, `${await subscriptions()} after 40 rooms of which five are kept, ${withNode} before`);
+});
+
+t.test("many who ask for one page of a history at once cost one read", async (t) => {
+  const { broker, open: openRoom, publish, history } = await startBroker(t, brokerOptions(nats));
+  await openRoom("x");
+  for (let i = 0; i < 20; i++) await publish("x", String(i));
+  const read = async (times: number) => {
+    const before = broker.nats().reads;
+    const pages = await Promise.all(Array.from({ length: times }, () => history("x", { direction: "newest", limit: 10 })));
+    for (const page of pages) t.equal(value(page).publications.length, 10);
+    return broker.nats().reads - before;
+  };
+  t.equal(await read(100), await read(1));
+
+  const node = await startNode(t, { ...shared, tailPublicationsMax: 1, reactors: 1 });
+  const ann = await open(node);
+  await ann.join("chat:read");
+  for (const word of words(20)) await ann.publish("chat:read", word);
+  const count = async () => sumOf(await node.metrics(), "flux_nats_reads_total");
+  const before = await count();
+  const replies = await Promise.all(Array.from({ length: 100 }, () => ann.request({ history: { room: "chat:read", limit: 10 } })));
+  t.ok(replies.every((reply) => reply.history?.publications?.length === 10), "all have their page");
+  t.ok((await count()) - before <= 25, `${(await count()) - before} reads for 100 who asked at once`);
 });
