@@ -7,6 +7,7 @@
  * node must know who is there. When they have gone nothing may be left of them: no session, no room, nothing that waits, and
  * in the end no memory. The same seed makes the same faults.
  */
+import { createHash } from "node:crypto";
 import { parseArgs } from "node:util";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -15,7 +16,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inTime, startCluster, type Cluster } from "./support/cluster.ts";
-import { faults, faultsIn } from "./support/faults.ts";
+import { drained, faults as allFaults, faultsIn } from "./support/faults.ts";
 import { untilQuiet } from "./support/gauges.ts";
 import { startPopulation } from "./support/population.ts";
 import { until } from "./support/until.ts";
@@ -42,8 +43,11 @@ interface Planned {
   readonly overlaps: boolean;
 }
 
+const faults = [...allFaults, drained];
 const size = 3;
 const members = 24;
+/** In an ephemeral room, of which faults may lose anything, but after which it has to work, and leave nothing. */
+const passing = { members: 6, publishers: 2, everyMs: 20 };
 /** Growth of a node's heaps, after their garbage was collected, since its first episode: code that was compiled, and no more. */
 const heapGrowthBytesMax = 6 * 1024 * 1024;
 /** Growth of its resident memory that is not called flat: half, and 48 MB for the allocator's own moods. */
@@ -72,7 +76,7 @@ export async function soak({ seconds, seed, progress = () => undefined }: SoakOp
     const memory = new Map<number, Growth>();
     const endAt = performance.now() + seconds * 1000;
     while (performance.now() < endAt && report.faults.length === 0) {
-      const [planned] = fc.sample(plan, { seed: seed + report.episodes, numRuns: 1 });
+      const [planned] = fc.sample(plan, { seed: seedOf(seed, report.episodes), numRuns: 1 });
       await episode(cluster, planned!, `seed ${seed}, episode ${report.episodes}`, report, progress);
       report.episodes++;
       for (const failure of cluster.failures) report.faults.push(`a node ended: ${failure}`);
@@ -86,6 +90,11 @@ export async function soak({ seconds, seed, progress = () => undefined }: SoakOp
     rmSync(folder, { recursive: true, force: true });
   }
   return report;
+}
+
+/** Neighbouring seeds share no episodes. */
+function seedOf(seed: number, episode: number): number {
+  return createHash("sha256").update(`${seed} ${episode}`).digest().readInt32LE(0);
 }
 
 interface Memory {
@@ -132,10 +141,11 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
   const ends: (() => unknown)[] = [];
   try {
     const population = await startPopulation({ teardown: (end) => void ends.push(end) }, cluster.front.url, { room: `log:${name}`, members, seed: name, patienceMs: 1500 });
+    const ephemeral = await startPopulation({ teardown: (end) => void ends.push(end) }, cluster.front.url, { ...passing, room: `live:${name}`, seed: name, patienceMs: 1500 });
     await population.progress(50);
     await happen(cluster, planned);
     await cluster.ready();
-    await until(() => population.clients.every(({ state }) => state === "ready"), "every client to be back", 90_000);
+    await until(() => [...population.clients, ...ephemeral.clients].every(({ state }) => state === "ready"), "every client to be back", 90_000);
     await inTime(cluster, "presence", (limitMs) => population.present(cluster.nodes, limitMs));
     await population.progress(50);
     const verdict = await population.stop();
@@ -144,7 +154,10 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
     const mayLose = planned.some(({ fault }) => faults[fault]!.loses === true);
     if (faultsIn(verdict, mayLose) > 0) report.faults.push(`${name}: ${said}\n${verdict.report}`);
     else if (population.gaps > 0 && !mayLose) report.faults.push(`${name}: ${said}: members were told of ${population.gaps} gaps`);
-    await population.close();
+    await ephemeral.progress(10);
+    const { unattempted, uninvited, report: lived } = await ephemeral.stop();
+    if (unattempted + uninvited > 0) report.faults.push(`${name}: ${said}\n${lived}`);
+    await Promise.all([population.close(), ephemeral.close()]);
     await inTime(cluster, "nothing left of them", (limitMs) => untilQuiet(cluster, { limitMs }));
     progress(`${name}: ${verdict.acknowledged} acknowledged, ${faultsIn(verdict, mayLose)} faults: ${said}`);
   } catch (error) {

@@ -120,6 +120,16 @@ export const faults: readonly Fault[] = [
   },
 ];
 
+/** No fault, but what else nodes go through; rolling-restart.test.ts looks at it by itself. */
+export const drained: Fault = {
+  name: "a node drains and ends, and is started again",
+  hits: "node",
+  happen: async ({ nodes, restart }, which, ms) => {
+    await nodes[which]!.drain(ms);
+    await restart(which);
+  },
+};
+
 /**
  * What is wrong after faults. Where the store was lost, a publication that had been handed over but not yet acknowledged is
  * published again, to a store that cannot know it: it comes twice, in two epochs.

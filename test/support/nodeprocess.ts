@@ -30,6 +30,8 @@ export interface NodeProcess {
   rssBytes(): number;
   /** Asks it to end, and waits until it has. */
   stop(): Promise<void>;
+  /** The same by way of its admin port, its sessions sent away over so long. */
+  drain(windowMs: number): Promise<void>;
   /** Takes it away from one moment to the next, as kill -9 does. */
   kill(): Promise<void>;
   /** What else a test may tell a node that `obeys`. */
@@ -108,6 +110,14 @@ export async function startNodeProcess(flags: string[] = [], { openFiles, obeys 
       const exit = once(child, "exit");
       child.kill("SIGTERM");
       await within(exit, "the node to end", 60_000);
+    },
+    drain: async (windowMs) => {
+      asked = true;
+      const exit = once(child, "exit");
+      const answer = await fetch(new URL("/drain", metricsUrl), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ windowMs }) });
+      if (!answer.ok) throw new Error(`the node does not drain: ${answer.status} ${await answer.text()}`);
+      // How far it is, until the node is gone and it with it.
+      await Promise.all([answer.text().catch(() => ""), within(exit, "the node to end", windowMs + 60_000)]);
     },
     kill: async () => {
       if (ended !== undefined) return;
