@@ -55,7 +55,8 @@ export async function startNodeProcess(flags: string[] = [], { openFiles, obeys 
   const node = [process.execPath, ...(orders?.flags ?? []), command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--drain-ms", "0", "--log-format", "json", ...flags];
   const limit = openFiles === undefined ? "" : `ulimit -n ${openFiles} && `;
   const env = { ...process.env, ...orders?.env };
-  const child = spawn("bash", ["-c", `${limit}exec "$@"`, "bash", ...node], { stdio: ["ignore", "pipe", "pipe"], env });
+  // tap has every process below it write down what it loads, which takes a node three times as long to start.
+  const child = spawn("bash", ["-c", `unset NODE_OPTIONS; ${limit}exec "$@"`, "bash", ...node], { stdio: ["ignore", "pipe", "pipe"], env });
   const complaints: string[] = [];
   const lastWords: string[] = [];
   let ended: number | string | undefined;

@@ -1,10 +1,11 @@
 /**
- * Members of a durable room who use the SDK, so that they find back by themselves whatever happens to the nodes, and the
- * history of what they were given: at the end it is judged.
+ * Members of a durable room who use the SDK, so that they find back by themselves whatever happens to the nodes, a few of
+ * whom write to each other directly, and the history of what they were given: at the end it is judged.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Test } from "tap";
-import { FluxError, type Client, type ClientOptions, type Room } from "../../src/client/index.ts";
+import { FluxError, type Client, type ClientOptions } from "../../src/client/index.ts";
+import { startCorrespondence, type Attempt } from "./correspondence.ts";
 import { createHistory, type History } from "./history.ts";
 import { startClient } from "./sdk.ts";
 import { open } from "./session.ts";
@@ -32,14 +33,14 @@ export interface PopulationOptions {
 export interface Population {
   readonly clients: readonly Client[];
   readonly history: History;
-  /** Publications acknowledged so far, and gaps that members were told of. */
+  /** Publications to the room acknowledged so far, and gaps that members were told of, in their inboxes, too. */
   readonly acknowledged: number;
   readonly gaps: number;
-  /** Waits for so many more of them. */
+  /** Waits for so many more of them, and for direct messages. */
   progress(publications: number): Promise<void>;
   /** Waits until whoever asks at any of these nodes, and the members themselves, are told that exactly the members are there. */
   present(nodes: readonly { readonly port: number }[], limitMs: number): Promise<void>;
-  /** Stops publishing. Resolves when what was under way has been answered. */
+  /** Stops publishing. Resolves when what was under way has been answered, and direct messages are where they belong. */
   halt(): Promise<void>;
   /** Publishes once more; resolves with what. */
   publishLast(): Promise<string>;
@@ -93,34 +94,39 @@ export async function startPopulation(t: Pick<Test, "teardown">, url: string, op
   let acknowledged = 0;
   let stopping = false;
   t.teardown(() => void (stopping = true));
-  const publish = async (room: Room, id: string): Promise<boolean> => {
-    history.attempted(name, id);
+  const attempt: Attempt = async (where, id, publish) => {
+    history.attempted(where, id);
     try {
-      history.acknowledged(name, id, await room.publish(id));
-      acknowledged++;
+      history.acknowledged(where, id, await publish());
       return true;
     } catch (error) {
       // Nobody knows what became of one that was not answered.
       if (!(error instanceof FluxError)) throw error;
-      if (error.code !== "timeout") history.refused(name, id, error.code);
+      if (error.code !== "timeout") history.refused(where, id, error.code);
       return false;
     }
   };
+  const publish = async (i: number, id: string): Promise<boolean> => {
+    const done = await attempt(name, id, () => rooms[i]!.publish(id));
+    if (done) acknowledged++;
+    return done;
+  };
   const publishing = Promise.all(
-    rooms.slice(0, publishers).map(async (room, i) => {
+    rooms.slice(0, publishers).map(async (_, i) => {
       for (let n = 0; !stopping; n++) {
-        await publish(room, `${i}-${n}`);
+        await publish(i, `${i}-${n}`);
         await sleep(everyMs);
       }
     }),
   );
+  const messages = await startCorrespondence(t, clients.map((client, i) => ({ client, name: nameOf(i) })), history, attempt);
 
   const halt = async (): Promise<void> => {
     stopping = true;
-    await publishing;
+    await Promise.all([publishing, messages.stop(limitMs)]);
   };
   const publishLast = async (): Promise<string> => {
-    for (let n = 0; ; n++) if (await publish(rooms[0]!, `last-${n}`)) return `last-${n}`;
+    for (let n = 0; ; n++) if (await publish(0, `last-${n}`)) return `last-${n}`;
   };
   const reached = (last: string): Promise<void> =>
     until(() => clients.every((_, i) => lastOf.get(i) === last), "the last publication to be everywhere", limitMs);
@@ -129,10 +135,11 @@ export async function startPopulation(t: Pick<Test, "teardown">, url: string, op
     clients,
     history,
     get acknowledged() { return acknowledged; },
-    get gaps() { return gaps; },
-    progress: (publications) => {
+    get gaps() { return gaps + messages.gaps; },
+    progress: async (publications) => {
       const goal = acknowledged + publications;
-      return until(() => acknowledged >= goal, `${publications} more acknowledged publications`, limitMs);
+      const more = until(() => acknowledged >= goal, `${publications} more acknowledged publications`, limitMs);
+      await Promise.all([more, messages.progress(limitMs)]);
     },
     present: async (nodes, limitMs) => {
       const askers = await Promise.all(nodes.map((node) => open(node)));
