@@ -21,7 +21,7 @@ import { idlePresenceRow, idleRow } from "./rows/idle.ts";
 import { natsDurableRow } from "./rows/natsdurable.ts";
 import { natsFanoutRow } from "./rows/natsfanout.ts";
 import { nodesRow } from "./rows/nodes.ts";
-import { recoveryRow } from "./rows/recovery.ts";
+import { recoveryRow, stormRecoveryRow } from "./rows/recovery.ts";
 import type { Row, Scale, Values } from "./rows/row.ts";
 import { rollingRow } from "./rows/rolling.ts";
 import { roomsRow } from "./rows/rooms.ts";
@@ -39,7 +39,7 @@ const groups: Record<string, readonly Row[]> = {
   catchup: [catchUpRow],
   flush: [flushRow],
   nodes: [nodesRow, natsFanoutRow, natsDurableRow],
-  recovery: [recoveryRow],
+  recovery: [recoveryRow, stormRecoveryRow],
   rolling: [rollingRow],
   rooms: [roomsRow],
 };

@@ -1,7 +1,7 @@
 /**
  * One of three nodes is killed (kill -9) while members talk: how long it is until its sessions are back on the others,
- * whether they come bunched, and what became of their messages. Members use the SDK with its default backoff; they and the
- * nodes share the machine.
+ * whether they come bunched, and what became of their messages. Once with a third of the sessions, and once with all of
+ * them on the node that is killed. Members use the SDK with its default backoff; they and the nodes share the machine.
  *
  * Members are spread over threads, and connect to the nodes by themselves, each to the next in turn. All of them in one
  * thread, and a front in it, were what was measured: it stood still for up to 280 ms while a publication was given to
@@ -20,9 +20,8 @@ import { cpuSeconds, machineBusySeconds } from "../proc.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 import { verdictBars, verdictMetrics, verdictValues, withTeardown } from "./cluster.ts";
 
-const sessionsMax = 3000;
 const threadCount = 6;
-const everyMs = 250;
+const publishers = 2;
 const sliceMs = 100;
 const secondsMax = 60;
 /** The defaults: tests have all of these shorter. */
@@ -32,35 +31,50 @@ const flags = [
 /** A node tells its sessions of another window within a second. */
 const settleMs = 2000;
 
-export const recoveryRow: Row = {
-  name: "recovery",
-  title: (scale) => `One of three nodes is killed: ${sessions(scale).toLocaleString("en")} sessions in a durable room, default backoff`,
-  servers: ["flux"],
-  metrics: [
-    { key: "seconds", title: "until every session was back", unit: "s", digits: 2 },
-    { key: "moved", title: "sessions that had to move", unit: "", digits: 0 },
-    { key: "begunAnew", title: "sessions that were not resumed", unit: "", digits: 0 },
-    { key: "peak", title: `most that came in ${sliceMs} ms`, unit: "", digits: 0 },
-    { key: "peakRatio", title: "  ÷ the mean", unit: "", digits: 2 },
-    ...verdictMetrics,
-    { key: "otherCores", title: "rest of the machine", unit: "cores", digits: 2 },
-  ],
-  compared: "seconds",
-  bars: [
-    { metric: "seconds", of: "value", atMost: 20 },
-    { metric: "peakRatio", of: "value", atMost: 2 },
-    { metric: "begunAnew", of: "value", never: true },
-    ...verdictBars,
-  ],
-  secondsPlanned: () => 40,
-  run: (_, scale, say) => run(scale, say),
+type Population = {
+  sessionsMax: number;
+  /** Of each publisher. A publication is given to every session, which two cores have to do as well. */
+  everyMs: number;
+  /** Nodes they are on at first, of three. */
+  nodes: number;
 };
 
-function sessions({ sockets }: Scale): number {
+export const recoveryRow = returnRow("recovery", { sessionsMax: 3000, everyMs: 250, nodes: 3 }, "One of three nodes is killed");
+export const stormRecoveryRow = returnRow(
+  "recovery-storm", { sessionsMax: 5000, everyMs: 500, nodes: 1 }, "The node that has them all is killed, two are left",
+);
+
+function returnRow(name: Row["name"], population: Population, what: string): Row {
+  return {
+    name,
+    title: (scale) => `${what}: ${sessions(scale, population).toLocaleString("en")} sessions in a durable room, default backoff`,
+    servers: ["flux"],
+    metrics: [
+      { key: "seconds", title: "until every session was back", unit: "s", digits: 2 },
+      { key: "moved", title: "sessions that had to move", unit: "", digits: 0 },
+      { key: "begunAnew", title: "sessions that were not resumed", unit: "", digits: 0 },
+      { key: "peak", title: `most that came in ${sliceMs} ms`, unit: "", digits: 0 },
+      { key: "peakRatio", title: "  ÷ the mean", unit: "", digits: 2 },
+      ...verdictMetrics,
+      { key: "otherCores", title: "rest of the machine", unit: "cores", digits: 2 },
+    ],
+    compared: "seconds",
+    bars: [
+      { metric: "seconds", of: "value", atMost: 20 },
+      { metric: "peakRatio", of: "value", atMost: 2 },
+      { metric: "begunAnew", of: "value", never: true },
+      ...verdictBars,
+    ],
+    secondsPlanned: () => 40,
+    run: (_, scale, say) => run(scale, population, say),
+  };
+}
+
+function sessions({ sockets }: Scale, { sessionsMax }: Population): number {
   return Math.floor(Math.min(sessionsMax, sockets) / threadCount) * threadCount;
 }
 
-function run(scale: Scale, say: Say): Promise<Values> {
+function run(scale: Scale, population: Population, say: Say): Promise<Values> {
   return withTeardown(async (teardown) => {
     mkdirSync(scratchFolder, { recursive: true });
     const cluster = await startCluster({ teardown, testdir: () => mkdtempSync(`${scratchFolder}/recovery-`) }, { flags });
@@ -74,11 +88,14 @@ function run(scale: Scale, say: Say): Promise<Values> {
     const talking = threads[0]!;
 
     say("connecting", 15);
-    const members = sessions(scale) / threadCount;
+    const members = sessions(scale, population) / threadCount;
+    const { everyMs, nodes } = population;
     await Promise.all(threads.map((thread, i) => {
-      const publishers = thread === talking ? 2 : 0;
-      const options = { room: "log:recovery", members, first: i * members, publishers, everyMs, backoff: { baseMs: 500, capMs: 20_000 } };
-      return thread.ask<"connect">({ kind: "connect", ports, options });
+      const options = {
+        room: "log:recovery", members, first: i * members, publishers: thread === talking ? publishers : 0, everyMs,
+        backoff: { baseMs: 500, capMs: 20_000 },
+      };
+      return thread.ask<"connect">({ kind: "connect", ports: ports.slice(0, nodes), options });
     }));
     await talking.ask<"progress">({ kind: "progress", publications: 20 });
     await sleep(settleMs);
