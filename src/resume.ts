@@ -43,7 +43,7 @@ export class ResumeTokens {
     const bounded = rooms !== null || !send || commandsPerSecond !== null || roomsMax !== null;
     const fields = [session, user, tenant, tokenHash, issuedAt, expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null, generation];
     const body = Buffer.from(JSON.stringify(fields)).toString("base64url");
-    return `${body}.${this.#mac.sign(body, "base64url")}`;
+    return `${body}.${this.#mac.sign(body).toString("base64url")}`;
   }
 
   /** Null: it was not made with this secret. Whether it has expired is the caller's to see. */

@@ -1,4 +1,4 @@
-/** HMAC made of one-shot hashes, beside the one of node:crypto. */
+/** Signatures beside those of node:crypto. */
 import { createHmac } from "node:crypto";
 import t from "tap";
 import { Mac } from "../src/mac.ts";
@@ -10,17 +10,15 @@ t.test("it is that of node:crypto, whatever the lengths of secret and data", asy
   for (const secret of lengths.map(bytes)) {
     const mac = new Mac(secret);
     for (const data of lengths.map(bytes)) {
-      const wanted = createHmac("sha256", secret).update(data).digest();
-      t.equal(mac.sign(data, "base64url"), wanted.toString("base64url"), `${secret.length} ${data.length}`);
-      t.equal(mac.sign(data, "binary"), wanted.toString("latin1"));
+      t.strictSame(mac.sign(data), createHmac("sha256", secret).update(data).digest(), `${secret.length} ${data.length}`);
     }
-    t.equal(mac.sign("grüße 👋", "base64url"), createHmac("sha256", secret).update("grüße 👋").digest("base64url"), "text is UTF-8");
+    t.strictSame(mac.sign("grüße 👋"), createHmac("sha256", secret).update("grüße 👋").digest(), "text is UTF-8");
   }
 });
 
 t.test("only the signature of this data with this secret is one, spelled as it is written here", async (t) => {
   const mac = new Mac(bytes(32));
-  const signature = mac.sign("data", "base64url");
+  const signature = mac.sign("data").toString("base64url");
   t.ok(mac.isSignature("data", signature));
   t.notOk(mac.isSignature("date", signature));
   t.notOk(new Mac(bytes(33)).isSignature("data", signature));

@@ -134,7 +134,7 @@ interface Signed extends Header {
 }
 
 /**
- * Two hashes cost less than having another thread make them, and nothing of the handshake has to be kept meanwhile: while
+ * It costs less than having another thread do it, and nothing of the handshake has to be kept meanwhile: while
  * thousands come, what waits outlives its youth in V8's heap, and is collected late.
  */
 function findSecret(signed: Signed, secrets: readonly Secret[], config: AuthConfig): Verdict {
