@@ -16,6 +16,7 @@ import { readDockerfile, words, type Stage } from "./support/dockerfile.ts";
 import { freePort } from "./support/redis.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
+import { isRealRoot, nobody } from "./support/user.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), "utf8");
@@ -96,7 +97,7 @@ t.test("the steps of the Dockerfile make a node that starts, says that it lives,
   // Nothing of this test's own environment, which tap adds to.
   const clean = ["-i", ...Object.entries(env).map(([name, value]) => `${name}=${value}`)];
   // As the image would: as a user who has no rights, where this one has.
-  const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+  const user = isRealRoot ? { uid: nobody, gid: nobody } : {};
   const [entry = "", ...more] = [...words(image.settings.get("ENTRYPOINT")), ...words(image.settings.get("CMD"))];
   const node = spawn("env", [...clean, entry, ...more], { cwd: app, stdio: ["ignore", "pipe", "pipe"], ...user });
   t.teardown(() => node.kill("SIGKILL"));
