@@ -4,10 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
 import { startBrowser } from "./support/browser.ts";
-import { open, say, textsOf } from "./support/demo.ts";
+import { arrive, open, say, textsOf } from "./support/demo.ts";
 import { startNode } from "./support/node.ts";
 import { startProxy } from "./support/proxy.ts";
 import { isReady, startClient } from "./support/sdk.ts";
+import { secret, token } from "./support/tokens.ts";
 
 const screenshots = mkdtempSync(join(tmpdir(), "flux-demo-"));
 const browser = await startBrowser(t);
@@ -32,6 +33,46 @@ t.test("two pages talk: names, own messages, order, latency, who and where", asy
   await ada.page.screenshot({ path: join(screenshots, "light.png") });
   t.ok(statSync(join(screenshots, "light.png")).size > 10_000, screenshots);
   t.same([...ada.complaints, ...grace.complaints], []);
+});
+
+t.test("a node with a key: the page says how to make a token, and takes one from its address, which then shows none", async (t) => {
+  const node = await startNode(t, { demo: true, authSecret: secret });
+  const { page, complaints } = await arrive(browser, node.port, "Ada");
+  const requests: string[] = [];
+  page.on("request", (request) => requests.push(request.url()));
+  page.on("websocket", (socket) => requests.push(socket.url()));
+  const note = page.getByRole("alert");
+  await note.getByText("This node asks for a token").waitFor();
+  t.match(await note.textContent(), new RegExp(`npx flux-gateway token --sub ann .* http://127.0.0.1:${node.port}/#token=…`, "s"));
+  await page.screenshot({ path: join(screenshots, "no-token.png") });
+
+  const seconds = Math.floor(Date.now() / 1000);
+  const [good, foreign, old] = [
+    await token({ sub: "ann" }, secret),
+    await token({ sub: "ann" }, "a secret that nobody has given it"),
+    await token({ sub: "ann", exp: seconds - 5 }, secret),
+  ];
+  for (const [bad, title] of [[foreign, "The node does not take this token"], [old, "Your token has expired"]] as const) {
+    await page.goto(`http://127.0.0.1:${node.port}/#token=${bad}`);
+    await note.getByText(title).waitFor();
+  }
+  await page.goto(`http://127.0.0.1:${node.port}/#token=${good}`);
+  await page.locator('#state[data-state="ready"]').waitFor();
+  t.equal(await page.locator("#user").textContent(), "ann");
+  t.notOk(await note.isVisible());
+  t.match(page.url(), /\/#chat:lobby$/);
+  await say(page, "with a token");
+  await page.locator("#log .text", { hasText: "with a token" }).waitFor();
+  await page.screenshot({ path: join(screenshots, "token.png") });
+  await page.route("**/elsewhere", (route) => route.fulfill({ contentType: "text/html", body: '<link rel="icon" href="data:,">' }));
+  await page.goto(`http://127.0.0.1:${node.port}/elsewhere`);
+  await page.goto(`http://127.0.0.1:${node.port}/#token=${good}`);
+  await page.locator("#session-kind", { hasText: "resumed" }).waitFor();
+  t.equal(page.url(), `http://127.0.0.1:${node.port}/`, "the same when it is opened with one");
+  await page.reload();
+  await page.locator("#session-kind", { hasText: "resumed" }).waitFor();
+  t.ok(requests.length > 2 && requests.every((url) => !url.includes(good.slice(0, 20))), "no address that was asked for has it");
+  t.same(complaints, []);
 });
 
 t.test("what people write is text, whatever it looks like", async (t) => {

@@ -2,6 +2,7 @@ import { connect } from "/flux-client.js";
 import { createConversations, room as inRoom } from "./conversations.js";
 import { createLog, element } from "./log.js";
 import { createPeople } from "./people.js";
+import { createTokenNote, takeToken, token } from "./token.js";
 import { createVitals } from "./vitals.js";
 
 const defaultRoom = "chat:lobby";
@@ -20,6 +21,10 @@ const conversations = createConversations({ log, onUnread: showPeople });
 const people = createPeople({
   list: byId("people-list"), count: byId("people-count"), more: byId("people-more"), badge: byId("people-unread"),
   nameOf, isOwn: (user) => own.has(user), onPick: talkTo,
+});
+
+const tokenNote = createTokenNote({
+  note: byId("entry"), title: byId("entry-title"), text: byId("entry-text"), address: byId("entry-address"),
 });
 
 let client = null;
@@ -85,7 +90,7 @@ function showSession({ user, session, node, resumed }) {
 
 function start() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  client = connect(`${scheme}://${location.host}/ws`, { name: "flux-gateway demo page" });
+  client = connect(`${scheme}://${location.host}/ws`, { name: "flux-gateway demo page", token: token() });
   client.on("ready", showSession);
   client.on("ready", measure);
   client.on("state", showState);
@@ -103,6 +108,7 @@ function showState({ state, retryInMs, cause }) {
   clearInterval(countdown);
   byId("state").dataset.state = state;
   byId("again").hidden = state !== "closed";
+  tokenNote.show(state === "closed" ? cause?.code : 0);
   if (state !== "ready") vitals.noPing();
   if (state === "waiting") return countDown(retryInMs);
   const texts = { connecting: "connecting…", ready: "connected", closed: `closed: ${cause?.text ?? ""}` };
@@ -135,6 +141,10 @@ function roomOfUrl() {
   } catch {
     return location.hash.slice(1); // not percent-encoded: take it as it is
   }
+}
+
+function encoded(name) {
+  return encodeURIComponent(name.trim()).replaceAll("%3A", ":");
 }
 
 function enter(name) {
@@ -190,10 +200,15 @@ function showPosition({ epoch, seq }) {
 
 byId("room-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  location.hash = encodeURIComponent(byId("room").value.trim()).replaceAll("%3A", ":");
+  location.hash = encoded(byId("room").value);
   byId("message").focus();
 });
-addEventListener("hashchange", () => enter(roomOfUrl()));
+addEventListener("hashchange", async () => {
+  if (!takeToken(encoded(byId("room").value))) return enter(roomOfUrl());
+  const before = client;
+  await before.close();
+  if (client === before) start();
+});
 
 // ------------------------------------------------------------ people
 
@@ -341,5 +356,6 @@ const fit = () => {
 wide.addEventListener("change", fit);
 fit();
 
+takeToken("");
 start();
 message.focus();

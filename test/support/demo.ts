@@ -8,6 +8,15 @@ export type Opened = { page: Page; complaints: string[] };
 
 /** Opens the page in a browser of its own, and waits until it has a session. */
 export async function open(browser: Browser, port: number, name: string, options: Parameters<Browser["newContext"]>[0] = wide): Promise<Opened> {
+  const opened = await arrive(browser, port, name, options);
+  await isBack(opened.page).catch((error: unknown) => {
+    throw new Error(`the page does not get ready: ${opened.complaints.join("; ")}`, { cause: error });
+  });
+  return opened;
+}
+
+/** Opens it without waiting for anything. */
+export async function arrive(browser: Browser, port: number, name: string, options: Parameters<Browser["newContext"]>[0] = wide): Promise<Opened> {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(15_000);
   const complaints = complaintsOf(context);
@@ -18,9 +27,6 @@ export async function open(browser: Browser, port: number, name: string, options
   });
   await page.addInitScript((nickname) => localStorage.setItem("nickname", nickname), name);
   await page.goto(`http://127.0.0.1:${port}/`);
-  await page.locator('#state[data-state="ready"]').waitFor().catch((error: unknown) => {
-    throw new Error(`the page does not get ready: ${complaints.join("; ")}`, { cause: error });
-  });
   return { page, complaints };
 }
 
