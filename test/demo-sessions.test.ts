@@ -21,6 +21,7 @@ t.test("a reload keeps user, session and conversation, and what was said meanwhi
   const room = startClient(t, node.url).join("chat:lobby");
   const { page, complaints } = await open(browser, node.port, "Ada");
   await say(page, "before");
+  await page.locator("#log .text", { hasText: "before" }).waitFor();
   for (let n = 1; n <= 4; n++) await room.publish({ text: `early ${n}`, name: "Grace" });
   await page.locator("#log .text", { hasText: "early 4" }).waitFor();
   const [user, session] = [await textOf(page, "user"), await textOf(page, "session-id")];
