@@ -113,7 +113,7 @@ function run(scale: Scale, population: Population, say: Say): Promise<Values> {
 
     say("waiting for the rest", 5);
     await talking.ask<"progress">({ kind: "progress", publications: 10 });
-    await talking.ask<"halt">({ kind: "halt" });
+    await all<"halt">({ kind: "halt" });
     await all<"reached">({ kind: "reached", last: await talking.ask<"publishLast">({ kind: "publishLast" }) });
     const histories = await all<"history">({ kind: "history" });
     return {
