@@ -41,7 +41,10 @@ t.test("attempts that fail are spaced by backoff; a session that lasted begins i
 
 /** A client on a clock that stands, with random() in the middle; the node tells it this window in ready, and then others. */
 async function inWindow(t: Test, returnWindowMs: number, options: ClientOptions = {}) {
-  const node = await startScripted(t, ({ hello }) => (hello ? [{ ready: { ...ready.ready, returnWindowMs } }] : undefined));
+  return losing(t, await startScripted(t, ({ hello }) => (hello ? [{ ready: { ...ready.ready, returnWindowMs } }] : undefined)), options);
+}
+
+async function losing(t: Test, node: Awaited<ReturnType<typeof startScripted>>, options: ClientOptions = {}) {
   const clock = new ManualClock();
   const client = startClient(t, node.url, { clock, random: () => 0.5, backoff: { baseMs: 500, capMs: 20_000 }, ...options });
   const waits: (number | null)[] = [];
@@ -64,6 +67,15 @@ t.test("who loses a node without a word comes back anywhere in the window that t
   t.equal(waits.length, 1, "no sooner");
   clock.advance(1);
   t.equal(await cut(), 4000, "a session that did not last has waits no shorter");
+});
+
+t.test("a client comes back at its place in the window, whatever chance would have had it do", async (t) => {
+  for (const [returnPlace, wait] of [[1, 8000 / 65_536], [16_384, 2000], [65_536, 8000], [4_000_000_000, 8000], [0, 4000]] as const) {
+    const node = await startScripted(t, ({ hello }) => (hello ? [{ ready: { ...ready.ready, returnWindowMs: 8000, returnPlace } }] : undefined));
+    t.equal(await (await losing(t, node)).cut(), wait, `place ${returnPlace}`);
+  }
+  const node = await startScripted(t, ({ hello }) => (hello ? [{ ready: { ...ready.ready, returnPlace: 65_536 } }] : undefined));
+  t.equal(await (await losing(t, node)).cut(), 250, "where there is no window, it is chance");
 });
 
 t.test("the window is for the first wait: if nobody is there, the next ones are the client's own", async (t) => {

@@ -43,6 +43,18 @@ t.test("who came early is told when the node fills up, and when it has emptied; 
   t.same(late.map(toldLater), [[0], [0], [0]]);
 });
 
+t.test("places in the window are spread evenly, however many sessions there are", async (t) => {
+  const node = await startNode(t, { reactors: 1 });
+  for (const size of [5, 64]) {
+    const sessions = await crowd(node, size);
+    const places = sessions.map(({ ready }) => ready?.returnPlace ?? 0).sort((a, b) => a - b);
+    t.ok(places[0]! >= 1 && places.at(-1)! <= 65_536);
+    const gaps = places.map((place, i) => (i === 0 ? place + 65_536 - places.at(-1)! : place - places[i - 1]!));
+    // Of as many that chance has thrown the widest gap is hundreds of times the narrowest.
+    t.ok(Math.max(...gaps) <= 3 * Math.min(...gaps), `gaps of ${Math.min(...gaps)} to ${Math.max(...gaps)}`);
+  }
+});
+
 t.test("a socket that takes nothing is not ended for what it could not be told", async (t) => {
   const { gateway, slow, writer } = await stalled(t, ["cursor:a"]);
   await overflow(gateway, writer, "cursor:a");

@@ -20,6 +20,7 @@ export type Backoff = { baseMs: number; capMs: number };
 /**
  * Exponential backoff with full jitter: anything between nothing and a bound that doubles with each attempt
  * (the first is 0) up to the cap. Clients that lost the same node at the same moment come back spread out.
+ * @param random from 0 to 1
  * @param windowMs what the bound is at least, below the cap
  */
 export function backoffMs(attempt: number, { baseMs, capMs }: Backoff, random: () => number, windowMs = 0): number {

@@ -66,6 +66,8 @@ const closesOfOne: ReadonlySet<number> = new Set(
 );
 /** A timer that is set for longer fires at once. */
 const timerMsMax = 2 ** 31 - 1;
+/** What a place in the return window is told in. */
+const places = 65_536;
 
 export class Connection {
   readonly #options: ConnectionOptions;
@@ -80,6 +82,8 @@ export class Connection {
   #goodbye: ServerFrame["reconnect"] = null; // the node has told us when and where to come back
   /** Over how long the clients of the node are to come back if it is gone without having told them. */
   #returnWindowMs = 0;
+  /** Of the window, 0 to 1; null: chance decides. */
+  #returnPlace: number | null = null;
   /** A socket that we have closed, and who waits for it to be gone. */
   #leaving: { wire: Wire; onGone: () => void } | null = null;
   #isSuspended = false;
@@ -203,6 +207,7 @@ export class Connection {
     this.#clearTimer();
     this.#readyAt = clock.now();
     this.#returnWindowMs = ready.returnWindowMs ?? 0;
+    this.#returnPlace = ready.returnPlace ? Math.min(1, ready.returnPlace / places) : null;
     this.#heartbeat = new Heartbeat(clock, (ready.heartbeatMs ?? 0) + graceMs, graceMs, {
       ping: () => this.send({ ping: { time: Date.now() } }, () => {}, graceMs), // any sign of life will do
       onSilence: () => wire.drop(local.silent, "nothing came for too long, and a ping was not answered"),
@@ -249,7 +254,8 @@ export class Connection {
     const { backoff, random, clock } = this.#options;
     const goodbye = this.#goodbye;
     const windowMs = this.#isCommonLoss(cause) ? this.#returnWindowMs : 0;
-    const delayMs = goodbye ? Math.min(goodbye.delayMs ?? 0, timerMsMax) : backoffMs(this.#attempt++, backoff, random, windowMs);
+    const place = windowMs > 0 ? this.#returnPlace : null;
+    const delayMs = goodbye ? Math.min(goodbye.delayMs ?? 0, timerMsMax) : backoffMs(this.#attempt++, backoff, place === null ? random : () => place, windowMs);
     // Should the node that we are sent to not take us, the attempt after it goes to our own url again.
     const url = goodbye?.url || this.#options.url;
     this.#forget();

@@ -168,6 +168,7 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
       expires: expiresAt,
       ticket: tickets.make(),
       returnWindowMs: returnWindow.ms,
+      returnPlace: returnWindow.nextPlace(),
     },
   });
 }

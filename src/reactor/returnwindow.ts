@@ -1,7 +1,7 @@
 /**
  * How widely clients are to spread when they lose the node without a word. All of them lose it in the same moment, and
- * those nodes that are left should not have to take them in all at once. So `ready` names a window, out of which a client
- * draws its first wait. It grows with what the node holds; then everybody is told anew, or those who came while the node
+ * those nodes that are left should not have to take them in all at once. So `ready` names a window, and the session's place in it, which is its first
+ * wait. It grows with what the node holds; then everybody is told anew, or those who came while the node
  * was empty would come back as if it still were.
  *
  * It grows by doubling: a node tells a few times in its life, and all sessions of all its reactors have the same window.
@@ -18,6 +18,10 @@ const ownMs = 500;
 const lookMs = 1000;
 /** Sessions that are told in one turn of the loop. */
 const turnMax = 256;
+/** Places are told in whole numbers: 1 to this. */
+const places = 65_536;
+/** Steps of this part of the window, the golden section, leave no two gaps between places very different, however many there are. */
+const step = (Math.sqrt(5) - 1) / 2;
 
 /** 0: that by which clients spread anyway is enough. @param maxMs it is no more than this */
 export function windowFor(sessions: number, reactors: number, maxMs: number): number {
@@ -33,6 +37,8 @@ export class ReturnWindow {
   readonly #context: Context;
   readonly #reactors: readonly Counters[];
   readonly #maxMs: number;
+  /** Where chance began. */
+  #place = Math.random();
   #timer: NodeJS.Timeout | null = null;
   #telling: NodeJS.Immediate | null = null;
 
@@ -46,6 +52,12 @@ export class ReturnWindow {
 
   start(): void {
     this.#timer = setInterval(() => this.#look(), lookMs);
+  }
+
+  /** In 65536ths of the window. Drawn by chance they would come half as bunched again as they have to. */
+  nextPlace(): number {
+    this.#place = (this.#place + step) % 1;
+    return 1 + Math.floor(this.#place * places);
   }
 
   stop(): void {
