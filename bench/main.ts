@@ -57,7 +57,7 @@ type Flags = {
 };
 
 const flags = new Command("bench")
-  .description("Measures flux-gateway and its controls. About half an hour; leave the machine alone meanwhile.")
+  .description("Measures flux-gateway and its controls. All of it takes an hour and a half; leave the machine alone meanwhile.")
   .addOption(listOption("--only <rows>", "rows to measure", Object.keys(groups)))
   .addOption(listOption("--servers <names>", "servers to measure", serverNames))
   .option("--rounds <n>", "times every server is measured in every row", positive, 3)
