@@ -75,19 +75,26 @@ t.test("without a limit nobody is refused", async (t) => {
 
 t.test("half of the bucket is for tickets, each of which counts once", async (t) => {
   const tickets = new Tickets(secret);
-  // The first look at a ticket loads what it takes to check one: long enough for the bucket to get a token.
-  new Admission(100, tickets).admit(tickets.make());
-  const admission = new Admission(100, tickets);
-  let strangers = 0;
-  while (admission.admit("")) strangers++;
-  t.ok(strangers >= 50 && strangers < 100, `${strangers} strangers`);
+  let time = 0;
+  const admission = new Admission(100, tickets, () => time);
+  const admitted = (show: () => string): number => {
+    let count = 0;
+    while (admission.admit(show())) count++;
+    return count;
+  };
+  t.equal(admitted(() => ""), 50, "strangers");
   const one = tickets.make();
   t.equal(admission.admit(one), true);
   t.equal(admission.admit(one), false, "the same ticket again");
-  let others = 0;
-  while (admission.admit(tickets.make())) others++;
-  t.ok(others >= 45, `${others} more with tickets`);
+  t.equal(admitted(() => tickets.make()), 49, "more with tickets");
   t.equal(admission.admit(""), false);
+  time += 10;
+  t.equal(admission.admit(""), false, "what comes first is for tickets");
+  t.equal(admission.admit(one), false, "which are known for a second");
+  t.equal(admission.admit(tickets.make()), true);
+  time += 2000;
+  t.equal(admitted(() => ""), 50, "no more than a bucket, however long nobody came");
+  t.equal(admission.admit(one), true, "it was shown long ago");
 });
 
 t.test("a reactor with a share of less than one a second lets somebody in", async (t) => {

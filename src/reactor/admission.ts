@@ -14,19 +14,22 @@ const retrySeconds = 5;
 
 export class Admission {
   readonly #tickets: Tickets;
+  readonly #now: () => number;
   readonly #perMs: number;
   readonly #capacity: number;
   /** What only tickets may take. */
   readonly #kept: number;
   #filled: number;
-  #filledAt = performance.now();
+  #filledAt: number;
   /** Tickets that were let in lately: each counts once a second, or one of them could be shown a thousand times. */
   readonly #shown = new Set<string>();
   #shownSince = 0;
 
-  /** @param perSecond upgrades of this reactor; 0 for no limit */
-  constructor(perSecond: number, tickets: Tickets) {
+  /** @param perSecond upgrades of this reactor; 0 for no limit @param now milliseconds; replaced in tests */
+  constructor(perSecond: number, tickets: Tickets, now = () => performance.now()) {
     this.#tickets = tickets;
+    this.#now = now;
+    this.#filledAt = now();
     this.#perMs = perSecond / 1000;
     this.#capacity = Math.max(1, perSecond * burstSeconds);
     this.#kept = Math.floor(this.#capacity / 2);
@@ -36,7 +39,7 @@ export class Admission {
   /** @param ticket "" for none. Most tickets are not even looked at: nobody is refused while there is enough. */
   admit(ticket: string): boolean {
     if (this.#perMs === 0) return true;
-    const time = performance.now();
+    const time = this.#now();
     this.#filled = Math.min(this.#capacity, this.#filled + (time - this.#filledAt) * this.#perMs);
     this.#filledAt = time;
     if (this.#filled < 1 + this.#kept && !(this.#filled >= 1 && ticket !== "" && this.#mayPass(ticket, time))) return false;
