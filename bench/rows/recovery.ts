@@ -55,6 +55,7 @@ function returnRow(name: Row["name"], population: Population, what: string): Row
       { key: "begunAnew", title: "sessions that were not resumed", unit: "", digits: 0 },
       { key: "peak", title: `most that came in ${sliceMs} ms`, unit: "", digits: 0 },
       { key: "peakRatio", title: "  ÷ the mean", unit: "", digits: 2 },
+      { key: "peakSecondRatio", title: "most that came in a second ÷ the mean", unit: "", digits: 2 },
       ...verdictMetrics,
       { key: "otherCores", title: "rest of the machine", unit: "cores", digits: 2 },
     ],
@@ -62,6 +63,7 @@ function returnRow(name: Row["name"], population: Population, what: string): Row
     bars: [
       { metric: "seconds", of: "value", atMost: 20 },
       { metric: "peakRatio", of: "value", atMost: 2 },
+      { metric: "peakSecondRatio", of: "value", atMost: 2 },
       { metric: "begunAnew", of: "value", never: true },
       ...verdictBars,
     ],
@@ -108,8 +110,8 @@ function run(scale: Scale, population: Population, say: Say): Promise<Values> {
     const returns = await all<"return">({ kind: "return", withinSeconds: secondsMax });
     const seconds = (Math.max(...returns.map(({ at }) => at)) - killedAt) / 1e6;
     const otherCores = Math.max(0, othersSeconds(pids) - busyBefore) / seconds;
-    const slices = slicesOf(returns.flatMap(({ accepted }) => accepted));
-    const peak = Math.max(...slices);
+    const moments = returns.flatMap(({ accepted }) => accepted);
+    const { peak, ratio: peakRatio } = ratesOf(moments, sliceMs);
 
     say("waiting for the rest", 5);
     await talking.ask<"progress">({ kind: "progress", publications: 10 });
@@ -121,7 +123,8 @@ function run(scale: Scale, population: Population, say: Say): Promise<Values> {
       moved: sum(moving.map((one) => one.moving)),
       begunAnew: sum(returns.map((one) => one.begunAnew)),
       peak,
-      peakRatio: peak / (sum(slices) / slices.length),
+      peakRatio,
+      peakSecondRatio: ratesOf(moments, 1000).ratio,
       otherCores,
       // What was attempted is in the first.
       ...verdictValues(judge(histories.flatMap(({ events }) => events), "none"), sum(histories.map(({ gaps }) => gaps))),
@@ -130,12 +133,16 @@ function run(scale: Scale, population: Population, say: Say): Promise<Values> {
 }
 
 /** From the first that came to the last: what lies before and behind it is nobody's rate. @param moments micros */
-function slicesOf(moments: readonly number[]): number[] {
+function ratesOf(moments: readonly number[], sliceMs: number): { peak: number; ratio: number } {
   const first = Math.min(...moments);
-  const sliceOf = (at: number): number => Math.floor((at - first) / 1000 / sliceMs);
-  const slices = Array.from({ length: sliceOf(Math.max(...moments)) + 1 }, () => 0);
-  for (const at of moments) slices[sliceOf(at)]!++;
-  return slices;
+  const spanMs = (Math.max(...moments) - first) / 1000;
+  const slices = new Map<number, number>();
+  for (const at of moments) {
+    const slice = Math.floor((at - first) / 1000 / sliceMs);
+    slices.set(slice, (slices.get(slice) ?? 0) + 1);
+  }
+  const peak = Math.max(...slices.values());
+  return { peak, ratio: peak / ((moments.length * sliceMs) / Math.max(spanMs, sliceMs)) };
 }
 
 /** Seconds of CPU that went to anything else, to see whether the machine was left alone. */
