@@ -2,17 +2,15 @@
 import { spawn } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import t, { type Test } from "tap";
 import { addTokenCommand } from "../src/cli/token.ts";
 import { ConfigError } from "../src/config.ts";
+import { plainly } from "./support/command.ts";
 import { startNode } from "./support/node.ts";
 import { open } from "./support/session.ts";
 import { handmade, keyPair, secret, token } from "./support/tokens.ts";
-
-const bin = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 
 interface Said {
   code: number;
@@ -48,7 +46,7 @@ async function run(args: readonly string[], env: Record<string, string> = {}): P
 
 /** As a developer does it. */
 function runBuilt(args: readonly string[], input = ""): Promise<Said> {
-  const child = spawn(bin, ["token", ...args], { env: { PATH: process.env.PATH ?? "" } });
+  const child = spawn("env", plainly(["token", ...args]), { env: { PATH: process.env.PATH ?? "" } });
   const said = { out: "", err: "" };
   child.stdout.on("data", (text: Buffer) => (said.out += text.toString()));
   child.stderr.on("data", (text: Buffer) => (said.err += text.toString()));

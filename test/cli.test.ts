@@ -4,12 +4,11 @@ import { accessSync, constants, readFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
-import { fileURLToPath } from "node:url";
 import t, { type Test } from "tap";
 import { options } from "../src/config.ts";
 import { codesDoc, configDoc } from "../src/docs.ts";
+import { bin, plainly } from "./support/command.ts";
 
-const bin = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
 const limitMs = 60_000;
 const freePorts = ["--port", "0", "--admin-port", "0"];
@@ -26,7 +25,7 @@ interface Command {
 }
 
 function command(t: Test, args: readonly string[], env: Env = {}): Command {
-  const child = spawn(bin, args, { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH ?? "", ...env } });
+  const child = spawn("env", plainly(args), { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH ?? "", ...env } });
   t.teardown(() => child.kill("SIGKILL"));
   const ended: Command["ended"] = new Promise((resolve) => child.once("close", (code, signal) => resolve({ code, signal })));
   const says = async (pattern: RegExp): Promise<RegExpExecArray> => {

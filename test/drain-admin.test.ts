@@ -1,13 +1,12 @@
 /** Draining a node from outside: the admin port's /drain, and the command that uses it. */
 import { spawn } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import t from "tap";
+import { plainly } from "./support/command.ts";
 import { startNode } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
-const bin = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const hour = 3_600_000;
 
 function post(node: { adminPort: number }, body: string, headers: Record<string, string> = { "Content-Type": "application/json" }): Promise<Response> {
@@ -21,7 +20,7 @@ interface Ran {
 }
 
 function command(args: readonly string[]): Promise<Ran> & { so: { out: string } } {
-  const child = spawn(bin, ["drain", ...args], { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH ?? "" } });
+  const child = spawn("env", plainly(["drain", ...args]), { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH ?? "" } });
   const so = { out: "", err: "" };
   child.stdout.on("data", (chunk: Buffer) => (so.out += chunk.toString()));
   child.stderr.on("data", (chunk: Buffer) => (so.err += chunk.toString()));
