@@ -16,7 +16,7 @@ export class Mac {
 
   sign(data: Uint8Array | string): Buffer {
     const bytes = typeof data === "string" ? Buffer.from(data) : data;
-    return Buffer.from(this.#keyed.clone().update(bytes).digest().buffer);
+    return Buffer.from(this.#keyed.clone().update(bytes).digest());
   }
 
   /** Whether this is the signature in base64url, in constant time. As text: a decoder would take many spellings of one. */

@@ -2,6 +2,7 @@
 import t, { type Test } from "tap";
 import type { RoomChange, RoomPresence, Status } from "../src/presence/presence.ts";
 import { createRedisPresence, type RedisPresence } from "../src/presence/redis.ts";
+import { Unlisted } from "../src/presence/unlisted.ts";
 import { openRedis, type RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { startProxy } from "./support/proxy.ts";
@@ -366,4 +367,16 @@ t.test("a watched user's status is told on every node", async (t) => {
   await until(() => b!.statuses.length > 1, "ann to go");
   t.match(b!.statuses, [{ user: "ann", online: true, lastSeen: 0 }, { user: "ann", online: false, lastSeen: Number }]);
   t.equal(b!.statuses.length, 2);
+});
+
+t.test("of what went off a list lately the first are forgotten where there is too much of it, and all after a while", async (t) => {
+  const unlisted = new Unlisted(3);
+  for (const name of ["a", "b", "c", "c", "d"]) unlisted.add(name);
+  t.same(unlisted.names(), ["b", "c", "d"]);
+  unlisted.pass();
+  for (const name of ["e", "f", "g", "h"]) unlisted.add(name);
+  t.same(unlisted.names(), ["f", "g", "h", "b", "c", "d"]);
+  unlisted.pass();
+  unlisted.pass();
+  t.same(unlisted.names(), []);
 });

@@ -1,3 +1,4 @@
+/** Large sets in pages: one answer with all of it would keep Redis, and whoever waits for it, too long. */
 import type { RedisLink } from "../redis/redis.ts";
 
 /** Members of a set that are read and dealt with at once. */
