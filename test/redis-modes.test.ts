@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
 import { Redis } from "ioredis";
 import t, { type Test } from "tap";
 import { openRedis, type RedisLink } from "../src/redis/redis.ts";
@@ -63,6 +64,46 @@ presenceContract(t, "cluster", (options, events, clock, t) => joinPresence(t, op
 messagesContract(t, "cluster", (t) => {
   const prefix = freshPrefix();
   return { shared: true, join: async (id, events) => createRedisMessages({ redis: await connect(t, clusterAddress), prefix, id, log: quiet }, events) };
+});
+
+t.test("a user's sessions of before a disconnect are over, and those of after it are not, whichever server of a cluster is slow", async (t) => {
+  const [slow, other] = cluster as [TestRedis, TestRedis];
+  const prefix = freshPrefix();
+  const redis = await connect(t, clusterAddress, 20_000);
+  const sessions = createRedisSessions({ redis, prefix, node: "n", ttlMs: 60_000, log: quiet, onForgotten() {}, onTaken() {} });
+  t.teardown(() => sessions.stop());
+  const { take } = promised(sessions);
+  /** A name whose key is one of the server's slots. */
+  const nameOn = async (server: TestRedis, keyOf: (name: string) => string) => {
+    for (let i = 0; ; i++) if (await server.client.exists(prefix + keyOf(`name${i}`)).then(() => true, () => false)) return `name${i}`;
+  };
+  const session = (name: string) => `session:${name}`;
+  const mark = (user: string) => `ended:acme\u001f${user}`;
+  const [before, ann] = [await nameOn(slow, session), await nameOn(other, mark)];
+  const [after, bob] = [await nameOn(other, session), await nameOn(slow, mark)];
+  const key = prefix + (await nameOn(other, (name) => name));
+  /** What is sent to the other server by now is done then. */
+  const sent = async () => {
+    await turn();
+    await turn();
+    await redis.run("get", key);
+  };
+
+  slow.pause();
+  sessions.put({ ...record(before), tenant: "acme", user: ann });
+  sessions.endAll("acme", ann);
+  await sent();
+  slow.resume();
+  t.equal(value(await take(before)), null, "one whose write took long");
+
+  slow.pause();
+  sessions.endAll("acme", bob);
+  sessions.put({ ...record(after), tenant: "acme", user: bob });
+  await sent();
+  slow.resume();
+  t.ok(value(await take(after)), "one that was put while the mark took long");
+  await until(() => sessions.writes().waiting === 0, "everything to be sent");
+  t.ok(value(await take(after)));
 });
 
 t.test("a slot that moves from one server of a cluster to another is followed", async (t) => {

@@ -107,9 +107,8 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     },
 
     endAll(tenant, user) {
-      writes.put(`e${userOf({ tenant, user })}`, ["eval", endUser, 1, markKey(userOf({ tenant, user })), Math.max(2 * ttlMs, markMsMin)]);
-      // Sessions that were put before it must be there before it.
-      writes.flush();
+      // Sessions are told from those to come by when they began: those that were put before it must have, those after it must not.
+      writes.putInTurn(`e${userOf({ tenant, user })}`, ["eval", endUser, 1, markKey(userOf({ tenant, user })), Math.max(2 * ttlMs, markMsMin)]);
     },
 
     cursor(user, device, done) {
