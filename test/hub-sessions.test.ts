@@ -10,11 +10,12 @@ import { userKey } from "../src/roomkeys.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
 
 /** A store whose answers come when the test says so; a reactor, and what it was told. */
-function start() {
+function start(outlivesProcess = true) {
   const store = createMemorySessions({ ttlMs: 60_000, sessionsMax: 100, cursorsMax: 100 });
   const waiting: (() => void)[] = [];
   const late: typeof store = {
     ...store,
+    outlivesProcess,
     take: (id, known, done) => store.take(id, known, (answer, generation) => void waiting.push(() => done(answer, generation))),
     signedOutAt: (user, done) => store.signedOutAt(user, (answer) => void waiting.push(() => done(answer))),
   };
@@ -76,6 +77,27 @@ t.test("two sockets that ask for one session while the store is slow: the later 
   hello(3, "s1");
   t.same(answer(), ["3 resumed s1"]);
   sessions.stop();
+});
+
+t.test("a store that ends with the process is told of a session once its socket is lost, any other at once", async (t) => {
+  for (const outlivesProcess of [false, true]) {
+    const { store, sessions, reactor, hello, answer } = start(outlivesProcess);
+    hello(1);
+    answer();
+    const { id } = sessions.here()[0]!;
+    const isStored = () => store.usage().sessions === 1;
+    t.equal(isStored(), outlivesProcess);
+    sessions.forgotten(null);
+    sessions.keep(1);
+    sessions.stop();
+    t.equal(isStored(), outlivesProcess);
+    sessions.gone(reactor, 1, 1, false);
+    t.ok(isStored());
+    hello(2, id);
+    t.same(answer(), [`2 resumed ${id}`]);
+    sessions.gone(reactor, 2, 1, true);
+    t.notOk(isStored());
+  }
 });
 
 t.test("each socket of a session has a higher generation than the one before, of which its client may not know", async (t) => {
@@ -141,7 +163,7 @@ t.test("sessions are kept alive a share at a time, all of them in a round", asyn
   const { keep } = store;
   for (let slot = 0; slot < 10; slot++) hello(slot);
   t.equal(answer().length, 10);
-  const counting = new Sessions({ store: { ...store, keep: (id, generation) => (kept.add(id), keep(id, generation)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: () => {}, onEnd: () => {} });
+  const counting = new Sessions({ store: { ...store, outlivesProcess: true, keep: (id, generation) => (kept.add(id), keep(id, generation)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: () => {}, onEnd: () => {} });
   const { reactor } = start();
   for (let slot = 0; slot < 10; slot++) {
     counting.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: userKey("", "ann"), device: "", issuedAt: 1, resume: "", resumeIssuedAt: 0, resumeGeneration: 0, positions: [] });

@@ -184,7 +184,7 @@ export class Sessions {
     if (rooms.length > 0) session.rooms = rooms;
     if (resumed) this.#write(session);
     // At once: its client may come back to another node before anything else is written of it.
-    else this.#options.store.put(this.#record(session));
+    else if (this.#options.store.outlivesProcess) this.#options.store.put(this.#record(session));
     this.#options.onBegin(session);
     writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms });
   }
@@ -340,7 +340,7 @@ export class Sessions {
   }
 
   #write(session: HubSession): void {
-    if (session.state !== "here") return;
+    if (session.state !== "here" || !this.#options.store.outlivesProcess) return;
     this.#unwritten.add(session);
     this.#writer ??= setTimeout(() => this.#flush(), writeAfterMs).unref();
   }
@@ -368,6 +368,7 @@ export class Sessions {
 
   /** Keeps the stored sessions of the sockets that are here alive, this share (one of `parts`) of them at a time. */
   keep(parts: number): void {
+    if (!this.#options.store.outlivesProcess) return;
     for (let left = Math.ceil(this.#byId.size / parts); left > 0; left--) {
       const next = this.#keeping.next();
       if (next.done === true) {

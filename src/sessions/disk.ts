@@ -79,6 +79,7 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
   }, sweepMs).unref();
 
   return {
+    outlivesProcess: true,
     ...readingOf(tables),
 
     put(record) {

@@ -30,6 +30,7 @@ export function createMemorySessions({ ttlMs, sessionsMax, cursorsMax, clock = (
   }, sweepMs).unref();
 
   return {
+    outlivesProcess: false,
     ...readingOf(tables),
 
     put(record) {

@@ -83,6 +83,8 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   }
 
   return {
+    outlivesProcess: true,
+
     put(record) {
       const { id, generation } = record;
       writes.put(`s${id}`, ["eval", putSession, 1, sessionKey(id), node, life, generation, textOf(record), ttlMs]);

@@ -44,6 +44,12 @@ export interface SessionsHere {
 
 export interface Sessions {
   /**
+   * Whether another process may ask for what is put: another node, or this one when it has been started again. Where not,
+   * a session need not be put while it has a socket: the hub knows it, and if the hub is gone, so is the store.
+   */
+  readonly outlivesProcess: boolean;
+
+  /**
    * Writes the session. MUST be seen by every `take` after it. Lives until `end`, or `ttlMs` after the last `put` or
    * `keep`; a record over the bounds of the store may be forgotten, the longest unwritten first.
    *
