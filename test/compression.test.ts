@@ -87,6 +87,7 @@ t.test("a message that inflates to more than it may ends its socket, costs no me
     if (i === 0) t.comment(`it ends ${JSON.stringify(ending)}`);
     most = Math.max(most, node.rssBytes());
   }
+  t.equal(await node.metric("flux_unreadable_total"), 20, "they are counted: to one that is dropped no code can be sent");
   t.ok(most - before < 64 * 1024 * 1024, `resident memory went from ${before} to ${most}`);
   t.ok((await beside.request({ ping: {} })).pong);
   t.equal(node.ended, undefined);

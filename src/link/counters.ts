@@ -17,6 +17,7 @@ const names = [
   "tokensRefused",
   "keysAway", // gauge: 1 while keys that come from a URL cannot be had
   "closes",
+  "unreadable",
   "framesIn",
   "framesOut",
   "bytesIn",

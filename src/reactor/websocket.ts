@@ -96,9 +96,11 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
       rooms.slow.dropped(socket.getUserData().session, new Uint8Array(message), isBinary);
     },
 
-    close(socket, code) {
+    close(socket, code, reason) {
       const { session } = socket.getUserData();
       sockets--;
+      // uWS has dropped it, and there is nobody left to send a code to.
+      if (code === noCode && isUnreadable(reason)) counters.add("unreadable", 1);
       gone(reactor, session, isOver(session, code));
     },
   });
@@ -155,6 +157,12 @@ const compressors = {
 } as const;
 
 const goingAway = 1001;
+const noCode = 1006;
+
+/** What uWS says of sockets that it drops because of what they sent, and not of those that end or fall silent. */
+function isUnreadable(reason: ArrayBuffer): boolean {
+  return reason.byteLength > 0 && /^Received (?:too big|invalid)/.test(Buffer.from(reason).toString("latin1"));
+}
 
 /** uWS's own timeout only ends sockets that our heartbeat has given up, so it is longer than ours, or off. */
 function idleSeconds({ heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs }: Reactor["config"]): number {
