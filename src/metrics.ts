@@ -47,7 +47,7 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was looked at; those that were known are not"],
   ["flux_tokens_refused_total", "tokensRefused", "Of those, tokens that were found wrong or could not be checked"],
   ["flux_closes_total", "closes", "Sockets the node closed"],
-  ["flux_unreadable_total", "unreadable", "Sockets dropped, without a close code, for a message that is too long or inflates to too much, or is none of WebSocket's"],
+  ["flux_unreadable_total", "unreadable", "Sockets dropped, without a close code, for a message that was too long, inflated to too much, or was text and no UTF-8"],
   ["flux_frames_received_total", "framesIn", "Frames from clients"],
   ["flux_frames_sent_total", "framesOut", "Frames to clients, a delivery to each member being one"],
   ["flux_bytes_received_total", "bytesIn", "Bytes of WebSocket messages from clients"],

@@ -12,7 +12,7 @@ export interface RedisUsage {
 
 export function addRedisMetrics(registry: Registry, usage: () => RedisUsage, writes: () => { readonly waiting: number; readonly dropped: number }): void {
   gauge(registry, "flux_sessions_writes_waiting", "Writes of sessions that wait to be sent to Redis", [], (metric) => metric.set(writes().waiting));
-  total(registry, "flux_sessions_writes_dropped_total", "Writes of sessions that were dropped while Redis was away", [], (add) => add({}, writes().dropped));
+  total(registry, "flux_sessions_writes_dropped_total", "Writes of sessions that were dropped while Redis was away or refused them", [], (add) => add({}, writes().dropped));
   gauge(registry, "flux_redis_connected", "Whether Redis is connected, answers, and is heard", [], (metric) => metric.set(usage().up && usage().hears ? 1 : 0));
   total(registry, "flux_redis_commands_total", "Commands sent to Redis", [], (add) => add({}, usage().commands));
   total(registry, "flux_redis_failures_total", "Commands it refused, and times it did not answer", [], (add) => add({}, usage().failures));

@@ -15,7 +15,7 @@ import { createDiskSessions } from "./sessions/disk.ts";
 import { createMemorySessions } from "./sessions/memory.ts";
 import type { Sessions } from "./sessions/sessions.ts";
 
-/** Sessions that are stored at most, with and without a socket, and devices whose place in an inbox is remembered. */
+/** Sessions that are stored at most, on disk also those with a socket, and devices whose place in an inbox is remembered. */
 const storedSessionsMax = 1_000_000;
 const cursorsMax = 1_000_000;
 /** Bytes of publications that may wait for their commit to the disk. */

@@ -1,4 +1,6 @@
 /** The hub's sessions over a store that answers later, as one of the network does: what may happen in between. */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import t from "tap";
 import { Sessions } from "../src/hub/sessions.ts";
 import type { Reactor } from "../src/hub/rooms.ts";
@@ -8,6 +10,7 @@ import { createRing } from "../src/link/ring.ts";
 import { readAdmitted, readKick } from "../src/link/sessions.ts";
 import { userKey } from "../src/roomkeys.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
+import { until } from "./support/until.ts";
 
 /** A store whose answers come when the test says so; a reactor, and what it was told. */
 function start(outlivesProcess = true) {
@@ -97,6 +100,29 @@ t.test("a store that ends with the process is told of a session once its socket 
     t.same(answer(), [`2 resumed ${id}`]);
     sessions.gone(reactor, 2, 1, true);
     t.notOk(isStored());
+  }
+});
+
+t.test("a session that is gone is given back to the heap, whether the store is told of sessions or not", async (t) => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  for (const outlivesProcess of [false, true]) {
+    const { sessions, reactor, hello, answer } = start(outlivesProcess);
+    const comeAndGo = () => {
+      for (let slot = 0; slot < 10; slot++) hello(slot);
+      answer();
+      const some = sessions.here().map((session) => new WeakRef(session));
+      for (let slot = 0; slot < 10; slot++) sessions.gone(reactor, slot, 1, true);
+      sessions.keep(1);
+      return some;
+    };
+    const gone = Array.from({ length: 10 }, comeAndGo).flat();
+    t.equal(gone.length, 100);
+    await until(() => {
+      collect();
+      return gone.every((session) => session.deref() === undefined);
+    }, "them to be collected");
+    sessions.stop();
   }
 });
 

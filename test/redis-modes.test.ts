@@ -81,6 +81,7 @@ t.test("a user's sessions of before a disconnect are over, and those of after it
   const mark = (user: string) => `ended:acme\u001f${user}`;
   const [before, ann] = [await nameOn(slow, session), await nameOn(other, mark)];
   const [after, bob] = [await nameOn(other, session), await nameOn(slow, mark)];
+  const beside = `beside-${await nameOn(other, (name) => session(`beside-${name}`))}`;
   const key = prefix + (await nameOn(other, (name) => name));
   /** What is sent to the other server by now is done then. */
   const sent = async () => {
@@ -100,10 +101,35 @@ t.test("a user's sessions of before a disconnect are over, and those of after it
   sessions.endAll("acme", bob);
   sessions.put({ ...record(after), tenant: "acme", user: bob });
   await sent();
+  sessions.put({ ...record(beside), tenant: "acme", user: ann });
+  t.ok(value(await take(beside)), "others do not wait for it");
   slow.resume();
   t.ok(value(await take(after)), "one that was put while the mark took long");
-  await until(() => sessions.writes().waiting === 0, "everything to be sent");
-  t.ok(value(await take(after)));
+  t.ok(value(await take(after)), "then, too");
+});
+
+t.test("sessions of a user who is disconnected again and again in a cluster are over up to the last time", async (t) => {
+  const redis = await connect(t, clusterAddress, 20_000);
+  const options = { redis, prefix: freshPrefix(), node: "n", ttlMs: 60_000, log: quiet, onForgotten() {}, onTaken() {} };
+  const sessions = createRedisSessions(options);
+  const { take } = promised(sessions);
+  const mine = { tenant: "acme", user: "ann" };
+  for (let i = 0; i < 20; i++) {
+    sessions.put({ ...record(`s${i}`), ...mine });
+    sessions.endAll("acme", "ann");
+  }
+  for (const id of ["left", "stays", "kept"]) sessions.put({ ...record(id), ...mine });
+  sessions.end("left", 0);
+  t.equal(value(await take("left")), null, "one that ended before it was written");
+  t.ok(value(await take("stays")));
+  for (let i = 0; i < 20; i++) t.equal(value(await take(`s${i}`)), null, `s${i}`);
+  sessions.endAll("acme", "ann");
+  sessions.put({ ...record("last"), ...mine });
+  await sessions.stop();
+  const another = createRedisSessions({ ...options, node: "another" });
+  t.teardown(() => another.stop());
+  t.ok(value(await promised(another).take("last")), "what waits for a mark is written at the end");
+  t.equal(value(await promised(another).take("kept")), null);
 });
 
 t.test("a slot that moves from one server of a cluster to another is followed", async (t) => {

@@ -67,8 +67,8 @@ export class Sessions {
   readonly #unwritten = new Set<HubSession>();
   /** Sessions that are being taken from the store, and as which generation others say that they took them meanwhile. */
   readonly #taking = new Map<string, number>();
-  /** Where keep() is in #byId. */
-  #keeping = this.#byId.values();
+  /** Where keep() is in #byId; null between its rounds. One that nobody moves on would hold whatever leaves the map. */
+  #keeping: IterableIterator<HubSession> | null = null;
   #lives = 0;
   #lastPlace: PlaceInRoom = { name: "", epoch: "", seq: 0 };
   #writer: NodeJS.Timeout | null = null;
@@ -183,7 +183,7 @@ export class Sessions {
     // They are entered again as they are joined; until then a loss must not forget them.
     if (rooms.length > 0) session.rooms = rooms;
     if (resumed) this.#write(session);
-    // At once: its client may come back to another node before anything else is written of it.
+    // At once, where that is of use: its client may come back to another node before anything else is written of it.
     else if (this.#options.store.outlivesProcess) this.#options.store.put(this.#record(session));
     this.#options.onBegin(session);
     writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms });
@@ -366,13 +366,14 @@ export class Sessions {
     return { id, tenant: tenantOfUser(key), user: nameOfUser(key), device, node: this.#options.node, generation, rooms };
   }
 
-  /** Keeps the stored sessions of the sockets that are here alive, this share (one of `parts`) of them at a time. */
+  /** Keeps the stored sessions of the sockets that are here alive, where there are such, this share (one of `parts`) of them at a time. */
   keep(parts: number): void {
     if (!this.#options.store.outlivesProcess) return;
     for (let left = Math.ceil(this.#byId.size / parts); left > 0; left--) {
+      this.#keeping ??= this.#byId.values();
       const next = this.#keeping.next();
       if (next.done === true) {
-        this.#keeping = this.#byId.values();
+        this.#keeping = null;
         return;
       }
       this.#options.store.keep(next.value.id, next.value.generation);

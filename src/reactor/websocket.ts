@@ -159,7 +159,7 @@ const compressors = {
 const goingAway = 1001;
 const noCode = 1006;
 
-/** What uWS says of sockets that it drops because of what they sent, and not of those that end or fall silent. */
+/** What uWS says of sockets that it drops for a message. Of those that end or break the rules of frames it says nothing. */
 function isUnreadable(reason: ArrayBuffer): boolean {
   return reason.byteLength > 0 && /^Received (?:too big|invalid)/.test(Buffer.from(reason).toString("latin1"));
 }

@@ -50,7 +50,8 @@ export class RedisLink {
   returns = 0;
   readonly #client: Redis | Cluster;
   readonly #subscriber: Redis | Cluster;
-  readonly #isCluster: boolean;
+  /** Several servers, each of which carries out what it is sent at its own time; else one, in the order it was sent. */
+  readonly isCluster: boolean;
   readonly #answerMs: number;
   readonly #log: RedisLog;
   /** What waits for its answers, the oldest first. */
@@ -73,7 +74,7 @@ export class RedisLink {
     this.#client = client;
     this.#subscriber = subscriber;
     this.#lives = new Set(lives.known);
-    this.#isCluster = target.kind === "cluster";
+    this.isCluster = target.kind === "cluster";
     this.#answerMs = answerMs;
     this.#log = log;
     client.on("error", (error: Error) => (this.#problem = error.message));
@@ -131,7 +132,7 @@ export class RedisLink {
 
   /** A cluster's commands go to its nodes one by one: in a pipeline all would have to be for the same. */
   async #send(commands: readonly Command[]): Promise<unknown[]> {
-    if (this.#isCluster || commands.length === 1) {
+    if (this.isCluster || commands.length === 1) {
       return Promise.all(commands.map(([name, ...args]) => this.#client.call(name, ...args).catch(refusal)));
     }
     const results = await this.#client.pipeline(commands.map((command) => [...command])).exec();

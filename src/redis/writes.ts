@@ -2,11 +2,7 @@
  * Writes on their way to Redis: the newest for each thing that is written, sent together once a turn, one batch under
  * way at a time. While Redis is away, or refuses writes as it does when it is full or not a primary any more, they wait,
  * up to a number; what does not fit then is dropped, counted, and made good by whoever owns it once Redis is back.
- *
- * Servers of a cluster carry out what they are sent each at its own time. Where that of others must be done before or
- * after, a write is put in turn: it is sent when all before it are answered, and what is behind it when it is.
  */
-import { setImmediate as soon } from "node:timers/promises";
 import { RedisAway, type Command, type RedisLink } from "./redis.ts";
 
 export interface WritesOptions {
@@ -29,7 +25,6 @@ export interface Write {
 /** One that waits or is under way: of two of the same, the one with the higher number is the one that counts. */
 interface Numbered extends Write {
   readonly number: number;
-  readonly inTurn: boolean;
 }
 
 /** Commands in one batch: more would keep answers behind it waiting. */
@@ -50,17 +45,13 @@ export class Writes {
   /** By what is written, the newest number that is under way. */
   readonly #underWay = new Map<string, number>();
   #puts = 0;
-  /** By what is written, those put in turn that wait or are under way. */
-  readonly #inTurn = new Set<string>();
-  /** Reads that wait for those. */
-  #readers: (() => void)[] = [];
   /** Nothing is sent before it. */
   #again: NodeJS.Timeout | null = null;
   #refusedAt = -Infinity;
   #turn: NodeJS.Immediate | null = null;
-  /** Batches that are under way, and reads with a write. */
   #sending = 0;
-  #reading = 0;
+  /** All that is sent and not answered yet. */
+  readonly #sent = new Set<Promise<void>>();
   #hasDropped = false;
   #stopped = false;
 
@@ -75,17 +66,8 @@ export class Writes {
 
   /** `of` is what it writes: an earlier write of the same that still waits is not needed any more. */
   put(of: string, command: Command): void {
-    this.#put(of, command, false);
-  }
-
-  putInTurn(of: string, command: Command): void {
-    this.#put(of, command, true);
-  }
-
-  #put(of: string, command: Command, inTurn: boolean): void {
     if (!this.#waiting.delete(of) && this.#waiting.size >= this.#options.waitingMax) return this.#drop();
-    this.#waiting.set(of, { of, command, inTurn, number: ++this.#puts });
-    if (inTurn) this.#inTurn.add(of);
+    this.#waiting.set(of, { of, command, number: ++this.#puts });
     this.#turn ??= setImmediate(() => {
       this.#turn = null;
       if (this.#sending === 0 && this.#again === null) this.#send();
@@ -95,36 +77,40 @@ export class Writes {
   /** What is waiting to be written of this, if anything: to be put again, or something in its place. */
   take(of: string): Command | undefined {
     const command = this.#waiting.get(of)?.command;
-    if (this.#waiting.delete(of)) this.#hadTurn(of);
+    this.#waiting.delete(of);
     return command;
   }
 
   /**
-   * Reads what `of` is about, behind whatever is still to be written of it, and what was put in turn.
+   * Reads what `of` is about, behind whatever is still to be written of it.
    * @throws RedisAway, and what Redis refuses it with.
    */
   async read(of: string, command: Command): Promise<unknown> {
     const { redis } = this.#options;
-    if (this.#inTurn.size > 0 && this.#again === null && redis.up) await new Promise<void>((resolve) => this.#readers.push(resolve));
     const before = this.#waiting.get(of);
     if (before === undefined) return redis.run(...command);
     if (this.#again !== null) throw new RedisAway("Redis does not take what was written before it");
     this.#waiting.delete(of);
     this.#underWay.set(of, before.number);
-    this.#reading++;
-    const results = await redis.runAll([before.command, command]).finally(() => this.#reading--).catch((error: unknown) => {
-      this.#failed([before]);
-      throw error;
-    });
-    this.#settle([before], results);
-    this.#goOn();
-    if (results[1] instanceof Error) throw results[1];
-    return results[1];
+    const reading = redis.runAll([before.command, command]);
+    this.#track(reading.then(
+      (results) => this.#settle([before], results),
+      () => this.#failed([before]),
+    ));
+    const result = (await reading)[1];
+    if (result instanceof Error) throw result;
+    return result;
   }
 
-  /** Sends everything now, as far as nothing is put in turn: what is sent after it finds it written. */
+  /** Sends everything now: what is sent after it finds it written. */
   flush(): void {
-    while (this.#waiting.size > 0 && this.#again === null && this.#options.redis.up && this.#inTurn.size === 0) void this.#send();
+    while (this.#waiting.size > 0 && this.#again === null && this.#options.redis.up) this.#send();
+  }
+
+  /** Sends everything now, and resolves when it is answered, or waits because it could not be sent. */
+  async settled(): Promise<void> {
+    this.flush();
+    await Promise.all(this.#sent);
   }
 
   async stop(): Promise<void> {
@@ -132,52 +118,44 @@ export class Writes {
     this.#turn = null;
     // Tried once more; what is refused then is lost with this node.
     this.#pause(null);
-    while (this.#waiting.size > 0 && this.#again === null && this.#options.redis.up) await this.#send();
+    do await this.settled();
+    while (this.#waiting.size > 0 && this.#again === null && this.#options.redis.up);
     this.#pause(null);
     this.#stopped = true;
-    this.#release();
     if (this.#waiting.size > 0) this.#options.log.warn({ waiting: this.#waiting.size }, `writes of ${this.#options.what} are lost: Redis did not take them before this node ended`);
     this.#waiting.clear();
   }
 
-  /** What is next and may be sent together, if anything may be now. */
-  #next(): readonly Numbered[] {
+  #send(): void {
     const batch: Numbered[] = [];
-    if (this.#inTurn.size > 0 && this.#sending > 0) return batch;
     for (const write of this.#waiting.values()) {
-      if (batch.length === batchMax || write.inTurn !== (batch[0] ?? write).inTurn) break;
-      if (write.inTurn && this.#reading > 0) break;
+      if (batch.length === batchMax) break;
       batch.push(write);
     }
-    return batch;
-  }
-
-  /** Resolves when that is answered; where it is not its turn yet, soon. */
-  #send(): Promise<void> {
-    const batch = this.#next();
     for (const { of, number } of batch) {
       this.#waiting.delete(of);
       this.#underWay.set(of, number);
     }
-    if (batch.length === 0) return soon();
+    if (batch.length === 0) return;
     this.#sending++;
-    return this.#options.redis.runAll(batch.map(({ command }) => command)).then(
-      (results) => this.#sent(batch, results),
-      () => {
-        this.#sending--;
-        this.#failed(batch);
+    const sending = this.#options.redis.runAll(batch.map(({ command }) => command)).finally(() => this.#sending--);
+    this.#track(sending.then(
+      (results) => {
+        this.#settle(batch, results);
+        this.#goOn();
       },
-    );
+      () => this.#failed(batch),
+    ));
   }
 
-  #sent(batch: readonly Numbered[], results: readonly unknown[]): void {
-    this.#sending--;
-    this.#settle(batch, results);
-    this.#goOn();
+  /** @param sent does not reject */
+  #track(sent: Promise<void>): void {
+    this.#sent.add(sent);
+    void sent.then(() => this.#sent.delete(sent));
   }
 
   #goOn(): void {
-    if (this.#sending === 0 && this.#waiting.size > 0 && this.#turn === null && this.#again === null && !this.#stopped) void this.#send();
+    if (this.#sending === 0 && this.#waiting.size > 0 && this.#turn === null && this.#again === null && !this.#stopped) this.#send();
   }
 
   /**
@@ -195,7 +173,6 @@ export class Writes {
     }
     if (done < batch.length) {
       this.#keep(batch.slice(done));
-      this.#release();
       this.#pause(againMs);
     } else if (this.#waiting.size <= this.#options.waitingMax / 2) this.#makeGood();
   }
@@ -208,15 +185,15 @@ export class Writes {
     if (!isKnown) this.#options.log.warn({ problem: refused.message }, `Redis refused a write of ${this.#options.what}`);
   }
 
+  /** Nobody knows what they came to. */
   #failed(batch: readonly Numbered[]): void {
     this.#keep(batch);
-    this.#release();
     if (this.#options.redis.up && !this.#stopped) this.#pause(againMs);
   }
 
   /** They wait again, in front of what came meanwhile, unless something newer of the same waits or is under way. */
   #keep(batch: readonly Numbered[]): void {
-    for (const { of, number } of batch) if (this.#underWay.get(of) === number) this.#underWay.delete(of);
+    for (const write of batch) this.#landed(write);
     if (this.#stopped) return;
     const wanted = batch.filter(({ of, number }) => number > Math.max(this.#waiting.get(of)?.number ?? 0, this.#underWay.get(of) ?? 0));
     const all = [...wanted, ...this.#waiting.values()].sort((a, b) => a.number - b.number);
@@ -226,16 +203,6 @@ export class Writes {
 
   #landed({ of, number }: Numbered): void {
     if (this.#underWay.get(of) === number) this.#underWay.delete(of);
-    this.#hadTurn(of);
-  }
-
-  #hadTurn(of: string): void {
-    if (this.#waiting.has(of) || this.#underWay.has(of)) return;
-    if (this.#inTurn.delete(of) && this.#inTurn.size === 0) this.#release();
-  }
-
-  #release(): void {
-    for (const resolve of this.#readers.splice(0)) resolve();
   }
 
   /** For so long; null: not any more. */
@@ -243,7 +210,7 @@ export class Writes {
     if (this.#again !== null) clearTimeout(this.#again);
     this.#again = ms === null ? null : setTimeout(() => {
       this.#again = null;
-      if (this.#sending === 0 && !this.#stopped) void this.#send();
+      if (this.#sending === 0 && !this.#stopped) this.#send();
     }, ms).unref();
   }
 
@@ -259,7 +226,7 @@ export class Writes {
     // Refused by one that is not a primary any more the connection is made anew each time: not at once, again and again.
     const isRefusing = performance.now() - this.#refusedAt < backMs;
     this.#pause(isRefusing ? backMs : null);
-    if (!isRefusing && this.#sending === 0) void this.#send();
+    if (!isRefusing && this.#sending === 0) this.#send();
     this.#makeGood();
   }
 

@@ -9,6 +9,7 @@ import { randomId } from "../ids.ts";
 import type { Command, RedisLink } from "../redis/redis.ts";
 import { cursorTtlMs } from "./cursors.ts";
 import { watchEnded } from "./ended.ts";
+import { Endings } from "./endings.ts";
 import { endSession, endUser, keepSession, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
 import type { SessionRecord, Sessions, SessionsHere } from "./sessions.ts";
 import { recordOf, textOf } from "./text.ts";
@@ -51,6 +52,8 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   const life = randomId(9);
   const writes = new Writes({ redis, what: "sessions", waitingMax, log, onDone, onDropped: () => onForgotten(null) });
 
+  const endings = redis.isCluster ? new Endings({ writes, mark, put }) : null;
+
   // It may have it that they are still whose they were before.
   redis.onAnother(() => onForgotten(null));
   const unwatch = sockets && watchEnded({ redis, sessionKey, markKey, outKey, sockets, log });
@@ -60,6 +63,15 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     const id = of.slice(1);
     if (command[1] === keepSession && result === 0) onForgotten(id);
     if ((command[1] === keepSession || command[1] === putSession) && Array.isArray(result)) onTaken(id, Number(result[0]) + 1);
+  }
+
+  function put(record: SessionRecord): void {
+    const { id, generation } = record;
+    writes.put(`s${id}`, ["eval", putSession, 1, sessionKey(id), node, life, generation, textOf(record), ttlMs]);
+  }
+
+  function mark(user: string): void {
+    writes.put(`e${user}`, ["eval", endUser, 1, markKey(user), Math.max(2 * ttlMs, markMsMin)]);
   }
 
   const read = (of: string, ...command: Command) => writes.read(of, command);
@@ -72,12 +84,14 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   }
 
   async function taken(id: string, known: number): Promise<{ record: SessionRecord | null; generation: number }> {
+    await endings?.untilPut(id);
     const found = await read(`s${id}`, "eval", takeSession, 1, sessionKey(id), node, life, known);
     if (!Array.isArray(found)) return { record: null, generation: known + 1 };
     const [text, owner, began, generation] = found as [string, string, string, number];
     const record = recordOf(id, text);
-    const mark = await redis.run("get", markKey(userOf(record)));
-    if (typeof mark === "string" && Number(began) <= Number(mark)) return { record: null, generation };
+    await endings?.untilMade(userOf(record));
+    const endedAt = await redis.run("get", markKey(userOf(record)));
+    if (typeof endedAt === "string" && Number(began) <= Number(endedAt)) return { record: null, generation };
     // The text is as it was put last; whoever took it since may not have put it yet.
     return { record: owner === node ? record : { ...record, node: owner }, generation };
   }
@@ -86,8 +100,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     outlivesProcess: true,
 
     put(record) {
-      const { id, generation } = record;
-      writes.put(`s${id}`, ["eval", putSession, 1, sessionKey(id), node, life, generation, textOf(record), ttlMs]);
+      if (endings?.hold(userOf(record), record) !== true) put(record);
     },
 
     keep(id, generation) {
@@ -105,12 +118,16 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     },
 
     end(id, generation) {
+      endings?.drop(id);
       writes.put(`s${id}`, ["eval", endSession, 1, sessionKey(id), life, generation]);
     },
 
     endAll(tenant, user) {
-      // Sessions are told from those to come by when they began: those that were put before it must have, those after it must not.
-      writes.putInTurn(`e${userOf({ tenant, user })}`, ["eval", endUser, 1, markKey(userOf({ tenant, user })), Math.max(2 * ttlMs, markMsMin)]);
+      const of = userOf({ tenant, user });
+      if (endings !== null) return endings.end(of);
+      mark(of);
+      // Sessions that were put before it must be there before it, and whoever hears of it must find it.
+      writes.flush();
     },
 
     cursor(user, device, done) {
@@ -144,6 +161,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
     async stop() {
       unwatch?.();
+      await endings?.untilAllMade();
       await writes.stop();
     },
   };
