@@ -1,4 +1,5 @@
 /** The ports a node listens on, and what is wrong with one that cannot be had. */
+import { randomInt } from "node:crypto";
 import { createServer, type AddressInfo } from "node:net";
 import { ConfigError, type Config } from "./config.ts";
 
@@ -18,18 +19,49 @@ export async function findPorts({ host, port, tcpHost, tcpPort }: Config): Promi
   }
 }
 
-async function probe(hostFlag: string, portFlag: string, host: string, port: number) {
-  const server = createServer();
+/**
+ * What is taken for 0: below the ports that systems take for outgoing connections (Linux from 32,768 on, others from 49,152).
+ * One of those may be gone between looking and listening.
+ */
+const freeFrom = 20_000;
+const freeTo = 32_768;
+const triesMax = 50;
+
+/** One that nobody listens on. */
+export async function freePort(host = "127.0.0.1"): Promise<number> {
+  const { port, close } = await listenOn(host, 0);
+  await close();
+  return port;
+}
+
+async function probe(hostFlag: string, portFlag: string, host: string, port: number): Promise<Probe> {
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(port, host, () => resolve());
-    });
+    return await listenOn(host, port);
   } catch (error) {
     throw new ConfigError([listenProblem(hostFlag, portFlag, host, port, error)]);
   }
-  const found = (server.address() as AddressInfo).port;
-  return { port: found, close: () => new Promise((resolve) => server.close(resolve)) };
+}
+
+interface Probe {
+  readonly port: number;
+  close(): Promise<unknown>;
+}
+
+async function listenOn(host: string, port: number): Promise<Probe> {
+  for (let tries = 1; ; tries++) {
+    const server = createServer();
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once("error", reject);
+        server.listen(port === 0 && tries <= triesMax ? randomInt(freeFrom, freeTo) : port, host, () => resolve());
+      });
+    } catch (error) {
+      if (port === 0 && tries <= triesMax && (error as NodeJS.ErrnoException).code === "EADDRINUSE") continue;
+      throw error;
+    }
+    const found = (server.address() as AddressInfo).port;
+    return { port: found, close: () => new Promise((resolve) => server.close(resolve)) };
+  }
 }
 
 export function listenProblem(hostFlag: string, portFlag: string, host: string, port: number, error: unknown): string {

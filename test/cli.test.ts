@@ -7,6 +7,7 @@ import type { Readable } from "node:stream";
 import t, { type Test } from "tap";
 import { options } from "../src/config.ts";
 import { codesDoc, configDoc } from "../src/docs.ts";
+import { freePort } from "../src/ports.ts";
 import { bin, plainly } from "./support/command.ts";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
@@ -52,15 +53,6 @@ async function run(t: Test, args: readonly string[], env: Env = {}): Promise<{ c
 /** Path of a new file. */
 function fileWith(t: Test, text: string): string {
   return join(t.testdir({ "flux.json": text }), "flux.json");
-}
-
-/** A port that was free a moment ago. */
-async function freePort(): Promise<string> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return String(port);
 }
 
 /** Resolves once something answers there. */
@@ -223,7 +215,7 @@ t.test("with JSON logs, what runs where is one line of them", async (t) => {
 });
 
 t.test("a silent node says nothing", async (t) => {
-  const port = await freePort();
+  const port = String(await freePort());
   const node = command(t, ["start", "--port", port, "--admin-port", "0", "--log-level", "silent", "--log-format", "pretty", "--reactors", "1"]);
   await serves(`http://127.0.0.1:${port}/health`);
   node.child.kill("SIGTERM");

@@ -125,6 +125,11 @@ t.test("no label of a metric comes from a client", async (t) => {
   t.notMatch(text, /evil/);
 });
 
+t.test("a free port is none that the system takes for outgoing connections, which may have it first", async (t) => {
+  const { port, tcpPort } = await startNode(t, { tcpPort: 0 });
+  for (const one of [port, tcpPort!]) t.ok(one >= 20_000 && one < 32_768, `${one}`);
+});
+
 t.test("a taken port is refused by name, be it another program's or another node's", async (t) => {
   const other = createServer().listen(0, "127.0.0.1");
   await once(other, "listening");

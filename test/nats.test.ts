@@ -1,6 +1,7 @@
 /** Several nodes on one real nats-server are one gateway. */
 import t from "tap";
-import { freePort, startNats } from "./support/nats.ts";
+import { freePort } from "../src/ports.ts";
+import { startNats } from "./support/nats.ts";
 import { brokerOptions, durable, ephemeral, startBroker, value } from "./support/natsbroker.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";

@@ -4,11 +4,12 @@ import { createServer as createHttpServer } from "node:http";
 import { createServer, type AddressInfo } from "node:net";
 import t from "tap";
 import { ConfigError } from "../src/config.ts";
+import { freePort } from "../src/ports.ts";
 import { createGateway, type Gateway } from "../dist/index.js";
 import { command as run } from "./support/command.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess, sumOf } from "./support/nodeprocess.ts";
-import { freePort, freshPrefix, startRedis } from "./support/redis.ts";
+import { freshPrefix, startRedis } from "./support/redis.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 

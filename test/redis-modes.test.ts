@@ -16,9 +16,10 @@ import { createRedisSessions } from "../src/sessions/redis.ts";
 import { messagesContract } from "../src/contracts/messages.ts";
 import { presenceContract, type PresenceOptions } from "../src/contracts/presence.ts";
 import { factsOf, registryContract } from "../src/contracts/registry.ts";
-import { freePort, freshPrefix, passInRedis, startRedis, type TestRedis } from "./support/redis.ts";
+import { freshPrefix, passInRedis, startRedis, type TestRedis } from "./support/redis.ts";
 import { value } from "../src/contracts/answers.ts";
 import { promised, record, sessionsContract } from "../src/contracts/sessions.ts";
+import { freePort } from "../src/ports.ts";
 import { until } from "./support/until.ts";
 
 const slotMax = 16_383;

@@ -1,9 +1,9 @@
 /** Starts a server under test as a process of its own and ends it by its pid. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { youngFlag } from "../../src/memory.ts";
+import { freePort } from "../../src/ports.ts";
 import { controlScript, fluxCommand } from "../build.ts";
 import { benchSecret } from "../load/token.ts";
 import type { Dialect } from "../load/conversation.ts";
@@ -105,13 +105,3 @@ async function stop({ process }: Child): Promise<void> {
   clearTimeout(kill);
 }
 
-/** Another process could take it before the server does; the bench is alone on its machine. */
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, host);
-  await once(probe, "listening");
-  const address = probe.address();
-  probe.close();
-  await once(probe, "close");
-  if (address === null || typeof address === "string") throw new Error("no free port");
-  return address.port;
-}

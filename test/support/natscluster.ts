@@ -1,7 +1,8 @@
 /** Three nats-servers that are one cluster, with JetStream on each. */
 import { connect, type NatsConnection } from "nats";
 import type { Test } from "tap";
-import { freePort, startNats, type NatsServer } from "./nats.ts";
+import { freePort } from "../../src/ports.ts";
+import { startNats, type NatsServer } from "./nats.ts";
 import { until } from "./until.ts";
 
 export interface NatsCluster {

@@ -2,10 +2,10 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { rmSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import type { Test } from "tap";
+import { freePort } from "../../src/ports.ts";
 import { until } from "./until.ts";
 
 export interface TestRedis {
@@ -91,14 +91,6 @@ async function serve(args: readonly string[]): Promise<ChildProcess> {
   await Promise.race([once(child, "spawn"), failed]);
   failed.catch(() => undefined);
   return child;
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** Lets time go by for all keys of this prefix: they live so much shorter. */
