@@ -11,7 +11,7 @@ import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import { keyOf, userNameBytesMax } from "./names.ts";
 import { payloadProblem } from "./payload.ts";
 import type { Reactor } from "./reactor.ts";
-import type { Member, Session } from "./session.ts";
+import { memberOf, membersOf, type Session } from "./session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
@@ -30,7 +30,7 @@ export function join(reactor: Reactor, session: Session, id: number, fields: Fie
   if (reactor.kindOf(room) === null) return refuse(reactor, session, id, "unknown_namespace");
   if (room !== inboxName && !allows(session.grant!, "join", room)) return refuse(reactor, session, id, "forbidden");
   if (memberOf(session, room) !== null) return refuse(reactor, session, id, "already_joined");
-  if (session.members.length >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
+  if (membersOf(session).length >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
   const recover = fields.recover ?? null;
   const epoch = recover === null ? null : (recover.epoch ?? "");
   const wanted = { id, name: room, epoch, seq: recover?.seq ?? 0, history: fields.history ?? 0, restored: false };
@@ -153,12 +153,6 @@ export function echo(reactor: Reactor, session: Session, id: number, fields: Fie
   const problem = payloadProblem(payload, format, session.json);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   sendFrame(reactor, session, { id, echo: { payload, format } });
-}
-
-/** The session's place in a room, on its way in or there. */
-export function memberOf(session: Session, room: string): Member | null {
-  for (const member of session.members) if (member.name === room) return member;
-  return null;
 }
 
 export function positionProblem(field: string, position: Position | null | undefined): string | null {

@@ -7,7 +7,7 @@ import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
 import type { Context } from "./context.ts";
 import type { Fanout } from "./fanout.ts";
-import { formatOf, type Room, type Session } from "./session.ts";
+import { formatOf, membersOf, type Room, type Session } from "./session.ts";
 import { Windows } from "./windows.ts";
 
 /** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
@@ -100,7 +100,7 @@ export class Deliveries {
   /** Publishes what waits for this session, which is about to be closed. */
   flushFor(session: Session): void {
     this.flush();
-    for (const { state, room } of [...session.members]) if (state === "live") this.#windows.flush(room!, formatOf(session));
+    for (const { state, room } of membersOf(session)) if (state === "live") this.#windows.flush(room!, formatOf(session));
   }
 
   /** Publishes what waits for the members of this room that speak this format. */

@@ -16,7 +16,7 @@ import { positionProblem, roomsMax } from "./commands.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
 import { sendGone } from "./rooms.ts";
-import type { Early, Session } from "./session.ts";
+import { membersOf, type Early, type Session } from "./session.ts";
 
 type Hello = NonNullable<ClientFrame["hello"]>;
 type Refresh = NonNullable<ClientFrame["refresh"]>;
@@ -176,7 +176,7 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
 /** Joins a resumed session to a room it was in, from where it was. */
 function restore(reactor: Reactor, session: Session, { name, epoch, seq }: PlaceInRoom): void {
   if (session.state !== "ready") return;
-  const may = mayBeIn(reactor, session, name) && session.members.length < roomsMax(reactor, session);
+  const may = mayBeIn(reactor, session, name) && membersOf(session).length < roomsMax(reactor, session);
   const wanted = { id: 0, name, epoch, seq, history: 0, restored: true };
   if (may && reactor.rooms.join(session, wanted)) return;
   writeUnplaced(reactor.link, session.slot, session.life, name);
@@ -220,7 +220,7 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
   }
   session.grant = grant;
   setExpiry(reactor, session);
-  for (const member of [...session.members]) {
+  for (const member of membersOf(session)) {
     member.mayPublish = allows(grant, "publish", member.name);
     reactor.rooms.setTold(member);
     if (mayBeIn(reactor, session, member.name)) continue;

@@ -5,11 +5,10 @@ import { writePresence, writeWatch } from "../link/presence.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import { nameProblem, roomNameProblem } from "../roomnames.ts";
-import { memberOf } from "./commands.ts";
 import { keyOf, userNameBytesMax } from "./names.ts";
 import { refuse, sendBytes } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
-import type { Session } from "./session.ts";
+import { memberOf, type Session } from "./session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 

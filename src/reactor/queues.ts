@@ -4,7 +4,7 @@
  */
 import type { SlowSession } from "../threads.ts";
 import type { Context } from "./context.ts";
-import type { Session } from "./session.ts";
+import { membersOf, type Session } from "./session.ts";
 
 const slices = 10;
 const sliceMs = 100;
@@ -81,7 +81,7 @@ export class Queues {
 const queueShares = [0.1, 0.5, 1];
 
 function describe(session: Session, queuedBytes: number, slowMs: number): SlowSession {
-  const { id, grant, state, members } = session;
-  const roomsBehind = members.filter(({ arrival }) => arrival?.behind === true).slice(0, namedRoomsMax).map(({ name }) => name);
+  const { id, grant, state } = session;
+  const roomsBehind = membersOf(session).filter(({ arrival }) => arrival?.behind === true).slice(0, namedRoomsMax).map(({ name }) => name);
   return { session: id, user: grant?.user ?? "", tenant: grant?.tenant ?? "", state, queuedBytes, slowMs, roomsBehind };
 }

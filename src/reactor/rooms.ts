@@ -17,7 +17,7 @@ import { Fanout } from "./fanout.ts";
 import { sendBytes, sendFrame } from "./outgoing.ts";
 import { keyOf } from "./names.ts";
 import { SlowReaders } from "./slow.ts";
-import { evicted, formatOf, noMembers, stays, type Arrival, type Member, type Room, type Session } from "./session.ts";
+import { addMember, evicted, formatOf, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room, type Session } from "./session.ts";
 
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
@@ -57,17 +57,16 @@ export class Rooms {
     if (!writeJoin(this.#context.link, { member: number, slot, life, id, json, room, epoch, seq, history, restored })) return false;
     const mayPublish = allows(session.grant!, "publish", name);
     const told = this.#mayBeTold(session, name);
-    const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null };
+    const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null, next: null };
     this.#arrive({ member, number, restored, behind: false, held: false, seq: 0, leaveId: stays });
-    if (session.members === noMembers) session.members = [member];
-    else session.members.push(member);
+    addMember(session, member);
     return true;
   }
 
   leave(session: Session, member: Member, id: number): void {
     const { state, arrival } = member;
     if (state === "live") this.deliveries.flushRoom(member.room!, formatOf(session));
-    session.members.splice(session.members.indexOf(member), 1);
+    removeMember(session, member);
     if (state === "joining") arrival!.leaveId = id;
     if (state === "live") {
       session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
@@ -86,14 +85,14 @@ export class Rooms {
 
   /** The session's socket is gone; uWS has ended its subscriptions. */
   leaveAll(session: Session): void {
-    for (const member of session.members) this.#drop(member, true);
-    session.members = noMembers;
+    for (const member of membersOf(session)) this.#drop(member, true);
+    session.members = null;
   }
 
   /** The session's socket has room again: replays that waited for it go on. */
   drained(session: Session): void {
-    if (session.members === noMembers || !this.#hasRoom(session)) return;
-    for (const { arrival } of session.members) {
+    if (session.members === null || !this.#hasRoom(session)) return;
+    for (const { arrival } of membersOf(session)) {
       if (arrival?.held === true) this.#askForNext(arrival);
     }
   }
@@ -139,7 +138,7 @@ export class Rooms {
       if (!live) writeAbandon(this.#context.link, number);
       const { slot, life, json } = member.session;
       // Joined again meanwhile: the place in the room that the hub keeps for the session is the new member's.
-      const isBack = member.session.members.some(({ name }) => name === member.name);
+      const isBack = memberOf(member.session, member.name) !== null;
       writeLeave(this.#context.link, { slot, life, handle, json, lost: arrival.leaveId === stays || isBack });
       return answerBoth(this.#context, arrival, record.blob());
     }
@@ -241,7 +240,7 @@ export class Rooms {
     const { member } = arrival;
     if (member.state === "gone") return answerBoth(this.#context, arrival, record.blob());
     member.state = "gone";
-    member.session.members.splice(member.session.members.indexOf(member), 1);
+    removeMember(member.session, member);
     this.#context.counters.add("errorReplies", 1);
     sendBytes(this.#context, member.session, record.blob());
     writeUnplaced(this.#context.link, member.session.slot, member.session.life, member.name);

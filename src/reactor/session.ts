@@ -35,7 +35,8 @@ export interface Session {
   token: string;
   /** Hello is under way; null before it came and once the hub has answered. */
   greeting: Greeting | null;
-  members: Member[];
+  /** The first of its places in rooms, each of which knows the next: most sessions are in few, and an array costs more. */
+  members: Member | null;
   /** A frame that began in one message and goes on in another. */
   split: SplitFrame | null;
   /** Its client has ended it: it is not kept for a resume. */
@@ -117,6 +118,8 @@ export interface Member {
   liveAt: number;
   /** Null while it is live, which most are and stay. */
   arrival: Arrival | null;
+  /** The session's next. */
+  next: Member | null;
 }
 
 /** A member on its way in, or back in: it was live, and its socket became full. */
@@ -145,8 +148,33 @@ export function formatOf(session: Session): 0 | 1 {
   return session.json ? 1 : 0;
 }
 
-/** Shared by all sessions in no room: most memory of an idle session would be its own empty array. */
-export const noMembers: Member[] = [];
+/** The session's place in a room, on its way in or there. */
+export function memberOf(session: Session, room: string): Member | null {
+  for (let member = session.members; member !== null; member = member.next) if (member.name === room) return member;
+  return null;
+}
+
+/** All of a session's places in rooms, in a list of its own: for what may change them, and for where nothing is counted. */
+export function membersOf(session: Session): Member[] {
+  const all: Member[] = [];
+  for (let member = session.members; member !== null; member = member.next) all.push(member);
+  return all;
+}
+
+export function addMember(session: Session, added: Member): void {
+  let last = session.members;
+  while (last !== null && last.next !== null) last = last.next;
+  if (last === null) session.members = added;
+  else last.next = added;
+}
+
+export function removeMember(session: Session, removed: Member): void {
+  if (session.members === removed) session.members = removed.next;
+  for (let member = session.members; member !== null; member = member.next) {
+    if (member.next === removed) member.next = removed.next;
+  }
+  removed.next = null;
+}
 
 export function createSession(audience: Audience, json: boolean, welcome: boolean, token: string): Session {
   return {
@@ -162,7 +190,7 @@ export function createSession(audience: Audience, json: boolean, welcome: boolea
     grant: null,
     token,
     greeting: null,
-    members: noMembers,
+    members: null,
     split: null,
     over: false,
     refusals: 0,

@@ -11,7 +11,7 @@ import { decodeServerFrame, headerBytes } from "../protocol/codec.ts";
 import type { Context } from "./context.ts";
 import { told, type Fanout } from "./fanout.ts";
 import { stopDeliveries, tooSlow } from "./outgoing.ts";
-import { formatOf, type Member, type Session } from "./session.ts";
+import { formatOf, memberOf, membersOf, type Member, type Session } from "./session.ts";
 
 /** A session is to be taken out of the room's topic: it has everything up to `seq`. */
 export type Withdraw = (member: Member, seq: number, skip: boolean) => void;
@@ -77,7 +77,7 @@ export class SlowReaders {
     if (session.state !== "ready" || session.socket === null) return;
     const { kindOf } = this.#context;
     const format = formatOf(session);
-    const behind = session.members.flatMap((member) => {
+    const behind = membersOf(session).flatMap((member) => {
       if (member.state !== "live") return [];
       const seq = this.#fanout.prevOf(member.room!.handle, format, Math.max(order, member.liveAt));
       return seq < 0 ? [] : [{ member, seq }];
@@ -94,7 +94,7 @@ export class SlowReaders {
     const first = isBinary ? firstOfBinary(message) : firstOfText(message);
     if (first === noFrame) return noFrame;
     if (first === null) return -1;
-    const room = session.members.find(({ name }) => name === first.room)?.room ?? null;
+    const room = memberOf(session, first.room)?.room ?? null;
     return room === null ? -1 : this.#fanout.find(room.handle, formatOf(session) + (first.told ? told : 0), first.seq);
   }
 }
