@@ -144,6 +144,74 @@ t.test("a device that has lost its network does not wait as if the node were gon
   }
 });
 
+/** A browser, as far as it tells of the network of its device. */
+function browser(t: Test) {
+  const network = { onLine: true };
+  const events = new EventTarget();
+  const faked = {
+    navigator: network,
+    addEventListener: events.addEventListener.bind(events),
+    removeEventListener: events.removeEventListener.bind(events),
+  };
+  for (const [name, value] of Object.entries(faked)) {
+    const property = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true });
+    t.teardown(() => (property ? Object.defineProperty(globalThis, name, property) : Reflect.deleteProperty(globalThis, name)));
+  }
+  return {
+    network,
+    comeBack() {
+      network.onLine = true;
+      events.dispatchEvent(new Event("online"));
+    },
+  };
+}
+
+t.test("when a device has its network again, what was tried without it is tried anew, and nothing else", async (t) => {
+  const { network, comeBack } = browser(t);
+  const { client, clock, waits, cut } = await inWindow(t, 8000);
+  await cut();
+  comeBack();
+  t.same(waits, [4000], "it was not the network: the others come back, too");
+  clock.advance(4000);
+  network.onLine = false;
+  await cut();
+  comeBack();
+  t.same(waits.slice(1), [500, 250]);
+  comeBack();
+  t.equal(waits.length, 3, "it is told more than once");
+  clock.advance(250);
+  await isReady(client);
+  network.onLine = false;
+  await cut();
+  await client.suspend();
+  comeBack();
+  t.equal(waits.at(-1), null, "its page is gone");
+  await client.close();
+  comeBack();
+  t.equal(client.state, "closed");
+});
+
+t.test("a socket that has died with the network of before is noticed when there is one again", async (t) => {
+  const { comeBack } = browser(t);
+  const node = await startScripted(t, ({ hello, ping }, { number }) => {
+    if (hello) return [{ ready: { ...ready.ready, heartbeatMs: 100_000 } }];
+    return ping && number === 1 ? [] : undefined;
+  });
+  const { client, clock, waits } = await losing(t, node, { graceMs: 1000 });
+  await isReady(client);
+  clock.advance(1);
+  comeBack();
+  clock.advance(1000);
+  await until(() => waits.length === 1, "it to be given up");
+  clock.advance(waits[0]!);
+  await isReady(client);
+  comeBack();
+  t.equal(await client.ping(), 0, "it is answered");
+  clock.advance(1000);
+  t.equal(client.state, "ready", "one that answers is kept");
+});
+
 t.test("a node that is away is tried again and again", async (t) => {
   const node = await startScripted(t, ({ hello }, session) => {
     if (!hello || session.number > 3) return undefined;

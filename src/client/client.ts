@@ -15,7 +15,7 @@ import type { ClientOptions, JoinOptions, SendOptions, Sent } from "./options.ts
 import { Outbox } from "./outbox.ts";
 import type { OutboxShared } from "./outbox.ts";
 import { Pace } from "./pace.ts";
-import { listenToPage } from "./page.ts";
+import { listenToNetwork, listenToPage } from "./page.ts";
 import { decodePayload, encodePayload, toDate, toPosition, toReady } from "./publication.ts";
 import type { Position, Ready } from "./publication.ts";
 import { randomKey } from "./random.ts";
@@ -61,6 +61,7 @@ export class Client {
   readonly #clock: Clock;
   readonly #heldMax: number;
   readonly #leavePage: () => void;
+  readonly #leaveNetwork: () => void;
   #session: Ready | null = null;
   /** For the next socket to go on with the session. */
   #credentials: Credentials | null;
@@ -130,6 +131,7 @@ export class Client {
     this.#user = this.#saved.user;
     this.inbox = this.#openInbox();
     this.#leavePage = storage === null ? () => {} : listenToPage({ onHide: () => void this.suspend(), onShow: () => this.wake() });
+    this.#leaveNetwork = listenToNetwork(() => this.#connection.networkIsBack());
     this.#connection.open();
   }
 
@@ -352,6 +354,7 @@ export class Client {
     if (cause?.name === "bye") this.#saved.clear();
     else this.#saved.release(); // for another client, with another token
     this.#leavePage();
+    this.#leaveNetwork();
     this.#sends.end(fluxError("closed", cause?.text), true);
     this.#watches.end(fluxError("closed", cause?.text));
     for (const { membership } of [...this.#rooms.values()]) membership.end(fluxError("closed", cause?.text));

@@ -87,6 +87,8 @@ export class Connection {
   /** A socket that we have closed, and who waits for it to be gone. */
   #leaving: { wire: Wire; onGone: () => void } | null = null;
   #isSuspended = false;
+  /** What is waited for, and why, since the device has no network. */
+  #withoutNetwork: { url: string; cause: Closed } | null = null;
 
   constructor(options: ConnectionOptions, owner: ConnectionOwner) {
     this.#options = options;
@@ -180,6 +182,21 @@ export class Connection {
     if (this.#state === "waiting") this.#tryUrl(this.#options.url, () => this.open());
   }
 
+  /**
+   * The device has a network again, or another one. The socket it had may be dead without a word; and for what was tried
+   * without a network the node is not to be spared.
+   */
+  networkIsBack(): void {
+    const { backoff, random } = this.#options;
+    if (this.#state === "ready") this.#heartbeat?.check();
+    if (this.#state !== "waiting" || this.#isSuspended || this.#withoutNetwork === null) return;
+    const { url, cause } = this.#withoutNetwork;
+    this.#withoutNetwork = null;
+    this.#clearTimer();
+    this.#attempt = 0;
+    this.#wait(url, backoffMs(this.#attempt++, backoff, random), cause);
+  }
+
   async #depart(wire: Wire, code: number, reason: string): Promise<void> {
     const gone = new Promise<void>((onGone) => (this.#leaving = { wire, onGone }));
     wire.close(code, reason);
@@ -251,7 +268,7 @@ export class Connection {
   }
 
   #retry(cause: Closed): void {
-    const { backoff, random, clock } = this.#options;
+    const { backoff, random } = this.#options;
     const goodbye = this.#goodbye;
     const windowMs = this.#isCommonLoss(cause) ? this.#returnWindowMs : 0;
     const place = windowMs > 0 ? this.#returnPlace : null;
@@ -259,9 +276,14 @@ export class Connection {
     // Should the node that we are sent to not take us, the attempt after it goes to our own url again.
     const url = goodbye?.url || this.#options.url;
     this.#forget();
+    this.#withoutNetwork = isOffline() ? { url, cause } : null;
+    this.#wait(url, delayMs, cause);
+  }
+
+  #wait(url: string, delayMs: number, cause: Closed): void {
     this.#setState("waiting", this.#isSuspended ? null : delayMs, cause);
     if (this.#state !== "waiting" || this.#isSuspended) return;
-    this.#cancelTimer = clock.after(delayMs, () => this.#tryUrl(url, () => this.open(url)));
+    this.#cancelTimer = this.#options.clock.after(delayMs, () => this.#tryUrl(url, () => this.open(url)));
   }
 
   /** Whether everybody at the node may have lost a session in this moment, as far as can be seen from here. */

@@ -31,6 +31,12 @@ export class Heartbeat {
     this.#heardAt = this.#clock.now();
   }
 
+  /** Asks at once, however lately something was heard. */
+  check(): void {
+    this.#cancel();
+    this.#cancel = this.#probe();
+  }
+
   stop(): void {
     this.#cancel();
   }
