@@ -102,7 +102,7 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
       each((one, reactor) => metric.set({ reactor }, one.get(from) * factor)),
     );
   }
-  gauge(registry, "flux_reactor_loop_lag_seconds", "Delay of the event loop in the last second", ["reactor", "quantile"], (metric) =>
+  gauge(registry, "flux_reactor_loop_lag_seconds", "Delay of the event loop in the last second, looked at every 50 ms", ["reactor", "quantile"], (metric) =>
     each((one, reactor) => {
       metric.set({ reactor, quantile: "0.5" }, one.get("loopLagP50Ms") / 1000);
       metric.set({ reactor, quantile: "0.99" }, one.get("loopLagP99Ms") / 1000);

@@ -45,7 +45,7 @@ import { serveTcp, type TcpTransport } from "./tcp.ts";
 import { serveWebSockets } from "./websocket.ts";
 
 const sampleMs = 1000;
-const lagResolutionMs = 10;
+const lagResolutionMs = 50;
 /** What readers that are behind have to take what is queued for them when the node closes. */
 const flushMs = 1000;
 
