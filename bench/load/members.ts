@@ -29,7 +29,10 @@ export type MembersAnswers = {
   progress: null;
   /** How many have their session there. */
   lose: { moving: number };
-  /** When the last was back, and each connection that was made since `lose`; micros. Sessions that were not resumed. */
+  /**
+   * When the last was back, micros. When each session since `lose` was accepted, by the clock of the node that did, as `ready`
+   * says: milliseconds since 1970. Sessions that were not resumed.
+   */
   return: { at: number; accepted: readonly number[]; begunAnew: number };
   halt: null;
   publishLast: string;
@@ -51,7 +54,6 @@ class ToNextNode extends WebSocket {
     const address = new URL(url);
     address.port = String(ports[turn++ % ports.length]!);
     super(address, protocols);
-    this.once("open", () => accepted.push(micros()));
   }
 }
 
@@ -80,7 +82,12 @@ async function obey(order: MembersOrder): Promise<MembersAnswers[MembersOrder["k
     case "lose":
       ({ ports, node: lost } = order);
       accepted = [];
-      for (const client of clients) client.on("ready", ({ resumed }) => void (begunAnew += resumed ? 0 : 1));
+      for (const client of clients) {
+        client.on("ready", ({ resumed, time }) => {
+          accepted.push(time.getTime());
+          if (!resumed) begunAnew++;
+        });
+      }
       return { moving: clients.filter(isThere).length };
     case "return": {
       const giveUpAt = performance.now() + order.withinSeconds * 1000;

@@ -6,7 +6,8 @@
  * Members are spread over threads, and connect to the nodes by themselves, each to the next in turn. All of them in one
  * thread, and a front in it, were what was measured: it stood still for up to 280 ms while a publication was given to
  * everybody, more than half of that to pass it on, and waits that were over at even moments (1.4 to 1.5 times the mean in the
- * worst tenth of a second, as chance has it) became connections in bunches of several times the mean.
+ * worst tenth of a second, as chance has it) became connections in bunches of several times the mean. And what counts is when a
+ * node accepted each, which it says itself: members' threads still hear of it in bunches.
  */
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -132,13 +133,13 @@ function run(scale: Scale, population: Population, say: Say): Promise<Values> {
   });
 }
 
-/** From the first that came to the last: what lies before and behind it is nobody's rate. @param moments micros */
+/** From the first that came to the last: what lies before and behind it is nobody's rate. @param moments milliseconds */
 function ratesOf(moments: readonly number[], sliceMs: number): { peak: number; ratio: number } {
   const first = Math.min(...moments);
-  const spanMs = (Math.max(...moments) - first) / 1000;
+  const spanMs = Math.max(...moments) - first;
   const slices = new Map<number, number>();
   for (const at of moments) {
-    const slice = Math.floor((at - first) / 1000 / sliceMs);
+    const slice = Math.floor((at - first) / sliceMs);
     slices.set(slice, (slices.get(slice) ?? 0) + 1);
   }
   const peak = Math.max(...slices.values());
