@@ -97,3 +97,18 @@ t.test("a message that inflates to more than it may ends its socket, costs no me
   await raw.closed();
   t.ok((await beside.request({ ping: {} })).pong);
 });
+
+t.test("a message that is too long, and text that is not UTF-8, are counted; a socket that just goes is not", async (t) => {
+  const node = await startNodeProcess(["--reactors", "1"]);
+  t.teardown(() => node.stop());
+  const unreadable = () => node.metric("flux_unreadable_total");
+  const gone = await openAsking(node);
+  gone.destroy();
+  const messages = [Buffer.alloc(1024 * 1024, 0x20), Buffer.from("7b22ff227d", "hex")];
+  for (const [i, payload] of messages.entries()) {
+    const raw = await openAsking(node);
+    await raw.send({ opcode: opcodes.text, payload });
+    await raw.closed();
+    t.equal(await unreadable(), i + 1);
+  }
+});

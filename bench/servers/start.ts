@@ -104,4 +104,3 @@ async function stop({ process }: Child): Promise<void> {
   await exited;
   clearTimeout(kill);
 }
-

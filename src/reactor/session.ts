@@ -154,7 +154,7 @@ export function memberOf(session: Session, room: string): Member | null {
   return null;
 }
 
-/** All of a session's places in rooms, in a list of its own: for what may change them, and for where nothing is counted. */
+/** All of a session's places in rooms, in a list of its own, which may be gone through while they change. Not for the data path. */
 export function membersOf(session: Session): Member[] {
   const all: Member[] = [];
   for (let member = session.members; member !== null; member = member.next) all.push(member);

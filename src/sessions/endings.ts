@@ -24,6 +24,8 @@ interface Ending {
 export class Endings {
   readonly #options: EndingsOptions;
   readonly #byUser = new Map<string, Ending>();
+  /** By id of what is held: a session that ends or is taken must not be looked for in all of them. */
+  readonly #holding = new Map<string, Ending>();
 
   constructor(options: EndingsOptions) {
     this.#options = options;
@@ -37,24 +39,27 @@ export class Endings {
       return;
     }
     known.again = true;
-    known.behind.clear();
+    for (const id of known.behind.keys()) this.drop(id);
   }
 
   /** True: it is put behind the mark of its user, which is on its way. */
   hold(user: string, record: SessionRecord): boolean {
     const ending = this.#byUser.get(user);
-    ending?.behind.set(record.id, record);
-    return ending !== undefined;
+    if (ending === undefined) return false;
+    ending.behind.set(record.id, record);
+    this.#holding.set(record.id, ending);
+    return true;
   }
 
   /** What is held of the session is over. */
   drop(id: string): void {
-    for (const { behind } of this.#byUser.values()) behind.delete(id);
+    this.#holding.get(id)?.behind.delete(id);
+    this.#holding.delete(id);
   }
 
   /** Until what is held of the session has been put. */
   async untilPut(id: string): Promise<void> {
-    for (const { behind, made } of this.#byUser.values()) if (behind.has(id)) await made;
+    await this.#holding.get(id)?.made;
   }
 
   /** Until the mark of the user, if any is on its way, has been made, or Redis does not take it. */
@@ -75,6 +80,9 @@ export class Endings {
       await writes.settled();
     }
     this.#byUser.delete(user);
-    for (const record of ending.behind.values()) put(record);
+    for (const record of ending.behind.values()) {
+      this.#holding.delete(record.id);
+      put(record);
+    }
   }
 }
