@@ -21,7 +21,7 @@ export async function start(flags: Flags): Promise<void> {
 
   const gateway = await open(loaded);
   const { config, port, tcpPort, adminPort, log } = gateway;
-  endOnFailure(gateway);
+  const failure = endOnFailure(gateway);
   const running: Running = { version, config, port, tcpPort, adminPort, configFile: loaded.file };
   if (config.logFormat === "json") log.info(describe(running), "flux-gateway is running");
   else if (config.logLevel !== "silent") process.stdout.write(`${banner(running)}\n`);
@@ -30,8 +30,10 @@ export async function start(flags: Flags): Promise<void> {
   // Whoever drains it by way of the admin port ends it as well.
   const signal = await Promise.race([signals.first, gateway.ended]);
   if (signal !== undefined) await end(gateway, signal, signals);
+  // The node may have ended because it failed, or have failed to close: then this throws, and the exit code is not 0.
+  await gateway.close();
   log.info("closed");
-  process.exit(signals.again ? 1 : 0);
+  process.exit(signals.again || failure.happened ? 1 : 0);
 }
 
 /** A person at a terminal who types Ctrl+C does not want to wait; nobody but a person sends SIGINT from one. */
@@ -50,12 +52,19 @@ function isAtTerminal(): boolean {
   return process.stdin.isTTY || process.stdout.isTTY;
 }
 
+interface Failure {
+  happened: boolean;
+}
+
 /**
- * What nobody caught leaves the node in an unknown state: clients are told to come back, and whoever runs the node
- * starts another.
+ * An error that nobody caught leaves the node in an unknown state. The node tells its clients to come back, closes and
+ * exits with an error, so that the supervisor starts another. What closes the node resolves `ended` as well: whoever
+ * waits for that exits first, and has to know that this is no orderly end.
  */
-function endOnFailure({ log, close }: Gateway): void {
+function endOnFailure({ log, close }: Gateway): Failure {
+  const failure: Failure = { happened: false };
   const fail = (error: unknown) => {
+    failure.happened = true;
     log.fatal({ err: error }, "the node failed and ends");
     setTimeout(() => process.exit(1), lastWordsMs);
     close()
@@ -64,6 +73,7 @@ function endOnFailure({ log, close }: Gateway): void {
   };
   process.on("uncaughtException", fail);
   process.on("unhandledRejection", fail);
+  return failure;
 }
 
 /** The gateway names options by their flags; an operator who used a variable or a file is told of that instead. */

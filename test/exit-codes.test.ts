@@ -1,0 +1,91 @@
+/** What a node that fails exits with: whatever watches it restarts it only where that is not 0. */
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import t, { type Test } from "tap";
+import { bin } from "./support/command.ts";
+import { within } from "./support/rawsocket.ts";
+import { open } from "./support/session.ts";
+
+/** Throws outside of everything that could catch it, as a bug would. */
+const bugs = 'process.on("SIGUSR2", () => { throw new Error("a bug"); });\nprocess.on("SIGWINCH", () => void Promise.reject(new Error("a promise nobody waits for")));\n';
+/** The node's parts that are closed, made not to be, or to fail at it. */
+const closing = (doing: string) => `import { OtherNodes } from ${JSON.stringify(pathToFileURL(join(bin, "../../othernodes.js")).href)};\nOtherNodes.prototype.stopHearing = ${doing};\n`;
+const never = "() => new Promise(() => undefined)";
+
+interface Failing {
+  readonly pid: number;
+  readonly port: number;
+  readonly adminUrl: string;
+  readonly ended: Promise<number | NodeJS.Signals | null>;
+  says(words: string): Promise<void>;
+}
+
+async function start(t: Test, preload: string, flags: string[] = []): Promise<Failing> {
+  const file = join(t.testdir({ "preload.mjs": preload }), "preload.mjs");
+  const args = [`--import=${pathToFileURL(file).href}`, bin, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--reactors", "1", "--drain-ms", "0", "--log-format", "json", ...flags];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "ignore"], env: { PATH: process.env.PATH ?? "" } });
+  t.teardown(() => child.kill("SIGKILL"));
+  const lines: string[] = [];
+  const heard: (() => void)[] = [];
+  createInterface(child.stdout).on("line", (line) => {
+    lines.push(line);
+    for (const look of heard) look();
+  });
+  const ended: Failing["ended"] = new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal)));
+  const says = (words: string) => {
+    const said = new Promise<void>((resolve, reject) => {
+      const look = () => lines.some((line) => line.includes(words)) && resolve();
+      heard.push(look);
+      look();
+      void ended.then((code) => reject(new Error(`it ended (${String(code)}) and never said ${words}:\n${lines.join("\n")}`)));
+    });
+    return within(said, `the node to say ${words}`, 60_000);
+  };
+  await says("flux-gateway is running");
+  const { metrics, websocket } = JSON.parse(lines.find((line) => line.includes("is running"))!) as { metrics: string; websocket: string };
+  return { pid: child.pid!, port: Number(new URL(websocket).port), adminUrl: new URL(metrics).origin, ended, says };
+}
+
+const end = (node: Failing) => within(node.ended, "the node to end", 60_000);
+
+for (const [what, signal] of [["throws what nobody catches", "SIGUSR2"], ["rejects a promise that nobody waits for", "SIGWINCH"]] as const) {
+  t.test(`a node that ${what} closes and exits with 1, and used to exit with 0`, async (t) => {
+    const node = await start(t, bugs);
+    process.kill(node.pid, signal);
+    await node.says("the node failed");
+    t.equal(await end(node), 1);
+  });
+}
+
+t.test("so does one that fails while it drains, and the drain is cut short", async (t) => {
+  const node = await start(t, bugs, ["--drain-ms", "1h"]);
+  const session = await open(node);
+  process.kill(node.pid, "SIGTERM");
+  await node.says("draining within");
+  process.kill(node.pid, "SIGUSR2");
+  t.match(await session.closed(), { code: 3001 });
+  t.equal(await end(node), 1);
+});
+
+t.test("a node whose closing hangs after a failure exits with 1", async (t) => {
+  const node = await start(t, bugs + closing(never));
+  process.kill(node.pid, "SIGUSR2");
+  t.not(await end(node), 0);
+});
+
+t.test("a second signal while it hangs does not make that a 0", async (t) => {
+  const node = await start(t, bugs + closing(never));
+  process.kill(node.pid, "SIGUSR2");
+  await node.says("the node failed");
+  process.kill(node.pid, "SIGTERM");
+  process.kill(node.pid, "SIGINT");
+  t.not(await end(node), 0);
+});
+
+t.test("a node that is drained from outside and cannot close exits with 1", async (t) => {
+  const node = await start(t, closing('async () => { throw new Error("no"); }'));
+  await fetch(`${node.adminUrl}/drain`, { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" }).then((answer) => answer.text()).catch(() => "");
+  t.equal(await end(node), 1);
+});
