@@ -1,5 +1,6 @@
 /** Nodes on three nats-servers that are one cluster: what is kept on three of them is there when one is gone. */
 import t from "tap";
+import { Format } from "../src/protocol/messages.ts";
 import { startFront } from "./support/front.ts";
 import { startNatsCluster } from "./support/natscluster.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
@@ -48,4 +49,48 @@ t.test("one of three servers is killed, the leader: nothing acknowledged is lost
   t.equal(population.gaps, 0);
   t.comment(`${verdict.acknowledged} acknowledged, ${verdict.delivered} delivered`);
   await population.close();
+});
+
+t.test("the routes of one of three servers are cut: its node refuses publications, the others go on, and their publications come afterwards", async (t) => {
+  const cluster = await startNatsCluster(t);
+  const options: NodeOptions = {
+    natsReplicas: "3", natsPartitions: 1, natsTimeoutMs: 2_000, reactors: 1,
+    namespaces: { chat: null, live: {}, log: { durable: true, historySize: 100 } },
+  };
+  const near = await startNode(t, { ...options, nats: [cluster.servers[0]!.url] });
+  const leader = await cluster.leaderOf("FLUX_log_0");
+  await cluster.whole("FLUX_log_0");
+  const apart = cluster.servers.find((one) => one !== leader && one !== cluster.servers[0])!;
+  const far = await startNode(t, { ...options, nats: [apart.url] });
+  const [a, b] = [await open(far), await open(near)];
+  for (const session of [a, b]) for (const room of ["log:x", "live:x"]) await session.join(room);
+  const seen = (session: typeof a, room: string) => session.publications.filter((one) => one.room === room).map(({ payload }) => payload.toString());
+  const bytes = (text: string) => Buffer.from(text);
+  await a.publish("log:x", bytes("1"));
+  await b.publish("log:x", bytes("2"));
+  for (const session of [a, b]) await session.waitFor(() => seen(session, "log:x").length === 2);
+
+  await cluster.cut(apart);
+  const refused = await a.request({ publish: { room: "log:x", payload: bytes("refused"), format: Format.BINARY } });
+  t.match(refused.error, { code: "unavailable", retryable: true }, "nobody takes it");
+  t.match((await a.request({ history: { room: "log:x", limit: 1 } })).error, { code: "unavailable", retryable: true }, "nothing can be read");
+  t.ok(sumOf(await far.metrics(), "flux_nats_timeouts_total") >= 1, "it is counted");
+  t.equal(sumOf(await far.metrics(), "flux_nats_connected"), 1, "its server answers, so the node takes itself for connected");
+  t.equal((await fetch(`http://127.0.0.1:${far.port}/ready`)).status, 200, "and for ready");
+  for (const text of ["3", "4", "5"]) await b.publish("log:x", bytes(text));
+  await a.publish("live:x", bytes("here only"));
+  await b.publish("live:x", bytes("there only"));
+  await b.waitFor(() => seen(b, "log:x").length === 5 && seen(b, "live:x").length === 1);
+  await a.waitFor(() => seen(a, "live:x").length === 1);
+  t.same(seen(a, "log:x"), ["1", "2"], "nothing of the other side comes");
+  t.same([...seen(a, "live:x"), ...seen(b, "live:x")], ["here only", "there only"], "what nobody keeps reaches its own side");
+
+  await cluster.join();
+  await until(async () => (await a.request({ publish: { room: "log:x", payload: bytes("6"), format: Format.BINARY, key: "6" } })).published != null, "publications to be taken again", 60_000);
+  for (const session of [a, b]) await session.waitFor(() => seen(session, "log:x").includes("6"));
+  t.same(seen(b, "log:x"), ["1", "2", "3", "4", "5", "6"]);
+  t.same(seen(a, "log:x"), ["1", "2", "3", "4", "5", "6"], "what was missed, in order");
+  t.same(a.events.filter((event) => event.sync), [], "and nobody is told of a gap");
+  t.equal(a.publications.filter(({ room }) => room === "live:x").length, 1, "what nobody keeps does not come later");
+  t.equal((await a.request({ history: { room: "log:x", limit: 6 } })).history?.publications?.length, 6, "and can be read");
 });

@@ -1,8 +1,9 @@
-/** Three nats-servers that are one cluster, with JetStream on each. */
+/** Three nats-servers that are one cluster, with JetStream on each, and routes between them that can be cut. */
 import { connect, type NatsConnection } from "nats";
 import type { Test } from "tap";
 import { freePort } from "../../src/ports.ts";
 import { startNats, type NatsServer } from "./nats.ts";
+import { startProxy, type Proxy } from "./proxy.ts";
 import { until } from "./until.ts";
 
 export interface NatsCluster {
@@ -11,6 +12,13 @@ export interface NatsCluster {
   leaderOf(stream: string): Promise<NatsServer>;
   /** Resolves when all replicas of a stream are current. */
   whole(stream: string): Promise<void>;
+  /**
+   * Ends every route of a server and refuses new ones. Its clients stay connected; the other servers keep their quorum.
+   * Resolves when no server knows a route to the other side.
+   */
+  cut(server: NatsServer): Promise<void>;
+  /** Lets routes begin again. Resolves when every server has a route to every other one. */
+  join(): Promise<void>;
 }
 
 interface Replicas {
@@ -21,13 +29,34 @@ interface Replicas {
 /** Elections take seconds. */
 const electedMs = 60_000;
 
-/** Clients are not told of the other servers: they have to be given all of them. */
+/** Nobody listens there. */
+const nowhere = "nats://127.0.0.1:1";
+
+/**
+ * Clients are not told of the other servers: they have to be given all of them. Each pair of servers has a proxy for its route.
+ * Servers tell each other what `cluster_advertise` says. It leads nowhere here: otherwise they would connect past the proxy.
+ */
 export async function startNatsCluster(t: Pick<Test, "teardown">, size = 3): Promise<NatsCluster> {
   const ports = await Promise.all(Array.from({ length: size }, () => freePort()));
-  const routes = ports.map((port) => `nats://127.0.0.1:${port}`);
-  const servers = await Promise.all(ports.map((_, i) => startNats(t, {
-    flags: ["--server_name", `n${i}`, "--cluster_name", "test", "--cluster", routes[i]!, "--routes", routes.join(","), "--no_advertise"],
+  // [higher][lower]: of two servers the one with the higher number connects to the other.
+  const proxies = await Promise.all(ports.map((_, i) => Promise.all(ports.slice(0, i).map((port) => startProxy(t, port)))));
+  const proxiesOf = (i: number): Proxy[] => proxies.flatMap((to, from) => (from === i ? to : to.filter((_, lower) => lower === i)));
+  const monitors = await Promise.all(ports.map(() => freePort()));
+  const servers = await Promise.all(ports.map((port, i) => startNats(t, {
+    flags: [
+      "--server_name", `n${i}`, "--no_advertise", "-m", `${monitors[i]}`,
+      "--cluster_name", "test", "--cluster", `nats://127.0.0.1:${port}`, "--cluster_advertise", nowhere.slice("nats://".length),
+      // As many as there are servers: it takes the size of the cluster from their number.
+      "--routes", ports.map((_, to) => (to < i ? `nats://127.0.0.1:${proxies[i]![to]!.port}` : nowhere)).join(","),
+    ],
   })));
+  /** How many servers each has routes to: newer ones have several to one. */
+  const peers = (): Promise<number[]> => Promise.all(monitors.map(async (port) => {
+    const { routes } = (await (await fetch(`http://127.0.0.1:${port}/routez`)).json()) as { routes: readonly { readonly remote_id: string }[] };
+    return new Set(routes.map(({ remote_id }) => remote_id)).size;
+  }));
+  const joined = (): Promise<void> => until(async () => (await peers()).every((count) => count === size - 1), "every server to have a route to every other", electedMs);
+  await joined();
   const connections = await Promise.all(servers.map(({ port }) => connect({ servers: `127.0.0.1:${port}`, maxReconnectAttempts: -1, reconnectTimeWait: 100 })));
   t.teardown(() => Promise.all(connections.map((connection) => connection.close())));
   for (const one of connections) await until(async () => "memory" in (await ask(one, "INFO")), "JetStream to have a leader", electedMs);
@@ -47,6 +76,15 @@ export async function startNatsCluster(t: Pick<Test, "teardown">, size = 3): Pro
       const { leader, replicas = [] } = await stateOf(stream);
       return leader !== undefined && replicas.length === size - 1 && replicas.every(({ current, offline = false }) => current && !offline);
     }, "all replicas to be current", electedMs),
+    cut: async (server) => {
+      const i = servers.indexOf(server);
+      for (const proxy of proxiesOf(i)) (proxy.refuse(true), proxy.cut());
+      await until(async () => (await peers()).every((count, at) => count === (at === i ? 0 : size - 2)), "the routes to be gone");
+    },
+    join: async () => {
+      for (const proxy of proxies.flat()) proxy.refuse(false);
+      await joined();
+    },
   };
 }
 
