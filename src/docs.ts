@@ -69,7 +69,7 @@ export function codesDoc(): string {
 
 export function closesDoc(): string {
   const rows = Object.entries(closes).map(([name, { code: number, text }]) => {
-    return [String(number), code(name), yesOrNo(mayReconnect(number)), sentence(text)];
+    return [String(number), code(name), number === closes.bye.code ? "only without a `bye`" : yesOrNo(mayReconnect(number)), sentence(text)];
   });
   return table(["close code", "reason", "come back", "meaning"], rows);
 }

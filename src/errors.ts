@@ -5,7 +5,8 @@
 
 /**
  * Close codes. 3000–3499: come back, session and positions are kept. 3500–3999: do not come back before
- * something changes. 1000 and 1001 from the client end the session.
+ * something changes. No close of the client ends the session, only its `bye` does: proxies and pages close with 1000 and
+ * 1001 as well.
  */
 export const closes = {
   bye: { code: 1000, text: "the client said bye" },
@@ -49,7 +50,7 @@ export const errors = {
 
 export type ErrorCode = keyof typeof errors;
 
-/** Whether a client should connect again after its socket was closed with `code`. */
+/** Whether a client that has not said bye should connect again after its socket was closed with `code`. */
 export function mayReconnect(code: number): boolean {
-  return !((code >= 3500 && code < 4000) || (code >= 4500 && code < 5000) || code === 1000);
+  return !((code >= 3500 && code < 4000) || (code >= 4500 && code < 5000));
 }

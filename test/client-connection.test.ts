@@ -122,7 +122,7 @@ t.test("no window is wider than the client's cap, and none narrower than its bac
 
 t.test("the window is for what may have befallen all clients of the node, not for what is this one's own", async (t) => {
   for (const [name, { code }] of Object.entries(closes)) {
-    if (code === 1000 || code >= 3500) continue; // the end
+    if (name === "bye" || code >= 3500) continue; // the end, and what no node says unasked
     const own = ["token_expired", "slow_consumer", "session_replaced", "rate_limited"].includes(name);
     const { lose } = await inWindow(t, 8000);
     t.equal(await lose((session) => session.close(code, name)), own ? 250 : 4000, name);
@@ -226,7 +226,8 @@ t.test("a node that is away is tried again and again", async (t) => {
 });
 
 for (const [name, { code, text }] of Object.entries(closes)) {
-  const isFinal = code === 1000 || code >= 3500;
+  if (name === "bye") continue; // below
+  const isFinal = code >= 3500;
   t.test(`close ${code} ${name} ${isFinal ? "is the end, and says why" : "is come back from"}`, async (t) => {
     const node = await startScripted(t);
     const client = startClient(t, node.url);
@@ -253,6 +254,21 @@ for (const [name, { code, text }] of Object.entries(closes)) {
       t.equal(closed.length, 0);
     }
     t.equal(node.sessions.length, isFinal ? 1 : 2);
+  });
+}
+
+for (const code of [1000, 1001]) {
+  t.test(`close ${code} of a proxy is come back from, with the session: the client has said no bye`, async (t) => {
+    const node = await startScripted(t);
+    const client = startClient(t, node.url);
+    const changes: StateChange[] = [];
+    await isReady(client);
+    client.on("state", (change) => changes.push(change));
+    node.sessions[0]?.close(code, "the proxy says so");
+    await until(() => changes.length > 0, "a change of state");
+    t.match(changes[0], { state: "waiting", cause: { code, name: "socket_closed", text: "the proxy says so" } });
+    await isReady(client);
+    t.match(node.commands("hello").at(-1)?.hello?.resume, { session: "s" });
   });
 }
 
@@ -426,6 +442,22 @@ t.test("close says bye, ends with 1000 and stays closed", async (t) => {
   await client.close();
   t.equal(client.state, "closed");
   t.equal(client.session, null);
+});
+
+t.test("close says bye behind a hello that is not answered: what hello goes on with ends as well", async (t) => {
+  const node = await startScripted(t, ({ hello }) => (hello ? [] : undefined));
+  const client = startClient(t, node.url, { graceMs: 600_000 });
+  await until(() => node.commands("hello").length === 1, "hello");
+  await client.close();
+  t.same(node.commands("bye").length, 1);
+});
+
+t.test("suspend before the answer to hello resolves when the socket is gone", async (t) => {
+  const node = await startScripted(t, ({ hello }) => (hello ? [] : undefined));
+  const client = startClient(t, node.url, { graceMs: 600_000 });
+  await until(() => node.commands("hello").length === 1, "hello");
+  await client.suspend();
+  t.same([client.state, node.commands("bye").length], ["waiting", 0]);
 });
 
 t.test("close while waiting or connecting ends it too", async (t) => {

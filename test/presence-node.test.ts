@@ -2,6 +2,7 @@
 import t from "tap";
 import { closes } from "../src/errors.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
+import { closeWith } from "./support/resume.ts";
 import { open, type OpenOptions, type Reply, type TestSession } from "./support/session.ts";
 import { token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
@@ -173,6 +174,15 @@ t.test("a socket that is killed and resumed within the grace was never away; in 
   t.strictSame(changes.flatMap(({ left }) => left ?? []), []);
   t.strictSame(changes.flatMap(({ joined }) => joined ?? []), ["bob", "eve"]);
   t.strictSame(statusesIn(ann).map(({ online }) => online), [true]);
+});
+
+t.test("a tab that is closed is a lost socket: its user is there until the grace ends", async (t) => {
+  const node = apart("patient");
+  const ann = await enter(node, "ann", "chat:a");
+  const bob = await enter(node, "bob", "chat:a");
+  await closeWith(bob, 1001);
+  await until(async () => (await ask(ann, "chat:a", { countsOnly: true })).sessions === 1, "the session to be gone");
+  t.strictSame(await members(ann, "chat:a"), [["ann", 1], ["bob", 0]], "the user is not");
 });
 
 t.test("a socket that is killed and stays away is gone after the grace", async (t) => {

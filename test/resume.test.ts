@@ -48,27 +48,36 @@ t.test("a client that does not say where it was goes on from where it joined", a
   t.same(words(back.publications), ["since"]);
 });
 
-for (const [how, end] of [
-  ["bye", (session: TestSession) => session.bye()],
-  ["a close with 1000", (session: TestSession) => closeWith(session, 1000)],
-  ["a close with 1001", (session: TestSession) => closeWith(session, 1001)],
-] as const) {
-  t.test(`${how} ends the session: it cannot be resumed`, async (t) => {
-      const first = await open(node);
+t.test("bye ends the session: it cannot be resumed", async (t) => {
+  const first = await open(node);
+  await first.join("chat:a");
+  await first.bye();
+  const second = await open(node, { hello: resumeOf(first) });
+  t.equal(second.ready?.resumed, false);
+  t.not(second.ready?.session, first.ready?.session);
+  t.same(second.ready?.rooms ?? [], []);
+});
+
+for (const code of [1000, 1001, 4000]) {
+  t.test(`a close with ${code} without bye keeps the session: a proxy may have closed it, or a page that comes back`, async (t) => {
+    const first = await open(node);
     await first.join("chat:a");
-    await end(first);
+    await closeWith(first, code);
     const second = await open(node, { hello: resumeOf(first) });
-    t.equal(second.ready?.resumed, false);
-    t.not(second.ready?.session, first.ready?.session);
-    t.same(second.ready?.rooms ?? [], []);
+    t.equal(second.ready?.resumed, true);
+    t.same(second.ready?.rooms, ["chat:a"]);
   });
 }
 
-t.test("any other code of the client keeps the session", async (t) => {
+t.test("a bye right behind hello ends the session that hello goes on with, though the socket is closed before the answer", async (t) => {
   const first = await open(node);
-  await closeWith(first, 4000);
-  const second = await open(node, { hello: resumeOf(first) });
-  t.equal(second.ready?.resumed, true);
+  await lose(first);
+  const second = await open(node, { hello: null });
+  void second.send({ hello: { version: 1, ...resumeOf(first) } }, 1);
+  void second.send({ bye: {} });
+  await closeWith(second, 1000);
+  const third = await open(node, { hello: resumeOf(first) });
+  t.equal(third.ready?.resumed, false);
 });
 
 t.test("a session is gone after its time", async (t) => {

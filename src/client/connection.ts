@@ -159,10 +159,11 @@ export class Connection {
   async close(): Promise<void> {
     if (this.#state === "closed") return;
     const wire = this.#wire;
-    const wasReady = this.#state === "ready";
+    const hasGreeted = this.#commands !== null;
     this.#end({ code: closes.bye.code, name: "bye", text: closes.bye.text });
     if (wire === null) return;
-    if (!wasReady) return wire.drop(closes.bye.code, "bye");
+    if (!hasGreeted) return wire.drop(closes.bye.code, "bye");
+    // Also behind a hello that is not answered: the session it goes on with would outlive the close.
     wire.send({ bye: {} });
     await this.#depart(wire, closes.bye.code, "bye");
   }
@@ -212,8 +213,9 @@ export class Connection {
     const hello = { version: protocolVersion, token, client: name, device, ...(resume && { resume }) };
     this.#commands.send({ hello }, null, (answer) => {
       if ("error" in answer) {
-        // Before ready, a loss ends here as well; then there is no socket any more to be dropped.
-        return wire.drop(local.refused, answer.error.message);
+        // A socket that was lost, or left by close() or suspend(), ends here as well: there is nothing to be dropped then.
+        if (this.#wire === wire) wire.drop(local.refused, answer.error.message);
+        return;
       }
       this.#onReady(answer.reply.ready ?? {}, wire);
     });
@@ -331,7 +333,7 @@ export class Connection {
 /** Codes of our own for sockets we gave up; they stay on this side. All of them mean: try again. */
 const local = { noAnswer: 4001, silent: 4002, refused: 4003, badUrl: 4004, noToken: 4005 } as const;
 
-/** Said to the node, for which 1000 and 1001, a browser's own word when its page goes, are the end of a session. */
+/** Said to the node, which keeps the session after any close. It tells a page that means to come back from one that just went. */
 const suspended: Closed = { code: 4006, name: "suspended", text: "the session is kept for another socket" };
 
 /** @throws SyntaxError from the WebSocket, if the url is none. */
@@ -341,9 +343,10 @@ function withTicket(url: string, ticket: string): string {
   return `${address}${address?.includes("?") ? "&" : "?"}resume=${ticket}${fragment === undefined ? "" : `#${fragment}`}`;
 }
 
+/** What the code says. 1000 says nothing here: who has said bye does not wait for it, so it is a proxy's. */
 function closed(code: number, reason: string): Closed {
   for (const [name, known] of Object.entries(closes)) {
-    if (known.code === code) return { code, name, text: known.text };
+    if (known.code === code && name !== "bye") return { code, name, text: known.text };
   }
   return { code, name: "socket_closed", text: reason || "the socket ended without a word" };
 }

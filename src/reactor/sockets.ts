@@ -13,8 +13,9 @@ export function opened({ sessions, heartbeat }: Reactor, session: Session, socke
   sessions.add(session, heartbeat.tick);
 }
 
-/** @param over its client has ended the session: it is not kept for a resume. */
-export function gone({ rooms, link, pool, sessions }: Reactor, session: Session, over: boolean): void {
+/** The session is kept for a resume, unless its client has ended it. That may wait behind a hello that is not answered yet. */
+export function gone({ rooms, link, pool, sessions }: Reactor, session: Session): void {
+  const over = session.over || session.greeting?.early.some((frame) => "bye" in frame && frame.bye != null) === true;
   session.socket = null;
   rooms.leaveAll(session);
   if (session.grant !== null) writeGone(link, session.slot, session.life, over);

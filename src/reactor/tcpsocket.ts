@@ -177,7 +177,7 @@ export class TcpSocket implements Socket {
     this.#ended = true;
     this.#audience.forget(this);
     this.#reactor.counters.add("tcpSockets", -1);
-    gone(this.#reactor, this.#session, this.#session.over);
+    gone(this.#reactor, this.#session);
   }
 
   // ------------------------------------------------------------------------------------- topics

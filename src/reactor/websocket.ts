@@ -1,6 +1,5 @@
 /** The WebSocket transport: uWS's callbacks, in the order of a socket's life. */
 import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_socket_context_t, type WebSocket } from "uWebSockets.js";
-import { closes } from "../errors.ts";
 import { subprotocols } from "../protocol/messages.ts";
 import { retryAfter } from "./admission.ts";
 import { isOpen, onBinary, onText } from "./dispatch.ts";
@@ -101,7 +100,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
       sockets--;
       // uWS has dropped it, and there is nobody left to send a code to.
       if (code === noCode && isUnreadable(reason)) counters.add("unreadable", 1);
-      gone(reactor, session, isOver(session, code));
+      gone(reactor, session);
     },
   });
   return () => sockets;
@@ -145,18 +144,12 @@ function tokenOf(req: HttpRequest): string {
   return scheme?.toLowerCase() === "bearer" && token !== undefined ? token : (req.getQuery("token") ?? "");
 }
 
-/** 1000 and 1001 from the client end the session; after any other loss it can be resumed. */
-function isOver(session: Session, code: number): boolean {
-  return session.over || (session.state !== "closing" && (code === closes.bye.code || code === goingAway));
-}
-
 /** Windows of its own would cost a socket 90 kB, and uWS keeps them where a client has asked it not to. */
 const compressors = {
   off: uWS.DISABLED,
   shared: uWS.SHARED_COMPRESSOR | uWS.SHARED_DECOMPRESSOR,
 } as const;
 
-const goingAway = 1001;
 const noCode = 1006;
 
 /** What uWS says of sockets that it drops for a message. Of those that end or break the rules of frames it says nothing. */
