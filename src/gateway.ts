@@ -7,7 +7,7 @@ import { ConfigError, type Config, type GatewayOptions } from "./config.ts";
 import { addDiskMetrics } from "./diskmetrics.ts";
 import { drainShape, type DrainOptions } from "./drain.ts";
 import type { Logger } from "./log.ts";
-import type { NodeMessage, Question } from "./messages/messages.ts";
+import type { NodeMessage, Question, ReplyTo } from "./messages/messages.ts";
 import { createMetrics } from "./metrics.ts";
 import { watchNatsAway } from "./natsaway.ts";
 import { addNatsMetrics } from "./natsmetrics.ts";
@@ -91,8 +91,9 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const nodes = () => ({ node: config.nodeId, stale: others.stale, nodes: others.nodes() });
   const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
   const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false, timeoutMs } = {}) => {
-    const sessions = signOut ? hub.sessions.signOut(tenant, user) : hub.sessions.disconnect(tenant, user);
-    return surveys.hear<"user">({ kind: "user", sessions }, (replyTo) => others.sendAll({ kind: "disconnect", tenant, user, replyTo }), { timeoutMs });
+    const { time: signedOutAt, closed } = signOut ? hub.sessions.signOut(tenant, user) : { time: undefined, closed: hub.sessions.disconnect(tenant, user) };
+    const tell = (replyTo: ReplyTo) => others.sendAll({ kind: "disconnect", tenant, user, replyTo, signedOutAt });
+    return surveys.hear<"user">({ kind: "user", sessions: closed }, tell, { timeoutMs });
   };
 
   // Other nodes are known before clients come, and know of this one when it takes them.
@@ -153,6 +154,7 @@ function onMessage({ setup: { config, log }, hub: { sessions, lateDisconnects },
   switch (message.kind) {
     case "taken": return sessions.taken(message.session, message.generation);
     case "disconnect": {
+      if (message.signedOutAt !== undefined) sessions.signedOut(message.tenant, message.user, message.signedOutAt);
       if (message.agoMs !== undefined) return lateDisconnects.disconnect(userKey(message.tenant, message.user), message.agoMs);
       const closed = sessions.close(message.tenant, message.user);
       if (message.replyTo !== undefined) surveys.reply(message.replyTo, { kind: "user", sessions: closed });

@@ -2,6 +2,7 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import t from "tap";
+import { LateDisconnects } from "../src/hub/disconnects.ts";
 import { Sessions } from "../src/hub/sessions.ts";
 import type { Reactor } from "../src/hub/rooms.ts";
 import { Link } from "../src/link/link.ts";
@@ -20,8 +21,9 @@ function start(outlivesProcess = true) {
     ...store,
     outlivesProcess,
     take: (id, known, done) => store.take(id, known, (answer, generation) => void waiting.push(() => done(answer, generation))),
-    signedOutAt: (user, done) => store.signedOutAt(user, (answer) => void waiting.push(() => done(answer))),
+    signedOutAt: (user, done) => store.signedOutAt(user, (answer) => void waiting.push(() => done(isAway.now ? { error: "unavailable" } : answer))),
   };
+  const isAway = { now: false };
   const told: string[] = [];
   const admitted: { generation: number; rooms: string[] }[] = [];
   const rings = [createRing(1 << 16), createRing(1 << 16)] as const;
@@ -49,7 +51,7 @@ function start(outlivesProcess = true) {
     reader.wake();
     return told.splice(0);
   };
-  return { store, sessions, reactor, admitted, hello, next, answer };
+  return { store, sessions, reactor, admitted, isAway, hello, next, answer };
 }
 
 const stored = { id: "s1", tenant: "", user: "ann", device: "", node: "n", generation: 0, rooms: [] };
@@ -171,6 +173,107 @@ t.test("a session that another node took later stays there, one that it took ear
   next();
   sessions.taken("s1", 9);
   t.same(answer(), ["2 session_replaced"], "also while the store is asked");
+  sessions.stop();
+});
+
+t.test("a disconnect closes every session whose hello came before it, at whatever the store is asked; a later hello begins one", async (t) => {
+  const { store, sessions, hello, next, answer } = start();
+  store.put(stored);
+  hello(1);
+  hello(2, "s1");
+  hello(3, "s1");
+  next();
+  next(); // 1 has begun, of 2 it is known that nobody was signed out
+  t.equal(sessions.disconnect("", "ann"), 3, "one that is here, two that are arriving");
+  hello(4);
+  hello(5, "s1");
+  t.same(answer(), ["1 new", "1 disconnected", "2 disconnected", "3 disconnected", "4 new", "5 new"]);
+  t.equal(sessions.size, 2);
+  sessions.stop();
+});
+
+t.test("no token from before a sign-out is accepted: not where its look-up was under way, nor where the store does not answer", async (t) => {
+  const { sessions, isAway, hello, answer } = start();
+  hello(1);
+  sessions.signOut("", "ann");
+  t.same(answer(), ["1 disconnected"]);
+  isAway.now = true;
+  hello(2);
+  t.same(answer(), ["2 disconnected"], "this node knows of it by itself");
+  sessions.stop();
+  const another = start();
+  another.isAway.now = true;
+  another.hello(1);
+  t.same(another.answer(), ["1 new"], "whoever was signed out nobody knows of comes in");
+  another.hello(2);
+  another.sessions.signedOut("", "ann", 1);
+  t.same(another.answer(), ["2 disconnected"], "as another node says");
+  another.sessions.stop();
+});
+
+t.test("a disconnect that is said late reaches who was arriving then, and nobody who came since", async (t) => {
+  const { sessions, hello, answer } = start();
+  hello(1);
+  const late = new LateDisconnects(sessions);
+  late.disconnect(userKey("", "ann"), 0);
+  late.disconnect(userKey("", "bob"), 0);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.same(answer(), ["1 disconnected"]);
+  hello(2);
+  late.disconnect(userKey("", "ann"), 60_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.same(answer(), ["2 new"]);
+  sessions.stop();
+});
+
+t.test("a session that another node took is not given to the second of two sockets that ask for it", async (t) => {
+  const { store, sessions, hello, next, answer } = start();
+  store.put(stored);
+  hello(1, "s1");
+  hello(2, "s1");
+  next();
+  next();
+  next(); // the first take
+  sessions.taken("s1", 9);
+  t.same(answer(), ["1 resumed s1", "1 session_replaced", "2 session_replaced"]);
+  sessions.stop();
+  const another = start();
+  another.store.put(stored);
+  another.hello(1, "s1");
+  another.hello(2, "s1");
+  another.next();
+  another.next();
+  another.sessions.taken("s1", 9);
+  t.same(another.answer(), ["1 session_replaced", "2 session_replaced"], "nor to either, where it did so before");
+  another.sessions.stop();
+});
+
+t.test("a bye that comes before the store has answered ends the session that was asked for", async (t) => {
+  const { store, sessions, reactor, hello, next, answer } = start();
+  store.put(stored);
+  for (const answersBefore of [0, 1]) {
+    store.put(stored);
+    hello(1, "s1");
+    if (answersBefore > 0) next();
+    sessions.gone(reactor, 1, 1, true);
+    t.same(answer(), []);
+    t.equal(store.usage().sessions, 0);
+    hello(2, "s1");
+    t.same(answer(), ["2 new"]);
+    sessions.gone(reactor, 2, 1, true);
+  }
+  store.put(stored);
+  hello(1, "s1");
+  sessions.gone(reactor, 1, 1, false);
+  answer();
+  t.equal(store.usage().sessions, 1, "a socket that is lost ends nothing");
+  hello(3, "s1");
+  answer();
+  hello(4, "s1");
+  sessions.gone(reactor, 4, 1, true);
+  t.same(answer(), ["3 session_replaced"], "also where another socket has it");
+  t.equal(sessions.size, 0);
+  t.equal(store.usage().sessions, 0);
   sessions.stop();
 });
 

@@ -18,7 +18,7 @@ interface Told {
 }
 
 const taken = (session: string): NodeMessage => ({ kind: "taken", session, generation: 1 });
-const disconnect = (user: string): NodeMessage => ({ kind: "disconnect", tenant: "", user });
+const disconnect = (user: string): NodeMessage => ({ kind: "disconnect", tenant: "", user, signedOutAt: 1_700_000_000_000 });
 /** Two that need not hold. */
 const question: NodeMessage = { kind: "question", question: { kind: "room", room: "chat:\u{1f40c} *" }, replyTo: { node: "a", survey: "1" } };
 const drain: NodeMessage = { kind: "drain", started: 1 };
@@ -88,6 +88,7 @@ export function messagesContract(t: Test, name: string, make: (t: Test) => Speak
     a!.messages.sendAll(question);
     await until(() => b.received.some(({ kind }) => kind === "question"), "what is said now");
     t.same(b.received.map(({ kind }) => kind).sort(), ["disconnect", "question", "taken"]);
+    t.match(b.received.find(({ kind }) => kind === "disconnect"), { user: "ann", signedOutAt: 1_700_000_000_000 });
   });
 }
 

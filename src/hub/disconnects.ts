@@ -9,7 +9,7 @@ export interface Came extends SessionHere {
   readonly cameAt: number;
 }
 
-/** Those that have a socket here. */
+/** Those that have a socket here, also those whose hello is not answered yet. */
 export interface CameHere {
   here(): Came[];
   end(sessions: readonly Came[]): void;

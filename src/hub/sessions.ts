@@ -3,14 +3,15 @@
  * user's sessions, so limits per user, replaced sockets and signing out are decided here; the store behind the seam
  * knows what outlives a socket.
  */
-import type { Answer } from "../broker/broker.ts";
 import type { CloseName } from "../errors.ts";
 import { allOf, countOf, withOne, withoutOne, type Held } from "../held.ts";
 import { randomId } from "../ids.ts";
 import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../link/sessions.ts";
 import type { NodeMessage } from "../messages/messages.ts";
 import { nameOfUser, tenantOfUser, userKey } from "../roomkeys.ts";
-import type { SessionHere, SessionRecord, Sessions as Store } from "../sessions/sessions.ts";
+import type { SessionHere, Sessions as Store } from "../sessions/sessions.ts";
+import { Arrivals, SignedOut } from "./arrivals.ts";
+import { roomsOf } from "./resuming.ts";
 import type { Reactor, Room } from "./rooms.ts";
 
 /** A session that has a socket on this node. Another socket of it is another record. */
@@ -33,8 +34,11 @@ export interface HubSession {
   rooms: PlaceInRoom[];
   /** Higher than that of every socket that had the session before. */
   generation: number;
-  /** arriving: the store is being asked. gone: replaced or closed, its socket's last records are still to come. */
-  state: "arriving" | "here" | "gone";
+  /**
+   * arriving: the store is being asked. gone: replaced or closed, its socket's last records are still to come. over: its
+   * client said bye before the store had answered; the session that it asked for ends.
+   */
+  state: "arriving" | "here" | "gone" | "over";
 }
 
 export interface SessionsOptions {
@@ -65,8 +69,11 @@ export class Sessions {
   readonly #byId = new Map<string, HubSession>();
   readonly #byUser = new Map<string, Held<HubSession>>();
   readonly #unwritten = new Set<HubSession>();
-  /** Sessions that are being taken from the store, and as which generation others say that they took them meanwhile. */
-  readonly #taking = new Map<string, number>();
+  /** Hellos that the store is being asked about: who is disconnected meanwhile does not come in. */
+  readonly #arrivals = new Arrivals<HubSession>();
+  readonly #signedOut = new SignedOut();
+  /** Sessions that are being taken from the store, for how many sockets, and the generation others took them as meanwhile. */
+  readonly #taking = new Map<string, { sockets: number; newest: number }>();
   /** Where keep() is in #byId; null between its rounds. One that nobody moves on would hold whatever leaves the map. */
   #keeping: IterableIterator<HubSession> | null = null;
   #lives = 0;
@@ -97,8 +104,9 @@ export class Sessions {
     const session = this.#arrive(reactor, hello);
     this.#options.store.signedOutAt(session.userKey, (answer) => {
       if (session.state === "gone") return;
-      // A store that cannot be read keeps nobody out: it is the exception that someone was signed out.
-      const time = "value" in answer ? answer.value : 0;
+      // A store that cannot be read keeps nobody out: it is the exception that someone was signed out. What this node was
+      // told of sign-outs holds all the same, also where it was told while the store was asked.
+      const time = Math.max("value" in answer ? answer.value : 0, this.#signedOut.at(session.userKey));
       // A token that does not say when it was issued cannot be told from one that counts no more.
       if (time > 0 && hello.issuedAt <= time) return this.#refuse(session, "disconnected");
       if (hello.resume === "") this.#begin(session);
@@ -108,42 +116,32 @@ export class Sessions {
   }
 
   #begin(session: HubSession): void {
+    if (session.state === "over") return;
     session.id = randomId(16);
     this.#admit(session, false, []);
   }
 
   #resume(session: HubSession, hello: HelloRecord): void {
-    const { store, node, toNode } = this.#options;
+    const { store, node, toNode, roomNamesBytesMax } = this.#options;
     const id = hello.resume;
-    this.#taking.set(id, this.#taking.get(id) ?? 0);
+    const taking = this.#taking.get(id) ?? { sockets: 0, newest: 0 };
+    taking.sockets++;
+    this.#taking.set(id, taking);
     // Also where it has a socket here: of all its sockets on all nodes this becomes the newest.
     store.take(id, hello.resumeGeneration, (answer, taken) => {
-      const newest = this.#taking.get(id) ?? 0;
-      this.#taking.delete(id);
+      if (--taking.sockets === 0) this.#taking.delete(id);
       if (session.state === "gone") return;
       const before = this.#byId.get(id);
-      const rooms = this.#roomsOf(session, hello, before, answer, taken);
+      const rooms = roomsOf({ session, hello, before, answer, taken, roomNamesBytesMax });
       if (rooms === null) return this.#beginInstead(session, hello);
       session.id = id;
       session.generation = before === undefined ? taken : Math.max(taken, before.generation + 1);
-      if (newest > session.generation) return this.#refuse(session, "session_replaced");
+      if (taking.newest > session.generation) return this.#refuse(session, "session_replaced");
       if (before !== undefined) this.#replace(before);
       this.#admit(session, true, rooms);
       const owner = "value" in answer ? answer.value?.node ?? node : node;
       if (owner !== node && this.#byId.get(id) === session) toNode(owner, { kind: "taken", session: id, generation: session.generation });
     });
-  }
-
-  /** Where the session is to be brought back to; null: there is no such session any more, or it is another user's. */
-  #roomsOf({ userKey: key }: HubSession, { positions }: HelloRecord, before: HubSession | undefined, answer: Answer<SessionRecord | null>, taken: number): PlaceInRoom[] | null {
-    // The store is away: the signed token says that there was such a session, and the client where it was.
-    const stored = "value" in answer ? answer.value : { userKey: key, rooms: positions };
-    // A socket that is here knows better, unless the session has been elsewhere since.
-    const isBest = before !== undefined && (before.generation >= taken - 1 || stored === null);
-    const found = isBest ? before : stored;
-    if (found === null) return null;
-    const owner = "userKey" in found ? found.userKey : userKey(found.tenant, found.user);
-    return owner === key ? this.#placesFor(found.rooms, positions) : null;
   }
 
   /** There is no such session any more. A resume token alone does not begin one: it would outlive the token behind it. */
@@ -170,13 +168,16 @@ export class Sessions {
       state: "arriving",
     };
     (this.#sockets[reactor.index] ??= [])[slot] = session;
+    this.#arrivals.add(session);
     return session;
   }
 
   #admit(session: HubSession, resumed: boolean, rooms: PlaceInRoom[]): void {
     const { reactor, slot, slotLife: life, id, userKey: key } = session;
+    if (session.state === "over") return this.#options.store.end(id, session.generation);
     if (countOf(this.#ofUser(key)) >= this.#options.sessionsPerUserMax) return this.#refuse(session, "too_many_sessions");
     session.state = "here";
+    this.#arrivals.remove(session);
     this.#byId.set(id, session);
     this.#byUser.set(key, withOne(this.#ofUser(key), session));
     if (resumed) this.resumed++;
@@ -189,19 +190,6 @@ export class Sessions {
     writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms });
   }
 
-  /**
-   * The rooms of a stored session, each from where its client says it is, else from where the store has it. What ready
-   * has no room for is not brought back: it does not name them, and the client joins them itself.
-   */
-  #placesFor(rooms: readonly PlaceInRoom[], positions: readonly PlaceInRoom[]): PlaceInRoom[] {
-    const said = new Map(positions.map((place) => [place.name, place]));
-    let bytesLeft = this.#options.roomNamesBytesMax;
-    return rooms.flatMap((room) => {
-      bytesLeft -= Buffer.byteLength(room.name);
-      return bytesLeft < 0 ? [] : [said.get(room.name) ?? room];
-    });
-  }
-
   // ------------------------------------------------------------------------------- going
 
   /** The socket is gone; `over`: and with it the session. */
@@ -210,14 +198,17 @@ export class Sessions {
     if (session === undefined) return;
     this.#sockets[reactor.index]![slot] = undefined;
     if (session.state === "here") this.#lost(session, over);
-    session.state = "gone";
+    this.#arrivals.remove(session);
+    session.state = over && session.state === "arriving" ? "over" : "gone";
   }
 
   /** A reactor is gone, and the sockets of all its sessions. */
   forgetReactor(reactor: Reactor): void {
     for (const session of this.#sockets[reactor.index] ?? []) {
-      if (session?.state === "here") this.#lost(session, false);
-      if (session !== undefined) session.state = "gone";
+      if (session === undefined) continue;
+      if (session.state === "here") this.#lost(session, false);
+      this.#arrivals.remove(session);
+      session.state = "gone";
     }
     this.#sockets[reactor.index] = [];
   }
@@ -226,7 +217,8 @@ export class Sessions {
   taken(id: string, generation: number): void {
     const session = this.#byId.get(id);
     if (session !== undefined && session.generation < generation) this.#replace(session);
-    if (this.#taking.has(id)) this.#taking.set(id, Math.max(generation, this.#taking.get(id) ?? 0));
+    const taking = this.#taking.get(id);
+    if (taking !== undefined) taking.newest = Math.max(taking.newest, generation);
   }
 
   /** Those of a user that have a socket here. */
@@ -240,36 +232,48 @@ export class Sessions {
     return this.close(tenant, user);
   }
 
-  /** Closes those that have a socket here, and ends them. How many there were. */
+  /** Closes those that have a socket here, and ends them; hellos that the store is asked about are refused. How many there were. */
   close(tenant: string, user: string): number {
-    const sessions = allOf(this.#ofUser(userKey(tenant, user)));
+    const sessions = this.#allOf(userKey(tenant, user));
     for (const session of sessions) this.#end(session);
     return sessions.length;
   }
 
   #end(session: HubSession): void {
+    if (session.state === "arriving") return this.#refuse(session, "disconnected");
     this.#kick(session, "disconnected");
     this.#lost(session, true);
     session.state = "gone";
   }
 
-  /** All that have a socket here. */
+  #allOf(key: string): HubSession[] {
+    return [...allOf(this.#ofUser(key)), ...this.#arrivals.of(key)];
+  }
+
+  /** All that have a socket here, and those that are arriving, which have no id yet. */
   here(): HubSession[] {
-    return [...this.#byId.values()];
+    return [...this.#byId.values(), ...this.#arrivals.all()];
   }
 
   /** Closes and ends those of them that have their socket still. */
   end(sessions: readonly SessionHere[]): void {
-    for (const { id, life } of sessions) {
-      const session = this.#byId.get(id);
-      if (session?.life === life) this.#end(session);
+    for (const { userKey: key, life } of sessions) {
+      const session = this.#allOf(key).find((one) => one.life === life);
+      if (session !== undefined) this.#end(session);
     }
   }
 
-  /** Disconnects the user, and refuses every token and every resume that was given out until now. */
-  signOut(tenant: string, user: string): number {
-    this.#options.store.signOut(userKey(tenant, user), Date.now());
-    return this.disconnect(tenant, user);
+  /** Disconnects the user, and refuses every token and every resume that was given out until now. When that is, and sockets that were closed. */
+  signOut(tenant: string, user: string): { time: number; closed: number } {
+    const time = Date.now();
+    this.signedOut(tenant, user, time);
+    this.#options.store.signOut(userKey(tenant, user), time);
+    return { time, closed: this.disconnect(tenant, user) };
+  }
+
+  /** A user was signed out, here or on another node. That holds here at once, whatever the store says of it. */
+  signedOut(tenant: string, user: string, time: number): void {
+    this.#signedOut.note(userKey(tenant, user), time);
   }
 
   /** Another socket has the session now. Its rooms are not left: they come along. */
@@ -305,6 +309,8 @@ export class Sessions {
 
   /** It does not become a session. Its socket's last records are still to come, as of one that was replaced. */
   #refuse(session: HubSession, name: CloseName): void {
+    if (session.state === "over") return;
+    this.#arrivals.remove(session);
     session.state = "gone";
     writeKick(session.reactor.link, session.slot, session.slotLife, name);
   }

@@ -40,8 +40,12 @@ export type NodeMessage =
   /**
    * Every session of the user is to be closed and ended; whoever wants to know is told how many there were. Said late or
    * again it says how long ago that was: who came since stays, and nobody wants to know any more. No two clocks are compared.
+   * `signedOutAt`: tokens of the user that were issued then or before (milliseconds since 1970) count no more.
    */
-  | { readonly kind: "disconnect"; readonly tenant: string; readonly user: string; readonly replyTo?: ReplyTo | undefined; readonly agoMs?: number | undefined }
+  | {
+    readonly kind: "disconnect"; readonly tenant: string; readonly user: string; readonly signedOutAt?: number | undefined;
+    readonly replyTo?: ReplyTo | undefined; readonly agoMs?: number | undefined;
+  }
   | { readonly kind: "question"; readonly question: Question; readonly replyTo: ReplyTo }
   | { readonly kind: "answer"; readonly survey: string; readonly node: string; readonly answer: NodeAnswer }
   /** The node that began then, by its own word, is to send its sessions away and end, as drain.ts has it. */

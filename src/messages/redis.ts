@@ -58,7 +58,7 @@ const envelope = z.object({
   once: name.optional(),
   message: z.discriminatedUnion("kind", [
     z.object({ kind: z.literal("taken"), session: z.string(), generation: z.number() }),
-    z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string(), replyTo: replyTo.optional(), agoMs: z.number().min(0).optional() }),
+    z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string(), replyTo: replyTo.optional(), agoMs: z.number().min(0).optional(), signedOutAt: count.optional() }),
     z.object({ kind: z.literal("question"), question, replyTo }),
     z.object({ kind: z.literal("answer"), survey: name, node: name, answer }),
     z.object({ kind: z.literal("drain"), started: z.number(), windowMs: z.number().min(0).optional(), url: z.string().optional() }),
@@ -201,8 +201,8 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
 
 function aged(message: NodeMessage, ms: number): NodeMessage {
   if (message.kind !== "disconnect") return message;
-  const { kind, tenant, user } = message;
-  return { kind, tenant, user, agoMs: Math.round(ms) };
+  const { kind, tenant, user, signedOutAt } = message;
+  return { kind, tenant, user, signedOutAt, agoMs: Math.round(ms) };
 }
 
 function first(all: Set<string>): string {

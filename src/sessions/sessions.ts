@@ -27,7 +27,7 @@ export interface StoredRoom extends Position {
   readonly name: string;
 }
 
-/** A session that has a socket here; `life` is of this socket alone, `issuedAt` of its token. */
+/** A session that has a socket here; `life` is of this socket alone, `issuedAt` of its token. While it arrives it has no id. */
 export interface SessionHere {
   readonly id: string;
   readonly life: string;
