@@ -183,9 +183,13 @@ t.test("what an ephemeral room may have missed while the connection was lost is 
   await nats.stop();
   await until(() => a.broker.nats().away, "the loss to be noticed");
   await nats.start();
+  await until(() => a.moved.length > 0, "the loss to be told before anything else comes");
+  t.match(a.moved, [{ room: "live", position: { epoch } }]);
+  t.ok(a.moved[0]!.position.seq > first.seq);
   await until(() => !a.broker.nats().away, "it to be back");
   value(await a.publish("live", "2", { retention: ephemeral }));
   const { publication } = a.delivered.at(-1)!;
+  t.equal(publication.prev, a.moved[0]!.position.seq, "what comes follows what was told");
   t.equal(publication.epoch, epoch);
   t.ok(publication.prev > first.seq);
 });

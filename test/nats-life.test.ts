@@ -52,6 +52,21 @@ t.test("who comes back while NATS is away is given what it missed when that is t
   t.notOk(bob.events.some(({ sync }) => sync), "no gap");
 });
 
+t.test("a quiet ephemeral room: members are told of a loss at once, and nobody is told that nothing was lost", async (t) => {
+  const nats = await startNats(t);
+  const node = await startNode(t, { nats: [nats.url] });
+  const [ann, bob] = [await open(node), await open(node)];
+  const { position } = await ann.join("live:x");
+  await nats.stop();
+  await until(async () => sumOf(await node.metrics(), "flux_nats_connected") === 0, "the loss to be noticed");
+  await nats.start();
+  await ann.waitFor(() => ann.events.some(({ sync }) => sync != null), "the news of the gap");
+  const { sync } = ann.events.find((event) => event.sync != null)!;
+  t.match(sync, { room: "live:x", position: { epoch: position.epoch } });
+  const joined = (await bob.request({ join: { room: "live:x", recover: position } })).joined;
+  t.match(joined, { recovered: false, position: { seq: sync!.position!.seq } });
+});
+
 t.test("a session that is resumed while NATS is away is in its rooms when that is back", async (t) => {
   const nats = await startNats(t);
   const node = await startNode(t, { nats: [nats.url], roomsMax: 2 });

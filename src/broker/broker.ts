@@ -82,8 +82,9 @@ export interface Published extends Position {
 export type Deliver = (room: string, publication: Stored) => void;
 
 /**
- * Called when an open room's stream has begun anew: positions of another epoch mean nothing any more, and what comes
- * from here on is after this one. Only brokers that outlive their rooms' streams have to.
+ * Called when an open room goes on from a position that does not follow what was delivered last: with another epoch its
+ * stream has begun anew, with the same one publications may have been lost on their way here. What comes from here on is
+ * after this position. Only brokers that get publications from elsewhere have to call it.
  */
 export type Moved = (room: string, position: Position) => void;
 

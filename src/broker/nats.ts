@@ -55,7 +55,7 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => durable.acknowledged(waiting, ack));
   const streams = new Streams(connection, options, log, () => durable.resync());
   const reader = new Reader(connection, streams);
-  const ephemeral = new EphemeralRooms({ ...options, connection, outbox }, deliver);
+  const ephemeral = new EphemeralRooms({ ...options, connection, outbox }, deliver, moved);
   const durable = new DurableRooms({ ...options, connection, outbox, streams, reader }, deliver, moved);
   let connected = true;
   let reconnects = 0;

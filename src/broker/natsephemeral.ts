@@ -4,7 +4,7 @@
  */
 import type { Msg, NatsConnection, Subscription } from "nats";
 import { randomId } from "../ids.ts";
-import type { Broker, Deliver, Position } from "./broker.ts";
+import type { Broker, Deliver, Moved, Position } from "./broker.ts";
 import { KeyWindow } from "./keys.ts";
 import { listen, type NatsLog } from "./natsconnection.ts";
 import { readEnvelope, type Envelope } from "./natsenvelope.ts";
@@ -34,17 +34,22 @@ interface Room {
   keys: KeyWindow | null;
 }
 
+/** Rooms whose members are told of a loss in one turn of the loop. */
+const toldAtOnce = 1_000;
+
 const nowhere: Position = { epoch: "", seq: 0 };
 
 export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish" | "history"> {
   readonly #options: EphemeralOptions;
   readonly #deliver: Deliver;
+  readonly #moved: Moved;
   readonly #rooms = new Map<string, Room>();
   #opened: ((error: boolean) => void)[] = [];
 
-  constructor(options: EphemeralOptions, deliver: Deliver) {
+  constructor(options: EphemeralOptions, deliver: Deliver, moved: Moved) {
     this.#options = options;
     this.#deliver = deliver;
+    this.#moved = moved;
   }
 
   get size(): number {
@@ -105,9 +110,22 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
     done({ value: { publications: [], position: { epoch, seq }, more: false } });
   };
 
-  /** Something may have been missed, and nobody knows how much: the next publication does not follow the last. */
+  /**
+   * Something may have been missed, and nobody knows how much: the next publication does not follow the last. Members
+   * are told, for the next may be long in coming.
+   */
   interrupted(): void {
     for (const room of this.#rooms.values()) room.seq++;
+    this.#tell([...this.#rooms.values()], 0);
+  }
+
+  #tell(rooms: readonly Room[], from: number): void {
+    for (const room of rooms.slice(from, from + toldAtOnce)) {
+      const { name, epoch, seq, open } = room;
+      if (open && this.#rooms.get(name) === room) this.#moved(name, { epoch, seq });
+    }
+    const next = from + toldAtOnce;
+    if (next < rooms.length) setImmediate(() => this.#tell(rooms, next));
   }
 
   #subjectOf(name: string): string {
