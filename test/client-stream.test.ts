@@ -107,7 +107,7 @@ class World {
 
 type Action =
   | { kind: "publish"; step: number; isLost: boolean }
-  | { kind: "own"; step: number; isReplyLost: boolean }
+  | { kind: "own"; step: number; isReplyLost: boolean; saysPrev: boolean }
   | { kind: "answer"; isRefused: boolean; flaw: Flaw }
   | { kind: "forget" }
   | { kind: "sync" }
@@ -119,7 +119,7 @@ const step = fc.oneof({ weight: 5, arbitrary: fc.constant(1) }, { weight: 1, arb
 const anyFlaw = fc.constantFrom<Flaw>("none", "overlap", "hole");
 const anyAction: fc.Arbitrary<Action> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ kind: fc.constant("publish" as const), step, isLost: fc.boolean() }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("own" as const), step, isReplyLost: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("own" as const), step, isReplyLost: fc.boolean(), saysPrev: fc.boolean() }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("answer" as const), isRefused: fc.boolean(), flaw: anyFlaw }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("forget" as const) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("sync" as const) }) },
@@ -136,8 +136,8 @@ function act(world: World, action: Action): void {
       return;
     }
     case "own": {
-      const { epoch, seq } = world.publish(action.step, true);
-      if (!action.isReplyLost) world.stream.own({ epoch, seq });
+      const { epoch, seq, prev } = world.publish(action.step, true);
+      if (!action.isReplyLost) world.stream.own({ epoch, seq }, action.saysPrev ? prev : undefined);
       return;
     }
     case "answer":
@@ -226,6 +226,31 @@ t.test("own publications that the client asked not to be given are no event, in 
     { numRuns: 2000 },
   );
   t.pass("2,000 conversations");
+});
+
+t.test("own publications are known by what is before them, where rooms share a stream and seqs skip", async (t) => {
+  const world = new World();
+  const own = ({ epoch, seq, prev }: Arrival) => world.stream.own({ epoch, seq }, prev);
+  own(world.publish(3, true));
+  t.equal(world.stream.position?.seq, 3, "the next one moves the position");
+  const before = world.publish(4);
+  const [first, second] = [world.publish(2, true), world.publish(5, true)];
+  own(second);
+  own(first);
+  world.stream.publication(before);
+  const after = world.publish(6);
+  world.stream.publication(after);
+  t.same(world.told.map((told) => (told.kind === "delivered" ? told.seq : told)), [before.seq, after.seq]);
+  t.same(world.questions, [], "no history is asked for");
+  // Something else is missing between two of them.
+  own(world.publish(2, true));
+  const missing = world.publish(2);
+  own(world.publish(2, true));
+  world.stream.publication(world.publish(2));
+  t.equal(world.questions.length, 1);
+  world.settle();
+  t.ok(world.told.some((told) => told.kind === "delivered" && told.seq === missing.seq && told.replayed));
+  t.equal(world.told.length, 4, "and none of ours");
 });
 
 t.test("when too much waits behind a gap, the gap is told and the stream goes on from its head", async (t) => {

@@ -5,6 +5,7 @@ import { startNats } from "./support/nats.ts";
 import { brokerOptions, durable, ephemeral, startBroker, value } from "./support/natsbroker.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
+import { listen, publicationsIn, startClient } from "./support/sdk.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
@@ -214,4 +215,21 @@ t.test("many who ask for one page of a history at once cost one read", async (t)
   const replies = await Promise.all(Array.from({ length: 100 }, () => ann.request({ history: { room: "chat:read", limit: 10 } })));
   t.ok(replies.every((reply) => reply.history?.publications?.length === 10), "all have their page");
   t.ok((await count()) - before <= 25, `${(await count()) - before} reads for 100 who asked at once`);
+});
+
+t.test("who publishes without being given its own asks for nothing where other rooms share the stream", async (t) => {
+  const node = await startNode(t, { nats: [nats.url], natsPrefix: "skip", natsPartitions: 1 });
+  const [ann, bob, reader] = [startClient(t, node.url), startClient(t, node.url), await open(node)];
+  const [mine, other] = [ann.join("chat:mine"), bob.join("chat:other")];
+  const heard = listen(mine);
+  await Promise.all([mine.joined, other.joined]);
+  await reader.join("chat:mine");
+  for (let i = 0; i < 5; i++) {
+    await other.publish(i);
+    await mine.publish(`own ${i}`, { excludeSelf: true });
+    await other.publish(i);
+    await reader.publish("chat:mine", JSON.stringify(i));
+  }
+  await until(() => publicationsIn(heard).length === 5, "the others' publications");
+  t.same(heard.filter(({ kind }) => kind === "recovered" || kind === "gap"), []);
 });

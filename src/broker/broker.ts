@@ -74,6 +74,8 @@ export type Answer<T> = { readonly value: T } | { readonly error: ErrorCode };
 export interface Published extends Position {
   /** The idempotency key had been used: this is the position of the first publication with it. */
   readonly duplicate: boolean;
+  /** Seq of the publication before it in the room, as it was delivered: there where the room is open and it is no duplicate. */
+  readonly prev?: number;
   /** For a draft that asks: nothing was kept in the room before it. Where it is not said, seq 1 is the first. */
   readonly first?: boolean;
 }
@@ -101,8 +103,9 @@ export interface Broker {
   /**
    * Gives a publication its position. MUST deliver it to an open room before `done` is called, MUST keep what is
    * durable before `done` is called, MUST publish nothing when `done` gets an error (but `unavailable`, which may leave
-   * open what became of it: the same key tells), and MUST answer a key that was used in this room within the key window
-   * with the first position and publish nothing. Works for rooms that are not open.
+   * open what became of it: the same key tells), MUST answer with `prev` where it was delivered to an open room, and MUST
+   * answer a key that was used in this room within the key window with the first position, without `prev`, and publish
+   * nothing. Works for rooms that are not open.
    */
   publish(room: string, retention: Retention, draft: Draft, done: (answer: Answer<Published>) => void): void;
 

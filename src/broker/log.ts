@@ -213,7 +213,7 @@ class Entry implements Waiting {
     if (room.anchor !== segment) stock.anchor(room, segment);
     if (segment.newestAt < time) segment.newestAt = time;
     if (room.open) deliver(room.name, { epoch, seq, prev: seq - 1, sender, time, payload: this.payload, format, origin: this.#origin });
-    this.#done({ value: { epoch, seq, duplicate: false } });
+    this.#done({ value: { epoch, seq, duplicate: false, prev: seq - 1 } });
     cleaner.tidyIfFilling();
   }
 

@@ -164,7 +164,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
       const publication = { epoch: room.epoch, seq: room.seq, prev, sender, time: clock(), payload, format, origin };
       if (retention.durable) append(room, publication);
       if (room.open) deliver(name, publication);
-      done({ value: { epoch: room.epoch, seq: publication.seq, duplicate: false } });
+      done({ value: { epoch: room.epoch, seq: publication.seq, duplicate: false, prev } });
     },
 
     history(name, retention, query, done) {

@@ -212,6 +212,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const { epoch, name } = room;
     const { sender, time, payload, format, origin } = envelope;
     this.#deliver(name, { epoch, seq, prev, sender, time, payload, format, origin });
+    if (envelope.number !== 0) this.#options.outbox.delivered(envelope.number, seq, prev);
     if (room.acked.length > 0) this.#settle(room);
   }
 
@@ -357,7 +358,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   #answer({ number, seq, duplicate, epoch }: Acked): void {
     const waiting = this.#options.outbox.take(number);
     if (waiting === undefined) return;
-    const value = { epoch, seq, duplicate };
+    const value = { epoch, seq, duplicate, ...(!duplicate && waiting.copySeq === seq && { prev: waiting.copyPrev }) };
     if (!waiting.asksFirst) return waiting.done({ value });
     const stream = this.#places.streamOf(waiting.room);
     if (stream === undefined) return waiting.done({ value });

@@ -144,7 +144,7 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
     const { epoch, seq } = room;
     const { sender, time, payload, format, origin } = envelope;
     if (room.open) this.#deliver(room.name, { epoch, seq, prev, sender, time, payload, format, origin });
-    waiting?.done({ value: { epoch, seq, duplicate: false } });
+    waiting?.done({ value: { epoch, seq, duplicate: false, prev } });
   }
 
   /** Seq of the first publication with this key, undefined if this is it. */

@@ -34,6 +34,9 @@ export interface Waiting {
   sentAt: number;
   /** What was known of its stream's end when it left first: it comes after that, unless the stream is another one by then. */
   after: number;
+  /** Where its copy was delivered, 0 while it was not, and what was before it there. */
+  copySeq: number;
+  copyPrev: number;
   readonly done: (answer: Answer<Published>) => void;
 }
 
@@ -105,7 +108,7 @@ export class Outbox {
     const number = (this.#number = this.#number === lastNumber ? 1 : this.#number + 1);
     const bytes = writeEnvelope(this.node, number, Date.now(), draft);
     const asksFirst = draft.asksFirst === true;
-    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst, bytes, at: performance.now(), sentAt: 0, after: 0, done };
+    const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst, bytes, at: performance.now(), sentAt: 0, after: 0, copySeq: 0, copyPrev: 0, done };
     this.#waiting.set(number, waiting);
     this.bytes += bytes.length;
     if (this.#maySend(awaited)) this.#send(waiting);
@@ -122,6 +125,14 @@ export class Outbox {
     this.#waiting.delete(number);
     this.bytes -= waiting.bytes.length;
     return waiting;
+  }
+
+  /** A publication of this node has been delivered here: its answer says behind which other one. */
+  delivered(number: number, seq: number, prev: number): void {
+    const waiting = this.#waiting.get(number);
+    if (waiting === undefined) return;
+    waiting.copySeq = seq;
+    waiting.copyPrev = prev;
   }
 
   /** What waits for its copy in this room: it will not be seen here. */

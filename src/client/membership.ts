@@ -1,5 +1,5 @@
 /** One room on the protocol's side: in, out, and back in after a reconnect. room.ts shows it to the application. */
-import type { ClientFrame, Joined, PresenceChanged, ServerFrame } from "../protocol/messages.ts";
+import type { ClientFrame, Joined, PresenceChanged, Published, ServerFrame } from "../protocol/messages.ts";
 import { backoffMs } from "./clock.ts";
 import type { Cancel } from "./clock.ts";
 import type { OnReply } from "./commands.ts";
@@ -84,7 +84,7 @@ export class Membership implements StreamOwner {
     this.#stream = new Stream(options.recover, options.heldMax, this);
     this.#hasJoined = options.goesOn;
     this.#earlier = options.goesOn ? options.history : 0;
-    this.outbox = new Outbox(owner.outbox, (position) => this.#stream.own(position));
+    this.outbox = new Outbox(owner.outbox, (published) => this.#own(published));
     this.firstJoined = new Promise((resolve, reject) => (this.#settleFirst = { resolve, reject }));
     this.firstJoined.catch(() => {}); // whoever does not await it is told by the events
   }
@@ -235,9 +235,13 @@ export class Membership implements StreamOwner {
     if (event.publication) this.#stream.publication(toArrival(event.publication));
     else if (event.replay) this.#stream.replay((event.replay.publications ?? []).map(toArrival), event.replay.more ?? false);
     else if (event.sync) this.#stream.sync(toPosition(event.sync.position));
-    else if (event.published) this.#stream.own(toPosition(event.published.position));
+    else if (event.published) this.#own(event.published);
     else if (event.presenceChanged) this.#onPresence(event.presenceChanged);
     else if (event.left) this.end(fluxError("not_joined", "the node has ended this membership"));
+  }
+
+  #own({ position, prev }: Published): void {
+    this.#stream.own(toPosition(position), prev ?? undefined);
   }
 
   #onPresence(change: PresenceChanged): void {

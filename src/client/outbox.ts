@@ -3,15 +3,13 @@
  * and leaves again in that order after a reconnect: the key it carries keeps it from taking place twice.
  */
 import { encodeClientFrame } from "../protocol/codec.ts";
-import type { ClientFrame, ServerFrame } from "../protocol/messages.ts";
+import type { ClientFrame, Published, ServerFrame } from "../protocol/messages.ts";
 import { backoffMs } from "./clock.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import type { OnReply, Reply } from "./commands.ts";
 import { fluxError } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
 import type { Pace } from "./pace.ts";
-import { toPosition } from "./publication.ts";
-import type { Position } from "./publication.ts";
 
 /** What the outboxes of one client share. */
 export type OutboxShared = {
@@ -48,7 +46,7 @@ const retryBackoff = { baseMs: 100, capMs: 2000 };
 export class Outbox {
   readonly #shared: OutboxShared;
   /** The node's word that a publication is in the room which its publisher will not be given. */
-  readonly #onOwn: (position: Position) => void;
+  readonly #onOwn: (published: Published) => void;
   #queue: Entry[] = [];
   readonly #sent = new Set<Entry>();
   #lastNumber = 0;
@@ -56,7 +54,7 @@ export class Outbox {
   #ended: FluxError | null = null;
   #cancelWait: Cancel | null = null; // while it runs, nothing leaves: what is behind a refused one stays behind it
 
-  constructor(shared: OutboxShared, onOwn: (position: Position) => void) {
+  constructor(shared: OutboxShared, onOwn: (published: Published) => void) {
     this.#shared = shared;
     this.#onOwn = onOwn;
   }
@@ -141,7 +139,7 @@ export class Outbox {
       return;
     }
     const { reply } = answer;
-    if (entry.command.publish?.excludeSelf) this.#onOwn(toPosition(reply.published?.position));
+    if (entry.command.publish?.excludeSelf) this.#onOwn(reply.published ?? {});
     if (this.#settle(entry)) entry.resolve(reply);
   }
 

@@ -40,8 +40,8 @@ export class Stream {
   #held: Item[] = [];
   #replay: Replay | null = null;
   #repair: Repair | null = null;
-  /** Our publications which we asked not to be given: they are part of the stream, but no event. */
-  readonly #own = new Set<number>();
+  /** Our publications which we asked not to be given, each with the one before it: part of the stream, but no event. */
+  readonly #own = new Map<number, number>();
 
   constructor(position: Position | null, heldMax: number, owner: StreamOwner) {
     this.position = position;
@@ -119,13 +119,14 @@ export class Stream {
   /**
    * A publication of ours that we will not be given. It moves our position only if it is the next one: there may be
    * others before it, and what tells us of those is the `prev` of the one behind it.
+   * @param prev of ours; without it only the seq before ours can be the one
    */
-  own({ epoch, seq }: Position): void {
+  own({ epoch, seq }: Position, prev = seq - 1): void {
     const position = this.position;
     if (position !== null && (position.epoch !== epoch || seq <= position.seq)) return;
-    const isNext = position !== null && seq === position.seq + 1 && this.#replay === null && this.#repair === null;
+    const isNext = position !== null && prev <= position.seq && this.#replay === null && this.#repair === null;
     if (isNext) this.position = { epoch, seq };
-    else if (this.#own.size < ownMax) this.#own.add(seq);
+    else if (this.#own.size < ownMax) this.#own.set(seq, prev);
   }
 
   #take(item: Item): void {
@@ -142,16 +143,19 @@ export class Stream {
       this.#skipTo(before(item), "the room's stream has begun anew");
     } else if (position !== null) {
       if (item.seq <= position.seq) return true;
-      if (item.prev > position.seq) return this.#isOwn(item, position);
+      if (item.prev > position.seq && !this.#isOwn(item.prev, position)) return false;
     }
     this.#accept(item, item.arrival, false);
     return true;
   }
 
-  /** Whether nothing but one publication of ours lies between; then the item is accepted. */
-  #isOwn(item: Item, position: Position): boolean {
-    if (item.prev !== position.seq + 1 || !this.#own.delete(item.prev)) return false;
-    this.#accept(item, item.arrival, false);
+  /** Whether nothing but publications of ours lies between the position and `last`, the first of which follows it. */
+  #isOwn(last: number, { seq: from }: Position): boolean {
+    const between: number[] = [];
+    let seq: number | undefined = last;
+    for (; seq !== undefined && seq > from; seq = this.#own.get(seq)) between.push(seq);
+    if (seq === undefined) return false;
+    for (const one of between) this.#own.delete(one);
     return true;
   }
 

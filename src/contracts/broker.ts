@@ -146,10 +146,26 @@ export function brokerContract(t: Test, name: string, make: MakeBroker): void {
     const first = value(await publish("a", durable, { ...draft("once"), key: "k" }));
     t.equal(first.duplicate, false);
     const second = value(await publish("a", durable, { ...draft("twice"), key: "k" }));
-    t.same(second, { ...first, duplicate: true });
+    t.same(second, { epoch: first.epoch, seq: first.seq, duplicate: true });
     t.equal(value(await publish("b", durable, { ...draft("elsewhere"), key: "k" })).duplicate, false, "keys are a room's own");
     t.same(delivered.map(({ publication }) => text(publication)), ["once", "elsewhere"]);
   });
+
+  for (const [kind, retention] of [["a durable", durable], ["an ephemeral", ephemeral]] as const) {
+    t.test(`${name}: who publishes in ${kind} room that is open is told which publication is before its own`, async (t) => {
+      const { open, publish, delivered } = await start(t);
+      await open("a", retention);
+      await publish("other", retention, draft("elsewhere"));
+      const answers = [];
+      for (const word of ["1", "2"]) {
+        answers.push(value(await publish("a", retention, { ...draft(word), key: word })));
+        await publish("other", retention, draft("elsewhere"));
+      }
+      answers.push(...(await Promise.all(["3", "4"].map(async (word) => value(await publish("a", retention, draft(word)))))));
+      t.same(answers.map(({ seq, prev }) => [seq, prev]), delivered.map(({ publication: { seq, prev } }) => [seq, prev]));
+      t.equal(value(await publish("a", retention, { ...draft("1"), key: "1" })).prev, undefined, "a duplicate has none");
+    });
+  }
 
   t.test(`${name}: an ephemeral room delivers in order and answers history as an empty one`, async (t) => {
     const { open, publish, history, delivered } = await start(t);

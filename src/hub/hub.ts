@@ -191,10 +191,10 @@ export class Hub {
 
   #answerPublish(reactor: Reactor, asker: Asker, key: string, answer: Answer<Published>): void {
     if ("error" in answer) return this.#refuse(reactor, asker, answer.error);
-    const { epoch, seq, duplicate } = answer.value;
+    const { epoch, seq, duplicate, prev } = answer.value;
     const receivers = this.#rooms.named(key)?.members ?? 0;
     const room = asker.id === 0 ? { room: nameOfRoom(key) } : {};
-    const published = { position: { epoch, seq }, receivers, duplicate, ...room };
+    const published = { position: { epoch, seq }, receivers, duplicate, ...room, ...(prev !== undefined && { prev }) };
     this.#reply(reactor, asker, this.#options.encoder.frame(asker.json, { id: asker.id, published }));
   }
 
