@@ -3,6 +3,7 @@ import t from "tap";
 import { Format } from "../src/protocol/messages.ts";
 import { startFront } from "./support/front.ts";
 import { startNatsCluster } from "./support/natscluster.ts";
+import { brokerOptions, durable, startBroker, value } from "./support/natsbroker.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { startPopulation } from "./support/population.ts";
@@ -93,4 +94,27 @@ t.test("the routes of one of three servers are cut: its node refuses publication
   t.same(a.events.filter((event) => event.sync), [], "and nobody is told of a gap");
   t.equal(a.publications.filter(({ room }) => room === "live:x").length, 1, "what nobody keeps does not come later");
   t.equal((await a.request({ history: { room: "log:x", limit: 6 } })).history?.publications?.length, 6, "and can be read");
+});
+
+t.test("a route between servers breaks: a quiet room gets its last publication when the route is back, though nothing else happens", async (t) => {
+  const cluster = await startNatsCluster(t);
+  const options = { ...brokerOptions(cluster.servers[0]!), partitions: 1, quietLookMs: 1_000, timeoutMs: 20_000 };
+  const near = await startBroker(t, { ...options, namespaces: new Map([["test", durable]]) });
+  const leader = await cluster.leaderOf(`${options.prefix.toUpperCase()}_test_0`);
+  const apart = cluster.servers.find((one) => one !== leader && one !== cluster.servers[0])!;
+  const far = await startBroker(t, { ...options, servers: [apart.url] });
+  for (const room of ["quiet", "empty"]) value(await far.open(room));
+  value(await near.publish("quiet", "1"));
+  await until(() => far.texts("quiet").length === 1, "a copy to come by itself");
+  await cluster.cut(apart);
+  value(await near.publish("quiet", "2"));
+  value(await near.publish("empty", "first"));
+  value(await near.publish("elsewhere", "in a room that is not open there"));
+  t.same(far.texts("quiet"), ["1"], "it does not come");
+  await cluster.join();
+  await until(() => far.texts("quiet").length === 2 && far.texts("empty").length === 1, "what the quiet rooms have missed", 60_000);
+  t.same([far.texts("quiet"), far.texts("empty")], [["1", "2"], ["first"]]);
+  t.equal(far.delivered.at(-1)!.publication.prev < far.delivered.at(-1)!.publication.seq, true);
+  t.equal(far.broker.nats().reconnects, 0, "its connection was never lost");
+  t.same(far.moved, []);
 });

@@ -26,6 +26,8 @@ export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
   readonly namespaceOf: (room: string) => string;
   /** Durable namespaces whose streams are made and checked at the start; others are when they are used. */
   readonly namespaces: ReadonlyMap<string, Retention>;
+  /** How often streams are compared with the rooms that are open here. */
+  readonly quietLookMs?: number;
   readonly log: NatsLog;
 }
 

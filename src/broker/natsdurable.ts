@@ -9,13 +9,13 @@ import type { Broker, Deliver, Moved } from "./broker.ts";
 import { readEnvelope, timeOf, type Envelope } from "./natsenvelope.ts";
 import { History } from "./natshistory.ts";
 import { listen } from "./natsconnection.ts";
-import { outSubject, tokenOf } from "./natsnames.ts";
 import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
 import { Looks } from "./natslooks.ts";
+import { Quiet } from "./natsquiet.ts";
 import { Trouble } from "./natstrouble.ts";
 import { Places, type PlacesOptions } from "./natsplaces.ts";
 import { placeOf } from "./natsraw.ts";
-import { dropHeld, fallBehind, hold, openingRoom, type Acked, type DurableRoom } from "./natsroom.ts";
+import { beginAgain, dropHeld, fallBehind, hold, isComplete, openingRoom, type Acked, type DurableRoom } from "./natsroom.ts";
 import type { Reader } from "./natsreading.ts";
 import { know, type Stream } from "./natsstreams.ts";
 
@@ -24,6 +24,7 @@ export interface DurableOptions extends PlacesOptions {
   readonly outbox: Outbox;
   readonly reader: Reader;
   readonly roomsMax: number;
+  readonly quietLookMs?: number;
 }
 
 const pieceSize = 256;
@@ -34,8 +35,6 @@ const retryMs = 250;
 const aheadMax = 100_000;
 /** A copy that has not come this long after its acknowledgement will not come by itself. */
 const copyLateMs = 500;
-/** Clocks differ, and it takes a while until a lost connection is noticed. */
-const completeMarginMs = 60_000;
 
 export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" | "history"> {
   /** Publications that were read from a stream because their copy did not come. */
@@ -45,10 +44,12 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   readonly #moved: Moved;
   readonly #places: Places;
   readonly #rooms = new Map<string, DurableRoom>();
+  readonly #bySubject = new Map<string, DurableRoom>();
   readonly #history: History;
   /** Acknowledgements that came before it was known which life their stream is in. */
   readonly #early = new Map<Stream, (() => void)[]>();
   readonly #looks: Looks;
+  readonly #quiet: Quiet;
   /** Streams that cannot be read: while one has no leader, all who have rooms there ask again and again. */
   readonly #unreadable: Trouble;
   readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
@@ -60,6 +61,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#moved = moved;
     this.#history = new History(options.reader, options.streams, options.outbox.node);
     this.#looks = new Looks(options.streams, options.log, (stream, isOver) => this.#compare(stream, isOver));
+    const roomAt = (subject: string) => this.#bySubject.get(subject);
+    const roomsOf = (stream: Stream) => this.#roomsOf(stream);
+    this.#quiet = new Quiet({ ...options, roomAt, roomsOf, isConnected: () => this.#looks.connected, onMissing: (room) => this.#bringBack(room) });
     this.#unreadable = new Trouble(options.log, "NATS: a stream could not be read; its rooms wait, and are not opened, until it can", "NATS: all streams could be read again");
   }
 
@@ -74,6 +78,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#places.withStream(name, retention, done, (stream, subject) => {
       const room = openingRoom(name, stream, subject, retention);
       this.#rooms.set(name, room);
+      this.#bySubject.set(subject, room);
       this.#open(room).then(
         (opened) => {
           this.#unreadable.ends(stream);
@@ -98,6 +103,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const room = this.#rooms.get(name);
     if (room === undefined) return;
     this.#rooms.delete(name);
+    this.#bySubject.delete(room.subject);
     room.subscription?.unsubscribe();
     for (const acked of room.acked.splice(0)) this.#answer(acked);
   };
@@ -132,6 +138,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   stop(): void {
     clearInterval(this.#sweeper);
     this.#looks.stop();
+    this.#quiet.stop();
+    this.#bySubject.clear();
     this.#rooms.clear();
   }
 
@@ -157,13 +165,17 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   async #compare(stream: Stream, isOver: () => boolean): Promise<void> {
     this.#options.outbox.streamBack(stream);
     for (const acknowledge of this.#early.get(stream)?.splice(0) ?? []) acknowledge();
-    const rooms = [...this.#rooms.values()].filter((room) => room.stream === stream);
+    const rooms = this.#roomsOf(stream);
     for (const room of rooms) if (room.state !== "opening" && room.epoch !== stream.epoch) this.#beginAnew(room);
     stream.floor = Infinity;
     for (let i = 0; i < rooms.length; i += checkedAtOnce) {
       if (isOver()) return;
       await Promise.all(rooms.slice(i, i + checkedAtOnce).map((room) => this.#check(room)));
     }
+  }
+
+  #roomsOf(stream: Stream): DurableRoom[] {
+    return [...this.#rooms.values()].filter((room) => room.stream === stream);
   }
 
   /** Most rooms have missed nothing: one question tells. */
@@ -186,9 +198,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room.state === "live" && seq <= room.last) return this.#looks.ask();
     if (seq > room.stream.seen + aheadMax) {
       room.heldLost = true; // to be looked for in the stream
-      if (room.state !== "live") return;
-      fallBehind(room);
-      return this.#catchUp(room);
+      return room.state === "live" ? this.#bringBack(room) : undefined;
     }
     if (envelope === null) {
       // While it is behind, this is found in the stream.
@@ -225,6 +235,12 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   // ------------------------------------------------------------------------------- catching up
 
+  /** It is live, and lacks something. */
+  #bringBack(room: DurableRoom): void {
+    fallBehind(room);
+    this.#catchUp(room);
+  }
+
   #catchUp(room: DurableRoom): void {
     if (room.catching || this.#rooms.get(room.name) !== room) return;
     room.catching = true;
@@ -257,13 +273,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   /** The stream is another one, or was set back: what members have of it before is of no use. */
   #beginAnew(room: DurableRoom): void {
     const { epoch, floor } = room.stream;
-    room.state = "behind";
-    room.epoch = epoch;
-    room.last = Math.min(room.last, floor);
-    room.holed = false;
-    room.completeAt = performance.now();
-    dropHeld(room);
-    room.heldLost = true; // to be read from the stream
+    beginAgain(room, epoch, floor);
     this.#moved(room.name, { epoch, seq: room.last });
     // What the lost stream had acknowledged has its answer; what the new one has is still to be delivered.
     const acked = room.acked.splice(0);
@@ -278,9 +288,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const { stream, subject, epoch } = room;
     const { kept, ended } = await this.#options.reader.read(stream, subject, { from: room.last, limit: pieceSize });
     this.#unreadable.ends(stream);
-    const isComplete = room.last === 0 || kept[0]?.seq === room.last || (await this.#isComplete(room));
+    const isWhole = room.last === 0 || kept[0]?.seq === room.last || isComplete(room, await this.#options.streams.state(stream, subject));
     if (this.#rooms.get(room.name) !== room || epoch !== stream.epoch) return false;
-    if (!isComplete) room.holed = true;
+    if (!isWhole) room.holed = true;
     for (const { seq, data } of kept) {
       if (seq <= room.last) continue;
       const envelope = readEnvelope(this.#options.outbox.node, data);
@@ -292,13 +302,6 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       this.#give(room, seq, envelope);
     }
     return ended;
-  }
-
-  /** Whether nothing that came after `last` can have been removed, where `last` itself is not there. */
-  async #isComplete({ stream, subject, last, completeAt, retention }: DurableRoom): Promise<boolean> {
-    const { first_seq: first, subjects } = await this.#options.streams.state(stream, subject);
-    const isYoung = performance.now() - completeAt < retention.historyTtlMs - completeMarginMs;
-    return (subjects?.[subject] ?? 0) <= retention.historySize && (first <= last + 1 || isYoung);
   }
 
   /** Delivers what was held; live from then on. False: something before it is missing, and has to be read. */
@@ -375,9 +378,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   #sweep(): void {
     const before = performance.now() - copyLateMs;
     for (const room of this.#rooms.values()) {
-      if (room.state !== "live" || room.acked.length === 0 || room.acked[0]!.at > before) continue;
-      fallBehind(room);
-      this.#catchUp(room);
+      if (room.state === "live" && room.acked.length > 0 && room.acked[0]!.at <= before) this.#bringBack(room);
     }
   }
 
@@ -385,9 +386,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   /** Listens, then asks where the room is: what comes in between is held. False: it was closed meanwhile. */
   async #open(room: DurableRoom): Promise<boolean> {
-    const { connection, prefix, namespaceOf, reader, streams, log } = this.#options;
-    const subject = outSubject(prefix, namespaceOf(room.name), tokenOf(room.name));
-    room.subscription = listen(connection, subject, log, (message) => this.#arrived(room, message), () => {
+    const { connection, reader, streams, log } = this.#options;
+    room.subscription = listen(connection, this.#places.copiesOf(room.name), log, (message) => this.#arrived(room, message), () => {
       if (room.state === "opening" && this.#rooms.get(room.name) === room) this.close(room.name);
     });
     const last = await reader.last(room.stream, room.subject);

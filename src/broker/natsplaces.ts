@@ -1,7 +1,7 @@
 /** Where a durable room is in NATS: its stream, and what its publications are called there. */
 import type { Retention } from "./broker.ts";
 import type { NatsLog } from "./natsconnection.ts";
-import { inSubject, partitionOf, tokenOf } from "./natsnames.ts";
+import { inSubject, outSubject, partitionOf, tokenOf } from "./natsnames.ts";
 import type { Stream, Streams } from "./natsstreams.ts";
 
 export interface PlacesOptions {
@@ -23,6 +23,12 @@ export class Places {
     const { prefix, partitions, namespaceOf } = this.#options;
     const token = tokenOf(name);
     return inSubject(prefix, partitionOf(token, partitions), namespaceOf(name), token);
+  }
+
+  /** What copies of its publications are called. */
+  copiesOf(name: string): string {
+    const { prefix, namespaceOf } = this.#options;
+    return outSubject(prefix, namespaceOf(name), tokenOf(name));
   }
 
   streamOf(name: string): Stream | undefined {

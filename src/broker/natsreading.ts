@@ -9,6 +9,8 @@ import { apiTimeoutMs, type Stream, type Streams } from "./natsstreams.ts";
 /** A message of a stream, as it was published. */
 export interface Kept {
   readonly seq: number;
+  /** What it is called in the stream; "" where its data was read. */
+  readonly subject: string;
   readonly data: Uint8Array;
 }
 
@@ -23,7 +25,7 @@ interface ReadOptions {
   /** Sequence to begin with. */
   readonly from: number;
   readonly limit: number;
-  /** Sequences only, no data. */
+  /** Sequences and subjects only, no data. */
   readonly seqsOnly?: boolean;
 }
 
@@ -49,9 +51,11 @@ export class Reader {
     return this.#reads;
   }
 
-  async read(stream: Stream, subject: string, options: ReadOptions): Promise<Piece> {
-    if (this.#reading >= readsMax) await new Promise<void>((resolve) => this.#queue.push(resolve));
-    this.#reading++;
+  /** @param subject undefined: of all rooms of the stream */
+  async read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece> {
+    // Who ends hands its turn on: one that came in between would be one too many.
+    if (this.#reading < readsMax) this.#reading++;
+    else await new Promise<void>((resolve) => this.#queue.push(resolve));
     this.#reads++;
     try {
       for (let n = 0; n < attemptsMax; n++) {
@@ -60,8 +64,9 @@ export class Reader {
       }
       throw new Error(`what ${stream.name} pushed for a read was lost on its way, ${attemptsMax} times`);
     } finally {
-      this.#reading--;
-      this.#queue.shift()?.();
+      const next = this.#queue.shift();
+      if (next === undefined) this.#reading--;
+      else next();
     }
   }
 
@@ -90,7 +95,7 @@ export class Reader {
    * Null: something was pushed that did not arrive. In a cluster a consumer may begin on a server that has heard of who
    * listens, while servers on the way there have not.
    */
-  async #read(stream: Stream, subject: string, { from, limit, seqsOnly = false }: ReadOptions): Promise<Piece | null> {
+  async #read(stream: Stream, subject: string | undefined, { from, limit, seqsOnly = false }: ReadOptions): Promise<Piece | null> {
     const inbox = createInbox();
     const kept: Kept[] = [];
     let chosen = "";
@@ -109,7 +114,7 @@ export class Reader {
         chosen ||= consumer;
         if (consumer !== chosen) return;
         if (place !== kept.length + 1) return finish(null);
-        kept.push({ seq, data: seqsOnly ? nothing : message.data });
+        kept.push(seqsOnly ? { seq, subject: message.subject, data: nothing } : { seq, subject: "", data: message.data });
         if (pending === 0 || kept.length >= limit) finish(pending === 0);
       },
     });

@@ -2,7 +2,7 @@
 import type { Subscription } from "nats";
 import type { Retention } from "./broker.ts";
 import type { Envelope } from "./natsenvelope.ts";
-import type { Stream } from "./natsstreams.ts";
+import type { Stream, StreamState } from "./natsstreams.ts";
 
 export interface DurableRoom {
   readonly name: string;
@@ -46,6 +46,8 @@ export interface Acked {
 /** What is held of one room while it catches up; more is read again. */
 const heldMax = 1024;
 const heldBytesMax = 1024 * 1024;
+/** Clocks differ, and it takes a while until a lost connection is noticed. */
+const completeMarginMs = 60_000;
 
 export function openingRoom(name: string, stream: Stream, subject: string, retention: Retention): DurableRoom {
   return {
@@ -58,6 +60,22 @@ export function openingRoom(name: string, stream: Stream, subject: string, reten
 export function fallBehind(room: DurableRoom): void {
   room.state = "behind";
   room.completeAt = performance.now();
+}
+
+/** Its stream is another one from here on, of which nothing behind `floor` is known. */
+export function beginAgain(room: DurableRoom, epoch: string, floor: number): void {
+  fallBehind(room);
+  room.epoch = epoch;
+  room.last = Math.min(room.last, floor);
+  room.holed = false;
+  dropHeld(room);
+  room.heldLost = true; // to be read from the stream
+}
+
+/** Whether nothing that came after `last` can have been removed, where `last` itself is not in the stream. */
+export function isComplete({ subject, last, completeAt, retention }: DurableRoom, { first_seq: first, subjects }: StreamState): boolean {
+  const isYoung = performance.now() - completeAt < retention.historyTtlMs - completeMarginMs;
+  return (subjects?.[subject] ?? 0) <= retention.historySize && (first <= last + 1 || isYoung);
 }
 
 export function dropHeld(room: DurableRoom): void {

@@ -32,6 +32,8 @@ export interface Stream {
   epoch: string;
   /** The highest sequence that this node has seen. */
   seen: number;
+  /** Up to here every message was delivered by this node, or is known to be in no room that is open here. */
+  through: number;
   /** The newest message that this node knows, and when it was published: another in its place tells of a set-back. */
   markSeq: number;
   markTime: number;
@@ -163,6 +165,7 @@ export class Streams {
     if (info.did_create === true) this.#connection.publish(this.#noticeSubject);
     if (isSetBack || isAnother) stream.seen = stream.markSeq = 0;
     this.#learn(stream, info);
+    if (isSetBack || isAnother) stream.through = info.state.last_seq;
     // All that a new stream has came after the old one was lost.
     if (isAnother) stream.floor = 0;
     else if (isSetBack) stream.floor = Math.min(stream.floor, last);
@@ -225,6 +228,8 @@ export class Streams {
   }
 
   #learn(stream: Stream, { created, config, state }: StreamInfo): void {
+    // It was not known: all its open rooms are compared with it.
+    if (stream.epoch === "") stream.through = Math.max(stream.through, state.last_seq);
     const identity = `${stream.name} ${created} ${config.description ?? ""}`;
     stream.epoch = createHash("sha256").update(identity).digest("base64url").slice(0, 10);
     stream.seen = Math.max(stream.seen, state.last_seq);
@@ -234,7 +239,7 @@ export class Streams {
   async #prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
     const { prefix, partitions } = this.#options;
     const streams = Array.from({ length: partitions }, (_, partition): Stream => {
-      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, markSeq: 0, markTime: 0, floor: Infinity };
+      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, through: 0, markSeq: 0, markTime: 0, floor: Infinity };
     });
     const problems: string[] = [];
     await Promise.all(streams.map(async (stream) => {
@@ -309,6 +314,7 @@ export class Streams {
 /** A message of the stream was seen. */
 export function know(stream: Stream, seq: number, time: number): void {
   if (stream.seen < seq) stream.seen = seq;
+  if (seq === stream.through + 1) stream.through = seq;
   if (stream.markSeq >= seq) return;
   stream.markSeq = seq;
   stream.markTime = time;
