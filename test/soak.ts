@@ -1,5 +1,6 @@
 /**
- * Faults without end: `npm run soak -- --minutes 10 --seed 42`.
+ * Faults without end: `npm run soak -- --minutes 10 --seed 42`, with `--routes` for a NATS server of each node and cut routes
+ * between them, and `--only TEXT` for the faults with this in their names.
  *
  * Three nodes, NATS and Redis as processes of their own. In every episode members who use the SDK talk while a few faults
  * happen to what they talk through, one after the other or two at once; then all that was acknowledged must be with every
@@ -16,7 +17,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inTime, startCluster, type Cluster } from "./support/cluster.ts";
-import { drained, faults as allFaults, faultsIn } from "./support/faults.ts";
+import { cutRoutes, drained, faults as allFaults, faultsIn, limits, type Fault } from "./support/faults.ts";
 import { untilQuiet } from "./support/gauges.ts";
 import { startPopulation } from "./support/population.ts";
 import { until } from "./support/until.ts";
@@ -24,6 +25,10 @@ import { until } from "./support/until.ts";
 export interface SoakOptions {
   seconds: number;
   seed: number;
+  /** Each node has a NATS server of its own, with two others, and their routes are cut. Default: one NATS for all. */
+  routes?: boolean;
+  /** Only the faults with this in their names. */
+  only?: string;
   progress?: (line: string) => void;
 }
 
@@ -36,16 +41,23 @@ export interface SoakReport {
 }
 
 interface Planned {
-  readonly fault: number;
+  readonly fault: Fault;
   readonly which: number;
   readonly ms: number;
   /** The next one happens meanwhile. */
   readonly overlaps: boolean;
 }
 
-const faults = [...allFaults, drained];
+/** One NATS of several that is killed is nats-cluster.test.ts's. */
+function faultsOf({ routes = false, only = "" }: SoakOptions): readonly Fault[] {
+  const all = routes ? [...allFaults.filter(({ hits }) => hits !== "NATS"), cutRoutes, drained] : [...allFaults, ...limits, drained];
+  return all.filter(({ name }) => name.includes(only));
+}
+
 const size = 3;
 const members = 24;
+/** Of NATS: more than an hour of publications. */
+const diskBytes = 256 * 1024 * 1024;
 /** In an ephemeral room, of which faults may lose anything, but after which it has to work, and leave nothing. */
 const passing = { members: 6, publishers: 2, everyMs: 20 };
 /** Growth of a node's heaps, after their garbage was collected, since its first episode: code that was compiled, and no more. */
@@ -56,9 +68,9 @@ const growthBytesMax = 48 * 1024 * 1024;
 /** A room keeps its place for a minute after its last member; empty ones are looked for every 5 s. The rest is for a busy machine. */
 const emptyRoomMs = 95_000;
 
-const plan = fc.array(
+const planOf = (faults: readonly Fault[]) => fc.array(
   fc.record({
-    fault: fc.nat({ max: faults.length - 1 }),
+    fault: fc.constantFrom(...faults),
     which: fc.nat({ max: size - 1 }),
     ms: fc.integer({ min: 50, max: 6000 }),
     overlaps: fc.boolean(),
@@ -66,13 +78,15 @@ const plan = fc.array(
   { minLength: 1, maxLength: 4 },
 );
 
-export async function soak({ seconds, seed, progress = () => undefined }: SoakOptions): Promise<SoakReport> {
+export async function soak(options: SoakOptions): Promise<SoakReport> {
+  const { seconds, seed, routes = false, progress = () => undefined } = options;
+  const plan = planOf(faultsOf(options));
   const report: SoakReport = { episodes: 0, acknowledged: 0, delivered: 0, faults: [] };
   const ends: (() => unknown)[] = [];
   const folder = mkdtempSync(join(tmpdir(), "flux-soak-"));
   const t = { teardown: (end: () => unknown) => void ends.push(end), testdir: () => folder };
   try {
-    const cluster = await startCluster(t, { size, obeys: true });
+    const cluster = await startCluster(t, { size, obeys: true, replicated: routes, diskBytes });
     const memory = new Map<number, Growth>();
     const endAt = performance.now() + seconds * 1000;
     while (performance.now() < endAt && report.faults.length === 0) {
@@ -137,7 +151,7 @@ async function judgeMemory(cluster: Cluster, memory: Map<number, Growth>, report
 }
 
 async function episode(cluster: Cluster, planned: readonly Planned[], name: string, report: SoakReport, progress: (line: string) => void): Promise<void> {
-  const said = planned.map(({ fault, which, ms, overlaps }) => `${faults[fault]!.name} (${which}, ${ms} ms)${overlaps ? " +" : ""}`).join("; ");
+  const said = planned.map(({ fault, which, ms, overlaps }) => `${fault.name} (${which}, ${ms} ms)${overlaps ? " +" : ""}`).join("; ");
   const ends: (() => unknown)[] = [];
   try {
     const population = await startPopulation({ teardown: (end) => void ends.push(end) }, cluster.front.url, { room: `log:${name}`, members, seed: name, patienceMs: 1500 });
@@ -151,7 +165,7 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
     const verdict = await population.stop();
     report.acknowledged += verdict.acknowledged;
     report.delivered += verdict.delivered;
-    const mayLose = planned.some(({ fault }) => faults[fault]!.loses === true);
+    const mayLose = planned.some(({ fault }) => fault.loses === true);
     if (faultsIn(verdict, mayLose) > 0) report.faults.push(`${name}: ${said}\n${verdict.report}`);
     else if (population.gaps > 0 && !mayLose) report.faults.push(`${name}: ${said}: members were told of ${population.gaps} gaps`);
     await ephemeral.progress(10);
@@ -170,12 +184,12 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
 async function happen(cluster: Cluster, planned: readonly Planned[]): Promise<void> {
   let running: { hits: string; over: Promise<void> } | null = null;
   for (const { fault, which, ms, overlaps } of planned) {
-    const { hits } = faults[fault]!;
+    const { hits } = fault;
     if (running !== null && running.hits === hits) {
       await running.over;
       running = null;
     }
-    const over = faults[fault]!.happen(cluster, which, ms);
+    const over = fault.happen(cluster, which, ms);
     over.catch(() => undefined); // awaited below
     if (running !== null) await running.over;
     running = { hits, over };
@@ -186,11 +200,11 @@ async function happen(cluster: Cluster, planned: readonly Planned[]): Promise<vo
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({ options: { minutes: { type: "string", default: "10" }, seed: { type: "string" } } });
+  const { values } = parseArgs({ options: { minutes: { type: "string", default: "10" }, seed: { type: "string" }, routes: { type: "boolean", default: false }, only: { type: "string", default: "" } } });
   const seed = Number(values.seed ?? Math.floor(Math.random() * 1e9));
   const say = (line: string) => void process.stdout.write(`${new Date().toISOString().slice(11, 19)} ${line}\n`);
   say(`soaking for ${values.minutes} minutes with seed ${seed}`);
-  const report = await soak({ seconds: Number(values.minutes) * 60, seed, progress: say });
+  const report = await soak({ seconds: Number(values.minutes) * 60, seed, routes: values.routes, only: values.only, progress: say });
   say(`${report.episodes} episodes, ${report.acknowledged} acknowledged, ${report.delivered} delivered, ${report.faults.length} faults`);
   for (const fault of report.faults) say(fault);
   process.exit(report.faults.length === 0 ? 0 : 1);

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Test } from "tap";
 import { startFront, type Front } from "./front.ts";
 import { startNats, type NatsServer } from "./nats.ts";
+import { startNatsCluster, type NatsCluster } from "./natscluster.ts";
 import { startNodeProcess, type NodeProcess } from "./nodeprocess.ts";
 import { startProxy, type Proxy } from "./proxy.ts";
 import { startRedis, type TestRedis } from "./redis.ts";
@@ -12,7 +13,10 @@ import { until } from "./until.ts";
 export interface Cluster {
   /** Those there are now; one that was killed is replaced by another on its port. */
   readonly nodes: readonly NodeProcess[];
+  /** The only one, or that of the first node. */
   readonly nats: NatsServer;
+  /** Where each node has a NATS server of its own. */
+  readonly natsCluster: NatsCluster | null;
   readonly redis: TestRedis;
   readonly front: Front;
   /** Between each node and NATS, and between each node and Redis. */
@@ -33,6 +37,10 @@ export interface ClusterOptions {
   readonly size?: number;
   /** Nodes do what a test orders: their clocks can be set. Default: no. */
   readonly obeys?: boolean;
+  /** Each node has a NATS server of its own; they are one cluster. Default: no. */
+  readonly replicated?: boolean;
+  /** NATS has a disk of its own of this size, where one can be mounted. */
+  readonly diskBytes?: number;
 }
 
 /** Sockets that no busy machine loses: those of clients that are to keep theirs. */
@@ -68,15 +76,19 @@ const namespaces = JSON.stringify({
   live: { presence: "members", presenceEvents: true },
 });
 
-export async function startCluster(t: Pick<Test, "teardown" | "testdir">, { flags = [], size = 3, obeys = false }: ClusterOptions = {}): Promise<Cluster> {
-  const [nats, redis] = await Promise.all([startNats(t), startRedis(t)]);
-  const behind = async (port: number) => Promise.all(Array.from({ length: size }, () => startProxy(t, port)));
-  const [toNats, toRedis] = [await behind(nats.port), await behind(redis.port)];
+export async function startCluster(t: Pick<Test, "teardown" | "testdir">, { flags = [], size = 3, obeys = false, replicated = false, diskBytes = 0 }: ClusterOptions = {}): Promise<Cluster> {
+  const redis = await startRedis(t);
+  const natsCluster = replicated ? await startNatsCluster(t, size) : null;
+  const nats = natsCluster?.servers[0] ?? (await startNats(t, { diskBytes }));
+  const behind = async (ports: readonly number[]) => Promise.all(ports.map((port) => startProxy(t, port)));
+  const toNats = await behind(Array.from({ length: size }, (_, i) => (natsCluster?.servers[i] ?? nats).port));
+  const toRedis = await behind(Array<number>(size).fill(redis.port));
+  const replicas = replicated ? ["--nats-replicas", String(size), "--nats-partitions", "1"] : [];
   const start = (index: number, port: number): Promise<NodeProcess> =>
     startNodeProcess([
       "--reactors", "1", "--nats", `nats://127.0.0.1:${toNats[index]!.port}`, "--redis", `redis://127.0.0.1:${toRedis[index]!.port}`,
       "--resume-secret", resumeSecret, "--node-id", `node-${index}`, "--namespaces", namespaces, "--commands-per-second", "0",
-      "--heartbeat-ms", "2s", "--heartbeat-grace-ms", "2s", "--port", String(port), ...times, ...flags,
+      "--heartbeat-ms", "2s", "--heartbeat-grace-ms", "2s", "--port", String(port), ...times, ...replicas, ...flags,
     ], obeys ? { obeys: threads } : {});
   const nodes = await Promise.all(Array.from({ length: size }, (_, i) => start(i, 0)));
   t.teardown(() => Promise.all(nodes.map((node) => node.kill())));
@@ -93,6 +105,7 @@ export async function startCluster(t: Pick<Test, "teardown" | "testdir">, { flag
   return {
     nodes,
     nats,
+    natsCluster,
     redis,
     toNats,
     toRedis,

@@ -1,8 +1,10 @@
 /** What can happen to a cluster: to a node, to NATS, to Redis, or between them. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Cluster } from "./cluster.ts";
+import { Format } from "../../src/protocol/messages.ts";
 import type { NodeProcess } from "./nodeprocess.ts";
 import type { Proxy } from "./proxy.ts";
+import { open } from "./session.ts";
 import { until } from "./until.ts";
 import type { Verdict } from "./verdict.ts";
 
@@ -119,6 +121,59 @@ export const faults: readonly Fault[] = [
     happen: ({ nats }, _, ms) => away(ms, () => nats.kill().then(() => nats.wipe()), () => nats.start()),
   },
 ];
+
+/** Smaller than what any room holds. */
+const fileBytesMax = 64 * 1024;
+const payloadBytesMax = 16 * 1024;
+const subscriptionsMax = 4;
+
+/** What NATS refuses while it is there: with one server. */
+export const limits: readonly Fault[] = [
+  limited("NATS may store nothing more", `jetstream { max_file: ${fileBytesMax} }`),
+  limited("NATS takes few subscriptions of a node", `max_subscriptions: ${subscriptionsMax}`),
+  limited("NATS takes small payloads only, and somebody publishes a larger one", `max_payload: ${payloadBytesMax}`, async ({ nodes }, which) => {
+    const session = await open(nodes[which]!);
+    await session.request({ publish: { room: "log:large", payload: Buffer.alloc(40_000), format: Format.BINARY } });
+    await session.bye();
+  }),
+  {
+    name: "the disk of NATS is full, and NATS is started again when it is not",
+    hits: "NATS",
+    happen: async ({ nats }, _, ms) => {
+      if (nats.disk === null) throw new Error("no disk can be mounted: only root can");
+      await away(ms, () => nats.disk!.fill(), () => nats.disk!.empty());
+      // It does without its store from then on.
+      await nats.stop();
+      await nats.start();
+    },
+  },
+];
+
+/** With a NATS server for each node. */
+export const cutRoutes: Fault = {
+  name: "the routes of a NATS server are cut, its clients stay",
+  hits: "NATS",
+  happen: ({ natsCluster }, which, ms) => away(ms, () => natsCluster!.cut(natsCluster!.servers[which]!), () => natsCluster!.join()),
+};
+
+function limited(name: string, configuration: string, meanwhile?: (cluster: Cluster, which: number) => Promise<void>): Fault {
+  return {
+    name,
+    hits: "NATS",
+    happen: async (cluster, which, ms) => {
+      const { nats } = cluster;
+      await nats.stop();
+      await nats.start(configuration);
+      try {
+        await meanwhile?.(cluster, which);
+        await sleep(ms);
+      } finally {
+        await nats.stop();
+        await nats.start();
+      }
+    },
+  };
+}
 
 /** No fault, but what else nodes go through; rolling-restart.test.ts looks at it by itself. */
 export const drained: Fault = {

@@ -1,7 +1,7 @@
 /** A real nats-server for one test: on a free port, with a store of its own, gone when the test is. */
-import { spawn, type ChildProcess } from "node:child_process";
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,7 +16,8 @@ export interface NatsServer {
   readonly url: string;
   /** Ends it in order, and starts it again on the same port, with what it kept unless told otherwise. */
   stop(): Promise<void>;
-  start(): Promise<void>;
+  /** @param configuration in its own language, such as limits; until it is started again */
+  start(configuration?: string): Promise<void>;
   /** Takes it away from one moment to the next, as kill -9 does. */
   kill(): Promise<void>;
   /** It does not run, but its sockets stay (SIGSTOP), until it goes on. */
@@ -25,23 +26,33 @@ export interface NatsServer {
   /** What it kept is gone. This and the copies only while it is stopped. */
   wipe(): void;
   copyStore(): { putBack(): void };
+  /** Nothing more fits on its disk, until `empty`. Null where it has none of its own. */
+  readonly disk: { fill(): void; empty(): void } | null;
 }
 
 export interface NatsServerOptions {
   jetStream?: boolean;
   /** More of its flags. */
   flags?: string[];
+  /** A disk of its own of this size, where this user may mount one. */
+  diskBytes?: number;
 }
 
-export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, flags = [] }: NatsServerOptions = {}): Promise<NatsServer> {
+export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, flags = [], diskBytes = 0 }: NatsServerOptions = {}): Promise<NatsServer> {
   const folder = mkdtempSync(join(tmpdir(), "flux-nats-"));
+  const mounted = diskBytes > 0 && spawnSync("mount", ["-t", "tmpfs", "-o", `size=${diskBytes}`, "tmpfs", folder]).status === 0;
+  const filler = join(folder, "filler");
   const port = await freePort();
   const store = join(folder, "jetstream");
   const wipe = () => rmSync(store, { recursive: true, force: true });
   let child: ChildProcess | null = null;
 
-  const start = async (): Promise<void> => {
+  const start = async (configuration = ""): Promise<void> => {
     const kept = jetStream ? ["-js", "-sd", folder] : [];
+    if (configuration !== "") {
+      writeFileSync(`${folder}.conf`, configuration);
+      kept.push("-c", `${folder}.conf`);
+    }
     const started = spawn("nats-server", ["-a", "127.0.0.1", "-p", String(port), ...kept, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
     let said = "";
     started.stderr.on("data", (chunk: Buffer) => (said = (said + chunk.toString()).slice(-4000)));
@@ -69,7 +80,8 @@ export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, f
   // Before it runs: one that does not come to answer is not left behind.
   t.teardown(async () => {
     await end("SIGKILL");
-    rmSync(folder, { recursive: true, force: true });
+    if (mounted) spawnSync("umount", [folder]);
+    for (const path of [folder, `${folder}.conf`]) rmSync(path, { recursive: true, force: true });
   });
   await start();
   return {
@@ -87,6 +99,13 @@ export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, f
     },
     resume: () => void child?.kill("SIGCONT"),
     wipe,
+    disk: !mounted ? null : {
+      fill: () => {
+        const { bavail, bsize } = statfsSync(folder);
+        writeFileSync(filler, Buffer.alloc(bavail * bsize));
+      },
+      empty: () => rmSync(filler, { force: true }),
+    },
     copyStore: () => {
       const copy = mkdtempSync(join(tmpdir(), "flux-nats-copy-"));
       t.teardown(() => rmSync(copy, { recursive: true, force: true }));
