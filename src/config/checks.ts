@@ -132,29 +132,6 @@ export function secureUrl(isHere: (host: string) => boolean): Check<string> {
   });
 }
 
-const originPattern = /^[a-z][a-z0-9+.-]*:\/\/[^/\s,?#@]+$/i;
-
-/** Origins as browsers send them, from a JSON array or separated by commas. */
-export function origins(): Check<readonly string[]> {
-  const wanted = 'origins such as https://example.com:8443 (scheme and host, no path), separated by commas, or "*" for any';
-  const show = (list: readonly string[]) => list.join(",");
-  return scalar(wanted, "origins", show, (value) => {
-    const list: unknown = typeof value === "string" ? value.split(",").map((part) => part.trim()) : value;
-    if (!Array.isArray(list)) return undefined;
-    const read = list.filter((part) => part !== "").map(origin);
-    return read.every((part) => part !== undefined) ? read : undefined;
-  });
-}
-
-/** Browsers send scheme and host in lower case and leave a default port out; `null` is what a page of no origin sends. */
-function origin(value: unknown): string | undefined {
-  if (typeof value !== "string") return undefined;
-  if (value === "*" || value === "null") return value;
-  if (!originPattern.test(value) || !URL.canParse(value)) return undefined;
-  const read = new URL(value).origin;
-  return read === "null" ? value.toLowerCase() : read;
-}
-
 /** @param read makes the value of what was given, or undefined if it cannot. @param said shows what was refused. */
 export function scalar<T>(
   wanted: string,

@@ -11,7 +11,6 @@ import {
   natsServers,
   oneOf,
   portOrOff,
-  origins,
   powerOfTwo,
   secret,
   secureUrl,
@@ -22,6 +21,7 @@ import {
   type Check,
 } from "./checks.ts";
 import { isLoopback } from "./contradictions.ts";
+import { origins } from "./origins.ts";
 
 const port = count(0, 65_535);
 const host = matching(/^[a-zA-Z0-9.:_%-]{1,253}$/, "an address or a host name", "host");
@@ -72,7 +72,7 @@ export const rows = {
     "Access",
     origins(),
     [],
-    "Origins whose pages may connect, besides pages from this host; * is any. Clients that send no Origin always may.",
+    "Origins whose pages may connect, besides pages from this host: https://example.com, https://*.example.com for every host below that one, * for any. Clients that send no Origin always may.",
     { otherwise: "the node's own pages", over: "close forbidden_origin" },
   ),
   authSecret: row("Access", secretText, "", "Secret that clients' tokens are signed with (HS256)."),
