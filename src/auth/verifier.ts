@@ -76,7 +76,9 @@ export function createVerifier({ config, keys: materials, onOutage, onVerified }
     return verdict;
   };
   return {
-    verify(token, vouched) {
+    verify(given, vouched) {
+      // A token from a file comes with the end of its line.
+      const token = given.trim();
       if (token.length > tokenBytesMax) return invalid(`token: at most ${tokenBytesMax} bytes`);
       if (!shape.test(token)) return invalid("token: is not a JWT");
       remote?.touch();

@@ -42,6 +42,13 @@ const stableMs = 10_000;
 const pauseMs = 500;
 /** Reactors that start at once: each opens a hundred files to load its code, and a process may have few. */
 const startingMax = 2;
+/**
+ * uWS reads it when its binary is loaded, which the first reactor does: of a request that comes in pieces it keeps so
+ * many bytes of headers, 4 KiB by default, which a browser's cookies and a token can exceed. 16 KiB is what Node's own
+ * HTTP takes.
+ */
+const headersVariable = "UWS_HTTP_MAX_HEADERS_SIZE";
+const headersBytesMax = 16_384;
 /** Slow sessions that are named. */
 const slowNamedMax = 20;
 /** Little, so that the hub serves reactors in turn and one that is flooded does not keep the others waiting. */
@@ -81,6 +88,7 @@ export class Reactors {
 
   /** Resolves when all of them listen. `@throws` what keeps one from it. */
   async start(): Promise<void> {
+    process.env[headersVariable] ??= String(headersBytesMax);
     const indexes = this.#options.counters.map((_, index) => index);
     while (indexes.length > 0) await Promise.all(indexes.splice(0, startingMax).map((index) => this.#spawn(index)));
     this.#started = true;

@@ -20,26 +20,28 @@ const types: Readonly<Record<string, string>> = {
 };
 
 export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): void {
-  const health = (res: HttpResponse) => respondJson(res, "200 OK", { status: "ok", node: config.nodeId });
-  const ready = (res: HttpResponse) => {
-    if (state.ready) respondJson(res, "200 OK", { status: "ready", node: config.nodeId });
-    else respondError(res, "503 Service Unavailable", "unavailable", state.problem);
+  const health: Handler = (res, isHead) => respondJson(res, "200 OK", { status: "ok", node: config.nodeId }, isHead);
+  const ready: Handler = (res, isHead) => {
+    if (state.ready) respondJson(res, "200 OK", { status: "ready", node: config.nodeId }, isHead);
+    else respondError(res, "503 Service Unavailable", "unavailable", state.problem, { isHead });
   };
-  app.get("/health", health).get("/ready", ready);
-  // Some balancers ask with HEAD.
-  app.head("/health", (res) => respondHead(res, "200 OK"));
-  app.head("/ready", (res) => respondHead(res, state.ready ? "200 OK" : "503 Service Unavailable"));
-  app.get("/ws", (res) => respondError(res, "426 Upgrade Required", "bad_request", "this is a WebSocket", { Upgrade: "websocket" }));
-  const paths: string[] = ["/health", "/ready", "/ws"];
-  if (config.demo) paths.push(...serveDemo(app));
-  for (const path of paths) {
-    app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET", { Allow: "GET, HEAD" }));
+  const paths = new Map<string, Handler>([["/health", health], ["/ready", ready], ["/ws", (res, isHead) => respondUpgrade(res, "this is a WebSocket", isHead)]]);
+  if (config.demo) for (const [path, handler] of demoFiles()) paths.set(path, handler);
+  for (const [path, handler] of paths) {
+    // Some balancers ask with HEAD.
+    app.get(path, (res) => handler(res, false)).head(path, (res) => handler(res, true));
+    app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET", { headers: { Allow: "GET, HEAD" } }));
   }
-  app.any("/*", (res) => respondError(res, "404 Not Found", "bad_request", "nothing here; the WebSocket is at /ws"));
+  app.any("/*", (res, req) => {
+    respondError(res, "404 Not Found", "bad_request", "nothing here; the WebSocket is at /ws", { isHead: req.getMethod() === "head" });
+  });
 }
 
-/** Serves the page and the SDK it uses from where the build has put them; the paths. */
-function serveDemo(app: TemplatedApp): string[] {
+/** @param isHead the head of the answer only, as GET would have it. */
+type Handler = (res: HttpResponse, isHead: boolean) => void;
+
+/** The page and the SDK it uses from where the build has put them, by path. */
+function demoFiles(): [path: string, handler: Handler][] {
   // The same from src as from dist.
   const dist = new URL("../../dist/", import.meta.url);
   const files = readdirSync(new URL("demo/", dist)).map((name) => `demo/${name}`);
@@ -47,33 +49,38 @@ function serveDemo(app: TemplatedApp): string[] {
     const type = types[extname(file)] ?? "application/octet-stream";
     const bytes = readFileSync(new URL(file, dist));
     const path = file === "demo/index.html" ? "/" : `/${basename(file)}`;
-    app.get(path, (res) => respond(res, "200 OK", type, bytes, securityHeaders));
-    return path;
+    return [path, (res, isHead) => respond(res, "200 OK", type, bytes, { headers: securityHeaders, isHead })];
   });
 }
 
-/** An error as every HTTP answer of the node has it: `{error: {code, text, retryable}}`. `isLast`: the socket is closed. */
-export function respondError(
-  res: HttpResponse,
-  status: string,
-  code: string,
-  text: string,
-  headers: Record<string, string> = {},
-  isLast = false,
-): void {
+/** What an answer has besides its body. */
+interface Extras {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly isHead?: boolean;
+  /** The socket is closed. */
+  readonly isLast?: boolean;
+}
+
+/** An error as every HTTP answer of the node has it: `{error: {code, text, retryable}}`. */
+export function respondError(res: HttpResponse, status: string, code: string, text: string, { headers, ...extras }: Extras = {}): void {
   const retryable = status.startsWith("503");
   const retry = retryable ? { "Retry-After": "1" } : {};
-  respond(res, status, jsonType, JSON.stringify({ error: { code, text, retryable } }), { ...retry, ...headers }, isLast);
+  respond(res, status, jsonType, JSON.stringify({ error: { code, text, retryable } }), { ...extras, headers: { ...retry, ...headers } });
 }
+
+/** To what is no handshake of a WebSocket, or one of another version (RFC 6455, 4.4). */
+export function respondUpgrade(res: HttpResponse, text: string, isHead = false): void {
+  const headers = { Upgrade: "websocket", Connection: "Upgrade", "Sec-WebSocket-Version": webSocketVersion };
+  respondError(res, "426 Upgrade Required", "bad_request", text, { headers, isHead });
+}
+
+/** The only one that uWS speaks. */
+export const webSocketVersion = "13";
 
 const jsonType = "application/json; charset=utf-8";
 
-function respondJson(res: HttpResponse, status: string, body: object): void {
-  respond(res, status, jsonType, JSON.stringify(body), { "Cache-Control": "no-store" });
-}
-
-function respondHead(res: HttpResponse, status: string): void {
-  res.cork(() => res.writeStatus(status).endWithoutBody());
+function respondJson(res: HttpResponse, status: string, body: object, isHead: boolean): void {
+  respond(res, status, jsonType, JSON.stringify(body), { headers: { "Cache-Control": "no-store" }, isHead });
 }
 
 function respond(
@@ -81,12 +88,13 @@ function respond(
   status: string,
   type: string,
   body: string | Uint8Array,
-  headers: Record<string, string>,
-  isLast = false,
+  { headers = {}, isHead = false, isLast = false }: Extras,
 ): void {
   res.cork(() => {
     res.writeStatus(status).writeHeader("Content-Type", type);
     for (const [name, value] of Object.entries(headers)) res.writeHeader(name, value);
-    res.end(body, isLast);
+    // Given a length, endWithoutBody waits for that many bytes of a body.
+    if (isHead) res.writeHeader("Content-Length", String(Buffer.byteLength(body))).endWithoutBody();
+    else res.end(body, isLast);
   });
 }

@@ -3,7 +3,7 @@ import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_so
 import { subprotocols } from "../protocol/messages.ts";
 import { retryAfter } from "./admission.ts";
 import { isOpen, onBinary, onText } from "./dispatch.ts";
-import { respondError } from "./http.ts";
+import { respondError, respondUpgrade, webSocketVersion } from "./http.ts";
 import { isWelcome } from "./origin.ts";
 import { closeSession, closeSlow } from "./outgoing.ts";
 import { chargeBytes } from "./rate.ts";
@@ -55,6 +55,8 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
     upgrade(res, req, socketContext) {
       const closed = door();
       if (closed !== null) return turnAway(reactor, res, closed);
+      // uWS upgrades whatever version is asked for.
+      if (req.getHeader("sec-websocket-version") !== webSocketVersion) return respondUpgrade(res, `Sec-WebSocket-Version: must be ${webSocketVersion}`);
       const ticket = req.getQuery("resume") ?? "";
       if (!admission.admit(ticket)) return turnAway(reactor, res, ticket === "" ? refusals.crowd : refusals.returning);
       upgrade(app, reactor, res, req, socketContext);
@@ -109,7 +111,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
 /** The socket is closed too: a crowd that keeps its sockets open would be there all the same. */
 function turnAway({ counters }: Reactor, res: HttpResponse, { counter, error, text }: Refusal): void {
   counters.add(counter, 1);
-  respondError(res, "503 Service Unavailable", error, text, { "Retry-After": retryAfter() }, true);
+  respondError(res, "503 Service Unavailable", error, text, { headers: { "Retry-After": retryAfter() }, isLast: true });
 }
 
 function upgrade(
@@ -138,10 +140,13 @@ function chosenOf(offered: string): string {
 
 const known: readonly string[] = Object.values(subprotocols);
 
+/** As the libraries of clients write it: any case, and spaces as they like. uWS has trimmed it. */
+const bearer = /^bearer[ \t]+(.+)$/i;
+
 /** A token that does not wait for hello: the header is for programs, the query for what can set no header. */
 function tokenOf(req: HttpRequest): string {
-  const [scheme, token] = req.getHeader("authorization").split(" ");
-  return scheme?.toLowerCase() === "bearer" && token !== undefined ? token : (req.getQuery("token") ?? "");
+  const token = bearer.exec(req.getHeader("authorization"))?.[1];
+  return token ?? req.getQuery("token") ?? "";
 }
 
 /** Windows of its own would cost a socket 90 kB, and uWS keeps them where a client has asked it not to. */
