@@ -26,8 +26,9 @@ COPY --from=dependencies /app/node_modules node_modules
 COPY --from=build /app/dist dist
 COPY proto proto
 # For --data-dir /data: a volume that is mounted here belongs to the user that the node runs as.
-RUN mkdir /data && chown node:node /data
-USER node
+RUN mkdir /data && chown 1000:1000 /data
+# The base image's user node, by number: Kubernetes' runAsNonRoot refuses names.
+USER 1000:1000
 EXPOSE 8080
 # It drains, for drainMs: give docker stop more time than that (docker stop -t 45, stop_grace_period).
 STOPSIGNAL SIGTERM

@@ -1,17 +1,33 @@
-/** What a container asks to know whether its node lives. */
+/** What a container asks to know whether its node lives, and how that finds the node. */
 import { spawn } from "node:child_process";
+import { chmodSync, chownSync, existsSync, linkSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import t from "tap";
+import t, { type Test } from "tap";
+import { readListening, writeListening, type Recorded } from "../src/cli/listening.ts";
+import { freePort } from "../src/ports.ts";
 import { folder, makePair } from "./support/certificates.ts";
 import { startNode } from "./support/node.ts";
+import { bin } from "./support/command.ts";
 import { open } from "./support/session.ts";
+import { until } from "./support/until.ts";
+import { isRealRoot, nobody } from "./support/user.ts";
 
 const script = fileURLToPath(new URL("../dist/cli/health.js", import.meta.url));
 
-/** What the check exits with. Not spawnSync: the node that it asks runs in this process. */
-function check(env: Record<string, string>): Promise<number | null> {
-  const child = spawn(process.execPath, [script], { env: { PATH: process.env.PATH ?? "", ...env }, stdio: "inherit" });
-  return new Promise((resolve) => child.once("exit", (code) => resolve(code)));
+interface Checked {
+  readonly code: number | null;
+  readonly said: string;
+}
+
+/** What the check says and exits with. Not spawnSync: the node that it asks may run in this process. */
+function check(env: Record<string, string>, before: readonly string[] = []): Promise<Checked> {
+  const [command = "", ...args] = [...before, process.execPath, script];
+  const child = spawn(command, args, { env: { PATH: process.env.PATH ?? "", ...env }, stdio: ["ignore", "pipe", "inherit"] });
+  let said = "";
+  child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  return new Promise((resolve) => child.once("close", (code) => resolve({ code, said })));
 }
 
 for (const tls of [false, true]) {
@@ -19,14 +35,122 @@ for (const tls of [false, true]) {
     const { cert, key } = tls ? makePair(folder(t), "node") : { cert: "", key: "" };
     const node = await startNode(t, { reactors: 1, drainMs: 3_600_000, tlsCert: cert, tlsKey: key });
     const env = { FLUX_PORT: String(node.port), FLUX_TLS_CERT: cert };
-    t.equal(await check(env), 0);
-    t.equal(await check({ ...env, FLUX_TLS_CERT: tls ? "" : "node.crt" }), 1, "it is asked in the way it serves");
+    t.match(await check(env), { code: 0, said: /^healthy: / });
+    t.match(await check({ ...env, FLUX_TLS_CERT: tls ? "" : "node.crt" }), { code: 1, said: /^not healthy: https?:/ }, "it is asked in the way it serves");
     if (!tls) {
       await open(node);
       void node.drain();
-      t.equal(await check(env), 0, "in the middle of a drain");
+      t.match(await check(env), { code: 0 }, "in the middle of a drain");
     }
     await node.close();
-    t.equal(await check(env), 1);
+    t.match(await check(env), { code: 1, said: `not healthy: nothing listens on http${tls ? "s" : ""}://127.0.0.1:${node.port}/health` });
   });
 }
+
+/** A node of the command, alone with these variables on this machine; resolves when it is healthy. */
+async function run(t: Test, id: string, flags: readonly string[], more: Record<string, string> = {}) {
+  const env = { FLUX_NODE_ID: id, ...more };
+  const args = [bin, "start", "--admin-port", "0", "--reactors", "1", "--drain-ms", "0", "--log-format", "json", ...flags];
+  const child = spawn(process.execPath, args, { env: { PATH: process.env.PATH ?? "", ...env }, stdio: "ignore" });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  t.teardown(() => child.kill("SIGKILL"));
+  await until(async () => {
+    if (child.exitCode !== null) throw new Error(`the node ended with ${child.exitCode}`);
+    return (await check(env)).code === 0;
+  }, `node ${id} to be healthy`);
+  return { env, child, ended, file: () => readListening().length && files().find((file) => readFileSync(file, "utf8").includes(id)) };
+}
+
+const files = () => readdirSync("/dev/shm").filter((name) => name.startsWith("flux-gateway-")).map((name) => join("/dev/shm", name));
+
+t.test("it finds the node whatever its port and host are, and however they were given; nodes on one machine do not meet", async (t) => {
+  const id = `health-${process.pid}`;
+  const [port, other] = [await freePort(), String(await freePort())];
+  const config = join(t.testdir({ "flux.json": JSON.stringify({ port: 0, host: "::1" }) }), "flux.json");
+  // The variable says another port than the flag, which counts more.
+  const a = await run(t, `${id}-a`, ["--port", String(port)], { FLUX_PORT: other });
+  const b = await run(t, `${id}-b`, ["--config", config]);
+  t.match(await check(a.env), { code: 0, said: `healthy: ${id}-a on port ${port}\n` });
+  t.match(await check(b.env), { code: 0, said: new RegExp(`^healthy: ${id}-b on port \\d+\n$`) });
+  const left = a.file();
+  a.child.kill("SIGKILL");
+  await a.ended;
+  t.ok(left && existsSync(left), "what a crash leaves");
+  t.match(await check(a.env), { code: 1, said: new RegExp(`^not healthy: nothing listens on http://127.0.0.1:${other}/health.*as FLUX_PORT says`) }, "is not believed");
+  const c = await run(t, `${id}-c`, ["--port", "0"]);
+  t.notOk(left && existsSync(left), "and the next node takes it away");
+  for (const { child, ended, file } of [b, c]) {
+    const own = file();
+    t.ok(own);
+    child.kill("SIGTERM");
+    await ended;
+    t.notOk(own && existsSync(own), "an end leaves nothing");
+  }
+});
+
+t.test("only a file that this user wrote, of a process that lives, is believed", async (t) => {
+  const into = mkdtempSync(join(tmpdir(), "flux-health-"));
+  t.teardown(() => rmSync(into, { recursive: true, force: true }));
+  const listening = { node: "a", host: "127.0.0.1", port: 1234, tls: false };
+  const file = writeListening(listening, ["/nothing/here", into]) ?? "";
+  t.teardown(() => rmSync(file, { force: true }));
+  t.match(readListening([into]), [{ ...listening, pid: process.pid }]);
+  t.equal(readdirSync(into).length, 1, "nothing half written is left");
+  const good = JSON.parse(readFileSync(file, "utf8")) as Recorded;
+  t.match(JSON.stringify(good), /^((?!FLUX_).)*$/);
+  const path = join(into, "flux-gateway-other");
+  const isRefused = (title: string, make: () => void) => {
+    make();
+    t.equal(readListening([into]).length, 1, title);
+    rmSync(path, { force: true });
+  };
+  const write = (text: string, mode = 0o600) => {
+    writeFileSync(path, text);
+    chmodSync(path, mode);
+  };
+  isRefused("a file that others may write to", () => write(JSON.stringify(good), 0o666));
+  isRefused("a process of another time", () => write(JSON.stringify({ ...good, began: "1" })));
+  isRefused("a process that there is not", () => write(JSON.stringify({ ...good, pid: 2 ** 30 })));
+  isRefused("another container's", () => write(JSON.stringify({ ...good, pidSpace: "pid:[1]" })));
+  isRefused("no port", () => write(JSON.stringify({ ...good, port: "1234" })));
+  for (const text of ["", "null", "{", "[]", `${JSON.stringify(good)}${" ".repeat(5_000)}`]) isRefused(JSON.stringify(text.slice(0, 9)), () => write(text));
+  const elsewhere = join(t.testdir(), "flux");
+  writeFileSync(elsewhere, JSON.stringify(good), { mode: 0o600 });
+  isRefused("a symbolic link", () => symlinkSync(elsewhere, path));
+  isRefused("a file of two names", () => linkSync(elsewhere, path));
+  if (isRealRoot) {
+    isRefused("another user's", () => {
+      write(JSON.stringify(good));
+      chownSync(path, nobody, nobody);
+    });
+  }
+  write(JSON.stringify(good));
+  t.equal(readListening([into]).length, 2, "and it is not for want of a reason");
+});
+
+t.test("where neither folder can be written to, it goes by what process 1 was started with", { skip: !isRealRoot && "needs root, for a container of its own" }, async (t) => {
+  const port = String(await freePort());
+  const config = join(t.testdir({ "flux.json": JSON.stringify({ port: Number(port) }) }), "flux.json");
+  const shut = 'mount -t tmpfs -o ro tmpfs /dev/shm && exec "$@"';
+  // A variable counts less than a flag, and more than a file.
+  for (const [title, flags] of [["a flag", ["--port", port]], ["a file", ["--config", config]]] as const) {
+    const node = [process.execPath, bin, "start", "--admin-port", "0", "--reactors", "1", "--drain-ms", "0", ...flags];
+    const env = { PATH: process.env.PATH ?? "", TMPDIR: "/nothing/here", ...(title === "a flag" && { FLUX_PORT: "1" }) };
+    const child = spawn("unshare", ["-pmf", "--kill-child", "--mount-proc", "sh", "-c", shut, "sh", ...node], { env, stdio: "ignore" });
+    t.teardown(() => child.kill("SIGKILL"));
+    const inside = () => readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim();
+    await until(() => inside() !== "", "the container");
+    const enter = ["nsenter", "-t", inside(), "-p", "-m", "--"];
+    let last: Checked = { code: 1, said: "" };
+    await until(async () => {
+      if (child.exitCode !== null) throw new Error("the container ended");
+      last = await check(env, enter);
+      return last.code === 0;
+    }, `${title} to be found`);
+    t.match(last.said, `on port ${port}`, title);
+    process.kill(Number(inside()), "SIGSTOP");
+    t.match(await check(env, enter), { code: 1, said: /^not healthy: .* did not answer within 2500 ms.*as process 1 was started/ }, "it says why");
+    process.kill(Number(inside()), "SIGKILL");
+    await new Promise((resolve) => child.once("exit", resolve));
+  }
+});

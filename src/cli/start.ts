@@ -5,6 +5,7 @@ import { createGateway, type Gateway } from "../index.ts";
 import { version } from "../version.ts";
 import { banner, describe, type Running } from "./banner.ts";
 import type { Flags } from "./flags.ts";
+import { writeListening } from "./listening.ts";
 import { loadConfig } from "./load.ts";
 
 /** How long an orderly end may take after a failure. */
@@ -22,6 +23,9 @@ export async function start(flags: Flags): Promise<void> {
   const gateway = await open(loaded);
   const { config, port, tcpPort, adminPort, log } = gateway;
   const failure = endOnFailure(gateway);
+  if (writeListening({ node: config.nodeId, host: config.host, port, tls: config.tlsCert !== "" }) === null) {
+    log.debug("neither /dev/shm nor the temporary folder can be written to: a health check looks at the command line of process 1");
+  }
   const running: Running = { version, config, port, tcpPort, adminPort, configFile: loaded.file };
   if (config.logFormat === "json") log.info(describe(running), "flux-gateway is running");
   else if (config.logLevel !== "silent") process.stdout.write(`${banner(running)}\n`);
