@@ -60,6 +60,8 @@ export interface RawSocket {
 
 export interface RawOptions {
   port: number;
+  /** Default: 127.0.0.1. */
+  host?: string;
   path?: string;
   subprotocol?: string;
   /** Added to the request, or replacing one of its headers; null leaves that one out. */
@@ -91,7 +93,7 @@ export function closePayload(code: number, reason: string | Uint8Array = ""): Bu
 
 /** Connects and upgrades; fails when the answer is not 101. */
 export async function openRawSocket(options: RawOptions): Promise<RawSocket> {
-  const tcp = await connectTcp(options.port);
+  const tcp = await connectTcp(options.port, options.host);
   const key = randomBytes(16).toString("base64");
   tcp.write(upgradeRequest(options, key));
   const { head, rest } = await readHead(tcp);
@@ -135,8 +137,8 @@ export async function within<T>(promise: Promise<T>, what: string, limitMs = pat
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-export async function connectTcp(port: number): Promise<Socket> {
-  const tcp = connect({ host: "127.0.0.1", port, noDelay: true });
+export async function connectTcp(port: number, host = "127.0.0.1"): Promise<Socket> {
+  const tcp = connect({ host, port, noDelay: true });
   await within(once(tcp, "connect"), "a TCP connection");
   // A reset is one of the ways a socket ends here; `close` follows and is what is waited for.
   tcp.on("error", () => undefined);
