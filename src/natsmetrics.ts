@@ -11,4 +11,5 @@ export function addNatsMetrics(registry: Registry, usage: () => ConnectionUsage)
   total(registry, "flux_nats_timeouts_total", "Publications that NATS did not answer in time", [], (add) => add({}, usage().timeouts));
   total(registry, "flux_nats_gap_publications_total", "Publications read from a stream because they did not arrive by themselves", [], (add) => add({}, usage().filled));
   total(registry, "flux_nats_reads_total", "Reads of streams, for gaps, recoveries and history", [], (add) => add({}, usage().reads));
+  total(registry, "flux_nats_undeliverable_total", "Messages for rooms in use that are too large for this node, or not of this program", [], (add) => add({}, usage().undeliverable));
 }

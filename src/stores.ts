@@ -18,6 +18,8 @@ import type { Sessions } from "./sessions/sessions.ts";
 /** Sessions that are stored at most, on disk also those with a socket, and devices whose place in an inbox is remembered. */
 const storedSessionsMax = 1_000_000;
 const cursorsMax = 1_000_000;
+/** A message from NATS may be this part of a ring, which takes records of half of it: in JSON a byte may become three. */
+const ringShare = 8;
 /** Bytes of publications that may wait for their commit to the disk. */
 const uncommittedBytesMax = 16 * 1024 * 1024;
 
@@ -114,7 +116,7 @@ async function openNats(config: Config, log: Logger, deliver: Deliver, moved: Mo
   const { natsPartitions: partitions, natsStorage: storage, roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
   const access = { servers, user, password, token, creds, tlsCa, tlsCert, tlsKey };
   const kept = { prefix, partitions, replicas: Number(config.natsReplicas), storage, keyWindowMs, namespaces: durableNamespaces(config), namespaceOf };
-  const limits = { timeoutMs, roomsMax, keysPerRoomMax, payloadBytesMax: config.frameBytesMax };
+  const limits = { timeoutMs, roomsMax, keysPerRoomMax, payloadBytesMax: config.frameBytesMax, arrivingBytesMax: config.ringBytes / ringShare };
   try {
     return await createNatsBroker({ ...access, ...kept, ...limits, node, log }, deliver, moved);
   } catch (error) {

@@ -263,3 +263,37 @@ t.test("a room that lost nothing is read from position 0, whatever went of other
   for (const text of ["4", "5"]) value(await publish(text));
   t.same(await since(), { error: "unrecoverable_position" });
 });
+
+for (const [kind, retention] of [["an ephemeral", ephemeral], ["a durable", durable]] as const) {
+  t.test(`what is too large for this node, or not of this program, is not delivered in ${kind} room: a gap, and replays pass over it`, async (t) => {
+    const warnings: object[] = [];
+    const options = onePartition();
+    const log = { ...options.log, warn: (fields: object) => void warnings.push(fields) };
+    const a = await startBroker(t, { ...options, log });
+    // A peer with larger frames.
+    const b = await startBroker(t, { ...options, arrivingBytesMax: 900_000, payloadBytesMax: 800_000 });
+    for (const one of [a, b]) value(await one.open("x", retention));
+    const publish = async (text: string) => value(await b.publish("x", text, { retention }));
+    const first = await publish("1");
+    await until(() => a.texts("x").length === 1, "the first");
+    await publish("2".repeat(500_000));
+    const other = await stranger(t);
+    const subject = retention.durable ? `${options.prefix}.in.0.test.x` : `${options.prefix}.out.test.x`;
+    const envelope = Buffer.alloc(40);
+    envelope[0] = 1;
+    const withTime = (time: number) => (envelope.writeDoubleLE(time, 2), Buffer.from(envelope));
+    const forged = [Buffer.alloc(0), "hello", withTime(NaN), withTime(-1), withTime(1e300), withTime(0.5)];
+    for (const bytes of forged) other.publish(subject, bytes);
+    await other.flush();
+    await publish("3");
+    await until(() => a.texts("x").length === 2, "what came then");
+    t.same(a.texts("x"), ["1", "3"]);
+    t.ok(a.delivered[1]!.publication.prev > a.delivered[0]!.publication.seq, "a gap");
+    t.equal(a.broker.nats().undeliverable, 1 + forged.length);
+    t.same(warnings.map((fields) => Object.keys(fields)), [["room", "bytes", "bytesMax"]], "said once");
+    if (!retention.durable) return t.equal(a.moved.length, 1 + forged.length, "members are told at once");
+    const since = value(await a.history("x", { direction: "since", position: first }));
+    t.same([since.publications.map(textOf), since.more], [["3"], false]);
+    t.same(value(await a.history("x", { direction: "newest" })).publications.map(textOf), ["1", "3"]);
+  });
+}

@@ -2,6 +2,7 @@
 import { createInbox } from "nats";
 import t, { type Test } from "tap";
 import type { Answer, Position, Published } from "../src/broker/broker.ts";
+import { Arriving } from "../src/broker/natsarriving.ts";
 import { connectNats } from "../src/broker/natsconnection.ts";
 import { DurableRooms } from "../src/broker/natsdurable.ts";
 import { Outbox } from "../src/broker/natsoutbox.ts";
@@ -45,10 +46,11 @@ async function startSlow(t: Test, options: ReturnType<typeof brokerOptions>, loo
   const limits = { timeoutMs: options.timeoutMs, publicationsMax: 65_536, bytesMax: 64 * 1024 * 1024, log: options.log };
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => rooms.acknowledged(waiting, ack));
   const reader = new SlowReader(connection, streams);
+  const arriving = new Arriving(outbox.node, options.arrivingBytesMax, options.log);
   reader.looks = looks;
   const delivered: { text: string; seq: number; prev: number }[] = [];
   const rooms: DurableRooms = new DurableRooms(
-    { ...options, connection, outbox, streams, reader },
+    { ...options, connection, outbox, arriving, streams, reader },
     (_, publication) => void delivered.push({ text: textOf(publication), seq: publication.seq, prev: publication.prev }),
     () => t.fail("the stream is the same"),
   );

@@ -137,4 +137,6 @@ export interface ConnectionUsage {
   readonly filled: number;
   /** Reads of what is kept. */
   readonly reads: number;
+  /** Messages for open rooms that are too large for this node, or not of this program. */
+  readonly undeliverable: number;
 }

@@ -5,6 +5,7 @@
 import { createInbox, type NatsConnection } from "nats";
 import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "./broker.ts";
 import { NatsProblem, type NatsAccess } from "./natsaccess.ts";
+import { Arriving } from "./natsarriving.ts";
 import { connectNats, watchNats, type NatsLog } from "./natsconnection.ts";
 import { DurableRooms } from "./natsdurable.ts";
 import { EphemeralRooms } from "./natsephemeral.ts";
@@ -22,6 +23,8 @@ export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
   readonly keysPerRoomMax: number;
   /** A payload is no larger. */
   readonly payloadBytesMax: number;
+  /** A larger message of another node is not delivered: it does not fit what leads to the members. */
+  readonly arrivingBytesMax: number;
   /** Of a room, by its key. */
   readonly namespaceOf: (room: string) => string;
   /** Durable namespaces whose streams are made and checked at the start; others are when they are used. */
@@ -57,8 +60,9 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => durable.acknowledged(waiting, ack));
   const streams = new Streams(connection, options, log, () => durable.resync());
   const reader = new Reader(connection, streams);
-  const ephemeral = new EphemeralRooms({ ...options, connection, outbox }, deliver, moved);
-  const durable = new DurableRooms({ ...options, connection, outbox, streams, reader }, deliver, moved);
+  const arriving = new Arriving(outbox.node, options.arrivingBytesMax, log);
+  const ephemeral = new EphemeralRooms({ ...options, connection, outbox, arriving }, deliver, moved);
+  const durable = new DurableRooms({ ...options, connection, outbox, arriving, streams, reader }, deliver, moved);
   let connected = true;
   let reconnects = 0;
   watchNats(connection, log, {
@@ -105,6 +109,7 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
       timeouts: outbox.timeouts,
       filled: durable.filled,
       reads: reader.reads,
+      undeliverable: arriving.refused,
     }),
     stop,
   };

@@ -6,7 +6,8 @@
  */
 import type { Msg, NatsConnection } from "nats";
 import type { Broker, Deliver, Moved } from "./broker.ts";
-import { readEnvelope, timeOf, type Envelope } from "./natsenvelope.ts";
+import type { Arriving } from "./natsarriving.ts";
+import { timeOf, type Envelope } from "./natsenvelope.ts";
 import { History } from "./natshistory.ts";
 import { listen } from "./natsconnection.ts";
 import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
@@ -22,6 +23,7 @@ import { know, type Stream } from "./natsstreams.ts";
 export interface DurableOptions extends PlacesOptions {
   readonly connection: NatsConnection;
   readonly outbox: Outbox;
+  readonly arriving: Arriving;
   readonly reader: Reader;
   readonly roomsMax: number;
   readonly quietLookMs?: number;
@@ -59,10 +61,10 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#places = new Places(options);
     this.#deliver = deliver;
     this.#moved = moved;
-    this.#history = new History(options.reader, options.streams, options.outbox.node);
+    this.#history = new History(options.reader, options.streams, options.arriving);
     this.#looks = new Looks(options.streams, options.log, (stream, isOver) => this.#compare(stream, isOver));
     const roomAt = (subject: string) => this.#bySubject.get(subject);
-    const roomsOf = (stream: Stream) => this.#roomsOf(stream);
+    const roomsOf = (stream: Stream) => [...this.#rooms.values()].filter((room) => room.stream === stream);
     this.#quiet = new Quiet({ ...options, roomAt, roomsOf, isConnected: () => this.#looks.connected, onMissing: (room) => this.#bringBack(room) });
     this.#unreadable = new Trouble(options.log, "NATS: a stream could not be read; its rooms wait, and are not opened, until it can", "NATS: all streams could be read again");
   }
@@ -165,17 +167,13 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   async #compare(stream: Stream, isOver: () => boolean): Promise<void> {
     this.#options.outbox.streamBack(stream);
     for (const acknowledge of this.#early.get(stream)?.splice(0) ?? []) acknowledge();
-    const rooms = this.#roomsOf(stream);
+    const rooms = [...this.#rooms.values()].filter((room) => room.stream === stream);
     for (const room of rooms) if (room.state !== "opening" && room.epoch !== stream.epoch) this.#beginAnew(room);
     stream.floor = Infinity;
     for (let i = 0; i < rooms.length; i += checkedAtOnce) {
       if (isOver()) return;
       await Promise.all(rooms.slice(i, i + checkedAtOnce).map((room) => this.#check(room)));
     }
-  }
-
-  #roomsOf(stream: Stream): DurableRoom[] {
-    return [...this.#rooms.values()].filter((room) => room.stream === stream);
   }
 
   /** Most rooms have missed nothing: one question tells. */
@@ -190,9 +188,10 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   // ------------------------------------------------------------------------------- what arrives
 
   #arrived(room: DurableRoom, message: Msg): void {
-    const envelope = readEnvelope(this.#options.outbox.node, message.data);
+    const envelope = this.#options.arriving.read(message.data);
     const place = placeOf(message, room.stream.name);
     if (place === null || this.#rooms.get(room.name) !== room) return;
+    if (envelope === null) this.#options.arriving.refuse(room.name, message.data.length);
     const { seq, before } = place;
     // It may be late, or the stream another one.
     if (room.state === "live" && seq <= room.last) return this.#looks.ask();
@@ -201,9 +200,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       return room.state === "live" ? this.#bringBack(room) : undefined;
     }
     if (envelope === null) {
-      // While it is behind, this is found in the stream.
-      if (room.state === "live" && before <= room.last) this.#pass(room, seq);
-      return;
+      return room.state === "live" && before <= room.last ? this.#pass(room, seq) : undefined; // while it is behind, it is found in the stream
     }
     if (room.state === "live") {
       if (before <= room.last) return this.#give(room, seq, envelope);
@@ -293,7 +290,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (!isWhole) room.holed = true;
     for (const { seq, data } of kept) {
       if (seq <= room.last) continue;
-      const envelope = readEnvelope(this.#options.outbox.node, data);
+      const envelope = this.#options.arriving.read(data);
       if (envelope === null) {
         this.#pass(room, seq);
         continue;

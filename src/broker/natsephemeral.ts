@@ -7,13 +7,15 @@ import { randomId } from "../ids.ts";
 import type { Broker, Deliver, Moved, Position } from "./broker.ts";
 import { KeyWindow } from "./keys.ts";
 import { listen, type NatsLog } from "./natsconnection.ts";
-import { readEnvelope, type Envelope } from "./natsenvelope.ts";
+import type { Arriving } from "./natsarriving.ts";
+import type { Envelope } from "./natsenvelope.ts";
 import { outSubject, tokenOf } from "./natsnames.ts";
 import type { Outbox } from "./natsoutbox.ts";
 
 export interface EphemeralOptions {
   readonly connection: NatsConnection;
   readonly outbox: Outbox;
+  readonly arriving: Arriving;
   readonly prefix: string;
   readonly namespaceOf: (room: string) => string;
   readonly keyWindowMs: number;
@@ -134,9 +136,10 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
   }
 
   #arrived(room: Room, message: Msg): void {
-    const { outbox } = this.#options;
-    const envelope = readEnvelope(outbox.node, message.data);
-    if (envelope === null || this.#rooms.get(room.name) !== room) return;
+    const { outbox, arriving } = this.#options;
+    if (this.#rooms.get(room.name) !== room) return;
+    const envelope = arriving.read(message.data);
+    if (envelope === null) return this.#refuse(room, message.data.length);
     const waiting = envelope.number === 0 ? undefined : outbox.take(envelope.number);
     const first = envelope.key === "" ? undefined : this.#firstWith(room, envelope);
     if (first !== undefined) return waiting?.done({ value: { epoch: room.epoch, seq: first, duplicate: true } });
@@ -145,6 +148,12 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
     const { sender, time, payload, format, origin } = envelope;
     if (room.open) this.#deliver(room.name, { epoch, seq, prev, sender, time, payload, format, origin });
     waiting?.done({ value: { epoch, seq, duplicate: false, prev } });
+  }
+
+  #refuse(room: Room, bytes: number): void {
+    this.#options.arriving.refuse(room.name, bytes);
+    room.seq++;
+    if (room.open) this.#moved(room.name, { epoch: room.epoch, seq: room.seq });
   }
 
   /** Seq of the first publication with this key, undefined if this is it. */

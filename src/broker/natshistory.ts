@@ -1,7 +1,7 @@
 /** Pages of history from streams. The same page is read once, however many ask for it meanwhile. */
 import { LRUCache } from "lru-cache";
 import type { Answer, Page, Query, Retention, Stored } from "./broker.ts";
-import { readEnvelope } from "./natsenvelope.ts";
+import type { Arriving } from "./natsarriving.ts";
 import type { Kept, Reader } from "./natsreading.ts";
 import type { Stream, Streams } from "./natsstreams.ts";
 
@@ -25,15 +25,15 @@ const clockMarginMs = 60_000;
 export class History {
   readonly #reader: Reader;
   readonly #streams: Streams;
-  readonly #node: Buffer;
+  readonly #arriving: Arriving;
   /** Rooms that something is known to have been published to. */
   readonly #begun = new LRUCache<string, true>({ max: begunMax });
   readonly #reading = new Map<string, Promise<PageAnswer>>();
 
-  constructor(reader: Reader, streams: Streams, node: Buffer) {
+  constructor(reader: Reader, streams: Streams, arriving: Arriving) {
     this.#reader = reader;
     this.#streams = streams;
-    this.#node = node;
+    this.#arriving = arriving;
   }
 
   /**
@@ -166,7 +166,7 @@ export class History {
     const found: Stored[] = [];
     let prev = before;
     for (const { seq, data } of kept) {
-      const envelope = readEnvelope(this.#node, data);
+      const envelope = this.#arriving.read(data);
       if (envelope === null) continue;
       const { sender, time, payload, format } = envelope;
       found.push({ epoch, seq, prev, sender, time, payload, format, origin: "" });

@@ -15,7 +15,7 @@ export function brokerOptions({ url }: { readonly url: string }): NatsBrokerOpti
   return {
     servers: [url], user: "", password: "", token: "", creds: "", tlsCa: "", tlsCert: "", tlsKey: "",
     node: "test", prefix: `t${randomBytes(6).toString("hex")}`, partitions: 2, replicas: 1, storage: "file",
-    timeoutMs: 5_000, roomsMax: 1000, keyWindowMs: 120_000, keysPerRoomMax: 1000, payloadBytesMax: 65_536,
+    timeoutMs: 5_000, roomsMax: 1000, keyWindowMs: 120_000, keysPerRoomMax: 1000, payloadBytesMax: 65_536, arrivingBytesMax: 131_072,
     namespaceOf: () => "test", namespaces: new Map(), log: quiet,
   };
 }
