@@ -226,7 +226,7 @@ t.test("a clock that is set back keeps no publication waiting", async (t) => {
 });
 
 t.test("where a stream has replicas its leader is asked where a room is, for others may be late", async (t) => {
-  const options = onePartition();
+  const options = { ...onePartition(), quietLookMs: 3_600_000 };
   const a = await startBroker(t, options);
   value(await a.publish("x", "1"));
   const { seq } = value(await a.publish("x", "2"));

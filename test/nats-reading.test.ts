@@ -1,8 +1,14 @@
-/** Reads of streams: how many there are at once. */
+/** Reads of streams: how many there are at once, and how much of them. */
 import type { NatsConnection } from "nats";
 import t from "tap";
+import type { Query } from "../src/broker/broker.ts";
+import { Arriving } from "../src/broker/natsarriving.ts";
+import { connectNats } from "../src/broker/natsconnection.ts";
+import { History } from "../src/broker/natshistory.ts";
 import { Reader } from "../src/broker/natsreading.ts";
-import type { Stream, Streams } from "../src/broker/natsstreams.ts";
+import { Streams, type Stream } from "../src/broker/natsstreams.ts";
+import { startNats } from "./support/nats.ts";
+import { brokerOptions, durable, startBroker, value } from "./support/natsbroker.ts";
 
 t.test("no more reads run than may, whoever asks between the end of one and the turn of the next", async (t) => {
   let running = 0;
@@ -10,14 +16,14 @@ t.test("no more reads run than may, whoever asks between the end of one and the 
   const answers: (() => void)[] = [];
   /** Streams with nothing in them, each of which answers when it is let. */
   const connection = {
-    subscribe() {
-      most = Math.max(most, ++running);
-      return { unsubscribe: () => void running-- };
-    },
-    isClosed: () => true,
+    // Asked when a read has ended, before its consumer is deleted.
+    isClosed: () => (running--, true),
   } as unknown as NatsConnection;
   const empty = { name: "consumer", num_pending: 0, delivered: { consumer_seq: 0 } };
-  const request = () => new Promise((resolve) => answers.push(() => resolve(empty)));
+  const request = () => {
+    most = Math.max(most, ++running);
+    return new Promise((resolve) => answers.push(() => resolve(empty)));
+  };
   const reader = new Reader(connection, { request, isReplicated: false } as unknown as Streams);
   const reads: Promise<unknown>[] = [];
   const read = () => void reads.push(reader.read({ name: "s" } as Stream, "a", { from: 1, limit: 1 }));
@@ -38,4 +44,33 @@ t.test("no more reads run than may, whoever asks between the end of one and the 
   t.equal(most, 32);
   t.equal(reader.reads, 300);
   t.equal(running, 0);
+});
+
+t.test("a page costs about its own bytes to read, however large and many the publications are, and pages lead through all of them", async (t) => {
+  const options = { ...brokerOptions(await startNats(t)), partitions: 1 };
+  const a = await startBroker(t, options);
+  const first = value(await a.publish("x", "first"));
+  const large = "x".repeat(60_000);
+  for (let i = 0; i < 60; i++) value(await a.publish("x", `${i} ${large}`));
+  const connection = await connectNats(options, "reader");
+  t.teardown(() => connection.close());
+  const streams = new Streams(connection, options, options.log, () => undefined);
+  const [stream] = await streams.prepare("test", durable);
+  const history = new History(new Reader(connection, streams), streams, new Arriving(Buffer.alloc(8), 100_000, options.log));
+  const read = async (query: Pick<Query, "direction" | "position">) => {
+    const before = connection.stats().inBytes;
+    const page = value(await history.page(stream!, `${options.prefix}.in.0.test.x`, durable, { limit: 256, bytesMax: 32_768, ...query }, null));
+    return { ...page, numbers: page.publications.map(({ payload }) => Number(Buffer.from(payload).toString().split(" ")[0])), bytes: connection.stats().inBytes - before };
+  };
+  for (let position = first, number = 0; number < 60; number++) {
+    const page = await read({ direction: "since", position });
+    if (number < 3) t.ok(page.bytes < 500_000, `${page.bytes} bytes for a page of one`);
+    t.same([page.numbers, page.more], [[number], number < 59]);
+    position = { ...first, seq: page.publications[0]!.seq };
+  }
+  for (const direction of ["newest", "before"] as const) {
+    const page = await read({ direction, position: { ...first, seq: first.seq + 60 } });
+    t.ok(page.bytes < 500_000, `${page.bytes} bytes for the ${direction}`);
+    t.same([page.numbers, page.more], [[direction === "newest" ? 59 : 58], true]);
+  }
 });

@@ -2,6 +2,7 @@
 import { LRUCache } from "lru-cache";
 import type { Answer, Page, Query, Retention, Stored } from "./broker.ts";
 import type { Arriving } from "./natsarriving.ts";
+import { overheadBytes } from "./natsoutbox.ts";
 import type { Kept, Reader } from "./natsreading.ts";
 import type { Stream, Streams } from "./natsstreams.ts";
 
@@ -14,6 +15,11 @@ interface Asked {
   readonly subject: string;
   readonly retention: Retention;
   readonly query: Query;
+}
+
+interface Listed {
+  readonly seq: number;
+  readonly size: number;
 }
 
 /** Sequences that are listed to find where a page begins that is read backward. */
@@ -86,22 +92,26 @@ export class History {
   async #since(asked: Asked, head: number): Promise<PageAnswer> {
     const { stream, subject, query, epoch } = asked;
     const { seq } = query.position;
-    let { kept, ended } = await this.#reader.read(stream, subject, { from: seq, limit: query.limit + 2 });
-    const isThere = kept[0]?.seq === seq;
-    const trimmed = !isThere && !(await this.#isComplete(asked));
-    if (trimmed && query.orOldest !== true) return unrecoverable;
-    const isAtEnd = () => ended || (kept.at(-1)?.seq ?? Infinity) > head;
-    let found = this.#stored(isThere ? kept.slice(1) : kept, seq, asked);
-    // A page without any that can be read would lead its reader nowhere.
-    while (found.length === 0 && !isAtEnd()) {
-      ({ kept, ended } = await this.#reader.read(stream, subject, { from: kept.at(-1)!.seq + 1, limit: query.limit + 2 }));
-      found = this.#stored(kept, seq, asked);
+    const found: Stored[] = [];
+    let trimmed = false;
+    for (let from = seq, isFirst = true; ; isFirst = false) {
+      const limit = query.limit + 2 - found.length;
+      const { kept, ended } = await this.#reader.read(stream, subject, { from, limit, bytesMax: bytesOf(query) });
+      const isThere = isFirst && kept[0]?.seq === seq;
+      trimmed ||= isFirst && !isThere && !(await this.#isComplete(asked));
+      if (trimmed && query.orOldest !== true) return unrecoverable;
+      found.push(...this.#stored(isThere ? kept.slice(1) : kept, found.at(-1)?.seq ?? seq, asked).filter((publication) => publication.seq <= head));
+      const last = kept.at(-1)?.seq ?? Infinity;
+      const isAtEnd = ended || last > head;
+      const taken = fitting(found, query);
+      // A page that its bytes or those of the read cut short goes on, and so does one without any that can be read.
+      if (taken === found.length && found.length <= query.limit && !isAtEnd) {
+        from = last + 1;
+        continue;
+      }
+      const more = taken < found.length || !isAtEnd;
+      return { value: { publications: found.slice(0, taken), position: { epoch, seq: head }, more, ...(trimmed && { trimmed }) } };
     }
-    found = found.filter((publication) => publication.seq <= head);
-    const taken = fitting(found, query);
-    const isLast = isAtEnd();
-    const more = taken < found.length || !isLast;
-    return { value: { publications: found.slice(0, taken), position: { epoch, seq: head }, more, ...(trimmed && { trimmed }) } };
   }
 
   /** Whether nothing that came after the position can have been removed, where what is at it is not there. */
@@ -119,28 +129,34 @@ export class History {
 
   async #below(asked: Asked, below: number, head: number): Promise<PageAnswer> {
     const { stream, subject, query, epoch } = asked;
-    const seqs = await this.#listBefore(asked, below);
-    const wanted = seqs.slice(-query.limit);
+    const listed = await this.#listBefore(asked, below);
+    const wanted = newestOf(listed, query);
     const position = { epoch, seq: head };
     if (wanted.length === 0) return { value: { publications: [], position, more: false } };
-    const { kept } = await this.#reader.read(stream, subject, { from: wanted[0]!, limit: wanted.length });
-    const found = this.#stored(kept, seqs.at(-query.limit - 1) ?? 0, asked).filter(({ seq }) => seq < below);
-    if (found.length === 0 && seqs.length > wanted.length) return this.#below(asked, wanted[0]!, head);
+    const kept: Kept[] = [];
+    while (kept.length < wanted.length) {
+      const from = kept.length === 0 ? wanted[0]!.seq : kept.at(-1)!.seq + 1;
+      const piece = await this.#reader.read(stream, subject, { from, limit: wanted.length - kept.length });
+      kept.push(...piece.kept);
+      if (piece.ended) break;
+    }
+    const found = this.#stored(kept, listed.at(-wanted.length - 1)?.seq ?? 0, asked).filter(({ seq }) => seq < below);
+    if (found.length === 0 && listed.length > wanted.length) return this.#below(asked, wanted[0]!.seq, head);
     const taken = fitting([...found].reverse(), query);
     const publications = found.slice(found.length - taken);
-    return { value: { publications, position, more: taken < found.length || seqs.length > wanted.length } };
+    return { value: { publications, position, more: taken < found.length || listed.length > wanted.length } };
   }
 
-  /** Sequences of the subject below one, oldest first: at least one more than the page takes, if there are so many. */
-  async #listBefore(asked: Asked, below: number): Promise<number[]> {
+  /** Sequences and sizes of the subject below one, oldest first: at least one more than the page takes, if there are so many. */
+  async #listBefore(asked: Asked, below: number): Promise<Listed[]> {
     const { stream, subject } = asked;
     const from = await this.#startBefore(asked, below);
-    const seqs: number[] = [];
+    const listed: Listed[] = [];
     for (let next = from; ; ) {
-      const { kept, ended } = await this.#reader.read(stream, subject, { from: next, limit: listedMax, seqsOnly: true });
-      for (const { seq } of kept) if (seq < below) seqs.push(seq);
+      const { kept, ended } = await this.#reader.read(stream, subject, { from: next, limit: listedMax, what: "sizes" });
+      for (const { seq, size } of kept) if (seq < below) listed.push({ seq, size });
       const last = kept.at(-1)?.seq ?? below;
-      if (ended || last >= below) return seqs;
+      if (ended || last >= below) return listed;
       next = last + 1;
     }
   }
@@ -177,6 +193,26 @@ export class History {
 }
 
 const unrecoverable: PageAnswer = { error: "unrecoverable_position" };
+
+/** What a message takes besides its payload, mostly; and at most. */
+const besidesBytes = 512;
+const besidesBytesMax = overheadBytes;
+
+/** Of one read: enough for most pages, the message at the position before them included. */
+function bytesOf({ bytesMax, limit }: Query): number {
+  return bytesMax + (limit + 2) * besidesBytes;
+}
+
+/** Those that a page may take from the end: their payloads have at least so many bytes. */
+function newestOf(listed: readonly Listed[], { limit, bytesMax, bytesEach = 0 }: Query): Listed[] {
+  let bytes = 0;
+  let count = 0;
+  for (; count < Math.min(limit, listed.length); count++) {
+    bytes += Math.max(0, listed[listed.length - 1 - count]!.size - besidesBytesMax) + bytesEach;
+    if (count > 0 && bytes > bytesMax) break;
+  }
+  return listed.slice(listed.length - count);
+}
 
 /** How many of them a page takes. */
 function fitting(publications: readonly Stored[], { limit, bytesMax, bytesEach = 0 }: Query): number {

@@ -99,7 +99,7 @@ export class Quiet {
     }
     let reached = first - 1;
     while (reached < head) {
-      const { kept, ended } = await reader.read(stream, undefined, { from: reached + 1, limit: listedMax, seqsOnly: true });
+      const { kept, ended } = await reader.read(stream, undefined, { from: reached + 1, limit: listedMax, what: "subjects" });
       for (const { seq, subject } of kept) this.#note(roomAt(subject), seq);
       reached = kept.at(-1)?.seq ?? reached;
       if (ended) break;

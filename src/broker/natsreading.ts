@@ -1,6 +1,6 @@
 /**
  * Reading what a stream has kept of one subject. There is no query for that in NATS 2.9 but a consumer, which is made
- * for each read and pushes no more than is asked for: it waits for acknowledgements that never come.
+ * for each read and asked for no more messages and bytes than are wanted; nothing of it is acknowledged.
  */
 import { createInbox, type Msg, type NatsConnection } from "nats";
 import { Consumer } from "./natsconsumer.ts";
@@ -9,31 +9,39 @@ import { apiTimeoutMs, type Stream, type Streams } from "./natsstreams.ts";
 /** A message of a stream, as it was published. */
 export interface Kept {
   readonly seq: number;
-  /** What it is called in the stream; "" where its data was read. */
+  /** What it is called in the stream, where its data was not read. */
   readonly subject: string;
   readonly data: Uint8Array;
+  /** Bytes of its data, where that or its size was read. */
+  readonly size: number;
 }
 
 export interface Piece {
   /** In the order of the stream, from the one asked for on. */
   readonly kept: readonly Kept[];
-  /** There are no more of this subject. */
+  /** There are no more of this subject. Otherwise the limit or the bytes ended it; one there is in any case. */
   readonly ended: boolean;
 }
+
+type What = "data" | "sizes" | "subjects";
 
 interface ReadOptions {
   /** Sequence to begin with. */
   readonly from: number;
   readonly limit: number;
-  /** Sequences and subjects only, no data. */
-  readonly seqsOnly?: boolean;
+  /** Of messages with all that goes with them, as the server counts; one that is larger comes alone. */
+  readonly bytesMax?: number;
+  /** Without "data" sequences and subjects only; sizes are in headers, which take time to read. */
+  readonly what?: What;
 }
 
-/** Reads at once; others wait for their turn. */
+/** Reads at once, and bytes of one; others wait for their turn. */
 const readsMax = 32;
+const readBytesMax = 1024 * 1024;
 /** How often one is tried whose beginning does not arrive. */
 const attemptsMax = 5;
 const nanosecondsPerSecond = 1e9;
+const nanosecondsPerMs = 1e6;
 
 export class Reader {
   readonly #connection: NatsConnection;
@@ -47,6 +55,7 @@ export class Reader {
     this.#streams = streams;
   }
 
+  /** Reads of rooms. */
   get reads(): number {
     return this.#reads;
   }
@@ -56,7 +65,7 @@ export class Reader {
     // Who ends hands its turn on: one that came in between would be one too many.
     if (this.#reading < readsMax) this.#reading++;
     else await new Promise<void>((resolve) => this.#queue.push(resolve));
-    this.#reads++;
+    if (subject !== undefined) this.#reads++;
     try {
       for (let n = 0; n < attemptsMax; n++) {
         const piece = await this.#read(stream, subject, options);
@@ -83,7 +92,7 @@ export class Reader {
 
   /** How many messages of a subject there are from `from` on. */
   async count(stream: Stream, subject: string, from: number): Promise<number> {
-    const consumer = this.#consumer(stream, { ...pull, filter_subject: subject, opt_start_seq: Math.max(1, from) });
+    const consumer = this.#consumer(stream, { ...common, max_ack_pending: 1, filter_subject: subject, opt_start_seq: Math.max(1, from) });
     try {
       return (await consumer.info).num_pending;
     } finally {
@@ -91,50 +100,48 @@ export class Reader {
     }
   }
 
-  /**
-   * Null: something was pushed that did not arrive. In a cluster a consumer may begin on a server that has heard of who
-   * listens, while servers on the way there have not.
-   */
-  async #read(stream: Stream, subject: string | undefined, { from, limit, seqsOnly = false }: ReadOptions): Promise<Piece | null> {
-    const inbox = createInbox();
+  /** Null: something was sent that did not arrive, or the consumer is gone. */
+  async #read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece | null> {
+    const { from, limit, bytesMax = readBytesMax, what = "data" } = options;
+    const config = { ...common, filter_subject: subject, opt_start_seq: Math.max(1, from), max_ack_pending: limit, headers_only: what !== "data" };
+    const consumer = this.#consumer(stream, config);
+    try {
+      const { name, num_pending: pending } = await consumer.info;
+      if (pending === 0) return { kept: [], ended: true };
+      const next = `$JS.API.CONSUMER.MSG.NEXT.${stream.name}.${name}`;
+      const batch = Math.min(limit, pending);
+      const piece = await this.#pull(stream, next, { batch, max_bytes: bytesMax }, what);
+      return piece === null || piece.kept.length > 0 ? piece : await this.#pull(stream, next, { batch: 1 }, what);
+    } finally {
+      consumer.end();
+    }
+  }
+
+  /** @param asked of the consumer. Without any: the first is larger than was asked for. */
+  async #pull(stream: Stream, next: string, asked: { batch: number; max_bytes?: number }, what: What): Promise<Piece | null> {
+    const { promise, finish, fail } = settled<Piece | null>();
     const kept: Kept[] = [];
-    let chosen = "";
-    let finish!: (ended: boolean | null) => void;
-    let fail!: (error: Error) => void;
-    const finished = new Promise<boolean | null>((resolve, reject) => {
-      finish = resolve;
-      fail = reject;
-    });
+    let firstPlace = 0;
+    const inbox = createInbox();
     const subscription = this.#connection.subscribe(inbox, {
       callback: (error, message) => {
         if (error !== null) return fail(error);
-        const { consumer, seq, place, pending } = placeInStream(message);
-        if (!Number.isSafeInteger(seq)) return; // it does not come from a stream
-        // There may be another consumer that was asked for as well: each brings all.
-        chosen ||= consumer;
-        if (consumer !== chosen) return;
-        if (place !== kept.length + 1) return finish(null);
-        kept.push(seqsOnly ? { seq, subject: message.subject, data: nothing } : { seq, subject: "", data: message.data });
-        if (pending === 0 || kept.length >= limit) finish(pending === 0);
+        const { seq, place, pending } = placeInStream(message);
+        // It is about the question. 409: the next one does not fit; what else there is means that no more comes.
+        if (!Number.isSafeInteger(seq)) return finish(message.headers?.code === 409 ? { kept, ended: false } : null);
+        if (kept.length > 0 && seq <= kept.at(-1)!.seq) return;
+        firstPlace ||= place;
+        if (place !== firstPlace + kept.length) return finish(null);
+        if (what === "data") kept.push({ seq, subject: "", data: message.data, size: message.data.length });
+        else kept.push({ seq, subject: message.subject, data: nothing, size: what === "sizes" ? Number(message.headers?.get("Nats-Msg-Size")) : 0 });
+        if (pending === 0 || kept.length >= asked.batch) finish({ kept, ended: pending === 0 });
       },
     });
     const timer = setTimeout(() => fail(new Error(`a read of ${stream.name} was not answered in time`)), apiTimeoutMs);
-    finished.catch(() => undefined); // awaited below, but only when the consumer is there
-    const consumer = this.#consumer(stream, {
-      ...push,
-      deliver_subject: inbox,
-      filter_subject: subject,
-      opt_start_seq: Math.max(1, from),
-      max_ack_pending: limit,
-      headers_only: seqsOnly,
-    });
     try {
-      const { num_pending: pending, delivered } = await consumer.info;
-      if (pending === 0 && delivered.consumer_seq === 0 && kept.length === 0) finish(true);
-      const ended = await finished;
-      return ended === null ? null : { kept, ended };
+      this.#connection.publish(next, JSON.stringify({ ...asked, expires: apiTimeoutMs * nanosecondsPerMs }), { reply: inbox });
+      return await promise;
     } finally {
-      consumer.end();
       clearTimeout(timer);
       subscription.unsubscribe();
     }
@@ -156,17 +163,23 @@ const common = {
   mem_storage: true,
   num_replicas: 1,
 };
-const push = common;
-const pull = { ...common, max_ack_pending: 1 };
+
+/** A promise that is settled from outside. */
+function settled<T>(): { promise: Promise<T>; finish: (value: T) => void; fail: (error: Error) => void } {
+  let finish!: (value: T) => void;
+  let fail!: (error: Error) => void;
+  const promise = new Promise<T>((resolve, reject) => ((finish = resolve), (fail = reject)));
+  return { promise, finish, fail };
+}
 
 /**
- * Which message of the stream it is, and which (from 1 on) of those that its consumer has pushed.
+ * Which message of the stream it is, and which (from 1 on) of those that its consumer has sent.
  *
  * From the subject that a consumer wants its acknowledgement at: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<n>.<time>.<pending>`,
  * in newer servers with a domain and an account before the stream.
  */
-function placeInStream({ reply = "" }: Msg): { consumer: string; seq: number; place: number; pending: number } {
+function placeInStream({ reply = "" }: Msg): { seq: number; place: number; pending: number } {
   const tokens = reply.split(".");
   const shift = tokens.length > 9 ? 2 : 0;
-  return { consumer: tokens[3 + shift] ?? "", seq: Number(tokens[5 + shift]), place: Number(tokens[6 + shift]), pending: Number(tokens[8 + shift]) };
+  return { seq: Number(tokens[5 + shift]), place: Number(tokens[6 + shift]), pending: Number(tokens[8 + shift]) };
 }
