@@ -183,6 +183,30 @@ t.test("a record that no ring of this size takes is a mistake said at once: it u
   t.same(sizes, [largest - 4, largest - 4, largest - 4, largest - 4], "the largest pass, and the link goes on");
 });
 
+t.test("a link with a backlog takes one turn of the loop after the other, however often the doorbell rings: each ring began turns of its own", async (t) => {
+  const [out, back] = [createRing(1 << 16), createRing(1 << 16)];
+  const common = { overflowBytesMax: 1e6, ringDoorbell: () => {}, onBatchEnd: () => {} };
+  let [seen, turns] = [0, 0];
+  const writer = new Link({ ...common, out, in: back, readBudgetBytes: 1e6, onRecord: () => {} });
+  const reader = new Link({ ...common, out: back, in: out, readBudgetBytes: 1, onTurn: () => void turns++, onRecord: () => void seen++ });
+  const count = 200;
+  for (let i = 0; i < count; i++) {
+    writer.begin(7, 8, true);
+    writer.u32(i);
+    writer.end();
+  }
+  let iterations = 0;
+  const perIteration: number[] = [];
+  for (let before = 0; seen < count && iterations < 2 * count; iterations++, before = turns) {
+    for (let rings = 0; iterations < 10 && rings < 5; rings++) reader.wake();
+    await new Promise(setImmediate);
+    perIteration.push(turns - before);
+  }
+  t.equal(seen, count, "all of it is read");
+  t.equal(Math.max(...perIteration), 1, `turns of each iteration: ${perIteration.slice(0, 20).join(" ")}`);
+  t.ok(iterations >= count - 10, `a record a turn, and one a first ring: ${iterations} iterations`);
+});
+
 t.test("a long queue is drained as fast as a short one: taking each record off its front used to copy the rest", async (t) => {
   let seen = 0;
   const { writer, reader } = linkPair(1 << 20, 1 << 23, (_, record) => (seen += record.u32() === seen ? 1 : NaN));

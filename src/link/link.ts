@@ -33,6 +33,7 @@ export class Link {
   #overflow: { kind: number; body: Buffer }[] = [];
   #first = 0;
   #overflowBytes = 0;
+  /** A turn of the loop in which reading and writing go on is due. There is one such chain of turns, however often the doorbell rings. */
   #scheduled = false;
   #closed = false;
   /** Overflow buffers allocated so far. */
@@ -109,8 +110,8 @@ export class Link {
 
   /** The doorbell rang: there are records to read, or there is room to write. */
   wake(): void {
-    this.#scheduled = false;
-    if (this.#closed) return;
+    // The turn that is due reads and writes, too. A second chain of turns beside it would have the loop's turns counted twice.
+    if (this.#scheduled || this.#closed) return;
     this.#flush();
     do {
       const more = this.#in.read(this.#options.readBudgetBytes, this.#onRecord);
@@ -143,6 +144,7 @@ export class Link {
     if (this.#scheduled) return;
     this.#scheduled = true;
     setImmediate(() => {
+      this.#scheduled = false;
       this.#options.onTurn?.();
       this.wake();
     });
