@@ -32,6 +32,9 @@ interface Hub {
   readonly replays: number;
   readonly caughtUp: number;
   readonly skipped: number;
+  readonly roomsBehind: number;
+  readonly late: number;
+  readonly lost: number;
 }
 
 const states = ["handshake", "ready", "closing"] as const;
@@ -163,6 +166,9 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   total(registry, "flux_publications_total", "Publications delivered to this node", [], (add) => add({}, source.hub().publications));
   total(registry, "flux_publications_caught_up_total", "Publications given to slow readers once they had room", [], (add) => add({}, source.hub().caughtUp));
   total(registry, "flux_publications_skipped_total", "Publications that slow readers were told they missed", [], (add) => add({}, source.hub().skipped));
+  gauge(registry, "flux_reactor_rooms_behind", "Rooms whose publications reactors get later, as they do not keep up; of binary and of JSON members each", [], (metric) => metric.set(source.hub().roomsBehind));
+  total(registry, "flux_reactor_publications_late_total", "Publications that reactors which had not kept up got later", [], (add) => add({}, source.hub().late));
+  total(registry, "flux_reactor_publications_lost_total", "Publications that such reactors never got: they were not kept any more, and members were sent sync", [], (add) => add({}, source.hub().lost));
   total(registry, "flux_hub_refusals_total", "Commands the hub refused, besides those the reactors did", [], (add) => add({}, source.hub().refusals));
   total(registry, "flux_hub_failures_total", "Records the hub failed at by its own mistake", [], (add) => add({}, source.hub().failures));
   total(registry, "flux_reactor_restarts_total", "Reactors that failed and were replaced", [], (add) => add({}, source.reactors().restarts));

@@ -3,7 +3,7 @@ import { connectRedis, openPresence, openSessions } from "./cluster.ts";
 import { Drain } from "./hub/drain.ts";
 import { Hub } from "./hub/hub.ts";
 import { Reactors } from "./hub/reactors.ts";
-import { pageBytesFor } from "./hub/replays.ts";
+import { pageBytesFor } from "./hub/pages.ts";
 import { Rooms } from "./hub/rooms.ts";
 import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";

@@ -1,20 +1,8 @@
 /** Loads that once stopped a node for everybody: small rings, floods of reading, readers far behind, too few files. */
 import t, { type Test } from "tap";
-import { createMemoryBroker } from "../src/broker/memory.ts";
-import { resolveConfig } from "../src/config.ts";
-import { Hub } from "../src/hub/hub.ts";
-import { Rooms, type Reactor } from "../src/hub/rooms.ts";
-import { createMemoryPresence } from "../src/presence/memory.ts";
-import { createMemorySessions } from "../src/sessions/memory.ts";
-import { TailBudget } from "../src/hub/tail.ts";
 import * as records from "../src/link/records.ts";
-import { Link, type LinkOptions } from "../src/link/link.ts";
-import { createRing } from "../src/link/ring.ts";
-import { createLogger } from "../src/log.ts";
-import { decodeServerFrame } from "../src/protocol/codec.ts";
-import { Encoder } from "../src/protocol/encoder.ts";
-import { Format, type ServerFrame } from "../src/protocol/messages.ts";
-import { compileKinds } from "../src/roomnames.ts";
+import { Format } from "../src/protocol/messages.ts";
+import { startHub } from "./support/hub.ts";
 import { startNode } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { openRawSocket, within, type RawSocket } from "./support/rawsocket.ts";
@@ -114,52 +102,17 @@ t.test("a publish elsewhere is answered while eight sessions flood the node with
 
 // -------------------------------------------------------------------------- a reactor far behind
 
-/** A hub with one reactor that reads when the test says so, over links as small as they may be. */
-function hubAndReader() {
-  const { config } = resolveConfig({ options: { logLevel: "silent" } });
-  const [toHub, fromHub] = [createRing(16_384), createRing(16_384)];
-  const frames: ServerFrame[] = [];
-  const common = { overflowBytesMax: 8_000, readBudgetBytes: 1 << 20, ringDoorbell: () => {}, onBatchEnd: () => {} };
-  const onRecord: LinkOptions["onRecord"] = (kind, record) => {
-    const heads: Record<number, number> = { [records.kinds.reply]: 8, [records.kinds.joined]: 17, [records.kinds.refused]: 4, [records.kinds.deliver]: 37 };
-    for (let i = heads[kind] ?? 0; i > 0; i--) record.u8();
-    const frame = record.blob();
-    frames.push(decodeServerFrame(frame, 4, frame.length));
-  };
-  const reader = new Link({ ...common, out: toHub, in: fromHub, onRecord });
-  const link: Link = new Link({ ...common, out: fromHub, in: toHub, onRecord: (kind, record) => hub.onRecord(reactor, kind, record) });
-  const reactor: Reactor = { index: 0, link, live: true };
-  const tailLimits = { publicationsMax: 10, bytesMax: 16_384 };
-  const rooms = new Rooms({ roomsMax: 100, reactors: 1, tailLimits, tailBudget: new TailBudget(1 << 20) });
-  const broker = createMemoryBroker({ roomsMax: 100, historyTotalBytesMax: 1 << 20, keyWindowMs: 1_000, keysPerRoomMax: 10 },
-    (room, publication) => hub.deliver(room, publication));
-  const store = createMemorySessions({ ttlMs: 1_000, sessionsMax: 10, cursorsMax: 10 });
-  const presence = createMemoryPresence(
-    { graceMs: 0, intervalMs: 10, namedUsersMax: 10, namedChangesMax: 10, lastSeenTtlMs: 0, lastSeenMax: 1 },
-    { roomChanged: () => {}, statusChanged: () => {} },
-  );
-  const hub: Hub = new Hub({
-    broker, store, presence, watchedPerSessionMax: 10, rooms, node: "n", toNode: () => {}, sendsPerMinute: 0, newInboxesPerHour: 0, roomNamesBytesMax: 1000,
-    sessionsPerUserMax: 10, keepMs: 10_000, kindOf: compileKinds(config), pageBytesMax: 1024, encoder: new Encoder(4_096), log: createLogger(config),
-  });
-  hub.attach(reactor);
-  return { hub, broker, link, reader, frames };
-}
-
 t.test("joins and history are refused while their reactor is far behind: their pages used to pile up for it without end", async (t) => {
-  const { hub, broker, link, reader, frames } = hubAndReader();
-  t.teardown(() => (hub.close(), broker.stop()));
-  const drain = () => {
-    for (let i = 0; i < 20; i++) (reader.wake(), link.wake());
-  };
-  const join = (id: number, room: string) =>
-    records.writeJoin(reader, { member: id, slot: 0, life: 1, id, json: false, room, epoch: null, seq: 0, history: 10, restored: false });
+  const { reactors, stop } = startHub();
+  t.teardown(stop);
+  const { link, reader, drain, seen, ...reactor } = reactors[0]!;
+  const join = (id: number, room: string) => reactor.join(id, room, { history: 10 });
   const history = (id: number, room: string) =>
     records.writeHistory(reader, { slot: 0, life: 1, id, json: false, room, direction: "newest", epoch: "", seq: 0, limit: 10 });
-  const answers = (...ids: number[]) => ids.map((id) => frames.find((frame) => frame.id === id)).map((frame) => (frame ? (frame.error?.code ?? "done") : "no answer"));
+  const answers = (...ids: number[]) => ids.map((id) => seen.find(({ frame }) => frame.id === id)?.frame).map((frame) => (frame ? (frame.error?.code ?? "done") : "no answer"));
   t.ok(join(1, "chat:a"));
   drain();
-  t.equal(frames.at(-1)?.joined?.room, "chat:a");
+  t.equal(seen.at(-1)?.frame.joined?.room, "chat:a");
   for (let i = 0; i < 500 && !link.congested; i++) {
     records.writePublish(reader, 0, 1, 0, false, 0, "chat:a", "ann", "", Format.BINARY, false, false, new Uint8Array(500));
     link.wake();
@@ -181,7 +134,7 @@ t.test("joins and history are refused while their reactor is far behind: their p
   t.ok(join(31, "chat:b"));
   drain();
   t.strictSame(answers(30, 31), ["done", "done"]);
-  t.equal(frames.find((frame) => frame.id === 31)?.joined?.room, "chat:b");
+  t.equal(seen.find(({ frame }) => frame.id === 31)?.frame.joined?.room, "chat:b");
 });
 
 // ----------------------------------------------------------------------------------- too few files

@@ -2,7 +2,7 @@
 import type { Page } from "../broker/broker.ts";
 import { writeReply, type HistoryRecord } from "../link/records.ts";
 import { historyLimitDefault, pageSizeMax } from "../protocol/limits.ts";
-import { bodiesOf, recordBytes, type Reading } from "./replays.ts";
+import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
 import { headOf, type Reactor, type Room } from "./rooms.ts";
 
 export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: Reactor, room: Room, asked: HistoryRecord): void {
@@ -18,6 +18,8 @@ export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reacto
   const query = { direction: asked.direction, position: asked, limit, bytesMax: pageBytesMax, bytesEach: recordBytes(room) };
   broker.history(room.key, room.kind.retention, query, (answer) => {
     if ("error" in answer) return send(encoder.error(asked.json, asked.id, answer.error));
+    // The reactor may have fallen behind meanwhile: pages are not queued for it.
+    if (reactor.link.congested) return send(encoder.error(asked.json, asked.id, "overloaded"));
     page(bodiesOf(encoder, room, answer.value.publications), answer.value.position, answer.value.more);
   });
 }

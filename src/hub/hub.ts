@@ -16,6 +16,7 @@ import {
   readLeave,
   readPublish,
   writeDeliver,
+  writeMoved,
   writeReply,
   type Asker,
   type BehindRecord,
@@ -37,6 +38,7 @@ import { LateDisconnects } from "./disconnects.ts";
 import { answerHistory } from "./history.ts";
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
 import { Joins } from "./joins.ts";
+import { Lagging } from "./lagging.ts";
 import { Presence } from "./presence.ts";
 import { Replays } from "./replays.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
@@ -75,6 +77,7 @@ export class Hub {
   readonly #options: HubOptions;
   readonly #rooms: Rooms;
   readonly #reactors: (Reactor | null)[] = [];
+  readonly #lagging: Lagging;
   readonly #replays: Replays;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
   readonly #keeper: NodeJS.Timeout;
@@ -92,7 +95,8 @@ export class Hub {
   constructor(options: HubOptions) {
     this.#options = options;
     this.#rooms = options.rooms;
-    this.#replays = new Replays(options);
+    this.#lagging = new Lagging({ ...options, failed: (reactor, error) => this.#failed(reactor, kinds.deliver, error) });
+    this.#replays = new Replays(options, this.#lagging);
     const { store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
     const refuse = (reactor: Reactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
     this.presence = new Presence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
@@ -116,9 +120,15 @@ export class Hub {
   detach(reactor: Reactor): void {
     reactor.live = false;
     this.#reactors[reactor.index] = null;
+    this.#lagging.forgetReactor(reactor);
     this.#replays.forgetReactor(reactor);
     this.#rooms.forgetReactor(reactor.index);
     this.sessions.forgetReactor(reactor);
+  }
+
+  /** What was queued for a reactor is in its ring. */
+  onRoom(reactor: Reactor): void {
+    this.#lagging.goOn(reactor);
   }
 
   /** One record from a reactor. A record that fails by our own mistake costs only itself. */
@@ -210,10 +220,11 @@ export class Hub {
   deliver(key: string, stored: Stored): void {
     const room = this.#rooms.named(key);
     if (room === undefined) return;
+    const { seq: before, era: eraBefore } = room;
     this.publications++;
     // Something is missing before it: what the tail has is not all there was.
-    if (stored.prev !== room.seq) room.tail.clear(stored.prev);
-    room.epoch = stored.epoch;
+    if (stored.prev !== room.seq || stored.epoch !== room.epoch) room.tail.clear(stored.prev);
+    this.#enter(room, stored.epoch);
     room.seq = stored.seq;
     const at = now();
     room.publishedAt = at;
@@ -237,21 +248,29 @@ export class Hub {
     for (const reactor of this.#reactors) {
       if (reactor == null) continue;
       const excluded = reactor.index === from ? slot! : nobody;
-      if (room.interest[2 * reactor.index]! > 0) {
+      if (room.interest[2 * reactor.index]! > 0 && !this.#lagging.skips(reactor, room, false, before, eraBefore)) {
         writeDeliver(reactor.link, room.handle, false, excluded, life!, at, stored.seq, stored.prev, frame);
       }
-      if (room.interest[2 * reactor.index + 1]! > 0) {
+      if (room.interest[2 * reactor.index + 1]! > 0 && !this.#lagging.skips(reactor, room, true, before, eraBefore)) {
         text ??= toUtf8.encode(publicationJson(publication));
         writeDeliver(reactor.link, room.handle, true, excluded, life!, at, stored.seq, stored.prev, text);
       }
     }
   }
 
+  /** A position of another epoch means nothing in this one, so it counts as another era. */
+  #enter(room: Room, epoch: string): void {
+    if (room.epoch === epoch) return;
+    room.epoch = epoch;
+    room.era++;
+  }
+
   /** The broker's word that a room's stream is another one now: members are told that they have a gap. */
   moved(key: string, { epoch, seq }: Position): void {
     const room = this.#rooms.named(key);
     if (room === undefined) return;
-    room.epoch = epoch;
+    const { seq: prev, era: eraBefore } = room;
+    this.#enter(room, epoch);
     room.seq = seq;
     room.tail.clear(seq);
     if (room.members === 0) return;
@@ -259,7 +278,8 @@ export class Hub {
     for (const reactor of this.#reactors) {
       for (const json of [false, true]) {
         if (reactor == null || room.interest[2 * reactor.index + (json ? 1 : 0)] === 0) continue;
-        writeDeliver(reactor.link, room.handle, json, nobody, 0, now(), seq, seq, this.#options.encoder.frame(json, sync));
+        if (this.#lagging.skipsMove(reactor, room, json, prev, eraBefore)) continue;
+        writeMoved(reactor.link, room.handle, json, { prev, eraBefore, era: room.era }, this.#options.encoder.frame(json, sync));
       }
     }
   }
@@ -334,7 +354,8 @@ export class Hub {
   usage() {
     const { publications, refusals, failures } = this;
     const { size: replays, caughtUp, skipped } = this.#replays;
-    return { rooms: this.#rooms.size, publications, refusals, failures, replays, caughtUp, skipped };
+    const { rooms: roomsBehind, late, lost } = this.#lagging;
+    return { rooms: this.#rooms.size, publications, refusals, failures, replays, caughtUp, skipped, roomsBehind, late, lost };
   }
 
   close(): void {

@@ -97,6 +97,8 @@ export class Presence {
     const { room, after, limit } = asked;
     store.members(room, { after, limit, bytesMax, bytesEach: userBytes }, (answer) => {
       if ("error" in answer) return this.#options.refuse(reactor, asked, answer.error);
+      // The reactor may have fallen behind meanwhile: pages are not queued for it.
+      if (reactor.link.congested) return this.#options.refuse(reactor, asked, "overloaded");
       const { members, ...page } = answer.value;
       const named = members.map(({ user, sessions }) => ({ user: nameOfUser(user), sessions }));
       this.#reply(reactor, asked, { id: asked.id, presence: { room: nameOfRoom(room), ...page, members: named } });

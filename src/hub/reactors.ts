@@ -196,6 +196,7 @@ export class Reactors {
       readBudgetBytes,
       ringDoorbell: () => worker.postMessage(doorbell),
       onRecord: (kind, record) => hub.onRecord(running, kind, record),
+      onRoom: () => hub.onRoom(running),
       onBatchEnd: () => {},
     });
     const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));

@@ -13,25 +13,9 @@ import type { Broker, Stored } from "../broker/broker.ts";
 import { writeJoined, writePage, type BehindRecord, type JoinRecord } from "../link/records.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
+import type { Lagging } from "./lagging.ts";
+import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
 import { headOf, type Reactor, type Room } from "./rooms.ts";
-
-/** Where history comes from, and how it is written. */
-export interface Reading {
-  readonly broker: Broker;
-  readonly encoder: Encoder;
-  /** About what the bodies of one page hold: well under a socket's queue, and no record too large for a ring. */
-  readonly pageBytesMax: number;
-}
-
-/** A page's bodies, at most; its JSON text can be four times that, and a record may be half a ring. */
-export function pageBytesFor(ringBytes: number): number {
-  return Math.min(32 * 1024, ringBytes / 16);
-}
-
-/** What a publication takes in a page besides its payload, about. */
-export function recordBytes(room: Room): number {
-  return 64 + 3 * room.name.length;
-}
 
 /** A join whose place is known. */
 export interface Joining extends JoinRecord {
@@ -43,9 +27,9 @@ interface Replay {
   readonly room: Room;
   readonly member: number;
   readonly json: boolean;
-  /** The member has everything up to here, in this epoch. */
+  /** The member has everything up to here, in this era of the stream. */
   cursor: number;
-  readonly epoch: string;
+  readonly era: number;
   /** It was live before and fell behind. */
   readonly behind: boolean;
   /** It is told what it missed, not given it. */
@@ -64,12 +48,14 @@ export class Replays {
   readonly #broker: Broker;
   readonly #encoder: Encoder;
   readonly #pageBytesMax: number;
+  readonly #lagging: Lagging;
   readonly #running = new Map<Reactor, Map<number, Replay>>();
   /** Publications that members which were behind were given later, and those they were only told of. */
   caughtUp = 0;
   skipped = 0;
 
-  constructor({ broker, encoder, pageBytesMax }: Reading) {
+  constructor({ broker, encoder, pageBytesMax }: Reading, lagging: Lagging) {
+    this.#lagging = lagging;
     this.#pageBytesMax = pageBytesMax;
     this.#broker = broker;
     this.#encoder = encoder;
@@ -85,7 +71,10 @@ export class Replays {
   /** Answers a join whose member has just been counted in. Where its position is lost, it gets history as if it had none. */
   begin(reactor: Reactor, room: Room, join: Joining): void {
     if (join.epoch !== room.epoch) return this.#joinWithHistory(reactor, room, join);
+    const { era } = room;
     const answer = (read: Read) => {
+      // It was read of a stream that is another one by now.
+      if (room.era !== era) return this.#joinWithHistory(reactor, room, join);
       // What it missed is given to it when the broker is back; until then nothing of the room is.
       const piece: Read = read === "unavailable" && join.seq < room.seq ? { bodies: [], seq: join.seq } : read;
       if (piece === null || piece === "unavailable") this.#joinWithHistory(reactor, room, join);
@@ -98,23 +87,26 @@ export class Replays {
   next(reactor: Reactor, member: number): void {
     const replay = this.#running.get(reactor)?.get(member);
     if (replay === undefined) return; // it left meanwhile
-    if (replay.skip || replay.epoch !== replay.room.epoch || replay.cursor > replay.room.seq) return this.#broken(reactor, replay);
+    if (this.#lagging.waits(reactor, () => this.next(reactor, member))) return;
+    // There is nothing to give to it, and the reactor's other members are not where it is.
+    if (replay.cursor === replay.room.seq && this.#isHeld(reactor, replay)) return;
+    if (replay.skip || isLost(replay)) return this.#broken(reactor, replay);
     this.#read(replay.room, replay.cursor, (piece) => {
       if (!reactor.live || this.#running.get(reactor)?.get(member) !== replay) return;
       if (piece === "unavailable") return void setTimeout(() => this.next(reactor, member), retryMs).unref();
-      if (piece === null) return this.#broken(reactor, replay);
+      if (piece === null || isLost(replay)) return this.#broken(reactor, replay);
       replay.cursor = piece.seq;
       if (replay.behind) this.caughtUp += piece.bodies.length;
-      const live = piece.seq >= replay.room.seq;
+      const live = piece.seq >= replay.room.seq && !this.#lagging.isMarked(reactor, replay.room, replay.json);
       const head = { room: replay.room.name, more: !live };
-      writePage(reactor.link, member, live, piece.seq, this.#encoder.page(replay.json, "replay", 0, head, piece.bodies));
+      writePage(reactor.link, member, live, piece.seq, replay.era, this.#encoder.page(replay.json, "replay", 0, head, piece.bodies));
       if (live) this.abandon(reactor, member);
     });
   }
 
   /** A member is behind from `seq` on: it will ask when it can take more. */
-  resume(reactor: Reactor, room: Room, { member, json, seq, skip }: BehindRecord): void {
-    this.#remember(reactor, { room, member, json, cursor: seq, epoch: room.epoch, behind: true, skip });
+  resume(reactor: Reactor, room: Room, { member, json, seq, era, skip }: BehindRecord): void {
+    this.#remember(reactor, { room, member, json, cursor: seq, era, behind: true, skip });
   }
 
   abandon(reactor: Reactor, member: number): void {
@@ -132,11 +124,13 @@ export class Replays {
       const bodies = room.tail.newest(count, this.#pageBytesMax);
       return this.#joined(reactor, room, join, { bodies, seq: room.seq }, room.seq, false);
     }
+    const { era } = room;
     const query = { direction: "newest", position: headOf(room), limit: count, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {
       // The newest are a courtesy: a broker that cannot be read does not keep anybody from joining.
       const publications = "value" in answer ? answer.value.publications : [];
       const seq = "value" in answer ? answer.value.position.seq : room.seq;
+      if (room.era !== era) return this.#joined(reactor, room, join, null, room.seq, false);
       this.#joined(reactor, room, join, { bodies: this.#bodies(room, publications), seq }, seq, false);
     });
   }
@@ -144,20 +138,31 @@ export class Replays {
   /** `piece` null: nothing is replayed. Otherwise the member has everything up to `cursor` with this answer. */
   #joined(reactor: Reactor, room: Room, join: JoinRecord, piece: Piece, cursor: number, recovered: boolean): void {
     if (!reactor.live) return;
-    const live = cursor >= room.seq;
+    // A reactor that does not keep up gets no pages, which would be queued: they come when it asks for the next.
+    const later = reactor.link.congested && recovered;
+    if (later) cursor = join.seq;
+    const live = cursor >= room.seq && !this.#lagging.isMarked(reactor, room, join.json);
     const head = { room: room.name, position: headOf(room), recovered, more: !live };
-    const frame = this.#encoder.page(join.json, "joined", join.id, head, piece?.bodies ?? []);
-    writeJoined(reactor.link, join.member, room.handle, live, cursor, frame);
-    if (!live) this.#remember(reactor, { room, member: join.member, json: join.json, cursor, epoch: room.epoch, behind: false, skip: false });
+    const frame = this.#encoder.page(join.json, "joined", join.id, head, reactor.link.congested ? [] : piece?.bodies ?? []);
+    writeJoined(reactor.link, join.member, room.handle, live, cursor, room.era, frame);
+    if (!live) this.#remember(reactor, { room, member: join.member, json: join.json, cursor, era: room.era, behind: false, skip: false });
+  }
+
+  /** Whether it has to wait until the others of its room on its reactor have caught up: it may not be live before them. */
+  #isHeld(reactor: Reactor, { room, member, json }: Replay): boolean {
+    if (!this.#lagging.isMarked(reactor, room, json)) return false;
+    this.#lagging.hold(reactor, room, json, () => this.next(reactor, member));
+    return true;
   }
 
   #broken(reactor: Reactor, replay: Replay): void {
+    if (this.#isHeld(reactor, replay)) return;
     const frame = this.#encoder.frame(replay.json, {
       id: 0,
       sync: { room: replay.room.name, position: headOf(replay.room) },
     });
-    if (replay.behind) this.skipped += Math.max(0, replay.room.seq - replay.cursor);
-    writePage(reactor.link, replay.member, true, replay.room.seq, frame);
+    if (replay.behind && replay.era === replay.room.era) this.skipped += Math.max(0, replay.room.seq - replay.cursor);
+    writePage(reactor.link, replay.member, true, replay.room.seq, replay.room.era, frame);
     this.abandon(reactor, replay.member);
   }
 
@@ -191,9 +196,7 @@ export class Replays {
   }
 }
 
-/** Publications of the broker as bodies, each in bytes of its own. */
-export function bodiesOf(encoder: Encoder, room: Room, publications: readonly Stored[]): Uint8Array[] {
-  return publications.map(({ origin: _, ...publication }) =>
-    Uint8Array.prototype.slice.call(encoder.binary.body({ room: room.name, ...publication })),
-  );
+/** Where the member is there is nothing to go on from: the stream is another one, or has been set back. */
+function isLost({ era, cursor, room }: Replay): boolean {
+  return era !== room.era || cursor > room.seq;
 }

@@ -24,6 +24,8 @@ export interface Room {
   /** Opening until the broker delivers for it; joins wait until then. */
   open: boolean;
   epoch: string;
+  /** Which of its epochs that is, counted here: reactors know them by it. */
+  era: number;
   /** The head: seq of the newest publication. */
   seq: number;
   tail: Tail;
@@ -89,8 +91,9 @@ export class Rooms {
       kind,
       open: false,
       epoch: "",
+      era: 0,
       seq: 0,
-      tail: new Tail(tailLimits, tailBudget, 0),
+      tail: new Tail(tailLimits, tailBudget, 0, kind.retention.durable ? kind.retention.historyTtlMs : 0),
       members: 0,
       interest: new Uint32Array(2 * reactors),
       waiting: [],

@@ -7,6 +7,8 @@
  * far as the budget that all rooms share allows; after that every new body pushes out the oldest, and nothing
  * is allocated.
  */
+import { now } from "../link/clock.ts";
+
 export interface TailLimits {
   readonly publicationsMax: number;
   readonly bytesMax: number;
@@ -35,18 +37,25 @@ const firstEntries = 8;
 export class Tail {
   readonly #limits: TailLimits;
   readonly #budget: TailBudget;
+  readonly #ttlMs: number;
+  readonly #clock: () => number;
   #bytes = Buffer.alloc(0);
   // Entry i of the room's count lies in index slot i % capacity.
   #capacity = 0;
   #seqs = new Float64Array(0);
   #starts = new Uint32Array(0);
   #ends = new Uint32Array(0);
+  /** When each came; empty where nothing expires. */
+  #times = new Float64Array(0);
   #oldest = 0; // count of the oldest entry
   #next = 0; // count of the entry to come
   #end = 0; // where the next body goes
   #base = 0; // seq before the oldest entry: everything after it is here
 
-  constructor(limits: TailLimits, budget: TailBudget, headSeq: number) {
+  /** @param ttlMs how long what is here may be given to anybody, by `clock`; 0: as long as it is here */
+  constructor(limits: TailLimits, budget: TailBudget, headSeq: number, ttlMs = 0, clock = now) {
+    this.#ttlMs = ttlMs;
+    this.#clock = clock;
     this.#limits = limits;
     this.#budget = budget;
     this.#base = headSeq;
@@ -59,6 +68,7 @@ export class Tail {
     const start = this.#end;
     this.#bytes.set(body, start);
     this.#seqs[slot] = seq;
+    if (this.#ttlMs > 0) this.#times[slot] = this.#clock();
     this.#starts[slot] = start;
     this.#ends[slot] = this.#end = start + body.length;
     this.#next++;
@@ -66,6 +76,7 @@ export class Tail {
 
   /** Whether every publication after `seq` is here. */
   covers(seq: number): boolean {
+    this.#expire();
     return seq >= this.#base;
   }
 
@@ -84,13 +95,21 @@ export class Tail {
     return { seq: last, bodies };
   }
 
+  /** The first publication after `seq`. A view: use it at once. */
+  next(seq: number): { seq: number; body: Uint8Array } | null {
+    const i = this.#firstAfter(seq);
+    return i === this.#next ? null : { seq: this.#seqs[i % this.#capacity]!, body: this.#body(i) };
+  }
+
   /** Whether the newest `count` publications of the room are here. */
   holds(count: number): boolean {
+    this.#expire();
     return this.#next - this.#oldest >= count || this.#base === 0;
   }
 
   /** The newest `count` bodies, as far as they are here, oldest first, up to about `bytesMax`. */
   newest(count: number, bytesMax: number): Uint8Array[] {
+    this.#expire();
     const bodies: Uint8Array[] = [];
     let bytes = 0;
     for (let i = this.#next - 1; i >= this.#oldest && bodies.length < count; i--) {
@@ -115,6 +134,13 @@ export class Tail {
     this.clear(this.#next > this.#oldest ? this.#seqs[(this.#next - 1) % this.#capacity]! : this.#base);
     this.#budget.used -= this.#bytes.length;
     this.#bytes = Buffer.alloc(0);
+  }
+
+  /** What the broker keeps no longer is not given from here either. */
+  #expire(): void {
+    if (this.#ttlMs === 0) return;
+    const before = this.#clock() - this.#ttlMs;
+    while (this.#oldest < this.#next && this.#times[this.#oldest % this.#capacity]! < before) this.#dropOldest();
   }
 
   #body(i: number): Uint8Array {
@@ -192,15 +218,18 @@ export class Tail {
     const seqs = new Float64Array(want);
     const starts = new Uint32Array(want);
     const ends = new Uint32Array(want);
+    const times = new Float64Array(this.#ttlMs > 0 ? want : 0);
     for (let i = this.#oldest; i < this.#next; i++) {
       seqs[i % want] = this.#seqs[i % this.#capacity]!;
       starts[i % want] = this.#starts[i % this.#capacity]!;
       ends[i % want] = this.#ends[i % this.#capacity]!;
+      if (this.#ttlMs > 0) times[i % want] = this.#times[i % this.#capacity]!;
     }
     this.#capacity = want;
     this.#seqs = seqs;
     this.#starts = starts;
     this.#ends = ends;
+    this.#times = times;
     return true;
   }
 }

@@ -19,6 +19,8 @@ export interface LinkOptions {
   onRecord(kind: number, record: RecordReader): boolean | void;
   /** A turn of the loop in which reading goes on begins. */
   onTurn?(): void;
+  /** What waited for room in the ring has all been written: there is room again. */
+  onRoom?(): void;
   /** The records of one batch have been handled. */
   onBatchEnd(): void;
 }
@@ -126,6 +128,11 @@ export class Link {
     return this.#overflowBytes >= this.#options.overflowBytesMax;
   }
 
+  /** Whether records wait for room in the ring. */
+  get full(): boolean {
+    return this.#overflowBytes > 0;
+  }
+
   /** Bytes written but not yet read by the other end: in the ring, and waiting for room in it. */
   get depth(): { ring: number; overflow: number } {
     return { ring: this.#out.depth, overflow: this.#overflowBytes };
@@ -170,8 +177,10 @@ export class Link {
       this.#first++;
       this.#overflowBytes -= body.length;
     }
+    if (this.#first === 0) return;
     this.#overflow = [];
     this.#first = 0;
+    this.#options.onRoom?.();
   }
 }
 

@@ -30,6 +30,7 @@ export const kinds = {
   deliver: 20,
   admitted: 21,
   kick: 22,
+  moved: 23,
   told: 40,
   status: 41,
 } as const;
@@ -235,16 +236,19 @@ export interface BehindRecord {
   member: number;
   handle: number;
   seq: number;
+  /** Era of the room's stream in which it has that: in a later one the position means nothing. */
+  era: number;
   json: boolean;
   /** It is not given what it missed, but told of it. */
   skip: boolean;
 }
 
 export function writeBehind(link: Link, r: BehindRecord): void {
-  link.begin(kinds.behind, 20, true);
+  link.begin(kinds.behind, 24, true);
   link.u32(r.member);
   link.u32(r.handle);
   link.f64(r.seq);
+  link.u32(r.era);
   link.u8((r.json ? 1 : 0) | (r.skip ? 2 : 0));
   link.end();
 }
@@ -253,8 +257,9 @@ export function readBehind(r: RecordReader): BehindRecord {
   const member = r.u32();
   const handle = r.u32();
   const seq = r.f64();
+  const era = r.u32();
   const flags = r.u8();
-  return { member, handle, seq, json: (flags & 1) !== 0, skip: (flags & 2) !== 0 };
+  return { member, handle, seq, era, json: (flags & 1) !== 0, skip: (flags & 2) !== 0 };
 }
 
 function writeMember(link: Link, kind: number, member: number): void {
@@ -276,24 +281,26 @@ export function writeReply(link: Link, slot: number, life: number, frame: Uint8A
 
 /**
  * The answer to join. `live`: nothing more is to be replayed, what the room gets from here on is for it too.
- * With this frame the member has everything up to `seq`.
+ * With this frame the member has everything up to `seq` of the stream's `era`.
  */
-export function writeJoined(link: Link, member: number, handle: number, live: boolean, seq: number, frame: Uint8Array): void {
+export function writeJoined(link: Link, member: number, handle: number, live: boolean, seq: number, era: number, frame: Uint8Array): void {
   link.begin(kinds.joined, 32 + frame.length, true);
   link.u32(member);
   link.u32(handle);
   link.u8(live ? 1 : 0);
   link.f64(seq);
+  link.u32(era);
   link.blob(frame);
   link.end();
 }
 
 /** One more page of a replay, as in joined. */
-export function writePage(link: Link, member: number, live: boolean, seq: number, frame: Uint8Array): void {
+export function writePage(link: Link, member: number, live: boolean, seq: number, era: number, frame: Uint8Array): void {
   link.begin(kinds.page, 24 + frame.length, true);
   link.u32(member);
   link.u8(live ? 1 : 0);
   link.f64(seq);
+  link.u32(era);
   link.blob(frame);
   link.end();
 }
@@ -333,6 +340,27 @@ export function writeDeliver(
   link.f64(at);
   link.f64(seq);
   link.f64(prev);
+  link.blob(frame);
+  link.end();
+}
+
+/** Where the members of a room are, and where they will be with the frame that is sent to them. */
+export interface Move {
+  /** They have everything up to here of the stream's era. */
+  readonly prev: number;
+  readonly eraBefore: number;
+  /** In which they are from here on. */
+  readonly era: number;
+}
+
+/** A frame that tells every member of a room that speaks this format that its position is another one now, with a gap before it. */
+export function writeMoved(link: Link, handle: number, json: boolean, { prev, eraBefore, era }: Move, frame: Uint8Array): void {
+  link.begin(kinds.moved, 32 + frame.length, true);
+  link.u32(handle);
+  link.u8(json ? 1 : 0);
+  link.f64(prev);
+  link.u32(eraBefore);
+  link.u32(era);
   link.blob(frame);
   link.end();
 }

@@ -64,6 +64,22 @@ export class Deliveries {
     this.#fanout.publish(room, format, frame, seq, prev, excluded);
   }
 
+  /** A frame that tells the members of a room that speak one format where they are now. False: not in this turn of the loop. */
+  onMoved(record: RecordReader): boolean | void {
+    const room = this.#rooms.get(record.u32());
+    const format = record.u8() as 0 | 1;
+    const prev = record.f64();
+    const eraBefore = record.u32();
+    const era = record.u32();
+    const frame = record.blob();
+    if (room === undefined) return;
+    if (!this.#fanout.mayPublish(frame.length, this.#waiting(room, format))) return false;
+    this.flush();
+    this.#windows.flush(room, format);
+    this.#count(room.live[format], frame.length);
+    this.#fanout.moved(room, format, frame, prev, eraBefore, era);
+  }
+
   /** Publishes that come before the next one of this room. */
   #waiting(room: Room, format: 0 | 1): number {
     return this.#windows.waiting(room, format) + (this.#packRoom === null ? 0 : 1);

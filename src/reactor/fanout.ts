@@ -18,8 +18,16 @@ const publishesPerTurn = 31;
 const largeBytes = 16 * 1024;
 /** Publishes that are remembered: those of more turns than a socket can be behind in what it is told. */
 const remembered = 256;
+/** The seq of a frame that tells members where they are now: no publication has it. */
+const move = -1;
 /** Added to the format of a change of who is in a room. */
 export const told = 2;
+
+/** Up to where a member has everything, and in which era of the room's stream. */
+export interface Place {
+  readonly seq: number;
+  readonly era: number;
+}
 
 export class Fanout {
   /** Publishes so far: the order of the next one. */
@@ -41,6 +49,7 @@ export class Fanout {
   readonly #formats = new Uint8Array(remembered);
   readonly #seqs = new Float64Array(remembered);
   readonly #prevs = new Float64Array(remembered);
+  readonly #eras = new Uint32Array(remembered);
 
   constructor(audiences: Audiences, compressFrom: number, settle: () => void) {
     this.#audiences = audiences;
@@ -62,6 +71,7 @@ export class Fanout {
     this.#formats[at] = format;
     this.#seqs[at] = seq;
     this.#prevs[at] = prev;
+    this.#eras[at] = room.eras[format];
     this.#publishing = this.order;
     const topic = room.topics[format];
     // uWS leaves out the socket that a publish is called on.
@@ -99,13 +109,20 @@ export class Fanout {
     return -1;
   }
 
-  /** Where a member of the room was complete before the publish `from` and all after it; -1: the room had none of them. */
-  prevOf(handle: number, format: 0 | 1, from: number): number {
+  /** Tells the live members of one format that they are in `era` from here on. They were complete up to `prev` of `eraBefore`. */
+  moved(room: Room, format: 0 | 1, message: Uint8Array, prev: number, eraBefore: number, era: number): void {
+    room.eras[format] = eraBefore;
+    this.publish(room, format, message, move, prev, null);
+    room.eras[format] = era;
+  }
+
+  /** Where a member of the room was complete before the publish `from` and all after it; null: the room had none of them. */
+  placeBefore(handle: number, format: 0 | 1, from: number): Place | null {
     for (let order = Math.max(from, this.#oldest); order <= this.#newest; order++) {
       const at = order % remembered;
-      if (this.#handles[at] === handle && this.#formats[at] === format) return this.#prevs[at]!;
+      if (this.#handles[at] === handle && this.#formats[at] === format) return { seq: this.#prevs[at]!, era: this.#eras[at]! };
     }
-    return -1;
+    return null;
   }
 
   /** Whether a socket that missed this publish has got nothing later and will not: all from it on is remembered. */

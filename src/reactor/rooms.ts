@@ -13,7 +13,7 @@ import { kinds, writeAbandon, writeBehind, writeJoin, writeLeave, writeNext, typ
 import { writeUnplaced } from "../link/sessions.ts";
 import type { Context } from "./context.ts";
 import { Deliveries } from "./deliveries.ts";
-import { Fanout } from "./fanout.ts";
+import { Fanout, type Place } from "./fanout.ts";
 import { sendBytes, sendFrame } from "./outgoing.ts";
 import { keyOf } from "./names.ts";
 import { SlowReaders } from "./slow.ts";
@@ -43,7 +43,7 @@ export class Rooms {
     this.#context = context;
     this.#pageQueueBytes = Math.min(replayQueueBytes, context.config.socketQueueBytesMax / 2);
     this.fanout = new Fanout(context.audiences, context.compressFrom, () => this.slow.settle());
-    this.slow = new SlowReaders(context, this.fanout, (member, seq, skip) => this.#withdraw(member, seq, skip));
+    this.slow = new SlowReaders(context, this.fanout, (member, place, skip) => this.#withdraw(member, place, skip));
     this.deliveries = new Deliveries(context, this.fanout, this.#rooms);
   }
 
@@ -58,7 +58,7 @@ export class Rooms {
     const mayPublish = allows(session.grant!, "publish", name);
     const told = this.#mayBeTold(session, name);
     const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null, next: null };
-    this.#arrive({ member, number, restored, behind: false, held: false, seq: 0, leaveId: stays });
+    this.#arrive({ member, number, restored, behind: false, held: false, seq: 0, era: 0, leaveId: stays });
     addMember(session, member);
     return true;
   }
@@ -106,6 +106,7 @@ export class Rooms {
   /** False: not in this turn of the loop. */
   onRecord(kind: number, record: RecordReader): boolean | void {
     if (kind === kinds.deliver) return this.deliveries.onRecord(record);
+    if (kind === kinds.moved) return this.deliveries.onMoved(record);
     // Whatever else it is must not overtake a delivery.
     this.deliveries.flush();
     switch (kind) {
@@ -127,7 +128,7 @@ export class Rooms {
     const number = record.u32();
     const handle = record.u32();
     const live = record.u8() !== 0;
-    const seq = record.f64();
+    const place = { seq: record.f64(), era: record.u32() };
     const arrival = this.#arriving.get(number);
     if (arrival === undefined) throw new Error(`joined: nobody is member ${number}`);
     const { member } = arrival;
@@ -145,26 +146,28 @@ export class Rooms {
     member.room = this.#roomOf(handle, member.name);
     member.name = member.room.name;
     member.room.joined[format]++;
+    member.room.eras[format] = place.era;
     this.#context.counters.add("members", 1);
     member.state = "replaying";
-    this.#continue(arrival, live, seq, record.blob());
+    this.#continue(arrival, live, place, record.blob());
   }
 
   #onPage(record: RecordReader): void {
     const arrival = this.#arriving.get(record.u32());
     const live = record.u8() !== 0;
-    const seq = record.f64();
+    const place = { seq: record.f64(), era: record.u32() };
     if (arrival === undefined) return;
     const { session, name } = arrival.member;
     if (this.#isFull(session)) return this.#wait(arrival, this.#context.kindOf(name)?.slowReaders === "drop");
-    this.#continue(arrival, live, seq, record.blob());
+    this.#continue(arrival, live, place, record.blob());
   }
 
   /** Sends a page, and makes the member live or asks for more. Sending may end the session. */
-  #continue(arrival: Arrival, live: boolean, seq: number, frame: Uint8Array): void {
+  #continue(arrival: Arrival, live: boolean, { seq, era }: Place, frame: Uint8Array): void {
     const { member } = arrival;
     const { session } = member;
     arrival.seq = seq;
+    arrival.era = era;
     if (live) {
       // What waits for the room is in the frame already.
       this.deliveries.flushRoom(member.room!, formatOf(session));
@@ -185,8 +188,8 @@ export class Rooms {
     if (this.#hasRoom(session)) this.#askForNext(arrival);
   }
 
-  /** Takes a live member out of its room's topic; it has everything up to `seq`. `skip`: it is only told what it missed. */
-  #withdraw(member: Member, seq: number, skip: boolean): void {
+  /** Takes a live member out of its room's topic; it has everything up to that place. `skip`: it is only told what it missed. */
+  #withdraw(member: Member, { seq, era }: Place, skip: boolean): void {
     const { session, room } = member;
     const format = formatOf(session);
     session.socket!.unsubscribe(room!.topics[format]);
@@ -194,7 +197,7 @@ export class Rooms {
     if (member.told) this.#untell(member);
     member.state = "replaying";
     this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
-    const arrival = { member, number: this.#nextNumber(), restored: false, behind: true, held: false, seq, leaveId: stays };
+    const arrival = { member, number: this.#nextNumber(), restored: false, behind: true, held: false, seq, era, leaveId: stays };
     this.#arrive(arrival);
     this.#wait(arrival, skip);
   }
@@ -217,8 +220,8 @@ export class Rooms {
 
   /** The member gets nothing until its socket has room again. */
   #wait(arrival: Arrival, skip: boolean): void {
-    const { number, seq, member: { session, room } } = arrival;
-    writeBehind(this.#context.link, { member: number, handle: room!.handle, seq, json: session.json, skip });
+    const { number, seq, era, member: { session, room } } = arrival;
+    writeBehind(this.#context.link, { member: number, handle: room!.handle, seq, era, json: session.json, skip });
     arrival.held = true;
     if (this.#hasRoom(session)) this.#askForNext(arrival);
   }
@@ -319,6 +322,7 @@ export class Rooms {
       handle,
       joined: [0, 0],
       live: [0, 0],
+      eras: [0, 0],
       topics: [`b${handle}`, `j${handle}`],
       told: [0, 0],
       toldTopics: [`pb${handle}`, `pj${handle}`],

@@ -66,6 +66,8 @@ export interface Room {
   readonly joined: [number, number];
   /** Members that deliveries go to, by format. */
   readonly live: [number, number];
+  /** In which era of the room's stream the members of each format are. */
+  readonly eras: [number, number];
   /** Topics of its members' sockets, by format. */
   readonly topics: readonly [string, string];
   /** Members that are told who comes and goes, by format. They are subscribed to topics of their own. */
@@ -133,8 +135,9 @@ export interface Arrival {
   readonly behind: boolean;
   /** A page waits for the socket to drain before the next is asked for. */
   held: boolean;
-  /** While it is replaying: it has everything up to here. */
+  /** While it is replaying: it has everything up to here, in this era of the room's stream. */
   seq: number;
+  era: number;
   /** Id of a leave that came before the hub's answer to join, which is answered first; `stays`, or `evicted`. */
   leaveId: number;
 }

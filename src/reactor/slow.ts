@@ -9,12 +9,12 @@
  */
 import { decodeServerFrame, headerBytes } from "../protocol/codec.ts";
 import type { Context } from "./context.ts";
-import { told, type Fanout } from "./fanout.ts";
+import { told, type Fanout, type Place } from "./fanout.ts";
 import { stopDeliveries, tooSlow } from "./outgoing.ts";
 import { formatOf, memberOf, membersOf, type Member, type Session } from "./session.ts";
 
-/** A session is to be taken out of the room's topic: it has everything up to `seq`. */
-export type Withdraw = (member: Member, seq: number, skip: boolean) => void;
+/** A session is to be taken out of the room's topic: it has everything up to this place. */
+export type Withdraw = (member: Member, place: Place, skip: boolean) => void;
 
 const utf8 = new TextDecoder();
 
@@ -79,14 +79,14 @@ export class SlowReaders {
     const format = formatOf(session);
     const behind = membersOf(session).flatMap((member) => {
       if (member.state !== "live") return [];
-      const seq = this.#fanout.prevOf(member.room!.handle, format, Math.max(order, member.liveAt));
-      return seq < 0 ? [] : [{ member, seq }];
+      const place = this.#fanout.placeBefore(member.room!.handle, format, Math.max(order, member.liveAt));
+      return place === null ? [] : [{ member, place }];
     });
     if (behind.some(({ member: { name } }) => (kindOf(name)?.slowReaders ?? "disconnect") === "disconnect")) {
       tooSlow(this.#context, session);
       return stopDeliveries(session);
     }
-    for (const { member, seq } of behind) this.#withdraw(member, seq, kindOf(member.name)?.slowReaders === "drop");
+    for (const { member, place } of behind) this.#withdraw(member, place, kindOf(member.name)?.slowReaders === "drop");
   }
 
   /** -1: it was for this session alone, or is of a room that it has just left. `noFrame`: nothing of ours. */
