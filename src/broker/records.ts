@@ -56,14 +56,6 @@ function writeText(record: Buffer, lengthAt: number, at: number, text: string): 
   return at + length;
 }
 
-export function kindOfRecord(record: Buffer): number {
-  return record[4]!;
-}
-
-export function seqOfRecord(record: Buffer): number {
-  return record.readDoubleLE(8);
-}
-
 export function readRecord(record: Buffer): Found {
   const roomEnd = headBytes + record.readUInt16LE(6);
   const epochEnd = roomEnd + record.readUInt16LE(24);

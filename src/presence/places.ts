@@ -8,10 +8,6 @@ export class Places {
   /** Room or nothing → user → sessions. */
   readonly #rooms = new Map<string, Map<string, Set<string>>>();
 
-  get rooms(): number {
-    return this.#rooms.size;
-  }
-
   has(room: string): boolean {
     return this.#rooms.has(room);
   }
