@@ -1,6 +1,15 @@
 /** Flush windows: publications that wait to leave together, and that nobody misses one or gets one twice for it. */
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
+import { Counters, createCounters } from "../src/link/counters.ts";
+import { Link } from "../src/link/link.ts";
+import { nobody, writeDeliver } from "../src/link/records.ts";
+import { createRing } from "../src/link/ring.ts";
+import type { Context } from "../src/reactor/context.ts";
+import { Deliveries } from "../src/reactor/deliveries.ts";
+import { Fanout } from "../src/reactor/fanout.ts";
+import { addMember, createSession, type Room } from "../src/reactor/session.ts";
+import { Audiences, type Socket } from "../src/reactor/socket.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { open, type OpenOptions, type TestSession } from "./support/session.ts";
@@ -124,4 +133,43 @@ t.test("joining, leaving and publishing in windows, all at once, loses and doubl
   const verdict = await load.stop();
   t.equal(verdict.faults, 0, verdict.report);
   t.ok(sumOf(await gateway.metrics(), "flux_fanout_seconds_count") > 0);
+});
+
+t.test("who leaves with full windows of many rooms is given them alone, and a turn of the loop publishes no more than it may: it published all of them", async (t) => {
+  let published = 0;
+  const sent: string[] = [];
+  const audiences = new Audiences();
+  audiences.add({ publish: () => (published++, true) });
+  const sessions = { find: () => null };
+  const context = { counters: new Counters(createCounters()), compressFrom: Infinity, sessions } as unknown as Context;
+  const fanout = new Fanout(audiences, Infinity, () => {});
+  const rooms = new Map<number, Room>(upTo(4).map((handle) => [handle, {
+    name: `long:${handle}`, handle, joined: [0, 2], live: [0, 2], eras: [1, 1], topics: ["", ""], told: [0, 0], toldTopics: ["", ""], flushMs: never, windows: [null, null],
+  }]));
+  const deliveries = new Deliveries(context, fanout, rooms);
+  t.teardown(() => deliveries.flushAll());
+  const [out, back] = [createRing(1 << 16), createRing(1 << 16)];
+  const common = { overflowBytesMax: 1e6, readBudgetBytes: 1e6, ringDoorbell: () => {}, onBatchEnd: () => {} };
+  const hub = new Link({ ...common, out, in: back, onRecord: () => {} });
+  const reactor = new Link({ ...common, out: back, in: out, onRecord: (_, record) => deliveries.onRecord(record) });
+  for (const seq of upTo(15)) for (const handle of rooms.keys()) writeDeliver(hub, handle, true, nobody, 0, 0, seq, seq - 1, Buffer.from(`${handle}.${seq}`));
+  reactor.wake();
+  t.equal(published, 0, "all of it waits");
+
+  const session = createSession(audiences, true, true, "");
+  session.state = "ready";
+  session.socket = { send: (bytes: Uint8Array) => (sent.push(Buffer.from(bytes).toString()), 1) } as unknown as Socket;
+  for (const room of rooms.values()) {
+    addMember(session, { name: room.name, session, state: "live", room, mayPublish: true, told: false, liveAt: 0, arrival: null, next: null });
+  }
+  deliveries.handOverAll(session);
+  t.strictSame(sent, [...rooms.keys()].flatMap((handle) => upTo(15).map((seq) => `${handle}.${seq}`)));
+  t.equal(published, 0, "the others' windows are open still");
+
+  deliveries.flushFor(session);
+  t.equal(published, 30, "two rooms of four: a turn publishes 31");
+  t.strictSame([...rooms.values()].map((room) => deliveries.mayFlush(room, 1)), [true, true, false, false], "nobody becomes live in the others in this turn");
+  fanout.turn();
+  deliveries.flushFor(session);
+  t.equal(published, 60);
 });

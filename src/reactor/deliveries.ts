@@ -7,7 +7,9 @@ import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
 import type { Context } from "./context.ts";
 import type { Fanout } from "./fanout.ts";
-import { formatOf, membersOf, type Room, type Session } from "./session.ts";
+import { tooSlow } from "./outgoing.ts";
+import { formatOf, membersOf, type Member, type Room, type Session } from "./session.ts";
+import { dropped } from "./socket.ts";
 import { Windows } from "./windows.ts";
 
 /** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
@@ -113,13 +115,40 @@ export class Deliveries {
     this.#fanout.publish(room, 0, pack, this.#packSeq, this.#packPrev, null);
   }
 
-  /** Publishes what waits for this session, which is about to be closed. */
+  /** Publishes what waits for this session, as far as this turn of the loop may publish more: what does not leave now waits on. */
   flushFor(session: Session): void {
     this.flush();
-    for (const { state, room } of membersOf(session)) if (state === "live") this.#windows.flush(room!, formatOf(session));
+    const format = formatOf(session);
+    for (const { state, room } of membersOf(session)) if (state === "live" && this.mayFlush(room!, format)) this.#windows.flush(room!, format);
   }
 
-  /** Publishes what waits for the members of this room that speak this format. */
+  /**
+   * Sends what waits for this member to it alone, which is about to leave. To publish it to the room would be more than a turn
+   * of the loop may publish: a session may leave many rooms at once, and it is not asked for in the ring, where it could wait.
+   */
+  handOver({ state, room, session }: Member): void {
+    if (state !== "live") return;
+    this.#windows.each(room!, formatOf(session), (message) => {
+      const { socket, json } = session;
+      if (socket === null || session.state === "closing") return;
+      // It was counted when it was delivered.
+      if (socket.send(message, !json, message.length >= this.#context.compressFrom) === dropped) tooSlow(this.#context, session);
+    });
+  }
+
+  /** The same of all its rooms, for a session that is about to be closed. */
+  handOverAll(session: Session): void {
+    this.flush();
+    for (const member of membersOf(session)) this.handOver(member);
+  }
+
+  /** Whether what waits for the members of this room that speak this format may be published in this turn of the loop. */
+  mayFlush(room: Room, format: 0 | 1): boolean {
+    const waiting = this.#windows.waiting(room, format);
+    return waiting === 0 || this.#fanout.mayPublish(0, waiting - 1);
+  }
+
+  /** Publishes it. */
   flushRoom(room: Room, format: 0 | 1): void {
     this.#windows.flush(room, format);
   }

@@ -86,7 +86,7 @@ export class Drain {
     this.#until.delete(session);
     if (!isHere(session)) return;
     if (session.socket!.getBufferedAmount() > 0) this.#flushedAt = performance.now() + flushMs;
-    this.#reactor.rooms.deliveries.flushFor(session);
+    this.#reactor.rooms.deliveries.handOverAll(session);
     closeSession(this.#reactor, session, "shutdown");
   }
 }

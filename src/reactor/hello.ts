@@ -16,7 +16,7 @@ import { positionProblem, roomsMax } from "./commands.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
 import { sendGone } from "./rooms.ts";
-import { membersOf, type Early, type Session } from "./session.ts";
+import { countMembers, membersOf, type Early, type Session } from "./session.ts";
 
 type Hello = NonNullable<ClientFrame["hello"]>;
 type Refresh = NonNullable<ClientFrame["refresh"]>;
@@ -176,7 +176,7 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
 /** Joins a resumed session to a room it was in, from where it was. */
 function restore(reactor: Reactor, session: Session, { name, epoch, seq }: PlaceInRoom): void {
   if (session.state !== "ready") return;
-  const may = mayBeIn(reactor, session, name) && membersOf(session).length < roomsMax(reactor, session);
+  const may = mayBeIn(reactor, session, name) && countMembers(session) < roomsMax(reactor, session);
   const wanted = { id: 0, name, epoch, seq, history: 0, restored: true };
   if (may && reactor.rooms.join(session, wanted)) return;
   writeUnplaced(reactor.link, session.slot, session.life, name);
@@ -188,7 +188,7 @@ export function onKick(reactor: Reactor, record: RecordReader): void {
   const session = reactor.sessions.find(slot, life);
   if (session === null || session.state === "closing") return;
   // What its rooms got before is still for it.
-  reactor.rooms.deliveries.flushFor(session);
+  reactor.rooms.deliveries.handOverAll(session);
   closeSession(reactor, session, name);
 }
 

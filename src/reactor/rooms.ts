@@ -65,7 +65,7 @@ export class Rooms {
 
   leave(session: Session, member: Member, id: number): void {
     const { state, arrival } = member;
-    if (state === "live") this.deliveries.flushRoom(member.room!, formatOf(session));
+    this.deliveries.handOver(member);
     removeMember(session, member);
     if (state === "joining") arrival!.leaveId = id;
     if (state === "live") {
@@ -124,7 +124,12 @@ export class Rooms {
     if (session !== null) sendBytes(this.#context, session, record.blob());
   }
 
-  #onJoined(record: RecordReader): void {
+  /** What waits for a room leaves before somebody becomes live in it: not in this turn of the loop, if that is too much for it. */
+  #mustWait(room: Room | null | undefined, format: 0 | 1): boolean {
+    return room != null && !this.deliveries.mayFlush(room, format);
+  }
+
+  #onJoined(record: RecordReader): boolean | void {
     const number = record.u32();
     const handle = record.u32();
     const live = record.u8() !== 0;
@@ -133,6 +138,7 @@ export class Rooms {
     if (arrival === undefined) throw new Error(`joined: nobody is member ${number}`);
     const { member } = arrival;
     const format = formatOf(member.session);
+    if (live && this.#mustWait(this.#rooms.get(handle), format)) return false;
     if (member.state === "gone") {
       // It left before it was in: the hub has counted it.
       this.#arrived(arrival);
@@ -152,12 +158,13 @@ export class Rooms {
     this.#continue(arrival, live, place, record.blob());
   }
 
-  #onPage(record: RecordReader): void {
+  #onPage(record: RecordReader): boolean | void {
     const arrival = this.#arriving.get(record.u32());
     const live = record.u8() !== 0;
     const place = { seq: record.f64(), era: record.u32() };
     if (arrival === undefined) return;
-    const { session, name } = arrival.member;
+    const { session, name, room } = arrival.member;
+    if (live && this.#mustWait(room, formatOf(session))) return false;
     if (this.#isFull(session)) return this.#wait(arrival, this.#context.kindOf(name)?.slowReaders === "drop");
     this.#continue(arrival, live, place, record.blob());
   }

@@ -51,6 +51,15 @@ export class Windows {
     return true;
   }
 
+  /** What waits for the members of this room that speak this format, message by message. */
+  each(room: Room, format: 0 | 1, use: (message: Uint8Array) => void): void {
+    const window = room.windows[format];
+    if (window === null) return;
+    const { bytes, used, frames, ends } = window;
+    if (format === 0) return use(bytes.subarray(0, used));
+    for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) use(bytes.subarray(start, ends[i]));
+  }
+
   /** Publishes what waits for the members of this room that speak this format. */
   flush(room: Room, format: 0 | 1): void {
     const window = room.windows[format];
