@@ -1,6 +1,6 @@
 /** A reactor that does not read: what other nodes publish is not queued for it without end, and nothing is lost in silence. */
 import t, { type Test } from "tap";
-import { kinds, writeBehind, writeNext } from "../src/link/records.ts";
+import { kinds, writeBehind, writeNext, writePublish } from "../src/link/records.ts";
 import { startHub, type HubOptions, type Seen } from "./support/hub.ts";
 
 const durable = { feed: { durable: true, historySize: 1_000 }, live: { durable: false } };
@@ -220,4 +220,34 @@ t.test("a stream that is replaced while a page of it is being read is not taken 
   first.drain();
   const { frame, live, seq } = first.seen.find(({ member }) => member === 2)!;
   t.strictSame([frame.joined?.recovered, frame.joined?.publications?.length ?? 0, live, seq], [false, 0, true, 4]);
+});
+
+// ------------------------------------------------------------------------------- who is left out
+
+t.test("a copy that comes back when its publisher's reactor has been replaced leaves nobody out: it named a stranger with the same slot", async (t) => {
+  const drafts: { origin: string }[] = [];
+  const { hub, first, startReactor, publishElsewhere } = start(t, {
+    broker: () => ({ publish: (_room, _retention, draft) => void drafts.push({ origin: draft.origin }) }),
+  });
+  const publish = (reactor: typeof first) => {
+    writePublish(reactor.reader, 4, 1, 0, false, 0, "live:a", "ann", "", 0, true, false, new Uint8Array(1));
+    reactor.link.wake();
+    return drafts.at(-1)!.origin;
+  };
+  first.join(1, "live:a");
+  first.drain();
+  const origin = publish(first);
+  publishElsewhere("live:a", 1, origin);
+  first.drain();
+  t.equal(first.excluded().at(-1), "4 1", "its publisher is left out");
+  hub.detach(first.reactor);
+  const second = startReactor(0);
+  second.join(1, "live:a");
+  second.drain();
+  publishElsewhere("live:a", 1, origin);
+  second.drain();
+  t.match(second.excluded().at(-1), /^4294967295 /, "the one that has the slot now is not");
+  publishElsewhere("live:a", 1, publish(second));
+  second.drain();
+  t.equal(second.excluded().at(-1), "4 1");
 });

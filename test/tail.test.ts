@@ -89,6 +89,23 @@ t.test("a room that is new when the others have used up the budget keeps a littl
   t.equal(budget.used, 0, "the budget gets back what was taken of it");
 });
 
+t.test("what is older than its history may be is not given, whoever asks how: it was, as long as somebody was in the room", async (t) => {
+  let time = 0;
+  const tail = new Tail({ publicationsMax: 100, bytesMax: 4096 }, new TailBudget(1e6), 0, 1_000, () => time);
+  for (let seq = 1; seq <= 20; seq++, time += 100) tail.push(seq, new Uint8Array(10));
+  // It is 2,000 now: those of 1,000 and later are kept, which are 11 and what follows.
+  t.same(sizes(tail.after(10, 1e6)), { seq: 20, count: 10 });
+  t.strictSame([tail.covers(9), tail.covers(10)], [false, true]);
+  t.strictSame([tail.holds(10), tail.holds(11)], [true, false]);
+  t.equal(tail.newest(100, 1e6).length, 10);
+  time += 500;
+  t.equal(tail.newest(100, 1e6).length, 5);
+  time += 5_000;
+  t.strictSame([tail.newest(100, 1e6).length, tail.covers(19), tail.covers(20), tail.holds(1)], [0, false, true, false]);
+  tail.push(21, new Uint8Array(10));
+  t.same(sizes(tail.after(20, 1e6)), { seq: 21, count: 1 });
+});
+
 function checkFrom(tail: Tail, all: Entry[], from: number): void {
   if (!tail.covers(from)) return;
   const expected = all.filter(({ seq }) => seq > from);

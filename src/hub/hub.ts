@@ -77,6 +77,9 @@ export class Hub {
   readonly #options: HubOptions;
   readonly #rooms: Rooms;
   readonly #reactors: (Reactor | null)[] = [];
+  /** By index: which of all reactors there ever were that is. */
+  readonly #numbers: number[] = [];
+  #lastNumber = 0;
   readonly #lagging: Lagging;
   readonly #replays: Replays;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
@@ -114,6 +117,7 @@ export class Hub {
 
   attach(reactor: Reactor): void {
     this.#reactors[reactor.index] = reactor;
+    this.#numbers[reactor.index] = ++this.#lastNumber;
   }
 
   /** A reactor is gone, and every session it had. */
@@ -183,7 +187,8 @@ export class Hub {
     const { slot, life, id, json, excludeSelf, direct, sender, format, payload } = publish;
     const from = direct ? this.sessions.find(reactor, slot, life)?.userKey : undefined;
     if (from !== undefined && !this.#inboxes.maySend(from, room)) return this.#refuse(reactor, publish, "rate_limited");
-    const origin = excludeSelf ? `${reactor.index} ${slot} ${life}` : "";
+    // A copy may come back when another reactor has the index, with a session in the same slot that lives as its first, too.
+    const origin = excludeSelf ? `${this.#numbers[reactor.index]} ${slot} ${life}` : "";
     const draft = { sender, key: publish.key, format, payload, origin, asksFirst: from !== undefined };
     this.#options.broker.publish(key, kind.retention, draft, (answer) => {
       if (from !== undefined && "value" in answer) this.#inboxes.sent(from, answer.value);
@@ -247,7 +252,7 @@ export class Hub {
     let text: Uint8Array | null = null;
     for (const reactor of this.#reactors) {
       if (reactor == null) continue;
-      const excluded = reactor.index === from ? slot! : nobody;
+      const excluded = this.#numbers[reactor.index] === from ? slot! : nobody;
       if (room.interest[2 * reactor.index]! > 0 && !this.#lagging.skips(reactor, room, false, before, eraBefore)) {
         writeDeliver(reactor.link, room.handle, false, excluded, life!, at, stored.seq, stored.prev, frame);
       }

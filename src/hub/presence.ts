@@ -11,6 +11,7 @@ import type { ServerFrame } from "../protocol/messages.ts";
 import type { Presence as Store, RoomChange, Status } from "../presence/presence.ts";
 import { nameOfRoom, nameOfUser, roomKey, tenantOfUser, userKey } from "../roomkeys.ts";
 import type { KindOf } from "../roomnames.ts";
+import { listed } from "./places.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
 import type { HubSession } from "./sessions.ts";
 import { Watches } from "./watches.ts";
@@ -58,7 +59,7 @@ export class Presence {
   /** Whatever the reactor has still to say of its rooms, it is in none any more. */
   ended(session: HubSession): void {
     const { store, kindOf, rooms } = this.#options;
-    for (const { name } of session.rooms) {
+    for (const { name } of listed(session.rooms)) {
       if (kindOf(name)?.presence === "nobody") continue;
       const key = roomKey(tenantOfUser(session.userKey), name);
       store.leave(key, session.userKey, session.life);

@@ -3,12 +3,13 @@ import type { Answer } from "../broker/broker.ts";
 import type { HelloRecord, PlaceInRoom } from "../link/sessions.ts";
 import { userKey } from "../roomkeys.ts";
 import type { SessionRecord } from "../sessions/sessions.ts";
+import { listed, type Places } from "./places.ts";
 
 /** What is known of a session that has a socket. */
 interface Known {
   readonly userKey: string;
   readonly generation: number;
-  readonly rooms: readonly PlaceInRoom[];
+  readonly rooms: Places;
 }
 
 export interface Resuming {
@@ -25,13 +26,13 @@ export interface Resuming {
 /** Where the session is to be brought back to; null: there is no such session any more, or it is another user's. */
 export function roomsOf({ session, hello: { positions }, before, answer, taken, roomNamesBytesMax }: Resuming): PlaceInRoom[] | null {
   // The store is unavailable: the signed token says that there was such a session, and the client where it was.
-  const stored = "value" in answer ? answer.value : { userKey: session.userKey, rooms: positions };
+  const stored = "value" in answer ? answer.value : { userKey: session.userKey, rooms: [...positions] };
   // A socket that is here knows better, unless the session has been elsewhere since.
   const isBest = before !== undefined && (before.generation >= taken - 1 || stored === null);
   const found = isBest ? before : stored;
   if (found === null) return null;
   const owner = "userKey" in found ? found.userKey : userKey(found.tenant, found.user);
-  return owner === session.userKey ? placesFor(found.rooms, positions, roomNamesBytesMax) : null;
+  return owner === session.userKey ? placesFor("userKey" in found ? listed(found.rooms) : found.rooms, positions, roomNamesBytesMax) : null;
 }
 
 /**

@@ -11,6 +11,7 @@ import type { NodeMessage } from "../messages/messages.ts";
 import { nameOfUser, tenantOfUser, userKey } from "../roomkeys.ts";
 import type { SessionHere, Sessions as Store } from "../sessions/sessions.ts";
 import { Arrivals, SignedOut } from "./arrivals.ts";
+import { listed, noPlaces, placeIn, placesOf, withoutPlace, withPlace, type Places } from "./places.ts";
 import { roomsOf } from "./resuming.ts";
 import type { Reactor, Room } from "./rooms.ts";
 
@@ -31,7 +32,7 @@ export interface HubSession {
   readonly slot: number;
   readonly slotLife: number;
   readonly json: boolean;
-  rooms: PlaceInRoom[];
+  rooms: Places;
   /** Higher than that of every socket that had the session before. */
   generation: number;
   /**
@@ -163,7 +164,7 @@ export class Sessions {
       slot,
       slotLife: life,
       json,
-      rooms: noRooms,
+      rooms: noPlaces,
       generation: 0,
       state: "arriving",
     };
@@ -182,7 +183,7 @@ export class Sessions {
     this.#byUser.set(key, withOne(this.#ofUser(key), session));
     if (resumed) this.resumed++;
     // They are entered again as they are joined; until then a loss must not forget them.
-    if (rooms.length > 0) session.rooms = rooms;
+    if (rooms.length > 0) session.rooms = placesOf(rooms);
     if (resumed) this.#write(session);
     // At once, where that is of use: its client may come back to another node before anything else is written of it.
     else if (this.#options.store.outlivesProcess) this.#options.store.put(this.#record(session));
@@ -319,11 +320,7 @@ export class Sessions {
 
   /** @param seq up to where it has been given the room's publications */
   entered(session: HubSession, room: Room, seq: number): void {
-    const place = this.#placeIn(room, seq);
-    const at = session.rooms.findIndex(({ name }) => name === room.name);
-    if (at >= 0) session.rooms[at] = place;
-    else if (session.rooms === noRooms) session.rooms = [place];
-    else session.rooms.push(place);
+    session.rooms = withPlace(session.rooms, this.#placeIn(room, seq));
     this.#write(session);
   }
 
@@ -336,12 +333,12 @@ export class Sessions {
 
   /** What it has been given of a room where it is already; never back. */
   advanced(session: HubSession, room: Room, seq: number): void {
-    const place = session.rooms.find(({ name }) => name === room.name);
+    const place = placeIn(session.rooms, room.name);
     if (place !== undefined && (place.epoch !== room.epoch || place.seq < seq)) this.entered(session, room, seq);
   }
 
   left(session: HubSession, name: string): void {
-    session.rooms = session.rooms.filter((place) => place.name !== name);
+    session.rooms = withoutPlace(session.rooms, name);
     this.#write(session);
   }
 
@@ -369,7 +366,7 @@ export class Sessions {
   }
 
   #record({ id, userKey: key, device, generation, rooms }: HubSession): Parameters<Store["put"]>[0] {
-    return { id, tenant: tenantOfUser(key), user: nameOfUser(key), device, node: this.#options.node, generation, rooms };
+    return { id, tenant: tenantOfUser(key), user: nameOfUser(key), device, node: this.#options.node, generation, rooms: listed(rooms) };
   }
 
   /** Keeps the stored sessions of the sockets that are here alive, where there are such, this share (one of `parts`) of them at a time. */
@@ -391,7 +388,3 @@ export class Sessions {
     this.#flush(Infinity);
   }
 }
-
-/** Shared by all sessions in no room. */
-const noRooms: PlaceInRoom[] = [];
-

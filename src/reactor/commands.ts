@@ -11,7 +11,7 @@ import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import { keyOf, userNameBytesMax } from "./names.ts";
 import { payloadProblem } from "./payload.ts";
 import type { Reactor } from "./reactor.ts";
-import { memberOf, membersOf, type Session } from "./session.ts";
+import { countMembers, memberOf, type Session } from "./session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
@@ -30,7 +30,7 @@ export function join(reactor: Reactor, session: Session, id: number, fields: Fie
   if (reactor.kindOf(room) === null) return refuse(reactor, session, id, "unknown_namespace");
   if (room !== inboxName && !allows(session.grant!, "join", room)) return refuse(reactor, session, id, "forbidden");
   if (memberOf(session, room) !== null) return refuse(reactor, session, id, "already_joined");
-  if (membersOf(session).length >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
+  if (countMembers(session) >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
   const recover = fields.recover ?? null;
   const epoch = recover === null ? null : (recover.epoch ?? "");
   const wanted = { id, name: room, epoch, seq: recover?.seq ?? 0, history: fields.history ?? 0, restored: false };

@@ -35,8 +35,8 @@ export interface Session {
   token: string;
   /** Hello is under way; null before it came and once the hub has answered. */
   greeting: Greeting | null;
-  /** The first of its places in rooms, each of which knows the next: most sessions are in few, and an array costs more. */
-  members: Member | null;
+  /** The first of its places in rooms, each of which knows the next: most sessions are in few, and an array costs more. Of many a map, by name. */
+  members: Member | Map<string, Member> | null;
   /** A frame that began in one message and goes on in another. */
   split: SplitFrame | null;
   /** Its client has ended it: it is not kept for a resume. */
@@ -120,7 +120,7 @@ export interface Member {
   liveAt: number;
   /** Null while it is live, which most are and stay. */
   arrival: Arrival | null;
-  /** The session's next. */
+  /** The session's next, where they are a list. */
   next: Member | null;
 }
 
@@ -151,32 +151,56 @@ export function formatOf(session: Session): 0 | 1 {
   return session.json ? 1 : 0;
 }
 
+/**
+ * Up to this many places of a session are a list that is looked through. Those of more are found by name, as each join would
+ * take longer than the one before; a map for each session would cost the many that are in few rooms too much.
+ */
+const listedMax = 16;
+
 /** The session's place in a room, on its way in or there. */
-export function memberOf(session: Session, room: string): Member | null {
-  for (let member = session.members; member !== null; member = member.next) if (member.name === room) return member;
+export function memberOf({ members }: Session, room: string): Member | null {
+  if (members instanceof Map) return members.get(room) ?? null;
+  for (let member = members; member !== null; member = member.next) if (member.name === room) return member;
   return null;
 }
 
 /** All of a session's places in rooms, in a list of its own, which may be gone through while they change. Not for the data path. */
-export function membersOf(session: Session): Member[] {
+export function membersOf({ members }: Session): Member[] {
+  if (members instanceof Map) return [...members.values()];
   const all: Member[] = [];
-  for (let member = session.members; member !== null; member = member.next) all.push(member);
+  for (let member = members; member !== null; member = member.next) all.push(member);
   return all;
 }
 
+export function countMembers({ members }: Session): number {
+  if (members instanceof Map) return members.size;
+  let count = 0;
+  for (let member = members; member !== null; member = member.next) count++;
+  return count;
+}
+
 export function addMember(session: Session, added: Member): void {
-  let last = session.members;
-  while (last !== null && last.next !== null) last = last.next;
-  if (last === null) session.members = added;
-  else last.next = added;
+  const { members } = session;
+  if (members instanceof Map) members.set(added.name, added);
+  else if (countMembers(session) < listedMax) session.members = chained([...membersOf(session), added]);
+  else session.members = new Map([...membersOf(session), added].map((member) => [member.name, member]));
 }
 
 export function removeMember(session: Session, removed: Member): void {
-  if (session.members === removed) session.members = removed.next;
-  for (let member = session.members; member !== null; member = member.next) {
-    if (member.next === removed) member.next = removed.next;
-  }
+  const { members } = session;
+  if (members instanceof Map) {
+    if (members.get(removed.name) === removed) members.delete(removed.name);
+    // Well below the bound, so that one that comes and goes does not move all of them each time.
+    if (members.size <= listedMax / 2) session.members = chained([...members.values()]);
+  } else session.members = chained(membersOf(session).filter((member) => member !== removed));
   removed.next = null;
+}
+
+function chained(members: readonly Member[]): Member | null {
+  return members.reduceRight<Member | null>((next, member) => {
+    member.next = next;
+    return member;
+  }, null);
 }
 
 export function createSession(audience: Audience, json: boolean, welcome: boolean, token: string): Session {

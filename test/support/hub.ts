@@ -23,6 +23,8 @@ export interface Seen {
   readonly live: boolean;
   readonly seq: number;
   readonly era: number;
+  /** Slot and life of the session that is left out. */
+  readonly excluded: string;
   readonly frame: ServerFrame;
 }
 
@@ -30,14 +32,14 @@ const { kinds } = records;
 const ringBytes = 16_384;
 
 function read(kind: number, record: RecordReader): Seen {
-  const seen = { kind, member: 0, live: false, seq: -1, era: 0 };
+  const seen = { kind, member: 0, live: false, seq: -1, era: 0, excluded: "" };
   let json = false;
   if (kind === kinds.reply) [record.u32(), record.u32()];
   if (kind === kinds.joined || kind === kinds.page || kind === kinds.refused) seen.member = record.u32();
   if (kind === kinds.joined) record.u32();
   if (kind === kinds.joined || kind === kinds.page) [seen.live, seen.seq, seen.era] = [record.u8() !== 0, record.f64(), record.u32()];
   if (kind === kinds.deliver || kind === kinds.moved) [, json] = [record.u32(), record.u8() !== 0];
-  if (kind === kinds.deliver) [, , , seen.seq] = [record.u32(), record.u32(), record.f64(), record.f64(), record.f64()];
+  if (kind === kinds.deliver) [seen.excluded, , seen.seq] = [`${record.u32()} ${record.u32()}`, record.f64(), record.f64(), record.f64()];
   if (kind === kinds.moved) [, , seen.era] = [record.f64(), record.u32(), record.u32()];
   const frame = record.blob();
   // Frames to one session come in its own format: JSON begins with a brace, binary with a length.
@@ -88,7 +90,8 @@ export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker
       for (let i = 0; i < 100; i++) (reader.wake(), link.wake());
     };
     const publications = () => seen.filter(({ kind }) => kind === kinds.deliver).map(({ seq }) => seq);
-    return { reactor, link, reader, seen, join, drain, publications };
+    const excluded = () => seen.filter(({ kind }) => kind === kinds.deliver).map((one) => one.excluded);
+    return { reactor, link, reader, seen, join, drain, publications, excluded };
   };
   /** As another node publishes: nobody here is asked whether there is room. */
   const publishElsewhere = (room: string, bytes = 500, origin = "") => {
