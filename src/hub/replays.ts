@@ -13,6 +13,7 @@ import type { Broker, Stored } from "../broker/broker.ts";
 import { writeJoined, writePage, type BehindRecord, type JoinRecord } from "../link/records.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
+import { inboxName } from "../roomkeys.ts";
 import type { Lagging } from "./lagging.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
 import { headOf, type Reactor, type Room } from "./rooms.ts";
@@ -141,9 +142,11 @@ export class Replays {
     // A reactor that does not keep up gets no pages, which would be queued: they come when it asks for the next.
     const later = reactor.link.congested && recovered;
     if (later) cursor = join.seq;
+    // The newest of a room are a courtesy then; but a device's messages are not asked for again.
+    const isBare = later || (reactor.link.congested && room.name !== inboxName);
     const live = cursor >= room.seq && !this.#lagging.isMarked(reactor, room, join.json);
     const head = { room: room.name, position: headOf(room), recovered, more: !live };
-    const frame = this.#encoder.page(join.json, "joined", join.id, head, reactor.link.congested ? [] : piece?.bodies ?? []);
+    const frame = this.#encoder.page(join.json, "joined", join.id, head, isBare ? [] : piece?.bodies ?? []);
     writeJoined(reactor.link, join.member, room.handle, live, cursor, room.era, frame);
     if (!live) this.#remember(reactor, { room, member: join.member, json: join.json, cursor, era: room.era, behind: false, skip: false });
   }
