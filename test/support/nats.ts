@@ -1,7 +1,7 @@
 /** A real nats-server for one test: on a free port, with a store of its own, gone when the test is. */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -101,8 +101,12 @@ export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, f
     wipe,
     disk: !mounted ? null : {
       fill: () => {
-        const { bavail, bsize } = statfsSync(folder);
-        writeFileSync(filler, Buffer.alloc(bavail * bsize));
+        const chunk = Buffer.alloc(64 * 1024);
+        try {
+          for (;;) appendFileSync(filler, chunk);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+        }
       },
       empty: () => rmSync(filler, { force: true }),
     },
