@@ -133,6 +133,7 @@ export const limits: readonly Fault[] = [
   limited("NATS takes few subscriptions of a node", `max_subscriptions: ${subscriptionsMax}`),
   limited("NATS takes small payloads only, and somebody publishes a larger one", `max_payload: ${payloadBytesMax}`, async ({ nodes }, which) => {
     const session = await open(nodes[which]!);
+    await session.join("log:large");
     const { error } = await session.request({ publish: { room: "log:large", payload: Buffer.alloc(40_000), format: Format.BINARY } });
     if (error?.code !== "too_large") throw new Error(`a publication that NATS does not take was answered ${error?.code ?? "published"}`);
     await session.bye();
