@@ -164,7 +164,8 @@ function layersOf({ flags, env, file, options }: Given, problems: string[]): Lay
   if (flags) add("flag", "", flags);
   if (options) add("option", "", options);
   if (env) layers.push({ rank: "environment", name: "", values: readEnvironment(env, [...known, "config"], problems) });
-  if (file && isRecord(file.values)) add("file", file.name, file.values);
+  // What an editor reads, and no option.
+  if (file && isRecord(file.values)) add("file", file.name, Object.fromEntries(Object.entries(file.values).filter(([key]) => key !== "$schema")));
   else if (file) problems.push(`${file.name}: must hold a JSON object such as {"port":8080}`);
   return layers;
 }

@@ -1,5 +1,6 @@
 /** Markdown tables made from the tables in the code, and how they get into README. */
 import { options, type Option } from "./config.ts";
+import { configSchema } from "./config/schema.ts";
 import { builtInNamespaces, historyKeys, namespaceKeys, namespaceRows, showNamespaceOption } from "./config/namespaces.ts";
 import { noFlag } from "./config/sources.ts";
 import { closes, errors, mayReconnect } from "./errors.ts";
@@ -20,6 +21,11 @@ export function replaceBetween(text: string, name: string, body: string): string
   const to = text.indexOf(end, from);
   if (from < 0 || to < 0) throw new Error(`markers are missing: ${start} before ${end}`);
   return `${text.slice(0, from + start.length)}\n\n${body.trim()}\n\n${text.slice(to)}`;
+}
+
+/** The text of flux.schema.json. */
+export function schemaText(): string {
+  return `${JSON.stringify(configSchema(options), null, 2)}\n`;
 }
 
 export function configDoc(): string {

@@ -1,5 +1,5 @@
 /** Composition: assembles the parts of a node (node.ts), starts them in order and ends them in reverse. */
-import { startAdmin, type Admin, type Served } from "./admin/admin.ts";
+import { startAdmin, startMetrics, type Admin, type Served } from "./admin/admin.ts";
 import type { Drains } from "./admin/drain.ts";
 import { expiryWarning, renewCertificate, watchCertificate } from "./certificate.ts";
 import { openMessages, openRegistry } from "./cluster.ts";
@@ -12,10 +12,9 @@ import { createMetrics } from "./metrics.ts";
 import { watchNatsAway } from "./natsaway.ts";
 import { addNatsMetrics } from "./natsmetrics.ts";
 import { assemble, type Node } from "./node.ts";
-import { nodeFacts } from "./nodefacts.ts";
+import { knownNode, nodeFacts, type KnownNode } from "./nodefacts.ts";
 import { at, listenProblem, reachable } from "./ports.ts";
 import { addRedisMetrics } from "./redismetrics.ts";
-import type { RegisteredNode } from "./registry/registry.ts";
 import { userKey } from "./roomkeys.ts";
 import { readSetup } from "./setup.ts";
 import type { Parts } from "./stores.ts";
@@ -30,6 +29,8 @@ export interface Gateway {
   /** The port for raw TCP, null where there is none. */
   readonly tcpPort: number | null;
   readonly adminPort: number;
+  /** The port that serves the metrics alone, null where there is none. */
+  readonly metricsPort: number | null;
   /** Where clients connect to, seen from this machine. */
   readonly url: string;
   readonly log: Logger;
@@ -47,7 +48,7 @@ export interface Gateway {
    */
   survey<Q extends Question>(question: Q, options?: SurveyOptions): Promise<Survey<Q["kind"]>>;
   /** All nodes of the gateway, this one first; stale: Redis is away, and this is what was known before. */
-  nodes(): { readonly node: string; readonly stale: boolean; readonly nodes: readonly RegisteredNode[] };
+  nodes(): { readonly node: string; readonly stale: boolean; readonly nodes: readonly KnownNode[] };
   /**
    * Reads the certificate's files again, for connections to come. False: they are no good, the log says why, and the
    * certificate there was goes on. The node does it by itself soon after a file has changed.
@@ -77,7 +78,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const { hub, reactors, stores, draining, surveys, others, redis } = node;
 
   // However often and by whom its end is asked for, it ends once.
-  let admin: Admin | null = null;
+  let admin: AdminPorts | null = null;
   let onEnded = () => {};
   const ended = new Promise<void>((resolve) => (onEnded = resolve));
   let closing: Promise<void> | null = null;
@@ -88,7 +89,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
 
   // What the admin port is asked, and whoever embeds the node asks.
   const metrics = metricsOf(node);
-  const nodes = () => ({ node: config.nodeId, stale: others.stale, nodes: others.nodes() });
+  const nodes = () => ({ node: config.nodeId, stale: others.stale, nodes: others.nodes().map(knownNode) });
   const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
   const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false, timeoutMs } = {}) => {
     const { time: signedOutAt, closed } = signOut ? hub.sessions.signOut(tenant, user) : { time: undefined, closed: hub.sessions.disconnect(tenant, user) };
@@ -101,7 +102,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     others.hear(await openMessages(config, redis, log, { received: (message) => onMessage(node, drains, message) }));
     const facts = nodeFacts(config, port, node.counters, () => reactors.serving);
     others.know(await openRegistry(config, redis, facts, log, { nodeChanged: stores.nodeChanged }));
-    admin = await startAdminPort(config, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey });
+    admin = await startAdminPorts(config, log, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey });
     await reactors.start();
     await others.announce("up");
     node.guard.start();
@@ -113,7 +114,8 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     config,
     port,
     tcpPort,
-    adminPort: admin.port,
+    adminPort: admin.admin.port,
+    metricsPort: admin.metrics?.port ?? null,
     url: `${certificate ? "wss" : "ws"}://${at(reachable(config.host), port)}/ws`,
     log,
     metrics: () => metrics.metrics(),
@@ -173,12 +175,24 @@ function onMessage({ setup: { config, log }, hub: { sessions, lateDisconnects },
   }
 }
 
-async function startAdminPort(config: Config, served: Served): Promise<Admin> {
-  try {
-    return await startAdmin(config.adminHost, config.adminPort, served);
-  } catch (error) {
-    throw new ConfigError([listenProblem("--admin-host", "--admin-port", config.adminHost, config.adminPort, error)]);
-  }
+interface AdminPorts {
+  readonly admin: Admin;
+  /** Where the metrics are served alone; null: they are not. */
+  readonly metrics: Admin | null;
+  close(): Promise<unknown>;
+}
+
+async function startAdminPorts({ adminHost, adminPort, adminKey, metricsHost, metricsPort }: Config, log: Logger, served: Served): Promise<AdminPorts> {
+  const host = metricsHost || "127.0.0.1";
+  const admin = await startAdmin({ host: adminHost, port: adminPort, key: adminKey, log }, served).catch((error: unknown) => {
+    throw new ConfigError([listenProblem("--admin-host", "--admin-port", adminHost, adminPort, error)]);
+  });
+  if (metricsPort === null) return { admin, metrics: null, close: () => admin.close() };
+  const metrics = await startMetrics({ host, port: metricsPort }, served.metrics, log).catch(async (error: unknown) => {
+    await admin.close();
+    throw new ConfigError([listenProblem("--metrics-host", "--metrics-port", host, metricsPort, error)]);
+  });
+  return { admin, metrics, close: () => Promise.all([admin.close(), metrics.close()]) };
 }
 
 /** Watches what the node depends on, until what it returns is called. */
@@ -194,11 +208,12 @@ function watch({ setup: { config, certificate, log }, stores: { nats }, state }:
 }
 
 /** The drain of this node, which closes then, and those of others. */
-function drainsOf({ setup: { config }, draining, others, redis }: Node, close: () => Promise<void>): Drains {
+function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node, close: () => Promise<void>): Drains {
+  const look = async (id: string) => (await surveys.askOne(id, { kind: "health" }))?.drain ?? null;
   const own: Drains = {
     of: (id) => {
       if (id === config.nodeId) return own;
-      return redis !== null && !redis.up ? "unavailable" : others.drainOf(id);
+      return redis !== null && !redis.up ? "unavailable" : others.drainOf(id, look);
     },
     progress: () => draining.progress(),
     begin: (options: DrainOptions) => {
@@ -211,7 +226,7 @@ function drainsOf({ setup: { config }, draining, others, redis }: Node, close: (
 }
 
 /** Who serves goes before what it serves from; the admin port is last, where somebody may be told how it goes. */
-async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis }: Node, unwatch: () => void, admin: Admin | null): Promise<void> {
+async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
   state.leaving = true;
   guard.stop();
   unwatch();

@@ -8,7 +8,7 @@ export type { Logger } from "pino";
 type LogConfig = Pick<Config, "logLevel" | "logFormat" | "nodeId">;
 
 /** What proves who a client is never gets into a log, whatever the object that carries it. */
-const secrets = ["token", "resumeToken", "authorization", "Authorization", "cookie", "Cookie", "password", "secret", "authSecret", "authSecretPrevious", "resumeSecret", "tlsPassphrase"];
+const secrets = ["token", "resumeToken", "authorization", "Authorization", "cookie", "Cookie", "password", "secret", "authSecret", "authSecretPrevious", "resumeSecret", "adminKey", "natsPassword", "natsToken", "tlsPassphrase"];
 const depths = ["", "*.", "*.*.", "*.*.*."];
 const hidden = "[hidden]";
 const secretInUrl = /([?&;](?:token|access_token|resume_token|resume|key)=)[^&;#\s]*/gi;

@@ -3,6 +3,7 @@
  * shared counters, the hub and the links when the registry is scraped. No label is chosen by a client.
  */
 import { Counter, Gauge, Registry, collectDefaultMetrics, type Metric } from "prom-client";
+import { closes } from "./errors.ts";
 import { fanoutBucketsMs, type CounterName, type Counters } from "./link/counters.ts";
 
 /** What the registry reads, as plain numbers. */
@@ -48,8 +49,7 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_handshakes_refused_total", "refusedHandshakes", "Upgrades refused because more came than handshakesPerSecond"],
   ["flux_resumes_refused_total", "refusedResumes", "The same, of clients that showed a ticket"],
   ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was looked at; those that were known are not"],
-  ["flux_tokens_refused_total", "tokensRefused", "Of those, tokens that were found wrong or could not be checked"],
-  ["flux_closes_total", "closes", "Sockets the node closed"],
+  ["flux_tokens_refused_total", "tokensRefused", "Tokens that were found wrong or could not be checked, text that is no token among them"],
   ["flux_unreadable_total", "unreadable", "Sockets dropped, without a close code, for a message that was too long, inflated to too much, or was text and no UTF-8"],
   ["flux_frames_received_total", "framesIn", "Frames from clients"],
   ["flux_frames_sent_total", "framesOut", "Frames to clients, a delivery to each member being one"],
@@ -100,6 +100,9 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
   for (const [name, from, help] of reactorTotals) {
     total(registry, name, help, ["reactor"], (add) => each((one, reactor) => add({ reactor }, one.get(from))));
   }
+  total(registry, "flux_closes_total", "Sockets the node closed, by close code", ["reactor", "code"], (add) =>
+    each((one, reactor) => one.closes().forEach(([name, count]) => add({ reactor, code: String(closes[name].code) }, count))),
+  );
   for (const [name, from, help, factor] of reactorGauges) {
     gauge(registry, name, help, ["reactor"], (metric) =>
       each((one, reactor) => metric.set({ reactor }, one.get(from) * factor)),

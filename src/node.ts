@@ -130,14 +130,15 @@ function keepWithin(ttlMs: number): number {
 }
 
 /** What this node says for itself when all are asked. */
-function answerTo(question: Question, { hub, rooms, state, redis, stores: { nats } }: Node): NodeAnswer {
+function answerTo(question: Question, { hub, rooms, state, redis, draining, stores: { nats } }: Node): NodeAnswer {
   switch (question.kind) {
     case "user": return { kind: "user", sessions: hub.sessions.countOf(question.tenant ?? "", question.user) };
     case "room": return { kind: "room", members: rooms.named(roomKey(question.tenant ?? "", question.room))?.members ?? 0 };
     case "health": {
       const { sessions: { size: sessions, users } } = hub;
       const { problem } = state;
-      return { kind: "health", ready: problem === "", problem, sessions, users, rooms: rooms.size, redis: redis && redis.up, nats: nats && !nats().away };
+      const { state: stage, ...drain } = draining.progress();
+      return { kind: "health", ready: problem === "", problem, sessions, users, rooms: rooms.size, redis: redis && redis.up, nats: nats && !nats().away, ...(stage !== "serving" && { drain }) };
     }
   }
 }

@@ -2,8 +2,18 @@
 import { networkInterfaces } from "node:os";
 import type { Config } from "./config.ts";
 import type { Counters } from "./link/counters.ts";
-import type { NodeFacts } from "./registry/registry.ts";
+import type { NodeFacts, RegisteredNode } from "./registry/registry.ts";
 import { version } from "./version.ts";
+
+/** A node as programs and operators are shown it. What nodes write into Redis has older names. */
+export type KnownNode = Omit<RegisteredNode, "last_heartbeat"> & {
+  /** By the node's own clock, in milliseconds since 1970: when it said this. */
+  readonly lastHeartbeat: number;
+};
+
+export function knownNode({ last_heartbeat: lastHeartbeat, ...node }: RegisteredNode): KnownNode {
+  return { ...node, lastHeartbeat };
+}
 
 const everyAddress = new Set(["0.0.0.0", "::"]);
 /** Whoever asks again sooner is told the same: a share of CPU of a moment means nothing. */

@@ -2,7 +2,7 @@
  * The other nodes, for parts that are there before any of them is known. Until this node hears and knows them, and where
  * it is alone, there are none, and what is said goes nowhere.
  */
-import type { NodeMessage, NodeMessages } from "./messages/messages.ts";
+import type { DrainSaid, NodeMessage, NodeMessages } from "./messages/messages.ts";
 import type { OwnState, RegisteredNode, Registry } from "./registry/registry.ts";
 import { RemoteDrain } from "./remotedrain.ts";
 
@@ -41,10 +41,10 @@ export class OtherNodes {
     this.#messages?.sendAll(message);
   }
 
-  /** Null: there is no such node, or it is down. */
-  drainOf(id: string): RemoteDrain | null {
+  /** Null: there is no such node, or it is down. @param look asks it how far its drain is; null: it does not say. */
+  drainOf(id: string, look: (id: string) => Promise<DrainSaid | null>): RemoteDrain | null {
     const isKnown = this.nodes().some((one) => one.id === id && one.state !== "down");
-    return isKnown && this.#registry !== null && this.#messages !== null ? new RemoteDrain(id, this.#registry, this.#messages) : null;
+    return isKnown && this.#registry !== null && this.#messages !== null ? new RemoteDrain({ id, registry: this.#registry, messages: this.#messages, look: () => look(id) }) : null;
   }
 
   /** They forget this node. */

@@ -109,6 +109,24 @@ export class Surveys {
     });
   }
 
+  /** What one other node says; null: it does not answer in time, or cannot be asked. */
+  askOne<Q extends Question>(node: string, question: Q, timeoutMs = timeoutMsDefault): Promise<Extract<NodeAnswer, { kind: Q["kind"] }> | null> {
+    if (!this.#options.reachable() || this.#open.size >= openMax) return Promise.resolve(null);
+    return new Promise((resolve) => {
+      const survey = randomId(12);
+      const answers = new Map<string, NodeAnswer>();
+      const end = () => {
+        clearTimeout(timer);
+        this.#open.delete(survey);
+        // Answers of another kind are not kept.
+        resolve((answers.get(node) as Extract<NodeAnswer, { kind: Q["kind"] }> | undefined) ?? null);
+      };
+      const timer = setTimeout(end, timeoutMs);
+      this.#open.set(survey, { kind: question.kind, answers, awaited: new Set([node]), end });
+      this.#options.send(node, { kind: "question", question, replyTo: { node: this.#options.node, survey } });
+    });
+  }
+
   /** Answers another node. */
   asked(question: Question, replyTo: ReplyTo): void {
     this.reply(replyTo, this.#options.answer(question));

@@ -50,8 +50,21 @@ export type FromReactor =
   | { readonly kind: "renewed"; readonly problem: string | null }
   /** Its slowest sessions now, the longest queue first. */
   | { readonly kind: "slow"; readonly sessions: readonly SlowSession[] }
+  /** Clients were refused; `unsaid` is how many more since the last one that was told. */
+  | ({ readonly kind: "refused"; readonly unsaid: number } & Refusal)
+  /** A session began or was resumed; posted at log level debug and below only. */
+  | { readonly kind: "hello"; readonly session: string; readonly user: string; readonly client: string; readonly resumed: boolean }
   /** It could not listen, or something was thrown: it has closed its sockets and will end. */
   | { readonly kind: "failed"; readonly stage: "listen" | "run"; readonly text: string };
+
+/** Why a client was refused. */
+export interface Refusal {
+  readonly reason: CloseName;
+  /** More of it than the code says; never a token. */
+  readonly text: string;
+  /** What the client calls itself in hello; it may be anything. */
+  readonly client: string;
+}
 
 /** A session whose socket does not take what is sent to it. What its client chose of this must not become a metric's label. */
 export interface SlowSession {

@@ -1,6 +1,6 @@
 /** The command as an operator runs it: a process of its own, from the build. */
 import { execFileSync, spawn, type ChildProcessByStdio } from "node:child_process";
-import { accessSync, constants, readFileSync } from "node:fs";
+import { accessSync, constants, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
@@ -159,6 +159,38 @@ t.test("config check tells everything that is wrong with a file", async (t) => {
     `error: port in ${bad}: must be a whole number from 0 to 65535, not "x"`,
     `error: namespaces.live.historySize in ${bad}: namespace live keeps no history; set live.durable to true, or leave historySize out`,
   ]);
+});
+
+t.test("config check reads what a file names, and used to call a certificate good that is none", async (t) => {
+  const folder = t.testdir({ "cert.pem": "no certificate", "key.pem": "no key", "keys.pem": "nothing", "ca.pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", file: "" });
+  const at = (name: string) => join(folder, name);
+  const check = async (values: object) => {
+    writeFileSync(at("flux.json"), JSON.stringify(values));
+    const { code, out, err } = await run(t, ["config", "check", at("flux.json")]);
+    t.equal(code, err === "" ? 0 : 1);
+    return (out + err).replaceAll(/ in \S+flux\.json/g, "").trimEnd().split("\n");
+  };
+  t.match(await check({ tlsCert: at("cert.pem"), tlsKey: at("key.pem"), authKeys: [at("keys.pem")], dataDir: at("file/data") }), [
+    /^error: authKeys \S+keys\.pem: /, /^error: tlsCert: \S+cert\.pem holds no certificate in PEM/, /^error: dataDir \S+: \S+\/file is a file/,
+  ]);
+  t.match(await check({ nats: "tls://h", natsTlsCa: at("ca.pem"), natsCreds: at("none") }), [/^error: natsTlsCa: \S+ca\.pem holds no certificate/, /^error: natsCreds: \S+none cannot be read.*ENOENT/]);
+  t.match(await check({ dataDir: "/proc/x" }), [/^error: dataDir \/proc\/x: this user cannot make files in \/proc/]);
+  t.match(await check({ $schema: "./flux.schema.json", dataDir: at("data/of/node") }), [/good$/]);
+});
+
+t.test("a key that stands twice in a file is refused, wherever it stands", async (t) => {
+  const path = fileWith(t, '{\n  "port": 1, "a\\"b,{": [{"port": 2}, {"port": 3}],\n  "namespaces": {"chat": {"durable": true},\n "chat": {"durable": true, "durable": false}},\n  "\\u0070ort": 2\n}');
+  for (const args of [["config", "check", path], ["config", "print", "--config", path]]) {
+    const { code, err } = await run(t, args);
+    t.equal(code, 1);
+    t.match(err.trimEnd().split("\n"), [/^error: namespaces\.chat in \S+: stands there twice, the second time in line 4; /, /^error: namespaces\.chat\.durable in .*line 4; /, /^error: port in .*line 5; /]);
+  }
+});
+
+t.test("a data directory that cannot be is refused at once, and used to keep the process spinning without hearing a signal", async (t) => {
+  for (const dir of ["/proc/x", "/proc/x/y", "/dev/null/x"]) {
+    t.match(await run(t, ["start", ...freePorts, "--reactors", "1", "--log-level", "error", "--data-dir", dir]), { code: 1, err: /^error: --data-dir \/.*; (choose another directory|name a directory, or a path that is free)\n$/ }, dir);
+  }
 });
 
 t.test("a configuration file that cannot be read is one clear line, under the name it was given by", async (t) => {

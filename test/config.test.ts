@@ -75,7 +75,7 @@ t.test("every option can be given by flag, variable and file, under names made f
   );
   // A valid value, different from the default, of each kind.
   const others: Record<string, string> = {
-    host: "localhost", port: "9000", adminHost: "::1", adminPort: "9001", demo: "false", tcpPort: "9002", tcpHost: "::1", tlsPassphrase: "p", compression: "shared", compressionBytesMin: "1KiB", allowAnonymous: "true", allowedOrigins: "https://a.example",
+    host: "localhost", port: "9000", adminHost: "::1", adminPort: "9001", adminKey: "k".repeat(32), metricsPort: "9003", demo: "false", tcpPort: "9002", tcpHost: "::1", tlsPassphrase: "p", compression: "shared", compressionBytesMin: "1KiB", allowAnonymous: "true", allowedOrigins: "https://a.example",
     reactors: "3", nodeId: "n1", drainMs: "5s", memoryLimitBytes: "1GiB", memoryHighPercent: "7", logLevel: "warn", logFormat: "pretty", handshakeTimeoutMs: "5s", heartbeatMs: "5s", heartbeatGraceMs: "5s",
     frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", bytesPerSecond: "2MiB", socketsMax: "7", roomsMax: "7",
     socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s", handshakesPerSecond: "7",
@@ -90,7 +90,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     redis: "redis://h", redisPrefix: "p:", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
   };
   for (const { key, env } of options) {
-    if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
+    if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa", "metricsHost"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
     if (/^nats(User|Password|Token|Creds|TlsCert|TlsKey)$/.test(key)) continue; // likewise
     const value = others[key];
     if (value === undefined) {
@@ -260,6 +260,31 @@ t.test("the two ports must differ, unless both are picked by the system", async 
   t.same(problemsOf({ flags: { port: "8081" } }), ["--port: --port and --admin-port (default) are both 8081; give one of them another port"]);
   t.same(problemsOf({ env: { FLUX_ADMIN_PORT: "8080" } }), ["FLUX_ADMIN_PORT: --port (default) and FLUX_ADMIN_PORT are both 8080; give one of them another port"]);
   t.same(problemsOf({ options: { port: 0, adminPort: 0 } }), []);
+});
+
+t.test("an admin port that other machines can reach needs a key; the metrics alone need none", async (t) => {
+  const [problem = ""] = problemsOf({ flags: { adminHost: "0.0.0.0" } });
+  t.match(problem, /^--admin-host: other machines can reach 0\.0\.0\.0, .*give one with --admin-key, use 127\.0\.0\.1, .*--metrics-port$/);
+  t.match(problemsOf({ env: { FLUX_ADMIN_HOST: "10.0.0.7", FLUX_ALLOW_ANONYMOUS: "true" } }), [/^FLUX_ADMIN_HOST: .*--admin-key/], "clients without tokens are another matter");
+  t.same(problemsOf({ flags: { adminHost: "0.0.0.0", adminKey: "k".repeat(32) } }), []);
+  for (const adminHost of ["::1", "localhost", "127.0.0.2"]) t.same(problemsOf({ flags: { adminHost } }), [], adminHost);
+  for (const adminKey of ["short", "with a space in it, which no header has", "ü".repeat(32)]) t.match(problemsOf({ flags: { adminKey } }), [/^--admin-key: must be a secret of 32 to 1024 printable ASCII characters without spaces, not one of \d+$/]);
+  t.same(problemsOf({ flags: { metricsHost: "0.0.0.0", metricsPort: "9090" } }), []);
+  t.match(problemsOf({ flags: { metricsHost: "0.0.0.0" } }), ["--metrics-host: is of no use without --metrics-port; give both"]);
+  t.match(problemsOf({ flags: { metricsPort: "8080" } }), ["--metrics-port: --metrics-port and --port (default) are both 8080; give one of them another port"]);
+  t.same(problemsOf({ flags: { metricsPort: "0", tcpPort: "0", port: "0", adminPort: "0" } }), []);
+});
+
+t.test("a secret that ends with a line break is refused, as the other side may use it with or without", async (t) => {
+  for (const key of ["authSecret", "authSecretPrevious", "resumeSecret", "adminKey", "natsPassword", "natsToken", "tlsPassphrase"]) {
+    for (const end of ["\n", "\r\n"]) {
+      const value = `${"s".repeat(32)}${end}`;
+      const problems = problemsOf({ file: file({ [key]: value }) });
+      t.match(problems, [new RegExp(`^${key} in flux\\.json: .*one that ends with a line break: take it away`)], key);
+      t.notMatch(problems.join(), /sss/);
+    }
+  }
+  t.equal(showValue(resolveConfig({ options: { tlsPassphrase: "opens it" } }).config, "tlsPassphrase"), "[hidden]", "a passphrase is shown to nobody, which it used to be");
 });
 
 t.test("a ring is a power of two and holds at least 16 frames", async (t) => {

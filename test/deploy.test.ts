@@ -6,6 +6,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { validate } from "dockerfile-utils";
 import t from "tap";
 import { parse } from "yaml";
@@ -13,10 +14,11 @@ import { options, resolveConfig } from "../src/config.ts";
 import { time } from "../src/config/checks.ts";
 import { freePort } from "../src/ports.ts";
 import { readDockerfile, words, type Stage } from "./support/dockerfile.ts";
-import { root } from "./support/root.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 import { isRealRoot, nobody } from "./support/user.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 const dockerfile = read("Dockerfile");
 const stages = readDockerfile(dockerfile);
@@ -163,13 +165,15 @@ t.test("compose starts three gateways, each with a port and a name of its own, w
 });
 
 t.test("what compose configures are options, with values that a node takes", async (t) => {
-  for (const [name, { environment = {} }] of gateways) {
+  for (const [name, { environment = {}, ports = [] }] of gateways) {
     const env = Object.fromEntries(Object.entries(environment).map(([key, value]) => [key, String(value)]));
     const known = new Set(options.map((option) => option.env));
     t.same(Object.keys(env).filter((key) => !known.has(key)), [], `${name} has no other variables`);
     const { config } = resolveConfig({ env });
     t.equal(config.host, "0.0.0.0", "a container is reached from outside");
     t.match(config, { port: 8080, nats: ["nats://nats:4222"] });
+    t.match(config, { adminHost: "127.0.0.1", metricsHost: "0.0.0.0", metricsPort: 9100 }, "other containers read the metrics, and can end nobody");
+    t.notOk(ports.some((port) => /9100|8081$/.test(port)), "neither port is published");
     t.match(config.redis, /redis/);
     t.ok(config.resumeSecret.length >= 32, "sessions move between nodes");
   }

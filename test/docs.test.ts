@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import t from "tap";
 import { options } from "../src/config.ts";
-import { closesDoc, configDoc, errorsDoc, replaceBetween, updateReadme } from "../src/docs.ts";
+import { closesDoc, configDoc, errorsDoc, replaceBetween, schemaText, updateReadme } from "../src/docs.ts";
 import { closes, errors } from "../src/errors.ts";
 
 const lineOf = (doc: string, start: string) => doc.split("\n").find((line) => line.startsWith(start)) ?? "";
@@ -9,6 +9,13 @@ const lineOf = (doc: string, start: string) => doc.split("\n").find((line) => li
 t.test("README's tables are those that the code makes (npm run docs writes them)", async (t) => {
   const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
   t.equal(updateReadme(readme), readme);
+});
+
+t.test("the JSON schema of the configuration is the one that the table makes (npm run docs writes it), and knows every option", async (t) => {
+  t.equal(readFileSync(new URL("../flux.schema.json", import.meta.url), "utf8"), schemaText());
+  const { properties } = JSON.parse(schemaText()) as { properties: Record<string, { description?: string }> };
+  t.same(Object.keys(properties), ["$schema", ...options.map(({ key }) => key)]);
+  for (const { key } of options) t.ok(properties[key]?.description, key);
 });
 
 t.test("every option, close and error is in its table", async (t) => {

@@ -65,6 +65,42 @@ t.test("any node can be asked to have another one drain", async (t) => {
   t.ok((await open(a)).ready, "the one that was asked serves on");
 });
 
+t.test("the command shows how far another node is and over how long, as that node counts", async (t) => {
+  // Heartbeats are a minute apart: what they say of the sockets is old.
+  const shared = { redis: redis.url, redisPrefix: freshPrefix(), nodeHeartbeatMs: 60_000, nodeDeadMs: 180_000, reactors: 1 };
+  const a = await startNode(t, { ...shared, nodeId: "a" });
+  const b = await startNode(t, { ...shared, nodeId: "b", drainMs: 3_600_000 });
+  await until(() => a.nodes().nodes.length === 2, "both to know each other");
+  const sessions = await Promise.all(Array.from({ length: 3 }, () => open(b)));
+  const lines: { state: string; sessions: number; left: number; windowMs: number }[] = [];
+  const answer = await fetch(`http://127.0.0.1:${a.adminPort}/drain`, { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"node":"b"}' });
+  const read = (async () => {
+    for await (const chunk of answer.body!) {
+      for (const line of Buffer.from(chunk as Uint8Array).toString().trim().split("\n")) lines.push(JSON.parse(line) as (typeof lines)[number]);
+    }
+  })();
+  await until(() => lines.at(-1)?.windowMs === 3_600_000 && lines.at(-1)?.left === 3, "its window and its sessions");
+  await sessions[0]!.bye();
+  await until(() => lines.at(-1)?.left === 2, "one less");
+  await Promise.all(sessions.slice(1).map((session) => session.bye()));
+  await read;
+  t.match(lines.at(-1), { state: "over", sessions: 3, left: 0, windowMs: 3_600_000 });
+});
+
+t.test("a node that dies in the middle has left behind what it had", async (t) => {
+  const facts = { ip: "", port: 0, url: "", region: "", version: "", load: 0, cpu: 0, rss: 0, started: 0, reactors: 1, sockets: 9 };
+  let state: "up" | "draining" | "down" = "up";
+  const registry = { nodes: () => [{ id: "b", ...facts, state, last_heartbeat: 1, silentMs: 0 }], stale: false, announce: async () => {}, stop: async () => {} };
+  const messages = { send() {}, sendAll() {}, stop: async () => {} };
+  const drain = new RemoteDrain({ id: "b", registry, messages, look: async () => ({ sessions: 9, left: 4, windowMs: 100, elapsedMs: 7 }) });
+  const over = drain.begin({});
+  await until(() => drain.progress().left === 4, "the node to say how far it is");
+  t.same(drain.progress(), { state: "draining", sessions: 9, left: 4, windowMs: 100, elapsedMs: 7 });
+  state = "down";
+  await over;
+  t.match(drain.progress(), { state: "over", sessions: 9, left: 4 });
+});
+
 /** One that hears nothing, and how it is asked. */
 async function drainOfDeaf(askAgainMs: number) {
   const facts = { ip: "", port: 0, url: "", region: "", version: "", load: 0, cpu: 0, rss: 0, started: 0, reactors: 1, sockets: 3 };
@@ -72,7 +108,7 @@ async function drainOfDeaf(askAgainMs: number) {
   await registry.announce("up");
   const sent: NodeMessage[] = [];
   const messages = { send: (_: string, message: NodeMessage) => void sent.push(message), sendAll() {}, stop: async () => {} };
-  return { drain: new RemoteDrain("deaf", registry, messages, askAgainMs), sent, facts };
+  return { drain: new RemoteDrain({ id: "deaf", registry, messages, look: async () => null, askAgainMs }), sent, facts };
 }
 
 t.test("a node that hears nothing of it is asked a few times, and goes on", async (t) => {

@@ -1,13 +1,18 @@
 /**
- * The admin port: metrics, which sessions are slow, which nodes there are, what they say when they are all asked, ending a user's sessions, and the node's own end. Served by the main thread, apart from
- * clients, on loopback unless told otherwise.
+ * The admin port: metrics, which sessions are slow, which nodes there are, what they say when they are all asked, ending
+ * a user's sessions, and the node's own end. Served by the main thread, apart from clients. It is on loopback and open to
+ * this machine, or asks for a key. Every answer is JSON, but for the metrics.
  */
-import { createServer, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Registry } from "prom-client";
+import type { Logger } from "../log.ts";
+import { Audit, type Caller } from "./audit.ts";
 import { serveDisconnect, type Disconnect } from "./disconnect.ts";
 import { serveDrain, type Drains } from "./drain.ts";
 import { strangeHost } from "./host.ts";
+import { keyCheck } from "./key.ts";
+import { answer, refuse, Refused } from "./request.ts";
 import { serveSurvey, type Ask } from "./survey.ts";
 
 export interface Admin {
@@ -15,9 +20,20 @@ export interface Admin {
   close(): Promise<void>;
 }
 
+export interface Listening {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface AdminOptions extends Listening {
+  /** Every request has to show it; empty: none. */
+  readonly key: string;
+  readonly log: Logger;
+}
+
 /** What is served. */
 export interface Served {
-  readonly metrics: Registry;
+  readonly metrics: Pick<Registry, "metrics" | "contentType">;
   readonly slow: () => unknown;
   readonly disconnect: Disconnect;
   readonly drains: Drains;
@@ -26,36 +42,113 @@ export interface Served {
   readonly survey: Ask;
 }
 
+type Serve = (req: IncomingMessage, res: ServerResponse, caller: Caller) => Promise<void> | void;
+type Methods = Readonly<Partial<Record<"GET" | "POST", Serve>>>;
+type Paths = ReadonlyMap<string, Methods>;
+
+/** Connections at once: they are open files, which the port for clients needs. */
+const connectionsMax = 64;
+/** How long a request may take to arrive. */
+const headersMs = 10_000;
+const requestMs = 30_000;
+
 /** @throws what `listen` throws, with its `code`. */
-export async function startAdmin(host: string, port: number, { metrics, slow, disconnect, drains, nodes, survey }: Served): Promise<Admin> {
-  const server = createServer((req, res) => {
-    const path = req.url?.split("?")[0];
-    if (path === "/disconnect") {
-      if (req.method !== "POST") res.writeHead(405, { Allow: "POST" }).end("only POST\n");
-      else serveDisconnect(req, res, disconnect).catch((error: unknown) => res.writeHead(500).end(`${String(error)}\n`));
-    } else if (path === "/drain") {
-      serveDrain(req, res, drains).catch((error: unknown) => res.destroy(error instanceof Error ? error : new Error(String(error))));
-    } else if (req.method !== "GET" && req.method !== "HEAD") {
-      res.writeHead(405, { Allow: "GET, HEAD" }).end("only GET\n");
-    } else if (path === "/metrics") {
-      metrics.metrics().then(
-        (text) => res.writeHead(200, { "Content-Type": metrics.contentType }).end(text),
-        (error: unknown) => res.writeHead(500).end(`${String(error)}\n`),
-      );
-    } else if (path === "/slow" || path === "/nodes") {
-      // They name users and addresses, which is nothing for a page whose host was pointed to this machine.
-      const problem = strangeHost(req);
-      const said = path === "/slow" ? { sessions: slow() } : nodes();
-      if (problem !== null) res.writeHead(403).end(`${problem}\n`);
-      else res.writeHead(200, { "Content-Type": "application/json" }).end(`${JSON.stringify(said, null, 2)}\n`);
-    } else if (path === "/survey") {
-      serveSurvey(req, res, survey).catch((error: unknown) => res.writeHead(500).end(`${String(error)}\n`));
-    } else if (path === "/") {
-      res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8" }).end("flux-gateway admin: /metrics, /slow, /nodes, /survey, POST /disconnect, /drain\n");
-    } else {
-      res.writeHead(404).end("not found\n");
+export async function startAdmin({ host, port, key, log }: AdminOptions, served: Served): Promise<Admin> {
+  const audit = new Audit(log, key);
+  const hasKey = key === "" ? null : keyCheck(key);
+  const paths = pathsOf(served, audit);
+  const door: Door = (req, path) => {
+    if (hasKey !== null && !hasKey(req.headers.authorization)) {
+      throw new Refused(401, "unauthorized", "Authorization: must be Bearer and the admin key of this node (--admin-key, FLUX_ADMIN_KEY)");
     }
+    // A page can neither show the key nor, but for its own, choose the name: others may be pointed to this machine.
+    const strange = hasKey === null && !harmless.has(path) ? strangeHost(req) : null;
+    if (strange !== null) throw new Refused(403, "forbidden", strange);
+  };
+  return listen({ host, port }, { paths, door, audit, log });
+}
+
+/** Nothing but the metrics, for reading, without a key. */
+export function startMetrics(listening: Listening, metrics: Served["metrics"], log: Logger): Promise<Admin> {
+  const paths: Paths = new Map([["/metrics", { GET: serveMetrics(sharedFor(metricsFreshMs, metrics)) }]]);
+  return listen(listening, { paths, door: () => {}, audit: null, log });
+}
+
+/** They name no users and no addresses. */
+const harmless = new Set(["/", "/metrics"]);
+
+function pathsOf({ metrics, slow, nodes, survey, disconnect, drains }: Served, audit: Audit): Paths {
+  const paths: Paths = new Map<string, Methods>([
+    ["/", { GET: (_, res) => answer(res, 200, { name: "flux-gateway admin", paths: [...paths.keys()] }) }],
+    ["/metrics", { GET: serveMetrics(metrics) }],
+    ["/slow", { GET: (_, res) => answer(res, 200, { sessions: slow() }) }],
+    ["/nodes", { GET: (_, res) => answer(res, 200, nodes()) }],
+    ["/survey", { GET: (req, res) => serveSurvey(req, res, survey) }],
+    ["/disconnect", { POST: (req, res, caller) => serveDisconnect(req, res, disconnect, caller, audit) }],
+    ["/drain", { GET: (_, res) => answer(res, 200, drains.progress()), POST: (req, res, caller) => serveDrain(req, res, drains, caller, audit) }],
+  ]);
+  return paths;
+}
+
+function serveMetrics(metrics: Served["metrics"]): Serve {
+  return async (_, res) => {
+    const text = await metrics.metrics();
+    res.writeHead(200, { "Content-Type": metrics.contentType }).end(text);
+  };
+}
+
+const metricsFreshMs = 500;
+
+/** Anybody may ask, and making the text takes the main thread milliseconds: it is made at most once in so long. */
+function sharedFor(ms: number, metrics: Served["metrics"]): Served["metrics"] {
+  let made: { readonly at: number; readonly text: Promise<string> } | null = null;
+  return {
+    contentType: metrics.contentType,
+    metrics: () => {
+      const now = performance.now();
+      if (made === null || now - made.at >= ms) made = { at: now, text: metrics.metrics() };
+      return made.text;
+    },
+  };
+}
+
+/** Lets a request in. @throws Refused */
+type Door = (req: IncomingMessage, path: string) => void;
+
+interface Serving {
+  readonly paths: Paths;
+  readonly door: Door;
+  /** Hears of what is refused; null: nobody does. */
+  readonly audit: Audit | null;
+  readonly log: Logger;
+}
+
+async function listen({ host, port }: Listening, { paths, door, audit, log }: Serving): Promise<Admin> {
+  const serve = async (req: IncomingMessage, res: ServerResponse, caller: Caller): Promise<void> => {
+    const { path } = caller;
+    door(req, path);
+    const methods = paths.get(path);
+    if (methods === undefined) throw new Refused(404, "not_found", `there is no ${JSON.stringify(path)} here: ${[...paths.keys()].join(", ")}`);
+    const handler = methods[(req.method === "HEAD" ? "GET" : req.method) as "GET" | "POST"];
+    if (handler === undefined) {
+      const allowed = [...(methods.GET ? ["GET", "HEAD"] : []), ...(methods.POST ? ["POST"] : [])].join(", ");
+      res.setHeader("Allow", allowed);
+      throw new Refused(405, "method_not_allowed", `only ${allowed}`);
+    }
+    await handler(req, res, caller);
+  };
+  const server = createServer({ headersTimeout: headersMs, requestTimeout: requestMs }, (req, res) => {
+    const caller = { from: req.socket.remoteAddress ?? "unknown", method: req.method ?? "", path: (req.url ?? "").split("?")[0]!.slice(0, pathMax) };
+    serve(req, res, caller).catch((error: unknown) => {
+      if (!(error instanceof Refused)) log.error({ err: error, path: caller.path }, "the admin port could not answer");
+      const refused = error instanceof Refused ? error : new Refused(500, "internal", "the node made a mistake; its log says which");
+      if (res.headersSent) return res.destroy();
+      if (refused.status === 401) res.setHeader("WWW-Authenticate", "Bearer");
+      refuse(res, refused);
+      if (req.method === "POST" || [401, 403, 500].includes(refused.status)) audit?.refused(caller, refused.code, refused.message);
+    });
   });
+  server.maxConnections = connectionsMax;
   await listening(server, host, port);
   return {
     port: (server.address() as AddressInfo).port,
@@ -66,6 +159,8 @@ export async function startAdmin(host: string, port: number, { metrics, slow, di
       }),
   };
 }
+
+const pathMax = 64;
 
 function listening(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
 import type { Survey } from "../survey.ts";
+import type { Audit, Caller } from "./audit.ts";
 import { tenantShape, userShape } from "./names.ts";
 import { answer, readCommand } from "./request.ts";
 
@@ -10,9 +11,12 @@ export type Disconnect = (user: string, options: { readonly tenant: string; read
 
 const asked = z.strictObject({ user: userShape, tenant: tenantShape, signOut: z.boolean().default(false) });
 
-export async function serveDisconnect(req: IncomingMessage, res: ServerResponse, disconnect: Disconnect): Promise<void> {
-  const command = await readCommand(req, res, asked);
-  if (command === null) return;
+/** @throws Refused */
+export async function serveDisconnect(req: IncomingMessage, res: ServerResponse, disconnect: Disconnect, caller: Caller, audit: Audit): Promise<void> {
+  const command = await readCommand(req, asked);
   const { user, ...options } = command;
-  answer(res, 200, await disconnect(user, options));
+  const closed = await disconnect(user, options);
+  const { sessions, unanswered } = closed;
+  audit.done(caller, "disconnect", command, { sessions, unanswered });
+  answer(res, 200, closed);
 }

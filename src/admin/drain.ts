@@ -7,8 +7,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { drainShape, type DrainOptions, type DrainProgress } from "../drain.ts";
-import { answer, readCommand, refuse } from "./request.ts";
-import { strangeHost } from "./host.ts";
+import type { Audit, Caller } from "./audit.ts";
+import { readCommand, Refused } from "./request.ts";
 
 export interface NodeDrain {
   /** Sends every session away, and resolves; the node closes then. */
@@ -26,24 +26,19 @@ const nodeBytesMax = 256;
 
 const asked = drainShape.extend({ node: z.string().max(nodeBytesMax).optional() });
 
-export async function serveDrain(req: IncomingMessage, res: ServerResponse, drains: Drains): Promise<void> {
-  if (req.method === "GET") {
-    const strange = strangeHost(req);
-    if (strange !== null) refuse(res, 403, "forbidden", strange);
-    else answer(res, 200, drains.progress());
-    return;
-  }
-  if (req.method !== "POST") return void res.writeHead(405, { Allow: "GET, POST" }).end("only GET and POST\n");
-  const command = await readCommand(req, res, asked);
-  if (command === null) return;
+/** @throws Refused */
+export async function serveDrain(req: IncomingMessage, res: ServerResponse, drains: Drains, caller: Caller, audit: Audit): Promise<void> {
+  const command = await readCommand(req, asked);
   const { node, ...options } = command;
   const drain = node === undefined ? drains : drains.of(node);
-  if (drain === null) return void refuse(res, 404, "not_found", `there is no node ${JSON.stringify(node)} here: GET /nodes tells which there are`);
-  if (drain === "unavailable") return void refuse(res, 503, "unavailable", `Redis is away, and node ${JSON.stringify(node)} cannot be told: ask on its own admin port, or when Redis is back`);
+  if (drain === null) throw new Refused(404, "not_found", `there is no node ${JSON.stringify(node)} here: GET /nodes tells which there are`);
+  if (drain === "unavailable") throw new Refused(503, "unavailable", `Redis is away, and node ${JSON.stringify(node)} cannot be told: ask on its own admin port, or when Redis is back`);
+  const isJoined = drain === drains && drain.progress().state === "draining";
   let isGone = false;
   res.on("close", () => (isGone = true));
-  res.writeHead(200, { "Content-Type": "application/x-ndjson" });
   const over = drain.begin(options);
+  audit.done(caller, "drain", command, isJoined ? { joined: "the drain that was under way" } : { begun: true });
+  res.writeHead(200, { "Content-Type": "application/x-ndjson" });
   while (!isGone && drain.progress().state === "draining") {
     res.write(line(drain.progress()));
     await Promise.race([sleep(everyMs), over]);

@@ -6,47 +6,50 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { z } from "zod";
-import { strangeHost } from "./host.ts";
+import { problemOf } from "./problem.ts";
 
 const bodyBytesMax = 4096;
 
-/** What was asked for; null: it was refused, and answered. */
-export async function readCommand<T>(req: IncomingMessage, res: ServerResponse, schema: z.ZodType<T>): Promise<T | null> {
-  const forbidden = forbiddenBecause(req);
-  if (forbidden !== null) return refuse(res, 403, "forbidden", forbidden);
+/** Why a request is not done: what it is answered, and the log says. */
+export class Refused extends Error {
+  readonly status: number;
+  readonly code: string;
+
+  constructor(status: number, code: string, text: string) {
+    super(text);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** What was asked for. @throws Refused */
+export async function readCommand<T>(req: IncomingMessage, schema: z.ZodType<T>): Promise<T> {
+  const { origin, "sec-fetch-site": site } = req.headers;
+  if (origin !== undefined || site !== undefined) throw new Refused(403, "forbidden", "not for web pages: the request has an Origin or Sec-Fetch-Site header");
   const type = req.headers["content-type"]?.split(";")[0]?.trim().toLowerCase();
-  if (type !== "application/json") return refuse(res, 415, "bad_request", "Content-Type: must be application/json");
-  const body = await read(req);
-  if (body === null) return refuse(res, 413, "too_large", `at most ${bodyBytesMax} bytes`);
-  const parsed = schema.safeParse(parse(body));
+  if (type !== "application/json") throw new Refused(415, "bad_request", "Content-Type: must be application/json");
+  const parsed = schema.safeParse(parse(await read(req)));
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  return refuse(res, 400, "bad_request", `${issue?.path.join(".") || "body"}: ${issue?.message ?? "malformed"}`);
+  throw new Refused(400, "bad_request", problemOf(parsed.error, "body"));
 }
 
 export function answer(res: ServerResponse, status: number, value: object): void {
   res.writeHead(status, { "Content-Type": "application/json" }).end(`${JSON.stringify(value)}\n`);
 }
 
-export function refuse(res: ServerResponse, status: number, code: string, text: string): null {
+export function refuse(res: ServerResponse, { status, code, message: text }: Refused): void {
   // What was not read of the request would be taken for the next one.
   res.setHeader("Connection", "close");
   answer(res, status, { error: { code, text } });
-  return null;
 }
 
-function forbiddenBecause(req: IncomingMessage): string | null {
-  const { origin, "sec-fetch-site": site } = req.headers;
-  return origin !== undefined || site !== undefined ? "not for web pages" : strangeHost(req);
-}
-
-/** Null: it is too large. The rest of it is not read. */
-async function read(req: IncomingMessage): Promise<string | null> {
+/** What is too large is not read to its end. */
+async function read(req: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of req as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > bodyBytesMax) return null;
+    if (bytes > bodyBytesMax) throw new Refused(413, "too_large", `at most ${bodyBytesMax} bytes`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString();
@@ -56,6 +59,6 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    return text;
+    throw new Refused(400, "bad_request", "body: is not valid JSON");
   }
 }

@@ -6,9 +6,9 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
 import type { Question } from "../messages/messages.ts";
 import type { Survey } from "../survey.ts";
-import { strangeHost } from "./host.ts";
 import { roomShape, tenantShape, userShape } from "./names.ts";
-import { answer, refuse } from "./request.ts";
+import { problemOf } from "./problem.ts";
+import { answer, Refused } from "./request.ts";
 
 export type Ask = (question: Question) => Promise<Survey<Question["kind"]>>;
 
@@ -18,14 +18,11 @@ const asked = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("room"), room: roomShape, tenant: tenantShape }),
 ]);
 
+/** @throws Refused */
 export async function serveSurvey(req: IncomingMessage, res: ServerResponse, ask: Ask): Promise<void> {
-  const strange = strangeHost(req);
-  if (strange !== null) return void refuse(res, 403, "forbidden", strange);
-  const { searchParams } = new URL(req.url ?? "", "http://admin");
-  const { data: question, error } = asked.safeParse(Object.fromEntries(searchParams));
-  if (question === undefined) {
-    const issue = error?.issues[0];
-    return void refuse(res, 400, "bad_request", `${issue?.path.join(".") || "query"}: ${issue?.message ?? "malformed"}`);
-  }
-  answer(res, 200, await ask(question));
+  const query = Object.fromEntries(new URLSearchParams(req.url?.split("?")[1]));
+  if (!["health", "user", "room"].includes(query.kind ?? "")) throw new Refused(400, "bad_request", "kind: must be health, user or room");
+  const parsed = asked.safeParse(query);
+  if (!parsed.success) throw new Refused(400, "bad_request", problemOf(parsed.error, "query"));
+  answer(res, 200, await ask(parsed.data));
 }

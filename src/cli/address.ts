@@ -9,50 +9,78 @@ export interface AdminGiven {
   readonly config?: string;
   readonly adminHost?: string;
   readonly adminPort?: string;
+  readonly adminKey?: string;
+}
+
+/** An admin port to ask. */
+export interface AdminPort {
+  /** `http://127.0.0.1:8081` */
+  readonly url: string;
+  /** Empty: it asks for none. */
+  readonly key: string;
 }
 
 export function addAdminFlags(command: Command): Command {
   return command
     .option("--admin-host <host>", "Where the node's admin port is.")
     .option("--admin-port <n>", "And its number.")
-    .option(`${configFlag} <file>`, "Find both in the node's configuration file; else in the environment, else the defaults.");
+    .option("--admin-key <secret>", "Its key, if it asks for one; better in FLUX_ADMIN_KEY, since others on this machine can read command lines.")
+    .option(`${configFlag} <file>`, "Find them in the node's configuration file; else in the environment, else the defaults.");
 }
 
-/** `http://127.0.0.1:8081`, from flags, environment or file as start finds it. */
-export function adminUrl({ config: configFile, adminHost, adminPort }: AdminGiven): string {
-  const { config } = loadConfig({ given: { ...(adminHost && { adminHost }), ...(adminPort && { adminPort }) }, configFile }, process.env);
-  return `http://${at(config.adminHost)}:${config.adminPort}`;
+/** From flags, environment or file, as start finds it. */
+export function adminPort({ config: configFile, adminHost, adminPort, adminKey }: AdminGiven): AdminPort {
+  const given = { ...(adminHost && { adminHost }), ...(adminPort && { adminPort }), ...(adminKey && { adminKey }) };
+  const { config } = loadConfig({ given, configFile }, process.env);
+  return { url: `http://${at(config.adminHost)}:${config.adminPort}`, key: config.adminKey };
 }
 
 /** Posts JSON. */
-export function postTo(url: string, body: object): Promise<Response> {
-  return askAt(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+export function postTo(admin: AdminPort, path: string, body: object): Promise<Response> {
+  return askAt(admin, path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 }
 
 /** What is not answered 200 is an error, and so is nobody there. */
-export async function askAt(url: string, request: RequestInit = {}): Promise<Response> {
-  return ok(url, await reach(url, request));
+export async function askAt(admin: AdminPort, path: string, request: RequestInit = {}): Promise<Response> {
+  return ok(admin, path, await reach(admin, path, request));
 }
 
 /** As askAt, but null where the node knows no such path: it is of a version before there was one. */
-export async function askIfKnown(url: string): Promise<Response | null> {
-  const response = await reach(url, {});
-  return response.status === 404 ? null : ok(url, response);
+export async function askIfKnown(admin: AdminPort, path: string): Promise<Response | null> {
+  const response = await reach(admin, path, {});
+  return response.status === 404 ? null : ok(admin, path, response);
 }
 
-async function reach(url: string, request: RequestInit): Promise<Response> {
+async function reach({ url, key }: AdminPort, path: string, { headers, ...request }: RequestInit): Promise<Response> {
   try {
-    return await fetch(url, request);
+    return await fetch(url + path, { ...request, headers: { ...headers, ...(key !== "" && { Authorization: `Bearer ${key}` }) } });
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
-    throw new ConfigError([`--admin-port: no node answers at ${url}: ${cause}; is it running, and is this its admin port?`]);
+    throw new ConfigError([`--admin-port: no node answers at ${url}${path}: ${cause}; is it running, and is this its admin port?`]);
   }
 }
 
-async function ok(url: string, response: Response): Promise<Response> {
-  if (response.status !== 200) throw new ConfigError([`${url} answered ${response.status}: ${(await response.text()).trim()}`]);
-  return response;
+async function ok({ url, key }: AdminPort, path: string, response: Response): Promise<Response> {
+  if (response.status === 200) return response;
+  if (response.status === 401) {
+    const way = key === "" ? "asks for its key; give it with --admin-key or FLUX_ADMIN_KEY" : "has another key than this one";
+    throw new ConfigError([`--admin-key: the admin port at ${url} ${way}`]);
+  }
+  throw new ConfigError([`${url}${path} answered ${response.status}: ${said(await response.text())}`]);
 }
+
+/** Errors are `{"error":{"code","text"}}`; what else answers at this port says it in its own way. */
+function said(body: string): string {
+  try {
+    const { error } = JSON.parse(body) as { error?: { code?: unknown; text?: unknown } };
+    if (typeof error?.text === "string") return error.text;
+  } catch {
+    // It is no JSON.
+  }
+  return body.trim().slice(0, bodyCharsMax);
+}
+
+const bodyCharsMax = 500;
 
 /** A host to connect to where the node listens on every address. */
 function at(host: string): string {

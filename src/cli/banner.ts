@@ -12,12 +12,14 @@ export interface Running {
   readonly port: number;
   readonly tcpPort: number | null;
   readonly adminPort: number;
+  readonly metricsPort: number | null;
   readonly configFile: string | undefined;
 }
 
 /** What runs where, as the fields of one log line. */
-export function describe({ version, config, port, tcpPort, adminPort, configFile }: Running): Record<string, string | number> {
+export function describe({ version, config, port, tcpPort, adminPort, metricsPort, configFile }: Running): Record<string, string | number> {
   const s = config.tlsCert === "" ? "" : "s";
+  const adminUrl = `http://${reachable(config.adminHost)}:${adminPort}`;
   const web = `http${s}://${reachable(config.host)}:${port}`;
   return {
     version,
@@ -25,7 +27,8 @@ export function describe({ version, config, port, tcpPort, adminPort, configFile
     tcp: tcpPort === null ? "off" : `${s === "" ? "tcp" : "tls"}://${reachable(config.tcpHost || config.host)}:${tcpPort}`,
     demo: config.demo ? `${web}/` : "off",
     health: `${web}/health`,
-    metrics: `http://${reachable(config.adminHost)}:${adminPort}/metrics`,
+    admin: `${adminUrl}/, ${config.adminKey === "" ? "without a key, from this machine only" : "with the admin key"}`,
+    metrics: metricsPort === null ? `${adminUrl}/metrics` : `http://${reachable(config.metricsHost || "127.0.0.1")}:${metricsPort}/metrics`,
     reactors: config.reactors,
     memory: memory(config),
     access: access(config),

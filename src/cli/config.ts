@@ -1,11 +1,12 @@
 /** `flux-gateway config`: what a node would run with and why, whether a file is right, and the documentation. */
 import type { Command } from "commander";
-import { jsonValue, options, resolveConfig, showValue, type Config, type Resolved } from "../config.ts";
+import { ConfigError, jsonValue, options, resolveConfig, showValue, type Config, type Resolved } from "../config.ts";
 import { isRecord, namespaceKeys, showNamespaceOption } from "../config/namespaces.ts";
 import { envOf, flagOf, type Source } from "../config/sources.ts";
-import { codesDoc, configDoc } from "../docs.ts";
+import { codesDoc, configDoc, schemaText } from "../docs.ts";
+import { problemsHere } from "./check.ts";
 import { addFlags, readFlags } from "./flags.ts";
-import { loadConfig, readConfigFile } from "./load.ts";
+import { asTyped, loadConfig, readConfigFile } from "./load.ts";
 
 export function addConfigCommand(program: Command): void {
   const config = program.command("config").description("Show, check or document the configuration.").helpCommand(false);
@@ -21,12 +22,19 @@ export function addConfigCommand(program: Command): void {
 
   config
     .command("check")
-    .description("Check a configuration file by itself.")
+    .description("Check a configuration file by itself, and the files and the data directory that it names.")
     .argument("<file>", "the JSON file")
     .action((path: string) => {
-      resolveConfig({ file: readConfigFile(path, "config check") });
+      const { config, sources } = resolveConfig({ file: readConfigFile(path, "config check") });
+      const problems = problemsHere(config);
+      if (problems.length > 0) throw new ConfigError(asTyped(problems, sources));
       console.log(`${path}: good`);
     });
+
+  config
+    .command("schema")
+    .description("Print the JSON schema of a configuration file (flux.schema.json of the package).")
+    .action(() => void process.stdout.write(schemaText()));
 
   config
     .command("doc")

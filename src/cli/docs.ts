@@ -1,13 +1,13 @@
-/** Rewrites the tables of README.md in the working directory: `npm run docs`. */
-import { readFileSync, writeFileSync } from "node:fs";
-import { updateReadme } from "../docs.ts";
+/** Rewrites what is made from the tables in the code: README.md and flux.schema.json in the working directory (`npm run docs`). */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { schemaText, updateReadme } from "../docs.ts";
 
-const path = "README.md";
-const readme = readFileSync(path, "utf8");
-const updated = updateReadme(readme);
-if (updated === readme) {
-  console.log(`${path} is up to date`);
-} else {
-  writeFileSync(path, updated);
-  console.log(`${path} is updated`);
+update("README.md", updateReadme);
+update("flux.schema.json", schemaText);
+
+function update(path: string, make: (before: string) => string): void {
+  const before = existsSync(path) ? readFileSync(path, "utf8") : "";
+  const after = make(before);
+  if (after !== before) writeFileSync(path, after);
+  console.log(`${path} is ${after === before ? "up to date" : "updated"}`);
 }

@@ -6,7 +6,7 @@ import type { Command } from "commander";
 import { ConfigError } from "../config.ts";
 import { time } from "../config/checks.ts";
 import type { DrainProgress } from "../drain.ts";
-import { addAdminFlags, adminUrl, postTo, type AdminGiven } from "./address.ts";
+import { addAdminFlags, adminPort, postTo, type AdminGiven } from "./address.ts";
 
 interface Given extends AdminGiven {
   readonly window?: string;
@@ -29,8 +29,9 @@ export function addDrainCommand(program: Command): void {
 
 async function drain(node: string | undefined, { window, url, json, ...given }: Given): Promise<void> {
   const asked = { ...(node !== undefined && { node }), ...(window !== undefined && { windowMs: windowMs(window) }), ...(url !== undefined && { url }) };
-  const address = `${adminUrl(given)}/drain`;
-  const response = await postTo(address, asked);
+  const admin = adminPort(given);
+  const address = `${admin.url}/drain`;
+  const response = await postTo(admin, "/drain", asked);
   let last: DrainProgress | undefined;
   try {
     // The body is what fetch calls a web stream; Node's own types of it differ in name only.
@@ -43,6 +44,7 @@ async function drain(node: string | undefined, { window, url, json, ...given }: 
     throw new ConfigError([`${address} broke off: ${String(error)}; ${leftBehind(last)}`]);
   }
   if (last?.state === "serving") throw new ConfigError([`node ${node ?? ""} goes on: it has not heard that it is to drain; is Redis there, and the node?`]);
+  if (last?.state === "over" && last.left > 0) throw new ConfigError([`node ${node ?? ""} is gone; ${leftBehind(last)}`]);
   if (last?.state !== "over") throw new ConfigError([`${address} ended too early; ${leftBehind(last)}`]);
 }
 
@@ -61,7 +63,7 @@ function show({ state, sessions, left, windowMs, elapsedMs }: DrainProgress): vo
   const text =
     state === "over"
       ? `drained: ${sessions} sent away in ${seconds(elapsedMs)}; the node ends`
-      : `${left} of ${sessions} left, ${seconds(elapsedMs)} of ${seconds(windowMs)}`;
+      : `${left} of ${sessions} left, ${seconds(elapsedMs)}${windowMs > 0 ? ` of ${seconds(windowMs)}` : ""}`;
   if (!process.stdout.isTTY) return console.log(text);
   process.stdout.write(`\r\x1b[K${text}${state === "over" ? "\n" : ""}`);
 }

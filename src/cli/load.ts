@@ -1,7 +1,8 @@
 /** Finds the configuration of a node that is started from the command line. */
 import { readFileSync } from "node:fs";
-import { ConfigError, resolveConfig, type Given, type Resolved } from "../config.ts";
-import { envOf } from "../config/sources.ts";
+import { ConfigError, options, resolveConfig, type Given, type Resolved } from "../config.ts";
+import { envOf, label } from "../config/sources.ts";
+import { duplicateKeys } from "./duplicates.ts";
 import { configFlag, type Flags } from "./flags.ts";
 
 export interface Loaded extends Resolved {
@@ -29,11 +30,27 @@ export function readConfigFile(path: string, name: string): NonNullable<Given["f
   } catch (error) {
     throw new ConfigError([`${name}: ${path} cannot be read: ${reason(error)}`]);
   }
+  let values: unknown;
   try {
-    return { name: path, values: JSON.parse(text) };
+    values = JSON.parse(text);
   } catch (error) {
     throw new ConfigError([`${name}: ${path} is not valid JSON: ${whereInText(error, text)}`]);
   }
+  // The parser takes the last one and says nothing: the first may be the one that was meant.
+  const twice = duplicateKeys(text).map(({ key, line }) => `${key} in ${path}: stands there twice, the second time in line ${line}; take one of them out`);
+  if (twice.length > 0) throw new ConfigError(twice);
+  return { name: path, values };
+}
+
+/** Problems name options by their flags; an operator who used a variable or a file is told of that instead. */
+export function asTyped(problems: readonly string[], sources: Resolved["sources"]): string[] {
+  return problems.map((problem) =>
+    problem.replace(/^--[a-z-]+/, (flag) => {
+      const key = options.find((option) => option.flag === flag)?.key;
+      const source = key && sources.get(key);
+      return source && source.rank !== "default" ? label(source, key) : flag;
+    }),
+  );
 }
 
 function reason(error: unknown): string {

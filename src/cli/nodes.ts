@@ -2,9 +2,9 @@
 import type { Command } from "commander";
 import { showSize } from "../config/checks.ts";
 import type { Health } from "../messages/messages.ts";
-import type { RegisteredNode } from "../registry/registry.ts";
+import type { KnownNode } from "../nodefacts.ts";
 import type { Survey } from "../survey.ts";
-import { addAdminFlags, adminUrl, askAt, askIfKnown, type AdminGiven } from "./address.ts";
+import { addAdminFlags, adminPort, askAt, askIfKnown, type AdminGiven } from "./address.ts";
 
 interface Given extends AdminGiven {
   readonly json: boolean;
@@ -14,7 +14,7 @@ interface Answer {
   readonly node: string;
   readonly stale: boolean;
   /** `health` is the node's own word of just now; null: it did not answer. Not there: the one that was asked is too old to ask. */
-  readonly nodes: readonly (RegisteredNode & { readonly health?: Health | null })[];
+  readonly nodes: readonly (KnownNode & { readonly health?: Health | null })[];
 }
 
 export function addNodesCommand(program: Command): void {
@@ -26,11 +26,11 @@ export function addNodesCommand(program: Command): void {
 }
 
 async function nodes({ json, ...given }: Given): Promise<void> {
-  const url = adminUrl(given);
-  const surveyed = await askIfKnown(`${url}/survey?kind=health`);
+  const admin = adminPort(given);
+  const surveyed = await askIfKnown(admin, "/survey?kind=health");
   const survey = surveyed && ((await surveyed.json()) as Survey<"health">);
   const said = new Map(survey?.answers.map(({ node, ...health }) => [node, health]));
-  const known = (await (await askAt(`${url}/nodes`)).json()) as Answer;
+  const known = (await (await askAt(admin, "/nodes")).json()) as Answer;
   const answer: Answer = { ...known, nodes: known.nodes.map((node) => ({ ...node, ...(survey && { health: said.get(node.id) ?? null }) })) };
   if (json) return console.log(JSON.stringify(answer, null, 2));
   console.log(asTable(answer));

@@ -1,12 +1,11 @@
 /** `flux-gateway start`: runs one node until a signal ends it. */
-import { ConfigError, options, type Resolved } from "../config.ts";
-import { label } from "../config/sources.ts";
+import { ConfigError, type Resolved } from "../config.ts";
 import { createGateway, type Gateway } from "../index.ts";
 import { version } from "../version.ts";
 import { banner, describe, type Running } from "./banner.ts";
 import type { Flags } from "./flags.ts";
 import { writeListening } from "./listening.ts";
-import { loadConfig } from "./load.ts";
+import { asTyped, loadConfig } from "./load.ts";
 
 /** How long an orderly end may take after a failure. */
 const lastWordsMs = 5000;
@@ -21,12 +20,12 @@ export async function start(flags: Flags): Promise<void> {
   const signals = watchSignals();
 
   const gateway = await open(loaded);
-  const { config, port, tcpPort, adminPort, log } = gateway;
+  const { config, port, tcpPort, adminPort, metricsPort, log } = gateway;
   const failure = endOnFailure(gateway);
   if (writeListening({ node: config.nodeId, host: config.host, port, tls: config.tlsCert !== "" }) === null) {
     log.debug("neither /dev/shm nor the temporary folder can be written to: a health check looks at the command line of process 1");
   }
-  const running: Running = { version, config, port, tcpPort, adminPort, configFile: loaded.file };
+  const running: Running = { version, config, port, tcpPort, adminPort, metricsPort, configFile: loaded.file };
   if (config.logFormat === "json") log.info(describe(running), "flux-gateway is running");
   else if (config.logLevel !== "silent") process.stdout.write(`${banner(running)}\n`);
 
@@ -80,20 +79,12 @@ function endOnFailure({ log, close }: Gateway): Failure {
   return failure;
 }
 
-/** The gateway names options by their flags; an operator who used a variable or a file is told of that instead. */
 async function open({ config, sources }: Resolved): Promise<Gateway> {
   try {
     return await createGateway(config);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    const asTyped = error.problems.map((problem) =>
-      problem.replace(/^--[a-z-]+/, (flag) => {
-        const key = options.find((option) => option.flag === flag)?.key;
-        const source = key && sources.get(key);
-        return source && source.rank !== "default" ? label(source, key) : flag;
-      }),
-    );
-    throw new ConfigError(asTyped);
+    throw new ConfigError(asTyped(error.problems, sources));
   }
 }
 

@@ -1,7 +1,7 @@
 /** `flux-gateway survey`: what all nodes say about a user or a room, by way of the admin port of one of them. */
 import type { Command } from "commander";
 import type { Survey } from "../survey.ts";
-import { addAdminFlags, adminUrl, askAt, type AdminGiven } from "./address.ts";
+import { addAdminFlags, adminPort, askAt, type AdminGiven } from "./address.ts";
 
 interface Given extends AdminGiven {
   readonly tenant: string;
@@ -23,7 +23,7 @@ export function addSurveyCommand(program: Command): void {
 
 async function ask(kind: "user" | "room", name: string, { tenant, json, ...given }: Given): Promise<void> {
   const query = new URLSearchParams({ kind, [kind]: name, tenant });
-  const answer = (await (await askAt(`${adminUrl(given)}/survey?${query.toString()}`)).json()) as Survey<"user"> | Survey<"room">;
+  const answer = (await (await askAt(adminPort(given), `/survey?${query.toString()}`)).json()) as Survey<"user"> | Survey<"room">;
   if (json) return console.log(JSON.stringify(answer, null, 2));
   console.log("sessions" in answer ? `sessions: ${answer.sessions}` : `members: ${answer.members}`);
   for (const said of answer.answers) console.log(`  ${said.node}: ${"sessions" in said ? said.sessions : said.members}`);

@@ -10,7 +10,11 @@ export interface Check<T> {
   readonly takes: string;
   /** The value as an operator would write it. */
   show(value: T): string;
+  /** What a file may hold, in JSON Schema. It is for editors: the check itself decides. */
+  readonly json: JsonSchema;
 }
+
+export type JsonSchema = { readonly [key: string]: unknown };
 
 /** The value a check hands on. */
 export type Checked<C> = C extends Check<infer T> ? T : never;
@@ -25,71 +29,101 @@ export const timerMsMax = 24 * 86_400_000;
 export function count(min: number, max: number): Check<number> {
   const wanted = `a whole number from ${min} to ${max}`;
   const read = (value: unknown) => (typeof value === "string" ? wholeNumber(value) : value);
-  return scalar(wanted, "n", String, (value) => within(read(value), min, max));
+  return { ...scalar(wanted, "n", String, (value) => within(read(value), min, max)), json: numberOr(min, max, digits) };
 }
 
 /** A port, or null where there is to be none. */
 export function portOrOff(): Check<number | null> {
-  return scalar("a port from 0 to 65535, or off", "n|off", (value) => String(value ?? "off"), (value) => {
+  const check = scalar("a port from 0 to 65535, or off", "n|off", (value: number | null) => String(value ?? "off"), (value) => {
     if (value === null || value === "off") return null;
     return within(typeof value === "string" ? wholeNumber(value) : value, 0, 65_535);
   });
+  return { ...check, json: anyOf(numberOr(0, 65_535, digits), { enum: ["off", null] }) };
 }
 
 /** A length of time in milliseconds: a number of them, or `500ms`, `30s`, `15m`, `24h`, `7d`. */
 export function time(min: number, max: number): Check<number> {
   const range = `from ${showTime(min)} to ${showTime(max)}`;
   const wanted = `a time ${range}, such as 500ms, 30s or 24h (a bare number is milliseconds)`;
-  return scalar(wanted, "time", showTime, (value) => within(measured(value, timeUnits), min, max));
+  return { ...scalar(wanted, "time", showTime, (value) => within(measured(value, timeUnits), min, max)), json: numberOr(min, max, unitPattern(timeUnits)) };
 }
 
 /** A size in bytes: a number of them, or `64KiB`, `1MiB`, `1GiB`. */
 export function size(min: number, max: number): Check<number> {
   const range = `from ${showSize(min)} to ${showSize(max)}`;
   const wanted = `a size ${range}, such as 64KiB or 1MiB (a bare number is bytes)`;
-  return scalar(wanted, "size", showSize, (value) => within(measured(value, sizeUnits), min, max));
+  return { ...scalar(wanted, "size", showSize, (value) => within(measured(value, sizeUnits), min, max)), json: numberOr(min, max, unitPattern(sizeUnits)) };
 }
 
 export function powerOfTwo(min: number, max: number): Check<number> {
   const range = `from ${showSize(min)} to ${showSize(max)}`;
   const wanted = `a power of two ${range}, such as 1MiB or 4MiB`;
-  return scalar(wanted, "size", showSize, (value) => {
+  const check = scalar(wanted, "size", showSize, (value) => {
     const bytes = within(measured(value, sizeUnits), min, max);
     return bytes !== undefined && Number.isInteger(Math.log2(bytes)) ? bytes : undefined;
   });
+  return { ...check, json: numberOr(min, max, unitPattern(sizeUnits)) };
 }
 
 const yes = new Set<unknown>([true, "true", "1", "yes", "on"]);
 const no = new Set<unknown>([false, "false", "0", "no", "off"]);
 
 export function yesOrNo(): Check<boolean> {
-  return scalar("true or false", "", String, (value) => {
+  const check = scalar("true or false", "", String, (value) => {
     const word = typeof value === "string" ? value.toLowerCase() : value;
     return yes.has(word) ? true : no.has(word) ? false : undefined;
   });
+  return { ...check, json: { enum: [...yes, ...no] } };
 }
 
 export function oneOf<const W extends string>(...words: W[]): Check<W> {
   const wanted = `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
   const takes = words.length < 4 ? words.join("|") : "word";
-  return scalar(wanted, takes, String, (value) => words.find((word) => word === value));
+  return { ...scalar(wanted, takes, String, (value) => words.find((word) => word === value)), json: { enum: words } };
 }
 
 export function matching(pattern: RegExp, wanted: string, takes: string): Check<string> {
-  return scalar(wanted, takes, String, (value) => (typeof value === "string" && pattern.test(value) ? value : undefined));
+  const check = scalar(wanted, takes, String, (value) => (typeof value === "string" && pattern.test(value) ? value : undefined));
+  return { ...check, json: { type: "string", pattern: pattern.source } };
 }
 
 /** A text that is shown to nobody, not even where it is refused. */
 export function secret(min: number, max: number): Check<string> {
-  const wanted = `a secret of ${min} to ${max} characters`;
+  return hiddenText(`a secret of ${min} to ${max} characters`, (value) => value.length >= min && value.length <= max);
+}
+
+/** One that goes into a header of HTTP. */
+export function headerSecret(min: number, max: number): Check<string> {
+  const isPrintable = (value: string) => /^[!-~]*$/.test(value);
+  return hiddenText(`a secret of ${min} to ${max} printable ASCII characters without spaces`, (value) => value.length >= min && value.length <= max && isPrintable(value));
+}
+
+/**
+ * A secret that ends with a line break is refused, not trimmed: editors and `echo` add one unasked, but whoever signs with
+ * the same file may well use it as it is, and then a trimmed one would be another secret.
+ */
+function hiddenText(wanted: string, isGood: (value: string) => boolean): Check<string> {
   const show = (value: string) => (value === "" ? "" : hidden);
-  const said = (value: unknown) => (typeof value === "string" ? `one of ${value.length}` : "something else than text");
-  const read = (value: unknown) => {
-    if (typeof value !== "string" || value.includes("-----BEGIN ")) return undefined;
-    return value === "" || (value.length >= min && value.length <= max) ? value : undefined;
+  const isPem = (value: string) => value.includes("-----BEGIN ");
+  const said = (value: unknown) => {
+    if (typeof value !== "string") return "something else than text";
+    if (isPem(value)) return "a key in PEM, which belongs into authKeys";
+    return endsWithBreak(value) ? "one that ends with a line break: take it away (printf %s writes none), here and where the same secret is used" : `one of ${value.length}`;
   };
-  const isPem = (value: unknown) => typeof value === "string" && value.includes("-----BEGIN ");
-  return scalar(wanted, "secret", show, read, (value) => (isPem(value) ? "a key in PEM, which belongs into authKeys" : said(value)));
+  const read = (value: unknown) => {
+    if (typeof value !== "string" || isPem(value) || endsWithBreak(value)) return undefined;
+    return value === "" || isGood(value) ? value : undefined;
+  };
+  return scalar(wanted, "secret", show, read, said);
+}
+
+/** The passphrase of a key: shown to nobody, of any length. */
+export function passphraseText(max: number): Check<string> {
+  return hiddenText(`a text of at most ${max} characters`, (value) => value.length <= max && !value.includes("\0"));
+}
+
+function endsWithBreak(value: string): boolean {
+  return /[\r\n]$/.test(value);
 }
 
 export const hidden = "[hidden]";
@@ -97,11 +131,12 @@ export const hidden = "[hidden]";
 /** Texts from a JSON array or separated by commas. */
 export function list(pattern: RegExp, wanted: string, takes: string): Check<readonly string[]> {
   const show = (parts: readonly string[]) => parts.join(",");
-  return scalar(`${wanted}, separated by commas`, takes, show, (value) => {
+  const check = scalar(`${wanted}, separated by commas`, takes, show, (value) => {
     const parts: unknown = typeof value === "string" ? value.split(",").map((part) => part.trim()).filter((part) => part !== "") : value;
     if (!Array.isArray(parts)) return undefined;
     return parts.every((part): part is string => typeof part === "string" && pattern.test(part)) ? parts : undefined;
   });
+  return { ...check, json: textOrTexts };
 }
 
 const natsServer = /^(?:(?:nats|tls):\/\/)?(?:(?:[^\s,/@:%]|%[0-9a-fA-F]{2})+(?::(?:[^\s,/@%]|%[0-9a-fA-F]{2})*)?@)?(?:[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?\/?$/;
@@ -116,7 +151,7 @@ export function natsServers(): Check<readonly string[]> {
     const servers = list.filter((part): part is string => typeof part === "string" && natsServer.test(part));
     return servers.length === list.length ? servers.map((server) => (/^\w+:\/\//.test(server) ? server : `nats://${server}`)) : undefined;
   };
-  return scalar(wanted, "servers", show, read, () => "what was given");
+  return { ...scalar(wanted, "servers", show, read, () => "what was given"), json: textOrTexts };
 }
 
 /** An address that what matters is fetched from: https, or http from this machine. */
@@ -146,7 +181,23 @@ export function scalar<T>(
     context.issues.push({ code: "custom", message: `must be ${wanted}, not ${said(value)}`, input: value });
     return z.NEVER;
   });
-  return { schema, takes, show };
+  return { schema, takes, show, json: { type: "string" } };
+}
+
+const digits = "^\\d{1,15}$";
+export const textOrTexts: JsonSchema = { type: ["string", "array"], items: { type: "string" } };
+
+function anyOf(...schemas: JsonSchema[]): JsonSchema {
+  return { anyOf: schemas };
+}
+
+/** A number within a range, or a text that stands for one. */
+function numberOr(minimum: number, maximum: number, pattern: string): JsonSchema {
+  return { type: ["integer", "string"], minimum, maximum, pattern };
+}
+
+function unitPattern(units: Units): string {
+  return `^\\d{1,15}(\\.\\d{1,6})? ?(${units.map(([name]) => name).join("|")})?$`;
 }
 
 function within(value: unknown, min: number, max: number): number | undefined {

@@ -12,7 +12,11 @@ export interface Related {
   readonly authKeys: readonly string[];
   readonly authJwksUrl: string;
   readonly port: number;
+  readonly adminHost: string;
   readonly adminPort: number;
+  readonly adminKey: string;
+  readonly metricsHost: string;
+  readonly metricsPort: number | null;
   readonly tcpPort: number | null;
   readonly tcpHost: string;
   readonly tlsCert: string;
@@ -62,6 +66,14 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
       `${called("authSecret")} or ${called("authKeys")}, use 127.0.0.1, or allow it with ${called("allowAnonymous")}`,
   );
   refuse(
+    config.adminKey === "" && !isLoopback(config.adminHost),
+    "adminHost",
+    "adminKey",
+    `other machines can reach ${config.adminHost}, and without a key anyone there could end sessions and drain the node; give one with ` +
+      `${called("adminKey")}, use 127.0.0.1, or serve the metrics alone with ${called("metricsPort")}`,
+  );
+  refuse(config.metricsHost !== "" && config.metricsPort === null, "metricsHost", "metricsPort", `is of no use without ${called("metricsPort")}; give both`);
+  refuse(
     authSecretPrevious !== "" && authSecret === "",
     "authSecretPrevious",
     "authSecret",
@@ -76,6 +88,14 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
   );
   for (const [key, other] of [["tlsCert", "tlsKey"], ["tlsKey", "tlsCert"]] as const) {
     refuse(config[key] !== "" && config[other] === "", key, other, `is of no use without ${called(other)}; give both`);
+  }
+  for (const [key, other] of [["port", port], ["adminPort", adminPort], ["tcpPort", tcpPort]] as const) {
+    refuse(
+      config.metricsPort === other && other !== null && other !== 0,
+      "metricsPort",
+      key,
+      `${name("metricsPort")} and ${name(key)} are both ${other}; give one of them another port`,
+    );
   }
   for (const [key, other] of [["port", port], ["adminPort", adminPort]] as const) {
     refuse(

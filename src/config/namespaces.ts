@@ -77,7 +77,7 @@ interface Cell {
 }
 type Cells = Map<NamespaceKey, Cell>;
 
-const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$/;
+export const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$/;
 const nameRule =
   'a namespace is named by 1 to 64 letters, digits, "_" or "-", without a colon: the rooms of chat are called chat:anything';
 

@@ -6,11 +6,13 @@ import { memoryLimit } from "../memory.ts";
 import { clientUrl, redisAddress } from "./addresses.ts";
 import {
   count,
+  headerSecret,
   list,
   matching,
   natsServers,
   oneOf,
   portOrOff,
+  passphraseText,
   powerOfTwo,
   secret,
   secureUrl,
@@ -33,7 +35,7 @@ const secretText = secret(32, 1024);
 const names = (what: string) => list(/^[^\u0000-\u001f\u007f,]{1,256}$/, what, "names");
 const randomNode = () => `node-${randomBytes(4).toString("hex")}`;
 const pemFile = matching(/^[^\0]{0,1024}$/s, "a file's path", "file");
-const passphrase = matching(/^[^\0]{0,1024}$/s, "text", "text");
+const anyText = matching(/^[^\0]{0,1024}$/s, "text", "text");
 const folder = matching(/^[^\0]{0,1024}$/s, "a directory's path", "directory");
 const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 const timer = time(1, timerMsMax);
@@ -49,15 +51,20 @@ export const rows = {
     otherwise: "127.0.0.1; 0.0.0.0 with a key for tokens or allowAnonymous",
   }),
   port: row("Network", port, 8080, "Port for clients: WebSocket, health and demo page; 0 takes a free one."),
-  adminHost: row("Network", host, "127.0.0.1", "Address of the admin port; whoever reaches it may read the metrics and end sessions."),
+  adminHost: row("Network", host, "127.0.0.1", "Address of the admin port, which reads the metrics, ends sessions and drains the node; other than loopback only with adminKey."),
   adminPort: row("Network", port, 8081, "Port for metrics and for ending sessions; 0 takes a free one."),
+  adminKey: row("Network", headerSecret(32, 1024), "", "Key that every request to the admin port has to show (Authorization: Bearer), and that the commands that ask it show.", {
+    otherwise: "none: open to this machine",
+  }),
+  metricsHost: row("Network", hostOrNone, "", "Address of metricsPort.", { otherwise: "127.0.0.1" }),
+  metricsPort: row("Network", portOrOff(), null, "Port that serves /metrics alone, read-only and without a key; 0 takes a free one."),
   tcpPort: row("Network", portOrOff(), null, "Port for clients on raw TCP; 0 takes a free one."),
   tcpHost: row("Network", hostOrNone, "", "Address of that port.", { otherwise: "host" }),
   tlsCert: row("Network", pemFile, "", "Certificate (PEM, the chain behind it): WebSocket, demo page and raw TCP are served over TLS.", {
     otherwise: "no TLS",
   }),
   tlsKey: row("Network", pemFile, "", "Its private key (PEM).", { otherwise: "none" }),
-  tlsPassphrase: row("Network", passphrase, "", "What opens the key, if it is encrypted.", { otherwise: "none" }),
+  tlsPassphrase: row("Network", passphraseText(1024), "", "What opens the key, if it is encrypted.", { otherwise: "none" }),
   demo: row("Network", yesOrNo(), true, "Serve a demo page at / on the port for clients."),
   compression: row(
     "Network",
@@ -240,7 +247,7 @@ export const rows = {
   ),
 
   nats: row("NATS", natsServers(), [], "NATS servers (nats:// or tls://, separated by commas) through which nodes are one gateway: rooms live there."),
-  natsUser: row("NATS", passphrase, "", "Who the node is there; may stand in the address too.", { otherwise: "none" }),
+  natsUser: row("NATS", anyText, "", "Who the node is there; may stand in the address too.", { otherwise: "none" }),
   natsPassword: row("NATS", secret(1, 1024), "", "The user's password."),
   natsToken: row("NATS", secret(1, 1024), "", "A token, where the servers ask for one instead."),
   natsCreds: row("NATS", pemFile, "", "A file of credentials (.creds: JWT and seed), where they ask for those.", { otherwise: "none" }),

@@ -2,7 +2,7 @@
  * Origins whose pages may connect, as they are configured and as browsers send them. A star stands for the first labels
  * of a host, one or more: `https://*.example.com` is a.example.com and a.b.example.com, and not example.com itself.
  */
-import { scalar, type Check } from "./checks.ts";
+import { scalar, type Check, textOrTexts } from "./checks.ts";
 
 const originPattern = /^[a-z][a-z0-9+.-]*:\/\/[^/\s,?#@]+$/i;
 /** Behind the star come two labels at least: `*.com` would be every site of a registry. */
@@ -15,12 +15,13 @@ export function origins(): Check<readonly string[]> {
   const wanted =
     'origins such as https://example.com:8443 or https://*.example.com (http or https, "*." at the front of a host with two labels or more: any labels before them, and not that host itself), no path, separated by commas, or "*" for any';
   const show = (list: readonly string[]) => list.join(",");
-  return scalar(wanted, "origins", show, (value) => {
+  const check = scalar(wanted, "origins", show, (value) => {
     const list: unknown = typeof value === "string" ? value.split(",").map((part) => part.trim()) : value;
     if (!Array.isArray(list)) return undefined;
     const read = list.filter((part) => part !== "").map(origin);
     return read.every((part) => part !== undefined) ? read : undefined;
   });
+  return { ...check, json: textOrTexts };
 }
 
 /** Browsers send scheme and host in lower case and leave a default port out; `null` is what a page of no origin sends. */

@@ -9,7 +9,7 @@
  */
 import { accessSync, constants, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { randomId } from "../ids.ts";
 import { DataDirError, explained } from "./error.ts";
 import { formatVersion } from "./frames.ts";
@@ -47,10 +47,27 @@ export async function openDataDir(name: string): Promise<DataDir> {
 
 function prepare(path: string): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(path);
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw explained(error);
+  }
+}
+
+/**
+ * With what is missing above it. Not by mkdir's own `recursive`: where the system answers ENOENT below a directory that
+ * is there, as /proc does, Node 20 tries again without end, and the process hears no signal.
+ */
+function makeFolder(path: string): void {
+  const missing: string[] = [];
+  for (let folder = path; !existsSync(folder); folder = dirname(folder)) missing.unshift(folder);
+  for (const folder of missing) {
+    try {
+      mkdirSync(folder, { mode: 0o700 });
+    } catch (error) {
+      // Another process made it, or it is one that this user may not look into: what comes next tells.
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
   }
 }
 

@@ -12,6 +12,8 @@ export function explained(error: unknown): DataDirError {
     case "EEXIST":
     case "ENOTDIR":
       return new DataDirError("it, or a part of its path, is a file; name a directory, or a path that is free");
+    case "ENOENT":
+      return new DataDirError(`${where} cannot be made: the file system there, such as /proc, has no place for it; choose another directory`);
     case "EACCES":
     case "EPERM":
       return new DataDirError(`this user may not read and write ${where}; change who owns it, or choose another directory`);

@@ -3,6 +3,8 @@
  * when it is scraped. 64-bit floats: a store is one instruction on every platform uWebSockets.js has a
  * binary for, so a reader never sees half a number.
  */
+import { closes, type CloseName } from "../errors.ts";
+
 const names = [
   "handshake", // gauges: sockets by state of their session
   "ready",
@@ -16,7 +18,6 @@ const names = [
   "tokensVerified",
   "tokensRefused",
   "keysAway", // gauge: 1 while keys that come from a URL cannot be had
-  "closes",
   "unreadable",
   "framesIn",
   "framesOut",
@@ -50,6 +51,9 @@ const names = [
   "fanoutCount",
 ] as const;
 
+/** Closes, by the reason of each: a slot for every one in the table, which no client can add to. */
+const closeNames = Object.keys(closes) as CloseName[];
+
 export type CounterName = (typeof names)[number];
 
 /** Upper bounds of the fan-out histogram, milliseconds; one more slot holds what is above the last. */
@@ -57,9 +61,10 @@ export const fanoutBucketsMs = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100
 
 const index = Object.fromEntries(names.map((name, i) => [name, i])) as Record<CounterName, number>;
 const bucketsAt = names.length;
+const closesAt = bucketsAt + fanoutBucketsMs.length + 1;
 
 export function createCounters(): SharedArrayBuffer {
-  return new SharedArrayBuffer((bucketsAt + fanoutBucketsMs.length + 1) * 8);
+  return new SharedArrayBuffer((closesAt + closeNames.length) * 8);
 }
 
 export class Counters {
@@ -81,6 +86,16 @@ export class Counters {
     this.#slots[index[name]]! += amount;
   }
 
+  /** The node closed a socket, for this reason. */
+  closed(name: CloseName): void {
+    this.#slots[closesAt + closeNames.indexOf(name)]! += 1;
+  }
+
+  /** How many sockets were closed for each reason. */
+  closes(): (readonly [CloseName, number])[] {
+    return closeNames.map((name, i) => [name, this.#slots[closesAt + i]!] as const);
+  }
+
   /** Sockets in any state. */
   get sockets(): number {
     return this.get("handshake") + this.get("ready") + this.get("closing");
@@ -97,6 +112,6 @@ export class Counters {
 
   /** Counts of the fan-out histogram, a slot a bucket, not cumulative. */
   fanoutBuckets(): number[] {
-    return Array.from(this.#slots.subarray(bucketsAt));
+    return Array.from(this.#slots.subarray(bucketsAt, closesAt));
   }
 }

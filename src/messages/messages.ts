@@ -14,6 +14,16 @@ export interface Health {
   /** Whether it reaches them; null where it has none. */
   readonly redis: boolean | null;
   readonly nats: boolean | null;
+  /** How far its drain is; not there where it does not drain. */
+  readonly drain?: DrainSaid | undefined;
+}
+
+/** As the node that drains counts it; times in milliseconds. */
+export interface DrainSaid {
+  readonly sessions: number;
+  readonly left: number;
+  readonly windowMs: number;
+  readonly elapsedMs: number;
 }
 
 /** What all nodes can be asked; each answers for itself. */

@@ -47,6 +47,7 @@ const answer = z.discriminatedUnion("kind", [
   z.object({
     kind: z.literal("health"), ready: z.boolean(), problem: name, sessions: count, users: count, rooms: count,
     redis: z.boolean().nullable(), nats: z.boolean().nullable(),
+    drain: z.object({ sessions: count, left: count, windowMs: count, elapsedMs: count }).optional(),
   }),
   z.object({ kind: z.literal("user"), sessions: count }),
   z.object({ kind: z.literal("room"), members: count }),

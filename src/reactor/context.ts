@@ -9,6 +9,7 @@ import type { ResumeTokens } from "../resume.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Tickets } from "../tickets.ts";
 import type { Admission } from "./admission.ts";
+import type { Refusals } from "./refusals.ts";
 import type { Session, Sessions } from "./session.ts";
 import type { Audiences } from "./socket.ts";
 
@@ -29,6 +30,9 @@ export interface Context {
   readonly resumeTokens: ResumeTokens;
   readonly tickets: Tickets;
   readonly admission: Admission;
+  readonly refusals: Refusals;
+  /** Tells the log who said hello; null where it is not for debugging. */
+  readonly greeted: ((session: Session, client: string, resumed: boolean) => void) | null;
   /** Those that have been told to come back elsewhere and wait for their last answers (drain.ts). */
   readonly leaving: Set<Session>;
 }

@@ -7,14 +7,6 @@ import { closeSession } from "./outgoing.ts";
 import type { Context } from "./context.ts";
 import type { Session } from "./session.ts";
 
-/** Calls `run` every `ms` until what it returns is called. */
-type Every = (ms: number, run: () => void) => () => void;
-
-const repeat: Every = (ms, run) => {
-  const timer = setInterval(run, ms);
-  return () => clearInterval(timer);
-};
-
 export class Heartbeat {
   /** Ticks since the reactor started. */
   tick = 0;
@@ -23,13 +15,10 @@ export class Heartbeat {
   readonly #pingAfter: number;
   readonly #closeAfter: number;
   readonly #helloWithin: number;
-  readonly #every: Every;
-  #stop: (() => void) | null = null;
+  #timer: NodeJS.Timeout | null = null;
 
-  /** @param every calls back again and again; replaced in tests */
-  constructor(context: Context, every: Every = repeat) {
+  constructor(context: Context) {
     this.#context = context;
-    this.#every = every;
     const { heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs } = context.config;
     this.#tickMs = Math.min(1000, Math.max(10, Math.min(heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs) / 4));
     // One more, since what was heard at the end of a tick is counted from its beginning.
@@ -39,11 +28,11 @@ export class Heartbeat {
   }
 
   start(): void {
-    this.#stop = this.#every(this.#tickMs, () => this.#beat());
+    this.#timer = setInterval(() => this.#beat(), this.#tickMs);
   }
 
   stop(): void {
-    this.#stop?.();
+    if (this.#timer !== null) clearInterval(this.#timer);
   }
 
   /** Something came from this socket. */

@@ -29,12 +29,12 @@ const anonymousPrefix = "anon-";
 const nothing: Early[] = [];
 
 export function hello(reactor: Reactor, session: Session, id: number, fields: Hello): void {
-  if (fields.version !== protocolVersion) return closeSession(reactor, session, "unsupported_version");
+  if (fields.version !== protocolVersion) return closeSession(reactor, session, "unsupported_version", `hello.version: ${fields.version ?? 0}, and this node speaks ${protocolVersion}`);
   const device = fields.device ?? "";
   if (device !== "" && nameProblem("device", device, deviceBytesMax) !== null) return closeSession(reactor, session, "bad_frame");
   const token = fields.token || session.token;
   session.token = "";
-  session.greeting = { id, early: nothing, earlyBytes: 0 };
+  session.greeting = { id, client: fields.client ?? "", early: nothing, earlyBytes: 0 };
   const claims = resumeClaims(reactor, fields);
   const { verifier } = reactor;
   if (verifier === null || token === "") return withoutToken(reactor, session, fields, claims);
@@ -50,7 +50,8 @@ export function hello(reactor: Reactor, session: Session, id: number, fields: He
 
 function onVerdict(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null, verdict: Verdict): void {
   if ("grant" in verdict) return introduce(reactor, session, fields, claims, verdict.grant, true);
-  closeSession(reactor, session, verdict.refused === "unavailable" ? "overloaded" : verdict.refused);
+  reactor.counters.add("tokensRefused", 1);
+  closeSession(reactor, session, verdict.refused === "unavailable" ? "overloaded" : verdict.refused, verdict.text);
 }
 
 /** What the resume token says, if this gateway made it for this session. */
@@ -68,7 +69,7 @@ function withoutToken(reactor: Reactor, session: Session, fields: Hello, claims:
   if (claims !== null && !isOver) {
     return introduce(reactor, session, fields, claims, claims.grant, anybody && isAnonymous(claims.grant));
   }
-  if (!anybody) return closeSession(reactor, session, "invalid_token");
+  if (!anybody) return closeSession(reactor, session, "invalid_token", claims === null ? "token: there is none" : "token: its resume token is over");
   introduce(reactor, session, fields, null, anonymous(`${anonymousPrefix}${randomId(6)}`), true);
 }
 
@@ -132,13 +133,14 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
   const admitted = readAdmitted(record);
   const session = reactor.sessions.find(admitted.slot, admitted.life);
   if (session === null || session.state !== "handshake" || session.greeting === null) return null;
-  const { id, early } = session.greeting;
+  const { id, client, early } = session.greeting;
   session.greeting = null;
   session.id = admitted.session;
   session.generation = admitted.generation;
   setExpiry(reactor, session);
   reactor.sessions.setState(session, "ready");
   reactor.heartbeat.heard(session);
+  reactor.greeted?.(session, client, admitted.resumed);
   sendReady(reactor, session, id, admitted);
   for (const place of admitted.rooms) restore(reactor, session, place);
   return { session, early };
@@ -209,6 +211,7 @@ export function refresh(reactor: Reactor, session: Session, id: number, { token 
 
 function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verdict): void {
   if ("refused" in verdict) {
+    reactor.counters.add("tokensRefused", 1);
     return refuse(reactor, session, id, verdict.refused === "unavailable" ? "unavailable" : "unauthorized", verdict.text);
   }
   const { grant } = verdict;

@@ -10,7 +10,7 @@ import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
 import { parentPort, workerData } from "node:worker_threads";
 import type { TemplatedApp } from "uWebSockets.js";
-import { createVerifier, type Verdict } from "../auth/verifier.ts";
+import { createVerifier } from "../auth/verifier.ts";
 import { hasKey } from "../config.ts";
 import type { Certificate } from "../certificate.ts";
 import type { CloseName } from "../errors.ts";
@@ -36,6 +36,7 @@ import { closeSession } from "./outgoing.ts";
 import { onStatus } from "./presence.ts";
 import { Queues } from "./queues.ts";
 import type { Reactor } from "./reactor.ts";
+import { Refusals } from "./refusals.ts";
 import { ReturnWindow } from "./returnwindow.ts";
 import { Rooms } from "./rooms.ts";
 import { Sessions } from "./session.ts";
@@ -48,6 +49,8 @@ const sampleMs = 1000;
 const lagResolutionMs = 50;
 /** What readers that are behind have to take what is queued for them when the node closes. */
 const flushMs = 1000;
+/** Of what a client calls itself, in a log line. */
+const clientCharsMax = 64;
 
 const { index, config, resumeSecret, authKeys, certificate, port, tcpPort, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
 const main = parentPort!;
@@ -78,6 +81,8 @@ const context: Context = {
   resumeTokens: new ResumeTokens(resumeSecret),
   tickets,
   admission: new Admission(config.handshakesPerSecond / allCounters.length, tickets),
+  refusals: new Refusals(post),
+  greeted: config.logLevel === "debug" || config.logLevel === "trace" ? ({ id, grant }, client, resumed) => post({ kind: "hello", session: id, user: grant?.user ?? "", client: client.slice(0, clientCharsMax), resumed }) : null,
   leaving: new Set(),
 };
 const rooms = new Rooms(context);
@@ -210,9 +215,8 @@ function onOutage(problem: string | null): void {
   post({ kind: "keys", problem });
 }
 
-function onVerified(verdict: Verdict): void {
+function onVerified(): void {
   counters.add("tokensVerified", 1);
-  if ("refused" in verdict) counters.add("tokensRefused", 1);
 }
 
 function fail(error: unknown): void {

@@ -34,11 +34,12 @@ export function refuse(context: Context, session: Session, id: number, code: Err
   sendBytes(context, session, context.encoder.error(session.json, id, code, text));
 }
 
-/** Ends the session's socket. What is queued leaves first; its close handler runs before this returns. */
-export function closeSession(context: Context, session: Session, name: CloseName): void {
+/** Ends the session's socket; `text` is for the log. What is queued leaves first; its close handler runs before this returns. */
+export function closeSession(context: Context, session: Session, name: CloseName, text = ""): void {
   const { socket } = session;
   if (socket === null) return;
-  context.counters.add("closes", 1);
+  context.counters.closed(name);
+  context.refusals.tell(name, text, session.greeting?.client ?? "");
   if (session.state !== "closing") context.sessions.setState(session, "closing");
   socket.end(closes[name].code, name);
 }

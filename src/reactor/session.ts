@@ -51,6 +51,8 @@ export interface Session {
 export interface Greeting {
   /** Id of the command. */
   readonly id: number;
+  /** What the client calls itself; it may be anything. */
+  readonly client: string;
   early: Early[];
   earlyBytes: number;
 }

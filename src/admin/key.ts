@@ -1,0 +1,17 @@
+/** The key of the admin port: whoever shows it may do everything that the port offers. */
+import { createHash, timingSafeEqual } from "node:crypto";
+
+/** What names a key in the log, without giving it away. */
+export function keyId(key: string): string {
+  return digest(`flux-gateway admin key\0${key}`).toString("hex").slice(0, 8);
+}
+
+/** Whether an Authorization header carries the key. Digests are compared, so the time tells neither length nor beginning. */
+export function keyCheck(key: string): (authorization: string | undefined) => boolean {
+  const wanted = digest(key);
+  return (authorization = "") => timingSafeEqual(digest(/^bearer +(\S+) *$/i.exec(authorization)?.[1] ?? ""), wanted);
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}

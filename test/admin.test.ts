@@ -1,0 +1,161 @@
+/** The admin port: its key, what is served without one, how it refuses, and what the log says of it. */
+import { connect } from "node:net";
+import { request } from "node:http";
+import t, { type Test } from "tap";
+import { startAdmin, type AdminOptions, type Served } from "../src/admin/admin.ts";
+import { createLogger } from "../src/log.ts";
+import { command } from "./support/command.ts";
+import { startNode } from "./support/node.ts";
+import { startNodeProcess } from "./support/nodeprocess.ts";
+import { until } from "./support/until.ts";
+
+const key = "an-admin-key-of-32-or-more-characters";
+
+interface Asked {
+  method?: string;
+  headers?: Record<string, string>;
+  body?: string;
+}
+
+interface Answer {
+  status: number;
+  text: string;
+  headers: Record<string, unknown>;
+}
+
+/** By node:http, which sends whatever headers one likes. */
+function ask(port: number, path: string, { method = "GET", headers = {}, body = "" }: Asked = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ host: "127.0.0.1", port, path, method, headers }, (response) => {
+      let text = "";
+      response.on("data", (chunk: Buffer) => (text += chunk.toString()));
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, text, headers: response.headers }));
+    });
+    sent.on("error", reject);
+    sent.end(body);
+  });
+}
+
+const json = { "Content-Type": "application/json" };
+const withKey = (given: string) => ({ Authorization: `Bearer ${given}` });
+
+/** An admin port in this process, and what is logged. */
+async function startPort(t: Test, options: Partial<AdminOptions> = {}, served: Partial<Served> = {}) {
+  const lines: Record<string, unknown>[] = [];
+  const log = createLogger({ logLevel: "debug", logFormat: "json", nodeId: "n1" }, { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
+  const port = await startAdmin({ host: "127.0.0.1", port: 0, key: "", log, ...options }, {
+    metrics: { metrics: async () => "# nothing\n", contentType: "text/plain" }, slow: () => [], nodes: () => ({ nodes: [] }),
+    disconnect: async () => ({ sessions: 2, answers: [], unanswered: ["b"] }),
+    drains: { of: () => null, begin: async () => {}, progress: () => ({ state: "over", sessions: 0, left: 0, windowMs: 0, elapsedMs: 0 }) },
+    survey: async () => ({ sessions: 0, answers: [], unanswered: [] }), ...served,
+  } as Served);
+  t.teardown(() => port.close());
+  return { port: port.port, lines };
+}
+
+const paths: readonly [string, Asked][] = [
+  ["/", {}], ["/metrics", {}], ["/slow", {}], ["/nodes", {}], ["/survey?kind=health", {}], ["/drain", {}], ["/nothing", {}],
+  ["/disconnect", { method: "POST", headers: json, body: '{"user":"ann"}' }], ["/drain", { method: "POST", headers: json, body: "{}" }],
+];
+
+t.test("with a key, nothing is answered without it", async (t) => {
+  const { port } = await startPort(t, { key });
+  for (const [path, asked] of paths) {
+    for (const wrong of [{}, withKey(""), withKey(`${key}x`), withKey(key.slice(0, -1)), { Authorization: key }, { Authorization: `Basic ${key}` }]) {
+      const { status, text, headers } = await ask(port, path, { ...asked, headers: { ...asked.headers, ...wrong } });
+      t.equal(status, 401, path);
+      t.match(JSON.parse(text), { error: { code: "unauthorized", text: /--admin-key/ } });
+      t.equal(headers["www-authenticate"], "Bearer");
+    }
+    const right = await ask(port, path, { ...asked, headers: { ...asked.headers, ...withKey(key) } });
+    t.equal(right.status, path === "/nothing" ? 404 : 200, path);
+  }
+  t.equal((await ask(port, "/nodes", { headers: { ...withKey(key), Host: "gateway.example" } })).status, 200, "by whatever name the machine is reached");
+  t.equal((await ask(port, "/drain", { method: "POST", body: "{}", headers: { ...json, ...withKey(key), Origin: "https://evil.example" } })).status, 403, "but not by a page");
+});
+
+t.test("every error is JSON with a code and a text of our own", async (t) => {
+  const { port } = await startPort(t, {}, { nodes: () => { throw new Error("a secret inside"); } });
+  const refused: [number, string, RegExp, string, Asked?][] = [
+    [404, "not_found", /no "\/nothing" here: \/, \/metrics/, "/nothing"],
+    [404, "not_found", /no "\/__proto__"/, "/__proto__"],
+    [405, "method_not_allowed", /only POST/, "/disconnect"],
+    [405, "method_not_allowed", /only GET, HEAD$/, "/metrics", { method: "POST" }],
+    [405, "method_not_allowed", /only GET, HEAD, POST/, "/drain", { method: "DELETE" }],
+    [500, "internal", /^the node made a mistake; its log says which$/, "/nodes"],
+    [400, "bad_request", /^kind: must be health, user or room$/, "/survey?kind=eval"],
+    [400, "bad_request", /^user: is missing; it must be a string$/, "/survey?kind=user"],
+    [400, "bad_request", /^query: there is no field "timeoutMs"$/, "/survey?kind=health&timeoutMs=1"],
+    [400, "bad_request", /^user: a name is needed$/, "/survey?kind=user&user="],
+    [400, "bad_request", /^body: is not valid JSON$/, "/drain", { method: "POST", headers: json, body: "{" }],
+    [400, "bad_request", /^body: must be a JSON object$/, "/drain", { method: "POST", headers: json, body: "[]" }],
+    [400, "bad_request", /^windowMs: must be a number$/, "/drain", { method: "POST", headers: json, body: '{"windowMs":"30s"}' }],
+    [400, "bad_request", /^windowMs: must be a whole number$/, "/drain", { method: "POST", headers: json, body: '{"windowMs":1.5}' }],
+    [400, "bad_request", /^windowMs: must be at least 0$/, "/drain", { method: "POST", headers: json, body: '{"windowMs":-1}' }],
+    [400, "bad_request", /^node: must be at most 256 characters long$/, "/drain", { method: "POST", headers: json, body: `{"node":"${"n".repeat(257)}"}` }],
+    [400, "bad_request", /^signOut: must be a boolean$/, "/disconnect", { method: "POST", headers: json, body: '{"user":"ann","signOut":"yes"}' }],
+    [413, "too_large", /4096/, "/drain", { method: "POST", headers: json, body: " ".repeat(5000) }],
+  ];
+  for (const [status, code, text, path, asked] of refused) {
+    const got = await ask(port, path, asked);
+    t.match({ ...got, body: JSON.parse(got.text) as unknown }, { status, headers: { "content-type": "application/json" }, body: { error: { code, text } } }, `${path} ${asked?.body ?? ""}`);
+  }
+  t.match(JSON.parse((await ask(port, "/")).text), { paths: ["/", "/metrics", "/slow", "/nodes", "/survey", "/disconnect", "/drain"] });
+});
+
+t.test("each action is one line of the log: who, what and with what outcome, and the key never", async (t) => {
+  const { port, lines } = await startPort(t, { key });
+  const headers = { ...json, ...withKey(key) };
+  await ask(port, "/disconnect", { method: "POST", headers, body: '{"user":"ann","signOut":true}' });
+  await ask(port, "/drain", { method: "POST", headers, body: '{"windowMs":5}' });
+  t.match(lines, [
+    { level: "info", msg: "admin port: disconnect", audit: { from: "127.0.0.1", key: /^[0-9a-f]{8}$/, asked: { user: "ann", tenant: "", signOut: true }, outcome: { sessions: 2, unanswered: ["b"] } } },
+    { level: "info", msg: "admin port: drain", audit: { asked: { windowMs: 5 }, outcome: { begun: true } } },
+  ]);
+  for (let i = 0; i < 50; i++) await ask(port, "/drain", { method: "POST", headers: { ...json, ...withKey("w".repeat(40)) } });
+  await ask(port, "/drain", { method: "POST", headers: { ...headers, Origin: "https://evil.example" }, body: "{}" });
+  t.match(lines.slice(2), [
+    { level: "warn", audit: { action: "refused", from: "127.0.0.1", method: "POST", path: "/drain", code: "unauthorized" } },
+    { level: "warn", audit: { code: "forbidden" } },
+  ]);
+  t.equal(lines.length, 4, "a reason is told once in a while");
+  t.notMatch(JSON.stringify(lines), new RegExp(`${key}|wwww`));
+});
+
+t.test("the port holds on to few connections, and to none that does not ask", async (t) => {
+  const { port } = await startPort(t);
+  const idle = Array.from({ length: 80 }, () => connect(port, "127.0.0.1").on("error", () => {}));
+  t.teardown(() => idle.forEach((socket) => socket.destroy()));
+  await until(() => idle.filter(({ closed }) => closed).length >= 80 - 64, "what is too many to be dropped");
+});
+
+t.test("the metrics can be served alone, on a port of their own, and nothing else there", async (t) => {
+  const node = await startNode(t, { reactors: 1, adminKey: key, metricsPort: 0, metricsHost: "127.0.0.1" });
+  const port = node.metricsPort!;
+  t.match(await ask(port, "/metrics"), { status: 200, text: /^# HELP /m });
+  t.match(await ask(port, "/metrics", { headers: { Host: "prometheus.example" } }), { status: 200 });
+  t.equal((await ask(port, "/metrics", { method: "HEAD" })).text, "");
+  for (const path of ["/", "/nodes", "/drain", "/disconnect", "/slow"]) t.match(await ask(port, path), { status: 404, text: /not_found/ }, path);
+  t.equal((await ask(port, "/drain", { method: "POST", headers: json, body: "{}" })).status, 404);
+  t.equal((await ask(port, "/metrics", { method: "POST" })).status, 405);
+  t.equal((await ask(node.adminPort, "/metrics")).status, 401);
+  await node.close();
+  await t.rejects(ask(port, "/metrics"), { code: "ECONNREFUSED" });
+});
+
+t.test("a node on a network address is drained by the command with the key, and by nobody without it", async (t) => {
+  t.match(await command(["start", "--port", "0", "--admin-port", "0", "--admin-host", "0.0.0.0"]), { code: 1, err: /^error: --admin-host: other machines can reach 0\.0\.0\.0, .*--admin-key/ });
+  const node = await startNodeProcess(["--admin-host", "0.0.0.0", "--admin-key", key, "--metrics-port", "0", "--reactors", "1"]);
+  t.teardown(() => node.kill());
+  const port = ["--admin-port", node.lastWords.join().match(/"admin":"http:\/\/localhost:(\d+)/)?.[1] ?? ""];
+  for (const args of [["drain"], ["nodes"], ["disconnect", "ann"], ["survey", "user", "ann"]]) {
+    t.match(await command([...args, ...port]), { code: 1, err: /^error: --admin-key: the admin port at http:\/\/127\.0\.0\.1:\d+ asks for its key; give it with --admin-key or FLUX_ADMIN_KEY\n$/ }, args.join());
+  }
+  t.match(await command(["nodes", ...port, "--admin-key", "x".repeat(32)]), { code: 1, err: /has another key than this one/ });
+  const closed = await command(["disconnect", "ann", "--json", ...port, "--admin-key", key]);
+  t.match(JSON.parse(closed.out), { sessions: 0, answers: [{ sessions: 0 }], unanswered: [] });
+  t.match(await command(["drain", ...port, "--admin-key", key]), { code: 0 });
+  await until(() => node.ended !== undefined, "the node to end");
+  t.equal(node.ended, 0);
+  t.notMatch(node.lastWords.join("\n"), new RegExp(key));
+});
