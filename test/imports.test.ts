@@ -5,9 +5,9 @@
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { builtinModules } from "node:module";
 import { join, posix, relative } from "node:path";
-import { fileURLToPath } from "node:url";
 import t from "tap";
 import ts from "typescript";
+import { root } from "./support/root.ts";
 
 /** Path below src → what it imports, as written. */
 type Imports = Map<string, string[]>;
@@ -27,7 +27,7 @@ const browserReaches = ["client", "protocol", "ids", "errors"];
 const nodeModules = new Set(builtinModules.flatMap((name) => [name, `node:${name}`]));
 
 t.test("src keeps the import rule", async (t) => {
-  const imports = readImports(fileURLToPath(new URL("../src", import.meta.url)));
+  const imports = readImports(join(root, "src"));
   t.ok(imports.size > 20, "the sources were found");
   t.ok([...imports.values()].flat().length > imports.size, "and their imports");
   t.strictSame(violations(imports), []);

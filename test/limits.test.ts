@@ -1,27 +1,28 @@
 /** Every limit a node is configured with, small enough to be reached, and the code that says so. */
+import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { closes, type CloseName } from "../src/errors.ts";
 import { Format } from "../src/protocol/messages.ts";
+import { startNodeOnHeldClock } from "./support/heldclock.ts";
 import { startNode } from "./support/node.ts";
 import { exchange, opcodes, openRawSocket, type Ending, type IncomingFrame } from "./support/rawsocket.ts";
 import { open, type Command, type SeenPosition, type TestSession } from "./support/session.ts";
+import { until } from "./support/until.ts";
 import { encodeBinary } from "./support/wire.ts";
 
 const closed = (name: CloseName): Ending => ({ code: closes[name].code, reason: name });
-
-/** Resolves after the time; for tests that something does not happen in it. */
-function pass(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
 
 async function pings(session: TestSession): Promise<boolean> {
   return Boolean((await session.request({ ping: { time: 1 } })).pong);
 }
 
-t.test("a socket that does not say hello in time is closed 3000, whatever else it sends", async (t) => {
+t.test("a socket that does not say hello in time is closed 3000, whatever else it sends; one that did stays", async (t) => {
   const node = await startNode(t, { handshakeTimeoutMs: 300 });
+  // On a slow machine it may need more than one try.
+  let prompt: TestSession | undefined;
+  while (!prompt) prompt = await open(node).catch(() => undefined);
   const started = performance.now();
-  const [silent, trickling, prompt] = await Promise.all([open(node, { hello: null }), open(node, { hello: null }), open(node)]);
+  const [silent, trickling] = await Promise.all([open(node, { hello: null }), open(node, { hello: null })]);
   const hello = encodeBinary({ id: 1, hello: { version: 1, client: "slow".repeat(100) } });
   let over = false;
   void trickling.raw.ended.then(() => (over = true));
@@ -29,7 +30,7 @@ t.test("a socket that does not say hello in time is closed 3000, whatever else i
     for (let i = 0; !over && i < hello.length - 1; i++) {
       await trickling.sendMessage(hello.subarray(i, i + 1));
       await trickling.raw.send({ opcode: opcodes.ping });
-      await pass(20);
+      await sleep(20); // so that hello takes longer than it may
     }
   })();
   t.strictSame(await silent.closed(), closed("handshake_timeout"));
@@ -37,25 +38,14 @@ t.test("a socket that does not say hello in time is closed 3000, whatever else i
   t.ok(tookMs >= 295, `not before its time: ${tookMs} ms`);
   t.strictSame(await trickling.closed(), closed("handshake_timeout"));
   await trickle;
-  await pass(400);
-  t.ok(await pings(prompt), "one that said hello stays");
+  t.ok(await pings(prompt), "one that said hello before them stays");
 });
 
-t.test("a socket is pinged, and closed 3012 if it does not answer, or answers with a frame begun that does not end", async (t) => {
-  const node = await startNode(t, { heartbeatMs: 400, heartbeatGraceMs: 1_000 });
-  const started = performance.now();
-  const quiet = async (answers: boolean): Promise<{ session: TestSession; pings: () => number }> => {
-    const session = await open(node, { pong: false });
-    let count = 0;
-    session.raw.onFrame((frame: IncomingFrame) => {
-      if (frame.opcode !== opcodes.ping) return;
-      count++;
-      if (answers) void session.raw.send({ opcode: opcodes.pong, payload: frame.payload });
-    });
-    return { session, pings: () => count };
-  };
-  const [deaf, answering, talking] = [await quiet(false), await quiet(true), await open(node, { pong: false })];
-  let stop = false;
+t.test("a socket that does not answer its ping is closed 3012, and so is one with a frame begun that does not end", async (t) => {
+  const node = await startNode(t, { reactors: 1, heartbeatMs: 400, heartbeatGraceMs: 1_000 });
+  const deaf = await open(node, { pong: false });
+  let pinged = 0;
+  deaf.raw.onFrame((frame: IncomingFrame) => void (frame.opcode === opcodes.ping && pinged++));
   const dripping = await open(node);
   let dripped = false;
   void dripping.raw.ended.then(() => (dripped = true));
@@ -64,29 +54,26 @@ t.test("a socket is pinged, and closed 3012 if it does not answer, or answers wi
     for (let at = 0; !dripped; at++) {
       await dripping.sendMessage(frame.subarray(at, at + 1));
       await dripping.raw.send({ opcode: opcodes.pong });
-      await pass(50);
+      await sleep(50);
     }
   })();
-  const talk = (async () => {
-    while (!stop) {
-      t.ok(await pings(talking));
-      await pass(100);
-    }
-  })();
-  t.strictSame(await deaf.session.closed(), closed("no_heartbeat"));
-  const tookMs = performance.now() - started;
-  t.ok(tookMs >= 1_300, `not before its time: ${tookMs} ms`);
-  t.equal(deaf.pings(), 1, "it was pinged once");
+  t.strictSame(await deaf.closed(), closed("no_heartbeat"));
+  t.equal(pinged, 1, "it was pinged once");
   t.strictSame(await dripping.closed(), closed("no_heartbeat"), "a byte and a pong now and then");
   await drip;
-  t.ok(performance.now() - started >= 1_300, "but a frame has its time");
-  let answeringEnded = false;
-  void answering.session.raw.ended.then(() => (answeringEnded = true));
-  while (!answeringEnded && (answering.pings() < 5 || performance.now() - started < 3_000)) await pass(50);
-  t.notOk(answeringEnded, `one that answers stays, and is pinged again: ${answering.pings()} times`);
-  stop = true;
-  await talk;
-  answering.session.raw.destroy();
+});
+
+t.test("a socket that answers its pings stays", async (t) => {
+  const node = await startNode(t, { reactors: 1, heartbeatMs: 50, heartbeatGraceMs: 60_000 });
+  const session = await open(node, { pong: false });
+  let answered = 0;
+  session.raw.onFrame((frame: IncomingFrame) => {
+    if (frame.opcode !== opcodes.ping) return;
+    answered++;
+    void session.raw.send({ opcode: opcodes.pong, payload: frame.payload });
+  });
+  await until(() => answered >= 5, "five pings, of which each but the first needs an answer to the one before");
+  session.raw.destroy();
 });
 
 t.test("more sockets than the node may hold are refused with 503, until one goes", async (t) => {
@@ -193,50 +180,46 @@ t.test("a frame may be as large as the limit and no larger", async (t) => {
 });
 
 t.test("commands per second: twice as many at once, then as they come; 0 is no limit", async (t) => {
-  const node = await startNode(t, { commandsPerSecond: 10 });
+  const { node, clock } = await startNodeOnHeldClock(t, { reactors: 1, commandsPerSecond: 10 });
   const session = await open(node);
   const many = async (count: number): Promise<number> =>
     (await Promise.all(Array.from({ length: count }, () => pings(session)))).filter(Boolean).length;
-  const started = performance.now();
-  const atOnce = await many(30);
-  const earned = Math.ceil((performance.now() - started) / 100);
-  t.ok(atOnce >= 20 && atOnce <= 20 + earned, `20 at once: ${atOnce}`);
-  await pass(1_000);
-  const afterwards = await many(15);
-  const since = Math.ceil((performance.now() - started) / 100);
-  t.ok(afterwards >= 10 && atOnce + afterwards <= 20 + since, `10 more after a second: ${afterwards}`);
+  t.equal(await many(30), 20, "at once");
+  t.equal(await many(5), 0);
+  clock.pass(99);
+  t.equal(await many(1), 0);
+  clock.pass(1);
+  t.equal(await many(2), 1, "one every tenth of a second");
+  clock.pass(1_000);
+  t.equal(await many(15), 10, "ten in a second");
+  clock.pass(3_600_000);
+  t.equal(await many(30), 20, "no more are saved up");
 
-  const unlimited = await startNode(t, { commandsPerSecond: 0 });
+  const unlimited = await startNode(t, { reactors: 1, commandsPerSecond: 0 });
   const free = await open(unlimited);
   const answers = await Promise.all(Array.from({ length: 5_000 }, () => pings(free)));
   t.ok(answers.every(Boolean), "all of 5,000 are answered");
 });
 
 t.test("reading history costs by how much is asked for: a page of hundreds used to cost what a ping does", async (t) => {
-  const node = await startNode(t, { commandsPerSecond: 20 });
-  /** How many of ten commands at once are let through, of what is 40 in all; those that time has paid for are taken off. */
-  const admitted = async (count: number, cost: number, command: (i: number) => Command, before: Command[] = []): Promise<number> => {
+  const { node } = await startNodeOnHeldClock(t, { reactors: 1, commandsPerSecond: 20 });
+  /** How many commands at once are let through, of what is 40 in all. */
+  const admitted = async (count: number, command: (i: number) => Command, before: Command[] = []): Promise<number> => {
     const session = await open(node);
-    const started = performance.now();
     for (const one of before) await session.request(one);
     const replies = await Promise.all(Array.from({ length: count }, (_, i) => session.request(command(i))));
     t.ok(replies.every((reply) => !reply.error || reply.error.code === "rate_limited"));
-    const earned = Math.ceil((((performance.now() - started) / 1000) * 20) / cost);
-    return replies.filter((reply) => !reply.error).length - earned;
+    return replies.filter((reply) => !reply.error).length;
   };
   const join = (room: string) => ({ join: { room } });
   const history = (limit?: number) => ({ history: { room: "chat:r", ...(limit && { limit }) } });
   const position = { epoch: "another", seq: 1 };
-  const most = async (what: string, allowed: number, found: Promise<number>) => {
-    const count = await found;
-    t.ok(count <= allowed && count >= allowed - 2, `${what}: ${allowed}, found ${count}`);
-  };
-  await most("pings, 1 each", 40, admitted(60, 1, () => ({ ping: { time: 1 } })));
-  await most("plain joins, 1 each", 40, admitted(60, 1, (i) => join(`chat:${i}`)));
-  await most("history of 16, 2 each", 19, admitted(50, 2, () => history(16), [join("chat:r")]));
-  await most("history of 100 by default, 7.25 each", 5, admitted(20, 7.25, () => history(), [join("chat:r")]));
-  await most("joins with 48 of history, 4 each", 10, admitted(30, 4, (i) => ({ join: { room: `chat:${i}`, history: 48 } })));
-  await most("joins that recover, 9 each", 4, admitted(20, 9, (i) => ({ join: { room: `chat:${i}`, recover: position } })));
+  t.equal(await admitted(60, () => ({ ping: { time: 1 } })), 40, "pings, 1 each");
+  t.equal(await admitted(60, (i) => join(`chat:${i}`)), 40, "plain joins, 1 each");
+  t.equal(await admitted(50, () => history(16), [join("chat:r")]), 19, "history of 16, 2 each");
+  t.equal(await admitted(20, () => history(), [join("chat:r")]), 5, "history of 100 by default, 7.25 each");
+  t.equal(await admitted(30, (i) => ({ join: { room: `chat:${i}`, history: 48 } })), 10, "joins with 48 of history, 4 each");
+  t.equal(await admitted(20, (i) => ({ join: { room: `chat:${i}`, recover: position } })), 4, "joins that recover, 9 each");
 });
 
 t.test("heartbeats may be of 20 minutes, which is longer than uWebSockets' own timeout can be", async (t) => {
@@ -247,11 +230,10 @@ t.test("heartbeats may be of 20 minutes, which is longer than uWebSockets' own t
 });
 
 t.test("a socket that says nothing has its whole handshake timeout, which used to end with uWebSockets' own after 16 s", async (t) => {
-  const node = await startNode(t, { heartbeatMs: 1_000, heartbeatGraceMs: 1_000, handshakeTimeoutMs: 60_000 });
-  const [silent, answering] = await Promise.all([open(node, { hello: null }), open(node)]);
-  // Its timers tick every four seconds.
-  await Promise.race([pass(20_500), silent.raw.ended, answering.raw.ended]);
+  // Only the silent one is looked at, so nobody has to be quick; uWS's timers tick every four seconds.
+  const node = await startNode(t, { reactors: 1, heartbeatMs: 1_000, heartbeatGraceMs: 1_000, handshakeTimeoutMs: 600_000 });
+  const silent = await open(node, { hello: null });
+  await Promise.race([sleep(20_500), silent.raw.ended]);
   const reply = await silent.request({ hello: { version: 1 } });
   t.ok(reply.ready, "it may still say hello");
-  t.ok(await pings(answering), "and one that answers pings stays");
 });

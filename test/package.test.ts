@@ -3,10 +3,9 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import t from "tap";
+import { root as project } from "./support/root.ts";
 
-const project = fileURLToPath(new URL("..", import.meta.url));
 const { exports, dependencies } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as {
   readonly exports: Record<string, string | { readonly types: string; readonly default: string }>;
   readonly dependencies: Record<string, string>;

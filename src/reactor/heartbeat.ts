@@ -7,6 +7,14 @@ import { closeSession } from "./outgoing.ts";
 import type { Context } from "./context.ts";
 import type { Session } from "./session.ts";
 
+/** Calls `run` every `ms` until what it returns is called. */
+type Every = (ms: number, run: () => void) => () => void;
+
+const repeat: Every = (ms, run) => {
+  const timer = setInterval(run, ms);
+  return () => clearInterval(timer);
+};
+
 export class Heartbeat {
   /** Ticks since the reactor started. */
   tick = 0;
@@ -15,10 +23,13 @@ export class Heartbeat {
   readonly #pingAfter: number;
   readonly #closeAfter: number;
   readonly #helloWithin: number;
-  #timer: NodeJS.Timeout | null = null;
+  readonly #every: Every;
+  #stop: (() => void) | null = null;
 
-  constructor(context: Context) {
+  /** @param every calls back again and again; replaced in tests */
+  constructor(context: Context, every: Every = repeat) {
     this.#context = context;
+    this.#every = every;
     const { heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs } = context.config;
     this.#tickMs = Math.min(1000, Math.max(10, Math.min(heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs) / 4));
     // One more, since what was heard at the end of a tick is counted from its beginning.
@@ -28,11 +39,11 @@ export class Heartbeat {
   }
 
   start(): void {
-    this.#timer = setInterval(() => this.#beat(), this.#tickMs);
+    this.#stop = this.#every(this.#tickMs, () => this.#beat());
   }
 
   stop(): void {
-    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#stop?.();
   }
 
   /** Something came from this socket. */
