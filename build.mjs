@@ -3,6 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { build } from "esbuild";
 import { bundleClient } from "./bundle.mjs";
 
 const bin = (name) => `node_modules/.bin/${name}`;
@@ -24,8 +25,31 @@ cpSync("src/protocol/generated", "dist/protocol/generated", { recursive: true })
 cpSync("src/demo", "dist/demo", { recursive: true });
 chmodSync("dist/cli/main.js", 0o755);
 
+await bundleReactor();
 await bundleClient({ sourcemap: true, outfile: "dist/browser/flux-client.js" });
 writeFileSync(stamp, "");
+
+/**
+ * A reactor is one file, with what it imports: a thread loads its modules anew, and a hundred files take it as much CPU
+ * as all the rest of its start. uWebSockets.js finds its binary beside its own file, so it stays where it is.
+ */
+async function bundleReactor() {
+  const file = "dist/reactor/main.js";
+  await build({
+    entryPoints: [file],
+    outfile: file,
+    allowOverwrite: true,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    external: ["uWebSockets.js"],
+    sourcemap: true,
+    logLevel: "warning",
+    // For the parts that are CommonJS.
+    banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
+  });
+}
 
 /** When the latest of these files, and files in these folders, was written. */
 function newest(paths) {

@@ -4,7 +4,7 @@
  * the nodes share. Made and checked in microseconds and without waiting, since every ready carries
  * one and a storm of reconnects begins with checking them.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { rightNames, type Grant } from "./grants.ts";
 import { Mac } from "./mac.ts";
 

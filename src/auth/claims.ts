@@ -1,6 +1,6 @@
 /** What a token says, checked and bounded, and the grant that comes of it. Claims that nobody here knows are ignored. */
 import type { JWTPayload } from "jose";
-import { z } from "zod";
+import * as z from "zod";
 import { rightNames, type Grant } from "../grants.ts";
 import { nameProblem } from "../roomnames.ts";
 

@@ -2,7 +2,7 @@
  * What an option's value may be. A value comes as JSON from a file or as a string from a flag or a variable;
  * every check takes both, and says in one sentence what it wanted.
  */
-import { z } from "zod";
+import * as z from "zod";
 
 export interface Check<T> {
   readonly schema: z.ZodType<T>;

@@ -4,7 +4,7 @@
  * refused by name, so that a typing error is told and not ignored.
  */
 import protobuf from "protobufjs/minimal.js";
-import { z } from "zod";
+import * as z from "zod";
 import { decodePublication, type PageHead, type PageKind } from "./codec.ts";
 import { Format, type ClientFrame, type Publication, type ServerFrame } from "./messages.ts";
 
