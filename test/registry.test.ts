@@ -1,4 +1,5 @@
 /** The registry: the contract over each implementation, and what the one on Redis does when Redis does not. */
+import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { openRedis, type RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
@@ -43,6 +44,26 @@ interface Joined {
   readonly link: RedisLink;
   readonly errors: string[];
   ids(): string[];
+}
+
+/** Heartbeats in which a silent node would be dead, and half as many again. */
+const patience = (1.5 * patient.deadMs) / patient.heartbeatMs;
+
+/** Waits until Redis has refused as many heartbeats. */
+async function refused({ client }: TestRedis): Promise<void> {
+  const count = async () => Number(/errorstat_OOM:count=(\d+)/.exec(await client.info("errorstats"))?.[1] ?? 0);
+  const before = await count();
+  await until(async () => (await count()) >= before + 3 * patience, "its heartbeats to be refused");
+}
+
+/** Waits for as many more of each node. */
+async function beats({ client }: TestRedis, names: readonly string[], prefix = "*"): Promise<void> {
+  const [key = "none"] = await client.keys(`${prefix}gateway:nodes`);
+  const read = () => Promise.all(names.map(async (name) => ((JSON.parse((await client.hget(key, name)) ?? "{}")) as { last_heartbeat?: number }).last_heartbeat));
+  for (let i = 0; i < patience; i++) {
+    const before = await read();
+    await until(async () => (await read()).every((at, n) => at !== undefined && at !== before[n]), "another heartbeat of each");
+  }
 }
 
 /** Nodes that beat fast on one Redis, all announced and known to each other. */
@@ -100,7 +121,7 @@ t.test("redis: stopped and started again empty, it finds everybody where they we
   const nodes = await nodesOn(t, redis, ["a", "b", "c"]);
   await redis.stop();
   for (const { registry } of nodes) await until(() => registry.stale, "it to be noticed");
-  await new Promise((resolve) => setTimeout(resolve, 1.5 * patient.deadMs));
+  await sleep(1.5 * patient.deadMs); // nobody can beat: there is nothing to count
   for (const { ids, told } of nodes) {
     t.same([...ids()].sort(), ["a up", "b up", "c up"], "what was known stays");
     t.notOk(told.some((event) => event.startsWith("down")));
@@ -108,7 +129,7 @@ t.test("redis: stopped and started again empty, it finds everybody where they we
   await redis.start();
   for (const { registry } of nodes) await until(() => !registry.stale, "it to heal");
   await until(async () => (await redis.client.hlen((await redis.client.keys("*gateway:nodes"))[0] ?? "none")) === 3, "all to be written again");
-  await new Promise((resolve) => setTimeout(resolve, 1.5 * patient.deadMs));
+  await beats(redis, ["a", "b", "c"]);
   for (const { ids, told, errors, link } of nodes) {
     t.same([...ids()].sort(), ["a up", "b up", "c up"]);
     t.notOk(told.some((event) => event.startsWith("down") || event.startsWith("left")), told.join());
@@ -123,7 +144,7 @@ t.test("redis: paused, it is away within its time, and nobody was dead", async (
   redis.pause();
   for (const { registry } of nodes) await until(() => registry.stale, "it to be noticed");
   for (const { link } of nodes) await until(() => !link.up, "the link to be taken for away");
-  await new Promise((resolve) => setTimeout(resolve, 1.5 * patient.deadMs));
+  await sleep(1.5 * patient.deadMs); // as above
   await nodes[0]!.registry.announce("draining");
   redis.resume();
   for (const { registry } of nodes) await until(() => !registry.stale, "it to heal");
@@ -137,7 +158,7 @@ t.test("redis: a Redis that is read and refuses writes is stale, nobody was dead
   await redis.client.config("SET", "maxmemory", "1");
   for (const { registry } of nodes) await until(() => registry.stale, "it to be noticed");
   await nodes[0]!.registry.announce("draining");
-  await new Promise((resolve) => setTimeout(resolve, 1.5 * patient.deadMs));
+  await refused(redis);
   for (const { registry, link, errors } of nodes) {
     t.ok(link.up && registry.stale);
     t.equal(errors.length, 1, errors.join());
@@ -146,7 +167,7 @@ t.test("redis: a Redis that is read and refuses writes is stale, nobody was dead
   await redis.client.config("SET", "maxmemory", "0");
   for (const { registry } of nodes) await until(() => !registry.stale, "it to heal");
   await until(() => nodes[1]!.ids().includes("a draining"), "what was announced meanwhile");
-  await new Promise((resolve) => setTimeout(resolve, 1.5 * patient.deadMs));
+  await beats(redis, ["a", "b", "c"]);
   for (const { told, errors } of nodes) {
     t.notOk(told.some((event) => event.startsWith("down") || event.startsWith("left")), told.join());
     t.equal(errors.length, 1, errors.join());
@@ -159,7 +180,7 @@ t.test("redis: a node that was paused and declared dead is up again when it goes
   // What a pause of the whole process looks like from inside: nothing runs, then everything does.
   const end = performance.now() + 1.5 * patient.deadMs;
   while (performance.now() < end);
-  await new Promise((resolve) => setTimeout(resolve, 1.5 * patient.deadMs));
+  await beats(server, ["a", "b"], prefix);
   t.same(a!.ids(), ["a up", "b up"]);
   t.same([...a!.told, ...b!.told], ["up b", "up a"]);
 });
