@@ -1,9 +1,12 @@
 /** The SDK's session beyond one socket: resumed, begun anew, over a reload of the page, in a duplicated tab. */
+import { passHub } from "./support/hubclock.ts";
 import t from "tap";
 import type { Client, ClientOptions, Ready } from "../src/client/index.ts";
 import { closes } from "../src/errors.ts";
 import type { ServerFrame } from "../src/protocol/messages.ts";
+import { startNodeOnHeldClock } from "./support/heldclock.ts";
 import { startNode } from "./support/node.ts";
+import { sumOf } from "./support/nodeprocess.ts";
 import { startProxy } from "./support/proxy.ts";
 import { epoch, publication, startScripted } from "./support/scripted.ts";
 import { isReady, listen, numbers, publicationsIn, startClient } from "./support/sdk.ts";
@@ -71,7 +74,7 @@ t.test("a room that was left, or joined, while the socket was away is so afterwa
 });
 
 t.test("a session that is over is begun anew, and the rooms are recovered all the same", async (t) => {
-  const node = await startNode(t, { sessionTtlMs: 50 });
+  const node = await startNode(t, { reactors: 1, sessionTtlMs: 60_000 });
   const proxy = await startProxy(t, node.port);
   const writer = startClient(t, node.url).join("chat:a");
   const client = startClient(t, proxy.url);
@@ -82,7 +85,8 @@ t.test("a session that is over is begun anew, and the rooms are recovered all th
   proxy.refuse(true);
   proxy.cut();
   for (const n of numbers(1, 20)) await writer.publish(n);
-  await new Promise((resolve) => setTimeout(resolve, 500)); // well over the session's time
+  await until(async () => sumOf(await node.metrics(), "flux_sockets") === 1, "the node to notice the loss");
+  passHub(t, 61_000);
   proxy.refuse(false);
   await until(() => publicationsIn(inRoom).length === 20, "what was missed");
   t.same(publicationsIn(inRoom), numbers(1, 20));
@@ -375,15 +379,17 @@ t.test("an application without provider refreshes by hand", async (t) => {
 
 t.test("a session that has been refreshed can be resumed when its first token has expired", async (t) => {
   const secret = "a secret of at least thirty-two bytes, for tests";
-  const node = await startNode(t, { authSecret: secret });
+  const { node, clock } = await startNodeOnHeldClock(t, { reactors: 1, authSecret: secret });
   const proxy = await startProxy(t, node.port);
-  const expires = Math.floor(Date.now() / 1000) + 3;
-  const provide: ClientOptions["token"] = (reason) => token({ sub: "ada", exp: reason === "connect" ? expires : expires + 3600 }, secret);
+  const expires = Math.floor(Date.now() / 1000) + 3600;
+  const provide: ClientOptions["token"] = (reason) => token({ sub: "ada", exp: reason === "connect" ? expires : expires + 36_000 }, secret);
   const client = startClient(t, proxy.url, { token: provide });
   const heard = readies(client);
-  const expiresThen = await new Promise<Date | null>((resolve) => client.on("refreshed", resolve));
-  t.equal(expiresThen?.getTime(), (expires + 3600) * 1000);
-  await until(() => Date.now() > expires * 1000 + 500, "the first token to expire");
+  const refreshed = new Promise<Date | null>((resolve) => client.on("refreshed", resolve));
+  await isReady(client);
+  clock.passDate(3_590_000);
+  t.equal((await refreshed)?.getTime(), (expires + 36_000) * 1000);
+  clock.passDate(20_000);
   proxy.cut();
   await until(() => heard.length === 2, "another socket");
   t.match(heard, [{ resumed: false, user: "ada" }, { resumed: true }]);

@@ -1,4 +1,5 @@
 /** Direct messages: every device of a user, cursors, what was missed, and what strangers can do to an inbox. */
+import { passHub } from "./support/hubclock.ts";
 import t, { type Test } from "tap";
 import { Allowance } from "../src/hub/allowance.ts";
 import { senderKey } from "../src/roomkeys.ts";
@@ -183,14 +184,14 @@ t.test("a new device gets all that an inbox has kept, from its oldest on, and is
 });
 
 t.test("messages grow too old, and their reader is told", async (t) => {
-  const { as } = await start(t, { inboxTtlMs: 200, tailPublicationsMax: 1 });
+  const { as } = await start(t, { inboxTtlMs: 60_000, tailPublicationsMax: 1 });
   const bob = await as("bob");
   const ann = await as("ann");
   await ann.join(inbox);
   await ack(ann, await send(bob, "ann", "seen"));
   await ann.bye();
   for (const text of ["old", "older"]) await send(bob, "ann", text);
-  await new Promise((resolve) => setTimeout(resolve, 400));
+  passHub(t, 61_000);
   await send(bob, "ann", "new");
   const back = await as("ann");
   const joined = await back.join(inbox);

@@ -3,6 +3,7 @@ import { createHmac } from "node:crypto";
 import t from "tap";
 import { ResumeTokens } from "../src/resume.ts";
 import { anonymous } from "../src/grants.ts";
+import { startNodeOnHeldClock } from "./support/heldclock.ts";
 import { startNode } from "./support/node.ts";
 import { lose, resumeOf, words, type At } from "./support/resume.ts";
 import { open, seen, type SeenPublication } from "./support/session.ts";
@@ -33,13 +34,14 @@ t.test("a body that is signed but no claims is no resume token, whatever is in i
 });
 
 t.test("a session is resumed with a new token after the one it began with has expired", async (t) => {
-  const brief = await token({ sub: "ann", exp: now() + 2 }, secret);
+  const { node, clock } = await startNodeOnHeldClock(t, { reactors: 1, authSecret: secret });
+  const brief = await token({ sub: "ann", exp: now() + 1_000 }, secret);
   const first = await open(node, { hello: { token: brief } });
   await first.join("chat:a");
-  const next = await token({ sub: "ann", exp: now() + 100 }, secret);
+  const next = await token({ sub: "ann", exp: now() + 10_000 }, secret);
   t.match(await first.request({ refresh: { token: next } }), { refreshed: {} });
   await lose(first);
-  await new Promise((resolve) => setTimeout(resolve, 2_100));
+  clock.passDate(1_001_000);
   const back = await open(node, { hello: { token: next, ...resumeOf(first) } });
   t.equal(back.ready?.resumed, true, "the resume token was made for a grant that is over, the user has a better one");
   t.equal(back.ready?.expires, first.events.find(({ refreshed }) => refreshed)?.refreshed?.expires);
