@@ -44,7 +44,7 @@ export const errors = {
   overloaded: { retryable: true, text: "the node cannot take more right now" },
   unavailable: { retryable: true, text: "the broker cannot be reached" },
   unrecoverable_position: { retryable: false, text: "the history no longer covers this position" },
-  too_large: { retryable: false, text: "the result would not fit a frame" },
+  too_large: { retryable: false, text: "the result would not fit a frame, or the publication is larger than NATS takes" },
   internal: { retryable: true, text: "the node made a mistake" },
 } as const satisfies Record<string, { retryable: boolean; text: string }>;
 

@@ -174,7 +174,11 @@ t.test("an answer that is no stream's is an error of that publication and of not
   value(await a.publish("x", "1"));
   const other = await stranger(t);
   await other.request(`$JS.API.STREAM.DELETE.${streamOf(options)}`);
-  for (const answer of ["hello", "null", "7", "[]"]) {
+  const answers = [
+    "hello", "null", "7", "[]", '{"seq":7}', '{"stream":"ANOTHER_test_0", "seq":7}', `{"stream":"${streamOf(options)}","seq":0}`, `{"stream":"${streamOf(options)}","seq":7.5}`,
+    `{"error":{"code":400,"description":"no"},"stream":"${streamOf(options)}","seq":7}`, `{"error":"no","stream":"${streamOf(options)}","seq":7}`,
+  ];
+  for (const answer of answers) {
     other.subscribe(`${options.prefix}.in.>`, { max: 1, callback: (_error, message) => void message.respond(answer) });
     await other.flush();
     t.same(await a.publish("x", answer), { error: "unavailable" });

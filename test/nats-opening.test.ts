@@ -7,6 +7,7 @@ import { connectNats } from "../src/broker/natsconnection.ts";
 import { DurableRooms } from "../src/broker/natsdurable.ts";
 import { Outbox } from "../src/broker/natsoutbox.ts";
 import { Reader } from "../src/broker/natsreading.ts";
+import { Refusals } from "../src/broker/natsrefusals.ts";
 import { Streams } from "../src/broker/natsstreams.ts";
 import { startNats } from "./support/nats.ts";
 import { brokerOptions, durable as retention, startBroker, textOf, value } from "./support/natsbroker.ts";
@@ -43,7 +44,7 @@ class SlowReader extends Reader {
 async function startSlow(t: Test, options: ReturnType<typeof brokerOptions>, looks: Looks) {
   const connection = await connectNats(options, "slow");
   const streams = new Streams(connection, options, options.log, () => rooms.resync());
-  const limits = { timeoutMs: options.timeoutMs, publicationsMax: 65_536, bytesMax: 64 * 1024 * 1024, log: options.log };
+  const limits = { timeoutMs: options.timeoutMs, publicationsMax: 65_536, bytesMax: 64 * 1024 * 1024, refusals: new Refusals(options.log), log: options.log };
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => rooms.acknowledged(waiting, ack));
   const reader = new SlowReader(connection, streams);
   const arriving = new Arriving(outbox.node, options.arrivingBytesMax, options.log);

@@ -139,4 +139,6 @@ export interface ConnectionUsage {
   readonly reads: number;
   /** Messages for open rooms that are too large for this node, or not of this program. */
   readonly undeliverable: number;
+  /** What it refused, by reason. */
+  readonly refused: Readonly<Record<string, number>>;
 }

@@ -10,6 +10,7 @@ import { connectNats, watchNats, type NatsLog } from "./natsconnection.ts";
 import { DurableRooms } from "./natsdurable.ts";
 import { EphemeralRooms } from "./natsephemeral.ts";
 import { Outbox, overheadBytes } from "./natsoutbox.ts";
+import { Refusals, type RefusalReason } from "./natsrefusals.ts";
 import { Reader } from "./natsreading.ts";
 import { Streams, type StreamOptions } from "./natsstreams.ts";
 
@@ -35,7 +36,7 @@ export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
 }
 
 export interface NatsBroker extends Broker {
-  readonly nats: () => ConnectionUsage;
+  readonly nats: () => ConnectionUsage & { readonly refused: Readonly<Record<RefusalReason, number>> };
 }
 
 /** Publications and bytes without an answer, past which publish is refused. */
@@ -56,7 +57,8 @@ export async function createNatsBroker(options: NatsBrokerOptions, deliver: Deli
 async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
   const { timeoutMs, log, payloadBytesMax } = options;
   checkPayload(connection, payloadBytesMax);
-  const limits = { timeoutMs, publicationsMax: waitingMax, bytesMax: waitingBytesMax, log };
+  const refusals = new Refusals(log);
+  const limits = { timeoutMs, publicationsMax: waitingMax, bytesMax: waitingBytesMax, refusals, log };
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => durable.acknowledged(waiting, ack));
   const streams = new Streams(connection, options, log, () => durable.resync());
   const reader = new Reader(connection, streams);
@@ -76,6 +78,7 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
       reconnects++;
       ephemeral.interrupted();
       outbox.reconnected();
+      if (outbox.payloadMax < payloadBytesMax + overheadBytes) log.error({ max_payload: outbox.payloadMax }, tooSmall(payloadBytesMax));
       durable.reconnected();
     },
   });
@@ -110,9 +113,14 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
       filled: durable.filled,
       reads: reader.reads,
       undeliverable: arriving.refused,
+      refused: refusals.counts,
     }),
     stop,
   };
+}
+
+function tooSmall(bytesMax: number): string {
+  return `NATS: max_payload of this server is too little for frames of ${bytesMax} bytes, and larger publications are refused too_large: set it to ${bytesMax + overheadBytes} or more on every server, or lower --frame-bytes-max`;
 }
 
 function checkPayload(connection: NatsConnection, bytesMax: number): void {

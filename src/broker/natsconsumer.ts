@@ -4,13 +4,8 @@
  * the first that there is will do.
  */
 import type { NatsConnection } from "nats";
+import { readConsumerInfo, type ConsumerInfo } from "./natsanswers.ts";
 import type { Stream, Streams } from "./natsstreams.ts";
-
-export interface ConsumerInfo {
-  readonly name: string;
-  readonly num_pending: number;
-  readonly delivered: { readonly consumer_seq: number };
-}
 
 /** Several times in what a question to JetStream may take; making one takes a few milliseconds. */
 const askAgainMs = 300;
@@ -30,7 +25,7 @@ export class Consumer {
     let ask!: () => void;
     this.info = new Promise((resolve, reject) => {
       ask = () => {
-        streams.request<ConsumerInfo>(`CONSUMER.CREATE.${stream.name}`, { stream_name: stream.name, config }).then((info) => {
+        streams.request(`CONSUMER.CREATE.${stream.name}`, { stream_name: stream.name, config }, readConsumerInfo).then((info) => {
           this.#stopAsking();
           this.#made.push(info.name);
           if (this.#over) this.#forget();

@@ -10,7 +10,8 @@ import type { Arriving } from "./natsarriving.ts";
 import { timeOf, type Envelope } from "./natsenvelope.ts";
 import { History } from "./natshistory.ts";
 import { listen } from "./natsconnection.ts";
-import type { Ack, Outbox, Waiting } from "./natsoutbox.ts";
+import type { Ack } from "./natsanswers.ts";
+import type { Outbox, Waiting } from "./natsoutbox.ts";
 import { Looks } from "./natslooks.ts";
 import { Quiet } from "./natsquiet.ts";
 import { Trouble } from "./natstrouble.ts";
@@ -323,16 +324,13 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   // ------------------------------------------------------------------------------- answers of streams
 
   /** @param looked the stream was looked at since. */
-  acknowledged(waiting: Waiting, ack: Ack, looked = false): void {
-    const { outbox, log } = this.#options;
-    if ("error" in ack) {
-      if (ack.again) {
-        this.#looks.ask();
-        return outbox.again(waiting);
-      }
-      log.warn({ problem: ack.text }, "NATS: a publication was not taken");
-      return outbox.take(waiting.number)?.done({ error: ack.error });
+  acknowledged(waiting: Waiting, ack: Ack | null, looked = false): void {
+    const { outbox } = this.#options;
+    if (ack === null) {
+      this.#looks.ask();
+      return outbox.again(waiting);
     }
+    if ("error" in ack) return outbox.refused(waiting, ack.error, ack.reason, ack.text);
     const room = this.#rooms.get(waiting.room);
     const stream = room?.stream ?? this.#places.streamOf(waiting.room);
     if (stream === undefined) return; // it was given to one

@@ -6,18 +6,20 @@
  * of the client library for each would cost a promise, a timer and a subscription's bookkeeping.
  */
 import { randomBytes } from "node:crypto";
-import { headers, type Msg, type NatsConnection } from "nats";
+import { ErrorCode as NatsErrorCode, headers, type Msg, type NatsConnection } from "nats";
 import type { ErrorCode } from "../errors.ts";
 import type { Answer, Draft, Published } from "./broker.ts";
+import { readPubAck, type Ack } from "./natsanswers.ts";
 import { listen, type NatsLog } from "./natsconnection.ts";
 import { nodeTokenBytes, writeEnvelope } from "./natsenvelope.ts";
 import { ackedSeq, numberOf } from "./natsraw.ts";
+import type { RefusalReason, Refusals } from "./natsrefusals.ts";
 
 /** What a publication waits for: that it comes back to an open room, that its stream has it, or only to leave. */
 export type Awaited = "copy" | "leave" | Taker;
 
 /** A stream, of which this much counts: while its epoch is not known it is given nothing. */
-type Taker = { readonly epoch: string; readonly seen: number };
+type Taker = { readonly name: string; readonly epoch: string; readonly seen: number };
 
 /** A publication without an answer. */
 export interface Waiting {
@@ -44,16 +46,8 @@ export interface OutboxOptions {
   readonly timeoutMs: number;
   readonly publicationsMax: number;
   readonly bytesMax: number;
+  readonly refusals: Refusals;
   readonly log: NatsLog;
-}
-
-/** What a stream says of a publication. */
-export type Ack = { readonly seq: number; readonly duplicate: boolean } | Refusal;
-/** `again`: there was nobody to take it, which may be for a moment only. */
-interface Refusal {
-  readonly error: ErrorCode;
-  readonly text: string;
-  readonly again: boolean;
 }
 
 /** What envelope and headers take at most: sender, origin and key are of bounded length. */
@@ -62,6 +56,8 @@ const sweepMs = 250;
 /** A stream whose server has gone answers nothing until another leads it: what has a key is given to it again. */
 const resendMs = 2_000;
 const lastNumber = 0xffffffff;
+/** Of a server that has not said. */
+const usualPayloadMax = 1024 * 1024;
 
 export class Outbox {
   /** By these bytes the node knows its own publications. */
@@ -74,21 +70,21 @@ export class Outbox {
   readonly #inbox: string;
   /** By number, which is the order they were published in. */
   readonly #waiting = new Map<number, Waiting>();
-  /** Larger ones the server would refuse by closing the connection. */
-  readonly #payloadMax: number;
+  /** What the server takes that is connected now, or was last: it would close the connection for more. */
+  #payloadMax = usualPayloadMax;
   #number = 0;
   #connected = true;
   /** Something was not answered in time, and since then nothing has been heard: more is not sent. */
   #stalled = false;
-  readonly #onAck: (waiting: Waiting, ack: Ack) => void;
+  /** @param ack null: there was nobody to take it, which may be for a moment only. */
+  readonly #onAck: (waiting: Waiting, ack: Ack | null) => void;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
 
-  constructor(connection: NatsConnection, inbox: string, options: OutboxOptions, onAck: (waiting: Waiting, ack: Ack) => void) {
+  constructor(connection: NatsConnection, inbox: string, options: OutboxOptions, onAck: (waiting: Waiting, ack: Ack | null) => void) {
     this.#connection = connection;
     this.#inbox = inbox;
     this.#options = options;
     this.#onAck = onAck;
-    this.#payloadMax = (connection.info?.max_payload ?? 1024 * 1024) - overheadBytes;
     listen(connection, `${inbox}.*`, options.log, (message) => this.#acknowledged(message));
   }
 
@@ -103,15 +99,23 @@ export class Outbox {
   publish(awaited: Awaited, room: string, subject: string, draft: Draft, done: Waiting["done"]): void {
     const { publicationsMax, bytesMax } = this.#options;
     if (this.#stalled) return done({ error: "unavailable" });
-    if (draft.payload.length > this.#payloadMax) return done({ error: "too_large" });
+    const { payloadMax } = this;
+    if (draft.payload.length > payloadMax) return this.#tooLarge(draft.payload.length, room, done);
     if (this.#waiting.size >= publicationsMax || this.bytes + draft.payload.length > bytesMax) return done({ error: "overloaded" });
     const number = (this.#number = this.#number === lastNumber ? 1 : this.#number + 1);
     const bytes = writeEnvelope(this.node, number, Date.now(), draft);
+    const size = bytes.length + (typeof awaited === "string" ? 0 : headerBytes(room, draft.key));
+    if (size > payloadMax) return this.#tooLarge(size, room, done);
     const asksFirst = draft.asksFirst === true;
     const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst, bytes, at: performance.now(), sentAt: 0, after: 0, copySeq: 0, copyPrev: 0, done };
     this.#waiting.set(number, waiting);
     this.bytes += bytes.length;
     if (this.#maySend(awaited)) this.#send(waiting);
+  }
+
+  /** Of one message, as the connection has it that there is now: servers differ, and are configured anew. */
+  get payloadMax(): number {
+    return (this.#payloadMax = this.#connection.info?.max_payload ?? this.#payloadMax);
   }
 
   #maySend(awaited: Awaited): boolean {
@@ -169,21 +173,42 @@ export class Outbox {
     for (const waiting of [...this.#waiting.values()]) this.#refuse(waiting);
   }
 
+  /** What the client library throws is the answer: it would throw it again. */
   #send(waiting: Waiting): void {
     if (waiting.sentAt === 0 && typeof waiting.awaited === "object") waiting.after = waiting.awaited.seen;
     waiting.sentAt = performance.now();
-    const { subject, bytes, awaited, number, key, room } = waiting;
+    try {
+      this.#write(waiting);
+    } catch (error) {
+      return this.#unsendable(waiting, error as Error & { readonly code?: string });
+    }
+    if (waiting.awaited !== "leave") return;
+    this.take(waiting.number);
+    waiting.done({ value: { epoch: "", seq: 0, duplicate: false } });
+  }
+
+  #write({ subject, bytes, awaited, number, key, room }: Waiting): void {
     if (typeof awaited === "string") this.#connection.publish(subject, bytes);
     else if (key === "") this.#connection.publish(subject, bytes, { reply: `${this.#inbox}.${number}` });
     else this.#connection.publish(subject, bytes, { reply: `${this.#inbox}.${number}`, headers: messageId(room, key) });
-    if (awaited !== "leave") return;
-    this.take(number);
-    waiting.done({ value: { epoch: "", seq: 0, duplicate: false } });
+  }
+
+  #unsendable(waiting: Waiting, { code, message }: Error & { readonly code?: string }): void {
+    this.take(waiting.number);
+    if (code === NatsErrorCode.MaxPayloadExceeded) return this.#tooLarge(waiting.bytes.length, waiting.room, waiting.done);
+    this.#options.refusals.note("other", { room: waiting.room, problem: message });
+    waiting.done({ error: "unavailable" });
+  }
+
+  #tooLarge(bytes: number, room: string, done: Waiting["done"]): void {
+    this.#options.refusals.note("payload", { room, bytes, max_payload: this.payloadMax });
+    done({ error: "too_large" });
   }
 
   #acknowledged(message: Msg): void {
     const waiting = this.#waiting.get(numberOf(message));
-    if (waiting !== undefined) this.#onAck(waiting, readAck(message));
+    if (waiting === undefined || typeof waiting.awaited === "string") return;
+    this.#onAck(waiting, readAck(message, waiting.awaited.name));
   }
 
   #sweep(): void {
@@ -207,6 +232,13 @@ export class Outbox {
     waiting.done({ error: "unavailable" });
   }
 
+  /** NATS does not take it. */
+  refused(waiting: Waiting, error: ErrorCode, reason: RefusalReason, problem: string): void {
+    this.take(waiting.number);
+    this.#options.refusals.note(reason, { room: waiting.room, problem });
+    waiting.done({ error });
+  }
+
   /** A server that is paused takes what is written to it until memory is full: nothing more goes until it answers. */
   #probe(): void {
     if (this.#stalled) return;
@@ -225,28 +257,17 @@ function messageId(room: string, key: string) {
   return id;
 }
 
-function readAck(message: Msg): Ack {
+/** What `messageId` and the line above it take. */
+function headerBytes(room: string, key: string): number {
+  if (key === "") return 0;
+  const id = Buffer.byteLength(room) + 1 + Buffer.byteLength(key);
+  return "NATS/1.0\r\nNats-Msg-Id: \r\n\r\n".length + Math.ceil((id * 4) / 3);
+}
+
+/** Null: nobody listens there. */
+function readAck(message: Msg, stream: string): Ack | null {
   const { data } = message;
-  if (data.length === 0) return { error: "unavailable", text: "no stream takes it", again: true };
-  const first = ackedSeq(data);
-  if (first >= 0) return { seq: first, duplicate: false };
-  const { seq, duplicate = false, error } = pubAck(message);
-  if (error === undefined && Number.isSafeInteger(seq)) return { seq: seq!, duplicate };
-  const { code = 500, description = "no reason given" } = error ?? {};
-  return { error: code === 503 || code === 500 ? "unavailable" : "overloaded", text: description, again: false };
-}
-
-/** Somebody else may listen to the same subject, and answer. */
-function pubAck(message: Msg): PubAck {
-  try {
-    return (JSON.parse(message.string()) ?? {}) as PubAck;
-  } catch {
-    return { error: { description: "what answered is no stream" } };
-  }
-}
-
-interface PubAck {
-  readonly seq?: number;
-  readonly duplicate?: boolean;
-  readonly error?: { readonly code?: number; readonly description?: string };
+  if (data.length === 0) return null;
+  const seq = ackedSeq(data, stream);
+  return seq > 0 ? { seq, duplicate: false } : readPubAck(message.string(), stream);
 }

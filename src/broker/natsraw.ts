@@ -58,14 +58,25 @@ export function numberOf(message: Msg): number {
   return Number(message.subject.slice(message.subject.lastIndexOf(".") + 1));
 }
 
-/** The number at the end of `{"stream":"FLUX_chat_0", "seq":7}`; -1: it says something else, or more. */
-export function ackedSeq(data: Uint8Array): number {
+/**
+ * The number in `{"stream":"FLUX_chat_0", "seq":7}`, which is all of it. -1: it says something else, or more: an error ends
+ * with a sequence too, which is 0.
+ */
+export function ackedSeq(data: Uint8Array, stream: string): number {
   const seq = data[data.length - 1] === closingBrace ? numberBefore(data, data.length - 1) : -1;
-  return seq >= 0 && Number.isSafeInteger(seq) && endsWith(data, start, seqField) ? seq : -1;
+  if (seq <= 0 || !Number.isSafeInteger(seq) || !endsWith(data, start, seqField)) return -1;
+  let end = start - seqField.length;
+  if (data[end - 1] === space) end--;
+  if (!endsWith(data, end, afterName) || end !== streamStart.length + stream.length + afterName.length) return -1;
+  const nameEnd = end - afterName.length;
+  return endsWithText(data, nameEnd, stream) && endsWith(data, streamStart.length, streamStart) ? seq : -1;
 }
 
+const streamStart = Buffer.from('{"stream":"');
+const afterName = Buffer.from('",');
 const seqField = Buffer.from('"seq":');
 const closingBrace = 0x7d;
+const space = 0x20;
 const zero = 0x30;
 const carriageReturn = 0x0d;
 

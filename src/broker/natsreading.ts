@@ -85,9 +85,10 @@ export class Reader {
     if (this.#streams.isReplicated) return this.#streams.last(stream, subject);
     const body = JSON.stringify({ last_by_subj: subject });
     const { headers } = await this.#connection.request(`$JS.API.DIRECT.GET.${stream.name}`, body, { timeout: apiTimeoutMs });
-    if (headers === undefined || headers.code === 404) return 0;
-    if (headers.code >= 400) throw new Error(`DIRECT.GET of ${stream.name}: ${headers.code} ${headers.description}`);
-    return Number(headers.get("Nats-Sequence"));
+    if (headers?.code === 404) return 0;
+    const seq = headers === undefined || headers.code >= 400 ? NaN : Number(headers.get("Nats-Sequence"));
+    if (!Number.isSafeInteger(seq) || seq <= 0) throw new Error(`DIRECT.GET of ${stream.name}: ${headers?.code} ${headers?.description}, and no sequence`);
+    return seq;
   }
 
   /** How many messages of a subject there are from `from` on. */

@@ -2,7 +2,8 @@
 import type { Subscription } from "nats";
 import type { Retention } from "./broker.ts";
 import type { Envelope } from "./natsenvelope.ts";
-import type { Stream, StreamState } from "./natsstreams.ts";
+import type { StreamState } from "./natsanswers.ts";
+import type { Stream } from "./natsstreams.ts";
 
 export interface DurableRoom {
   readonly name: string;

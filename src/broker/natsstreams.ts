@@ -11,6 +11,7 @@ import type { NatsConnection } from "nats";
 import { randomId } from "../ids.ts";
 import type { Retention } from "./broker.ts";
 import { NatsProblem } from "./natsaccess.ts";
+import { ApiFailure, readAnswer, readKeptMessage, readStreamInfo, type Fields, type KeptMessage, type StreamConfig, type StreamInfo, type StreamState } from "./natsanswers.ts";
 import { listen, type NatsLog } from "./natsconnection.ts";
 import { timeOf } from "./natsenvelope.ts";
 import { partitionOf, streamName } from "./natsnames.ts";
@@ -41,54 +42,10 @@ export interface Stream {
   floor: number;
 }
 
-/** What is asked of a stream, as far as we ask anything. */
-interface StreamConfig {
-  readonly name: string;
-  readonly description?: string;
-  readonly subjects: readonly string[];
-  readonly retention: string;
-  readonly storage: string;
-  readonly num_replicas: number;
-  readonly max_msgs_per_subject: number;
-  readonly max_age: number;
-  readonly max_bytes?: number;
-  readonly max_msgs?: number;
-  readonly duplicate_window: number;
-  readonly discard: string;
-  readonly allow_direct: boolean;
-  readonly republish: { readonly src: string; readonly dest: string };
-}
-
-export interface StreamState {
-  readonly first_seq: number;
-  readonly last_seq: number;
-  readonly subjects?: Readonly<Record<string, number>>;
-}
-
 interface Keeping {
   readonly created: string;
   /** Somebody has given it a bound that we do not set: what is old may go for it. */
   readonly isBounded: boolean;
-}
-
-interface StreamInfo {
-  /** It was not there before. */
-  readonly did_create?: boolean;
-  readonly config: StreamConfig;
-  readonly created: string;
-  readonly state: StreamState;
-}
-
-interface KeptMessage {
-  readonly seq: number;
-  /** Base64. */
-  readonly data?: string;
-}
-
-interface ApiError {
-  readonly code: number;
-  readonly err_code?: number;
-  readonly description: string;
 }
 
 /** A server that has just started may lose a question; who asks asks again. */
@@ -156,7 +113,7 @@ export class Streams {
     if (isSetBack) {
       this.#log.error({ stream: stream.name, seen, last }, "NATS: a stream has lost its end; its rooms begin a new epoch");
       const description = `${describe(stream.partition, this.#options.partitions)}, since ${randomId(6)}`;
-      info = await this.request<StreamInfo>(`STREAM.UPDATE.${stream.name}`, { ...info.config, description });
+      info = await this.request(`STREAM.UPDATE.${stream.name}`, { ...info.config, description }, readStreamInfo);
       // Another node may have noticed too: all look again, and go by the word that is there in the end.
       this.#connection.publish(this.#noticeSubject);
     }
@@ -190,7 +147,7 @@ export class Streams {
 
   async #message(stream: Stream, which: object): Promise<KeptMessage | null> {
     try {
-      return (await this.request<{ readonly message: KeptMessage }>(`STREAM.MSG.GET.${stream.name}`, which)).message;
+      return await this.request(`STREAM.MSG.GET.${stream.name}`, which, readKeptMessage);
     } catch (error) {
       if (error instanceof ApiFailure && error.code === noMessage) return null;
       throw error;
@@ -215,16 +172,14 @@ export class Streams {
 
   async state(stream: Stream, subject?: string): Promise<StreamState & Keeping> {
     const body = subject === undefined ? {} : { subjects_filter: subject };
-    const { state, created, config } = await this.request<StreamInfo>(`STREAM.INFO.${stream.name}`, body);
+    const { state, created, config } = await this.request(`STREAM.INFO.${stream.name}`, body, readStreamInfo);
     return { ...state, created, isBounded: (config.max_bytes ?? 0) > 0 || (config.max_msgs ?? 0) > 0 };
   }
 
-  /** A call of JetStream's API. @throws NatsProblem, ApiFailure or what the client throws */
-  async request<T>(call: string, body: unknown): Promise<T> {
+  /** A call of JetStream's API. @throws ApiFailure, what readAnswer throws, or what the client library does */
+  async request<T>(call: string, body: unknown, read: (fields: Fields) => T | null): Promise<T> {
     const answer = await this.#connection.request(`$JS.API.${call}`, JSON.stringify(body), { timeout: apiTimeoutMs });
-    const { error, ...value } = JSON.parse(answer.string()) as { error?: ApiError };
-    if (error !== undefined) throw new ApiFailure(error);
-    return value as T;
+    return readAnswer(call, answer.string(), read);
   }
 
   #learn(stream: Stream, { created, config, state }: StreamInfo): void {
@@ -254,12 +209,12 @@ export class Streams {
 
   async #ensure(stream: Stream): Promise<StreamInfo> {
     try {
-      return await this.request<StreamInfo>(`STREAM.INFO.${stream.name}`, {});
+      return await this.request(`STREAM.INFO.${stream.name}`, {}, readStreamInfo);
     } catch (error) {
       if (!(error instanceof ApiFailure) || error.code !== noStream) throw explained(error);
     }
     try {
-      return await this.request<StreamInfo>(`STREAM.CREATE.${stream.name}`, this.#configOf(stream));
+      return await this.request(`STREAM.CREATE.${stream.name}`, this.#configOf(stream), readStreamInfo);
     } catch (error) {
       throw explained(error, `stream ${stream.name} cannot be made: `);
     }
@@ -318,16 +273,6 @@ export function know(stream: Stream, seq: number, time: number): void {
   if (stream.markSeq >= seq) return;
   stream.markSeq = seq;
   stream.markTime = time;
-}
-
-export class ApiFailure extends Error {
-  override readonly name = "ApiFailure";
-  readonly code: number;
-
-  constructor({ code, err_code = code, description }: ApiError) {
-    super(description);
-    this.code = err_code;
-  }
 }
 
 function describe(partition: number, partitions: number): string {
