@@ -12,6 +12,7 @@ export function addNatsMetrics(registry: Registry, usage: () => ConnectionUsage)
   total(registry, "flux_nats_gap_publications_total", "Publications read from a stream because they did not arrive by themselves", [], (add) => add({}, usage().filled));
   total(registry, "flux_nats_reads_total", "Reads of streams, for gaps, recoveries and history", [], (add) => add({}, usage().reads));
   total(registry, "flux_nats_undeliverable_total", "Messages for rooms in use that are too large for this node, or not of this program", [], (add) => add({}, usage().undeliverable));
+  gauge(registry, "flux_nats_unheard_rooms", "Open rooms that NATS does not let this node listen to; it is tried again", [], (metric) => metric.set(usage().unheard));
   total(registry, "flux_nats_refused_total", "Publications and subscriptions that NATS refused, by reason", ["reason"], (add) => {
     for (const [reason, count] of Object.entries(usage().refused)) add({ reason }, count);
   });

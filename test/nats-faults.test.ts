@@ -205,7 +205,7 @@ t.test("a server that was away at the start is found when the other one goes", a
   for (let i = 0; i < 8; i++) {
     const connection = await connectNats(options, `node ${i}`);
     t.teardown(() => connection.close());
-    watchNats(connection, options.log, { disconnected() {}, reconnected: () => void back++ });
+    watchNats(connection, options.log, { disconnected() {}, refused() {}, reconnected: () => void back++ });
   }
   proxy.refuse(false);
   await first.kill();

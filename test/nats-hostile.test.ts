@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { connect, headers, type NatsConnection } from "nats";
 import t, { type Test } from "tap";
 import { startNats } from "./support/nats.ts";
+import { readAnswer, readPubAck, readStreamInfo } from "../src/broker/natsanswers.ts";
 import { connectNats } from "../src/broker/natsconnection.ts";
+import { ackedSeq } from "../src/broker/natsraw.ts";
 import { Reader } from "../src/broker/natsreading.ts";
 import { Streams } from "../src/broker/natsstreams.ts";
 import { brokerOptions, durable, ephemeral, startBroker, textOf, value } from "./support/natsbroker.ts";
@@ -153,7 +155,7 @@ for (const [kind, retention] of [["an ephemeral", ephemeral], ["a durable", dura
     writeFileSync(file, `authorization { users = [{ user: u, password: p, permissions: ${permissions} }] }`);
     const server = await startNats(t, { flags: ["-c", file] });
     const problems: object[] = [];
-    const log = { info() {}, warn() {}, error: (fields: object) => void problems.push(fields) };
+    const log = { info() {}, warn: (fields: object) => void problems.push(fields), error: (fields: object) => void problems.push(fields) };
     const a = await startBroker(t, { ...onePartition(server), prefix, user: "u", password: "p", log });
     value(await a.open("good", retention));
     for (let i = 0; i < 3; i++) {
@@ -163,7 +165,7 @@ for (const [kind, retention] of [["an ephemeral", ephemeral], ["a durable", dura
     t.same(a.texts("good"), ["0", "1", "2"]);
     t.equal(a.broker.nats().reconnects, 0);
     t.equal(a.broker.usage().rooms, 1);
-    t.match(problems, [{ subject: `${prefix}.out.test.bad` }]);
+    t.match(problems, [{ room: "bad", subject: `${prefix}.out.test.bad`, problem: /Permissions Violation/ }], "one line");
   });
 }
 
@@ -175,8 +177,7 @@ t.test("an answer that is no stream's is an error of that publication and of not
   const other = await stranger(t);
   await other.request(`$JS.API.STREAM.DELETE.${streamOf(options)}`);
   const answers = [
-    "hello", "null", "7", "[]", '{"seq":7}', '{"stream":"ANOTHER_test_0", "seq":7}', `{"stream":"${streamOf(options)}","seq":0}`, `{"stream":"${streamOf(options)}","seq":7.5}`,
-    `{"error":{"code":400,"description":"no"},"stream":"${streamOf(options)}","seq":7}`, `{"error":"no","stream":"${streamOf(options)}","seq":7}`,
+    "hello", "null", "7", "[]", '{"stream":"ANOTHER_test_0", "seq":7}', `{"error":{"code":400,"description":"no"},"stream":"${streamOf(options)}","seq":7}`,
   ];
   for (const answer of answers) {
     other.subscribe(`${options.prefix}.in.>`, { max: 1, callback: (_error, message) => void message.respond(answer) });
@@ -301,3 +302,31 @@ for (const [kind, retention] of [["an ephemeral", ephemeral], ["a durable", dura
     t.same(value(await a.history("x", { direction: "newest" })).publications.map(textOf), ["1", "3"]);
   });
 }
+
+t.test("an acknowledgement is all of one, of the stream that was asked, with a sequence", (t) => {
+  const bytes = (text: string) => Buffer.from(text);
+  t.equal(ackedSeq(bytes('{"stream":"S_0", "seq":7}'), "S_0"), 7);
+  t.equal(ackedSeq(bytes('{"stream":"S_0","seq":7}'), "S_0"), 7);
+  const strange = [
+    "", "}", "7}", '"seq":7}', '{"seq":7}', '{"stream":"S_1", "seq":7}', '{"stream":"S_0", "seq":0}', '{"stream":"S_0", "seq":}', '{"stream":"S_0", "seq":7.5}',
+    '{"stream":"S_0", "seq":99999999999999999999}', '{"error":{"code":500},"stream":"S_0","seq":7}', '{"stream":"S_0","x":1,"seq":7}',
+  ];
+  for (const text of strange) t.equal(ackedSeq(bytes(text), "S_0"), -1, text);
+  t.same(readPubAck('{"stream":"S_0", "seq":7,"duplicate": true}', "S_0"), { seq: 7, duplicate: true });
+  t.same(readPubAck('{"stream":"S_0","domain":"hub","seq":7}', "S_0"), { seq: 7, duplicate: false });
+  for (const text of [...strange.slice(0, -1), "null", "[]", '{"stream":"S_0","seq":7,"duplicate":"yes"}', '{"error":"no","stream":"S_0","seq":7}']) {
+    t.match(readPubAck(text, "S_0"), { error: "unavailable", reason: "other" }, text);
+  }
+  t.end();
+});
+
+t.test("an answer of JetStream's API without what is read of it is an error", (t) => {
+  const stream = { config: { subjects: [] }, created: "2026", state: { first_seq: 1, last_seq: 2 } };
+  const say = (value: unknown) => () => readAnswer("STREAM.INFO.S", typeof value === "string" ? value : JSON.stringify(value), readStreamInfo);
+  t.match(say(stream)(), stream);
+  const strange = ["", "hello", null, 7, [], {}, { ...stream, state: {} }, { ...stream, config: null }, { ...stream, state: { first_seq: -1, last_seq: 2 } }, { ...stream, state: { ...stream.state, subjects: { x: "1" } } }];
+  for (const value of strange) t.throws(say(value), /what answered STREAM.INFO.S/);
+  t.throws(say({ ...stream, error: { code: 404, err_code: 10059, description: "stream not found" } }), { name: "ApiFailure", code: 10059 });
+  t.throws(say({ ...stream, error: "no" }), { name: "ApiFailure" });
+  t.end();
+});

@@ -158,3 +158,80 @@ t.test("a node on a NATS that takes no more: publish and direct messages are ans
   t.equal(sumOf(await node.metrics(), 'flux_nats_refused_total{reason="payload"}'), 6);
   await until(async () => (await publish(1_000)).published != null, "what fits to be taken");
 });
+
+const rooms = (count: number) => Array.from({ length: count }, (_, i) => `room ${i}`);
+
+for (const [kind, retention] of [["ephemeral", ephemeral], ["durable", durable]] as const) {
+  t.test(`${kind} rooms past max_subscriptions are refused, the log names one, and what was opened hears all`, async (t) => {
+    const { server } = await startWith(t, "max_subscriptions: 30");
+    const { lines, log } = keptLog();
+    const options = { ...brokerOptions(server), partitions: 1 };
+    const [a, b] = [await startBroker(t, { ...options, log }), await startBroker(t, options)];
+    const answers = await Promise.all(rooms(45).map((room) => a.open(room, retention)));
+    const opened = rooms(45).filter((_, i) => "value" in answers[i]!);
+    t.ok(opened.length >= 20 && opened.length < 30, String(opened.length));
+    for (const answer of answers) if ("error" in answer) t.same(answer, { error: "overloaded" });
+    t.equal(a.broker.usage().rooms, opened.length);
+    for (const room of opened) value(await b.publish(room, room, { retention }));
+    await until(() => a.delivered.length === opened.length, "every room that was opened to hear");
+    const told = lines.filter(({ text }) => /max_subscriptions/.test(text));
+    t.match(told, [{ fields: { room: /^room /, problem: /maximum subscriptions/ } }], "one line");
+    t.equal(a.broker.nats().refused.subscriptions, 45 - opened.length);
+    // A place that is given up is another's.
+    a.broker.close(opened[0]!);
+    value(await a.open("another", retention));
+    t.same(await a.open("one more", retention), { error: "overloaded" });
+    t.equal(a.broker.nats().unheard, 0);
+  });
+}
+
+t.test("open rooms that a server takes no subscriptions of when it is back are counted, tried again, and hear again", async (t) => {
+  const { server, configure } = await startWith(t, "");
+  const { lines, log } = keptLog();
+  const options = { ...brokerOptions(server), partitions: 1, timeoutMs: 20_000 };
+  const [a, b] = [await startBroker(t, { ...options, log }), await startBroker(t, options)];
+  const all = rooms(40);
+  const retentionOf = (room: string) => (Number(room.slice(5)) % 2 === 0 ? ephemeral : durable);
+  for (const room of all) value(await a.open(room, retentionOf(room)));
+  const restart = async (text: string) => {
+    await server.stop();
+    await until(() => [a, b].every(({ broker }) => broker.nats().away), "the loss to be noticed");
+    configure(text);
+    await server.start();
+    await until(() => [a, b].every(({ broker }) => !broker.nats().away), "it to be back");
+  };
+  const publishAll = async (text: string) => {
+    for (const room of all) await until(async () => "value" in (await b.publish(room, text, { retention: retentionOf(room) })), "it to be taken");
+  };
+  await restart("max_subscriptions: 25");
+  await until(() => a.broker.nats().unheard >= 15, "what is lost to be found");
+  t.match(lines.find(({ text }) => /max_subscriptions/.test(text)), { fields: { room: /^room /, isOpen: true } });
+  await publishAll("while few are heard");
+  await restart("");
+  await until(() => a.broker.nats().unheard === 0, "all to be heard again");
+  await publishAll("when all are heard");
+  for (const room of all) {
+    await until(() => a.texts(room).includes("when all are heard"), room);
+    if (retentionOf(room) === durable) t.same(a.texts(room), ["while few are heard", "when all are heard"], "nothing is lost of what is kept");
+  }
+});
+
+t.test("a user that may not hear answers is told so at the start", async (t) => {
+  const prefix = "deaf";
+  const { server } = await startWith(t, `authorization { users = [{ user: u, password: p, permissions: { publish: ">", subscribe: { deny: ["_INBOX.>"] } } }] }`);
+  const start = startBroker(t, { ...brokerOptions(server), prefix, user: "u", password: "p" });
+  await t.rejects(start, { name: "NatsProblem", message: /_INBOX/ });
+});
+
+t.test("a user that may not publish: its publications are unavailable at once, and counted", async (t) => {
+  const prefix = "mute";
+  const { server } = await startWith(t, `authorization { users = [{ user: u, password: p, permissions: { publish: { deny: ["${prefix}.in.*.test.x", "${prefix}.out.test.e"] }, subscribe: ">" } }] }`);
+  const { lines, log } = keptLog();
+  const a = await startBroker(t, { ...brokerOptions(server), prefix, user: "u", password: "p", timeoutMs: 600_000, log });
+  for (const [room, retention] of [["x", durable], ["e", ephemeral]] as const) {
+    value(await a.open(room, retention));
+    t.same(await a.publish(room, "1", { retention }), { error: "unavailable" });
+  }
+  t.equal(a.broker.nats().refused.permission, 2);
+  t.match(lines.filter(({ text }) => /permissions/.test(text)), [{ fields: { room: "x", problem: /may not publish to/ } }]);
+});

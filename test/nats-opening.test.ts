@@ -5,6 +5,7 @@ import type { Answer, Position, Published } from "../src/broker/broker.ts";
 import { Arriving } from "../src/broker/natsarriving.ts";
 import { connectNats } from "../src/broker/natsconnection.ts";
 import { DurableRooms } from "../src/broker/natsdurable.ts";
+import { Listening } from "../src/broker/natslistening.ts";
 import { Outbox } from "../src/broker/natsoutbox.ts";
 import { Reader } from "../src/broker/natsreading.ts";
 import { Refusals } from "../src/broker/natsrefusals.ts";
@@ -44,14 +45,16 @@ class SlowReader extends Reader {
 async function startSlow(t: Test, options: ReturnType<typeof brokerOptions>, looks: Looks) {
   const connection = await connectNats(options, "slow");
   const streams = new Streams(connection, options, options.log, () => rooms.resync());
-  const limits = { timeoutMs: options.timeoutMs, publicationsMax: 65_536, bytesMax: 64 * 1024 * 1024, refusals: new Refusals(options.log), log: options.log };
+  const refusals = new Refusals(options.log);
+  const listening = new Listening({ connection, refusals, log: options.log });
+  const limits = { timeoutMs: options.timeoutMs, publicationsMax: 65_536, bytesMax: 64 * 1024 * 1024, refusals, listening };
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => rooms.acknowledged(waiting, ack));
   const reader = new SlowReader(connection, streams);
   const arriving = new Arriving(outbox.node, options.arrivingBytesMax, options.log);
   reader.looks = looks;
   const delivered: { text: string; seq: number; prev: number }[] = [];
   const rooms: DurableRooms = new DurableRooms(
-    { ...options, connection, outbox, arriving, streams, reader },
+    { ...options, listening, outbox, arriving, streams, reader },
     (_, publication) => void delivered.push({ text: textOf(publication), seq: publication.seq, prev: publication.prev }),
     () => t.fail("the stream is the same"),
   );

@@ -141,4 +141,6 @@ export interface ConnectionUsage {
   readonly undeliverable: number;
   /** What it refused, by reason. */
   readonly refused: Readonly<Record<string, number>>;
+  /** Open rooms that it does not let this node listen to. */
+  readonly unheard: number;
 }

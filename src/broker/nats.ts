@@ -9,6 +9,7 @@ import { Arriving } from "./natsarriving.ts";
 import { connectNats, watchNats, type NatsLog } from "./natsconnection.ts";
 import { DurableRooms } from "./natsdurable.ts";
 import { EphemeralRooms } from "./natsephemeral.ts";
+import { isOfSubscriptions, Listening } from "./natslistening.ts";
 import { Outbox, overheadBytes } from "./natsoutbox.ts";
 import { Refusals, type RefusalReason } from "./natsrefusals.ts";
 import { Reader } from "./natsreading.ts";
@@ -58,13 +59,14 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
   const { timeoutMs, log, payloadBytesMax } = options;
   checkPayload(connection, payloadBytesMax);
   const refusals = new Refusals(log);
-  const limits = { timeoutMs, publicationsMax: waitingMax, bytesMax: waitingBytesMax, refusals, log };
+  const listening = new Listening({ connection, refusals, log });
+  const limits = { timeoutMs, publicationsMax: waitingMax, bytesMax: waitingBytesMax, refusals, listening };
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => durable.acknowledged(waiting, ack));
   const streams = new Streams(connection, options, log, () => durable.resync());
   const reader = new Reader(connection, streams);
   const arriving = new Arriving(outbox.node, options.arrivingBytesMax, log);
-  const ephemeral = new EphemeralRooms({ ...options, connection, outbox, arriving }, deliver, moved);
-  const durable = new DurableRooms({ ...options, connection, outbox, arriving, streams, reader }, deliver, moved);
+  const ephemeral = new EphemeralRooms({ ...options, listening, outbox, arriving }, deliver, moved);
+  const durable = new DurableRooms({ ...options, listening, outbox, arriving, streams, reader }, deliver, moved);
   let connected = true;
   let reconnects = 0;
   watchNats(connection, log, {
@@ -80,14 +82,22 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
       outbox.reconnected();
       if (outbox.payloadMax < payloadBytesMax + overheadBytes) log.error({ max_payload: outbox.payloadMax }, tooSmall(payloadBytesMax));
       durable.reconnected();
+      listening.reconnected();
+    },
+    refused(denied, problem) {
+      // Those of subscriptions are told by who asked for them.
+      if (denied?.operation === "publish") outbox.denied(denied.subject);
+      else if (denied === null && !isOfSubscriptions(problem)) log.error({ problem }, "NATS: the server reports an error");
     },
   });
   const stop = async (): Promise<void> => {
     outbox.stop();
     durable.stop();
+    listening.stop();
     await end(connection);
   };
   try {
+    await checkSubscriptions(outbox);
     await Promise.all([...options.namespaces].map(([name, retention]) => streams.prepare(name, retention)));
   } catch (error) {
     await stop();
@@ -114,9 +124,17 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
       reads: reader.reads,
       undeliverable: arriving.refused,
       refused: refusals.counts,
+      unheard: listening.lost,
     }),
     stop,
   };
+}
+
+/** Without that for acknowledgements no publication would ever be answered. */
+async function checkSubscriptions(outbox: Outbox): Promise<void> {
+  const refused = await outbox.heard;
+  if (refused === "overloaded") throw new NatsProblem("the server lets this node have too few subscriptions: it needs some of its own, and one for each open room; raise max_subscriptions of the server or the account");
+  if (refused !== null) throw new NatsProblem("this node cannot hear the server's answers; let its user subscribe to _INBOX.>");
 }
 
 function tooSmall(bytesMax: number): string {

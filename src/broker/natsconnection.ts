@@ -1,5 +1,5 @@
 /** The connection to NATS, and whether NATS is there. */
-import { connect, Events, DebugEvents, type ConnectionOptions, type Msg, type NatsConnection, type Subscription } from "nats";
+import { connect, Events, DebugEvents, type ConnectionOptions, type Msg, type NatsConnection, type Status, type Subscription } from "nats";
 import { accessOptions, explain, NatsProblem, type NatsAccess } from "./natsaccess.ts";
 
 export interface NatsLog {
@@ -12,8 +12,10 @@ export interface NatsLog {
 export interface Changes {
   /** Nothing arrives any more. */
   disconnected(): void;
-  /** It is back, and everything that was subscribed is again. */
+  /** It is back, and everything that was subscribed is asked for again. */
   reconnected(): void;
+  /** The server said `-ERR`. @param denied where it was for want of a permission. @param problem the server's words, where it was not */
+  refused(denied: { readonly operation: string; readonly subject: string } | null, problem: string): void;
 }
 
 /** Between two attempts at the same server, and how much more at most, so that nodes do not come all at once. */
@@ -81,50 +83,59 @@ function inAnyOrder(servers: readonly string[]): string[] {
 /** Tells of every loss and return of the connection, until it is closed. */
 export function watchNats(connection: NatsConnection, log: NatsLog, changes: Changes): void {
   const watch = async () => {
-    for await (const { type, data } of connection.status()) {
-      switch (type) {
-        case Events.Disconnect:
-          log.warn({ server: String(data) }, "NATS: the connection is lost; trying again until it is back");
-          changes.disconnected();
-          break;
-        case Events.Reconnect:
-          log.info({ server: String(data) }, "NATS: connected again");
-          changes.reconnected();
-          break;
-        case Events.Error:
-          log.error({ problem: String(data) }, "NATS: the server reports an error");
-          break;
-        case DebugEvents.StaleConnection:
-          log.warn({}, "NATS: the server does not answer");
-          break;
+    for await (const status of connection.status()) {
+      try {
+        onStatus(connection, status, log, changes);
+      } catch (error) {
+        log.error({ err: error }, "NATS: a change of the connection could not be dealt with");
       }
     }
   };
   watch().catch((error: unknown) => log.error({ err: error }, "NATS: the connection is not watched any more"));
 }
 
+function onStatus(connection: NatsConnection, status: Status, log: NatsLog, changes: Changes): void {
+  const { type, data } = status;
+  switch (type) {
+    case Events.Disconnect:
+      log.warn({ server: String(data), problem: lastErrorOf(connection)?.message }, "NATS: the connection is lost; trying again until it is back");
+      return changes.disconnected();
+    case Events.Reconnect:
+      log.info({ server: String(data) }, "NATS: connected again");
+      return changes.reconnected();
+    case Events.Error:
+      return changes.refused(status.permissionContext ?? null, lastErrorOf(connection)?.message ?? String(data));
+    case DebugEvents.StaleConnection:
+      return log.warn({}, "NATS: the server does not answer");
+  }
+}
+
 /**
  * Subscribes. What is thrown in a callback would end the client's reader, and with it the connection.
- * @param onRefused the account may not listen to it: nothing will come.
+ * @param onDenied the account may not listen to it: nothing will come.
  */
 export function listen(
   connection: NatsConnection,
   subject: string,
   log: NatsLog,
   onMessage: (message: Msg) => void,
-  onRefused: () => void = () => undefined,
+  onDenied: (error: Error) => void = (error) => log.error({ err: error, subject }, "NATS: a subject cannot be listened to"),
 ): Subscription {
   return connection.subscribe(subject, {
     callback: (error, message) => {
       try {
-        if (error === null) return onMessage(message);
-        log.error({ err: error, subject }, "NATS: a subject cannot be listened to");
-        onRefused();
+        if (error === null) onMessage(message);
+        else onDenied(error);
       } catch (thrown) {
         log.error({ err: thrown, subject }, "NATS: a message could not be dealt with");
       }
     },
   });
+}
+
+/** What the server said last that was an error, besides one of permissions. The library keeps it, and hands on a code only. */
+export function lastErrorOf(connection: NatsConnection): Error | undefined {
+  return (connection as unknown as { readonly protocol?: { readonly lastError?: Error } }).protocol?.lastError;
 }
 
 /** A server's address without what is secret in it. */

@@ -4,12 +4,13 @@
  * so all nodes see one order. A copy that does not follow what was delivered last, and a connection that was lost, make
  * the room catch up from the stream; what arrives meanwhile is held.
  */
-import type { Msg, NatsConnection } from "nats";
+import type { Msg } from "nats";
+import type { ErrorCode } from "../errors.ts";
 import type { Broker, Deliver, Moved } from "./broker.ts";
 import type { Arriving } from "./natsarriving.ts";
 import { timeOf, type Envelope } from "./natsenvelope.ts";
 import { History } from "./natshistory.ts";
-import { listen } from "./natsconnection.ts";
+import type { Listening } from "./natslistening.ts";
 import type { Ack } from "./natsanswers.ts";
 import type { Outbox, Waiting } from "./natsoutbox.ts";
 import { Looks } from "./natslooks.ts";
@@ -22,7 +23,7 @@ import type { Reader } from "./natsreading.ts";
 import { know, type Stream } from "./natsstreams.ts";
 
 export interface DurableOptions extends PlacesOptions {
-  readonly connection: NatsConnection;
+  readonly listening: Listening;
   readonly outbox: Outbox;
   readonly arriving: Arriving;
   readonly reader: Reader;
@@ -85,9 +86,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       this.#open(room).then(
         (opened) => {
           this.#unreadable.ends(stream);
-          if (!opened) {
+          if (opened !== "open") {
             if (this.#rooms.get(name) === room) this.close(name);
-            return done({ error: "unavailable" });
+            return done({ error: opened });
           }
           done({ value: { epoch: room.epoch, seq: room.last } });
           this.#settle(room);
@@ -107,7 +108,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room === undefined) return;
     this.#rooms.delete(name);
     this.#bySubject.delete(room.subject);
-    room.subscription?.unsubscribe();
+    room.heard?.stop();
     for (const acked of room.acked.splice(0)) this.#answer(acked);
   };
 
@@ -326,10 +327,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   /** @param looked the stream was looked at since. */
   acknowledged(waiting: Waiting, ack: Ack | null, looked = false): void {
     const { outbox } = this.#options;
-    if (ack === null) {
-      this.#looks.ask();
-      return outbox.again(waiting);
-    }
+    if (ack === null) return void (this.#looks.ask(), outbox.again(waiting));
     if ("error" in ack) return outbox.refused(waiting, ack.error, ack.reason, ack.text);
     const room = this.#rooms.get(waiting.room);
     const stream = room?.stream ?? this.#places.streamOf(waiting.room);
@@ -379,16 +377,18 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   // ------------------------------------------------------------------------------- opening
 
-  /** Listens, then asks where the room is: what comes in between is held. False: it was closed meanwhile. */
-  async #open(room: DurableRoom): Promise<boolean> {
-    const { connection, reader, streams, log } = this.#options;
-    room.subscription = listen(connection, this.#places.copiesOf(room.name), log, (message) => this.#arrived(room, message), () => {
-      if (room.state === "opening" && this.#rooms.get(room.name) === room) this.close(room.name);
+  /** Listens, then asks where the room is: what comes in between is held. */
+  async #open(room: DurableRoom): Promise<"open" | ErrorCode> {
+    const { listening, reader, streams } = this.#options;
+    const refused = await new Promise<ErrorCode | null>((settled) => {
+      const regained = () => void (room.state !== "opening" && this.#rooms.get(room.name) === room && this.#bringBack(room));
+      room.heard = listening.listen({ room: room.name, subject: this.#places.copiesOf(room.name), message: (message) => this.#arrived(room, message), settled, regained });
     });
+    if (refused !== null) return refused;
     const last = await reader.last(room.stream, room.subject);
     const head = last > 0 ? last : await streams.headOf(room.stream);
-    if (this.#rooms.get(room.name) !== room || room.epoch !== room.stream.epoch) return false;
+    if (this.#rooms.get(room.name) !== room || room.epoch !== room.stream.epoch) return "unavailable";
     room.last = head;
-    return true;
+    return "open";
   }
 }

@@ -2,18 +2,19 @@
  * Ephemeral rooms over plain NATS. There is no order that all nodes share: each numbers what arrives, in an epoch of
  * its own, for as long as it has the room open.
  */
-import type { Msg, NatsConnection, Subscription } from "nats";
+import type { Msg } from "nats";
+import type { ErrorCode } from "../errors.ts";
 import { randomId } from "../ids.ts";
 import type { Broker, Deliver, Moved, Position } from "./broker.ts";
 import { KeyWindow } from "./keys.ts";
-import { listen, type NatsLog } from "./natsconnection.ts";
 import type { Arriving } from "./natsarriving.ts";
 import type { Envelope } from "./natsenvelope.ts";
+import type { Heard, Listening } from "./natslistening.ts";
 import { outSubject, tokenOf } from "./natsnames.ts";
 import type { Outbox } from "./natsoutbox.ts";
 
 export interface EphemeralOptions {
-  readonly connection: NatsConnection;
+  readonly listening: Listening;
   readonly outbox: Outbox;
   readonly arriving: Arriving;
   readonly prefix: string;
@@ -21,13 +22,12 @@ export interface EphemeralOptions {
   readonly keyWindowMs: number;
   readonly keysPerRoomMax: number;
   readonly roomsMax: number;
-  readonly log: NatsLog;
 }
 
 interface Room {
   readonly name: string;
   readonly subject: string;
-  readonly subscription: Subscription;
+  readonly heard: Heard;
   readonly epoch: string;
   /** The server knows that this node listens. What arrives before has nobody to go to. */
   open: boolean;
@@ -46,7 +46,6 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
   readonly #deliver: Deliver;
   readonly #moved: Moved;
   readonly #rooms = new Map<string, Room>();
-  #opened: ((error: boolean) => void)[] = [];
 
   constructor(options: EphemeralOptions, deliver: Deliver, moved: Moved) {
     this.#options = options;
@@ -59,31 +58,27 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
   }
 
   open: Broker["open"] = (name, _retention, done) => {
-    const { connection, roomsMax, log } = this.#options;
+    const { listening, roomsMax } = this.#options;
     if (this.#rooms.size >= roomsMax) return done({ error: "overloaded" });
     const subject = this.#subjectOf(name);
-    const subscription = listen(connection, subject, log, (message) => this.#arrived(room, message), () => {
-      if (!room.open && this.#rooms.get(name) === room) this.close(name);
-    });
-    const room: Room = { name, subject, subscription, epoch: randomId(6), open: false, seq: 0, keys: null };
-    this.#rooms.set(name, room);
     // Whoever is told that it is open may tell others to publish: the server has to know by then.
-    this.#whenSubscribed((failed) => {
-      if (this.#rooms.get(name) !== room) return done({ error: "unavailable" });
-      if (failed) {
-        this.close(name);
-        return done({ error: "unavailable" });
-      }
+    const settled = (refused: ErrorCode | null) => {
+      const isHere = this.#rooms.get(name) === room;
+      if (refused !== null && isHere) this.close(name);
+      if (refused !== null || !isHere) return done({ error: refused ?? "unavailable" });
       room.open = true;
       done({ value: { epoch: room.epoch, seq: room.seq } });
-    });
+    };
+    const heard = listening.listen({ room: name, subject, message: (message) => this.#arrived(room, message), settled, regained: () => this.#missed([room]) });
+    const room: Room = { name, subject, heard, epoch: randomId(6), open: false, seq: 0, keys: null };
+    this.#rooms.set(name, room);
   };
 
   close: Broker["close"] = (name) => {
     const room = this.#rooms.get(name);
     if (room === undefined) return;
     this.#rooms.delete(name);
-    room.subscription.unsubscribe();
+    room.heard.stop();
     const { outbox } = this.#options;
     for (const { number, sentAt } of [...outbox.copiesOf(name)]) {
       outbox.take(number)?.done(sentAt > 0 ? { value: { ...nowhere, duplicate: false } } : { error: "unavailable" });
@@ -99,6 +94,8 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
       const first = room.keys.find(draft.key, performance.now());
       if (first !== undefined) return done({ value: { epoch: room.epoch, seq: first, duplicate: true } });
     }
+    // Nothing comes back to a room that hears nothing.
+    if (room.heard.isLost) return done({ error: "unavailable" });
     outbox.publish("copy", name, room.subject, draft, done);
   };
 
@@ -117,8 +114,12 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
    * are told, for the next may be long in coming.
    */
   interrupted(): void {
-    for (const room of this.#rooms.values()) room.seq++;
-    this.#tell([...this.#rooms.values()], 0);
+    this.#missed([...this.#rooms.values()]);
+  }
+
+  #missed(rooms: readonly Room[]): void {
+    for (const room of rooms) room.seq++;
+    this.#tell(rooms, 0);
   }
 
   #tell(rooms: readonly Room[], from: number): void {
@@ -164,19 +165,5 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
     const first = room.keys.find(key, now);
     if (first === undefined) room.keys.add(key, room.seq + 1, now);
     return first;
-  }
-
-  /** One round trip for all rooms that are opened in a turn. */
-  #whenSubscribed(then: (failed: boolean) => void): void {
-    this.#opened.push(then);
-    if (this.#opened.length > 1) return;
-    queueMicrotask(() => {
-      const opened = this.#opened;
-      this.#opened = [];
-      this.#options.connection.flush().then(
-        () => opened.forEach((each) => each(false)),
-        () => opened.forEach((each) => each(true)),
-      );
-    });
   }
 }

@@ -10,8 +10,8 @@ import { ErrorCode as NatsErrorCode, headers, type Msg, type NatsConnection } fr
 import type { ErrorCode } from "../errors.ts";
 import type { Answer, Draft, Published } from "./broker.ts";
 import { readPubAck, type Ack } from "./natsanswers.ts";
-import { listen, type NatsLog } from "./natsconnection.ts";
 import { nodeTokenBytes, writeEnvelope } from "./natsenvelope.ts";
+import type { Listening } from "./natslistening.ts";
 import { ackedSeq, numberOf } from "./natsraw.ts";
 import type { RefusalReason, Refusals } from "./natsrefusals.ts";
 
@@ -47,7 +47,7 @@ export interface OutboxOptions {
   readonly publicationsMax: number;
   readonly bytesMax: number;
   readonly refusals: Refusals;
-  readonly log: NatsLog;
+  readonly listening: Listening;
 }
 
 /** What envelope and headers take at most: sender, origin and key are of bounded length. */
@@ -65,6 +65,8 @@ export class Outbox {
   bytes = 0;
   /** Publications that got no answer in time. */
   timeouts = 0;
+  /** Whether acknowledgements can come: null, or why not. */
+  readonly heard: Promise<ErrorCode | null>;
   readonly #connection: NatsConnection;
   readonly #options: OutboxOptions;
   readonly #inbox: string;
@@ -85,7 +87,9 @@ export class Outbox {
     this.#inbox = inbox;
     this.#options = options;
     this.#onAck = onAck;
-    listen(connection, `${inbox}.*`, options.log, (message) => this.#acknowledged(message));
+    this.heard = new Promise((settled) => {
+      options.listening.listen({ room: "", subject: `${inbox}.*`, message: (message) => this.#acknowledged(message), settled, regained: () => undefined });
+    });
   }
 
   get size(): number {
@@ -230,6 +234,13 @@ export class Outbox {
   #refuse(waiting: Waiting): void {
     this.take(waiting.number);
     waiting.done({ error: "unavailable" });
+  }
+
+  /** The account may not publish there: what waits for an answer will have none. */
+  denied(subject: string): void {
+    const denied = [...this.#waiting.values()].filter((waiting) => waiting.subject === subject && waiting.sentAt > 0);
+    if (denied.length === 0) this.#options.refusals.note("permission", { subject });
+    for (const waiting of denied) this.refused(waiting, "unavailable", "permission", `may not publish to ${subject}`);
   }
 
   /** NATS does not take it. */

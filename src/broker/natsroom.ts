@@ -1,8 +1,8 @@
 /** A durable room that is open on this node: where it is, and what of it waits. */
-import type { Subscription } from "nats";
 import type { Retention } from "./broker.ts";
-import type { Envelope } from "./natsenvelope.ts";
 import type { StreamState } from "./natsanswers.ts";
+import type { Envelope } from "./natsenvelope.ts";
+import type { Heard } from "./natslistening.ts";
 import type { Stream } from "./natsstreams.ts";
 
 export interface DurableRoom {
@@ -11,7 +11,7 @@ export interface DurableRoom {
   /** What its publications are called in the stream. */
   readonly subject: string;
   readonly retention: Retention;
-  subscription: Subscription | null;
+  heard: Heard | null;
   /** What arrives is held unless it is live. */
   state: "opening" | "behind" | "live";
   epoch: string;
@@ -52,7 +52,7 @@ const completeMarginMs = 60_000;
 
 export function openingRoom(name: string, stream: Stream, subject: string, retention: Retention): DurableRoom {
   return {
-    name, stream, subject, retention, subscription: null, state: "opening", epoch: stream.epoch, last: 0, holed: false,
+    name, stream, subject, retention, heard: null, state: "opening", epoch: stream.epoch, last: 0, holed: false,
     completeAt: performance.now(), catching: false, held: [], heldBytes: 0, heldLost: false, acked: [],
   };
 }
