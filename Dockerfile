@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# glibc 2.38 or later, which uWebSockets.js's binary for Node 22 needs: Debian 13.
-FROM node:22-trixie-slim AS dependencies
+# glibc 2.38 or later, which uWebSockets.js's binary for Node 24 needs: Debian 13.
+FROM node:24-trixie-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --omit=dev --ignore-scripts \
@@ -9,7 +9,7 @@ RUN npm ci --omit=dev --ignore-scripts \
  && test -f "node_modules/uWebSockets.js/$keep" \
  && find node_modules/uWebSockets.js -name 'uws_*.node' ! -name "$keep" -delete
 
-FROM node:22-trixie-slim AS build
+FROM node:24-trixie-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts
@@ -18,7 +18,7 @@ COPY proto proto
 COPY src src
 RUN node build.mjs
 
-FROM node:22-trixie-slim
+FROM node:24-trixie-slim
 ENV NODE_ENV=production
 WORKDIR /app
 COPY package.json ./

@@ -10,7 +10,7 @@ import {
   type NamespacesGiven,
   type NamespacesLayer,
 } from "./config/namespaces.ts";
-import { rows, type Row, type Told } from "./config/options.ts";
+import { rows, type Known, type Row, type Told } from "./config/options.ts";
 import { envOf, flagOf, label, unknownName, type Rank, type Source } from "./config/sources.ts";
 
 export { hasKey, isLoopback } from "./config/contradictions.ts";
@@ -135,10 +135,13 @@ export function resolveConfig(given: Given = {}): Resolved {
     }
   }
   const isGuarded = values.allowAnonymous === true || hasKey(values as Partial<Flat>);
-  for (const key of keys) {
-    const { preset }: Row<unknown> = rows[key];
-    values[key] ??= typeof preset === "function" ? preset({ isGuarded }) : preset;
-  }
+  // In this order: each of these may depend on those before it.
+  const preset = (key: Key, known: Partial<Known>) => {
+    const { preset: given }: Row<unknown> = rows[key];
+    values[key] ??= typeof given === "function" ? given(known as Known) : given;
+  };
+  for (const key of ["frameBytesMax", "memoryLimitBytes", "ringBytes", "reactors"] as const) preset(key, values as Partial<Known>);
+  for (const key of keys) preset(key, { ...(values as Omit<Known, "isGuarded">), isGuarded });
   // Every key is set by now, each to what its own check handed on or to its own default.
   const flat = values as Flat;
   problems.push(...contradictions(flat, refused, (key) => sources.get(key) ?? fallback(key)));

@@ -1,13 +1,10 @@
-/** Memory that this process may use, what it uses, and how the heaps of its threads share it. */
+/** Memory that this process may use, and what it uses. memoryplan.ts says what it is for. */
 import { totalmem } from "node:os";
 import { cgroups, readText, type Cgroup, type ReadText } from "./machine.ts";
 
-/** V8 keeps the rest of a thread, and buffers, rings and sockets are outside of all heaps: they get the last quarter. */
-const mainShare = 0.5;
-const reactorsShare = 0.25;
-/** Below this a reactor would not live long whatever the limit says. */
-const reactorMbMin = 64;
 const mib = 2 ** 20;
+/** Pages of files that count as used: code that runs must stay, the rest the kernel can read again. */
+const codeBytes = 16 * mib;
 
 /**
  * V8 lets the young part of a heap grow to 48 MB while many clients shake hands, and keeps it long after. The data path
@@ -22,19 +19,19 @@ export function memoryLimit(read: ReadText = readText, machineBytes: number = to
   return Math.min(machineBytes, limited(read)?.bytes ?? machineBytes);
 }
 
-/** What counts against that limit: of the container without the file cache, which gives way; else of the process. */
+/** What counts against that limit: of the container, else of the process, without the pages of files that can give way. */
 export function memoryUsed(read: ReadText = readText, machineBytes: number = totalmem()): number {
   const group = limited(read);
   const used = group !== null && group.bytes <= machineBytes ? usedOf(group, read) : undefined;
-  return used ?? process.memoryUsage.rss();
+  return used ?? processMemoryUsed();
 }
 
-/** Where V8 gives up, for the main thread and for each reactor: three quarters of the limit, of which the hub has the most to keep. */
-export function heapLimitsMb(limitBytes: number, reactors: number): { main: number; reactor: number } {
-  return {
-    main: Math.max(reactorMbMin, Math.floor((limitBytes * mainShare) / mib)),
-    reactor: Math.max(reactorMbMin, Math.floor((limitBytes * reactorsShare) / reactors / mib)),
-  };
+/** The same of this process alone. */
+export function processMemoryUsed(read: ReadText = readText): number {
+  const status = read("/proc/self/status") ?? "";
+  const kb = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)?.[1] ?? NaN);
+  const used = (kb("RssAnon") + kb("RssShmem")) * 1024 + Math.min(codeBytes, kb("RssFile") * 1024);
+  return Number.isFinite(used) ? used : process.memoryUsage.rss();
 }
 
 interface Limited extends Cgroup {
@@ -54,9 +51,9 @@ function limited(read: ReadText): Limited | null {
 
 function usedOf({ version, folder }: Cgroup, read: ReadText): number | undefined {
   const used = Number(read(`${folder}/${version === 2 ? "memory.current" : "memory.usage_in_bytes"}`) || NaN);
-  const cached = /^(?:total_)?inactive_file (\d+)$/gm;
   const stat = read(`${folder}/memory.stat`) ?? "";
   // Version 1 has both, of the group alone and, below, with all inside it.
-  const cache = Number([...stat.matchAll(cached)].at(-1)?.[1] ?? 0);
-  return Number.isFinite(used) ? Math.max(0, used - cache) : undefined;
+  const filePages = (name: string) => Number([...stat.matchAll(new RegExp(`^(?:total_)?${name} (\\d+)$`, "gm"))].at(-1)?.[1] ?? 0);
+  const givesWay = filePages("inactive_file") + Math.max(0, filePages("active_file") - codeBytes);
+  return Number.isFinite(used) ? Math.max(0, used - givesWay) : undefined;
 }

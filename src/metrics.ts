@@ -60,6 +60,7 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_error_replies_total", "errorReplies", "Commands the reactor refused"],
   ["flux_rate_limited_total", "rateLimited", "Commands that were refused for their rate"],
   ["flux_slow_consumers_total", "slowConsumers", "Sessions closed because their socket did not keep up"],
+  ["flux_queues_cut_total", "queuesCut", "Sockets dropped because the queues of all sockets together were over their share of the memory"],
   ["flux_dropped_batches_total", "droppedBatches", "Batches of messages that a full socket missed"],
   ["flux_buffers_allocated_total", "buffersAllocated", "Buffers allocated on the data path since start"],
 ];

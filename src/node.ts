@@ -1,5 +1,6 @@
 /** Composition: what a node is made of. When it is assembled everything is there, and nothing serves yet: gateway.ts starts it. */
 import { connectRedis, openPresence, openSessions } from "./cluster.ts";
+import { collectGarbage } from "./collect.ts";
 import { Drain } from "./hub/drain.ts";
 import { Hub } from "./hub/hub.ts";
 import { Reactors } from "./hub/reactors.ts";
@@ -8,6 +9,7 @@ import { Rooms } from "./hub/rooms.ts";
 import { TailBudget } from "./hub/tail.ts";
 import { Counters, createCounters } from "./link/counters.ts";
 import { guardMemory, type MemoryGuard } from "./memoryguard.ts";
+import { planMemory } from "./memoryplan.ts";
 import type { NodeAnswer, Question } from "./messages/messages.ts";
 import { OtherNodes } from "./othernodes.ts";
 import type { Presence } from "./presence/presence.ts";
@@ -43,24 +45,20 @@ export interface Node {
 /** What keeps publications, sessions and who is there; and what a change of another node means for that. */
 export type NodeStores = Stores & RegistryEvents & { readonly presence: Presence };
 
-/** Bytes that the tails of all rooms together may take, and the share of the memory that is more than enough for them. */
-const tailsBytesMax = 256 * 1024 * 1024;
-const tailsShare = 1 / 8;
-
 /** From what nodes share, by way of what keeps rooms and sessions, to those who serve them. @throws ConfigError */
 export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const { config, log } = setup;
   const redis = await connectRedis(config, log);
   const others = new OtherNodes();
-  const { hub, stores, ...kept } = await openHub(setup, parts, redis, others);
-
   const nodeState = NodeState.create();
   const state = new NodeState(nodeState);
+  const { hub, stores, ...kept } = await openHub(setup, parts, redis, others, state);
+
   const shared = Array.from({ length: config.reactors }, createCounters);
   const counters = shared.map((one) => new Counters(one));
   const onServing = (serving: number) => (state.serving = serving > 0);
   const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, counters: shared, nodeState, onServing });
-  const guard = guardMemory(config, state, log);
+  const guard = guardMemory(config, state, counters, () => (collectGarbage(), reactors.collect()), log);
   const draining = new Drain({ state, reactors, counters, drainMs: config.drainMs, announce: () => others.announce("draining"), log });
   const surveys: Surveys = new Surveys({
     node: config.nodeId,
@@ -75,9 +73,9 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
 }
 
 /** The hub, with its rooms and with the stores, which tell it of what comes. */
-async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, others: OtherNodes): Promise<Pick<Node, "rooms" | "tailBudget" | "stores" | "hub">> {
+async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, others: OtherNodes, state: NodeState): Promise<Pick<Node, "rooms" | "tailBudget" | "stores" | "hub">> {
   const { config, log } = setup;
-  const tailBudget = new TailBudget(Math.min(tailsBytesMax, config.memoryLimitBytes * tailsShare));
+  const tailBudget = new TailBudget(planMemory(config).tailsBytes);
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
   const rooms = new Rooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
   const kindOf = compileKinds(config);
@@ -87,6 +85,7 @@ async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, othe
   const hub: Hub = new Hub({
     node: nodeId,
     broker, store, presence, rooms, kindOf, log,
+    outOfMemory: () => state.outOfMemory,
     toNode: (to, message) => others.send(to, message),
     keepMs: keepWithin(sessionTtlMs),
     encoder: new Encoder(2 * config.frameBytesMax),

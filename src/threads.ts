@@ -34,6 +34,8 @@ export type ToReactor =
   | { readonly kind: "close"; readonly name: CloseName }
   /** Send the sessions away one after the other. New sockets are refused already: NodeState says so. */
   | { readonly kind: "drain"; readonly windowMs: number; readonly url: string }
+  /** Collect garbage now: the node is short of memory. */
+  | { readonly kind: "collect" }
   /** Serve new connections with this one. */
   | { readonly kind: "certificate"; readonly certificate: Certificate }
   /** Throw, as a bug would, now or inside uWS's next callback for a session: tests check what that costs. */
@@ -88,7 +90,10 @@ export class NodeState {
   }
 
   static create(): SharedArrayBuffer {
-    return new SharedArrayBuffer(4 * words.length);
+    const shared = new SharedArrayBuffer(4 * words.length);
+    // Until memory has been looked at.
+    new NodeState(shared).socketCredit = 2 ** 30;
+    return shared;
   }
 
   /** Whether it can do what it is there for. */
@@ -131,6 +136,25 @@ export class NodeState {
     this.#set("shortOfMemory", value);
   }
 
+  /** Half of the reserve is in use: publishes are refused. */
+  get outOfMemory(): boolean {
+    return this.#get("outOfMemory");
+  }
+
+  set outOfMemory(value: boolean) {
+    this.#set("outOfMemory", value);
+  }
+
+  /** Sockets that may be taken before memory is looked at again. */
+  set socketCredit(sockets: number) {
+    Atomics.store(this.#words, words.indexOf("socketCredit"), sockets);
+  }
+
+  /** False: no more before memory is looked at again. */
+  takeSocket(): boolean {
+    return Atomics.load(this.#words, words.indexOf("socketCredit")) > 0 && Atomics.sub(this.#words, words.indexOf("socketCredit"), 1) > 0;
+  }
+
   /** It takes nothing new, and will end. */
   get leaving(): boolean {
     return this.#get("leaving");
@@ -149,5 +173,5 @@ export class NodeState {
   }
 }
 
-const words = ["serving", "cutOff", "shortOfMemory", "leaving"] as const;
+const words = ["serving", "cutOff", "shortOfMemory", "outOfMemory", "socketCredit", "leaving"] as const;
 type Word = (typeof words)[number];

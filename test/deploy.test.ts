@@ -29,7 +29,7 @@ t.test("the linter finds nothing in the Dockerfile", async (t) => {
 
 t.test("the image runs without rights, on glibc, knows how it is stopped, and has nothing that only a build needs", async (t) => {
   t.equal(stages.length, 3);
-  for (const { base } of stages) t.match(base, /^node:22-trixie-slim$/, "one base, a version of it, with glibc 2.41");
+  for (const { base } of stages) t.match(base, /^node:24-trixie-slim$/, "one base, a version of it, with glibc 2.41");
   t.match(image.settings.get("USER"), /^[1-9]\d*:[1-9]\d*$/, "by number, or runAsNonRoot refuses it");
   t.equal(image.settings.get("STOPSIGNAL"), "SIGTERM");
   t.match(image.settings.get("HEALTHCHECK"), /^--interval=10s --timeout=3s --start-period=5s CMD \["node",/);

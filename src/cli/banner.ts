@@ -2,7 +2,7 @@
 import { getHeapStatistics } from "node:v8";
 import { hasKey, isLoopback, showValue, type Config } from "../config.ts";
 import { showNamespaceOption } from "../config/namespaces.ts";
-import { heapLimitsMb } from "../memory.ts";
+import { planMemory } from "../memoryplan.ts";
 import { redisServer } from "../redis/target.ts";
 
 export interface Running {
@@ -69,10 +69,10 @@ function broker(config: Config): string {
 }
 
 /** The main thread's heap has the limit it was started with (node-flags); the reactors' are made by this node. */
-function memory({ memoryLimitBytes, reactors }: Config): string {
-  const { reactor } = heapLimitsMb(memoryLimitBytes, reactors);
+function memory(config: Config): string {
+  const { reactorHeapMb: reactor } = planMemory(config);
   const main = Math.round(getHeapStatistics().heap_size_limit / 2 ** 20);
-  return `${Math.round(memoryLimitBytes / 2 ** 20)} MiB, of which heaps up to ${main} MiB and ${reactor} MiB a reactor`;
+  return `${Math.round(config.memoryLimitBytes / 2 ** 20)} MiB, of which heaps up to ${main} MiB and ${reactor} MiB a reactor`;
 }
 
 function origins({ allowedOrigins }: Config): string {

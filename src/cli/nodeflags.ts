@@ -6,7 +6,8 @@
  */
 import { getHeapStatistics } from "node:v8";
 import type { Command } from "commander";
-import { heapLimitsMb, youngFlag } from "../memory.ts";
+import { youngFlag } from "../memory.ts";
+import { planMemory } from "../memoryplan.ts";
 import { configFlag } from "./flags.ts";
 import { loadConfig } from "./load.ts";
 
@@ -18,7 +19,7 @@ export function addNodeFlagsCommand(program: Command): void {
     .option(`${configFlag} <file>`, "Find it in the node's configuration file; else in the environment, else the container's limit.")
     .action(({ config: configFile, ...given }: { config?: string; memoryLimitBytes?: string }) => {
       const { config } = loadConfig({ given: { ...given }, configFile }, process.env);
-      const wanted = heapLimitsMb(config.memoryLimitBytes, config.reactors).main;
+      const wanted = planMemory(config).mainHeapMb;
       const own = getHeapStatistics().heap_size_limit / 2 ** 20;
       const old = Math.abs(own - wanted) <= wanted * tolerance ? [] : [`--max-old-space-size=${wanted}`];
       console.log([youngFlag, ...old].join(" "));

@@ -1,5 +1,6 @@
 /** Options that are right each by itself and wrong together. */
 import { BlockList, isIP } from "node:net";
+import { neededBytes } from "../memoryplan.ts";
 import { showSize } from "./checks.ts";
 import { label, type Source } from "./sources.ts";
 
@@ -23,6 +24,8 @@ export interface Related {
   readonly tlsKey: string;
   readonly frameBytesMax: number;
   readonly ringBytes: number;
+  readonly memoryLimitBytes: number;
+  readonly reactors: number;
   readonly roomNameBytesMax: number;
   readonly dataDir: string;
   readonly nats: readonly string[];
@@ -117,6 +120,15 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     "frameBytesMax",
     `${name("ringBytes")} of ${showSize(ringBytes)} is less than 16 × ${frame}; raise the first or lower the second`,
   );
+  const { memoryLimitBytes, reactors } = config;
+  const needed = neededBytes(reactors, ringBytes);
+  refuse(
+    needed > memoryLimitBytes,
+    "reactors",
+    "memoryLimitBytes",
+    `${name("memoryLimitBytes")} of ${inMib(memoryLimitBytes)} is less than the ${inMib(needed)} that ${reactors === 1 ? "one reactor needs" : `${reactors} reactors need`}; raise the memory` +
+      (reactors > 1 ? ` or lower ${called("reactors")}` : ringBytes > 16 * frameBytesMax ? ` or lower ${called("ringBytes")}` : ""),
+  );
   refuse(
     roomNameBytesMax >= frameBytesMax,
     "roomNameBytesMax",
@@ -164,6 +176,8 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
   );
   return problems;
 }
+
+const inMib = (bytes: number) => `${Math.floor(bytes / 2 ** 20)} MiB`;
 
 /** What only counts where there is NATS. */
 const natsKeys = ["natsUser", "natsPassword", "natsToken", "natsCreds", "natsTlsCert", "natsTlsKey"] as const;

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import type { CloseName, ErrorCode } from "../errors.ts";
 import { usableCores } from "../machine.ts";
 import { memoryLimit } from "../memory.ts";
+import { overflowBytesWithin, planMemory, reactorsWithin, ringBytesWithin, type MemoryGiven } from "../memoryplan.ts";
 import { clientUrl, redisAddress } from "./addresses.ts";
 import {
   count,
@@ -95,8 +96,8 @@ export const rows = {
   authIssuer: row("Access", names("issuers"), [], "Tokens must be of one of these (iss).", { over: "close invalid_token" }),
   authClockToleranceMs: row("Access", time(0, 300_000), 5000, "How far ahead the clocks of those who sign may be (nbf, iat)."),
 
-  reactors: row("Node", count(1, 256), () => usableCores(), "Threads that serve sockets.", {
-    otherwise: "cores this process may use",
+  reactors: row("Node", count(1, 256), (known) => reactorsWithin(known.memoryLimitBytes, known.ringBytes, usableCores()), "Threads that serve sockets.", {
+    otherwise: "cores this process may use, or as many as its memory is enough for",
   }),
   nodeId: row("Node", nodeName, randomNode, "Name of this node, in ready frames, logs and metrics.", { otherwise: "random" }),
   drainMs: row(
@@ -199,31 +200,35 @@ export const rows = {
   ringBytes: row(
     "Memory",
     powerOfTwo(1024, 2 ** 30),
-    4_194_304,
+    ({ memoryLimitBytes, frameBytesMax }) => ringBytesWithin(memoryLimitBytes, frameBytesMax),
     "Ring between the hub and one reactor, in each direction; a power of two, at least 16 × frameBytesMax.",
+    { otherwise: "4MiB; with less than 512MiB of memory 1MiB, or what frameBytesMax asks for" },
   ),
   memoryLimitBytes: row(
     "Memory",
     size(2 ** 20, 2 ** 50),
     () => memoryLimit(),
-    "Memory this node may use: threads get their share of it for their heaps.",
+    "Memory this node may use: heaps, rings, history and queues are planned within it.",
     { otherwise: "the container's limit, else the machine's memory" },
   ),
   memoryHighPercent: row(
     "Memory",
     count(1, 100),
     90,
-    "Share of it above which the node takes no more sockets and is not ready; it takes them again 5 points below.",
+    "Share of it above which the node takes no more sockets and is not ready, or what leaves a reserve where that is less; it takes them again 5 points below.",
     { over: "error overloaded" },
   ),
   historyTotalBytesMax: row(
     "Memory",
     bytes,
-    () => Math.min(2 ** 30, Math.floor(memoryLimit() / 4)),
+    (known) => planMemory(known).historyBytes,
     "Bytes of history that all rooms of the embedded broker keep together; the room that was quiet longest loses its oldest first.",
-    { otherwise: "1GiB, or a quarter of the memory where that is less" },
+    { otherwise: "1GiB, or a tenth of the memory that a node does not need when it is idle, where that is less" },
   ),
-  overflowBytesMax: row("Memory", bytes, 16_777_216, "Bytes that may wait for room in a full ring.", { over: "error overloaded" }),
+  overflowBytesMax: row("Memory", bytes, (known) => overflowBytesWithin(known.memoryLimitBytes), "Bytes that may wait for room in a full ring.", {
+    otherwise: "16MiB; with less than 512MiB of memory 1MiB",
+    over: "error overloaded",
+  }),
   tailPublicationsMax: row("Memory", many, 128, "Newest publications of an active room kept at hand for recovery."),
   tailBytesMax: row("Memory", bytes, 262_144, "Bytes of them."),
   keyWindowMs: row("Memory", timer, 120_000, "How long an idempotency key is remembered."),
@@ -271,12 +276,18 @@ export interface Row<T> {
   readonly group: string;
   readonly check: Check<T>;
   /** A value, or how to find one when nothing was given. */
-  readonly preset: T | ((known: { readonly isGuarded: boolean }) => T);
+  readonly preset: T | ((known: Known) => T);
   readonly text: string;
   /** What the default is, in words, where it is found at start-up. */
   readonly otherwise?: string;
   /** What a client is told that goes over this limit. */
   readonly over?: Told;
+}
+
+/** What defaults depend on: other options, given or by default. */
+export interface Known extends MemoryGiven {
+  readonly isGuarded: boolean;
+  readonly frameBytesMax: number;
 }
 
 export type Told = `close ${CloseName}` | `error ${ErrorCode}`;

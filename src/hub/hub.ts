@@ -60,6 +60,8 @@ export interface HubOptions extends InboxLimits {
   readonly pageBytesMax: number;
   readonly encoder: Encoder;
   readonly log: Logger;
+  /** Nothing more is kept or delivered than what was accepted. */
+  outOfMemory?(): boolean;
 }
 
 const sweepMs = 5_000;
@@ -184,6 +186,7 @@ export class Hub {
     const kind = room?.kind ?? this.#options.kindOf(nameOfRoom(key));
     if (kind === null) return this.#refuse(reactor, publish, "unknown_namespace");
     if (room !== undefined && this.#isCongested(room)) return this.#refuse(reactor, publish, "overloaded");
+    if (this.#options.outOfMemory?.() === true) return this.#refuse(reactor, publish, "overloaded");
     const { slot, life, id, json, excludeSelf, direct, sender, format, payload } = publish;
     const from = direct ? this.sessions.find(reactor, slot, life)?.userKey : undefined;
     if (from !== undefined && !this.#inboxes.maySend(from, room)) return this.#refuse(reactor, publish, "rate_limited");

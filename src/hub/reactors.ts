@@ -17,7 +17,8 @@ import { doorbell, type FromReactor, type ReactorData, type Refusal, type SlowSe
 import { createRing } from "../link/ring.ts";
 import type { Logger } from "../log.ts";
 import { canSharePorts } from "../machine.ts";
-import { heapLimitsMb, youngMb } from "../memory.ts";
+import { youngMb } from "../memory.ts";
+import { planMemory } from "../memoryplan.ts";
 import type { Hub } from "./hub.ts";
 import type { Reactor } from "./rooms.ts";
 
@@ -132,6 +133,11 @@ export class Reactors {
     return all.sort((a, b) => b.queuedBytes - a.queuedBytes).slice(0, slowNamedMax);
   }
 
+  /** Has all of them collect their garbage. */
+  collect(): void {
+    for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "collect" } satisfies ToReactor);
+  }
+
   /** Makes a reactor throw, as a bug would. */
   fail(index: number, inCallback: boolean): void {
     this.#running[index]?.worker.postMessage({ kind: "fail", inCallback } satisfies ToReactor);
@@ -219,8 +225,7 @@ export class Reactors {
     const fromHub = createRing(config.ringBytes);
     const tcpPort = this.#tcpPort(index);
     const workerData: ReactorData = { index, config, resumeSecret, authKeys, certificate: this.#certificate, port, tcpPort, toHub, fromHub, counters, nodeState };
-    const { reactor: oldMb } = heapLimitsMb(config.memoryLimitBytes, counters.length);
-    const resourceLimits = { maxYoungGenerationSizeMb: youngMb, maxOldGenerationSizeMb: oldMb };
+    const resourceLimits = { maxYoungGenerationSizeMb: youngMb, maxOldGenerationSizeMb: planMemory(config).reactorHeapMb };
     const worker = new Worker(entry, { workerData, execArgv, resourceLimits, name: `reactor ${index}` });
     const link = new Link({
       out: fromHub,

@@ -34,6 +34,7 @@ const names = [
   "queuesOver10",
   "queuesOver50",
   "queuesFull",
+  "queuesCut",
   "slowSkips",
   "slowCatchUps",
   "buffersAllocated",

@@ -9,6 +9,7 @@ import type { ResumeTokens } from "../resume.ts";
 import type { KindOf } from "../roomnames.ts";
 import type { Tickets } from "../tickets.ts";
 import type { Admission } from "./admission.ts";
+import type { QueueBudget } from "./queuebudget.ts";
 import type { Refusals } from "./refusals.ts";
 import type { Session, Sessions } from "./session.ts";
 import type { Audiences } from "./socket.ts";
@@ -24,6 +25,10 @@ export interface Context {
   readonly sessions: Sessions;
   readonly encoder: Encoder;
   readonly pool: BufferPool;
+  /** The node refuses what would take more memory. */
+  readonly outOfMemory: () => boolean;
+  /** What may wait in the queues of all sockets. */
+  readonly queueBudget: QueueBudget;
   readonly kindOf: KindOf;
   /** Null where no key is configured: everybody is anonymous. */
   readonly verifier: Verifier | null;

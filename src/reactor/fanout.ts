@@ -29,6 +29,19 @@ export interface Place {
   readonly era: number;
 }
 
+/** What may wait in the queues of all sockets (queuebudget.ts). */
+export interface SharedQueues {
+  /** Whether so much may wait besides what does. */
+  takes(bytes: number): boolean;
+  /** Cuts the longest queues. */
+  relieve(): void;
+  /** To each live member by itself, as long as its queue may grow; the others have missed it. */
+  sendEach(room: Room, format: 0 | 1, message: Uint8Array, compress: boolean, excluded: Session | null): void;
+  turn(): void;
+}
+
+const unbounded: SharedQueues = { takes: () => true, relieve: () => {}, sendEach: () => {}, turn: () => {} };
+
 export class Fanout {
   /** Publishes so far: the order of the next one. */
   order = 0;
@@ -39,6 +52,7 @@ export class Fanout {
   readonly #settle: () => void;
   /** Inside a publish: its order. */
   #publishing = -1;
+  readonly #queues: SharedQueues;
   #inTurn = 0;
   #turn = 0;
   #turnSeen = 0;
@@ -51,7 +65,8 @@ export class Fanout {
   readonly #prevs = new Float64Array(remembered);
   readonly #eras = new Uint32Array(remembered);
 
-  constructor(audiences: Audiences, compressFrom: number, settle: () => void) {
+  constructor(audiences: Audiences, compressFrom: number, settle: () => void, queues: SharedQueues = unbounded) {
+    this.#queues = queues;
     this.#audiences = audiences;
     this.#compressFrom = compressFrom;
     this.#settle = settle;
@@ -76,7 +91,8 @@ export class Fanout {
     const topic = room.topics[format];
     // uWS leaves out the socket that a publish is called on.
     const compress = message.length >= this.#compressFrom;
-    if (excluded === null) this.#audiences.publish(topic, message, format === 0, compress);
+    if (!this.#queues.takes(message.length * room.live[format])) this.#queues.sendEach(room, format, message, compress, excluded);
+    else if (excluded === null) this.#audiences.publish(topic, message, format === 0, compress);
     else this.#audiences.publishExcept(excluded.socket!, excluded.audience, topic, message, format === 0, compress);
     this.#publishing = -1;
     this.order++;
@@ -94,6 +110,7 @@ export class Fanout {
     this.#formats[at] = told + format;
     this.#seqs[at] = version;
     this.#publishing = this.order;
+    if (!this.#queues.takes(message.length * room.told[format])) this.#queues.relieve();
     this.#audiences.publish(room.toldTopics[format], message, format === 0, message.length >= this.#compressFrom);
     this.#publishing = -1;
     this.order++;
@@ -139,6 +156,7 @@ export class Fanout {
   turn = (): void => {
     this.#turn++;
     this.#inTurn = 0;
+    this.#queues.turn();
   };
 
   get #newest(): number {

@@ -99,7 +99,7 @@ function introduce(
   const device = fields.device ?? "";
   const key = userKey(tenant, user);
   const record = { slot, life, json, user: key, device, issuedAt, mayBegin, resume, resumeIssuedAt, resumeGeneration, positions };
-  if (!writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
+  if (reactor.outOfMemory() || !writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
 }
 
 /** As many as it can have rooms; of one that cannot be read nothing is known, as of one that is not there. */

@@ -11,12 +11,14 @@ import { getHeapStatistics } from "node:v8";
 import { parentPort, workerData } from "node:worker_threads";
 import type { TemplatedApp } from "uWebSockets.js";
 import { createVerifier } from "../auth/verifier.ts";
+import { collectGarbage } from "../collect.ts";
 import { hasKey } from "../config.ts";
 import type { Certificate } from "../certificate.ts";
 import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
 import { Link, type RecordReader } from "../link/link.ts";
 import { kinds } from "../link/records.ts";
+import { planMemory } from "../memoryplan.ts";
 import { doorbell, NodeState, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../threads.ts";
 import { Encoder } from "../protocol/encoder.ts";
 import { BufferPool } from "../protocol/framing.ts";
@@ -34,6 +36,7 @@ import { onAdmitted, onKick } from "./hello.ts";
 import { serveHttp } from "./http.ts";
 import { closeSession } from "./outgoing.ts";
 import { onStatus } from "./presence.ts";
+import { QueueBudget } from "./queuebudget.ts";
 import { Queues } from "./queues.ts";
 import type { Reactor } from "./reactor.ts";
 import { Refusals } from "./refusals.ts";
@@ -46,6 +49,8 @@ import { serveTcp, type TcpTransport } from "./tcp.ts";
 import { serveWebSockets } from "./websocket.ts";
 
 const sampleMs = 1000;
+/** The node takes sockets by what there is left of the heaps, and a crowd fills one within a second. */
+const heapSampleMs = 100;
 const lagResolutionMs = 50;
 /** What readers that are behind have to take what is queued for them when the node closes. */
 const flushMs = 1000;
@@ -67,15 +72,19 @@ const link = new Link({
   onTurn: () => rooms.fanout.turn(),
 });
 const tickets = new Tickets(resumeSecret);
+const sessions = new Sessions(counters);
+const state = new NodeState(nodeState);
 const context: Context = {
   config,
   compressFrom: config.compression === "off" ? Infinity : config.compressionBytesMin,
   audiences,
   link,
   counters,
-  sessions: new Sessions(counters),
+  sessions,
   encoder: new Encoder(2 * config.frameBytesMax),
   pool: new BufferPool(config.frameBytesMax),
+  outOfMemory: () => state.outOfMemory,
+  queueBudget: new QueueBudget(planMemory(config).queuesBytes, sessions, counters),
   kindOf: compileKinds(config),
   verifier: hasKey(config) ? createVerifier({ config, keys: authKeys, onOutage, onVerified }) : null,
   resumeTokens: new ResumeTokens(resumeSecret),
@@ -97,7 +106,6 @@ const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow };
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
 for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway"] as const) counters.set(gauge, 0);
 
-const state = new NodeState(nodeState);
 const door = doorkeeper(state, config.socketsMax, allCounters);
 const entrances = new Entrances({ reactor, port, serve, sendBack });
 heartbeat.start();
@@ -109,6 +117,7 @@ let lastUse = performance.eventLoopUtilization();
 let tcp: TcpTransport | null = null;
 let drain: Drain | null = null;
 const sampler = setInterval(sample, sampleMs);
+const heapSampler = setInterval(sampleHeap, heapSampleMs);
 main.on("message", onMessage);
 listen();
 
@@ -175,6 +184,8 @@ function onMessage(message: ToReactor): void {
       return close(message.name);
     case "drain":
       return sendAway(message.windowMs, message.url);
+    case "collect":
+      return collectGarbage();
     case "certificate":
       return renew(message.certificate);
     case "fail":
@@ -230,6 +241,7 @@ function fail(error: unknown): void {
 
 function end(code: number): void {
   clearInterval(sampler);
+  clearInterval(heapSampler);
   drain?.stop();
   heartbeat.stop();
   expiry.stop();
@@ -253,10 +265,13 @@ function sample(): void {
   loop.reset();
   counters.set("ringDepthBytes", ring);
   counters.set("overflowBytes", overflow);
+  counters.set("buffersAllocated", context.pool.allocated + context.encoder.binary.grown + link.overflowed);
+}
+
+function sampleHeap(): void {
   const heap = getHeapStatistics();
   counters.set("heapBytes", heap.used_heap_size);
   counters.set("heapLimitBytes", heap.heap_size_limit);
-  counters.set("buffersAllocated", context.pool.allocated + context.encoder.binary.grown + link.overflowed);
 }
 
 /** The monitor's timer fires every `lagResolutionMs` when nothing is late. */

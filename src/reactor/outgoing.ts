@@ -3,7 +3,7 @@ import { closes, type CloseName, type ErrorCode } from "../errors.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Context } from "./context.ts";
 import type { Session } from "./session.ts";
-import { dropped } from "./socket.ts";
+import { dropped, queued } from "./socket.ts";
 
 /** Tag of a ServerFrame's id, which is written only where it is not 0: the frame answers a command. It is behind the length. */
 const idTag = 8;
@@ -21,7 +21,9 @@ export function sendBytes(context: Context, session: Session, frame: Uint8Array)
   if (session.unanswered > 0 && isAnswer(session, frame)) session.unanswered--;
   context.counters.add("framesOut", 1);
   context.counters.add("bytesOut", frame.length);
-  if (session.socket.send(frame, !session.json, frame.length >= context.compressFrom) === dropped) tooSlow(context, session);
+  const sent = session.socket.send(frame, !session.json, frame.length >= context.compressFrom);
+  if (sent === queued) context.queueBudget.add(frame.length);
+  else if (sent === dropped) tooSlow(context, session);
 }
 
 export function sendFrame(context: Context, session: Session, frame: ServerFrame): void {

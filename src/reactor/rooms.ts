@@ -17,10 +17,15 @@ import { Fanout, type Place } from "./fanout.ts";
 import { sendBytes, sendFrame } from "./outgoing.ts";
 import { keyOf } from "./names.ts";
 import { SlowReaders } from "./slow.ts";
+import { PagesAsked } from "./queuebudget.ts";
+import { sendEach } from "./sendeach.ts";
 import { addMember, evicted, formatOf, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room, type Session } from "./session.ts";
 
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
+
+/** What a page takes, about: no less than its largest publication. */
+const pageBytes = 32 * 1024;
 
 /** What a session wants of a room, by the name it knows it by. */
 export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history" | "restored"> {
@@ -34,6 +39,7 @@ export class Rooms {
   readonly #arriving = new Map<number, Arrival>();
   #lastNumber = 0;
   readonly #pageQueueBytes: number;
+  readonly #pages: PagesAsked<Arrival>;
 
   readonly fanout: Fanout;
   readonly slow: SlowReaders;
@@ -42,7 +48,17 @@ export class Rooms {
   constructor(context: Context) {
     this.#context = context;
     this.#pageQueueBytes = Math.min(replayQueueBytes, context.config.socketQueueBytesMax / 2);
-    this.fanout = new Fanout(context.audiences, context.compressFrom, () => this.slow.settle());
+    this.#pages = new PagesAsked(context.queueBudget.pagesMax(Math.max(pageBytes, context.config.frameBytesMax)), (arrival) => {
+      if (this.#hasRoom(arrival.member.session)) writeNext(context.link, arrival.number);
+      else arrival.held = true;
+      return !arrival.held;
+    });
+    this.fanout = new Fanout(context.audiences, context.compressFrom, () => this.slow.settle(), {
+      takes: (bytes) => context.queueBudget.takes(bytes),
+      relieve: () => context.queueBudget.relieve(),
+      turn: () => context.queueBudget.turn(),
+      sendEach: (...message) => sendEach(context, this.slow, ...message),
+    });
     this.slow = new SlowReaders(context, this.fanout, (member, place, skip) => this.#withdraw(member, place, skip));
     this.deliveries = new Deliveries(context, this.fanout, this.#rooms);
   }
@@ -165,6 +181,7 @@ export class Rooms {
     if (arrival === undefined) return;
     const { session, name, room } = arrival.member;
     if (live && this.#mustWait(room, formatOf(session))) return false;
+    this.#pages.done(arrival);
     if (this.#isFull(session)) return this.#wait(arrival, this.#context.kindOf(name)?.slowReaders === "drop");
     this.#continue(arrival, live, place, record.blob());
   }
@@ -221,6 +238,7 @@ export class Rooms {
 
   #arrived(arrival: Arrival): void {
     arrival.member.arrival = null;
+    this.#pages.done(arrival);
     this.#arriving.delete(arrival.number);
     if (arrival.behind) this.#context.counters.add("behind", -1);
   }
@@ -240,7 +258,7 @@ export class Rooms {
 
   #askForNext(arrival: Arrival): void {
     arrival.held = false;
-    writeNext(this.#context.link, arrival.number);
+    this.#pages.ask(arrival);
   }
 
   #onRefused(record: RecordReader): void {

@@ -3,7 +3,7 @@
  * session and it, and a delivery to a room stays one call for all of its WebSockets. tcp.ts makes the other kind.
  */
 export interface Socket {
-  /** Hands over bytes that are valid only until return. `dropped`: they were not taken, the queue is full. */
+  /** Hands over bytes that are valid only until return. `queued`: they wait; `dropped`: they were not taken, the queue is full. */
   send(bytes: Uint8Array, isBinary: boolean, compress?: boolean): number;
   /** Tells the client why, lets what is queued leave, and closes. The session's close handler runs before this returns. */
   end(code: number, reason: string): void;
@@ -23,6 +23,9 @@ export interface Socket {
   publish(topic: string, bytes: Uint8Array, isBinary: boolean, compress?: boolean): boolean;
 }
 
+/** Answers of send: the bytes were taken and are on their way, or were taken and wait. */
+export const taken = 1;
+export const queued = 0;
 /** Answer of send: the bytes were not taken. */
 export const dropped = 2;
 

@@ -50,6 +50,7 @@ export function doorkeeper(state: NodeState, socketsMax: number, all: readonly S
     if (state.shortOfMemory) return refusals.short;
     let sum = 0;
     for (const counters of reactors) sum += counters.sockets;
-    return sum >= socketsMax ? refusals.full : null;
+    if (sum >= socketsMax) return refusals.full;
+    return state.takeSocket() ? null : refusals.short;
   };
 }

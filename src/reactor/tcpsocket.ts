@@ -8,7 +8,7 @@ import { closeSlow } from "./outgoing.ts";
 import { chargeBytes } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
 import { membersOf, type Session } from "./session.ts";
-import { dropped, type Socket } from "./socket.ts";
+import { dropped, queued, taken, type Socket } from "./socket.ts";
 import { gone } from "./sockets.ts";
 import type { TcpAudience } from "./tcpaudience.ts";
 
@@ -108,7 +108,7 @@ export class TcpSocket implements Socket {
     if (this.#ended || this.#stream.writableLength > this.#reactor.config.socketQueueBytesMax) return dropped;
     this.#write(Buffer.from(bytes));
     if (this.#half) setImmediate(() => this.#finishIfAnswered());
-    return 1;
+    return this.#stream.writableLength > 0 ? queued : taken;
   }
 
   /** Bytes that belong to all who get them. */

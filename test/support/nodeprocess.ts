@@ -1,5 +1,5 @@
 /** A node in a process of its own, started by the built command as an operator would. */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -43,6 +43,8 @@ export interface NodeProcessOptions {
   readonly openFiles?: number;
   /** It does what a test orders it to; the number of its threads. */
   readonly obeys?: number;
+  /** It runs in this memory cgroup (a `cgroup.procs`), with the flags that it asks Node for there, as in a container. */
+  readonly group?: string;
 }
 
 const command = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
@@ -50,13 +52,14 @@ const command = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url)
 const wordsMax = 20;
 
 /** `flags` are added to those that make it find free ports, end at once and log for machines. */
-export async function startNodeProcess(flags: string[] = [], { openFiles, obeys }: NodeProcessOptions = {}): Promise<NodeProcess> {
+export async function startNodeProcess(flags: string[] = [], { openFiles, obeys, group }: NodeProcessOptions = {}): Promise<NodeProcess> {
   const orders = obeys === undefined ? null : createOrders(obeys);
-  const node = [process.execPath, ...(orders?.flags ?? []), command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--drain-ms", "0", "--log-format", "json", ...flags];
+  const node = [process.execPath, ...(group === undefined ? [] : nodeFlags(group, flags)), ...(orders?.flags ?? []), command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--drain-ms", "0", "--log-format", "json", ...flags];
   const limit = openFiles === undefined ? "" : `ulimit -n ${openFiles} && `;
+  const join = group === undefined ? "" : joining(group);
   const env = { ...process.env, ...orders?.env };
   // tap has every process below it write down what it loads, which takes a node three times as long to start.
-  const child = spawn("bash", ["-c", `unset NODE_OPTIONS; ${limit}exec "$@"`, "bash", ...node], { stdio: ["ignore", "pipe", "pipe"], env });
+  const child = spawn("bash", ["-c", `unset NODE_OPTIONS; ${join}${limit}exec "$@"`, "bash", ...node], { stdio: ["ignore", "pipe", "pipe"], env });
   const complaints: string[] = [];
   const lastWords: string[] = [];
   let ended: number | string | undefined;
@@ -129,6 +132,15 @@ export async function startNodeProcess(flags: string[] = [], { openFiles, obeys 
     },
   };
 }
+
+/** What the entry point of the image does before it starts the node. */
+function nodeFlags(group: string, flags: readonly string[]): string[] {
+  const script = `unset NODE_OPTIONS; ${joining(group)}exec "$@"`;
+  const asked = execFileSync("bash", ["-c", script, "bash", process.execPath, command, "node-flags", ...flags]);
+  return asked.toString().trim().split(" ");
+}
+
+const joining = (group: string) => `echo $$ > ${group} && `;
 
 /** Sum of a metric in Prometheus's text format; it fails if there is none of that name. */
 export function sumOf(text: string, name: string): number {
