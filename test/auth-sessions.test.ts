@@ -1,6 +1,7 @@
 /** Sessions with tokens: how a token comes, what it allows, how it ends and is renewed, and who does not meet whom. */
 import t, { type Test } from "tap";
 import type { Gateway } from "../dist/index.js";
+import { warningAt } from "../src/reactor/expiry.ts";
 import { startNodeOnHeldClock } from "./support/heldclock.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
@@ -161,17 +162,35 @@ t.test("nobody resumes the session of another user or tenant, however good both 
   });
 });
 
-t.test("a session is warned before its token expires, and closed with 3005 when it does", async (t) => {
-  const { node: gateway, clock } = await startNodeOnHeldClock(t, { authSecret: secret, reactors: 1 });
-  const exp = seconds() + 3600;
-  const mine = await token({ sub: "ann", exp }, secret);
+t.test("a warning comes tokenWarningMs before the end, or at 80 % of the token's lifetime where that is later", async (t) => {
+  const hour = 3_600_000;
+  const at = (issuedAt: number, expiresAt: number, now = issuedAt) => warningAt({ issuedAt, expiresAt }, 60_000, now);
+  t.equal(at(hour, 2 * hour), 2 * hour - 60_000);
+  t.equal(at(hour, hour + 300_000), hour + 240_000, "both are the same");
+  t.equal(at(hour, hour + 120_000), hour + 96_000);
+  t.equal(at(hour, hour + 10_000), hour + 8_000, "as soon as it is there it would be asked for again and again");
+  t.equal(at(0, 2 * hour + 10_000, 2 * hour), 2 * hour + 8_000, "the lifetime of a token without iat begins now");
+  t.equal(at(hour, 0), 0, "one without exp never ends");
+});
+
+t.test("a session is warned once before its token expires, not as soon as it is there, and closed with 3005 when it does", async (t) => {
+  const { node: gateway, clock } = await startNodeOnHeldClock(t, { authSecret: secret, reactors: 1, tokenWarningMs: 3_600_000 });
+  const isWarned = ({ events }: TestSession) => events.some(({ expiring }) => expiring != null);
+  const iat = seconds();
+  const exp = iat + 3600;
+  const mine = await token({ sub: "ann", iat, exp }, secret);
   const session = await open(gateway, { hello: { token: mine } });
   t.equal(session.ready?.expires, exp * 1000);
   t.equal((await open(gateway, { hello: { token: mine } })).ready?.user, "ann", "until then it may be used again");
-  clock.passDate(3_590_000);
-  await session.waitFor(() => session.events.some(({ expiring }) => expiring != null), "the warning");
-  t.ok((await session.request({ ping: {} })).pong, "not before its end");
-  clock.passDate(10_000);
+  const shorter = await open(gateway, { hello: { token: await token({ sub: "bob", iat, exp: iat + 3000 }, secret) } });
+  clock.passDate(2_600_000);
+  await shorter.waitFor(() => isWarned(shorter), "the warning of a token whose lifetime is over by four fifths");
+  t.ok((await session.request({ ping: {} })).pong);
+  t.notOk(isWarned(session), "one with a longer lifetime has not been warned in the same look");
+  clock.passDate(400_000);
+  await session.waitFor(() => isWarned(session), "the warning");
+  t.equal((await session.request({ refresh: { token: mine } })).refreshed?.expires, exp * 1000, "the same again");
+  clock.passDate(600_000);
   t.match(await session.closed(), { code: 3005, reason: "token_expired" });
   t.same(session.events.filter(({ expiring }) => expiring != null).map(({ expiring }) => expiring?.expires), [exp * 1000], "once");
   t.match(await closing(gateway, { token: mine }), { code: 3005 }, "and it opens nothing any more");

@@ -369,6 +369,33 @@ t.test("before the token expires a new one is given to the node, until it takes 
   t.same(tokensSaid(node), ["t1", "t3"], "the new one is what later sockets say");
 });
 
+t.test("a provider that gives the same token again is asked once for each end, on whatever socket the node warns of it", async (t) => {
+  let expires = 1_900_000_000_000;
+  const node = await startScripted(t, ({ refresh }) => (refresh ? [{ refreshed: { expires } }] : undefined));
+  const { client, reasons } = startWithTokens(t, node.url, () => "the same");
+  const expiring: Date[] = [];
+  const refreshed: (Date | null)[] = [];
+  client.on("expiring", (when) => expiring.push(when));
+  client.on("refreshed", (when) => refreshed.push(when));
+  await isReady(client);
+  const warn = async () => {
+    node.sessions.at(-1)?.send({ id: 0, expiring: { expires } });
+    await client.echo("behind it");
+  };
+  await warn();
+  await until(() => refreshed.length === 1, "the answer of the node");
+  await warn();
+  node.sessions[0]?.cut();
+  await until(() => node.sessions.length === 2 && client.state === "ready", "another socket");
+  await warn();
+  t.same(reasons, ["connect", "expiring"]);
+  expires += 1000;
+  await warn();
+  await until(() => refreshed.length === 2, "the answer of the node");
+  t.same(reasons, ["connect", "expiring", "expiring"], "another end is another reason to ask");
+  t.same(expiring.map((when) => when.getTime()), [expires - 1000, expires]);
+});
+
 t.test("an application without provider refreshes by hand", async (t) => {
   const node = await startScripted(t, ({ refresh }) => (refresh ? [{ refreshed: {} }] : undefined));
   const client = startClient(t, node.url, { token: "t1" });

@@ -66,6 +66,8 @@ export class Client {
   /** For the next socket to go on with the session. */
   #credentials: Credentials | null;
   #user: string;
+  /** The end that the application was warned of last. */
+  #expiring = 0;
   /** Whom the last hello gave a position for. */
   #asked = new Map<string, Membership>();
 
@@ -329,9 +331,11 @@ export class Client {
     if (room) this.#rooms.get(room)?.membership.onEvent(event);
   }
 
+  /** Each socket of a session is warned. The application is told once of each end. */
   #onExpiring(expires: number): void {
-    this.#emitter.emit("expiring", new Date(expires));
-    if (this.#tokens.hasProvider) this.#refresher.start();
+    if (expires !== this.#expiring) this.#emitter.emit("expiring", new Date(expires));
+    this.#expiring = expires;
+    if (this.#tokens.hasProvider) this.#refresher.start(expires);
   }
 
   #onRefreshed({ expires, resumeToken }: Refreshed): void {

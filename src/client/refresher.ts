@@ -22,16 +22,21 @@ export class Refresher {
   /** Grows with every socket: what was begun for one before is of no use. */
   #life = 0;
   #isRunning = false;
+  /** The end that the provider was asked for, and gave a token that the node took: asked again, it would give the same. */
+  #answered: number | null = null;
 
   constructor(owner: RefresherOwner) {
     this.#owner = owner;
   }
 
-  /** Asks the provider until the node has taken what it gives, or the socket is gone. */
-  start(): void {
-    if (this.#isRunning) return;
+  /**
+   * Asks the provider until the node has taken what it gives, or the socket is gone.
+   * @param expires when the token in use does, milliseconds since 1970
+   */
+  start(expires: number): void {
+    if (this.#isRunning || this.#answered === expires) return;
     this.#isRunning = true;
-    void this.#try(this.#life, 0);
+    void this.#try(this.#life, expires, 0);
   }
 
   /** The socket is gone. */
@@ -55,17 +60,18 @@ export class Refresher {
     });
   }
 
-  async #try(life: number, attempt: number): Promise<void> {
+  async #try(life: number, expires: number, attempt: number): Promise<void> {
     const { tokens, clock, random, backoff, onError } = this.#owner;
     try {
       const token = await tokens.fetch(attempt === 0 ? "expiring" : "refused");
       if (this.#life !== life) return;
       await this.refresh(token);
+      this.#answered = expires;
       this.#isRunning = false;
     } catch (error) {
       if (this.#life !== life) return;
       onError(error instanceof FluxError ? error : fluxError("no_token", `the token provider gave no token: ${String(error)}`));
-      this.#cancelRetry = clock.after(backoffMs(attempt, backoff, random), () => void this.#try(life, attempt + 1));
+      this.#cancelRetry = clock.after(backoffMs(attempt, backoff, random), () => void this.#try(life, expires, attempt + 1));
     }
   }
 }

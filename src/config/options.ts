@@ -143,7 +143,7 @@ export const rows = {
     "Clients that lose the node without a word come back spread over a window that grows with the sessions it holds, up to this, or half of sessionTtlMs if that is less; up to 500ms there is no window but that of their own backoff.",
   ),
   sessionsPerUserMax: row("Sessions", many, 100, "Sessions one user may have at once on this node.", { over: "close too_many_sessions" }),
-  tokenWarningMs: row("Sessions", timer, 60_000, "How long before its token expires a session is told to refresh it."),
+  tokenWarningMs: row("Sessions", timer, 60_000, "How long before its token expires a session is told to refresh it, once; not before 80 % of the token's lifetime are over."),
   resumeSecret: row("Sessions", secretText, "", "Signs resume tokens; nodes that clients move between need the same.", {
     otherwise: "random",
   }),

@@ -1,8 +1,11 @@
 /** Tokens that run out: their sessions are warned in time to bring a new one, and closed when none has come. */
+import type { Grant } from "../grants.ts";
 import type { Context } from "./context.ts";
 import { closeSession, sendFrame } from "./outgoing.ts";
 
-const lookMs = 1000;
+/** A token of 2 s is warned of as well: a look falls into the last fifth of its lifetime. */
+const lookMs = 250;
+const warnedShare = 0.8;
 
 export class Expiry {
   readonly #context: Context;
@@ -21,19 +24,31 @@ export class Expiry {
   }
 
   #look(): void {
-    const { sessions, config } = this.#context;
+    const { sessions } = this.#context;
     const time = Date.now();
-    const warnBefore = time + config.tokenWarningMs;
     for (let slot = 0; slot < sessions.end; slot++) {
-      const expires = sessions.expiresAt[slot]!;
-      if (expires === 0 || expires > warnBefore) continue;
+      const due = sessions.tokenDueAt[slot]!;
+      if (due === 0 || due > time) continue;
       const session = sessions.at(slot);
       if (session?.state !== "ready") continue;
-      if (expires <= time) closeSession(this.#context, session, "token_expired");
-      else if (sessions.warned[slot] === 0) {
-        sessions.warned[slot] = 1;
-        sendFrame(this.#context, session, { id: 0, expiring: { expires } });
+      const { expiresAt: expires } = session.grant!;
+      if (expires <= time) {
+        closeSession(this.#context, session, "token_expired");
+        continue;
       }
+      sessions.tokenDueAt[slot] = expires;
+      sendFrame(this.#context, session, { id: 0, expiring: { expires } });
     }
   }
+}
+
+/**
+ * When the session is warned: `tokenWarningMs` before its token expires, but not before so much of the token's lifetime
+ * is over, or a token that lives shorter than that would be asked for as soon as it is there. 0: it never expires.
+ */
+export function warningAt({ issuedAt, expiresAt }: Pick<Grant, "issuedAt" | "expiresAt">, tokenWarningMs: number, now = Date.now()): number {
+  if (expiresAt === 0) return 0;
+  // Of a token that does not say when it was issued, the lifetime is counted from now.
+  const from = issuedAt === 0 ? now : issuedAt;
+  return Math.max(expiresAt - tokenWarningMs, from + warnedShare * (expiresAt - from));
 }

@@ -13,6 +13,7 @@ import type { ResumeClaims } from "../resume.ts";
 import { inboxName, userKey } from "../roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../roomnames.ts";
 import { positionProblem, roomsMax } from "./commands.ts";
+import { warningAt } from "./expiry.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
 import { sendGone } from "./rooms.ts";
@@ -137,7 +138,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
   session.greeting = null;
   session.id = admitted.session;
   session.generation = admitted.generation;
-  setExpiry(reactor, session);
+  reactor.sessions.tokenDueAt[session.slot] = warningAt(session.grant!, reactor.config.tokenWarningMs);
   reactor.sessions.setState(session, "ready");
   reactor.heartbeat.heard(session);
   reactor.greeted?.(session, client, admitted.resumed);
@@ -221,8 +222,11 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
   if (grant.issuedAt < issuedAt - reactor.config.authClockToleranceMs) {
     return refuse(reactor, session, id, "unauthorized", "token: is older than the one in use");
   }
+  // A warning for the same end is not given twice: the application has no token that lasts longer.
+  if (grant.expiresAt !== session.grant!.expiresAt) {
+    reactor.sessions.tokenDueAt[session.slot] = warningAt(grant, reactor.config.tokenWarningMs);
+  }
   session.grant = grant;
-  setExpiry(reactor, session);
   for (const member of membersOf(session)) {
     member.mayPublish = allows(grant, "publish", member.name);
     reactor.rooms.setTold(member);
@@ -242,7 +246,3 @@ function mayBeIn(reactor: Reactor, session: Session, name: string): boolean {
   return reactor.kindOf(name) !== null && (name === inboxName || allows(session.grant!, "join", name));
 }
 
-function setExpiry({ sessions }: Reactor, { slot, grant }: Session): void {
-  sessions.expiresAt[slot] = grant!.expiresAt;
-  sessions.warned[slot] = 0;
-}

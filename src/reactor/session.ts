@@ -244,9 +244,8 @@ export class Sessions {
   bytesPaidUntil = new Float64Array(firstSlots);
   /** Since when it has been sending more, without a rest; 0 for not. */
   bytesOverSince = new Float64Array(firstSlots);
-  /** When the session's token expires, milliseconds since 1970, 0 for never; and whether its client has been told. */
-  expiresAt = new Float64Array(firstSlots);
-  warned = new Uint8Array(firstSlots);
+  /** When the session's token asks for something next, a warning or the end: milliseconds since 1970, 0 for never (expiry.ts). */
+  tokenDueAt = new Float64Array(firstSlots);
 
   constructor(counters: Counters) {
     this.#counters = counters;
@@ -268,8 +267,7 @@ export class Sessions {
     this.paidUntil[slot] = 0;
     this.bytesPaidUntil[slot] = 0;
     this.bytesOverSince[slot] = 0;
-    this.expiresAt[slot] = 0;
-    this.warned[slot] = 0;
+    this.tokenDueAt[slot] = 0;
     this.setState(session, "handshake");
   }
 
@@ -310,8 +308,7 @@ export class Sessions {
     this.bytesOverSince = grown(this.bytesOverSince, new Float64Array(size));
     this.bytesPaidUntil = grown(this.bytesPaidUntil, new Float64Array(size));
     this.paidUntil = grown(this.paidUntil, new Float64Array(size));
-    this.expiresAt = grown(this.expiresAt, new Float64Array(size));
-    this.warned = grown(this.warned, new Uint8Array(size));
+    this.tokenDueAt = grown(this.tokenDueAt, new Float64Array(size));
   }
 }
 
