@@ -1,44 +1,52 @@
 /** Composition of what nodes share by way of Redis; without Redis, of what a node does alone. */
-import { ConfigError, type Config } from "./config.ts";
+import type { Config } from "./config.ts";
 import type { Logger } from "./log.ts";
 import { createMemoryPresence } from "./presence/memory.ts";
 import type { Presence, PresenceEvents } from "./presence/presence.ts";
 import { createRedisPresence } from "./presence/redis.ts";
 import { openRedis, type RedisLink } from "./redis/redis.ts";
-import { readRedisTarget, redisServer } from "./redis/target.ts";
-import { TlsFileProblem } from "./redis/tls.ts";
+import { refusedCommands } from "./redis/rights.ts";
+import { readRedisTarget } from "./redis/target.ts";
 import { randomId } from "./ids.ts";
 import { createMemoryMessages } from "./messages/memory.ts";
 import type { MessageEvents, NodeMessages } from "./messages/messages.ts";
 import { createRedisMessages } from "./messages/redis.ts";
 import { createMemoryRegistry } from "./registry/memory.ts";
+import { atStart, refusedAtStart, unreachable } from "./redisproblem.ts";
 import { createRedisRegistry } from "./registry/redis.ts";
 import type { NodeFacts, Registry, RegistryEvents } from "./registry/registry.ts";
 import { createRedisSessions, type RedisSessions, type RedisSessionsOptions } from "./sessions/redis.ts";
 import type { SessionsHere } from "./sessions/sessions.ts";
 
-/** @throws ConfigError where Redis cannot be reached. */
-export async function connectRedis({ redis: address, redisTlsCa: tlsCa, redisAnswerMs: answerMs }: Config, log: Logger): Promise<RedisLink | null> {
+/** @throws ConfigError where Redis cannot be reached, or this node may not do there what it has to. */
+export async function connectRedis(config: Config, log: Logger): Promise<RedisLink | null> {
+  const { redis: address, redisPrefix: prefix, redisTlsCa: tlsCa, redisAnswerMs: answerMs } = config;
   const target = readRedisTarget(address);
   if (target === undefined) return null;
+  const redis = await openRedis({ target, tlsCa, answerMs, log }).catch((error: unknown) => {
+    throw unreachable(config, error);
+  });
   try {
-    return await openRedis({ target, tlsCa, answerMs, log });
+    const refused = await atStart(config, refusedCommands(redis, prefix, randomId(9)));
+    if (refused.length > 0) throw refusedAtStart(config, refused);
+    return redis;
   } catch (error) {
-    throw new ConfigError([`--redis ${redisServer(address)}: cannot be used: ${whyNot(error, address, tlsCa)}`]);
+    await redis.close();
+    throw error;
   }
 }
 
 export async function openRegistry(config: Config, redis: RedisLink | null, facts: () => NodeFacts, log: Logger, events?: RegistryEvents): Promise<Registry> {
   const { nodeId: id, redisPrefix: prefix, nodeHeartbeatMs: heartbeatMs, nodeDeadMs: deadMs } = config;
   if (redis === null) return createMemoryRegistry({ id, facts });
-  return createRedisRegistry({ redis, prefix, id, facts, heartbeatMs, deadMs, log }, {
+  return atStart(config, createRedisRegistry({ redis, prefix, id, facts, heartbeatMs, deadMs, log }, {
     nodeChanged: (change) => {
       const { kind, node } = change;
       const level = kind === "down" ? "warn" : "info";
       log[level]({ peer: node.id, url: node.url }, `node ${node.id} ${saidOf[kind]}`);
       events?.nodeChanged(change);
     },
-  });
+  }));
 }
 
 /** `nodeChanged`: what a node that is dead or has left has left behind is to be taken back, unless it is there again. */
@@ -47,7 +55,7 @@ export async function openPresence(config: Config, redis: RedisLink | null, log:
   const limits = { graceMs, intervalMs, namedUsersMax: config.presenceNamedUsersMax, namedChangesMax: config.presenceNamedChangesMax, lastSeenTtlMs };
   if (redis === null) return { presence: createMemoryPresence({ ...limits, lastSeenMax }, events), nodeChanged() {} };
   const { redisPrefix: prefix, nodeId: node, nodeHeartbeatMs: aliveMs } = config;
-  const presence = await createRedisPresence({ ...limits, redis, prefix, node, aliveMs, log }, events);
+  const presence = await atStart(config, createRedisPresence({ ...limits, redis, prefix, node, aliveMs, log }, events));
   return {
     presence,
     nodeChanged: ({ kind, node: { id } }) => (kind === "down" || kind === "left" ? presence.nodeGone(id) : presence.nodeBack(id)),
@@ -65,13 +73,13 @@ export type SessionEvents = Pick<RedisSessionsOptions, "onForgotten" | "onTaken"
 
 export async function openSessions(config: Config, redis: RedisLink, log: Logger, events: SessionEvents): Promise<SharedSessions> {
   const { redisPrefix: prefix, nodeId: node, sessionTtlMs: ttlMs } = config;
-  const secret = config.resumeSecret || (await sharedSecret(redis, `${prefix}resume-secret`, log));
+  const secret = config.resumeSecret || (await atStart(config, sharedSecret(redis, `${prefix}resume-secret`, log)));
   return { store: createRedisSessions({ redis, prefix, node, ttlMs, log, ...events }), secret };
 }
 
 export async function openMessages(config: Config, redis: RedisLink | null, log: Logger, events: MessageEvents): Promise<NodeMessages> {
   if (redis === null) return createMemoryMessages();
-  return createRedisMessages({ redis, prefix: config.redisPrefix, id: config.nodeId, log }, events);
+  return atStart(config, createRedisMessages({ redis, prefix: config.redisPrefix, id: config.nodeId, log }, events));
 }
 
 /** The secret of all nodes: made by the first of them, and written again where Redis comes back without it. */
@@ -93,23 +101,3 @@ async function sharedSecret(redis: RedisLink, key: string, log: Logger): Promise
 }
 
 const saidOf = { up: "is up", draining: "is draining", down: "is down: nothing new was heard of it", left: "has left" } as const;
-
-/** What an operator can do about it, behind what Redis or the system said. */
-function whyNot(error: unknown, address: string, tlsCa: string): string {
-  if (error instanceof TlsFileProblem) return error.message;
-  const text = error instanceof Error ? error.message : String(error);
-  if (/NOAUTH|WRONGPASS|NOPERM|invalid password/i.test(text)) return `${text}; put user and password into the address: redis://user:password@host:port`;
-  if (/ENOTFOUND|EAI_AGAIN/.test(text)) return `${text}; check the host's name`;
-  if (/self-signed|unable to (?:get|verify)/.test(text)) {
-    const how = tlsCa === "" ? "give the certificate of whoever signed it with --redis-tls-ca" : `--redis-tls-ca, ${tlsCa}, has to hold the certificate of whoever signed it`;
-    return `the server's certificate is not trusted (${text}); ${how}`;
-  }
-  if (/altnames/.test(text)) return `the server's certificate is for another name (${text}); connect by a name that it has`;
-  // Of Sentinels, and of a cluster's nodes, the client does not say more.
-  if (address.startsWith("rediss+") && /Connection is closed/.test(text)) {
-    return `${text}; check the addresses, and whether whoever signed the servers' certificates is trusted: ${tlsCa === "" ? "see --redis-tls-ca" : `--redis-tls-ca is ${tlsCa}`}`;
-  }
-  if (/sentinel/i.test(text)) return `${text}; check the Sentinels' addresses and the name they know the server by`;
-  if (/certificate|SSL|TLS|wrong version number/i.test(text)) return `${text}; rediss:// is for servers with TLS, redis:// for those without`;
-  return `${text}; is Redis running there, and may this machine reach it?`;
-}

@@ -42,6 +42,9 @@ const clusterLookMs = 5_000;
 /** Waiting is counted in checks, not in time: a node that stood still itself has not been kept waiting. */
 const checksPerAnswer = 5;
 
+/** An error that the server answered with begins with a word in capitals; the client may put words of its own before it. */
+const serverSaid = /(?:^|: )([A-Z]{3,} .+)$/;
+
 /** One client for commands and one for subscriptions; a cluster's client has its own for those. */
 export class RedisLink {
   /** Commands sent, those that failed, and times it came back. */
@@ -66,6 +69,8 @@ export class RedisLink {
   #hears = true;
   #closing = false;
   #problem = "";
+  /** What the server said last of why it lets nobody in. */
+  #said = "";
   #lives: ReadonlySet<string>;
   #lookingWho = false;
 
@@ -77,8 +82,7 @@ export class RedisLink {
     this.isCluster = target.kind === "cluster";
     this.#answerMs = answerMs;
     this.#log = log;
-    client.on("error", (error: Error) => (this.#problem = error.message));
-    if (subscriber !== client) subscriber.on("error", (error: Error) => (this.#problem = error.message));
+    for (const one of new Set([client, subscriber])) one.on("error", (error: Error) => this.#failed(error.message));
     client.on("ready", () => this.#cameBack());
     // Of a cluster alone: which servers there are was found anew.
     client.on("refresh", () => void this.#lookWho());
@@ -203,6 +207,15 @@ export class RedisLink {
     }
   }
 
+  /** A server that is there and lets nobody in, such as one that was restarted without its password, says why. */
+  #failed(problem: string): void {
+    this.#problem = problem;
+    const said = serverSaid.exec(problem)?.[1];
+    if (this.#up || said === undefined || said === this.#said) return;
+    this.#said = said;
+    this.#log.warn({ problem: said }, "Redis answers and does not let this node in; it is tried again");
+  }
+
   #wentAway(problem: string): void {
     this.#failAll(problem);
     if (!this.#up || this.#closing) return;
@@ -214,6 +227,7 @@ export class RedisLink {
     if (this.#up || this.#closing) return;
     this.#up = true;
     this.#problem = "";
+    this.#said = "";
     this.returns++;
     this.#log.info({}, "Redis is back");
     for (const listener of this.#onUp) listener();
@@ -262,6 +276,8 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
     maxRetriesPerRequest: 0,
     connectTimeout: connectMs,
     keepAlive: keepAliveMs,
+    // Its answers are thrown away, and one that a server gives before it closes, such as DENIED, would be taken for one.
+    disableClientInfo: true,
     // An old primary after a failover: the connection is made anew, to the new one.
     reconnectOnError: (error) => error.message.startsWith("READONLY"),
     retryStrategy: (times) => (isStarting ? null : retryMs(times)),

@@ -1,0 +1,65 @@
+/** What a node has to be allowed to do in Redis. It is tried at the start: a refusal later would show up as something else. */
+import type { Command, RedisLink } from "./redis.ts";
+
+export interface Refusal {
+  readonly command: string;
+  /** Its key or channel; "" where it has none. */
+  readonly on: string;
+  /** What Redis said. */
+  readonly problem: string;
+}
+
+/** Keys that are tried are gone after so long, also where the user may not delete. */
+const keyMs = 10_000;
+
+/**
+ * Every command that nodes and their scripts use, once, on keys of their own.
+ * @returns those that Redis refuses.
+ * @throws RedisAway
+ */
+export async function refusedCommands(redis: RedisLink, prefix: string, id: string): Promise<Refusal[]> {
+  const commands = tried(prefix, id);
+  const results = await redis.runAll(commands);
+  return commands.flatMap((command, i) => {
+    const result = results[i];
+    return result instanceof Error ? [{ command: command[0], on: onWhat(command), problem: result.message }] : [];
+  });
+}
+
+/** The error of a command that Redis refused; null for one that says something else. */
+export function refusalOf(error: unknown): Refusal | null {
+  if (!(error instanceof Error) || error.name !== "ReplyError") return null;
+  const { command } = error as Error & { readonly command?: { readonly name: string; readonly args: readonly unknown[] } };
+  if (command === undefined) return { command: "a command", on: "", problem: error.message };
+  return { command: command.name, on: onWhat([command.name, ...command.args.map(String)]), problem: error.message };
+}
+
+export function isForRights(problem: string): boolean {
+  return /NOPERM|ACL failure|can't run this command/.test(problem);
+}
+
+/** What makes a user of Redis who may do all that nodes do. */
+export function rightsNeeded(prefix: string, isCluster: boolean): string {
+  return `~${prefix}* &${prefix}* +@read +@write -@dangerous +@connection +@pubsub +eval +time +info${isCluster ? " +cluster" : ""}`;
+}
+
+function onWhat([name, ...args]: Command): string {
+  // The first argument of eval is the script.
+  return String((name.toLowerCase() === "eval" ? args[2] : args[0]) ?? "");
+}
+
+function tried(prefix: string, id: string): readonly Command[] {
+  // One hash tag: in a cluster all are one server's.
+  const key = (kind: string) => `${prefix}gateway:rights:{${id}}:${kind}`;
+  const [text, hash, set, sorted] = [key("text"), key("hash"), key("set"), key("sorted")];
+  return [
+    ["set", text, "1", "nx", "px", keyMs], ["get", text], ["exists", text], ["pttl", text], ["persist", text], ["pexpire", text, keyMs],
+    ["hset", hash, "a", 1], ["pexpire", hash, keyMs], ["hget", hash, "a"], ["hmget", hash, "a"], ["hexists", hash, "a"], ["hincrby", hash, "a", 1], ["hlen", hash], ["hgetall", hash], ["hdel", hash, "b"],
+    ["sadd", set, "a"], ["pexpire", set, keyMs], ["scard", set], ["sismember", set, "a"], ["smembers", set], ["sscan", set, 0], ["srem", set, "b"],
+    ["zadd", sorted, 1, "a"], ["pexpire", sorted, keyMs], ["zcard", sorted], ["zscore", sorted, "a"], ["zrangebyscore", sorted, 0, 1], ["zrem", sorted, "b"],
+    ["time"],
+    ["eval", 'return redis.call("EXISTS", KEYS[1])', 1, text],
+    ["publish", `${prefix}gateway:rights`, ""],
+    ["del", text], ["del", hash], ["del", set], ["del", sorted],
+  ];
+}
