@@ -33,11 +33,14 @@ export function createLogger(config: LogConfig, destination?: DestinationStream)
   return pino(options, config.logFormat === "json" ? out : prettyStream(out, destination === undefined));
 }
 
+/** Some terminals obey these too, and JSON does not escape them; what strangers wrote may have them. */
+const orders = /[\u0080-\u009f]/g;
+
 /** pino-pretty's own stream hands lines on only at a later turn of the loop: the last ones would be lost at exit. */
 function prettyStream(out: DestinationStream, isStdout: boolean): DestinationStream {
   const colorize = isStdout && process.stdout.isTTY && process.env.NO_COLOR === undefined;
   const prettify = prettyFactory({ colorize, singleLine: true, translateTime: "SYS:HH:MM:ss.l" });
-  return { write: (line) => out.write(prettify(line) ?? line) };
+  return { write: (line) => out.write((prettify(line) ?? line).replace(orders, "")) };
 }
 
 function hideInUrl(url: unknown): unknown {

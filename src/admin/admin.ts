@@ -10,9 +10,9 @@ import type { Logger } from "../log.ts";
 import { Audit, type Caller } from "./audit.ts";
 import { serveDisconnect, type Disconnect } from "./disconnect.ts";
 import { serveDrain, type Drains } from "./drain.ts";
-import { strangeHost } from "./host.ts";
+import { strangeHost, strangePage } from "./host.ts";
 import { keyCheck } from "./key.ts";
-import { answer, refuse, Refused } from "./request.ts";
+import { answer, refuse, Refused, send } from "./request.ts";
 import { serveSurvey, type Ask } from "./survey.ts";
 
 export interface Admin {
@@ -48,21 +48,24 @@ type Paths = ReadonlyMap<string, Methods>;
 
 /** Connections at once: they are open files, which the port for clients needs. */
 const connectionsMax = 64;
-/** How long a request may take to arrive. */
+/** Of one address: whoever opens them and asks nothing must not keep everybody else out. */
+const connectionsOfOneMax = 32;
+/** How long a request may take to arrive, and how often Node looks. */
 const headersMs = 10_000;
 const requestMs = 30_000;
+const lookMs = 5_000;
 
 /** @throws what `listen` throws, with its `code`. */
 export async function startAdmin({ host, port, key, log }: AdminOptions, served: Served): Promise<Admin> {
   const audit = new Audit(log, key);
   const hasKey = key === "" ? null : keyCheck(key);
   const paths = pathsOf(served, audit);
-  const door: Door = (req, path) => {
+  const door: Door = (req) => {
     if (hasKey !== null && !hasKey(req.headers.authorization)) {
       throw new Refused(401, "unauthorized", "Authorization: must be Bearer and the admin key of this node (--admin-key, FLUX_ADMIN_KEY)");
     }
     // A page can neither show the key nor, but for its own, choose the name: others may be pointed to this machine.
-    const strange = hasKey === null && !harmless.has(path) ? strangeHost(req) : null;
+    const strange = hasKey === null ? (strangeHost(req) ?? strangePage(req)) : null;
     if (strange !== null) throw new Refused(403, "forbidden", strange);
   };
   return listen({ host, port }, { paths, door, audit, log });
@@ -73,9 +76,6 @@ export function startMetrics(listening: Listening, metrics: Served["metrics"], l
   const paths: Paths = new Map([["/metrics", { GET: serveMetrics(sharedFor(metricsFreshMs, metrics)) }]]);
   return listen(listening, { paths, door: () => {}, audit: null, log });
 }
-
-/** They name no users and no addresses. */
-const harmless = new Set(["/", "/metrics"]);
 
 function pathsOf({ metrics, slow, nodes, survey, disconnect, drains }: Served, audit: Audit): Paths {
   const paths: Paths = new Map<string, Methods>([
@@ -93,7 +93,7 @@ function pathsOf({ metrics, slow, nodes, survey, disconnect, drains }: Served, a
 function serveMetrics(metrics: Served["metrics"]): Serve {
   return async (_, res) => {
     const text = await metrics.metrics();
-    res.writeHead(200, { "Content-Type": metrics.contentType }).end(text);
+    send(res, 200, metrics.contentType, text);
   };
 }
 
@@ -113,7 +113,7 @@ function sharedFor(ms: number, metrics: Served["metrics"]): Served["metrics"] {
 }
 
 /** Lets a request in. @throws Refused */
-type Door = (req: IncomingMessage, path: string) => void;
+type Door = (req: IncomingMessage) => void;
 
 interface Serving {
   readonly paths: Paths;
@@ -126,7 +126,7 @@ interface Serving {
 async function listen({ host, port }: Listening, { paths, door, audit, log }: Serving): Promise<Admin> {
   const serve = async (req: IncomingMessage, res: ServerResponse, caller: Caller): Promise<void> => {
     const { path } = caller;
-    door(req, path);
+    door(req);
     const methods = paths.get(path);
     if (methods === undefined) throw new Refused(404, "not_found", `there is no ${JSON.stringify(path)} here: ${[...paths.keys()].join(", ")}`);
     const handler = methods[(req.method === "HEAD" ? "GET" : req.method) as "GET" | "POST"];
@@ -137,7 +137,7 @@ async function listen({ host, port }: Listening, { paths, door, audit, log }: Se
     }
     await handler(req, res, caller);
   };
-  const server = createServer({ headersTimeout: headersMs, requestTimeout: requestMs }, (req, res) => {
+  const server = createServer({ headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: lookMs }, (req, res) => {
     const caller = { from: req.socket.remoteAddress ?? "unknown", method: req.method ?? "", path: (req.url ?? "").split("?")[0]!.slice(0, pathMax) };
     serve(req, res, caller).catch((error: unknown) => {
       if (!(error instanceof Refused)) log.error({ err: error, path: caller.path }, "the admin port could not answer");
@@ -149,6 +149,7 @@ async function listen({ host, port }: Listening, { paths, door, audit, log }: Se
     });
   });
   server.maxConnections = connectionsMax;
+  boundEach(server);
   await listening(server, host, port);
   return {
     port: (server.address() as AddressInfo).port,
@@ -161,6 +162,21 @@ async function listen({ host, port }: Listening, { paths, door, audit, log }: Se
 }
 
 const pathMax = 64;
+
+function boundEach(server: Server): void {
+  const open = new Map<string, number>();
+  server.on("connection", (socket) => {
+    const address = socket.remoteAddress ?? "";
+    const count = (open.get(address) ?? 0) + 1;
+    if (count > connectionsOfOneMax) return void socket.destroy();
+    open.set(address, count);
+    socket.once("close", () => {
+      const left = open.get(address)! - 1;
+      if (left > 0) open.set(address, left);
+      else open.delete(address);
+    });
+  });
+}
 
 function listening(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -4,6 +4,7 @@
  * port can send as many as he likes.
  */
 import type { Logger } from "../log.ts";
+import { printable } from "../quoted.ts";
 import { Sparse } from "../sparse.ts";
 import { keyId } from "./key.ts";
 
@@ -37,6 +38,6 @@ export class Audit {
     const unsaid = this.#refusals.due(code);
     if (unsaid === null) return;
     const audit = { action: "refused", from, method, path, code, ...(unsaid > 0 && { unsaid }) };
-    this.#log.warn({ audit }, `admin port: refused, ${code}: ${text}`);
+    this.#log.warn({ audit }, `admin port: refused, ${code}: ${printable(text)}`);
   }
 }

@@ -34,7 +34,12 @@ export async function readCommand<T>(req: IncomingMessage, schema: z.ZodType<T>)
 }
 
 export function answer(res: ServerResponse, status: number, value: object): void {
-  res.writeHead(status, { "Content-Type": "application/json" }).end(`${JSON.stringify(value)}\n`);
+  send(res, status, "application/json", `${JSON.stringify(value)}\n`);
+}
+
+/** With its length, which Node does not send with a head alone, and for whoever reads it: no page is to take it for a script. */
+export function send(res: ServerResponse, status: number, type: string, text: string): void {
+  res.writeHead(status, { "Content-Type": type, "Content-Length": Buffer.byteLength(text), "X-Content-Type-Options": "nosniff" }).end(text);
 }
 
 export function refuse(res: ServerResponse, { status, code, message: text }: Refused): void {

@@ -1,0 +1,11 @@
+/** What strangers wrote, as it may stand in a line of the log: on one line, and with nothing that a terminal obeys. */
+
+const unsafe = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+
+export function quoted(text: string): string {
+  return printable(JSON.stringify(text));
+}
+
+export function printable(text: string): string {
+  return text.replace(unsafe, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
