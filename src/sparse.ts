@@ -14,12 +14,15 @@ export class Sparse {
     this.#clock = clock;
   }
 
-  /** How many lines of this reason were left out since the last one, where a line is due; else null. */
-  due(reason: string): number | null {
+  /**
+   * How many lines of this reason were left out since the last one, where a line is due; else null.
+   * @param more that came with this one, and are left out with it where none is due
+   */
+  due(reason: string, more = 0): number | null {
     const now = this.#clock();
     const said = this.#said.get(reason);
     if (said !== undefined && now - said.at < everyMs) {
-      said.unsaid++;
+      said.unsaid += 1 + more;
       return null;
     }
     if (said === undefined && this.#said.size >= reasonsMax) return null;

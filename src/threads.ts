@@ -56,12 +56,19 @@ export type FromReactor =
   | ({ readonly kind: "refused"; readonly unsaid: number } & Refusal)
   /** A session began or was resumed; posted at log level debug and below only. */
   | { readonly kind: "hello"; readonly session: string; readonly user: string; readonly client: string; readonly resumed: boolean }
+  /** What became of one socket or command, for log level trace. */
+  | { readonly kind: "trace"; readonly text: string; readonly fields: Readonly<Record<string, string | number | boolean>> }
   /** It could not listen, or something was thrown: it has closed its sockets and will end. */
   | { readonly kind: "failed"; readonly stage: "listen" | "run"; readonly text: string };
 
+/** Why a socket was not even upgraded. */
+export type TurnedAway = "draining" | "sockets_max" | "memory" | "handshakes" | "returns";
+/** As the log names them: how a session was closed, why a socket was not taken, or that a newer token was no good. */
+export type RefusalReason = CloseName | TurnedAway | "refresh";
+
 /** Why a client was refused. */
 export interface Refusal {
-  readonly reason: CloseName;
+  readonly reason: RefusalReason;
   /** More of it than the code says; never a token. */
   readonly text: string;
   /** What the client calls itself in hello; it may be anything. */

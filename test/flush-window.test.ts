@@ -156,7 +156,7 @@ t.test("who leaves with full windows of many rooms is given them alone, and a tu
   reactor.wake();
   t.equal(published, 0, "all of it waits");
 
-  const session = createSession(audiences, true, true, "");
+  const session = createSession(audiences, true, "", "");
   session.state = "ready";
   session.socket = { send: (bytes: Uint8Array) => (sent.push(Buffer.from(bytes).toString()), 1) } as unknown as Socket;
   for (const room of rooms.values()) {

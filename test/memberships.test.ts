@@ -16,7 +16,7 @@ const looksEach = 40;
 
 const aMember = (room: string): Member =>
   looking(room, { session, state: "live", room: null, mayPublish: true, told: false, liveAt: 0, arrival: null, next: null }) as unknown as Member;
-const session = createSession({ publish: () => true }, false, true, "");
+const session = createSession({ publish: () => true }, false, "", "");
 
 t.test("a session's members: adding, finding and removing each takes as long with many as with few", async (t) => {
   looks = 0;

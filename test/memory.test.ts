@@ -220,7 +220,7 @@ function queues(bytes: number[]) {
   const sessions = new Sessions(counters);
   const closed: number[] = [];
   const all = bytes.map((queuedBytes, index) => {
-    const session = createSession(null as unknown as Audience, false, true, "");
+    const session = createSession(null as unknown as Audience, false, "", "");
     const close = () => {
       closed.push(index);
       session.socket = null;

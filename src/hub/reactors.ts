@@ -9,17 +9,17 @@ import { Worker } from "node:worker_threads";
 import type { KeyMaterial } from "../auth/keys.ts";
 import type { Certificate } from "../certificate.ts";
 import { ConfigError, type Config } from "../config.ts";
-import { closes, type CloseName } from "../errors.ts";
+import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
 import { Link } from "../link/link.ts";
-import { Sparse } from "../sparse.ts";
-import { doorbell, type FromReactor, type ReactorData, type Refusal, type SlowSession, type ToReactor } from "../threads.ts";
+import { doorbell, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../threads.ts";
 import { createRing } from "../link/ring.ts";
 import type { Logger } from "../log.ts";
 import { canSharePorts } from "../machine.ts";
 import { youngMb } from "../memory.ts";
 import { planMemory } from "../memoryplan.ts";
 import type { Hub } from "./hub.ts";
+import { RefusalLog } from "./refusallog.ts";
 import type { Reactor } from "./rooms.ts";
 
 export interface ReactorsOptions {
@@ -72,20 +72,6 @@ interface Running extends Reactor {
   slow: readonly SlowSession[];
 }
 
-/** What to do about it, for whoever reads the log. */
-const refusalHints: Readonly<Partial<Record<CloseName, string>>> = {
-  invalid_token: "flux-gateway token explain TOKEN says what is wrong with one; the node checks with --auth-secret, --auth-keys and --auth-jwks-url",
-  forbidden_origin: "give the origin in --allowed-origins if its pages may connect",
-  disconnected: "its user was disconnected or signed out: a token issued later is good again",
-  frame_too_large: "--frame-bytes-max sets the limit",
-  too_many_sessions: "--sessions-per-user-max sets the limit",
-  rate_limited: "--commands-per-second and --bytes-per-second set the limits",
-  handshake_timeout: "clients have --handshake-timeout-ms to say hello",
-  unsupported_version: "the client's version of the SDK is for another version of the gateway",
-  not_hello: "a client has to begin with hello",
-  bad_frame: "what it sends is not of this protocol",
-};
-
 export class Reactors {
   /** Reactors that failed and were replaced. */
   restarts = 0;
@@ -94,13 +80,14 @@ export class Reactors {
   readonly #withoutKeys = new Set<number>();
   /** Of reactors that start from now on. */
   #certificate: Certificate | null;
-  readonly #refusals = new Sparse();
+  readonly #refusals: RefusalLog;
   #started = false;
   #leaving = false;
 
   constructor(options: ReactorsOptions) {
     this.#options = options;
     this.#certificate = options.certificate;
+    this.#refusals = new RefusalLog(options.log);
   }
 
   /** Resolves when all of them listen. `@throws` what keeps one from it. */
@@ -181,7 +168,8 @@ export class Reactors {
           running.slow = message.sessions;
           return;
         }
-        if (message.kind === "refused") return this.#onRefused(message);
+        if (message.kind === "refused") return this.#refusals.tell(message);
+        if (message.kind === "trace") return this.#options.log.trace({ reactor: index, ...message.fields }, message.text);
         if (message.kind === "hello") {
           const { session, user, client, resumed } = message;
           return this.#options.log.debug({ reactor: index, session, user, client, resumed }, "hello");
@@ -195,18 +183,6 @@ export class Reactors {
       // Settled already unless it ended before it could listen.
       running.ended.then(() => reject(new Error(`reactor ${index} ended before it listened`)), reject);
     });
-  }
-
-  /** Every reactor tells the first of a reason; the log has one line for all of them. */
-  #onRefused({ reason, text, client, unsaid }: Refusal & { readonly unsaid: number }): void {
-    const due = this.#refusals.due(reason);
-    if (due === null) return;
-    const more = due + unsaid;
-    const hint = refusalHints[reason];
-    this.#options.log.info(
-      { reason, code: closes[reason].code, ...(client !== "" && { client }), ...(more > 0 && { unsaid: more }) },
-      `a client was refused, ${reason}: ${text === "" ? closes[reason].text : text}${hint === undefined ? "" : `; ${hint}`}`,
-    );
   }
 
   /** Every reactor fetches them for itself; the log hears of it once. */

@@ -13,6 +13,7 @@ import type { QueueBudget } from "./queuebudget.ts";
 import type { Refusals } from "./refusals.ts";
 import type { Session, Sessions } from "./session.ts";
 import type { Audiences } from "./socket.ts";
+import type { Trace } from "./trace.ts";
 
 export interface Context {
   readonly config: Config;
@@ -38,6 +39,8 @@ export interface Context {
   readonly refusals: Refusals;
   /** Tells the log who said hello; null where it is not for debugging. */
   readonly greeted: ((session: Session, client: string, resumed: boolean) => void) | null;
+  /** Tells the log what becomes of single sockets and commands; null where nobody asked for that. */
+  readonly trace: Trace | null;
   /** Those that have been told to come back elsewhere and wait for their last answers (drain.ts). */
   readonly leaving: Set<Session>;
 }

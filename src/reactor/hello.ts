@@ -4,6 +4,7 @@
  * client sends while that goes on waits in order.
  */
 import type { Verdict } from "../auth/verifier.ts";
+import type { ErrorCode } from "../errors.ts";
 import { allows, anonymous, type Grant } from "../grants.ts";
 import { randomId } from "../ids.ts";
 import type { RecordReader } from "../link/link.ts";
@@ -213,14 +214,14 @@ export function refresh(reactor: Reactor, session: Session, id: number, { token 
 function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verdict): void {
   if ("refused" in verdict) {
     reactor.counters.add("tokensRefused", 1);
-    return refuse(reactor, session, id, verdict.refused === "unavailable" ? "unavailable" : "unauthorized", verdict.text);
+    return refuseRefresh(reactor, session, id, verdict.refused === "unavailable" ? "unavailable" : "unauthorized", verdict.text);
   }
   const { grant } = verdict;
   const { user, tenant, issuedAt } = session.grant!;
-  if (grant.user !== user || grant.tenant !== tenant) return refuse(reactor, session, id, "unauthorized", "token: is another user's");
+  if (grant.user !== user || grant.tenant !== tenant) return refuseRefresh(reactor, session, id, "unauthorized", "token: is another user's");
   // One from before the user was signed out would be: signing out ends sessions, and they begin with newer tokens.
   if (grant.issuedAt < issuedAt - reactor.config.authClockToleranceMs) {
-    return refuse(reactor, session, id, "unauthorized", "token: is older than the one in use");
+    return refuseRefresh(reactor, session, id, "unauthorized", "token: is older than the one in use");
   }
   // A warning for the same end is not given twice: the application has no token that lasts longer.
   if (grant.expiresAt !== session.grant!.expiresAt) {
@@ -234,6 +235,12 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
     reactor.rooms.evict(session, member);
   }
   sendRefreshed(reactor, session, id);
+}
+
+/** The session goes on with the token it has, until that expires: then its client is gone, and nobody knew why. */
+function refuseRefresh(reactor: Reactor, session: Session, id: number, code: ErrorCode, text: string): void {
+  reactor.refusals.tell("refresh", text, "");
+  refuse(reactor, session, id, code, text);
 }
 
 function sendRefreshed(reactor: Reactor, session: Session, id: number): void {

@@ -46,6 +46,7 @@ import { Sessions } from "./session.ts";
 import { Audiences } from "./socket.ts";
 import { doorkeeper } from "./sockets.ts";
 import { serveTcp, type TcpTransport } from "./tcp.ts";
+import { Trace } from "./trace.ts";
 import { serveWebSockets } from "./websocket.ts";
 
 const sampleMs = 1000;
@@ -92,6 +93,7 @@ const context: Context = {
   admission: new Admission(config.handshakesPerSecond / allCounters.length, tickets),
   refusals: new Refusals(post),
   greeted: config.logLevel === "debug" || config.logLevel === "trace" ? ({ id, grant }, client, resumed) => post({ kind: "hello", session: id, user: grant?.user ?? "", client: client.slice(0, clientCharsMax), resumed }) : null,
+  trace: config.logLevel === "trace" ? new Trace(post) : null,
   leaving: new Set(),
 };
 const rooms = new Rooms(context);

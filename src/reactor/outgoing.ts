@@ -33,6 +33,7 @@ export function sendFrame(context: Context, session: Session, frame: ServerFrame
 /** An error reply: the command is refused, the session goes on. */
 export function refuse(context: Context, session: Session, id: number, code: ErrorCode, text?: string): void {
   context.counters.add("errorReplies", 1);
+  context.trace?.refused(session, id, code, text ?? "");
   sendBytes(context, session, context.encoder.error(session.json, id, code, text));
 }
 
@@ -41,6 +42,7 @@ export function closeSession(context: Context, session: Session, name: CloseName
   const { socket } = session;
   if (socket === null) return;
   context.counters.closed(name);
+  context.trace?.closed(session, name, text);
   context.refusals.tell(name, text, session.greeting?.client ?? "");
   if (session.state !== "closing") context.sessions.setState(session, "closing");
   socket.end(closes[name].code, name);

@@ -1,11 +1,12 @@
 /** Clients that are refused: the log is told the first of each reason, then one in a while. */
 import type { CloseName } from "../errors.ts";
+import { printable } from "../quoted.ts";
 import { Sparse } from "../sparse.ts";
-import type { FromReactor } from "../threads.ts";
+import type { FromReactor, RefusalReason } from "../threads.ts";
 
-/** Ends that somebody has to do something about, at the client or in the configuration. The others are part of every day. */
-const refusing: ReadonlySet<CloseName> = new Set<CloseName>([
-  "invalid_token", "bad_frame", "unsupported_version", "frame_too_large", "disconnected", "forbidden_origin", "not_hello", "too_many_sessions", "handshake_timeout", "rate_limited",
+/** Ends that are part of every day. The others somebody has to do something about, at the client or in the configuration. */
+const everyday: ReadonlySet<RefusalReason> = new Set<CloseName>([
+  "bye", "shutdown", "token_expired", "slow_consumer", "session_replaced", "no_heartbeat",
 ]);
 const textMax = 200;
 const clientMax = 64;
@@ -18,9 +19,9 @@ export class Refusals {
     this.#post = post;
   }
 
-  tell(reason: CloseName, text: string, client: string): void {
-    if (!refusing.has(reason)) return;
+  tell(reason: RefusalReason, text: string, client: string): void {
+    if (everyday.has(reason)) return;
     const unsaid = this.#sparse.due(reason);
-    if (unsaid !== null) this.#post({ kind: "refused", reason, text: text.slice(0, textMax), client: client.slice(0, clientMax), unsaid });
+    if (unsaid !== null) this.#post({ kind: "refused", reason, text: printable(text.slice(0, textMax)), client: printable(client.slice(0, clientMax)), unsaid });
   }
 }

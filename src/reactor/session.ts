@@ -23,8 +23,8 @@ export interface Session {
   slot: number;
   life: number;
   readonly json: boolean;
-  /** Pages of its origin may connect. */
-  readonly welcome: boolean;
+  /** Of the page that may not connect; empty: it may, or it is no page. */
+  readonly forbiddenOrigin: string;
   /** Random id; empty before the hub has admitted it. */
   id: string;
   /** Which of the session's sockets this is, as its resume token says. */
@@ -205,7 +205,7 @@ function chained(members: readonly Member[]): Member | null {
   }, null);
 }
 
-export function createSession(audience: Audience, json: boolean, welcome: boolean, token: string): Session {
+export function createSession(audience: Audience, json: boolean, forbiddenOrigin: string, token: string): Session {
   return {
     socket: null,
     audience,
@@ -213,7 +213,7 @@ export function createSession(audience: Audience, json: boolean, welcome: boolea
     slot: 0,
     life: 0,
     json,
-    welcome,
+    forbiddenOrigin,
     id: "",
     generation: 0,
     grant: null,

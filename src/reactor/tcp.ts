@@ -5,7 +5,7 @@ import type { Certificate } from "../certificate.ts";
 import { closes } from "../errors.ts";
 import type { Reactor } from "./reactor.ts";
 import { createSession } from "./session.ts";
-import { opened, refusals, type Refusal } from "./sockets.ts";
+import { opened, refusals, turnedAway, type Refusal } from "./sockets.ts";
 import { TcpAudience } from "./tcpaudience.ts";
 import { TcpSocket } from "./tcpsocket.ts";
 
@@ -40,7 +40,7 @@ export function serveTcp(reactor: Reactor, door: () => Refusal | null, where: Tc
     const closed = door();
     if (closed !== null) return refuse(stream, closed);
     if (!reactor.admission.admit("")) return refuse(stream, refusals.crowd);
-    const session = createSession(audience, false, true, "");
+    const session = createSession(audience, false, "", "");
     reactor.counters.add("tcpSockets", 1);
     opened(reactor, session, new TcpSocket(reactor, session, audience, stream));
   };
@@ -75,10 +75,12 @@ function listen(server: Server, { host, port, shared, listening, failed }: TcpLi
 }
 
 /** Tells a connection that there is no room for it now, and sees that it goes. */
-function refuser({ counters, encoder }: Reactor): (stream: Stream, refusal: Refusal) => void {
+function refuser(reactor: Reactor): (stream: Stream, refusal: Refusal) => void {
+  const { encoder } = reactor;
   let refused = 0;
-  return (stream, { counter, close }) => {
-    counters.add(counter, 1);
+  return (stream, refusal) => {
+    const { close } = refusal;
+    turnedAway(reactor, refusal);
     if (refused >= refusedMax) return void stream.destroy();
     refused++;
     const timer = setTimeout(() => stream.destroy(), refusedMs);

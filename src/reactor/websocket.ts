@@ -7,9 +7,10 @@ import { respondError, respondUpgrade, webSocketVersion } from "./http.ts";
 import { isWelcome } from "./origin.ts";
 import { closeSession, closeSlow } from "./outgoing.ts";
 import { chargeBytes } from "./rate.ts";
+import { quoted } from "../quoted.ts";
 import type { Reactor } from "./reactor.ts";
 import { createSession, type Session } from "./session.ts";
-import { gone, opened, refusals, type Refusal } from "./sockets.ts";
+import { gone, opened, refusals, turnedAway, type Refusal } from "./sockets.ts";
 
 /** A message may hold several frames, up to this many of the largest. */
 const messageFramesMax = 4;
@@ -67,7 +68,8 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
       sockets++;
       opened(reactor, session, socket);
       // Only a WebSocket can be closed with a code that tells the page's script why.
-      if (!session.welcome) closeSession(reactor, session, "forbidden_origin");
+      const { forbiddenOrigin: origin } = session;
+      if (origin !== "") closeSession(reactor, session, "forbidden_origin", `Origin: ${quoted(origin)} is neither the gateway's own nor among --allowed-origins`);
     },
 
     message(socket, message, isBinary) {
@@ -109,8 +111,9 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
 }
 
 /** The socket is closed too: a crowd that keeps its sockets open would be there all the same. */
-function turnAway({ counters }: Reactor, res: HttpResponse, { counter, error, text }: Refusal): void {
-  counters.add(counter, 1);
+function turnAway(reactor: Reactor, res: HttpResponse, refusal: Refusal): void {
+  const { error, text } = refusal;
+  turnedAway(reactor, refusal);
   respondError(res, "503 Service Unavailable", error, text, { headers: { "Retry-After": retryAfter() }, isLast: true });
 }
 
@@ -122,9 +125,10 @@ function upgrade(
   socketContext: us_socket_context_t,
 ): void {
   const chosen = chosenOf(req.getHeader("sec-websocket-protocol"));
-  const welcome = isWelcome(config, req.getHeader("origin"), req.getHeader("host"));
+  const origin = req.getHeader("origin");
+  const forbiddenOrigin = isWelcome(config, origin, req.getHeader("host")) ? "" : origin;
   res.upgrade<SocketData>(
-    { session: createSession(app, chosen === subprotocols.json, welcome, tokenOf(req)) },
+    { session: createSession(app, chosen === subprotocols.json, forbiddenOrigin, tokenOf(req)) },
     req.getHeader("sec-websocket-key"),
     chosen,
     req.getHeader("sec-websocket-extensions"),
