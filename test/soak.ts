@@ -160,7 +160,7 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
     await happen(cluster, planned);
     await cluster.ready();
     await until(() => [...population.clients, ...ephemeral.clients].every(({ state }) => state === "ready"), "every client to be back", 90_000);
-    await inTime(cluster, "presence", (limitMs) => population.present(cluster.nodes, limitMs));
+    await inTime(cluster, "presence", (limitMs) => population.present(cluster.nodes, limitMs), true);
     await population.progress(50);
     const verdict = await population.stop();
     report.acknowledged += verdict.acknowledged;
@@ -172,7 +172,7 @@ async function episode(cluster: Cluster, planned: readonly Planned[], name: stri
     const { unattempted, uninvited, report: lived } = await ephemeral.stop();
     if (unattempted + uninvited > 0) report.faults.push(`${name}: ${said}\n${lived}`);
     await Promise.all([population.close(), ephemeral.close()]);
-    await inTime(cluster, "nothing left of them", (limitMs) => untilQuiet(cluster, { limitMs }));
+    await inTime(cluster, "nothing left of them", (limitMs) => untilQuiet(cluster, { limitMs }), true);
     progress(`${name}: ${verdict.acknowledged} acknowledged, ${faultsIn(verdict, mayLose)} faults: ${said}`);
   } catch (error) {
     report.faults.push(`${name}: ${said}: ${error instanceof Error ? error.message : String(error)}`);

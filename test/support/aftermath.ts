@@ -21,7 +21,7 @@ export async function testFaults(t: Test, hit: readonly Fault["hits"][]): Promis
       await population.progress(100);
       await fault.happen(cluster, i % cluster.nodes.length, faultMs);
       await cluster.ready();
-      await until(() => population.clients.every(({ state }) => state === "ready"), "every client to be back", 60_000);
+      await until(() => population.clients.every(({ state }) => state === "ready"), "every client to be back", 180_000);
       await inTime(cluster, "presence", (limitMs) => population.present(cluster.nodes, limitMs));
       await population.progress(100);
       const verdict = await population.stop();

@@ -20,7 +20,7 @@ export interface Fault {
 
 const hourMs = 3_600_000;
 /** Other faults may be under way that have to be over first. */
-const noticeMs = 60_000;
+const noticeMs = 180_000;
 const lookMs = 50;
 
 /** `which` node, for so long. Those of clocks want nodes that obey. */

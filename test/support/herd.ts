@@ -35,7 +35,7 @@ export interface Herd {
 const backoffMs = 500;
 /** More at once overflow the queue of the kernel. */
 const openingMax = 50;
-const limitMs = 60_000;
+const limitMs = 180_000;
 
 export async function startHerd(nodes: readonly NodeProcess[], { room, sessions, everyMs }: HerdOptions): Promise<Herd> {
   const history = createHistory("herd");

@@ -27,7 +27,7 @@ interface Replicas {
 }
 
 /** Elections take seconds. */
-const electedMs = 60_000;
+const electedMs = 180_000;
 
 /** Nobody listens there. */
 const nowhere = "nats://127.0.0.1:1";

@@ -88,7 +88,7 @@ export async function startNodeProcess(flags: string[] = [], { openFiles, obeys,
       if (entry.websocket && entry.metrics) resolve({ websocket: entry.websocket, tcp: entry.tcp ?? "off", metrics: entry.metrics });
     });
   });
-  const { websocket, tcp, metrics: metricsUrl } = await within(running, "the node to start", 60_000).catch((error: unknown) => {
+  const { websocket, tcp, metrics: metricsUrl } = await within(running, "the node to start", 180_000).catch((error: unknown) => {
     child.kill("SIGKILL");
     throw error;
   });

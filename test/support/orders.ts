@@ -24,7 +24,7 @@ interface Done {
 }
 
 const obedient = fileURLToPath(new URL("./obey.mjs", import.meta.url));
-const obeyedMs = 30_000;
+const obeyedMs = 120_000;
 
 /** @param threads that the process has, its main thread among them; a reactor that is replaced is another. */
 export function createOrders(threads: number): Orders {

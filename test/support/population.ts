@@ -55,7 +55,7 @@ export interface Population {
 /** Members that keep a list of who is there: as many see every kind of change, and the rest would only ask the same. */
 const watching = 3;
 /** Longer than the longest fault and the waits of clients after it. */
-const limitMs = 90_000;
+const limitMs = 180_000;
 const lookMs = 50;
 
 export async function startPopulation(t: Pick<Test, "teardown">, url: string, options: PopulationOptions): Promise<Population> {
