@@ -114,13 +114,14 @@ t.test("what is no token is refused, without a word of it", async (t) => {
     "", ".", "..", "x", "a.b.c", "💥.💥.💥", `${head}.${body}`, `${head}.${body}.`, `${good}.${body}`, `${head}.!!!.${signature}`, `!!!.${body}.${signature}`,
     `${head}.${Buffer.from('{"sub":"admin"}').toString("base64url")}.${signature}`, handmade("not JSON", "{}", signature), handmade('{"alg":"HS256"}', "not JSON", signature),
     handmade("null", "null", signature), handmade('{"alg":["HS256"]}', "{}", signature), handmade('{"alg":"HS256","kid":5}', "{}", signature),
-    `${head}.${body}.${"A".repeat(43)}`, ` ${good}`, `${good}\n`, `${good}=`, "x".repeat(8193), `${good}${"A".repeat(9000)}`,
+    `${head}.${body}.${"A".repeat(43)}`, `${good} ${good}`, `${good}\n${good}`, `${good}=`, "x".repeat(8193), `${good}${"A".repeat(9000)}`,
   ];
   for (const one of bad) {
     const verdict = await verify(one);
     t.match(verdict, { refused: "invalid_token", text: /^token: / }, JSON.stringify(one.slice(0, 50)));
     if ("text" in verdict && one.length > 20) t.notOk(verdict.text.includes(one.slice(0, 20)));
   }
+  for (const one of [` ${good}`, `${good}\n`, `\t${good} \r\n`]) t.ok("grant" in (await verify(one)), "but white space around one, as a file or a header may have, is none of it");
   t.equal(userOf(await verify(good)), "ann");
 });
 
