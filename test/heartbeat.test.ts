@@ -17,7 +17,7 @@ interface Silent {
 function start(options: { heartbeatMs?: number; heartbeatGraceMs?: number; handshakeTimeoutMs?: number }, ...states: Session["state"][]) {
   const config = resolveConfig({ options: { heartbeatMs: 400, heartbeatGraceMs: 800, handshakeTimeoutMs: 400, ...options } }).config;
   const counters = new Counters(createCounters());
-  const context = { config, counters, sessions: new Sessions(counters) } as unknown as Context;
+  const context = { config, counters, sessions: new Sessions(counters), refusals: { tell() {} } } as unknown as Context;
   let beat = () => {};
   let everyMs = 0;
   const heartbeat = new Heartbeat(context, (ms, run) => {

@@ -7,7 +7,7 @@
  *     log/            durable rooms and inboxes
  *     sessions/       sessions, what devices have read, sign-outs
  */
-import { accessSync, constants, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, opendirSync, readFileSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { randomId } from "../ids.ts";
@@ -48,6 +48,7 @@ export async function openDataDir(name: string): Promise<DataDir> {
 function prepare(path: string): void {
   try {
     makeFolder(path);
+    opendirSync(path).closeSync(); // what is no directory says so, before what this user may do with it
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw explained(error);
