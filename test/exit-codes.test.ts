@@ -1,5 +1,7 @@
 /** What a node that fails exits with: whatever watches it restarts it only where that is not 0. */
 import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -89,3 +91,25 @@ t.test("a node that is drained from outside and cannot close exits with 1", asyn
   await fetch(`${node.adminUrl}/drain`, { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" }).then((answer) => answer.text()).catch(() => "");
   t.equal(await end(node), 1);
 });
+
+for (const [what, flag, scheme, signal] of [["NATS", "--nats", "nats", "SIGTERM"], ["Redis", "--redis", "redis", "SIGINT"]] as const) {
+  t.test(`a node that is still waiting for ${what} when it is told to end, ends at once, with 0`, async (t) => {
+    const silent = createServer(() => {}).listen(0, "127.0.0.1");
+    t.teardown(() => silent.close());
+    await once(silent, "listening");
+    // It accepts and never answers. A start that gives up by itself would exit with 1.
+    const url = `${scheme}://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const args = [bin, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--reactors", "1", "--log-format", "json", flag, url];
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "ignore"], env: { PATH: process.env.PATH ?? "" } });
+    t.teardown(() => child.kill("SIGKILL"));
+    let out = "";
+    child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
+    const ended = new Promise((resolve) => child.once("close", (code, by) => resolve(code ?? by)));
+    const [waiting] = (await within(once(silent, "connection"), "the node to ask", 60_000)) as [Socket];
+    waiting.on("error", () => {});
+    child.kill(signal);
+    t.equal(await within(ended, "the node to end", 60_000), 0);
+    t.match(out, new RegExp(`"msg":"${signal}: ended before the node was running"`));
+    t.notMatch(out, /is running"/);
+  });
+}

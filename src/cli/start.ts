@@ -1,6 +1,7 @@
 /** `flux-gateway start`: runs one node until a signal ends it. */
 import { ConfigError, type Resolved } from "../config.ts";
 import { createGateway, type Gateway } from "../index.ts";
+import { createLogger } from "../log.ts";
 import { version } from "../version.ts";
 import { banner, describe, type Running } from "./banner.ts";
 import type { Flags } from "./flags.ts";
@@ -18,8 +19,7 @@ export async function start(flags: Flags): Promise<void> {
   const loaded = loadConfig(flags, process.env);
   // Watched before anything runs: reactors that serve must be closed in order, or they take the process down.
   const signals = watchSignals();
-
-  const gateway = await open(loaded);
+  const gateway = await unlessAsked(open(loaded), signals, loaded);
   const { config, port, tcpPort, adminPort, metricsPort, log } = gateway;
   const failure = endOnFailure(gateway);
   if (writeListening({ node: config.nodeId, host: config.host, port, tls: config.tlsCert !== "" }) === null) {
@@ -77,6 +77,24 @@ function endOnFailure({ log, close }: Gateway): Failure {
   process.on("uncaughtException", fail);
   process.on("unhandledRejection", fail);
   return failure;
+}
+
+/**
+ * A start may wait for NATS or Redis. Whoever ends the node meanwhile does not wait with it: nobody is served yet, and
+ * what the data directory holds is as after a crash, which it survives. Once a reactor has begun, the start is
+ * nearly over, and the node is ended in order.
+ */
+async function unlessAsked(opening: Promise<Gateway>, signals: Signals, { config }: Resolved): Promise<Gateway> {
+  let reactors = 0;
+  const onWorker = () => reactors++;
+  process.on("worker", onWorker);
+  const signal = await Promise.race([opening.then(() => null), signals.first]);
+  process.off("worker", onWorker);
+  if (signal !== null && reactors === 0) {
+    createLogger(config).info(`${signal}: ended before the node was running`);
+    process.exit(0);
+  }
+  return opening;
 }
 
 async function open({ config, sources }: Resolved): Promise<Gateway> {
