@@ -2,6 +2,6 @@
 import t from "tap";
 import { testFaults } from "./support/aftermath.ts";
 
-t.setTimeout(400_000);
+t.setTimeout(1_200_000);
 
 await testFaults(t, ["NATS", "Redis"]);

@@ -24,7 +24,7 @@ const littleRoom = 16 * 2 ** 20;
 const namespaces = JSON.stringify({ chat: { historySize: 10_000_000, historyBytesMax: "1GiB" }, bulk: { durable: true, historySize: bulkKept, publish: "anyone" } });
 
 // A start takes a second, or several where other tests run beside it.
-t.setTimeout(400_000);
+t.setTimeout(1_200_000);
 
 /** A publisher's lane: publishes one after the other, and what was not answered again under the same key. */
 class Lane {

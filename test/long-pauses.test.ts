@@ -8,7 +8,7 @@ import { lose, resumeOf } from "./support/resume.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
-t.setTimeout(180_000);
+t.setTimeout(1_200_000);
 // One waits while the other does.
 t.jobs = 2;
 
