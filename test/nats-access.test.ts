@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { createGateway, ConfigError } from "../dist/index.js";
+import { connectNats, watchNats } from "../src/broker/natsconnection.ts";
 import { folder, makePair, replace } from "./support/certificates.ts";
 import { startNats } from "./support/nats.ts";
 import { makeOperator } from "./support/natsauth.ts";
@@ -169,4 +170,53 @@ t.test("a node that is given NATS without Redis, or the reverse, says at its sta
   t.match(natsAlone, /--nats without --redis: .*sign-out stop at this node/);
   t.match(redisAlone, /--redis without --nats: .*stays here/);
   t.equal(both, "");
+});
+
+/** Greets as a server does, and refuses whoever says who it is. */
+async function refusing(t: Pick<Test, "teardown">, line: string, port = 0): Promise<{ url: string; connections(): number; stop(): Promise<void> }> {
+  let connections = 0;
+  const server = createServer((socket) => {
+    connections++;
+    socket.on("error", () => undefined);
+    socket.write('INFO {"server_id":"S","version":"2.9.10","proto":1,"max_payload":1048576,"headers":true}\r\n');
+    socket.once("data", () => socket.end(`-ERR '${line}'\r\n`));
+  });
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  const stop = () => new Promise<void>((resolve) => server.close(() => resolve()));
+  t.teardown(stop);
+  return { url: `nats://127.0.0.1:${(server.address() as AddressInfo).port}`, connections: () => connections, stop };
+}
+
+const refusals: [line: string, told: RegExp][] = [
+  ["Authorization Violation", /the server does not let this node in without credentials; give those/],
+  ["maximum connections exceeded", /maximum connections exceeded.*max_connections/i],
+  ["maximum account active connections exceeded", /maximum account active connections exceeded.*limit.* account/i],
+  ["User Authentication Expired", /User Authentication Expired/i],
+  ["Secure Connection - TLS Required", /Secure Connection - TLS Required.*tls:\/\//i],
+  ["Something that is not known yet", /Something that is not known yet/i],
+];
+
+for (const [line, told] of refusals) {
+  t.test(`a server that answers -ERR '${line}': the node says what it said`, async (t) => {
+    t.match(await problem({ nats: [(await refusing(t, line)).url] }), told);
+  });
+}
+
+t.test("a server that lets nobody in any more while a node runs: the log says what it answers, not with every attempt, and the node is back when it does", async (t) => {
+  const server = await startNats(t);
+  const lines: string[] = [];
+  const write = (fields: object, text: string) => void lines.push(`${text} ${JSON.stringify(fields)}`);
+  const connection = await connectNats({ servers: [server.url], user: "", password: "", token: "", creds: "", tlsCa: "", tlsCert: "", tlsKey: "" }, "test");
+  t.teardown(() => connection.close());
+  let lost = 0;
+  let back = 0;
+  watchNats(connection, { info: write, warn: write, error: write }, { disconnected: () => lost++, reconnected: () => back++, refused: () => undefined });
+  await server.stop();
+  const refusals = await refusing(t, "maximum connections exceeded", Number(new URL(server.url).port));
+  await until(() => refusals.connections() >= 8, "the node to try again");
+  await refusals.stop();
+  t.ok(lines.some((line) => line.includes("maximum connections exceeded")), lines.join("\n"));
+  t.ok(lines.length <= 3, lines.join("\n"));
+  await server.start();
+  await until(() => back === 1, "the node to be connected again");
 });

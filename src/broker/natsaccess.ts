@@ -5,6 +5,7 @@
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { refusedCode } from "./natshandshake.ts";
 import { credsAuthenticator, type Authenticator, type ConnectionOptions, type TlsOptions } from "nats";
 
 export interface NatsAccess {
@@ -131,8 +132,12 @@ export function explain(error: unknown, access: NatsAccess): string {
       return `no host is known by that name (${message}); correct the address`;
     case "AUTHORIZATION_VIOLATION":
     case "BAD_AUTHENTICATION":
-    case "AUTHENTICATION_EXPIRED":
       return notLetIn(access);
+    case "AUTHENTICATION_EXPIRED":
+    case "ACCOUNT_EXPIRED":
+      return `${notLetIn(access)} (${message})`;
+    case refusedCode:
+      return refusedWith(message);
     case "TIMEOUT":
     case "CONNECTION_TIMEOUT":
       return `the server does not answer in time; look whether it is a NATS server, and reachable from here${ownCertificate(access)}`;
@@ -146,6 +151,15 @@ export function explain(error: unknown, access: NatsAccess): string {
       if (untrusted.has(code)) return notTrusted(access, message);
       return message === "unexpected response from server" ? "what answers there is no NATS server; correct the address" : `cannot connect: ${message}`;
   }
+}
+
+/** @param words of the server, in quotes as it sends them. */
+function refusedWith(words: string): string {
+  const said = `the server refuses the connection: ${words}`;
+  if (/maximum account/i.test(words)) return `${said}; raise the limit of the account: every node has one connection`;
+  if (/maximum connections/i.test(words)) return `${said}; raise max_connections of the server: every node has one`;
+  if (/TLS required/i.test(words)) return `${said}; put tls:// into the address`;
+  return `${said}; look at the log of the server`;
 }
 
 const untrusted = new Set(["DEPTH_ZERO_SELF_SIGNED_CERT", "SELF_SIGNED_CERT_IN_CHAIN", "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "UNABLE_TO_GET_ISSUER_CERT_LOCALLY"]);

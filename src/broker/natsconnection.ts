@@ -1,5 +1,6 @@
 /** The connection to NATS, and whether NATS is there. */
 import { connect, Events, DebugEvents, type ConnectionOptions, type Msg, type NatsConnection, type Status, type Subscription } from "nats";
+import { hearRefusals } from "./natshandshake.ts";
 import { accessOptions, explain, NatsProblem, type NatsAccess } from "./natsaccess.ts";
 
 export interface NatsLog {
@@ -28,6 +29,7 @@ const pingsMax = 2;
 
 /** @throws NatsProblem */
 export async function connectNats(access: NatsAccess, name: string): Promise<NatsConnection> {
+  hearRefusals();
   const options = optionsFor(access, name);
   try {
     // Nodes spread over the servers.
@@ -80,12 +82,20 @@ function inAnyOrder(servers: readonly string[]): string[] {
   return servers.map((server) => ({ server, at: Math.random() })).sort((a, b) => a.at - b.at).map(({ server }) => server);
 }
 
-/** Tells of every loss and return of the connection, until it is closed. */
+/** What is known of the connection: the client library tells of every attempt that fails as of a loss, and of as many returns. */
+interface Known {
+  connected: boolean;
+  /** What was logged last of why it is not. */
+  problem: string;
+}
+
+/** Tells of every loss and return of the connection, once each, until it is closed. */
 export function watchNats(connection: NatsConnection, log: NatsLog, changes: Changes): void {
+  const known: Known = { connected: true, problem: "" };
   const watch = async () => {
     for await (const status of connection.status()) {
       try {
-        onStatus(connection, status, log, changes);
+        onStatus(connection, known, status, log, changes);
       } catch (error) {
         log.error({ err: error }, "NATS: a change of the connection could not be dealt with");
       }
@@ -94,17 +104,26 @@ export function watchNats(connection: NatsConnection, log: NatsLog, changes: Cha
   watch().catch((error: unknown) => log.error({ err: error }, "NATS: the connection is not watched any more"));
 }
 
-function onStatus(connection: NatsConnection, status: Status, log: NatsLog, changes: Changes): void {
+function onStatus(connection: NatsConnection, known: Known, status: Status, log: NatsLog, changes: Changes): void {
   const { type, data } = status;
   switch (type) {
-    case Events.Disconnect:
-      log.warn({ server: String(data), problem: lastErrorOf(connection)?.message }, "NATS: the connection is lost; trying again until it is back");
-      return changes.disconnected();
+    case Events.Disconnect: {
+      const problem = lastErrorOf(connection)?.message;
+      const wasConnected = known.connected;
+      known.connected = false;
+      if (wasConnected) log.warn({ server: String(data), problem }, "NATS: the connection is lost; trying again until it is back");
+      else if (problem !== undefined && problem !== known.problem) log.warn({ server: String(data), problem }, "NATS: a server answers and does not let this node in; it is tried again");
+      known.problem = problem ?? "";
+      return wasConnected ? changes.disconnected() : undefined;
+    }
     case Events.Reconnect:
+      if (known.connected) return;
+      known.connected = true;
       log.info({ server: String(data) }, "NATS: connected again");
       return changes.reconnected();
     case Events.Error:
-      return changes.refused(status.permissionContext ?? null, lastErrorOf(connection)?.message ?? String(data));
+      // While it is away this is an answer to an attempt: told with its failure.
+      return known.connected ? changes.refused(status.permissionContext ?? null, lastErrorOf(connection)?.message ?? String(data)) : undefined;
     case DebugEvents.StaleConnection:
       return log.warn({}, "NATS: the server does not answer");
   }
