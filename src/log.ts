@@ -2,6 +2,7 @@
 import pino, { type DestinationStream, type Logger } from "pino";
 import { prettyFactory } from "pino-pretty";
 import type { Config } from "./config.ts";
+import { logOutput } from "./logoutput.ts";
 
 export type { Logger } from "pino";
 
@@ -29,7 +30,7 @@ export function createLogger(config: LogConfig, destination?: DestinationStream)
     ...(config.logFormat === "json" && forMachines),
   };
   // Nothing is logged on the data path, so waiting for each line costs little and loses none at exit.
-  const out = destination ?? pino.destination({ dest: 1, sync: true });
+  const out = destination ?? logOutput();
   return pino(options, config.logFormat === "json" ? out : prettyStream(out, destination === undefined));
 }
 

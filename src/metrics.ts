@@ -5,6 +5,7 @@
 import { Counter, Gauge, Registry, collectDefaultMetrics, type Metric } from "prom-client";
 import { closes } from "./errors.ts";
 import { fanoutBucketsMs, type CounterName, type Counters } from "./link/counters.ts";
+import { linesLost } from "./logoutput.ts";
 
 /** What the registry reads, as plain numbers. */
 export interface MetricsSource {
@@ -185,6 +186,7 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   gauge(registry, "flux_users_online", "Users with a session, or gone for less than the grace", [], (metric) => metric.set(source.presence().users));
   gauge(registry, "flux_watches", "Users that are watched, by two sessions being two", [], (metric) => metric.set(source.presence().watches));
   total(registry, "flux_presence_changes_total", "Changes of rooms and users that members and watchers were told of", [], (add) => add({}, source.presence().changes));
+  total(registry, "flux_log_lines_lost_total", "Lines of the log that standard output did not take", [], (add) => add({}, linesLost()));
   total(registry, "flux_context_switches_total", "Context switches of the process", ["kind"], (add) => {
     const { voluntaryContextSwitches, involuntaryContextSwitches } = process.resourceUsage();
     add({ kind: "voluntary" }, voluntaryContextSwitches);

@@ -19,6 +19,8 @@ export async function start(flags: Flags): Promise<void> {
   const loaded = loadConfig(flags, process.env);
   // Watched before anything runs: reactors that serve must be closed in order, or they take the process down.
   const signals = watchSignals();
+  // What does not get out, such as the banner with a full disk behind it, ends no node.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   const gateway = await unlessAsked(open(loaded), signals, loaded);
   const { config, port, tcpPort, adminPort, metricsPort, log } = gateway;
   const failure = endOnFailure(gateway);
