@@ -1,8 +1,13 @@
 /** A session's places in rooms, on its reactor and in the hub: as quick with 100,000 as with a few. */
 import t from "tap";
+import { Arrivals } from "../src/reactor/arrivals.ts";
+import type { Context } from "../src/reactor/context.ts";
+import { Fanout } from "../src/reactor/fanout.ts";
+import { SlowReaders } from "../src/reactor/slow.ts";
+import { Audiences, type Audience } from "../src/reactor/socket.ts";
 import { listed, noPlaces, placeIn, withoutPlace, withPlace, type Places } from "../src/hub/places.ts";
 import type { PlaceInRoom } from "../src/link/sessions.ts";
-import { addMember, countMembers, createSession, memberOf, membersOf, removeMember, type Member } from "../src/reactor/session.ts";
+import { addMember, countMembers, createSession, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room } from "../src/reactor/session.ts";
 
 /** Counts how often somebody looks at the name of one of them. */
 let looks = 0;
@@ -57,4 +62,61 @@ t.test("a session's places: entering, moving on and leaving each takes as long w
   for (let i = 0; i < rooms; i++) places = withoutPlace(places, `r${i}`);
   t.strictSame([listed(places).length, noPlaces.length], [0, 0]);
   t.ok(looks < looksEach * rooms, `${looks / rooms} looks for each room`);
+});
+
+t.test("a socket that missed something: what is looked at is what was published, not what its session is in", async (t) => {
+  const reader = createSession({ publish: () => true }, false, "", "");
+  Object.assign(reader, { state: "ready", socket: {} });
+  const roomOf = (handle: number): Room => ({
+    name: `r${handle}`, handle, joined: [1, 0], live: [1, 0], eras: [0, 0], topics: ["b", "j"], told: [0, 0], toldTopics: ["pb", "pj"], flushMs: 0, windows: [null, null],
+  });
+  const known = new Map<number, Room>();
+  let states = 0;
+  for (let i = 0; i < rooms; i++) {
+    const room = roomOf(i);
+    known.set(i, room);
+    const member = { name: room.name, session: reader, room, mayPublish: true, told: false, liveAt: 0, arrival: null, next: null };
+    addMember(reader, Object.defineProperty(member, "state", { get: () => (states++, "live") }) as unknown as Member);
+  }
+  // A room with members on this reactor, this session not among them.
+  known.set(rooms, roomOf(rooms));
+  const audiences = new Audiences();
+  const withdrawn: unknown[] = [];
+  const fanout = new Fanout(audiences, Infinity, () => slow.settle());
+  const slow = new SlowReaders({ counters: { add: () => {} }, kindOf: () => ({ slowReaders: "drop" }) } as unknown as Context, fanout, (handle) => known.get(handle), (member, place, skip) => {
+    withdrawn.push({ room: member.name, ...place, skip });
+  });
+  let isFull = false;
+  audiences.add({ publish: () => (isFull && slow.droppedNow(reader), true) } as unknown as Audience);
+  const publish = (handle: number, seq: number) => fanout.publish(known.get(handle)!, 0, new Uint8Array(8), seq, seq - 1, null);
+  publish(5, 1);
+  isFull = true;
+  for (const [handle, seq] of [[7, 10], [99_000, 20], [rooms, 30]] as const) {
+    publish(handle, seq);
+    isFull = false;
+  }
+  slow.settle();
+  t.strictSame(withdrawn, [{ room: "r7", seq: 9, era: 0, skip: true }], "before anything else is published");
+  t.ok(states < 10, `${states} members were looked at`);
+  t.equal(fanout.roomsSince(0, 0).size, 4);
+});
+
+t.test("a session's arrivals: those that wait are told from those that do not, and from those of others, without looking at them", async (t) => {
+  const other = createSession({ publish: () => true }, false, "", "");
+  const arrivals = new Arrivals();
+  const arrival = (number: number, of = session) => ({ member: { session: of }, number, restored: false, behind: true, seq: 0, era: 0, leaveId: stays }) as unknown as Arrival;
+  const all = Array.from({ length: rooms }, (_, i) => arrival(i));
+  t.notOk(arrivals.has(session));
+  for (const one of all) arrivals.add(one);
+  arrivals.add(arrival(rooms, other));
+  t.equal(arrivals.get(7), all[7]);
+  t.strictSame([...arrivals.release(session)], []);
+  for (const i of [3, 5, 9]) arrivals.hold(all[i]!);
+  arrivals.remove(all[5]!);
+  arrivals.hold(all[5]!);
+  t.strictSame([...arrivals.release(other)], []);
+  t.strictSame([...arrivals.release(session)].map(({ number }) => number), [3, 9], "one that is gone does not wait");
+  t.strictSame([...arrivals.release(session)], [], "once");
+  for (const one of all) arrivals.remove(one);
+  t.strictSame([arrivals.has(session), arrivals.has(other)], [false, true]);
 });

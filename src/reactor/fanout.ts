@@ -142,6 +142,16 @@ export class Fanout {
     return null;
   }
 
+  /** Handles of the rooms that had a publish for members of one format, `from` or a later one. */
+  roomsSince(format: 0 | 1, from: number): Set<number> {
+    const handles = new Set<number>();
+    for (let order = Math.max(from, this.#oldest); order <= this.#newest; order++) {
+      const at = order % remembered;
+      if (this.#formats[at] === format) handles.add(this.#handles[at]!);
+    }
+    return handles;
+  }
+
   /** Whether a socket that missed this publish has got nothing later and will not: all from it on is remembered. */
   isExact(order: number): boolean {
     return order >= this.#oldest && (this.#publishing < 0 || this.#publishing === order);

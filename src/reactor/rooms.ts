@@ -11,6 +11,7 @@ import { allows } from "../grants.ts";
 import type { RecordReader } from "../link/link.ts";
 import { kinds, writeAbandon, writeBehind, writeJoin, writeLeave, writeNext, type JoinRecord } from "../link/records.ts";
 import { writeUnplaced } from "../link/sessions.ts";
+import { Arrivals } from "./arrivals.ts";
 import type { Context } from "./context.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Fanout, type Place } from "./fanout.ts";
@@ -35,8 +36,7 @@ export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "h
 export class Rooms {
   readonly #context: Context;
   readonly #rooms = new Map<number, Room>();
-  /** By number. */
-  readonly #arriving = new Map<number, Arrival>();
+  readonly #arriving = new Arrivals();
   #lastNumber = 0;
   readonly #pageQueueBytes: number;
   readonly #pages: PagesAsked<Arrival>;
@@ -49,9 +49,10 @@ export class Rooms {
     this.#context = context;
     this.#pageQueueBytes = Math.min(replayQueueBytes, context.config.socketQueueBytesMax / 2);
     this.#pages = new PagesAsked(context.queueBudget.pagesMax(Math.max(pageBytes, context.config.frameBytesMax)), (arrival) => {
-      if (this.#hasRoom(arrival.member.session)) writeNext(context.link, arrival.number);
-      else arrival.held = true;
-      return !arrival.held;
+      const asks = this.#hasRoom(arrival.member.session);
+      if (asks) writeNext(context.link, arrival.number);
+      else this.#arriving.hold(arrival);
+      return asks;
     });
     this.fanout = new Fanout(context.audiences, context.compressFrom, () => this.slow.settle(), {
       takes: (bytes) => context.queueBudget.takes(bytes),
@@ -59,7 +60,7 @@ export class Rooms {
       turn: () => context.queueBudget.turn(),
       sendEach: (...message) => sendEach(context, this.slow, ...message),
     });
-    this.slow = new SlowReaders(context, this.fanout, (member, place, skip) => this.#withdraw(member, place, skip));
+    this.slow = new SlowReaders(context, this.fanout, (handle) => this.#rooms.get(handle), (member, place, skip) => this.#withdraw(member, place, skip));
     this.deliveries = new Deliveries(context, this.fanout, this.#rooms);
   }
 
@@ -74,7 +75,7 @@ export class Rooms {
     const mayPublish = allows(session.grant!, "publish", name);
     const told = this.#mayBeTold(session, name);
     const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null, next: null };
-    this.#arrive({ member, number, restored, behind: false, held: false, seq: 0, era: 0, leaveId: stays });
+    this.#arrive({ member, number, restored, behind: false, seq: 0, era: 0, leaveId: stays });
     addMember(session, member);
     return true;
   }
@@ -108,9 +109,12 @@ export class Rooms {
   /** The session's socket has room again: replays that waited for it go on. */
   drained(session: Session): void {
     if (session.members === null || !this.#hasRoom(session)) return;
-    for (const { arrival } of membersOf(session)) {
-      if (arrival?.held === true) this.#askForNext(arrival);
-    }
+    for (const arrival of this.#arriving.release(session)) this.#pages.ask(arrival);
+  }
+
+  /** Whether the session is on its way into a room, or back into one. */
+  isArriving(session: Session): boolean {
+    return this.#arriving.has(session);
   }
 
   #hasRoom({ socket }: Session): boolean {
@@ -208,8 +212,8 @@ export class Rooms {
     }
     sendBytes(this.#context, session, frame);
     if (session.state !== "ready" || session.socket === null) return;
-    arrival.held = true;
-    if (this.#hasRoom(session)) this.#askForNext(arrival);
+    if (this.#hasRoom(session)) this.#pages.ask(arrival);
+    else this.#arriving.hold(arrival);
   }
 
   /** Takes a live member out of its room's topic; it has everything up to that place. `skip`: it is only told what it missed. */
@@ -221,7 +225,7 @@ export class Rooms {
     if (member.told) this.#untell(member);
     member.state = "replaying";
     this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
-    const arrival = { member, number: this.#nextNumber(), restored: false, behind: true, held: false, seq, era, leaveId: stays };
+    const arrival = { member, number: this.#nextNumber(), restored: false, behind: true, seq, era, leaveId: stays };
     this.#arrive(arrival);
     this.#wait(arrival, skip);
   }
@@ -232,14 +236,14 @@ export class Rooms {
 
   #arrive(arrival: Arrival): void {
     arrival.member.arrival = arrival;
-    this.#arriving.set(arrival.number, arrival);
+    this.#arriving.add(arrival);
     if (arrival.behind) this.#context.counters.add("behind", 1);
   }
 
   #arrived(arrival: Arrival): void {
     arrival.member.arrival = null;
     this.#pages.done(arrival);
-    this.#arriving.delete(arrival.number);
+    this.#arriving.remove(arrival);
     if (arrival.behind) this.#context.counters.add("behind", -1);
   }
 
@@ -247,18 +251,13 @@ export class Rooms {
   #wait(arrival: Arrival, skip: boolean): void {
     const { number, seq, era, member: { session, room } } = arrival;
     writeBehind(this.#context.link, { member: number, handle: room!.handle, seq, era, json: session.json, skip });
-    arrival.held = true;
-    if (this.#hasRoom(session)) this.#askForNext(arrival);
+    if (this.#hasRoom(session)) this.#pages.ask(arrival);
+    else this.#arriving.hold(arrival);
   }
 
   /** Nothing more can be sent: not even a page that was asked for when there was room. */
   #isFull({ socket }: Session): boolean {
     return socket !== null && socket.getBufferedAmount() > this.#context.config.socketQueueBytesMax;
-  }
-
-  #askForNext(arrival: Arrival): void {
-    arrival.held = false;
-    this.#pages.ask(arrival);
   }
 
   #onRefused(record: RecordReader): void {

@@ -135,8 +135,6 @@ export interface Arrival {
   readonly restored: boolean;
   /** It was live. */
   readonly behind: boolean;
-  /** A page waits for the socket to drain before the next is asked for. */
-  held: boolean;
   /** While it is replaying: it has everything up to here, in this era of the room's stream. */
   seq: number;
   era: number;

@@ -11,7 +11,7 @@ import { decodeServerFrame, headerBytes } from "../protocol/codec.ts";
 import type { Context } from "./context.ts";
 import { told, type Fanout, type Place } from "./fanout.ts";
 import { stopDeliveries, tooSlow } from "./outgoing.ts";
-import { formatOf, memberOf, membersOf, type Member, type Session } from "./session.ts";
+import { formatOf, memberOf, type Member, type Room, type Session } from "./session.ts";
 
 /** A session is to be taken out of the room's topic: it has everything up to this place. */
 export type Withdraw = (member: Member, place: Place, skip: boolean) => void;
@@ -24,13 +24,16 @@ const noFrame = -2;
 export class SlowReaders {
   readonly #context: Context;
   readonly #fanout: Fanout;
+  readonly #roomOf: (handle: number) => Room | undefined;
   readonly #withdraw: Withdraw;
   /** The first publish that a session missed. */
   readonly #missed = new Map<Session, number>();
 
-  constructor(context: Context, fanout: Fanout, withdraw: Withdraw) {
+  /** @param roomOf a room with members on this reactor, by its handle */
+  constructor(context: Context, fanout: Fanout, roomOf: (handle: number) => Room | undefined, withdraw: Withdraw) {
     this.#context = context;
     this.#fanout = fanout;
+    this.#roomOf = roomOf;
     this.#withdraw = withdraw;
   }
 
@@ -77,9 +80,12 @@ export class SlowReaders {
     if (session.state !== "ready" || session.socket === null) return;
     const { kindOf } = this.#context;
     const format = formatOf(session);
-    const behind = membersOf(session).flatMap((member) => {
-      if (member.state !== "live") return [];
-      const place = this.#fanout.placeBefore(member.room!.handle, format, Math.max(order, member.liveAt));
+    // By what was published since, which is little: a session may be in 100,000 rooms.
+    const behind = [...this.#fanout.roomsSince(format, order)].flatMap((handle) => {
+      const room = this.#roomOf(handle);
+      const member = room === undefined ? null : memberOf(session, room.name);
+      if (member === null || member.room !== room || member.state !== "live") return [];
+      const place = this.#fanout.placeBefore(handle, format, Math.max(order, member.liveAt));
       return place === null ? [] : [{ member, place }];
     });
     if (behind.some(({ member: { name } }) => (kindOf(name)?.slowReaders ?? "disconnect") === "disconnect")) {

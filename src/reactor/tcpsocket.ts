@@ -7,7 +7,7 @@ import { isOpen, onBinary } from "./dispatch.ts";
 import { closeSlow } from "./outgoing.ts";
 import { chargeBytes } from "./rate.ts";
 import type { Reactor } from "./reactor.ts";
-import { membersOf, type Session } from "./session.ts";
+import type { Session } from "./session.ts";
 import { dropped, queued, taken, type Socket } from "./socket.ts";
 import { gone } from "./sockets.ts";
 import type { TcpAudience } from "./tcpaudience.ts";
@@ -91,7 +91,7 @@ export class TcpSocket implements Socket {
   #finishIfAnswered(): void {
     const { state, greeting, unanswered } = this.#session;
     if (this.#ended || greeting !== null) return;
-    if (state === "ready" && (unanswered > 0 || membersOf(this.#session).some((member) => member.state !== "live"))) return;
+    if (state === "ready" && (unanswered > 0 || this.#reactor.rooms.isArriving(this.#session))) return;
     this.#finish();
   }
 
