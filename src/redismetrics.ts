@@ -8,6 +8,7 @@ export interface RedisUsage {
   readonly commands: number;
   readonly failures: number;
   readonly returns: number;
+  readonly exceptions: number;
 }
 
 export function addRedisMetrics(registry: Registry, usage: () => RedisUsage, writes: () => { readonly waiting: number; readonly dropped: number }): void {
@@ -16,5 +17,6 @@ export function addRedisMetrics(registry: Registry, usage: () => RedisUsage, wri
   gauge(registry, "flux_redis_connected", "Whether Redis is connected, answers, and is heard", [], (metric) => metric.set(usage().up && usage().hears ? 1 : 0));
   total(registry, "flux_redis_commands_total", "Commands sent to Redis", [], (add) => add({}, usage().commands));
   total(registry, "flux_redis_failures_total", "Commands it refused, and times it did not answer", [], (add) => add({}, usage().failures));
+  total(registry, "flux_redis_exceptions_total", "Exceptions where an answer of Redis was used, or a message on its channels; each is a mistake of the node or of who publishes there", [], (add) => add({}, usage().exceptions));
   total(registry, "flux_redis_returns_total", "Times Redis was back after it had been away", [], (add) => add({}, usage().returns));
 }

@@ -1,11 +1,15 @@
 /** Sessions of several nodes on one Redis: whose a session is, what a disconnect ends, and what an outage costs. */
 import t, { type Test } from "tap";
+import { createRedisMessages } from "../src/messages/redis.ts";
+import { createRedisPresence } from "../src/presence/redis.ts";
 import { openRedis } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
+import { createRedisRegistry } from "../src/registry/redis.ts";
 import { createRedisSessions } from "../src/sessions/redis.ts";
 import type { SessionHere, SessionsHere } from "../src/sessions/sessions.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { value } from "../src/contracts/answers.ts";
+import { factsOf } from "../src/contracts/registry.ts";
 import { promised, record } from "../src/contracts/sessions.ts";
 import { until } from "./support/until.ts";
 
@@ -129,6 +133,57 @@ t.test("a disconnected user's sessions are over on every node, those that are wr
   b!.store.put(of("new"));
   await written(b!);
   t.ok(value(await a!.take("new")));
+});
+
+t.test("an exception where an answer of Redis is used is logged and counted; the node and what waits behind it go on", async (t) => {
+  const rejections: unknown[] = [];
+  const onRejection = (error: unknown) => void rejections.push(error);
+  process.on("unhandledRejection", onRejection);
+  t.teardown(() => process.off("unhandledRejection", onRejection));
+  const warnings: string[] = [];
+  const link = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 1_000, log: { info() {}, warn: (_, text) => void warnings.push(text) } });
+  const fails = () => {
+    throw new Error("of a callback");
+  };
+  const prefix = freshPrefix();
+  const store = createRedisSessions({ redis: link, prefix, node: "a", ttlMs: 60_000, log: link, onForgotten: fails, onTaken: fails } as never);
+  const presence = await createRedisPresence(
+    { graceMs: 20, intervalMs: 20, namedUsersMax: 100, namedChangesMax: 100, lastSeenTtlMs: 1_000, redis: link, prefix, node: "a", aliveMs: 10_000, log: { warn() {} } },
+    { roomChanged: fails, statusChanged: fails },
+  );
+  t.teardown(async () => {
+    await presence.stop();
+    await store.stop();
+    await link.close();
+  });
+  store.take("s", 0, fails);
+  store.signedOutAt("u", fails);
+  store.cursor("u", "d", fails);
+  presence.members("r", { after: "", limit: 1, bytesMax: 1_000, bytesEach: 0 }, fails);
+  presence.statuses(["u"], fails);
+  store.keep("nobody's", 0); // of which Redis says that it is forgotten
+  await until(() => link.exceptions === 6, "one of each");
+  store.put(record("s"));
+  t.match((await promised(store).taken("s")).answer, { value: { id: "s" } }, "what is asked behind it is answered");
+  const channel = (name: string, message: object) => server.client.publish(`${prefix}${name}`, JSON.stringify(message));
+  await createRedisMessages({ redis: link, prefix, id: "a", log: { warn() {} } }, { received: fails });
+  await channel("node:a", { from: "b", message: { kind: "taken", session: "s", generation: 1 } });
+  await until(() => link.exceptions === 7, "the one of a message");
+  const registry = await createRedisRegistry(
+    { redis: link, prefix, id: "a", facts: () => factsOf(1), heartbeatMs: 60_000, deadMs: 120_000, log: { error() {} } },
+    { nodeChanged: fails },
+  );
+  t.teardown(() => registry.stop());
+  await channel("gateway:events", { kind: "up", node: "b", entry: JSON.stringify({ ...factsOf(2), state: "up", last_heartbeat: 1 }) });
+  await until(() => link.exceptions === 8, "the one of another node's change");
+  presence.follow("r");
+  presence.enter("r", "ann", "1");
+  await until(() => link.exceptions > 8, "the one of a room's change");
+  await new Promise((resolve) => setImmediate(resolve));
+  t.same(rejections, []);
+  const said = (text: string) => warnings.filter((warning) => warning.startsWith(text)).length;
+  t.equal(said("an exception where"), 1, "once in ten seconds");
+  t.equal(said("something was published"), 0, "what was published is not blamed");
 });
 
 t.test("sign-outs and cursors are every node's", async (t) => {

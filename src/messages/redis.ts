@@ -83,7 +83,8 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
   const onMessage = (text: string) => {
     const read = envelope.safeParse(parse(text));
     if (stopped || !read.success || read.data.from === id || isKnown(read.data.once)) return;
-    events.received(read.data.message);
+    const { message } = read.data;
+    redis.contain(() => events.received(message));
   };
   await redis.subscribe(channelOf(id), onMessage);
   await redis.subscribe(all, onMessage);

@@ -10,6 +10,8 @@ export interface GracesOptions {
   endRoom(room: string): Promise<unknown>;
   /** Anything but 0: it is not over, or that cannot be known. */
   endUser(user: string): Promise<unknown>;
+  /** Calls what follows an answer, and keeps what that throws from ending the node. */
+  contain(callback: () => void): void;
   /** Nobody of the room is in a grace any more. */
   roomOver(room: string): void;
   userOver(user: string): void;
@@ -64,7 +66,7 @@ export class Graces {
   #endRoom(room: string): void {
     const left = this.#inGrace.get(room) ?? 0;
     this.#inGrace.delete(room);
-    void this.#options.endRoom(room).then((within) => {
+    void this.#options.endRoom(room).then((within) => this.#options.contain(() => {
       const still = typeof within === "number" ? within : Infinity;
       this.members -= left - Math.min(left, still);
       if (this.#stopped) return;
@@ -72,15 +74,15 @@ export class Graces {
         this.#add(room, Math.min(left, still));
         this.#rooms.put(room);
       } else if (!this.#inGrace.has(room)) this.#options.roomOver(room);
-    });
+    }));
   }
 
   #endUser(user: string): void {
-    void this.#options.endUser(user).then((within) => {
+    void this.#options.endUser(user).then((within) => this.#options.contain(() => {
       if (this.#stopped) return;
       if (within !== 0) this.#users.put(user);
       else this.#options.userOver(user);
-    });
+    }));
   }
 
   #add(room: string, count: number): void {

@@ -4,7 +4,6 @@
  * channel. What a dead node has left is taken back by one of the others; a node that was taken for dead, and one whose
  * Redis has forgotten everything, says all of it again.
  */
-import type { Answer } from "../broker/broker.ts";
 import type { RedisLink } from "../redis/redis.ts";
 import { Due } from "./due.ts";
 import { Graces } from "./graces.ts";
@@ -49,7 +48,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   const followed = new Set<string>();
   /** Version of the last change told of a room this node follows. */
   const toldOf = new Map<string, number>();
-  const watched = new Watched((status) => events.statusChanged(status));
+  const watched = new Watched((status) => redis.contain(() => events.statusChanged(status)));
   let stopped = false;
 
   const written = new Written({
@@ -67,6 +66,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   });
   const graces: Graces = new Graces({
     graceMs,
+    contain: (callback) => redis.contain(callback),
     endRoom: (room) => written.endGraces(room),
     endUser: (user) => written.endUserGrace(user),
     // What has nothing of this node any more is not among what it would leave behind.
@@ -134,7 +134,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       const { room, ...change } = news;
       if (!followed.has(room)) return;
       toldOf.set(room, change.version);
-      events.roomChanged(room, change);
+      redis.contain(() => events.roomChanged(room, change));
     } else {
       const { version, ...status } = news;
       watched.told(status, version);
@@ -166,13 +166,6 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     return watched.read(status, Number(version ?? 0));
   }
 
-  function answer<T>(reading: Promise<T>, done: (answer: Answer<T>) => void): void {
-    reading.then(
-      (value) => done({ value }),
-      () => done({ error: "unavailable" }),
-    );
-  }
-
   return {
     enter(room, user, session) {
       const isNew = !places.has(room);
@@ -201,7 +194,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
     members(room, query, done) {
       if (!/^\d{0,15}$/.test(query.after)) return done({ error: "bad_request" });
-      answer(page(room, query), done);
+      redis.answer(page(room, query), done);
     },
 
     online(user, session) {
@@ -216,7 +209,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
     statuses(users, done) {
       written.flush();
-      answer(Promise.all(users.map(statusOf)), done);
+      redis.answer(Promise.all(users.map(statusOf)), done);
     },
 
     watch: (user) => watched.watch(user),

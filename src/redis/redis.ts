@@ -41,6 +41,8 @@ const keepAliveMs = 10_000;
 const clusterLookMs = 5_000;
 /** Waiting is counted in checks, not in time: a node that stood still itself has not been kept waiting. */
 const checksPerAnswer = 5;
+/** Exceptions are logged this often at most, and counted every time. */
+const exceptionLogMs = 10_000;
 
 /** An error that the server answered with begins with a word in capitals; the client may put words of its own before it. */
 const serverSaid = /(?:^|: )([A-Z]{3,} .+)$/;
@@ -51,6 +53,8 @@ export class RedisLink {
   commands = 0;
   failures = 0;
   returns = 0;
+  /** Exceptions that were thrown where Redis had answered or said something. */
+  exceptions = 0;
   readonly #client: Redis | Cluster;
   readonly #subscriber: Redis | Cluster;
   /** Several servers, each of which carries out what it is sent at its own time; else one, in the order it was sent. */
@@ -64,6 +68,7 @@ export class RedisLink {
   readonly #onMissed: (() => void)[] = [];
   readonly #onAnother: (() => void)[] = [];
   #unreadable = false;
+  #exceptionAt = -Infinity;
   readonly #watch: NodeJS.Timeout;
   #up = true;
   #hears = true;
@@ -154,6 +159,7 @@ export class RedisLink {
     try {
       this.#listeners.get(channel)?.(message);
     } catch (error) {
+      this.exceptions++;
       if (!this.#unreadable) this.#log.warn({ channel, problem: String(error) }, "something was published on a channel of this gateway that is none of its messages; this is said once");
       this.#unreadable = true;
     }
@@ -185,7 +191,32 @@ export class RedisLink {
       return; // lost again: there will be another time
     }
     this.#hears = true;
-    for (const listener of this.#onMissed) listener();
+    for (const listener of this.#onMissed) this.contain(listener);
+  }
+
+  /**
+   * Calls back where an answer of Redis is used. What it throws is this node's mistake: it is logged and counted, and ends
+   * neither the node nor what else waits for Redis.
+   */
+  contain(callback: () => void): void {
+    try {
+      callback();
+    } catch (error) {
+      this.exceptions++;
+      const now = performance.now();
+      if (now - this.#exceptionAt < exceptionLogMs) return;
+      this.#exceptionAt = now;
+      const problem = error instanceof Error ? error.stack ?? error.message : String(error);
+      this.#log.warn({ problem, exceptions: this.exceptions }, "an exception where an answer of Redis was used: it is not used any further, the node goes on; please report this");
+    }
+  }
+
+  /** Gives `done` what was read, exactly once; an error where it could not be. */
+  answer<T>(reading: Promise<T>, done: (answer: { readonly value: T } | { readonly error: "unavailable" }) => void): void {
+    void reading.then(
+      (value) => this.contain(() => done({ value })),
+      () => this.contain(() => done({ error: "unavailable" })),
+    );
   }
 
   async close(): Promise<void> {
@@ -230,7 +261,7 @@ export class RedisLink {
     this.#said = "";
     this.returns++;
     this.#log.info({}, "Redis is back");
-    for (const listener of this.#onUp) listener();
+    for (const listener of this.#onUp) this.contain(listener);
     void this.#lookWho();
   }
 
@@ -243,7 +274,7 @@ export class RedisLink {
     // One that does not answer now may be back as it was.
     this.#lives = new Set(all ? known : [...this.#lives, ...known]);
     if (!isAnother || this.#closing) return;
-    for (const listener of this.#onAnother) listener();
+    for (const listener of this.#onAnother) this.contain(listener);
   }
 
   #failAll(problem: string): void {

@@ -169,7 +169,7 @@ export class Writes {
     if (refused instanceof Error) this.#say(refused);
     for (const [i, write] of batch.slice(0, done).entries()) {
       this.#landed(write);
-      this.#options.onDone?.(write, results[i]);
+      this.#options.redis.contain(() => this.#options.onDone?.(write, results[i]));
     }
     if (done < batch.length) {
       this.#keep(batch.slice(done));
@@ -233,6 +233,6 @@ export class Writes {
   #makeGood(): void {
     if (!this.#hasDropped) return;
     this.#hasDropped = false;
-    this.#options.onDropped();
+    this.#options.redis.contain(() => this.#options.onDropped());
   }
 }

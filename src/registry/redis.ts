@@ -35,7 +35,8 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
   const channel = `${prefix}gateway:events`;
   const lookMs = heartbeatMs / looksPerHeartbeat;
   const members = new Members({
-    self: id, deadMs, forgetMs: forgetFactor * deadMs, gapMs: heartbeatMs / 2, clock: () => performance.now(), events,
+    self: id, deadMs, forgetMs: forgetFactor * deadMs, gapMs: heartbeatMs / 2, clock: () => performance.now(),
+    events: { nodeChanged: (change) => redis.contain(() => events.nodeChanged(change)) },
   });
   let state: OwnState | null = null;
   let written = "";

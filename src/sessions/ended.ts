@@ -78,7 +78,7 @@ export function watchEnded({ redis, sessionKey, markKey, outKey, sockets, log }:
       }
       if (over.length === 0 || stopped) continue;
       log.warn({ sessions: over.length }, "sessions were ended by other nodes while this one could not hear it: they are closed now");
-      sockets.end(over);
+      redis.contain(() => sockets.end(over));
     }
   }
 

@@ -4,7 +4,7 @@
  * and says it again, so this holds also where Redis has forgotten who took what. Users who are disconnected get a mark;
  * sessions that began before it are over, wherever they are.
  */
-import type { Answer, Position } from "../broker/broker.ts";
+import type { Position } from "../broker/broker.ts";
 import { randomId } from "../ids.ts";
 import type { Command, RedisLink } from "../redis/redis.ts";
 import { cursorTtlMs } from "./cursors.ts";
@@ -76,13 +76,6 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
   const read = (of: string, ...command: Command) => writes.read(of, command);
 
-  function answer<T>(reading: Promise<T>, done: (answer: Answer<T>) => void): void {
-    reading.then(
-      (value) => done({ value }),
-      () => done({ error: "unavailable" }),
-    );
-  }
-
   async function taken(id: string, known: number): Promise<{ record: SessionRecord | null; generation: number }> {
     await endings?.untilPut(id);
     const found = await read(`s${id}`, "eval", takeSession, 1, sessionKey(id), node, life, known);
@@ -111,10 +104,10 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     },
 
     take(id, known, done) {
-      taken(id, known).then(
-        ({ record, generation }) => done({ value: record }, generation),
-        () => done({ error: "unavailable" }, known + 1),
-      );
+      redis.answer(taken(id, known), (answer) => {
+        if ("value" in answer) done({ value: answer.value.record }, answer.value.generation);
+        else done(answer, known + 1);
+      });
     },
 
     end(id, generation) {
@@ -131,7 +124,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     },
 
     cursor(user, device, done) {
-      answer(read(`c${user}\n${device}`, "hget", cursorKey(user), device).then(positionOf), done);
+      redis.answer(read(`c${user}\n${device}`, "hget", cursorKey(user), device).then(positionOf), done);
     },
 
     acknowledge(user, device, { epoch, seq }) {
@@ -148,7 +141,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     },
 
     signedOutAt(user, done) {
-      answer(read(`o${user}`, "get", outKey(user)).then((time) => Number(time ?? 0)), done);
+      redis.answer(read(`o${user}`, "get", outKey(user)).then((time) => Number(time ?? 0)), done);
     },
 
     usage() {
