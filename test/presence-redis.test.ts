@@ -1,9 +1,10 @@
 /** Presence of several nodes on one Redis: one room for all, and what becomes of what a node leaves behind. */
 import t, { type Test } from "tap";
+import { Due } from "../src/presence/due.ts";
 import type { RoomChange, RoomPresence, Status } from "../src/presence/presence.ts";
 import { createRedisPresence, type RedisPresence } from "../src/presence/redis.ts";
 import { Unlisted } from "../src/presence/unlisted.ts";
-import { openRedis, type RedisLink } from "../src/redis/redis.ts";
+import { openRedis, RedisAway, type RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { startProxy } from "./support/proxy.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
@@ -134,6 +135,80 @@ t.test("what a dead node has left is taken back, with a grace, once; users elsew
   t.notOk(a!.statuses.some(({ user, online }) => user === "bob" && !online));
   t.equal(a!.changes.filter(({ left }) => left.includes("ann")).length, 1);
   await until(async () => (await server.client.keys(`${prefix}*-of:gone`)).length === 0, "nothing of it to be left");
+});
+
+t.test("a large room of a dead node is taken back in slices, its graces end a bounded number at once, and all of them", async (t) => {
+  const own = await startRedis(t);
+  const prefix = freshPrefix();
+  const [a] = await joinAll(t, ["a"], own, prefix);
+  const dead = await openRedis({ target: readRedisTarget(own.url)!, answerMs: 5_000, log: quiet });
+  const gone = await createRedisPresence({ ...limits, redis: dead, prefix, node: "gone", aliveMs: 60_000, log: quiet }, { roomChanged() {}, statusChanged() {} });
+  for (let i = 0; i < 3_000; i++) gone.enter("r", `u${i}`, `s${i}`);
+  a!.presence.enter("r", "ann", "1");
+  const sessions = () => own.client.scard(`${prefix}room:{r}:s`);
+  await until(async () => (await sessions()) === 3_001, "all to be there");
+  await dead.close();
+  await own.client.config("RESETSTAT");
+  a!.presence.nodeGone("gone");
+  await until(async () => (await own.client.zcard(`${prefix}room:{r}:n`)) === 1, "all of them to have gone, with their graces");
+  t.equal(await sessions(), 1);
+  const stats = await own.client.info("commandstats");
+  t.notMatch(stats, /cmdstat_smembers:/, "no script reads the room as a whole");
+  const calls = (name: string) => Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+  t.ok(calls("sscan") >= 6, `${calls("sscan")} slices`);
+  t.ok(calls("zrangebyscore") >= 6, `${calls("zrangebyscore")} scripts that end graces`);
+});
+
+t.test("of what falls due at the same time no more than 100 are under way, and all have their turn", async (t) => {
+  const answers: (() => void)[] = [];
+  let done = 0;
+  const due = new Due<number>(1, async () => {
+    await new Promise<void>((resolve) => answers.push(resolve));
+    done++;
+  });
+  t.teardown(() => due.clear());
+  for (let i = 0; i < 450; i++) due.put(i);
+  for (let turns = 1; done < 450; turns++) {
+    await until(() => answers.length >= Math.min(100, 450 - done), `turn ${turns}`);
+    await new Promise((resolve) => setTimeout(resolve, 5)); // another turn, if there were one
+    t.ok(answers.length <= 100, `${answers.length} under way`);
+    for (const answer of answers.splice(0)) answer();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  due.put(0);
+  await until(() => answers.length === 1, "what is put later");
+});
+
+t.test("what may have been missed is asked for a bounded number at once", async (t) => {
+  const own = await startRedis(t);
+  const [a] = await joinAll(t, ["a"], own);
+  const { link, presence } = a!;
+  const users = Array.from({ length: 400 }, (_, i) => `u${i}`);
+  for (const user of users) presence.watch(user);
+  for (const user of users) presence.follow(`r${user}`);
+  await new Promise<void>((resolve) => presence.statuses(users, () => resolve()));
+  await until(async () => (await own.client.keys("*:f")).length === users.length, "all rooms to be followed");
+  const runAll = link.runAll.bind(link);
+  let underWay = 0;
+  let most = 0;
+  let asked = 0;
+  let isLost = true;
+  link.runAll = async (commands) => {
+    const asks = (what: RegExp) => commands.filter(([name, script]) => name === "eval" && what.test(String(script))).length;
+    const statuses = asks(/HMGET", u/);
+    const evals = statuses + asks(/string.format\('\{"room"/);
+    if (statuses > 0 && isLost) {
+      isLost = false;
+      throw new RedisAway("the connection for commands was lost just then, and that for channels was not");
+    }
+    asked += evals;
+    underWay += evals;
+    most = Math.max(most, underWay);
+    return runAll(commands).finally(() => (underWay -= evals));
+  };
+  await own.client.client("KILL", "TYPE", "pubsub");
+  await until(() => asked >= 2 * users.length, "each room and user to be asked about");
+  t.ok(most <= 200, `${most} at once`);
 });
 
 t.test("what a dead node has left is taken back though Redis was away just then, unless the node is back by then", async (t) => {

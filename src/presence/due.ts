@@ -3,15 +3,19 @@
  * them, and a bounded number a turn, so that a thousand of them at once do not hold up everything else.
  */
 const turnMax = 512;
+/** Of those that ask somebody, so many wait for their answers at once. */
+const underWayMax = 100;
 
 export class Due<T> {
   readonly #afterMs: number;
-  readonly #onDue: (item: T) => void;
+  readonly #onDue: (item: T) => Promise<void> | void;
   /** When each is due, by the clock of `performance.now()`; in that order, as all of them wait equally long. */
   readonly #waiting = new Map<T, number>();
   #timer: NodeJS.Timeout | null = null;
+  #underWay = 0;
 
-  constructor(afterMs: number, onDue: (item: T) => void) {
+  /** @param onDue MUST NOT reject */
+  constructor(afterMs: number, onDue: (item: T) => Promise<void> | void) {
     this.#afterMs = afterMs;
     this.#onDue = onDue;
   }
@@ -20,7 +24,7 @@ export class Due<T> {
   put(item: T): void {
     if (this.#waiting.has(item)) return;
     this.#waiting.set(item, performance.now() + this.#afterMs);
-    this.#timer ??= setTimeout(() => this.#turn(), this.#afterMs).unref();
+    this.#arm();
   }
 
   take(item: T): void {
@@ -38,12 +42,25 @@ export class Due<T> {
     const now = performance.now();
     let left = turnMax;
     for (const [item, at] of this.#waiting) {
-      if (at > now || left-- <= 0) {
-        this.#timer ??= setTimeout(() => this.#turn(), Math.max(0, Math.ceil(at - now))).unref();
-        return;
-      }
+      if (at > now || left-- <= 0 || this.#underWay >= underWayMax) break;
       this.#waiting.delete(item);
-      this.#onDue(item);
+      const doing = this.#onDue(item);
+      if (doing === undefined) continue;
+      this.#underWay++;
+      void doing.then(() => {
+        this.#underWay--;
+        this.#arm();
+      });
+    }
+    this.#arm();
+  }
+
+  /** For the first that waits. */
+  #arm(): void {
+    if (this.#timer !== null || this.#underWay >= underWayMax) return;
+    for (const at of this.#waiting.values()) {
+      this.#timer = setTimeout(() => this.#turn(), Math.max(0, Math.ceil(at - performance.now()))).unref();
+      return;
     }
   }
 }

@@ -63,10 +63,10 @@ export class Graces {
   }
 
   /** It is one timer for all who left the room: whoever left after the first needs another. */
-  #endRoom(room: string): void {
+  #endRoom(room: string): Promise<void> {
     const left = this.#inGrace.get(room) ?? 0;
     this.#inGrace.delete(room);
-    void this.#options.endRoom(room).then((within) => this.#options.contain(() => {
+    return this.#options.endRoom(room).then((within) => this.#options.contain(() => {
       const still = typeof within === "number" ? within : Infinity;
       this.members -= left - Math.min(left, still);
       if (this.#stopped) return;
@@ -77,8 +77,8 @@ export class Graces {
     }));
   }
 
-  #endUser(user: string): void {
-    void this.#options.endUser(user).then((within) => this.#options.contain(() => {
+  #endUser(user: string): Promise<void> {
+    return this.#options.endUser(user).then((within) => this.#options.contain(() => {
       if (this.#stopped) return;
       if (within !== 0) this.#users.put(user);
       else this.#options.userOver(user);

@@ -4,7 +4,7 @@
  * channel. What a dead node has left is taken back by one of the others; a node that was taken for dead, and one whose
  * Redis has forgotten everything, says all of it again.
  */
-import type { RedisLink } from "../redis/redis.ts";
+import { RedisAway, type RedisLink } from "../redis/redis.ts";
 import { Due } from "./due.ts";
 import { Graces } from "./graces.ts";
 import { keysOf } from "./keys.ts";
@@ -14,6 +14,7 @@ import { pageOf } from "./page.ts";
 import { nowhere, Places } from "./places.ts";
 import { Remains } from "./remains.ts";
 import type { MembersQuery, Presence, PresenceEvents, RoomPresence, Status } from "./presence.ts";
+import { pagesOf } from "./scan.ts";
 import { Saying } from "./saying.ts";
 import { Watched } from "./watched.ts";
 import { Written } from "./written.ts";
@@ -39,6 +40,10 @@ export interface RedisPresence extends Presence {
 const waitingMaxDefault = 100_000;
 /** A page is read again if something was told meanwhile. */
 const readsMax = 5;
+/** Rooms, or users, that Redis is asked about together. */
+const askedMax = 100;
+/** What was missed and could not be asked for is asked for again after this. */
+const askAgainMs = 1_000;
 
 export async function createRedisPresence(options: RedisPresenceOptions, events: PresenceEvents): Promise<RedisPresence> {
   const { redis, prefix, node, graceMs, intervalMs, lastSeenTtlMs, log, waitingMax = waitingMaxDefault, clock = Date.now } = options;
@@ -50,6 +55,8 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   const toldOf = new Map<string, number>();
   const watched = new Watched((status) => redis.contain(() => events.statusChanged(status)));
   let stopped = false;
+  /** How often something was missed: the last time counts. */
+  let missed = 0;
 
   const written = new Written({
     ...options, keys, waitingMax, clock,
@@ -60,10 +67,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     wentOffline: (user) => graces.lookAtUser(user),
     dropped: () => saying.beginAnew(),
   });
-  const dirty = new Due<string>(intervalMs, (room) => {
-    // What could not be told has to be told later.
-    void written.tell(room).then((told) => told === null && !stopped && followed.has(room) && dirty.put(room));
-  });
+  const dirty = new Due<string>(intervalMs, tell);
   const graces: Graces = new Graces({
     graceMs,
     contain: (callback) => redis.contain(callback),
@@ -91,7 +95,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   const isBehind = await remains.takeBack(node).then(() => false, () => true);
   await written.markAlive();
   const saying: Saying = new Saying({ ...options, isBehind, written, remains, waitingMax, places, online, followed, sayRoom, sayUser });
-  redis.onMissed(() => askWhatWasMissed());
+  redis.onMissed(() => void askWhatWasMissed(++missed));
 
   // --------------------------------------------------------------------------- what is said
 
@@ -141,10 +145,35 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     }
   }
 
-  /** Rooms are told that they have to ask again, statuses are read. */
-  function askWhatWasMissed(): void {
-    for (const room of followed) doubt(room);
-    for (const user of watched.known()) statusOf(user).catch(() => undefined); // away again: there will be another time
+  /** Rooms are told that they have to ask again, statuses are read: some at a time, each when those before are answered. */
+  async function askWhatWasMissed(time: number, rooms = [...followed], users = [...watched.known()]): Promise<void> {
+    try {
+      while (rooms.length > 0 || users.length > 0) {
+        if (stopped || time !== missed) return;
+        if (!redis.up) throw new RedisAway("it is asked again later");
+        if (rooms.length > 0) await doubtAll(rooms.slice(0, askedMax));
+        else await readAgain(users.slice(0, askedMax));
+        (rooms.length > 0 ? rooms : users).splice(0, askedMax);
+      }
+    } catch {
+      // Not only when the channels are heard again: what is asked goes over another connection.
+      setTimeout(() => void askWhatWasMissed(time, rooms, users), askAgainMs).unref();
+    }
+  }
+
+  async function doubtAll(rooms: readonly string[]): Promise<void> {
+    for (const room of rooms) if (followed.has(room)) doubt(room);
+    await written.settled();
+  }
+
+  /** One that Redis refuses to answer does not keep the others from being asked. */
+  async function readAgain(users: readonly string[]): Promise<void> {
+    for (const [i, read] of (await written.readUsers(users)).entries()) if (!(read instanceof Error)) statusOf(users[i]!, read);
+  }
+
+  /** What could not be told has to be told later. */
+  async function tell(room: string): Promise<void> {
+    if ((await written.tell(room)) === null && !stopped && followed.has(room)) dirty.put(room);
   }
 
   // --------------------------------------------------------------------------- what is asked
@@ -159,8 +188,18 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     return read;
   }
 
-  async function statusOf(user: string): Promise<Status> {
-    const [isOnline, seen, version] = await written.readUser(user);
+  async function statusesOf(users: readonly string[]): Promise<Status[]> {
+    const all: Status[] = [];
+    for (const some of pagesOf(users, askedMax)) {
+      for (const [i, read] of (await written.readUsers(some)).entries()) {
+        if (read instanceof Error) throw read;
+        all.push(statusOf(some[i]!, read));
+      }
+    }
+    return all;
+  }
+
+  function statusOf(user: string, [isOnline, seen, version]: readonly (string | null)[]): Status {
     const at = isOnline === "1" ? 0 : Number(seen ?? 0);
     const status = { user, online: isOnline === "1", lastSeen: at + lastSeenTtlMs > clock() ? at : 0 };
     return watched.read(status, Number(version ?? 0));
@@ -209,7 +248,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
     statuses(users, done) {
       written.flush();
-      redis.answer(Promise.all(users.map(statusOf)), done);
+      redis.answer(statusesOf(users), done);
     },
 
     watch: (user) => watched.watch(user),

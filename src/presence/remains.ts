@@ -23,6 +23,8 @@ export interface RemainsOptions {
 const leaseMs = 60_000;
 /** A lease is looked at this long after it should be over. */
 const lateMs = 50;
+/** Rooms or users that are taken back at the same time, each by a script. */
+const dropsMax = 100;
 /** One for the rooms, one for the users. */
 interface Kinds<T> {
   readonly room: T;
@@ -116,15 +118,18 @@ export class Remains {
     for (const kind of ["room", "user"] as const) {
       for await (const names of scan(redis, lists[kind])) {
         if (until?.aborted === true) return;
-        await this.#dropPage(kind, names.filter((name) => isMeant(kind, name)), gone);
+        await this.#dropPage(kind, names.filter((name) => isMeant(kind, name)), gone, until);
       }
     }
   }
 
-  async #dropPage(kind: keyof Kinds<unknown>, names: readonly string[], gone: string): Promise<void> {
+  async #dropPage(kind: keyof Kinds<unknown>, names: readonly string[], gone: string, until?: AbortSignal): Promise<void> {
     const { dropRoom, dropUser } = this.#options;
     const drop = kind === "room" ? dropRoom : dropUser;
-    await Promise.all(names.map((name) => drop(name, gone)));
+    for (const some of pagesOf(names, dropsMax)) {
+      if (until?.aborted === true) return;
+      await Promise.all(some.map((name) => drop(name, gone)));
+    }
   }
 
   stop(): void {

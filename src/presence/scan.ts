@@ -14,6 +14,6 @@ export async function* scan(redis: RedisLink, set: string): AsyncGenerator<strin
   } while (cursor !== "0");
 }
 
-export function pagesOf(names: readonly string[]): string[][] {
-  return Array.from({ length: Math.ceil(names.length / scanCount) }, (_, i) => names.slice(i * scanCount, (i + 1) * scanCount));
+export function pagesOf(names: readonly string[], count = scanCount): string[][] {
+  return Array.from({ length: Math.ceil(names.length / count) }, (_, i) => names.slice(i * count, (i + 1) * count));
 }

@@ -40,8 +40,10 @@ local function leave(session, user, grace)
   if redis.call("SCARD", s) == 0 then for _, key in ipairs({n, l, m, p}) do redis.call("PEXPIRE", key, emptyMs) end end
   return 1
 end
+-- So many at once: whoever asked for it asks again while there are more.
+local expireMax = 500
 local function expire(usersMax, changesMax, channel, name)
-  for _, user in ipairs(redis.call("ZRANGEBYSCORE", l, "-inf", now())) do
+  for _, user in ipairs(redis.call("ZRANGEBYSCORE", l, "-inf", now(), "LIMIT", 0, expireMax)) do
     redis.call("ZREM", l, user)
     redis.call("ZREM", n, user)
     note(user, "0", usersMax, changesMax, channel, name)
@@ -67,18 +69,26 @@ export const leaveRoom = `${room}
 if redis.call("SISMEMBER", s, ARGV[1]) == 0 then return 0 end
 return leave(ARGV[1], ARGV[2], tonumber(ARGV[3]))`;
 
-/** ARGV: what the sessions of the node begin with, grace, node. Whatever it had in the room leaves. */
+/**
+ * ARGV: what the sessions of the node begin with, grace, node, cursor, how many are looked at. What it had among those
+ * leaves. Answers the cursor of the next slice; "0": it was the last, and the node follows the room no more.
+ */
 export const dropNode = `${room}
-for _, session in ipairs(redis.call("SMEMBERS", s)) do
-  if string.sub(session, 1, #ARGV[1]) == ARGV[1] then leave(session, string.match(session, "\\n(.*)$"), tonumber(ARGV[2])) end
+local slice = redis.call("SSCAN", s, ARGV[4], "COUNT", ARGV[5])
+for _, session in ipairs(slice[2]) do
+  -- One that comes twice has left already.
+  if string.sub(session, 1, #ARGV[1]) == ARGV[1] and redis.call("SISMEMBER", s, session) == 1 then
+    leave(session, string.match(session, "\\n(.*)$"), tonumber(ARGV[2]))
+  end
 end
-return redis.call("SREM", f, ARGV[3])`;
+if slice[1] == "0" then redis.call("SREM", f, ARGV[3]) end
+return slice[1]`;
 
-/** ARGV: users named at most, changes named at most, channel, room. Those whose grace is over go; how many are still within theirs. */
+/** ARGV: users named at most, changes named at most, channel, room. Those whose grace is over go, a bounded number at once. Answers how many are left, and how many of those are to go. */
 export const endGraces = `${room}
 expire(tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4])
 if redis.call("ZCARD", n) == 0 then redis.call("PEXPIRE", m, emptyMs) end
-return redis.call("ZCARD", l)`;
+return {redis.call("ZCARD", l), redis.call("ZCOUNT", l, "-inf", now())}`;
 
 /** ARGV: node. The first that follows a room cannot know what was not told before. */
 export const followRoom = `${room}

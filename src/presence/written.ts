@@ -27,6 +27,9 @@ export interface WrittenOptions {
   dropped(): void;
 }
 
+/** Sessions of a room that one script looks at. */
+const sliceMax = 500;
+
 export class Written {
   /** What this node would not leave behind any more. */
   readonly unlisted = { room: new Unlisted(), user: new Unlisted() };
@@ -49,6 +52,11 @@ export class Written {
 
   flush(): void {
     this.#writes.flush();
+  }
+
+  /** When all that waits is written, or cannot be now. */
+  settled(): Promise<void> {
+    return this.#writes.settled();
   }
 
   stop(): Promise<void> {
@@ -88,9 +96,11 @@ export class Written {
     }
   }
 
-  /** All that a node has in it leaves at once, with a grace. */
+  /** All that a node has in it leaves, with a grace, a slice at a time: Redis serves nobody else while a script runs. */
   async dropRoom(room: string, gone: string): Promise<void> {
-    await this.#options.redis.run(...this.#ofRoom(scripts.dropNode, room, `${gone}/`, this.#options.graceMs, gone));
+    let cursor = "0";
+    do cursor = String(await this.#options.redis.run(...this.#ofRoom(scripts.dropNode, room, `${gone}/`, this.#options.graceMs, gone, cursor, sliceMax)));
+    while (cursor !== "0");
   }
 
   /** Null: it could not be told. */
@@ -99,8 +109,13 @@ export class Written {
   }
 
   /** How many are still within their grace; null where that cannot be known. */
-  endGraces(room: string): Promise<unknown> {
-    return this.#ask(this.#ofRoom(scripts.endGraces, room, ...this.#naming(room)));
+  async endGraces(room: string): Promise<number | null> {
+    for (;;) {
+      const answer = await this.#ask(this.#ofRoom(scripts.endGraces, room, ...this.#naming(room)));
+      if (!Array.isArray(answer)) return null;
+      const [left, due] = answer.map(Number);
+      if (due === 0) return left!;
+    }
   }
 
   /** As `pageOf` wants it. @throws where Redis is away */
@@ -134,9 +149,10 @@ export class Written {
     return this.#ask(this.#ofUser(scripts.endUserGrace, user, ...this.#remembering(user)));
   }
 
-  /** Whether the user is online, else since when not, and the version of that. @throws where Redis is away */
-  async readUser(user: string): Promise<(string | null)[]> {
-    return (await this.#options.redis.run(...this.#ofUser(scripts.readUser, user, ...this.#remembering(user)))) as (string | null)[];
+  /** Whether each user is online, else since when not, and the version of that; or what it is refused with. @throws where Redis is away */
+  async readUsers(users: readonly string[]): Promise<((string | null)[] | Error)[]> {
+    const answers = await this.#options.redis.runAll(users.map((user) => this.#ofUser(scripts.readUser, user, ...this.#remembering(user))));
+    return answers as ((string | null)[] | Error)[];
   }
 
   // --------------------------------------------------------------------------- what it would leave behind
