@@ -1,4 +1,5 @@
 /** Where a running node's admin port is, for the commands that ask it something. */
+import { isIP } from "node:net";
 import type { Command } from "commander";
 import { ConfigError } from "../config.ts";
 import { configFlag } from "./flags.ts";
@@ -22,17 +23,20 @@ export interface AdminPort {
 
 export function addAdminFlags(command: Command): Command {
   return command
-    .option("--admin-host <host>", "Where the node's admin port is.")
-    .option("--admin-port <n>", "And its number.")
-    .option("--admin-key <secret>", "Its key, if it asks for one; better in FLUX_ADMIN_KEY, since others on this machine can read command lines.")
-    .option(`${configFlag} <file>`, "Find them in the node's configuration file; else in the environment, else the defaults.");
+    .option("--admin-host <host>", "Host of the node's admin port; unless given as configured there, or 127.0.0.1.")
+    .option("--admin-port <n>", "Number of the node's admin port; unless given as configured there, or 8081.")
+    .option("--admin-key <secret>", "Key of the node's admin port, if it asks for one; better in FLUX_ADMIN_KEY: others on this machine can read command lines.")
+    .option(`${configFlag} <file>`, "Configuration file of the node, to find host, port and key in; else the environment counts.");
 }
 
 /** From flags, environment or file, as start finds it. */
 export function adminPort({ config: configFile, adminHost, adminPort, adminKey }: AdminGiven): AdminPort {
-  const given = { ...(adminHost && { adminHost }), ...(adminPort && { adminPort }), ...(adminKey && { adminKey }) };
+  // The host is only asked, not listened on: that start would want a key for it is not what is wrong here.
+  const given = { ...(adminPort && { adminPort }), ...(adminKey && { adminKey }) };
   const { config } = loadConfig({ given, configFile }, process.env);
-  return { url: `http://${at(config.adminHost)}:${config.adminPort}`, key: config.adminKey };
+  const host = adminHost || config.adminHost;
+  if (isIP(host) === 0 && !/^[\w.-]+$/.test(host)) throw new ConfigError([`--admin-host: must be a host name or an address, not ${JSON.stringify(host)}`]);
+  return { url: `http://${at(host)}:${config.adminPort}`, key: config.adminKey };
 }
 
 /** Posts JSON. */
