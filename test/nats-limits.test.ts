@@ -6,7 +6,7 @@ import { connect, type NatsConnection } from "nats";
 import t, { type Test } from "tap";
 import type { Answer, Published } from "../src/broker/broker.ts";
 import { startNats, type NatsServer } from "./support/nats.ts";
-import { brokerOptions, durable, ephemeral, startBroker, value, type TestBroker } from "./support/natsbroker.ts";
+import { brokerOptions, durable, ephemeral, startBroker, textOf, value, type TestBroker } from "./support/natsbroker.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { open } from "./support/session.ts";
@@ -234,4 +234,36 @@ t.test("a user that may not publish: its publications are unavailable at once, a
   }
   t.equal(a.broker.nats().refused.permission, 2);
   t.match(lines.filter(({ text }) => /permissions/.test(text)), [{ fields: { room: "x", problem: /may not publish to/ } }]);
+});
+
+t.test("at max_subscriptions durable rooms can be read all the same, many at once", async (t) => {
+  const { server } = await startWith(t, "max_subscriptions: 30");
+  const options = { ...brokerOptions(server), partitions: 1 };
+  const [a, b] = [await startBroker(t, options), await startBroker(t, options)];
+  const answers = await Promise.all(rooms(45).map((room) => a.open(room, durable)));
+  t.same(answers.at(-1), { error: "overloaded" }, "there are no more");
+  for (const room of rooms(45)) value(await b.publish(room, `in ${room}`));
+  // Those that are open, and those that never were.
+  const pages = await Promise.all(rooms(45).map((room) => a.history(room, { direction: "newest" })));
+  t.same(pages.map((page) => value(page).publications.map(textOf)), rooms(45).map((room) => [`in ${room}`]));
+  t.equal(a.broker.nats().unheard, 0);
+});
+
+t.test("a user that may not hear notices of streams: each refusal counts, it is asked for again, and heard when it may", async (t) => {
+  const prefix = "unnoticed";
+  const users = (subscribe: string) => `authorization { users = [{ user: o, password: p, permissions: { publish: ">", subscribe: ">" } }, { user: u, password: p, permissions: { publish: ">", subscribe: ${subscribe} } }] }`;
+  const { server, configure } = await startWith(t, users(`{ allow: [">"], deny: ["${prefix}.streams"] }`));
+  const { lines, log } = keptLog();
+  const a = await startBroker(t, { ...brokerOptions(server), prefix, user: "u", password: "p", partitions: 1, noticeRetryMs: 20, log });
+  const refused = () => a.broker.nats().refused.permission;
+  await until(() => refused() >= 3, "it to be asked for again");
+  t.match(lines.filter(({ text }) => /permissions of its user/.test(text)), [{ fields: { subject: `${prefix}.streams` } }], "one line");
+  await server.stop();
+  configure(users('">"'));
+  await server.start();
+  const someone = await connect({ servers: server.url, user: "o", pass: "p" });
+  t.teardown(() => someone.close());
+  // Without a subscription the server says at once that there is nobody.
+  const isHeard = () => someone.request(`${prefix}.streams`, "", { timeout: 50 }).then(() => true, ({ code }: { code?: string }) => code === "TIMEOUT");
+  await until(isHeard, "notices to be heard");
 });

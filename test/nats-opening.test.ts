@@ -7,6 +7,7 @@ import { connectNats } from "../src/broker/natsconnection.ts";
 import { DurableRooms } from "../src/broker/natsdurable.ts";
 import { Listening } from "../src/broker/natslistening.ts";
 import { Outbox } from "../src/broker/natsoutbox.ts";
+import { Pulls } from "../src/broker/natspulls.ts";
 import { Reader } from "../src/broker/natsreading.ts";
 import { Refusals } from "../src/broker/natsrefusals.ts";
 import { Streams } from "../src/broker/natsstreams.ts";
@@ -44,12 +45,12 @@ class SlowReader extends Reader {
 
 async function startSlow(t: Test, options: ReturnType<typeof brokerOptions>, looks: Looks) {
   const connection = await connectNats(options, "slow");
-  const streams = new Streams(connection, options, options.log, () => rooms.resync());
   const refusals = new Refusals(options.log);
   const listening = new Listening({ connection, refusals, log: options.log });
+  const streams = new Streams(connection, options, listening, options.log, () => rooms.resync());
   const limits = { timeoutMs: options.timeoutMs, publicationsMax: 65_536, bytesMax: 64 * 1024 * 1024, refusals, listening };
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => rooms.acknowledged(waiting, ack));
-  const reader = new SlowReader(connection, streams);
+  const reader = new SlowReader(connection, streams, new Pulls(listening));
   const arriving = new Arriving(outbox.node, options.arrivingBytesMax, options.log);
   reader.looks = looks;
   const delivered: { text: string; seq: number; prev: number }[] = [];

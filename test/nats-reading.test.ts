@@ -5,6 +5,9 @@ import type { Query } from "../src/broker/broker.ts";
 import { Arriving } from "../src/broker/natsarriving.ts";
 import { connectNats } from "../src/broker/natsconnection.ts";
 import { History } from "../src/broker/natshistory.ts";
+import { Listening } from "../src/broker/natslistening.ts";
+import { Pulls } from "../src/broker/natspulls.ts";
+import { Refusals } from "../src/broker/natsrefusals.ts";
 import { Reader } from "../src/broker/natsreading.ts";
 import { Streams, type Stream } from "../src/broker/natsstreams.ts";
 import { startNats } from "./support/nats.ts";
@@ -24,7 +27,7 @@ t.test("no more reads run than may, whoever asks between the end of one and the 
     most = Math.max(most, ++running);
     return new Promise((resolve) => answers.push(() => resolve(empty)));
   };
-  const reader = new Reader(connection, { request, isReplicated: false } as unknown as Streams);
+  const reader = new Reader(connection, { request, isReplicated: false } as unknown as Streams, {} as Pulls);
   const reads: Promise<unknown>[] = [];
   const read = () => void reads.push(reader.read({ name: "s" } as Stream, "a", { from: 1, limit: 1 }));
   for (let i = 0; i < 100; i++) read();
@@ -54,9 +57,10 @@ t.test("a page costs about its own bytes to read, however large and many the pub
   for (let i = 0; i < 60; i++) value(await a.publish("x", `${i} ${large}`));
   const connection = await connectNats(options, "reader");
   t.teardown(() => connection.close());
-  const streams = new Streams(connection, options, options.log, () => undefined);
+  const listening = new Listening({ connection, refusals: new Refusals(options.log), log: options.log });
+  const streams = new Streams(connection, options, listening, options.log, () => undefined);
   const [stream] = await streams.prepare("test", durable);
-  const history = new History(new Reader(connection, streams), streams, new Arriving(Buffer.alloc(8), 100_000, options.log));
+  const history = new History(new Reader(connection, streams, new Pulls(listening)), streams, new Arriving(Buffer.alloc(8), 100_000, options.log));
   const read = async (query: Pick<Query, "direction" | "position">) => {
     const before = connection.stats().inBytes;
     const page = value(await history.page(stream!, `${options.prefix}.in.0.test.x`, durable, { limit: 256, bytesMax: 32_768, ...query }, null));

@@ -3,6 +3,7 @@
  * streams (natsdurable.ts). What a room is called there is in natsnames.ts, what a publication looks like in natsenvelope.ts.
  */
 import { createInbox, type NatsConnection } from "nats";
+import type { ErrorCode } from "../errors.ts";
 import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "./broker.ts";
 import { NatsProblem, type NatsAccess } from "./natsaccess.ts";
 import { Arriving } from "./natsarriving.ts";
@@ -12,6 +13,7 @@ import { EphemeralRooms } from "./natsephemeral.ts";
 import { isOfSubscriptions, Listening } from "./natslistening.ts";
 import { Outbox, overheadBytes } from "./natsoutbox.ts";
 import { Refusals, type RefusalReason } from "./natsrefusals.ts";
+import { Pulls } from "./natspulls.ts";
 import { Reader } from "./natsreading.ts";
 import { Streams, type StreamOptions } from "./natsstreams.ts";
 
@@ -62,8 +64,9 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
   const listening = new Listening({ connection, refusals, log });
   const limits = { timeoutMs, publicationsMax: waitingMax, bytesMax: waitingBytesMax, refusals, listening };
   const outbox: Outbox = new Outbox(connection, createInbox(), limits, (waiting, ack) => durable.acknowledged(waiting, ack));
-  const streams = new Streams(connection, options, log, () => durable.resync());
-  const reader = new Reader(connection, streams);
+  const pulls = new Pulls(listening);
+  const streams = new Streams(connection, options, listening, log, () => durable.resync());
+  const reader = new Reader(connection, streams, pulls);
   const arriving = new Arriving(outbox.node, options.arrivingBytesMax, log);
   const ephemeral = new EphemeralRooms({ ...options, listening, outbox, arriving }, deliver, moved);
   const durable = new DurableRooms({ ...options, listening, outbox, arriving, streams, reader }, deliver, moved);
@@ -97,7 +100,7 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
     await end(connection);
   };
   try {
-    await checkSubscriptions(outbox);
+    await checkSubscriptions([outbox.heard, pulls.heard]);
     await Promise.all([...options.namespaces].map(([name, retention]) => streams.prepare(name, retention)));
   } catch (error) {
     await stop();
@@ -131,8 +134,9 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
 }
 
 /** Without that for acknowledgements no publication would ever be answered. */
-async function checkSubscriptions(outbox: Outbox): Promise<void> {
-  const refused = await outbox.heard;
+async function checkSubscriptions(heard: readonly Promise<ErrorCode | null>[]): Promise<void> {
+  const answers = await Promise.all(heard);
+  const refused = answers.find((answer) => answer !== null) ?? null;
   if (refused === "overloaded") throw new NatsProblem("the server lets this node have too few subscriptions: it needs some of its own, and one for each open room; raise max_subscriptions of the server or the account");
   if (refused !== null) throw new NatsProblem("this node cannot hear the server's answers; let its user subscribe to _INBOX.>");
 }

@@ -2,8 +2,9 @@
  * Reading what a stream has kept of one subject. There is no query for that in NATS 2.9 but a consumer, which is made
  * for each read and asked for no more messages and bytes than are wanted; nothing of it is acknowledged.
  */
-import { createInbox, type Msg, type NatsConnection } from "nats";
+import type { Msg, NatsConnection } from "nats";
 import { Consumer } from "./natsconsumer.ts";
+import { placeInStream, type Pulls } from "./natspulls.ts";
 import { apiTimeoutMs, type Stream, type Streams } from "./natsstreams.ts";
 
 /** A message of a stream, as it was published. */
@@ -46,13 +47,15 @@ const nanosecondsPerMs = 1e6;
 export class Reader {
   readonly #connection: NatsConnection;
   readonly #streams: Streams;
+  readonly #pulls: Pulls;
   #reading = 0;
   readonly #queue: (() => void)[] = [];
   #reads = 0;
 
-  constructor(connection: NatsConnection, streams: Streams) {
+  constructor(connection: NatsConnection, streams: Streams, pulls: Pulls) {
     this.#connection = connection;
     this.#streams = streams;
+    this.#pulls = pulls;
   }
 
   /** Reads of rooms. */
@@ -109,42 +112,40 @@ export class Reader {
     try {
       const { name, num_pending: pending } = await consumer.info;
       if (pending === 0) return { kept: [], ended: true };
-      const next = `$JS.API.CONSUMER.MSG.NEXT.${stream.name}.${name}`;
       const batch = Math.min(limit, pending);
-      const piece = await this.#pull(stream, next, { batch, max_bytes: bytesMax }, what);
-      return piece === null || piece.kept.length > 0 ? piece : await this.#pull(stream, next, { batch: 1 }, what);
+      const piece = await this.#pull(stream, name, { batch, max_bytes: bytesMax }, what);
+      return piece === null || piece.kept.length > 0 ? piece : await this.#pull(stream, name, { batch: 1 }, what);
     } finally {
       consumer.end();
     }
   }
 
   /** @param asked of the consumer. Without any: the first is larger than was asked for. */
-  async #pull(stream: Stream, next: string, asked: { batch: number; max_bytes?: number }, what: What): Promise<Piece | null> {
+  async #pull(stream: Stream, consumer: string, asked: { batch: number; max_bytes?: number }, what: What): Promise<Piece | null> {
     const { promise, finish, fail } = settled<Piece | null>();
     const kept: Kept[] = [];
     let firstPlace = 0;
-    const inbox = createInbox();
-    const subscription = this.#connection.subscribe(inbox, {
-      callback: (error, message) => {
-        if (error !== null) return fail(error);
-        const { seq, place, pending } = placeInStream(message);
-        // It is about the question. 409: the next one does not fit; what else there is means that no more comes.
-        if (!Number.isSafeInteger(seq)) return finish(message.headers?.code === 409 ? { kept, ended: false } : null);
-        if (kept.length > 0 && seq <= kept.at(-1)!.seq) return;
-        firstPlace ||= place;
-        if (place !== firstPlace + kept.length) return finish(null);
-        if (what === "data") kept.push({ seq, subject: "", data: message.data, size: message.data.length });
-        else kept.push({ seq, subject: message.subject, data: nothing, size: what === "sizes" ? Number(message.headers?.get("Nats-Msg-Size")) : 0 });
-        if (pending === 0 || kept.length >= asked.batch) finish({ kept, ended: pending === 0 });
-      },
-    });
+    const take = (message: Msg) => {
+      const found = placeInStream(message);
+      // It is about the question. 409: the next one does not fit; what else there is means that no more comes.
+      if (found === null || !Number.isSafeInteger(found.seq)) return finish(message.headers?.code === 409 ? { kept, ended: false } : null);
+      const { seq, place, pending } = found;
+      if (kept.length > 0 && seq <= kept.at(-1)!.seq) return;
+      firstPlace ||= place;
+      if (place !== firstPlace + kept.length) return finish(null);
+      if (what === "data") kept.push({ seq, subject: "", data: message.data, size: message.data.length });
+      else kept.push({ seq, subject: message.subject, data: nothing, size: what === "sizes" ? Number(message.headers?.get("Nats-Msg-Size")) : 0 });
+      if (pending === 0 || kept.length >= asked.batch) finish({ kept, ended: pending === 0 });
+    };
+    const pull = this.#pulls.begin(stream.name, consumer, take);
     const timer = setTimeout(() => fail(new Error(`a read of ${stream.name} was not answered in time`)), apiTimeoutMs);
     try {
-      this.#connection.publish(next, JSON.stringify({ ...asked, expires: apiTimeoutMs * nanosecondsPerMs }), { reply: inbox });
+      const question = JSON.stringify({ ...asked, expires: apiTimeoutMs * nanosecondsPerMs });
+      this.#connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream.name}.${consumer}`, question, { reply: pull.reply });
       return await promise;
     } finally {
       clearTimeout(timer);
-      subscription.unsubscribe();
+      pull.end();
     }
   }
 
@@ -171,16 +172,4 @@ function settled<T>(): { promise: Promise<T>; finish: (value: T) => void; fail: 
   let fail!: (error: Error) => void;
   const promise = new Promise<T>((resolve, reject) => ((finish = resolve), (fail = reject)));
   return { promise, finish, fail };
-}
-
-/**
- * Which message of the stream it is, and which (from 1 on) of those that its consumer has sent.
- *
- * From the subject that a consumer wants its acknowledgement at: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<n>.<time>.<pending>`,
- * in newer servers with a domain and an account before the stream.
- */
-function placeInStream({ reply = "" }: Msg): { seq: number; place: number; pending: number } {
-  const tokens = reply.split(".");
-  const shift = tokens.length > 9 ? 2 : 0;
-  return { seq: Number(tokens[5 + shift]), place: Number(tokens[6 + shift]), pending: Number(tokens[8 + shift]) };
 }

@@ -8,12 +8,14 @@
  */
 import { createHash } from "node:crypto";
 import type { NatsConnection } from "nats";
+import type { ErrorCode } from "../errors.ts";
 import { randomId } from "../ids.ts";
 import type { Retention } from "./broker.ts";
 import { NatsProblem } from "./natsaccess.ts";
 import { ApiFailure, readAnswer, readKeptMessage, readStreamInfo, type Fields, type KeptMessage, type StreamConfig, type StreamInfo, type StreamState } from "./natsanswers.ts";
-import { listen, type NatsLog } from "./natsconnection.ts";
+import type { NatsLog } from "./natsconnection.ts";
 import { timeOf } from "./natsenvelope.ts";
+import type { Listening } from "./natslistening.ts";
 import { partitionOf, streamName } from "./natsnames.ts";
 
 export interface StreamOptions {
@@ -22,6 +24,8 @@ export interface StreamOptions {
   readonly replicas: number;
   readonly storage: "file" | "memory";
   readonly keyWindowMs: number;
+  /** How soon a refused subscription to notices is asked for again. */
+  readonly noticeRetryMs?: number;
 }
 
 export interface Stream {
@@ -50,6 +54,7 @@ interface Keeping {
 
 /** A server that has just started may lose a question; who asks asks again. */
 export const apiTimeoutMs = 3_000;
+const noticeRetryMs = 30_000;
 const nanosecondsPerMs = 1e6;
 const noStream = 10059;
 const noMessage = 10037;
@@ -68,12 +73,23 @@ export class Streams {
   readonly #lives = new Map<string, { readonly created: string; readonly epoch: string }>();
 
   /** @param onNotice a stream has another epoch, and all are to be looked at. */
-  constructor(connection: NatsConnection, options: StreamOptions, log: NatsLog, onNotice: () => void) {
+  constructor(connection: NatsConnection, options: StreamOptions, listening: Listening, log: NatsLog, onNotice: () => void) {
     this.#connection = connection;
     this.#options = options;
     this.#log = log;
     this.#noticeSubject = `${options.prefix}.streams`;
-    listen(connection, this.#noticeSubject, log, onNotice);
+    this.#hearNotices(listening, onNotice, false);
+  }
+
+  /** Rooms of other nodes may begin anew meanwhile: where notices were not heard, all streams are looked at afterwards. */
+  #hearNotices(listening: Listening, onNotice: () => void, isAgain: boolean): void {
+    const settled = (refused: ErrorCode | null) => {
+      if (refused === null) return isAgain ? onNotice() : undefined;
+      setTimeout(() => {
+        if (!this.#connection.isClosed()) this.#hearNotices(listening, onNotice, true);
+      }, this.#options.noticeRetryMs ?? noticeRetryMs).unref();
+    };
+    listening.listen({ room: "", subject: this.#noticeSubject, message: () => onNotice(), settled, regained: onNotice });
   }
 
   /** The stream of a room, if its namespace's are known; `prepare` makes them so. */
