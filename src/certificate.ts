@@ -62,8 +62,8 @@ export function renewCertificate(config: Config, log: Logger, use: (certificate:
     log.info({ certificate: renewed.certFile, expires: new Date(renewed.expiresAt).toISOString() }, "the certificate was read again");
     return true;
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    log.error(`${error.message}; the certificate there was goes on`);
+    if (error instanceof ConfigError) log.error(`${error.message}; the certificate there was goes on`);
+    else log.error({ err: error }, "the certificate could not be read again; the one there was goes on");
     return false;
   }
 }

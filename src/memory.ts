@@ -31,7 +31,18 @@ export function processMemoryUsed(read: ReadText = readText): number {
   const status = read("/proc/self/status") ?? "";
   const kb = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)?.[1] ?? NaN);
   const used = (kb("RssAnon") + kb("RssShmem")) * 1024 + Math.min(codeBytes, kb("RssFile") * 1024);
-  return Number.isFinite(used) ? used : process.memoryUsage.rss();
+  return Number.isFinite(used) ? (lastUsed = used) : rss();
+}
+
+let lastUsed = 0;
+
+/** Where nothing can be read, as when all files that may be open are, Node throws. Then it is what it was. */
+function rss(): number {
+  try {
+    return (lastUsed = process.memoryUsage.rss());
+  } catch {
+    return lastUsed;
+  }
 }
 
 interface Limited extends Cgroup {

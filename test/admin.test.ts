@@ -1,6 +1,7 @@
 /** The admin port: its key, what is served without one, how it refuses, and what the log says of it. */
 import { connect } from "node:net";
-import { request } from "node:http";
+import http, { request } from "node:http";
+import { syncBuiltinESMExports } from "node:module";
 import { networkInterfaces } from "node:os";
 import t, { type Test } from "tap";
 import { startAdmin, type AdminOptions, type Served } from "../src/admin/admin.ts";
@@ -202,4 +203,34 @@ t.test("a node on a network address is drained by the command with the key, and 
   await until(() => node.ended !== undefined, "the node to end");
   t.equal(node.ended, 0);
   t.notMatch(node.lastWords.join("\n"), new RegExp(key));
+});
+
+t.test("connections that cannot be accepted end no node: they are logged once in a while, and the next is served", async (t) => {
+  const servers: http.Server[] = [];
+  const { createServer } = http;
+  http.createServer = ((...given: Parameters<typeof createServer>) => {
+    const server = createServer(...given);
+    servers.push(server);
+    return server;
+  }) as typeof createServer;
+  syncBuiltinESMExports();
+  const { port, lines } = await startPort(t);
+  http.createServer = createServer;
+  syncBuiltinESMExports();
+  // As Node does where accept fails for want of files.
+  for (let i = 0; i < 3; i++) servers[0]!.emit("error", Object.assign(new Error("accept EMFILE"), { code: "EMFILE" }));
+  t.equal(lines.filter(({ msg }) => /could not accept/.test(String(msg))).length, 1);
+  t.equal((await ask(port, "/")).status, 200);
+});
+
+t.test("a part of the node that throws is answered 500, also where its answer cannot be written", async (t) => {
+  const { port, lines } = await startPort(t, {}, {
+    slow: () => {
+      throw new Error("a bug");
+    },
+    // What cannot be made into JSON.
+    nodes: () => ({ nodes: 1n as unknown as [] }),
+  });
+  for (const path of ["/slow", "/nodes"]) t.match(await ask(port, path), { status: 500, text: /"internal"/ });
+  t.equal(lines.filter(({ msg }) => /could not answer/.test(String(msg))).length, 2);
 });

@@ -3,7 +3,10 @@ import { execFileSync } from "node:child_process";
 import { appendFileSync, chmodSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { syncBuiltinESMExports } from "node:module";
+import net from "node:net";
 import t, { type Test } from "tap";
+import { lockFolder } from "../src/disk/lock.ts";
 import { createLogBroker, type LogBroker } from "../src/broker/log.ts";
 import type { Answer, Draft, Page, Published, Retention, Stored } from "../src/broker/broker.ts";
 import { createGateway } from "../dist/index.js";
@@ -340,4 +343,22 @@ t.test("a key that is used again while its first publication waits is answered w
   const [first, second] = await Promise.all([publish("chat:a", "one", "k"), publish("chat:a", "two", "k")]);
   t.match(first, { value: { seq: 1, duplicate: false } });
   t.match(second, { value: { seq: 1, duplicate: true } });
+});
+
+t.test("who asks whether a data directory is in use and cannot be accepted ends no node", async (t) => {
+  const servers: net.Server[] = [];
+  const { createServer } = net;
+  net.createServer = ((...given: Parameters<typeof createServer>) => {
+    const server = createServer(...given);
+    servers.push(server);
+    return server;
+  }) as typeof createServer;
+  syncBuiltinESMExports();
+  const folder = t.testdir();
+  const lock = await lockFolder(folder);
+  net.createServer = createServer;
+  syncBuiltinESMExports();
+  for (let i = 0; i < 2; i++) servers[0]!.emit("error", Object.assign(new Error("accept EMFILE"), { code: "EMFILE" }));
+  await t.rejects(lockFolder(folder), /another node uses it/);
+  await lock.release();
 });

@@ -25,6 +25,17 @@ const mib = 2 ** 20;
 const machine = 8192 * mib;
 const bin = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 
+t.test("where no file can be opened and Node cannot say what it uses, it is what it was", async (t) => {
+  const nothing: ReadText = () => undefined;
+  const known = processMemoryUsed();
+  const { rss } = process.memoryUsage;
+  t.teardown(() => (process.memoryUsage.rss = rss));
+  process.memoryUsage.rss = () => {
+    throw Object.assign(new Error("EMFILE: too many open files, uv_resident_set_memory"), { code: "EMFILE" });
+  };
+  t.equal(processMemoryUsed(nothing), known);
+});
+
 /** A machine whose files are these. */
 const files = (contents: Record<string, string>): ReadText => (path) => contents[path];
 

@@ -13,6 +13,7 @@ import { serveDrain, type Drains } from "./drain.ts";
 import { strangeHost, strangePage } from "./host.ts";
 import { keyCheck } from "./key.ts";
 import { answer, refuse, Refused, send } from "./request.ts";
+import { Sparse } from "../sparse.ts";
 import { serveSurvey, type Ask } from "./survey.ts";
 
 export interface Admin {
@@ -139,18 +140,29 @@ async function listen({ host, port }: Listening, { paths, door, audit, log }: Se
   };
   const server = createServer({ headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: lookMs }, (req, res) => {
     const caller = { from: req.socket.remoteAddress ?? "unknown", method: req.method ?? "", path: (req.url ?? "").split("?")[0]!.slice(0, pathMax) };
-    serve(req, res, caller).catch((error: unknown) => {
+    // A client that is gone, or what was answered twice, is this answer's affair.
+    res.on("error", () => res.destroy());
+    const failed = (error: unknown) => {
       if (!(error instanceof Refused)) log.error({ err: error, path: caller.path }, "the admin port could not answer");
       const refused = error instanceof Refused ? error : new Refused(500, "internal", "the node made a mistake; its log says which");
       if (res.headersSent) return res.destroy();
       if (refused.status === 401) res.setHeader("WWW-Authenticate", "Bearer");
       refuse(res, refused);
       if (req.method === "POST" || [401, 403, 500].includes(refused.status)) audit?.refused(caller, refused.code, refused.message);
+    };
+    serve(req, res, caller).catch(failed).catch((error: unknown) => {
+      log.error({ err: error, path: caller.path }, "the admin port could not answer");
+      res.destroy();
     });
   });
   server.maxConnections = connectionsMax;
   boundEach(server);
   await listening(server, host, port);
+  const unaccepted = new Sparse();
+  server.on("error", (error) => {
+    const unsaid = unaccepted.due("accept");
+    if (unsaid !== null) log.warn({ err: error, ...(unsaid > 0 && { unsaid }) }, "the admin port could not accept a connection, for want of files perhaps (ulimit -n)");
+  });
   return {
     port: (server.address() as AddressInfo).port,
     close: () =>
@@ -181,6 +193,9 @@ function boundEach(server: Server): void {
 function listening(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen(port, host, () => resolve());
+    server.listen(port, host, () => {
+      server.off("error", reject);
+      resolve();
+    });
   });
 }

@@ -99,7 +99,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
           if (this.#rooms.get(name) === room) this.close(name);
           done({ error: "unavailable" });
         },
-      );
+      ).catch((error: unknown) => this.#options.log.error({ err: error, room: name }, "NATS: a room that was opened could not be gone on with"));
     });
   };
 

@@ -40,12 +40,11 @@ export class Places {
     const stream = this.streamOf(name);
     if (stream !== undefined) return stream.epoch === "" ? done({ error: "unavailable" }) : use(stream, this.subjectOf(name));
     const { streams, namespaceOf, log } = this.#options;
-    streams.prepare(namespaceOf(name), retention).then(
-      () => this.withStream(name, retention, done, use),
-      (error: unknown) => {
-        log.error({ err: error }, "NATS: the streams of a namespace cannot be used");
-        done({ error: "unavailable" });
-      },
-    );
+    const failed = (error: unknown) => {
+      log.error({ err: error }, "NATS: the streams of a namespace cannot be used");
+      done({ error: "unavailable" });
+    };
+    // What `use` throws is a failure as well: nobody else would answer.
+    streams.prepare(namespaceOf(name), retention).then(() => this.withStream(name, retention, done, use)).catch(failed);
   }
 }

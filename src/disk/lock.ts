@@ -55,11 +55,17 @@ function shortened(folder: string, file: string): { path: string; release: () =>
 /** False: there is a socket already, of someone or of nobody any more. */
 function listens(server: Server, path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
+    const failed = (error: NodeJS.ErrnoException) => {
       if (error.code === "EADDRINUSE") resolve(false);
       else reject(new DataDirError(`no lock can be made in it: ${error.message}`));
+    };
+    server.once("error", failed);
+    server.listen(path, () => {
+      server.off("error", failed);
+      // One that asks and cannot be accepted, for want of files, finds that somebody is there all the same.
+      server.on("error", () => undefined);
+      resolve(true);
     });
-    server.listen(path, () => resolve(true));
   });
 }
 

@@ -145,7 +145,9 @@ export class RedisLink {
       return Promise.all(commands.map(([name, ...args]) => this.#client.call(name, ...args).catch(refusal)));
     }
     const results = await this.#client.pipeline(commands.map((command) => [...command])).exec();
-    return (results ?? []).map(([error, result]) => (error === null ? result : refusal(error)));
+    // Its type has null. Fewer results than commands would be taken for success.
+    if (results?.length !== commands.length) throw new Error("the client library has no result for some of the commands");
+    return results.map(([error, result]) => (error === null ? result : refusal(error)));
   }
 
   /** What is published on the channel, from now on and whenever Redis is back; not what is published meanwhile. */
