@@ -3,6 +3,7 @@ import t, { type Test } from "tap";
 import { closes, type ErrorCode } from "../src/errors.ts";
 import { Format } from "../src/protocol/messages.ts";
 import { beside } from "./support/beside.ts";
+import { startNodeOnHeldClock } from "./support/heldclock.ts";
 import { startNode } from "./support/node.ts";
 import { buildFrame, opcodes } from "./support/rawsocket.ts";
 import { open, type Reply, type TestSession } from "./support/session.ts";
@@ -116,34 +117,7 @@ const cases: [title: string, (t: Test, session: TestSession) => Promise<void>][]
     await session.join("keys");
     refused(t, await session.request({ publish: { room: "keys", payload, format: Format.JSON, key: "k".repeat(129) } }), "bad_request");
   }],
-  ["publishes over the rate are refused, and the session goes on when it slows down", async (t, session) => {
-    await session.join("fast");
-    const replies = await Promise.all(Array.from({ length: 1_300 }, () => session.request({ publish: { room: "fast", payload, format: Format.JSON } })));
-    const limited = replies.filter((reply) => reply.error?.code === "rate_limited");
-    const published = replies.filter((reply) => reply.published);
-    t.equal(limited.length + published.length, 1_300, "each is one or the other");
-    t.ok(published.length >= 998, `the burst is let through: ${published.length}`);
-    t.ok(limited.length > 0 && limited.every((reply) => reply.error?.retryable), `the rest may be tried again: ${limited.length}`);
-    await allowed(session);
-    t.equal(new Set(session.publications.map(({ seq }) => seq)).size, published.length, "what was refused was not published");
-  }],
-  ["commands that keep coming after they were refused close the session", async (t, session) => {
-    // In one write: the burst, as many again that are refused, and then some.
-    const pings = Array.from({ length: 5_000 }, () => ({ ping: { time: 1 } }));
-    const frames = pings.map((ping) => session.json
-      ? buildFrame({ opcode: opcodes.text, payload: encodeText(ping) })
-      : buildFrame({ opcode: opcodes.binary, payload: encodeBinary(ping) }));
-    await session.raw.write(Buffer.concat(frames));
-    t.strictSame(await session.closed(), { code: closes.rate_limited.code, reason: "rate_limited" });
-    const limited = session.events.filter((event) => event.error?.code === "rate_limited");
-    t.ok(limited.length >= 900, `not before it was told so ${limited.length} times`);
-  }],
 ];
-
-/** Waits until the session's rate lets a command through again. */
-async function allowed(session: TestSession): Promise<void> {
-  while (!(await session.request({ ping: { time: 1 } })).pong) await new Promise((resolve) => setTimeout(resolve, 20));
-}
 
 t.test("bad commands", async (t) => {
   const node = await startNode(t);
@@ -155,5 +129,41 @@ t.test("bad commands", async (t) => {
         session.raw.destroy();
       }));
     }
+  }
+});
+
+t.test("publishes over the rate are refused, and the session goes on when it slows down", async (t) => {
+  const { node, clock } = await startNodeOnHeldClock(t, { reactors: 1 });
+  for (const json of [false, true]) {
+    const session = await open(node, { json });
+    await session.join("fast");
+    const replies = await Promise.all(Array.from({ length: 1_300 }, () => session.request({ publish: { room: "fast", payload, format: Format.JSON } })));
+    const limited = replies.filter((reply) => reply.error?.code === "rate_limited");
+    const published = replies.filter((reply) => reply.published);
+    t.equal(published.length, 999, "the burst is let through, of which one command was the join");
+    t.equal(limited.length, 301);
+    t.ok(limited.every((reply) => reply.error?.retryable), "the rest may be tried again");
+    clock.pass(2);
+    t.ok((await session.request({ ping: { time: 1 } })).pong, "when the rate lets one through");
+    t.equal(new Set(session.publications.map(({ seq }) => seq)).size, published.length, "what was refused was not published");
+    session.raw.destroy();
+  }
+});
+
+t.test("commands that keep coming after they were refused close the session", async (t) => {
+  const { node } = await startNodeOnHeldClock(t, { reactors: 1 });
+  for (const json of [false, true]) {
+    const [session, other] = [await open(node, { json }), await open(node)];
+    // In one write: the burst, as many again that are refused, and then some.
+    const pings = Array.from({ length: 5_000 }, () => ({ ping: { time: 1 } }));
+    const frames = pings.map((ping) => json
+      ? buildFrame({ opcode: opcodes.text, payload: encodeText(ping) })
+      : buildFrame({ opcode: opcodes.binary, payload: encodeBinary(ping) }));
+    await session.raw.write(Buffer.concat(frames));
+    t.strictSame(await session.closed(), { code: closes.rate_limited.code, reason: "rate_limited" });
+    const limited = session.events.filter((event) => event.error?.code === "rate_limited");
+    t.equal(limited.length, 1_000, "not before it was told so as often as its burst has commands");
+    t.ok((await other.request({ ping: { time: 1 } })).pong, "the others go on");
+    other.raw.destroy();
   }
 });
