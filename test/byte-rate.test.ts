@@ -25,7 +25,7 @@ t.test("on a WebSocket what comes over the rate is refused, and works again when
 });
 
 t.test("on a WebSocket that does not stop it is closed 3013", async (t) => {
-  const session = await open(await startNode(t, options));
+  const session = await open((await startNodeOnHeldClock(t, options)).node);
   for (let i = 0; i < 40; i++) void session.send(echo, 100 + i);
   t.same(await session.closed(), { code: 3013, reason: "rate_limited" });
   t.ok(refusals(session) > 0, "it was told before");
@@ -33,7 +33,7 @@ t.test("on a WebSocket that does not stop it is closed 3013", async (t) => {
 
 for (const kind of ["ping", "pong"] as const) {
   t.test(`on a WebSocket a client that does not stop to send ${kind}s is told, then closed 3013`, async (t) => {
-    const session = await open(await startNode(t, options));
+    const session = await open((await startNodeOnHeldClock(t, options)).node);
     const frame = buildFrame({ opcode: opcodes[kind], payload: Buffer.alloc(100) });
     // Twice a burst and more, in bytes that do not count as a command's.
     for (let i = 0; i < 30; i++) void session.raw.write(Buffer.concat(Array.from({ length: 100 }, () => frame)));
@@ -43,7 +43,7 @@ for (const kind of ["ping", "pong"] as const) {
 }
 
 t.test("empty pings cost what their header has", async (t) => {
-  const session = await open(await startNode(t, options));
+  const session = await open((await startNodeOnHeldClock(t, options)).node);
   const frame = buildFrame({ opcode: opcodes.ping });
   for (let i = 0; i < 50; i++) void session.raw.write(Buffer.concat(Array.from({ length: 1_000 }, () => frame)));
   t.same(await session.closed(), { code: 3013, reason: "rate_limited" });

@@ -272,9 +272,11 @@ t.test("a user can fill neither the inbox of another nor the node with inboxes o
   const bob = await as("bob");
   const spam = await as("spam");
   const alsoSpam = await as("spam");
+  const startedAt = performance.now();
   const fates = await Promise.all(Array.from({ length: 60 }, (_, i) => refusal(i % 2 === 0 ? spam : alsoSpam, "ann")));
   const counted = (fate: string) => fates.filter((each) => each === fate).length;
-  t.ok(counted("sent") >= 50 && counted("sent") <= 55, `${counted("sent")} of both sessions together`);
+  const earned = Math.ceil(((performance.now() - startedAt) * 50) / 60_000);
+  t.ok(counted("sent") >= 50 && counted("sent") <= 50 + earned, `${counted("sent")} of both sessions together`);
   t.equal(counted("sent") + counted("rate_limited"), 60);
   t.equal(await refusal(bob, "ann"), "sent", "others may");
 

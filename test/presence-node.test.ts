@@ -1,6 +1,7 @@
 /** Presence over the wire: who is in a room, who comes and goes, who is online; and who may know. */
 import t from "tap";
 import { closes } from "../src/errors.ts";
+import { startNodeOnHeldClock } from "./support/heldclock.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { closeWith } from "./support/resume.ts";
 import { open, type OpenOptions, type Reply, type TestSession } from "./support/session.ts";
@@ -358,7 +359,7 @@ t.test("bad requests are refused one by one, and cost nothing else", async (t) =
 });
 
 t.test("pages of members use up a session's rate faster than pings", async (t) => {
-  const node = await startNode(t, { ...quick, commandsPerSecond: 10 });
+  const { node } = await startNodeOnHeldClock(t, { ...quick, reactors: 1, commandsPerSecond: 10 });
   const ann = await enter(node, "ann", "chat:a");
   let accepted = 0;
   while (accepted < 20 && (await ann.request({ presence: { room: "chat:a" } })).presence) accepted++;
