@@ -1,9 +1,13 @@
 /** Whoever else can write to the same Redis: nodes go on, and say once what they could not read. */
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import t from "tap";
+import { openRedis } from "../src/redis/redis.ts";
+import { readRedisTarget } from "../src/redis/target.ts";
 import { startNode } from "./support/node.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { open } from "./support/session.ts";
 import { token } from "./support/tokens.ts";
+import { until } from "./support/until.ts";
 
 const redis = await startRedis(t);
 const authSecret = "0123456789abcdef0123456789abcdef";
@@ -40,4 +44,39 @@ t.test("what is published on the channels by somebody else ends no node and drai
   await ann.waitFor(() => ann.events.some(({ presenceChanged }) => presenceChanged?.joined?.includes("bob")), "bob to be seen");
   t.strictSame(a.nodes().nodes.map(({ id, state }) => `${id} ${state}`).slice(0, 2), ["a up", "b up"]);
   for (const { port } of [a, b]) t.equal((await fetch(`http://127.0.0.1:${port}/ready`)).status, 200);
+});
+
+t.test("connections that are lost again before channels are subscribed to end no node: the client's own subscriptions had nobody to catch them", async (t) => {
+  let [lets, lost] = [true, 0];
+  const sockets = new Set<Socket>();
+  const reply = (name: string, channel: string): string => {
+    if (name === "info") return "$25\r\nrun_id:0123456789abcdef01\r\n";
+    return name === "subscribe" ? `*3\r\n$9\r\nsubscribe\r\n$${channel.length}\r\n${channel}\r\n:1\r\n` : "+OK\r\n";
+  };
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => undefined);
+    socket.on("data", (data) => {
+      for (const [, name = "", channel = ""] of data.toString().matchAll(/\*\d+\r\n\$\d+\r\n(\w+)\r\n(?:\$\d+\r\n([^\r]*)\r\n)?/g)) {
+        if (name.toLowerCase() === "subscribe" && !lets) {
+          lost++;
+          return void socket.destroy();
+        }
+        socket.write(reply(name.toLowerCase(), channel));
+      }
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const link = await openRedis({ target: readRedisTarget(`redis://127.0.0.1:${port}`)!, answerMs: 60_000, log: { info() {}, warn() {} } });
+  t.teardown(() => link.close());
+  await link.subscribe("news", () => undefined);
+  await until(() => link.hears, "to be heard");
+  lets = false;
+  for (const socket of sockets) socket.destroy();
+  await until(() => lost >= 3, "three connections to be lost at their subscription");
+  t.notOk(link.hears);
+  lets = true;
+  await until(() => link.hears, "to be heard again");
 });

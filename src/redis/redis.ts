@@ -182,7 +182,7 @@ export class RedisLink {
     this.#onAnother.push(listener);
   }
 
-  /** The client has done so by itself; asked again, it says when it was done. */
+  /** On a connection that is new. The client of a cluster has done so by itself; asked again, it says when it was done. */
   async #subscribeAgain(): Promise<void> {
     const channels = [...this.#listeners.keys()];
     if (this.#closing) return;
@@ -311,6 +311,7 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
     keepAlive: keepAliveMs,
     // Its answers are thrown away, and one that a server gives before it closes, such as DENIED, would be taken for one.
     disableClientInfo: true,
+    autoResubscribe: false, // nobody would catch what becomes of it, and a connection that is lost again would end the node
     // An old primary after a failover: the connection is made anew, to the new one.
     reconnectOnError: (error) => error.message.startsWith("READONLY"),
     retryStrategy: (times) => (isStarting ? null : retryMs(times)),
