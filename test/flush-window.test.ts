@@ -100,6 +100,25 @@ t.test("who leaves, is disconnected, or is there when the node closes, gets what
   t.strictSame(seqsOf(stayer), [1, 2, 3]);
 });
 
+t.test("the last to leave takes an open window along: who joined next got it, from before its position", async (t) => {
+  const gateway = await node(t);
+  const late: TestSession[] = [];
+  for (const json of [false, true]) {
+    const room = `long:${json}`;
+    const [leaver] = await members(gateway, room, { json }) as [TestSession];
+    await leaver.publish(room, payload);
+    await leaver.leave(room);
+    t.strictSame(seqsOf(leaver), [1]);
+    late.push(...await members(gateway, room, { json }));
+  }
+  // What waits leaves before the node does.
+  await gateway.close();
+  for (const session of late) {
+    t.same(await session.closed(), { code: 3001, reason: "shutdown" });
+    t.strictSame(seqsOf(session), []);
+  }
+});
+
 t.test("a publisher that excludes itself gets everything but its own, everybody else everything", async (t) => {
   const gateway = await node(t);
   const [writer, other, reader] = await members(gateway, "cursor:a", {}, { json: true }, {}) as [TestSession, TestSession, TestSession];

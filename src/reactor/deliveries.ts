@@ -153,6 +153,11 @@ export class Deliveries {
     this.#windows.flush(room, format);
   }
 
+  /** A member of the room is live no more: what waits for members is nobody's where it was the last. */
+  left(room: Room, format: 0 | 1): void {
+    if (room.live[format] === 0) this.#windows.discard(room, format);
+  }
+
   /** Publishes everything that waits. */
   flushAll(): void {
     this.flush();

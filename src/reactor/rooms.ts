@@ -221,7 +221,7 @@ export class Rooms {
     const { session, room } = member;
     const format = formatOf(session);
     session.socket!.unsubscribe(room!.topics[format]);
-    room!.live[format]--;
+    this.#unlive(room!, format);
     if (member.told) this.#untell(member);
     member.state = "replaying";
     this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
@@ -325,7 +325,7 @@ export class Rooms {
       this.#arrived(arrival);
       writeAbandon(this.#context.link, arrival.number);
     }
-    if (state === "live") room.live[format]--;
+    if (state === "live") this.#unlive(room, format);
     if (state === "live" && member.told) room.told[format]--;
     room.joined[format]--;
     this.#context.counters.add("members", -1);
@@ -335,6 +335,11 @@ export class Rooms {
       this.#rooms.delete(room.handle);
       this.#context.counters.set("rooms", this.#rooms.size);
     }
+  }
+
+  #unlive(room: Room, format: 0 | 1): void {
+    room.live[format]--;
+    this.deliveries.left(room, format);
   }
 
   #roomOf(handle: number, name: string): Room {

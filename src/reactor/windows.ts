@@ -66,6 +66,17 @@ export class Windows {
     if (window !== null) this.#close(window);
   }
 
+  /**
+   * Forgets what waits for members of whom none is left. Nobody else may get it: not who joins next, whose position is
+   * behind it, though the topic is the same.
+   */
+  discard(room: Room, format: 0 | 1): void {
+    const window = room.windows[format];
+    if (window === null) return;
+    this.#unlink(window);
+    this.#free.push(window);
+  }
+
   flushAll(): void {
     for (const queue of this.#queues.values()) {
       while (queue.first !== null) this.#close(queue.first);
@@ -101,12 +112,8 @@ export class Windows {
   }
 
   #close(window: Window): void {
-    const { room, format, queue, bytes, frames, seqs, prevs, ends, since } = window;
-    if (window.before === null) queue.first = window.after;
-    else window.before.after = window.after;
-    if (window.after === null) queue.last = window.before;
-    else window.after.before = window.before;
-    room.windows[format] = null;
+    const { room, format, bytes, frames, seqs, prevs, ends, since } = window;
+    this.#unlink(window);
     if (format === 0) this.#fanout.publish(room, 0, bytes.subarray(0, window.used), seqs[0]!, prevs[0]!, null);
     else {
       for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) {
@@ -115,6 +122,14 @@ export class Windows {
     }
     this.#free.push(window);
     this.#onFlushed(now() - since);
+  }
+
+  #unlink({ room, format, queue, before, after }: Window): void {
+    if (before === null) queue.first = after;
+    else before.after = after;
+    if (after === null) queue.last = before;
+    else after.before = before;
+    room.windows[format] = null;
   }
 
   #queueOf(flushMs: number): WindowQueue {
