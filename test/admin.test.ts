@@ -5,7 +5,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { networkInterfaces } from "node:os";
 import t, { type Test } from "tap";
 import { startAdmin, type AdminOptions, type Served } from "../src/admin/admin.ts";
-import { createLogger } from "../src/log.ts";
+import { createLogger } from "../src/platform/log/log.ts";
 import { command } from "./support/command.ts";
 import { startNode } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";

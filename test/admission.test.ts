@@ -1,7 +1,7 @@
 /** More clients than a node lets in: who is refused how, and who comes first. */
 import t from "tap";
-import { Admission } from "../src/reactor/admission.ts";
-import { Tickets } from "../src/tickets.ts";
+import { Admission } from "../src/reactor/transport/admission.ts";
+import { Tickets } from "../src/auth/tickets.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { exchange } from "./support/rawsocket.ts";

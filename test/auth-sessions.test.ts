@@ -1,7 +1,7 @@
 /** Sessions with tokens: how a token comes, what it allows, how it ends and is renewed, and who does not meet whom. */
 import t, { type Test } from "tap";
 import type { Gateway } from "../dist/index.js";
-import { warningAt } from "../src/reactor/expiry.ts";
+import { warningAt } from "../src/reactor/session/expiry.ts";
 import { startNodeOnHeldClock } from "./support/heldclock.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";

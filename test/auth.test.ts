@@ -5,7 +5,7 @@ import { join } from "node:path";
 import t, { type Test } from "tap";
 import { readKeys } from "../src/auth/files.ts";
 import { createVerifier, type Verdict } from "../src/auth/verifier.ts";
-import { ConfigError, resolveConfig, type GatewayOptions } from "../src/config.ts";
+import { ConfigError, resolveConfig, type GatewayOptions } from "../src/config/config.ts";
 import { handmade, keyPair, secret, signed, startKeyServer, token, type Pair, type PairKind } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
 

@@ -5,9 +5,9 @@ import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import t, { type Test } from "tap";
-import { options } from "../src/config.ts";
-import { codesDoc, configDoc } from "../src/docs.ts";
-import { freePort } from "../src/ports.ts";
+import { options } from "../src/config/config.ts";
+import { codesDoc, configDoc } from "../src/cli/tables.ts";
+import { freePort } from "../src/node/ports.ts";
 import { bin, plainly } from "./support/command.ts";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };

@@ -3,7 +3,7 @@ import t, { type Test } from "tap";
 import { WebSocket } from "ws";
 import { backoffMs } from "../src/client/clock.ts";
 import { Emitter } from "../src/client/emitter.ts";
-import { Pace } from "../src/client/pace.ts";
+import { Pace } from "../src/client/rooms/pace.ts";
 import { connect, type ClientOptions, type Closed, type StateChange } from "../src/client/index.ts";
 import { closes } from "../src/errors.ts";
 import type { ServerFrame } from "../src/protocol/messages.ts";

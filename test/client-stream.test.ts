@@ -6,8 +6,8 @@ import t from "tap";
 import fc from "fast-check";
 import { fluxError } from "../src/client/flux-error.ts";
 import type { FluxError } from "../src/client/flux-error.ts";
-import { Stream } from "../src/client/stream.ts";
-import type { Arrival, Position } from "../src/client/publication.ts";
+import { Stream } from "../src/client/rooms/stream.ts";
+import type { Arrival, Position } from "../src/client/rooms/publication.ts";
 
 const room = "chat:a";
 const heldMax = 20;

@@ -1,10 +1,10 @@
 /** The system's clock is set while a node runs: what is kept for a time is kept for that time. */
 import t from "tap";
-import { resolveConfig } from "../src/config.ts";
+import { resolveConfig } from "../src/config/config.ts";
 import { createMemoryBroker } from "../src/broker/memory.ts";
 import { Rooms } from "../src/hub/rooms.ts";
-import { TailBudget } from "../src/hub/tail.ts";
-import { compileKinds } from "../src/roomnames.ts";
+import { TailBudget } from "../src/hub/recovery/tail.ts";
+import { compileKinds } from "../src/config/roomnames.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
 import { value } from "../src/contracts/answers.ts";
 import { promised, record } from "../src/contracts/sessions.ts";

@@ -1,5 +1,5 @@
 import t from "tap";
-import { ConfigError, isLoopback, jsonValue, options, resolveConfig, showValue, type Given } from "../src/config.ts";
+import { ConfigError, isLoopback, jsonValue, options, resolveConfig, showValue, type Given } from "../src/config/config.ts";
 import { nearest } from "../src/config/sources.ts";
 
 /** The problems that resolving tells of, none if it succeeds. */

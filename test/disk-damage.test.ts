@@ -7,7 +7,7 @@ import { syncBuiltinESMExports } from "node:module";
 import net from "node:net";
 import t, { type Test } from "tap";
 import { lockFolder } from "../src/disk/lock.ts";
-import { createLogBroker, type LogBroker } from "../src/broker/log.ts";
+import { createLogBroker, type LogBroker } from "../src/broker/disk/log.ts";
 import type { Answer, Draft, Page, Published, Retention, Stored } from "../src/broker/broker.ts";
 import { createGateway } from "../dist/index.js";
 import { startNode } from "./support/node.ts";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import t from "tap";
-import { options } from "../src/config.ts";
-import { closesDoc, configDoc, errorsDoc, replaceBetween, schemaText, updateReadme } from "../src/docs.ts";
+import { options } from "../src/config/config.ts";
+import { closesDoc, configDoc, errorsDoc, replaceBetween, schemaText, updateReadme } from "../src/cli/tables.ts";
 import { closes, errors } from "../src/errors.ts";
 
 const lineOf = (doc: string, start: string) => doc.split("\n").find((line) => line.startsWith(start)) ?? "";

@@ -2,7 +2,7 @@
 import t, { type Test } from "tap";
 import type { NodeMessage } from "../src/messages/messages.ts";
 import { createMemoryRegistry } from "../src/registry/memory.ts";
-import { RemoteDrain } from "../src/remotedrain.ts";
+import { RemoteDrain } from "../src/node/peers/remotedrain.ts";
 import { command } from "./support/command.ts";
 import { startNode } from "./support/node.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";

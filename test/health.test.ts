@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import t, { type Test } from "tap";
 import { readListening, writeListening, type Recorded } from "../src/cli/listening.ts";
-import { freePort } from "../src/ports.ts";
+import { freePort } from "../src/node/ports.ts";
 import { folder, makePair } from "./support/certificates.ts";
 import { startNode } from "./support/node.ts";
 import { bin } from "./support/command.ts";

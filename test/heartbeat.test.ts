@@ -1,11 +1,11 @@
 /** Who is pinged and who is closed for silence, by ticks that the test counts. */
 import t from "tap";
-import { resolveConfig } from "../src/config.ts";
+import { resolveConfig } from "../src/config/config.ts";
 import { Counters, createCounters } from "../src/link/counters.ts";
 import type { Context } from "../src/reactor/context.ts";
-import { Heartbeat } from "../src/reactor/heartbeat.ts";
-import { createSession, Sessions, type Session } from "../src/reactor/session.ts";
-import { Audiences } from "../src/reactor/socket.ts";
+import { Heartbeat } from "../src/reactor/session/heartbeat.ts";
+import { createSession, Sessions, type Session } from "../src/reactor/session/session.ts";
+import { Audiences } from "../src/reactor/transport/socket.ts";
 
 interface Silent {
   readonly session: Session;

@@ -2,14 +2,14 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import t from "tap";
-import { LateDisconnects } from "../src/hub/disconnects.ts";
-import { Sessions } from "../src/hub/sessions.ts";
+import { LateDisconnects } from "../src/hub/sessions/disconnects.ts";
+import { Sessions } from "../src/hub/sessions/sessions.ts";
 import type { Reactor } from "../src/hub/rooms.ts";
 import { Link } from "../src/link/link.ts";
 import { kinds } from "../src/link/records.ts";
 import { createRing } from "../src/link/ring.ts";
 import { readAdmitted, readKick } from "../src/link/sessions.ts";
-import { userKey } from "../src/roomkeys.ts";
+import { userKey } from "../src/protocol/roomkeys.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
 import { until } from "./support/until.ts";
 

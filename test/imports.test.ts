@@ -1,6 +1,6 @@
 /**
- * The import rule of src: cli → gateway → node → {hub, reactor, admin} → seams' interfaces → protocol → ids, errors;
- * no cycles; the protocol and the client run in browsers; implementations of seams are picked in one place.
+ * The import rule of src: cli → node → admin → {hub, reactor} → link → auth → config → seams → {redis, disk} →
+ * {platform, protocol} → errors. No cycles. The protocol and the client run in browsers. Only composition picks implementations of seams.
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { builtinModules } from "node:module";
@@ -14,15 +14,28 @@ type Imports = Map<string, string[]>;
 
 /** Folders with an interface in the file of the same name and implementations in the others. */
 const seams = ["broker", "presence", "sessions", "registry", "messages"];
+/** What those who use a seam speak with it about: types as its interface has them, too many for one file. */
+const besideInterfaces = ["messages/drain.ts", "messages/survey.ts"];
 /** The files that pick implementations. */
-const compositions = ["stores.ts", "cluster.ts", "reactor/main.ts"];
-/** From top to bottom; a part imports from parts below it, and from itself. `ground` are the flat files not named here. */
-const levels = [["cli", "contracts"], ["index"], ["gateway"], ["node"], ["stores"], ["cluster"], ["hub", "reactor", "admin"], ["ground"], ["link"], ["seam"], ["disk", "redis", "protocol"], ["ids", "errors", "held"]];
-/** Folders that are a flat file grown large. */
-const groundFolders = ["config", "auth"];
+const compositions = ["node/stores.ts", "node/cluster.ts", "reactor/main.ts"];
+/** From top to bottom; a part imports from parts below it, and from itself. A part is a folder or a file of src. */
+const levels = [
+  ["cli", "contracts"],
+  ["index"],
+  ["node"],
+  ["admin"],
+  ["hub", "reactor", "metrics"],
+  ["link"],
+  ["auth"],
+  ["config"],
+  ["seam"],
+  ["redis", "disk"],
+  ["platform", "protocol"],
+  ["errors"],
+];
 /** Parts that are for browsers too, and what they may reach. */
 const browser = ["client", "protocol"];
-const browserReaches = ["client", "protocol", "ids", "errors"];
+const browserReaches = ["client", "protocol", "errors"];
 
 const nodeModules = new Set(builtinModules.flatMap((name) => [name, `node:${name}`]));
 
@@ -52,42 +65,50 @@ t.test("a tree that keeps the rule passes", async (t) => {
 
 /** A small src in which every part imports what it may. */
 const sound: Record<string, string[]> = {
-  "cli/main.ts": ["./start.ts", "commander"],
-  "cli/start.ts": ["../index.ts", "../config.ts"],
-  "index.ts": ["./gateway.ts", "./errors.ts"],
-  "gateway.ts": ["node:worker_threads", "./node.ts", "./admin/admin.ts", "./config.ts"],
-  "node.ts": ["./stores.ts", "./hub/hub.ts"],
-  "stores.ts": ["./broker/memory.ts", "./broker/broker.ts"],
-  "config.ts": ["./errors.ts", "zod"],
-  "admin/admin.ts": ["node:http", "../config.ts"],
+  "cli/main.ts": ["./commands/start.ts", "commander"],
+  "cli/commands/start.ts": ["../../index.ts", "../../config/config.ts"],
+  "index.ts": ["./node/gateway.ts", "./errors.ts"],
+  "node/gateway.ts": ["node:worker_threads", "./parts.ts", "../admin/admin.ts", "../config/config.ts"],
+  "node/parts.ts": ["./stores.ts", "../hub/hub.ts"],
+  "node/stores.ts": ["../broker/memory.ts", "../broker/nats/broker.ts", "../broker/broker.ts"],
+  "config/config.ts": ["../errors.ts", "../platform/machine.ts", "zod"],
+  "admin/admin.ts": ["node:http", "../config/config.ts", "../messages/survey.ts"],
   "hub/hub.ts": ["./rooms.ts", "../broker/broker.ts", "../link/ring.ts", "../protocol/codec.ts"],
-  "hub/rooms.ts": ["../ids.ts"],
-  "reactor/main.ts": ["./session.ts", "../broker/memory.ts"],
-  "reactor/session.ts": ["../link/ring.ts", "../protocol/codec.ts"],
+  "hub/rooms.ts": ["../platform/ids.ts"],
+  "reactor/main.ts": ["./session/session.ts", "../broker/memory.ts"],
+  "reactor/session/session.ts": ["../../link/ring.ts", "../../protocol/codec.ts"],
   "link/ring.ts": ["node:worker_threads"],
   "broker/broker.ts": ["../protocol/codec.ts"],
   "broker/memory.ts": ["./broker.ts", "./keys.ts", "node:crypto"],
   "broker/keys.ts": [],
-  "disk/journal.ts": ["node:fs", "../ids.ts"],
+  "broker/nats/broker.ts": ["../broker.ts", "./outbox.ts"],
+  "broker/nats/outbox.ts": ["../../platform/ids.ts"],
+  "messages/survey.ts": [],
+  "disk/journal.ts": ["node:fs", "../platform/ids.ts"],
   "client/index.ts": ["./socket.ts", "../protocol/codec.ts", "../errors.ts"],
   "client/socket.ts": [],
   "protocol/codec.ts": ["./generated/flux.js", "../errors.ts", "protobufjs/minimal.js"],
   "protocol/json.ts": ["./codec.ts", "zod"],
   "protocol/generated/flux.js": ["protobufjs/minimal.js"],
-  "ids.ts": ["node:crypto"],
+  "platform/ids.ts": ["node:crypto"],
+  "platform/machine.ts": ["node:os"],
   "errors.ts": [],
 };
 
 const spoilt: { title: string; file: string; imports: string; says: RegExp }[] = [
-  { title: "the gateway importing the cli", file: "gateway.ts", imports: "./cli/start.ts", says: /gateway.*cli/ },
-  { title: "the hub importing the gateway", file: "hub/hub.ts", imports: "../gateway.ts", says: /hub.*gateway/ },
-  { title: "the hub importing a reactor", file: "hub/rooms.ts", imports: "../reactor/session.ts", says: /hub.*reactor/ },
-  { title: "a reactor importing the admin side", file: "reactor/session.ts", imports: "../admin/admin.ts", says: /reactor.*admin/ },
-  { title: "the gateway importing an implementation", file: "gateway.ts", imports: "./broker/memory.ts", says: /implementation/ },
+  { title: "the node importing the cli", file: "node/gateway.ts", imports: "../cli/commands/start.ts", says: /node.*cli/ },
+  { title: "the hub importing the node", file: "hub/hub.ts", imports: "../node/gateway.ts", says: /hub.*node/ },
+  { title: "the hub importing a reactor", file: "hub/rooms.ts", imports: "../reactor/session/session.ts", says: /hub.*reactor/ },
+  { title: "a reactor importing the admin side", file: "reactor/session/session.ts", imports: "../../admin/admin.ts", says: /reactor.*admin/ },
+  { title: "the admin side importing the node", file: "admin/admin.ts", imports: "../node/parts.ts", says: /admin.*node/ },
+  { title: "the platform importing the configuration", file: "platform/machine.ts", imports: "../config/config.ts", says: /platform.*config/ },
+  { title: "the gateway importing an implementation", file: "node/gateway.ts", imports: "../broker/memory.ts", says: /implementation/ },
   { title: "the hub importing an implementation", file: "hub/hub.ts", imports: "../broker/memory.ts", says: /implementation/ },
   { title: "the hub importing a part of an implementation", file: "hub/hub.ts", imports: "../broker/keys.ts", says: /implementation/ },
+  { title: "the hub importing an implementation in a folder", file: "hub/hub.ts", imports: "../broker/nats/outbox.ts", says: /implementation/ },
   { title: "an interface importing its implementation", file: "broker/broker.ts", imports: "./memory.ts", says: /interface|cycle/ },
   { title: "a seam importing the hub", file: "broker/broker.ts", imports: "../hub/rooms.ts", says: /seam.*hub/ },
+  { title: "a seam importing the configuration", file: "broker/broker.ts", imports: "../config/config.ts", says: /seam.*config/ },
   { title: "an implementation importing the hub", file: "broker/memory.ts", imports: "../hub/rooms.ts", says: /seam.*hub/ },
   { title: "the disk importing a seam", file: "disk/journal.ts", imports: "../broker/broker.ts", says: /disk.*seam/ },
   { title: "the protocol importing the link", file: "protocol/codec.ts", imports: "../link/ring.ts", says: /protocol.*link/ },
@@ -97,8 +118,8 @@ const spoilt: { title: string; file: string; imports: string; says: RegExp }[] =
   { title: "what the client does not reach of the protocol importing a Node module", file: "protocol/json.ts", imports: "node:util", says: /node:util/ },
   { title: "the client importing a Node module", file: "client/socket.ts", imports: "node:net", says: /node:net/ },
   { title: "the client importing a package", file: "client/socket.ts", imports: "ws", says: /ws/ },
-  { title: "the client importing the configuration", file: "client/socket.ts", imports: "../config.ts", says: /client.*config/ },
-  { title: "the node importing the client", file: "reactor/session.ts", imports: "../client/socket.ts", says: /client/ },
+  { title: "the client importing the configuration", file: "client/socket.ts", imports: "../config/config.ts", says: /client.*config/ },
+  { title: "the node importing the client", file: "reactor/session/session.ts", imports: "../../client/socket.ts", says: /client/ },
   { title: "a browser's errors importing a Node module", file: "errors.ts", imports: "node:util", says: /node:util/ },
   { title: "two files importing each other", file: "broker/keys.ts", imports: "./memory.ts", says: /cycle/ },
   { title: "a file importing itself", file: "errors.ts", imports: "./errors.ts", says: /cycle/ },
@@ -167,10 +188,7 @@ function resolve(file: string, target: string): string {
 function partOf(file: string): string {
   const folder = folderOf(file);
   if (seams.includes(folder)) return "seam";
-  if (groundFolders.includes(folder)) return "ground";
-  if (folder) return folder;
-  const name = file.replace(/\.ts$/, "");
-  return levels.flat().includes(name) ? name : "ground";
+  return folder || file.replace(/\.ts$/, "");
 }
 
 function levelOf(part: string): number {
@@ -184,7 +202,7 @@ function folderOf(file: string): string {
 }
 
 function isInterface(file: string): boolean {
-  return seams.some((seam) => file === `${seam}/${seam}.ts`);
+  return seams.some((seam) => file === `${seam}/${seam}.ts`) || besideInterfaces.includes(file);
 }
 
 function isImplementation(file: string): boolean {

@@ -2,7 +2,7 @@
 import { passHub } from "./support/hubclock.ts";
 import t, { type Test } from "tap";
 import { Allowance } from "../src/hub/allowance.ts";
-import { senderKey } from "../src/roomkeys.ts";
+import { senderKey } from "../src/protocol/roomkeys.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { lose, resumeOf, words } from "./support/resume.ts";
 import { open, seen, type SeenPosition, type TestSession } from "./support/session.ts";

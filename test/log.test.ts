@@ -1,9 +1,9 @@
 import { spawn } from "node:child_process";
 import { openSync } from "node:fs";
 import t from "tap";
-import { createLogger } from "../src/log.ts";
-import { linesLost, logOutput } from "../src/logoutput.ts";
-import { freePort } from "../src/ports.ts";
+import { createLogger } from "../src/platform/log/log.ts";
+import { linesLost, logOutput } from "../src/platform/log/output.ts";
+import { freePort } from "../src/node/ports.ts";
 import { plainly } from "./support/command.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { until } from "./support/until.ts";

@@ -1,7 +1,7 @@
 /** Signatures beside those of node:crypto. */
 import { createHmac } from "node:crypto";
 import t from "tap";
-import { Mac } from "../src/mac.ts";
+import { Mac } from "../src/auth/mac.ts";
 
 const bytes = (length: number) => Buffer.from(Array.from({ length }, (_, i) => (i * 31 + length) % 256));
 const lengths = [0, 1, 31, 32, 63, 64, 65, 128, 5_000];

@@ -1,5 +1,5 @@
 import t from "tap";
-import { cpuQuota, openFilesMax, usableCores, type ReadText } from "../src/machine.ts";
+import { cpuQuota, openFilesMax, usableCores, type ReadText } from "../src/platform/machine.ts";
 
 /** A machine whose files are these. */
 const files = (contents: Record<string, string>): ReadText => (path) => contents[path];

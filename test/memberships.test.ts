@@ -1,13 +1,13 @@
 /** A session's places in rooms, on its reactor and in the hub: as quick with 100,000 as with a few. */
 import t from "tap";
-import { Arrivals } from "../src/reactor/arrivals.ts";
+import { Arrivals } from "../src/reactor/rooms/arrivals.ts";
 import type { Context } from "../src/reactor/context.ts";
-import { Fanout } from "../src/reactor/fanout.ts";
-import { SlowReaders } from "../src/reactor/slow.ts";
-import { Audiences, type Audience } from "../src/reactor/socket.ts";
-import { listed, noPlaces, placeIn, withoutPlace, withPlace, type Places } from "../src/hub/places.ts";
+import { Fanout } from "../src/reactor/rooms/fanout.ts";
+import { SlowReaders } from "../src/reactor/rooms/slow.ts";
+import { Audiences, type Audience } from "../src/reactor/transport/socket.ts";
+import { listed, noPlaces, placeIn, withoutPlace, withPlace, type Places } from "../src/hub/sessions/places.ts";
 import type { PlaceInRoom } from "../src/link/sessions.ts";
-import { addMember, countMembers, createSession, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room } from "../src/reactor/session.ts";
+import { addMember, countMembers, createSession, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room } from "../src/reactor/session/session.ts";
 
 /** Counts how often somebody looks at the name of one of them. */
 let looks = 0;

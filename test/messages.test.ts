@@ -1,7 +1,7 @@
 /** Messages between nodes over Redis: what is kept while it is away or refuses them, and what is not. */
 import t, { type Test } from "tap";
 import { messagesContract } from "../src/contracts/messages.ts";
-import { LateDisconnects, type Came } from "../src/hub/disconnects.ts";
+import { LateDisconnects, type Came } from "../src/hub/sessions/disconnects.ts";
 import type { NodeMessage } from "../src/messages/messages.ts";
 import { createMemoryMessages } from "../src/messages/memory.ts";
 import { createRedisMessages } from "../src/messages/redis.ts";

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { createGateway, ConfigError } from "../dist/index.js";
-import { connectNats, watchNats } from "../src/broker/natsconnection.ts";
+import { connectNats, watchNats } from "../src/broker/nats/connection/connection.ts";
 import { folder, makePair, replace } from "./support/certificates.ts";
 import { startNats } from "./support/nats.ts";
 import { makeOperator } from "./support/natsauth.ts";

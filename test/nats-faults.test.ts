@@ -1,6 +1,6 @@
 /** What becomes of rooms when a real nats-server stops, is paused, or comes back without what it kept. */
 import t from "tap";
-import { connectNats, watchNats } from "../src/broker/natsconnection.ts";
+import { connectNats, watchNats } from "../src/broker/nats/connection/connection.ts";
 import { startNats } from "./support/nats.ts";
 import { startProxy } from "./support/proxy.ts";
 import { brokerOptions, durable, ephemeral, startBroker, textOf, value } from "./support/natsbroker.ts";

@@ -2,14 +2,14 @@
 import type { NatsConnection } from "nats";
 import t from "tap";
 import type { Query } from "../src/broker/broker.ts";
-import { Arriving } from "../src/broker/natsarriving.ts";
-import { connectNats } from "../src/broker/natsconnection.ts";
-import { History } from "../src/broker/natshistory.ts";
-import { Listening } from "../src/broker/natslistening.ts";
-import { Pulls } from "../src/broker/natspulls.ts";
-import { Refusals } from "../src/broker/natsrefusals.ts";
-import { Reader } from "../src/broker/natsreading.ts";
-import { Streams, type Stream } from "../src/broker/natsstreams.ts";
+import { Arriving } from "../src/broker/nats/wire/arriving.ts";
+import { connectNats } from "../src/broker/nats/connection/connection.ts";
+import { History } from "../src/broker/nats/history/history.ts";
+import { Listening } from "../src/broker/nats/listening.ts";
+import { Pulls } from "../src/broker/nats/history/pulls.ts";
+import { Refusals } from "../src/broker/nats/refusals.ts";
+import { Reader } from "../src/broker/nats/history/reading.ts";
+import { Streams, type Stream } from "../src/broker/nats/streams/streams.ts";
 import { startNats } from "./support/nats.ts";
 import { brokerOptions, durable, startBroker, value } from "./support/natsbroker.ts";
 

@@ -1,6 +1,6 @@
 /** Several nodes on one real nats-server are one gateway. */
 import t from "tap";
-import { freePort } from "../src/ports.ts";
+import { freePort } from "../src/node/ports.ts";
 import { startNats } from "./support/nats.ts";
 import { brokerOptions, durable, ephemeral, startBroker, value } from "./support/natsbroker.ts";
 import { startNode } from "./support/node.ts";

@@ -1,9 +1,9 @@
 /** Which pages may connect: patterns with a star against origins that are made up, and what is refused at start. */
 import fc from "fast-check";
 import t from "tap";
-import { ConfigError, resolveConfig } from "../src/config.ts";
+import { ConfigError, resolveConfig } from "../src/config/config.ts";
 import { isAmong, origins } from "../src/config/origins.ts";
-import { isWelcome } from "../src/reactor/origin.ts";
+import { isWelcome } from "../src/reactor/transport/origin.ts";
 
 const elsewhere = "gateway.invalid:8080";
 const read = (allowedOrigins: unknown) => resolveConfig({ options: { allowedOrigins } as object }).config;

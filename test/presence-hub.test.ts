@@ -1,10 +1,10 @@
 /** The hub's side of presence: how many records and how large, with more members than any test could connect. */
 import t from "tap";
-import { resolveConfig } from "../src/config.ts";
+import { resolveConfig } from "../src/config/config.ts";
 import { Presence } from "../src/hub/presence.ts";
 import { Rooms, type Reactor } from "../src/hub/rooms.ts";
-import type { HubSession } from "../src/hub/sessions.ts";
-import { TailBudget } from "../src/hub/tail.ts";
+import type { HubSession } from "../src/hub/sessions/sessions.ts";
+import { TailBudget } from "../src/hub/recovery/tail.ts";
 import { Link, type RecordReader } from "../src/link/link.ts";
 import { kinds } from "../src/link/records.ts";
 import { createRing } from "../src/link/ring.ts";
@@ -12,8 +12,8 @@ import { createMemoryPresence } from "../src/presence/memory.ts";
 import { decodeServerFrame } from "../src/protocol/codec.ts";
 import { Encoder } from "../src/protocol/encoder.ts";
 import type { ServerFrame } from "../src/protocol/messages.ts";
-import { roomKey, userKey } from "../src/roomkeys.ts";
-import { compileKinds } from "../src/roomnames.ts";
+import { roomKey, userKey } from "../src/protocol/roomkeys.ts";
+import { compileKinds } from "../src/config/roomnames.ts";
 import { until } from "./support/until.ts";
 
 const ringBytes = 131_072;

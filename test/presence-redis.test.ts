@@ -2,8 +2,8 @@
 import t, { type Test } from "tap";
 import { Due } from "../src/presence/due.ts";
 import type { RoomChange, RoomPresence, Status } from "../src/presence/presence.ts";
-import { createRedisPresence, type RedisPresence } from "../src/presence/redis.ts";
-import { Unlisted } from "../src/presence/unlisted.ts";
+import { createRedisPresence, type RedisPresence } from "../src/presence/redis/redis.ts";
+import { Unlisted } from "../src/presence/redis/unlisted.ts";
 import { openRedis, RedisAway, type RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { startProxy } from "./support/proxy.ts";

@@ -1,6 +1,6 @@
 /** Addresses of Redis: what they mean, which are refused, and that no password in them is ever shown. */
 import t from "tap";
-import { ConfigError, jsonValue, resolveConfig, showValue } from "../src/config.ts";
+import { ConfigError, jsonValue, resolveConfig, showValue } from "../src/config/config.ts";
 import { readRedisTarget, redisServer, showRedisAddress } from "../src/redis/target.ts";
 
 const none = { tls: false, user: "", password: "", db: 0, name: "" };

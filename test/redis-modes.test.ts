@@ -11,15 +11,15 @@ import { readRedisTarget } from "../src/redis/target.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";
 import { createRedisMessages } from "../src/messages/redis.ts";
 import type { PresenceEvents } from "../src/presence/presence.ts";
-import { createRedisPresence } from "../src/presence/redis.ts";
-import { createRedisSessions } from "../src/sessions/redis.ts";
+import { createRedisPresence } from "../src/presence/redis/redis.ts";
+import { createRedisSessions } from "../src/sessions/redis/redis.ts";
 import { messagesContract } from "../src/contracts/messages.ts";
 import { presenceContract, type PresenceOptions } from "../src/contracts/presence.ts";
 import { factsOf, registryContract } from "../src/contracts/registry.ts";
 import { freshPrefix, passInRedis, startRedis, type TestRedis } from "./support/redis.ts";
 import { value } from "../src/contracts/answers.ts";
 import { promised, record, sessionsContract } from "../src/contracts/sessions.ts";
-import { freePort } from "../src/ports.ts";
+import { freePort } from "../src/node/ports.ts";
 import { until } from "./support/until.ts";
 
 const slotMax = 16_383;

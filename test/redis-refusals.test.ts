@@ -2,7 +2,7 @@
 import { createServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import t, { type Test } from "tap";
-import { ConfigError } from "../src/config.ts";
+import { ConfigError } from "../src/config/config.ts";
 import { createGateway } from "../src/index.ts";
 import { openRedis } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";

@@ -7,7 +7,7 @@ import t, { type Test } from "tap";
 import { createGateway, ConfigError } from "../dist/index.js";
 import { openRedis, type RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
-import { freePort } from "../src/ports.ts";
+import { freePort } from "../src/node/ports.ts";
 import { folder, makePair, replace } from "./support/certificates.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { until } from "./support/until.ts";

@@ -1,12 +1,12 @@
 /** How an operator sees why clients are refused: closes by code, tokens, and a log line for each reason that says what to do. */
 import t from "tap";
-import { RefusalLog } from "../src/hub/refusallog.ts";
-import { createLogger } from "../src/log.ts";
-import { refusals } from "../src/reactor/sockets.ts";
+import { RefusalLog } from "../src/hub/sessions/refusallog.ts";
+import { createLogger } from "../src/platform/log/log.ts";
+import { refusals } from "../src/reactor/transport/sockets.ts";
 import { Refusals } from "../src/reactor/refusals.ts";
 import { Trace } from "../src/reactor/trace.ts";
-import { createSession } from "../src/reactor/session.ts";
-import type { FromReactor } from "../src/threads.ts";
+import { createSession } from "../src/reactor/session/session.ts";
+import type { FromReactor } from "../src/link/threads.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { fate, open } from "./support/session.ts";
 import { token } from "./support/tokens.ts";

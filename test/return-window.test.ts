@@ -1,6 +1,6 @@
 /** What a node tells its clients of how widely they should spread, should it be gone without a word: it grows with what it holds. */
 import t from "tap";
-import { windowFor } from "../src/reactor/returnwindow.ts";
+import { windowFor } from "../src/reactor/session/returnwindow.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { openTcp } from "./support/rawtcp.ts";

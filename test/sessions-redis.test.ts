@@ -1,11 +1,11 @@
 /** Sessions of several nodes on one Redis: whose a session is, what a disconnect ends, and what an outage costs. */
 import t, { type Test } from "tap";
 import { createRedisMessages } from "../src/messages/redis.ts";
-import { createRedisPresence } from "../src/presence/redis.ts";
+import { createRedisPresence } from "../src/presence/redis/redis.ts";
 import { openRedis } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";
-import { createRedisSessions } from "../src/sessions/redis.ts";
+import { createRedisSessions } from "../src/sessions/redis/redis.ts";
 import type { SessionHere, SessionsHere } from "../src/sessions/sessions.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { value } from "../src/contracts/answers.ts";

@@ -1,8 +1,8 @@
 /** Coming back under bad conditions: lies about positions, rights that changed, tokens that ran out, sockets that linger. */
 import { createHmac } from "node:crypto";
 import t from "tap";
-import { ResumeTokens } from "../src/resume.ts";
-import { anonymous } from "../src/grants.ts";
+import { ResumeTokens } from "../src/auth/resume.ts";
+import { anonymous } from "../src/auth/grants.ts";
 import { startNodeOnHeldClock } from "./support/heldclock.ts";
 import { startNode } from "./support/node.ts";
 import { lose, resumeOf, words, type At } from "./support/resume.ts";

@@ -6,7 +6,7 @@ import t, { type Test } from "tap";
 import { value } from "../src/contracts/answers.ts";
 import { createDiskSessions, type DiskSessionsOptions } from "../src/sessions/disk.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
-import { createRedisSessions } from "../src/sessions/redis.ts";
+import { createRedisSessions } from "../src/sessions/redis/redis.ts";
 import { openRedis } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { freshPrefix, passInRedis, startRedis } from "./support/redis.ts";

@@ -1,6 +1,6 @@
 /** Log lines that strangers can cause. */
 import t from "tap";
-import { Sparse } from "../src/sparse.ts";
+import { Sparse } from "../src/platform/log/sparse.ts";
 
 t.test("the first of a reason is due, then one a minute with the number of those left out; reasons are bounded", async (t) => {
   let now = 0;

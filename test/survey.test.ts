@@ -4,7 +4,7 @@ import t from "tap";
 import { factsOf } from "../src/contracts/registry.ts";
 import type { NodeMessage, Question } from "../src/messages/messages.ts";
 import type { RegisteredNode } from "../src/registry/registry.ts";
-import { Surveys } from "../src/survey.ts";
+import { Surveys } from "../src/node/peers/survey.ts";
 import { command } from "./support/command.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";

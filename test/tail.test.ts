@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import t from "tap";
-import { Tail, TailBudget } from "../src/hub/tail.ts";
+import { Tail, TailBudget } from "../src/hub/recovery/tail.ts";
 
 /** What a tail stands for: every publication there ever was. */
 interface Entry {

@@ -1,8 +1,8 @@
 /** Raw TCP: the same sessions as on WebSockets, on a stream of bytes that may be cut anywhere. */
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
-import { resolveConfig } from "../src/config.ts";
-import { canSharePorts } from "../src/machine.ts";
+import { resolveConfig } from "../src/config/config.ts";
+import { canSharePorts } from "../src/platform/machine.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { connectTcp, exchange, within } from "./support/rawsocket.ts";
 import { openTcp, rawTcp } from "./support/rawtcp.ts";

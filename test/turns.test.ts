@@ -1,7 +1,7 @@
 /** When sessions are sent away: evenly, whatever chance decides and however many there are. */
 import fc from "fast-check";
 import t from "tap";
-import { stepMs, turns, turnsPerStep } from "../src/reactor/turns.ts";
+import { stepMs, turns, turnsPerStep } from "../src/reactor/session/turns.ts";
 
 /** Mulberry32: chance that can be repeated. */
 function seeded(seed: number): () => number {

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { youngFlag } from "../../src/memory.ts";
-import { freePort } from "../../src/ports.ts";
+import { youngFlag } from "../../src/platform/heap.ts";
+import { freePort } from "../../src/node/ports.ts";
 import { controlScript, fluxCommand } from "../build.ts";
 import { benchSecret } from "../load/token.ts";
 import type { Dialect } from "../load/conversation.ts";

@@ -6,14 +6,14 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Registry } from "prom-client";
-import type { Logger } from "../log.ts";
+import type { Logger } from "../platform/log/log.ts";
 import { Audit, type Caller } from "./audit.ts";
 import { serveDisconnect, type Disconnect } from "./disconnect.ts";
 import { serveDrain, type Drains } from "./drain.ts";
 import { strangeHost, strangePage } from "./host.ts";
 import { keyCheck } from "./key.ts";
 import { answer, refuse, Refused, send } from "./request.ts";
-import { Sparse } from "../sparse.ts";
+import { Sparse } from "../platform/log/sparse.ts";
 import { serveSurvey, type Ask } from "./survey.ts";
 
 export interface Admin {

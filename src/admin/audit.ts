@@ -3,9 +3,9 @@
  * key), what for, and how it went. Requests that were refused are logged too, but not all of them: whoever reaches the
  * port can send as many as he likes.
  */
-import type { Logger } from "../log.ts";
-import { printable } from "../quoted.ts";
-import { Sparse } from "../sparse.ts";
+import type { Logger } from "../platform/log/log.ts";
+import { printable } from "../platform/log/quoted.ts";
+import { Sparse } from "../platform/log/sparse.ts";
 import { keyId } from "./key.ts";
 
 /** Who sends a request. It is read when the request arrives: later its socket may be gone. */

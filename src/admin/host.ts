@@ -1,6 +1,6 @@
 /** By what name the admin port was asked, and by whom. */
 import type { IncomingMessage } from "node:http";
-import { isLoopback } from "../config.ts";
+import { isLoopback } from "../config/config.ts";
 
 /** On loopback, what is wrong with the name: another's may have been pointed here by a page. Null where nothing is. */
 export function strangeHost({ headers, socket }: IncomingMessage): string | null {

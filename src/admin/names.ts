@@ -1,6 +1,6 @@
 /** Names of users, tenants and rooms as callers of the admin port write them. */
 import { z } from "zod";
-import { nameProblem } from "../roomnames.ts";
+import { nameProblem } from "../config/roomnames.ts";
 
 const nameBytesMax = 128;
 /** The most that `roomNameBytesMax` may be. */

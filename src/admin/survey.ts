@@ -5,7 +5,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
 import type { Question } from "../messages/messages.ts";
-import type { Survey } from "../survey.ts";
+import type { Survey } from "../messages/survey.ts";
 import { roomShape, tenantShape, userShape } from "./names.ts";
 import { problemOf } from "./problem.ts";
 import { answer, Refused } from "./request.ts";

@@ -1,8 +1,8 @@
 /** What a token says, checked and bounded, and the grant that comes of it. Claims that nobody here knows are ignored. */
 import type { JWTPayload } from "jose";
 import * as z from "zod";
-import { rightNames, type Grant } from "../grants.ts";
-import { nameProblem } from "../roomnames.ts";
+import { rightNames, type Grant } from "./grants.ts";
+import { nameProblem } from "../config/roomnames.ts";
 
 /** No provider's token comes near it; whatever is larger is refused unread. */
 export const tokenBytesMax = 8192;

@@ -1,6 +1,6 @@
 /** The keys that the configuration names: secrets, and files of PEM, a JWK or a JWKS. Read once, at start. */
 import { readFileSync, statSync } from "node:fs";
-import { ConfigError, type Config } from "../config.ts";
+import { ConfigError, type Config } from "../config/config.ts";
 import { isRecord } from "../config/namespaces.ts";
 import { keyOfJwk, keyOfPem, KeyProblem, keysMax, secretKey, type KeyMaterial } from "./keys.ts";
 

@@ -4,7 +4,7 @@
  */
 import { createPublicKey, type JsonWebKey } from "node:crypto";
 import { importJWK } from "jose";
-import { Mac } from "../mac.ts";
+import { Mac } from "./mac.ts";
 
 export const algorithms = ["HS256", "RS256", "PS256", "ES256", "EdDSA"] as const;
 export type Algorithm = (typeof algorithms)[number];

@@ -5,8 +5,8 @@
 import { hash as digest } from "node:crypto";
 import { decodeProtectedHeader, errors, jwtVerify, UnsecuredJWT, type JWTClaimVerificationOptions, type JWTPayload } from "jose";
 import { LRUCache } from "lru-cache";
-import type { Config } from "../config.ts";
-import type { Grant } from "../grants.ts";
+import type { Config } from "../config/config.ts";
+import type { Grant } from "./grants.ts";
 import { grantOf, tokenBytesMax } from "./claims.ts";
 import { algorithms, importKeys, secretsAmong, type Key, type KeyMaterial, type Secret } from "./keys.ts";
 import { createRemoteKeys, type RemoteKeys } from "./remote.ts";

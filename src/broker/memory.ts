@@ -1,5 +1,5 @@
 /** The embedded broker: every room of this one node in memory. Gone with the process, and the epochs with it. */
-import { randomId } from "../ids.ts";
+import { randomId } from "../platform/ids.ts";
 import type { Broker, Deliver, Page, Position, Query, Retention, Stored } from "./broker.ts";
 import { KeyWindow } from "./keys.ts";
 

@@ -1,8 +1,8 @@
 /** Pages of history from disk: which publications they hold is decided at once, and then they are read. */
 import type { Segment } from "../disk/segment.ts";
 import type { Page, Position, Query, Stored } from "./broker.ts";
-import { readRecord } from "./records.ts";
-import type { LogRoom } from "./stock.ts";
+import { readRecord } from "./disk/records.ts";
+import type { LogRoom } from "./disk/stock.ts";
 
 /** What a page holds: entries `from` up to, not including, `to` of the room's shelf as it is now. */
 interface Choice {

@@ -1,7 +1,7 @@
 /** Where a running node's admin port is, for the commands that ask it something. */
 import { isIP } from "node:net";
 import type { Command } from "commander";
-import { ConfigError } from "../config.ts";
+import { ConfigError } from "../config/config.ts";
 import { configFlag } from "./flags.ts";
 import { loadConfig } from "./load.ts";
 

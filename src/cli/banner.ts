@@ -1,8 +1,8 @@
 /** What a node that has just started says about itself: what runs where, and who may use it. */
 import { getHeapStatistics } from "node:v8";
-import { hasKey, isLoopback, showValue, type Config } from "../config.ts";
+import { hasKey, isLoopback, showValue, type Config } from "../config/config.ts";
 import { showNamespaceOption } from "../config/namespaces.ts";
-import { planMemory } from "../memoryplan.ts";
+import { planMemory } from "../platform/memoryplan.ts";
 import { redisServer } from "../redis/target.ts";
 
 export interface Running {

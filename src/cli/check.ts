@@ -3,8 +3,8 @@ import { X509Certificate } from "node:crypto";
 import { accessSync, constants, existsSync, mkdtempSync, readFileSync, rmdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { readKeys } from "../auth/files.ts";
-import { readCertificate } from "../certificate.ts";
-import { ConfigError, type Config } from "../config.ts";
+import { readCertificate } from "../config/certificate.ts";
+import { ConfigError, type Config } from "../config/config.ts";
 
 /** Every problem, each by the flag of its option. */
 export function problemsHere(config: Config): string[] {

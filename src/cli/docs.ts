@@ -1,6 +1,6 @@
 /** Rewrites what is made from the tables in the code: README.md and flux.schema.json in the working directory (`npm run docs`). */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { schemaText, updateReadme } from "../docs.ts";
+import { schemaText, updateReadme } from "./tables.ts";
 
 update("README.md", updateReadme);
 update("flux.schema.json", schemaText);

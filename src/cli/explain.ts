@@ -3,8 +3,8 @@ import { decodeJwt, decodeProtectedHeader, type JWTPayload } from "jose";
 import { grantOf } from "../auth/claims.ts";
 import { readKeys } from "../auth/files.ts";
 import { createVerifier } from "../auth/verifier.ts";
-import { hasKey, type Config } from "../config.ts";
-import { rightNames, type Grant } from "../grants.ts";
+import { hasKey, type Config } from "../config/config.ts";
+import { rightNames, type Grant } from "../auth/grants.ts";
 
 export interface Explanation {
   readonly text: string;

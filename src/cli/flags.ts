@@ -1,6 +1,6 @@
 /** The table of options as flags of a command. */
 import { Option, type Command } from "commander";
-import { options } from "../config.ts";
+import { options } from "../config/config.ts";
 import { noFlag } from "../config/sources.ts";
 
 export const configFlag = "--config";

@@ -1,6 +1,6 @@
 /** Finds the configuration of a node that is started from the command line. */
 import { readFileSync } from "node:fs";
-import { ConfigError, options, resolveConfig, type Given, type Resolved } from "../config.ts";
+import { ConfigError, options, resolveConfig, type Given, type Resolved } from "../config/config.ts";
 import { envOf, label } from "../config/sources.ts";
 import { duplicateKeys } from "./duplicates.ts";
 import { configFlag, type Flags } from "./flags.ts";

@@ -1,16 +1,16 @@
 #!/usr/bin/env -S node --max-semi-space-size=2
 /** The command `flux-gateway`. */
 import { Command } from "commander";
-import { ConfigError } from "../config.ts";
-import { version } from "../version.ts";
-import { addConfigCommand } from "./config.ts";
-import { addDisconnectCommand } from "./disconnect.ts";
-import { addDrainCommand } from "./drain.ts";
+import { ConfigError } from "../config/config.ts";
+import { version } from "../platform/version.ts";
+import { addConfigCommand } from "./commands/config.ts";
+import { addDisconnectCommand } from "./commands/disconnect.ts";
+import { addDrainCommand } from "./commands/drain.ts";
 import { addFlags, readFlags } from "./flags.ts";
-import { addNodesCommand } from "./nodes.ts";
-import { addNodeFlagsCommand } from "./nodeflags.ts";
-import { addSurveyCommand } from "./survey.ts";
-import { addTokenCommand } from "./token.ts";
+import { addNodesCommand } from "./commands/nodes.ts";
+import { addNodeFlagsCommand } from "./commands/nodeflags.ts";
+import { addSurveyCommand } from "./commands/survey.ts";
+import { addTokenCommand } from "./commands/token.ts";
 
 const precedence = `
 Every option of start has a variable (--admin-port: FLUX_ADMIN_PORT) and a key in the file (adminPort).
@@ -42,7 +42,7 @@ addFlags(program.command("start").description("Run a node."))
   .addHelpText("after", precedence)
   .action(async (_, command: Command) => {
     // Loaded only now: the other commands work where uWebSockets.js has no binary for this machine.
-    const { start } = await import("./start.ts");
+    const { start } = await import("./commands/start.ts");
     await start(readFlags(command));
   });
 addConfigCommand(program);

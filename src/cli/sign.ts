@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { SignJWT } from "jose";
 import { grantOf } from "../auth/claims.ts";
 import { secretBytesMin, type Algorithm } from "../auth/keys.ts";
-import { ConfigError } from "../config.ts";
+import { ConfigError } from "../config/config.ts";
 import { isRecord } from "../config/namespaces.ts";
 
 export type Claims = Readonly<Record<string, unknown>>;

@@ -1,32 +1,32 @@
 import type { ClientFrame, Ready as WireReady, Refreshed, Resume, ServerFrame } from "../protocol/messages.ts";
 import { systemClock } from "./clock.ts";
 import type { Clock } from "./clock.ts";
-import { Connection } from "./connection.ts";
-import type { Closed, State, StateChange } from "./connection.ts";
+import { Connection } from "./connection/connection.ts";
+import type { Closed, State, StateChange } from "./connection/connection.ts";
 import { Emitter } from "./emitter.ts";
 import type { Unsubscribe } from "./emitter.ts";
 import { fluxError, fromReply } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
-import { Inbox, inboxName } from "./inbox.ts";
-import type { MessageHandler, MessageOptions } from "./inbox.ts";
-import { Membership } from "./membership.ts";
+import { Inbox, inboxName } from "./rooms/inbox.ts";
+import type { MessageHandler, MessageOptions } from "./rooms/inbox.ts";
+import { Membership } from "./rooms/membership.ts";
 import { defaults } from "./options.ts";
 import type { ClientOptions, JoinOptions, SendOptions, Sent } from "./options.ts";
-import { Outbox } from "./outbox.ts";
-import type { OutboxShared } from "./outbox.ts";
-import { Pace } from "./pace.ts";
-import { listenToNetwork, listenToPage } from "./page.ts";
-import { decodePayload, encodePayload, toDate, toPosition, toReady } from "./publication.ts";
-import type { Position, Ready } from "./publication.ts";
+import { Outbox } from "./rooms/outbox.ts";
+import type { OutboxShared } from "./rooms/outbox.ts";
+import { Pace } from "./rooms/pace.ts";
+import { listenToNetwork, listenToPage } from "./connection/page.ts";
+import { decodePayload, encodePayload, toDate, toPosition, toReady } from "./rooms/publication.ts";
+import type { Position, Ready } from "./rooms/publication.ts";
 import { randomKey } from "./random.ts";
-import { Refresher } from "./refresher.ts";
-import { Room } from "./room.ts";
+import { Refresher } from "./connection/refresher.ts";
+import { Room } from "./rooms/room.ts";
 import { deviceName, Saved, tabStorage } from "./saved.ts";
 import type { Credentials, Place, SavedSession } from "./saved.ts";
-import { Tokens } from "./tokens.ts";
+import { Tokens } from "./connection/tokens.ts";
 import { Watches } from "./watches.ts";
 import type { UserStatus } from "./watches.ts";
-import type { WebSocketConstructor } from "./wire.ts";
+import type { WebSocketConstructor } from "./connection/wire.ts";
 
 export type ClientEvents = {
   /** There is a session: a new one, or the one before on another socket (`resumed`). */

@@ -1,8 +1,8 @@
 import type { Backoff, Clock } from "./clock.ts";
-import type { Position, Publication } from "./publication.ts";
+import type { Position, Publication } from "./rooms/publication.ts";
 import type { StorageLike } from "./saved.ts";
-import type { TokenProvider } from "./tokens.ts";
-import type { WebSocketConstructor } from "./wire.ts";
+import type { TokenProvider } from "./connection/tokens.ts";
+import type { WebSocketConstructor } from "./connection/wire.ts";
 
 export type ClientOptions = {
   /** Where the platform has no WebSocket of its own (Node 20): the one of the package `ws`. */

@@ -9,7 +9,7 @@
 import type { Cancel, Clock } from "./clock.ts";
 import { fluxError } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
-import type { Position } from "./publication.ts";
+import type { Position } from "./rooms/publication.ts";
 import { randomKey } from "./random.ts";
 
 /** What the SDK uses of a Storage. */

@@ -2,9 +2,9 @@
 import type { ClientFrame, UserStatus as WireStatus } from "../protocol/messages.ts";
 import { backoffMs } from "./clock.ts";
 import type { Clock } from "./clock.ts";
-import type { OnReply } from "./commands.ts";
+import type { OnReply } from "./connection/commands.ts";
 import type { FluxError } from "./flux-error.ts";
-import { toDate } from "./publication.ts";
+import { toDate } from "./rooms/publication.ts";
 
 export type UserStatus = {
   readonly user: string;

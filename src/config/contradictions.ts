@@ -1,6 +1,6 @@
 /** Options that are right each by itself and wrong together. */
 import { BlockList, isIP } from "node:net";
-import { neededBytes } from "../memoryplan.ts";
+import { neededBytes } from "../platform/memoryplan.ts";
 import { showSize } from "./checks.ts";
 import { label, type Source } from "./sources.ts";
 

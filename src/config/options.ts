@@ -1,9 +1,9 @@
 /** The table of options: what each is, what it may be, and what it is where nothing is given. */
 import { randomBytes } from "node:crypto";
 import type { CloseName, ErrorCode } from "../errors.ts";
-import { usableCores } from "../machine.ts";
-import { memoryLimit } from "../memory.ts";
-import { overflowBytesWithin, planMemory, reactorsWithin, ringBytesWithin, type MemoryGiven } from "../memoryplan.ts";
+import { usableCores } from "../platform/machine.ts";
+import { memoryLimit } from "../platform/heap.ts";
+import { overflowBytesWithin, planMemory, reactorsWithin, ringBytesWithin, type MemoryGiven } from "../platform/memoryplan.ts";
 import { clientUrl, redisAddress } from "./addresses.ts";
 import {
   count,

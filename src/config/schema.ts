@@ -1,7 +1,7 @@
 /** The JSON schema of a configuration file, made from the table of options: editors check and complete a file with it. */
 import type { JsonSchema } from "./checks.ts";
 import { namePattern, namespaceKeys, namespaceRows } from "./namespaces.ts";
-import type { Option } from "../config.ts";
+import type { Option } from "./config.ts";
 import { rows, type Row } from "./options.ts";
 
 export function configSchema(options: readonly Option[]): JsonSchema {

@@ -10,7 +10,7 @@
 import { accessSync, constants, existsSync, mkdirSync, opendirSync, readFileSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { randomId } from "../ids.ts";
+import { randomId } from "../platform/ids.ts";
 import { DataDirError, explained } from "./error.ts";
 import { formatVersion } from "./frames.ts";
 import { lockFolder } from "./lock.ts";

@@ -25,24 +25,24 @@ import {
 } from "../link/records.ts";
 import { readAck, readHello, readUnplaced, type AckRecord } from "../link/sessions.ts";
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
-import type { Logger } from "../log.ts";
-import { nameOfRoom, roomKey, tenantOfUser } from "../roomkeys.ts";
-import type { KindOf } from "../roomnames.ts";
+import type { Logger } from "../platform/log/log.ts";
+import { nameOfRoom, roomKey, tenantOfUser } from "../protocol/roomkeys.ts";
+import type { KindOf } from "../config/roomnames.ts";
 import type { NodeMessage } from "../messages/messages.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import { publicationJson } from "../protocol/json.ts";
 import type { Publication } from "../protocol/messages.ts";
 import type { Presence as PresenceStore } from "../presence/presence.ts";
-import { LateDisconnects } from "./disconnects.ts";
-import { answerHistory } from "./history.ts";
+import { LateDisconnects } from "./sessions/disconnects.ts";
+import { answerHistory } from "./recovery/history.ts";
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
 import { Joins } from "./joins.ts";
-import { Lagging } from "./lagging.ts";
+import { Lagging } from "./recovery/lagging.ts";
 import { Presence } from "./presence.ts";
-import { Replays } from "./replays.ts";
+import { Replays } from "./recovery/replays.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
-import { Sessions, type HubSession } from "./sessions.ts";
+import { Sessions, type HubSession } from "./sessions/sessions.ts";
 
 export interface HubOptions extends InboxLimits {
   readonly broker: Broker;

@@ -8,12 +8,12 @@ import type { ErrorCode } from "../errors.ts";
 import type { JoinRecord } from "../link/records.ts";
 import type { AckRecord } from "../link/sessions.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
-import { inboxKey, nameOfUser, tenantOfUser } from "../roomkeys.ts";
+import { inboxKey, nameOfUser, tenantOfUser } from "../protocol/roomkeys.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import { Allowance } from "./allowance.ts";
-import type { Joining } from "./replays.ts";
+import type { Joining } from "./recovery/replays.ts";
 import type { Room, Rooms } from "./rooms.ts";
-import type { HubSession, Sessions } from "./sessions.ts";
+import type { HubSession, Sessions } from "./sessions/sessions.ts";
 
 export interface InboxLimits {
   /** Direct messages a user may send, and inboxes a user may be the first to write to; 0 is no limit. */

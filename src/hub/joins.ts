@@ -8,14 +8,14 @@ import type { Broker } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
 import { writeRefused, type JoinRecord } from "../link/records.ts";
 import type { Encoder } from "../protocol/encoder.ts";
-import { inboxName, nameOfRoom } from "../roomkeys.ts";
-import type { KindOf } from "../roomnames.ts";
+import { inboxName, nameOfRoom } from "../protocol/roomkeys.ts";
+import type { KindOf } from "../config/roomnames.ts";
 import type { Inboxes } from "./inboxes.ts";
 import { Postponed } from "./postponed.ts";
 import type { Presence } from "./presence.ts";
-import type { Joining, Replays } from "./replays.ts";
+import type { Joining, Replays } from "./recovery/replays.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
-import type { HubSession, Sessions } from "./sessions.ts";
+import type { HubSession, Sessions } from "./sessions/sessions.ts";
 
 export interface JoinsOptions {
   readonly broker: Broker;

@@ -9,11 +9,11 @@ import { writeStatus, writeTold, type PresenceRecord, type WatchRecord } from ".
 import type { Encoder } from "../protocol/encoder.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Presence as Store, RoomChange, Status } from "../presence/presence.ts";
-import { nameOfRoom, nameOfUser, roomKey, tenantOfUser, userKey } from "../roomkeys.ts";
-import type { KindOf } from "../roomnames.ts";
-import { listed } from "./places.ts";
+import { nameOfRoom, nameOfUser, roomKey, tenantOfUser, userKey } from "../protocol/roomkeys.ts";
+import type { KindOf } from "../config/roomnames.ts";
+import { listed } from "./sessions/places.ts";
 import type { Reactor, Room, Rooms } from "./rooms.ts";
-import type { HubSession } from "./sessions.ts";
+import type { HubSession } from "./sessions/sessions.ts";
 import { Watches } from "./watches.ts";
 
 export interface PresenceOptions {

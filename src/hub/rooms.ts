@@ -1,11 +1,11 @@
 /** The rooms of one node: who is interested in them, and where they stand. */
-import type { RoomKind } from "../roomnames.ts";
+import type { RoomKind } from "../config/roomnames.ts";
 import type { Position } from "../broker/broker.ts";
 import { now } from "../link/clock.ts";
 import type { Link } from "../link/link.ts";
 import type { JoinRecord } from "../link/records.ts";
-import { nameOfRoom } from "../roomkeys.ts";
-import { Tail, type TailBudget, type TailLimits } from "./tail.ts";
+import { nameOfRoom } from "../protocol/roomkeys.ts";
+import { Tail, type TailBudget, type TailLimits } from "./recovery/tail.ts";
 
 /** A reactor as the hub sees it. A replaced one is another record with the same index. */
 export interface Reactor {

@@ -2,7 +2,7 @@
  * The members of one room, and what is to be told of them. A member keeps its number from when it came until it is
  * gone, and pages go by that number: whoever stays is on one page, and a page costs what is on it.
  */
-import { countOf, withoutOne, withOne, type Held } from "../held.ts";
+import { countOf, withoutOne, withOne, type Held } from "../platform/held.ts";
 import type { MembersQuery, RoomChange, RoomMember, RoomPresence } from "./presence.ts";
 
 export interface Member {

@@ -1,6 +1,6 @@
 /** Who is there at all, who was and when, and who is watched. */
 import { Due } from "./due.ts";
-import { withoutOne, withOne, type Held } from "../held.ts";
+import { withoutOne, withOne, type Held } from "../platform/held.ts";
 import { LastSeen } from "./lastseen.ts";
 import type { Status } from "./presence.ts";
 

@@ -1,17 +1,17 @@
 /**
  * One function per command of a session that is ready: validate, act, answer. They return; nothing here awaits or throws.
  */
-import { allows } from "../grants.ts";
+import { allows } from "../auth/grants.ts";
 import { writeHistory, writePublish } from "../link/records.ts";
 import { writeAck } from "../link/sessions.ts";
 import { Format, type ClientFrame, type Position } from "../protocol/messages.ts";
-import { inboxKey, inboxName, roomKey, senderKey } from "../roomkeys.ts";
-import { nameProblem, roomNameProblem } from "../roomnames.ts";
+import { inboxKey, inboxName, roomKey, senderKey } from "../protocol/roomkeys.ts";
+import { nameProblem, roomNameProblem } from "../config/roomnames.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import { keyOf, userNameBytesMax } from "./names.ts";
 import { payloadProblem } from "./payload.ts";
 import type { Reactor } from "./reactor.ts";
-import { countMembers, memberOf, type Session } from "./session.ts";
+import { countMembers, memberOf, type Session } from "./session/session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 

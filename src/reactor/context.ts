@@ -1,18 +1,18 @@
 /** What every part of a reactor works with. Made once, in main.ts; reactor.ts adds the parts that work with it. */
 import type { Verifier } from "../auth/verifier.ts";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { Counters } from "../link/counters.ts";
 import type { Link } from "../link/link.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import type { BufferPool } from "../protocol/framing.ts";
-import type { ResumeTokens } from "../resume.ts";
-import type { KindOf } from "../roomnames.ts";
-import type { Tickets } from "../tickets.ts";
-import type { Admission } from "./admission.ts";
-import type { QueueBudget } from "./queuebudget.ts";
+import type { ResumeTokens } from "../auth/resume.ts";
+import type { KindOf } from "../config/roomnames.ts";
+import type { Tickets } from "../auth/tickets.ts";
+import type { Admission } from "./transport/admission.ts";
+import type { QueueBudget } from "./rooms/queuebudget.ts";
 import type { Refusals } from "./refusals.ts";
-import type { Session, Sessions } from "./session.ts";
-import type { Audiences } from "./socket.ts";
+import type { Session, Sessions } from "./session/session.ts";
+import type { Audiences } from "./transport/socket.ts";
 import type { Trace } from "./trace.ts";
 
 export interface Context {

@@ -4,12 +4,12 @@ import { cutFrames, release, tooLarge } from "../protocol/framing.ts";
 import { BadFrame, decodeClientJson, parseMessage } from "../protocol/json.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import * as commands from "./commands.ts";
-import { hello, keepEarly, refresh } from "./hello.ts";
+import { hello, keepEarly, refresh } from "./session/hello.ts";
 import { closeSession, refuse } from "./outgoing.ts";
 import { presence, watch } from "./presence.ts";
-import { admitCommand, costOf } from "./rate.ts";
+import { admitCommand, costOf } from "./session/rate.ts";
 import type { Reactor } from "./reactor.ts";
-import type { Early, Session } from "./session.ts";
+import type { Early, Session } from "./session/session.ts";
 
 /** A binary message: any number of frames, the first and the last maybe in part. */
 export function onBinary(reactor: Reactor, session: Session, message: Uint8Array): void {

@@ -1,6 +1,6 @@
 /** What a session calls a room, and the room's key. */
-import { inboxKey, inboxName, roomKey } from "../roomkeys.ts";
-import type { Session } from "./session.ts";
+import { inboxKey, inboxName, roomKey } from "../protocol/roomkeys.ts";
+import type { Session } from "./session/session.ts";
 
 /** Bytes of a user's name, as in a token's sub. */
 export const userNameBytesMax = 128;

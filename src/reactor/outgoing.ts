@@ -2,8 +2,8 @@
 import { closes, type CloseName, type ErrorCode } from "../errors.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Context } from "./context.ts";
-import type { Session } from "./session.ts";
-import { dropped, queued } from "./socket.ts";
+import type { Session } from "./session/session.ts";
+import { dropped, queued } from "./transport/socket.ts";
 
 /** Tag of a ServerFrame's id, which is written only where it is not 0: the frame answers a command. It is behind the length. */
 const idTag = 8;

@@ -1,14 +1,14 @@
 /** The commands that ask who is there, and what the hub says of users unasked. */
-import { allows } from "../grants.ts";
+import { allows } from "../auth/grants.ts";
 import type { RecordReader } from "../link/link.ts";
 import { writePresence, writeWatch } from "../link/presence.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
-import { nameProblem, roomNameProblem } from "../roomnames.ts";
+import { nameProblem, roomNameProblem } from "../config/roomnames.ts";
 import { keyOf, userNameBytesMax } from "./names.ts";
 import { refuse, sendBytes } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
-import { memberOf, type Session } from "./session.ts";
+import { memberOf, type Session } from "./session/session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 

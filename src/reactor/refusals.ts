@@ -1,8 +1,8 @@
 /** Clients that are refused: the log is told the first of each reason, then one in a while. */
 import type { CloseName } from "../errors.ts";
-import { printable } from "../quoted.ts";
-import { Sparse } from "../sparse.ts";
-import type { FromReactor, RefusalReason } from "../threads.ts";
+import { printable } from "../platform/log/quoted.ts";
+import { Sparse } from "../platform/log/sparse.ts";
+import type { FromReactor, RefusalReason } from "../link/threads.ts";
 
 /** Ends that are part of every day. The others somebody has to do something about, at the client or in the configuration. */
 const everyday: ReadonlySet<RefusalReason> = new Set<CloseName>([

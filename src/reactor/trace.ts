@@ -3,8 +3,8 @@
  * is not in it, and no token. A crowd would fill the log and the main thread's memory, so it has a bound.
  */
 import { closes, type CloseName, type ErrorCode } from "../errors.ts";
-import type { FromReactor } from "../threads.ts";
-import type { Session } from "./session.ts";
+import type { FromReactor } from "../link/threads.ts";
+import type { Session } from "./session/session.ts";
 
 /** Lines of a reactor within one second. */
 const linesMax = 200;

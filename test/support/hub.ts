@@ -1,19 +1,19 @@
 /** A hub without a node around it: its reactors are links that read when the test says so. */
-import { resolveConfig } from "../../src/config.ts";
+import { resolveConfig } from "../../src/config/config.ts";
 import { createMemoryBroker } from "../../src/broker/memory.ts";
 import type { Broker } from "../../src/broker/broker.ts";
 import { Hub } from "../../src/hub/hub.ts";
 import { Rooms, type Reactor } from "../../src/hub/rooms.ts";
-import { TailBudget } from "../../src/hub/tail.ts";
+import { TailBudget } from "../../src/hub/recovery/tail.ts";
 import { Link, type RecordReader } from "../../src/link/link.ts";
 import * as records from "../../src/link/records.ts";
 import { createRing } from "../../src/link/ring.ts";
-import { createLogger } from "../../src/log.ts";
+import { createLogger } from "../../src/platform/log/log.ts";
 import { createMemoryPresence } from "../../src/presence/memory.ts";
 import { decodeServerFrame } from "../../src/protocol/codec.ts";
 import { Encoder } from "../../src/protocol/encoder.ts";
 import { Format, type ServerFrame } from "../../src/protocol/messages.ts";
-import { compileKinds } from "../../src/roomnames.ts";
+import { compileKinds } from "../../src/config/roomnames.ts";
 import { createMemorySessions } from "../../src/sessions/memory.ts";
 
 /** A record to a reactor. Of a JSON frame only the text's meaning is there. */

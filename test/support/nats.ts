@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Test } from "tap";
-import { freePort } from "../../src/ports.ts";
+import { freePort } from "../../src/node/ports.ts";
 import { until } from "./until.ts";
 
 export interface NatsServer {

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Test } from "tap";
 import type { Answer, Draft, Page, Position, Published, Query, Retention, Stored } from "../../src/broker/broker.ts";
-import { createNatsBroker, type NatsBroker, type NatsBrokerOptions } from "../../src/broker/nats.ts";
+import { createNatsBroker, type NatsBroker, type NatsBrokerOptions } from "../../src/broker/nats/broker.ts";
 
 export { value } from "../../src/contracts/answers.ts";
 

@@ -1,7 +1,7 @@
 /** Three nats-servers that are one cluster, with JetStream on each, and routes between them that can be cut. */
 import { connect, type NatsConnection } from "nats";
 import type { Test } from "tap";
-import { freePort } from "../../src/ports.ts";
+import { freePort } from "../../src/node/ports.ts";
 import { startNats, type NatsServer } from "./nats.ts";
 import { startProxy, type Proxy } from "./proxy.ts";
 import { until } from "./until.ts";

@@ -5,7 +5,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import type { Test } from "tap";
-import { freePort } from "../../src/ports.ts";
+import { freePort } from "../../src/node/ports.ts";
 import { until } from "./until.ts";
 
 export interface TestRedis {

@@ -1,0 +1,181 @@
+/**
+ * Gives the disk back: files of the journal of which nothing is needed any more go, and where the bytes run out, what is
+ * still needed of the emptiest one is copied to the end of the journal and the file goes.
+ */
+import { framesOf } from "../../disk/reading.ts";
+import type { Journal, JournalLog, Waiting } from "../../disk/journal.ts";
+import type { Segment } from "../../disk/segment.ts";
+import { readRecord, recordKinds, recordLength, writeRecord, type Found } from "./records.ts";
+import { firstKept, headOf, type LogRoom, type Stock } from "./stock.ts";
+
+export interface CleanerOptions {
+  readonly journal: Journal;
+  readonly stock: Stock;
+  readonly dataBytesMax: number;
+  /** What is held back of them for copies. */
+  readonly spareBytes: number;
+  readonly keyWindowMs: number;
+  readonly clock: () => number;
+  readonly log: JournalLog;
+}
+
+/** From this share of the bytes on files are cleaned. */
+const fillingShare = 0.8;
+/** And from this one on keys of what is no longer kept are not copied: they would be in the way of what is published. */
+const pressedShare = 0.9;
+const nothing = new Uint8Array(0);
+
+export class Cleaner {
+  readonly #options: CleanerOptions;
+  /** Files that could not be read, which are left alone. */
+  readonly #unreadable = new Set<Segment>();
+  #running: Promise<void> | null = null;
+  #stopped = false;
+
+  constructor(options: CleanerOptions) {
+    this.#options = options;
+  }
+
+  /** Whether so many bytes more are too many, until something has been cleaned. */
+  isFull(bytes: number): boolean {
+    const { journal, dataBytesMax, spareBytes } = this.#options;
+    if (journal.bytes + journal.uncommittedBytes + bytes <= dataBytesMax - spareBytes) return false;
+    this.tidy();
+    return true;
+  }
+
+  tidyIfFilling(): void {
+    if (this.#running === null && this.#isFilling) this.tidy();
+  }
+
+  tidy(): void {
+    if (this.#stopped) return;
+    this.#running ??= this.#run()
+      .catch((error: unknown) => this.#options.log.error({ err: error }, "cleaning the data directory failed"))
+      .finally(() => (this.#running = null));
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#running;
+  }
+
+  get #isFilling(): boolean {
+    return this.#options.journal.bytes > this.#options.dataBytesMax * fillingShare;
+  }
+
+  get #isPressed(): boolean {
+    return this.#options.journal.bytes > this.#options.dataBytesMax * pressedShare;
+  }
+
+  async #run(): Promise<void> {
+    const { journal } = this.#options;
+    for (const segment of journal.segments.slice(0, -1)) if (this.#isDone(segment)) await this.#remove(segment);
+    while (this.#isFilling && !this.#stopped) {
+      const segment = this.#emptiest();
+      if (segment === null || !(await this.#clean(segment))) return;
+    }
+  }
+
+  /** Nothing in it counts: no publication, no room's place, and no key that is still remembered. */
+  #isDone({ liveBytes, anchors, newestAt }: Segment): boolean {
+    return liveBytes === 0 && anchors === 0 && newestAt + this.#options.keyWindowMs < this.#options.clock();
+  }
+
+  async #remove(segment: Segment): Promise<void> {
+    await this.#options.journal.remove(segment);
+    this.#options.stock.segments.delete(segment.id);
+  }
+
+  #emptiest(): Segment | null {
+    let found: Segment | null = null;
+    const share = ({ liveBytes, bytes }: Segment) => liveBytes / bytes;
+    for (const segment of this.#options.journal.segments.slice(0, -1)) {
+      if (this.#unreadable.has(segment)) continue;
+      if (found === null || share(segment) < share(found)) found = segment;
+    }
+    return found;
+  }
+
+  /** False: it could not be done now. */
+  async #clean(segment: Segment): Promise<boolean> {
+    const { journal, log } = this.#options;
+    const rooms = new Set<LogRoom>();
+    try {
+      for await (const [records, at] of framesOf(segment)) {
+        for (let next = 0; next < records.length; ) {
+          const length = records.readUInt32LE(next);
+          if (!(await this.#consider(segment, records.subarray(next, next + length), at + next, rooms))) return false;
+          next += length;
+        }
+      }
+    } catch (error) {
+      this.#unreadable.add(segment);
+      log.error({ err: error, file: segment.path }, "a file of the data directory cannot be read: it is left where it is");
+      return false;
+    }
+    for (const room of rooms) if (room.anchor === segment && !(await this.#copyHead(segment, room))) return false;
+    await journal.idle();
+    if (segment.liveBytes > 0 || segment.anchors > 0) return false;
+    await this.#remove(segment);
+    return true;
+  }
+
+  async #consider(segment: Segment, record: Buffer, at: number, rooms: Set<LogRoom>): Promise<boolean> {
+    const found = readRecord(record);
+    const room = this.#options.stock.rooms.get(found.room);
+    if (room === undefined || room.epoch !== found.epoch) return true;
+    if (room.anchor === segment) rooms.add(room);
+    if (this.#indexOf(room, found, segment, at) >= 0) return this.#copy(segment, room, found, at);
+    if (this.#isPressed) return true;
+    const remembered = found.key !== "" && room.keys?.find(found.key, this.#options.clock()) === found.seq;
+    return remembered ? this.#append({ ...found, kind: recordKinds.key, payload: nothing }, keyCopied(found.time)) : true;
+  }
+
+  /** Where it stands on its room's shelf; -1: it is no longer kept, or kept elsewhere. */
+  #indexOf(room: LogRoom, { kind, seq }: Found, segment: Segment, at: number): number {
+    const i = seq - (room.seq - room.shelf.count + 1);
+    if (kind !== recordKinds.publication || i < 0 || i >= room.shelf.count) return -1;
+    return room.shelf.segment(i) === segment && room.shelf.at(i) === at ? i : -1;
+  }
+
+  #copy(from: Segment, room: LogRoom, found: Found, at: number): Promise<boolean> {
+    return this.#append(found, {
+      committed: (segment, there) => {
+        if (segment.newestAt < found.time) segment.newestAt = found.time;
+        this.#options.stock.segments.set(segment.id, segment);
+        const i = this.#indexOf(room, found, from, at);
+        if (i >= 0) room.shelf.move(i, segment, there);
+      },
+      failed() {},
+    });
+  }
+
+  #copyHead(from: Segment, room: LogRoom): Promise<boolean> {
+    const { stock } = this.#options;
+    return this.#append({ ...headOf(room, room.seq), payload: firstKept(room) }, {
+      committed(segment) {
+        if (room.anchor === from) stock.anchor(room, segment);
+      },
+      failed() {},
+    });
+  }
+
+  async #append(fields: Omit<Found, "payload"> & { payload: Uint8Array }, waiting: Waiting): Promise<boolean> {
+    const { journal } = this.#options;
+    const length = recordLength(fields, fields.payload.length);
+    if (journal.refusal(length) === "overloaded") await journal.idle();
+    if (this.#stopped || journal.refusal(length) !== null) return false;
+    writeRecord(journal.append(length, waiting), fields, fields.payload);
+    return true;
+  }
+}
+
+function keyCopied(time: number): Waiting {
+  return {
+    committed(segment) {
+      if (segment.newestAt < time) segment.newestAt = time;
+    },
+    failed() {},
+  };
+}

@@ -1,0 +1,95 @@
+/**
+ * The rooms again, from the records of a journal in the order in which they were written. Records of a room may lie
+ * out of order, since cleaning copies old ones to the end, and twice, since a crash may come between copy and removal.
+ */
+import type { Segment } from "../../disk/segment.ts";
+import type { Retention } from "../broker.ts";
+import { readRecord, recordKinds } from "./records.ts";
+import type { Stock } from "./stock.ts";
+
+interface Place {
+  readonly seq: number;
+  readonly segment: Segment;
+  readonly at: number;
+  readonly length: number;
+  readonly payloadBytes: number;
+  readonly time: number;
+}
+
+interface FoundRoom {
+  readonly epoch: string;
+  /** The newest that anything says of it, and where that is. */
+  head: number;
+  /** The first that it keeps. */
+  first: number;
+  anchor: Segment;
+  time: number;
+  places: Place[];
+  keys: { key: string; seq: number; time: number }[];
+}
+
+/** Of a room that no namespace keeps any more: it stays until its bytes are needed. */
+const unbounded: Retention = { durable: true, historySize: Infinity, historyTtlMs: Infinity, historyBytesMax: Infinity };
+
+export class Loading {
+  readonly #stock: Stock;
+  readonly #retentionOf: (room: string) => Retention | null;
+  readonly #rooms = new Map<string, FoundRoom>();
+
+  constructor(stock: Stock, retentionOf: (room: string) => Retention | null) {
+    this.#stock = stock;
+    this.#retentionOf = retentionOf;
+  }
+
+  add(record: Buffer, segment: Segment, at: number): void {
+    const { kind, room: name, epoch, seq, time, key, payload } = readRecord(record);
+    this.#stock.segments.set(segment.id, segment);
+    if (segment.newestAt < time) segment.newestAt = time;
+    let room = this.#rooms.get(name);
+    if (room?.epoch !== epoch) {
+      // Records of an epoch that was forgotten are not copied: they cannot come after those of the next one.
+      room = { epoch, head: seq, first: 0, anchor: segment, time, places: [], keys: [] };
+      this.#rooms.set(name, room);
+    }
+    if (seq >= room.head) [room.head, room.anchor] = [seq, segment];
+    if (kind === recordKinds.head) room.first = Math.max(room.first, payload.readDoubleLE(0));
+    if (time > room.time) room.time = time;
+    if (key !== "") room.keys.push({ key, seq, time });
+    if (kind === recordKinds.publication) room.places.push({ seq, segment, at, length: record.length, payloadBytes: payload.length, time });
+  }
+
+  /** The rooms as they are to be at this time, the quietest first. */
+  finish(now: number): void {
+    const quietestFirst = [...this.#rooms].sort(([, a], [, b]) => a.time - b.time);
+    for (const [name, found] of quietestFirst) {
+      const given = this.#retentionOf(name);
+      const retention = given?.durable === true ? given : unbounded;
+      if (this.#stock.roomOf(name, retention, found) === null) continue;
+      this.#fill(name, found, now);
+    }
+    this.#rooms.clear();
+  }
+
+  #fill(name: string, found: FoundRoom, now: number): void {
+    const room = this.#stock.rooms.get(name)!;
+    room.usedAt = Math.min(found.time, now);
+    this.#stock.anchor(room, found.anchor);
+    for (const { segment, at, length, payloadBytes, time } of unbroken(found)) {
+      this.#stock.keep(room, segment, at, length, payloadBytes, time);
+    }
+    this.#stock.trim(room);
+    this.#stock.expire(room);
+    const keys = found.keys.sort((a, b) => a.time - b.time || a.seq - b.seq);
+    for (const { key, seq, time } of keys) this.#stock.keysOf(room).add(key, seq, time);
+    room.keys?.expire(now);
+  }
+}
+
+/** The publications that follow each other up to the head, each once, the one that was written last. */
+function unbroken({ head, first, places }: FoundRoom): Place[] {
+  const bySeq = new Map<number, Place>();
+  for (const place of places) bySeq.set(place.seq, place);
+  const kept: Place[] = [];
+  for (let seq = head, place = bySeq.get(seq); place !== undefined && seq >= first; place = bySeq.get(--seq)) kept.push(place);
+  return kept.reverse();
+}

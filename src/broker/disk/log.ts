@@ -1,0 +1,229 @@
+/**
+ * The embedded broker on disk: durable rooms of this one node in a journal (disk/journal.ts), the others in memory.
+ *
+ * Where publications lie is known in memory, the publications themselves are on disk alone. A publication gets its
+ * position at once, and nobody is told of it before it is durable: a crash could give its position to another one.
+ */
+import { openJournal } from "../../disk/opening.ts";
+import type { DiskUsage, Journal, JournalLog, Waiting } from "../../disk/journal.ts";
+import type { Segment } from "../../disk/segment.ts";
+import type { Answer, Broker, Deliver, Draft, Published, Retention } from "../broker.ts";
+import { Cleaner } from "./cleaner.ts";
+import { Loading } from "./loading.ts";
+import { createMemoryBroker, type MemoryBrokerOptions } from "../memory.ts";
+import { readPage } from "../pages.ts";
+import { recordKinds, recordLength, writeRecord, type Fields } from "./records.ts";
+import { Stock, firstKept, headOf, type LogRoom } from "./stock.ts";
+
+export interface LogBrokerOptions extends MemoryBrokerOptions {
+  readonly folder: string;
+  /** What the folder may hold; histories get `liveShare` of it. */
+  readonly dataBytesMax: number;
+  /** Whether publish is answered when the publication is on the disk, or when the operating system has it. */
+  readonly sync: boolean;
+  readonly uncommittedBytesMax: number;
+  /** Of a room that is found in the files, and nobody has opened yet; null where no namespace keeps it any more. */
+  retentionOf(room: string): Retention | null;
+  readonly log: JournalLog;
+}
+
+export interface LogBroker extends Broker {
+  readonly disk: () => DiskUsage & { readonly liveBytes: number };
+}
+
+const sweepMs = 10_000;
+/** The rest of the bytes is for what is no longer kept, until its file is cleaned. */
+const liveShare = 0.6;
+const segmentBytesMin = 4 * 1024;
+const segmentBytesMost = 2 ** 30;
+const segmentShare = 1 / 64;
+const nothing = new Uint8Array(0);
+
+export async function createLogBroker(options: LogBrokerOptions, deliver: Deliver): Promise<LogBroker> {
+  const { dataBytesMax, roomsMax, keyWindowMs, keysPerRoomMax, clock = Date.now, log } = options;
+  const memory = createMemoryBroker(options, deliver);
+  const stock = new Stock({ roomsMax, liveBytesMax: dataBytesMax * liveShare, keyWindowMs, keysPerRoomMax, clock });
+  const loading = new Loading(stock, options.retentionOf);
+  const segmentBytes = Math.min(segmentBytesMost, Math.max(segmentBytesMin, dataBytesMax * segmentShare));
+  const journal = await openJournal({ ...options, segmentBytes }, (record, segment, at) => loading.add(record, segment, at));
+  loading.finish(clock());
+  const cleaner = new Cleaner({ journal, stock, dataBytesMax, spareBytes: segmentBytes, keyWindowMs, clock, log });
+  const sweeper = setInterval(() => {
+    stock.sweep();
+    writeRobbed(parts);
+    cleaner.tidy();
+  }, sweepMs).unref();
+  const parts: Parts = { journal, stock, cleaner, deliver };
+
+  return {
+    open(name, retention, done) {
+      if (!retention.durable) return memory.open(name, retention, done);
+      const room = stock.roomOf(name, retention);
+      if (room === null) return done({ error: "overloaded" });
+      stock.opened(room);
+      const position = () => done({ value: { epoch: room.epoch, seq: room.seq } });
+      // A new room's epoch has to be there after a crash: its members come back with it.
+      if (room.anchor !== null || room.pending > 0 || !writeHead(parts, room, position)) position();
+    },
+
+    close(name) {
+      memory.close(name);
+      const room = stock.rooms.get(name);
+      if (room === undefined) return;
+      room.open = false;
+      stock.use(room);
+    },
+
+    publish(name, retention, draft, done) {
+      if (!retention.durable) return memory.publish(name, retention, draft, done);
+      const room = stock.roomOf(name, retention);
+      if (room === null) return done({ error: "overloaded" });
+      const time = stock.use(room);
+      if (draft.key === "") return publish(parts, room, time, draft, done);
+      const first = stock.keysOf(room).find(draft.key, time);
+      if (first === undefined) publish(parts, room, time, draft, done);
+      else repeat(parts, room, first, done);
+    },
+
+    history(name, retention, query, done) {
+      if (!retention.durable) return memory.history(name, retention, query, done);
+      const room = stock.roomOf(name, retention);
+      if (room === null) return done({ error: "overloaded" });
+      stock.expire(room);
+      stock.use(room);
+      const page = readPage(room, query);
+      if (page === null) return done({ error: "unrecoverable_position" });
+      page.then(
+        (value) => done({ value }),
+        (error: unknown) => {
+          log.error({ err: error, room: name }, "a history cannot be read from the disk");
+          done({ error: "unavailable" });
+        },
+      );
+    },
+
+    usage() {
+      const { rooms, publications, bytes } = memory.usage();
+      return { rooms: rooms + stock.rooms.size, publications: publications + stock.publications, bytes: bytes + stock.liveBytes };
+    },
+
+    disk() {
+      const { bytes, uncommittedBytes, failing, counts } = journal;
+      return { bytes, liveBytes: stock.liveBytes, uncommittedBytes, failing, counts };
+    },
+
+    async stop() {
+      clearInterval(sweeper);
+      await memory.stop();
+      await cleaner.stop();
+      writeRobbed(parts);
+      await journal.close();
+      stock.clear();
+    },
+  };
+}
+
+interface Parts {
+  readonly journal: Journal;
+  readonly stock: Stock;
+  readonly cleaner: Cleaner;
+  readonly deliver: Deliver;
+}
+
+type Done = (answer: Answer<Published>) => void;
+
+function publish(parts: Parts, room: LogRoom, time: number, draft: Draft, done: Done): void {
+  const { journal, stock, cleaner } = parts;
+  const { sender, key, format } = draft;
+  const seq = room.given + 1;
+  const fields: Fields = { kind: recordKinds.publication, room: room.name, epoch: room.epoch, seq, time, sender, key, format };
+  const length = recordLength(fields, draft.payload.length);
+  const refusal = cleaner.isFull(length) ? "overloaded" : journal.refusal(length);
+  if (refusal !== null) return done({ error: refusal });
+  room.given = seq;
+  room.pending++;
+  if (key !== "") stock.keysOf(room).add(key, seq, time);
+  const entry = new Entry(parts, room, fields, draft.origin, length, done);
+  entry.payload = writeRecord(journal.append(length, entry), fields, draft.payload);
+}
+
+/** A key that was used: answered once the first publication with it is durable. */
+function repeat(parts: Parts, room: LogRoom, seq: number, done: Done): void {
+  const answer = () => done({ value: { epoch: room.epoch, seq, duplicate: true } });
+  if (seq <= room.seq) return answer();
+  if (!writeHead(parts, room, answer, () => done({ error: "unavailable" }))) done({ error: "unavailable" });
+}
+
+/** Says on disk where the room is, behind whatever is on its way there. False: the disk takes nothing now. */
+function writeHead({ journal, stock, cleaner }: Parts, room: LogRoom, done: () => void, failed: () => void = done): boolean {
+  const fields = headOf(room, room.given);
+  const payload = firstKept(room);
+  const length = recordLength(fields, payload.length);
+  if (cleaner.isFull(length) || journal.refusal(length) !== null) return false;
+  room.pending++;
+  const waiting: Waiting = {
+    committed(segment) {
+      room.pending--;
+      stock.anchor(room, segment);
+      done();
+    },
+    failed() {
+      room.pending--;
+      failed();
+    },
+  };
+  writeRecord(journal.append(length, waiting), fields, payload);
+  return true;
+}
+
+/** What was taken from quiet rooms must not come back with the next start, and push out what others keep. */
+function writeRobbed(parts: Parts): void {
+  const { robbed } = parts.stock;
+  for (const room of robbed) if (writeHead(parts, room, () => undefined)) robbed.delete(room);
+}
+
+/** A publication on its way to the disk. */
+class Entry implements Waiting {
+  payload: Uint8Array = nothing;
+  readonly #parts: Parts;
+  readonly #room: LogRoom;
+  readonly #fields: Fields;
+  readonly #origin: string;
+  readonly #length: number;
+  readonly #done: Done;
+
+  constructor(parts: Parts, room: LogRoom, fields: Fields, origin: string, length: number, done: Done) {
+    this.#parts = parts;
+    this.#room = room;
+    this.#fields = fields;
+    this.#origin = origin;
+    this.#length = length;
+    this.#done = done;
+  }
+
+  committed(segment: Segment, at: number): void {
+    const { stock, deliver, cleaner } = this.#parts;
+    const room = this.#room;
+    const { seq, time, sender, format } = this.#fields;
+    const { epoch } = room;
+    room.pending--;
+    room.seq = seq;
+    stock.keep(room, segment, at, this.#length, this.payload.length, time);
+    stock.trim(room);
+    if (room.anchor !== segment) stock.anchor(room, segment);
+    if (segment.newestAt < time) segment.newestAt = time;
+    if (room.open) deliver(room.name, { epoch, seq, prev: seq - 1, sender, time, payload: this.payload, format, origin: this.#origin });
+    this.#done({ value: { epoch, seq, duplicate: false, prev: seq - 1 } });
+    cleaner.tidyIfFilling();
+  }
+
+  /** Everything behind it has failed too: the next gets its position. */
+  failed(): void {
+    const room = this.#room;
+    room.pending--;
+    room.given = room.seq;
+    if (this.#fields.key !== "") room.keys?.delete(this.#fields.key);
+    this.#done({ error: "unavailable" });
+  }
+}
+

@@ -1,0 +1,193 @@
+/** The durable rooms of the log broker: where each stands, what it keeps on disk, and what goes when there is too much. */
+import type { Segment } from "../../disk/segment.ts";
+import { randomId } from "../../platform/ids.ts";
+import type { Retention } from "../broker.ts";
+import { KeyWindow } from "../keys.ts";
+import { recordKinds, type Fields } from "./records.ts";
+import { Shelf } from "./shelf.ts";
+
+export interface LogRoom {
+  readonly name: string;
+  readonly epoch: string;
+  retention: Retention;
+  open: boolean;
+  /** The newest that is durable, and the newest that was given out. */
+  seq: number;
+  given: number;
+  /** Records on their way to the disk. */
+  pending: number;
+  readonly shelf: Shelf;
+  payloadBytes: number;
+  keys: KeyWindow | null;
+  usedAt: number;
+  /** Where on disk it says last where the room is. */
+  anchor: Segment | null;
+}
+
+export interface StockOptions {
+  readonly roomsMax: number;
+  /** Bytes of records that all rooms keep together; past it the quietest room loses its oldest. */
+  readonly liveBytesMax: number;
+  readonly keyWindowMs: number;
+  readonly keysPerRoomMax: number;
+  readonly clock: () => number;
+}
+
+/** A room that is neither open nor keeps anything is forgotten after this long, its epoch with it. */
+const idleRoomMs = 60_000;
+
+export class Stock {
+  readonly rooms = new Map<string, LogRoom>();
+  readonly segments = new Map<number, Segment>();
+  /** Rooms that have lost something to others since that was written down. */
+  readonly robbed = new Set<LogRoom>();
+  liveBytes = 0;
+  publications = 0;
+  readonly #options: StockOptions;
+  /** Rooms that keep something, the one that was published to last at the end. */
+  readonly #kept = new Set<LogRoom>();
+  /** Rooms nobody on this node is in, the one that was used last at the end. */
+  readonly #unopened = new Set<LogRoom>();
+
+  constructor(options: StockOptions) {
+    this.#options = options;
+  }
+
+  /** Null: there are as many rooms as there may be, and all are in use. */
+  roomOf(name: string, retention: Retention, found: { epoch: string; head: number } = { epoch: randomId(6), head: 0 }): LogRoom | null {
+    const known = this.rooms.get(name);
+    if (known !== undefined) {
+      known.retention = retention;
+      return known;
+    }
+    if (this.rooms.size >= this.#options.roomsMax && !this.#forgetQuietest()) return null;
+    const { epoch, head: seq } = found;
+    const room: LogRoom = {
+      name,
+      epoch,
+      retention,
+      open: false,
+      seq,
+      given: seq,
+      pending: 0,
+      shelf: new Shelf(this.segments),
+      payloadBytes: 0,
+      keys: null,
+      usedAt: this.#options.clock(),
+      anchor: null,
+    };
+    this.rooms.set(name, room);
+    this.#unopened.add(room);
+    return room;
+  }
+
+  opened(room: LogRoom): void {
+    room.open = true;
+    this.#unopened.delete(room);
+  }
+
+  /** The time of the use. */
+  use(room: LogRoom): number {
+    if (!room.open) {
+      this.#unopened.delete(room);
+      this.#unopened.add(room);
+    }
+    return (room.usedAt = this.#options.clock());
+  }
+
+  keysOf(room: LogRoom): KeyWindow {
+    return (room.keys ??= new KeyWindow(this.#options.keyWindowMs, this.#options.keysPerRoomMax));
+  }
+
+  /** Publication `room.seq` is on disk. */
+  keep(room: LogRoom, segment: Segment, at: number, length: number, payloadBytes: number, time: number): void {
+    this.segments.set(segment.id, segment);
+    room.shelf.push(segment, at, length, payloadBytes, time);
+    room.payloadBytes += payloadBytes;
+    this.liveBytes += length;
+    this.publications++;
+    this.#kept.delete(room);
+    this.#kept.add(room);
+  }
+
+  /** Drops what is more than may be kept. */
+  trim(room: LogRoom): void {
+    const { historySize, historyBytesMax } = room.retention;
+    while (room.shelf.count > historySize || room.payloadBytes > historyBytesMax) this.#dropFirst(room);
+    while (this.liveBytes > this.#options.liveBytesMax) {
+      const quietest = this.#quietest();
+      this.#dropFirst(quietest);
+      this.robbed.add(quietest);
+    }
+  }
+
+  expire(room: LogRoom): void {
+    const before = this.#options.clock() - room.retention.historyTtlMs;
+    while (room.shelf.count > 0 && room.shelf.time(0) < before) this.#dropFirst(room);
+  }
+
+  anchor(room: LogRoom, segment: Segment | null): void {
+    if (room.anchor !== null) room.anchor.anchors--;
+    if (segment !== null) segment.anchors++;
+    room.anchor = segment;
+  }
+
+  sweep(): void {
+    const now = this.#options.clock();
+    for (const room of this.rooms.values()) {
+      this.expire(room);
+      room.keys?.expire(now);
+      const idle = !room.open && room.pending === 0 && room.usedAt < now - idleRoomMs;
+      if (idle && room.shelf.count === 0 && !room.keys?.size) this.#forget(room);
+    }
+  }
+
+  clear(): void {
+    this.robbed.clear();
+    this.rooms.clear();
+    this.#kept.clear();
+    this.#unopened.clear();
+  }
+
+  #forgetQuietest(): boolean {
+    for (const room of this.#unopened) {
+      if (room.pending > 0) continue;
+      this.#forget(room);
+      return true;
+    }
+    return false;
+  }
+
+  #forget(room: LogRoom): void {
+    while (room.shelf.count > 0) this.#dropFirst(room);
+    this.anchor(room, null);
+    this.#unopened.delete(room);
+    this.robbed.delete(room);
+    this.rooms.delete(room.name);
+  }
+
+  /** There is one as long as anything is kept: a Set gives back its first member first. */
+  #quietest(): LogRoom {
+    return this.#kept.values().next().value!;
+  }
+
+  #dropFirst(room: LogRoom): void {
+    this.liveBytes -= room.shelf.length(0);
+    room.payloadBytes -= room.shelf.payloadBytes(0);
+    this.publications--;
+    room.shelf.dropFirst();
+    if (room.shelf.count === 0) this.#kept.delete(room);
+  }
+}
+
+/** The first seq that a room keeps; past its head where it keeps nothing. As the payload of its head. */
+export function firstKept({ seq, shelf }: LogRoom): Buffer {
+  const payload = Buffer.allocUnsafe(8);
+  payload.writeDoubleLE(seq - shelf.count + 1);
+  return payload;
+}
+
+/** The record that says where a room is. */
+export function headOf({ name, epoch, usedAt }: LogRoom, seq: number): Fields {
+  return { kind: recordKinds.head, room: name, epoch, seq, time: usedAt, sender: "", key: "", format: 0 };
+}

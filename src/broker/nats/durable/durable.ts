@@ -1,0 +1,394 @@
+/**
+ * Durable rooms: a publication goes to a stream, which keeps it and hands a copy to whoever has the room open, with its
+ * sequence and that of the one before it in the same room. Copies are what is delivered, on the publisher's node too,
+ * so all nodes see one order. A copy that does not follow what was delivered last, and a connection that was lost, make
+ * the room catch up from the stream; what arrives meanwhile is held.
+ */
+import type { Msg } from "nats";
+import type { ErrorCode } from "../../../errors.ts";
+import type { Broker, Deliver, Moved } from "../../broker.ts";
+import type { Arriving } from "../wire/arriving.ts";
+import { timeOf, type Envelope } from "../wire/envelope.ts";
+import { History } from "../history/history.ts";
+import type { Listening } from "../listening.ts";
+import type { Ack } from "../wire/answers.ts";
+import type { Outbox, Waiting } from "../outbox.ts";
+import { Looks } from "../streams/looks.ts";
+import { Quiet } from "./quiet.ts";
+import { Trouble } from "../streams/trouble.ts";
+import { Places, type PlacesOptions } from "./places.ts";
+import { placeOf } from "../wire/raw.ts";
+import { beginAgain, dropHeld, fallBehind, hold, isComplete, openingRoom, type Acked, type DurableRoom } from "./room.ts";
+import type { Reader } from "../history/reading.ts";
+import { know, type Stream } from "../streams/streams.ts";
+
+export interface DurableOptions extends PlacesOptions {
+  readonly listening: Listening;
+  readonly outbox: Outbox;
+  readonly arriving: Arriving;
+  readonly reader: Reader;
+  readonly roomsMax: number;
+  readonly quietLookMs?: number;
+}
+
+const pieceSize = 256;
+/** Rooms that are looked at together after NATS was away. */
+const checkedAtOnce = 256;
+const retryMs = 250;
+/** A copy that claims to be further behind the known end of its stream is not believed. */
+const aheadMax = 100_000;
+/** A copy that has not come this long after its acknowledgement will not come by itself. */
+const copyLateMs = 500;
+
+export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" | "history"> {
+  /** Publications that were read from a stream because their copy did not come. */
+  filled = 0;
+  readonly #options: DurableOptions;
+  readonly #deliver: Deliver;
+  readonly #moved: Moved;
+  readonly #places: Places;
+  readonly #rooms = new Map<string, DurableRoom>();
+  readonly #bySubject = new Map<string, DurableRoom>();
+  readonly #history: History;
+  /** Acknowledgements that came before it was known which life their stream is in. */
+  readonly #early = new Map<Stream, (() => void)[]>();
+  readonly #looks: Looks;
+  readonly #quiet: Quiet;
+  /** Streams that cannot be read: while one has no leader, all who have rooms there ask again and again. */
+  readonly #unreadable: Trouble;
+  readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
+
+  constructor(options: DurableOptions, deliver: Deliver, moved: Moved) {
+    this.#options = options;
+    this.#places = new Places(options);
+    this.#deliver = deliver;
+    this.#moved = moved;
+    this.#history = new History(options.reader, options.streams, options.arriving);
+    this.#looks = new Looks(options.streams, options.log, (stream, isOver) => this.#compare(stream, isOver));
+    const roomAt = (subject: string) => this.#bySubject.get(subject);
+    const roomsOf = (stream: Stream) => [...this.#rooms.values()].filter((room) => room.stream === stream);
+    this.#quiet = new Quiet({ ...options, roomAt, roomsOf, isConnected: () => this.#looks.connected, onMissing: (room) => this.#bringBack(room) });
+    this.#unreadable = new Trouble(options.log, "NATS: a stream could not be read; its rooms wait, and are not opened, until it can", "NATS: all streams could be read again");
+  }
+
+  get size(): number {
+    return this.#rooms.size;
+  }
+
+  // ------------------------------------------------------------------------------- what the hub asks
+
+  open: Broker["open"] = (name, retention, done) => {
+    if (this.#rooms.size >= this.#options.roomsMax) return done({ error: "overloaded" });
+    this.#places.withStream(name, retention, done, (stream, subject) => {
+      const room = openingRoom(name, stream, subject, retention);
+      this.#rooms.set(name, room);
+      this.#bySubject.set(subject, room);
+      this.#open(room).then(
+        (opened) => {
+          this.#unreadable.ends(stream);
+          if (opened !== "open") {
+            if (this.#rooms.get(name) === room) this.close(name);
+            return done({ error: opened });
+          }
+          done({ value: { epoch: room.epoch, seq: room.last } });
+          this.#settle(room);
+          this.#catchUp(room);
+        },
+        (error: unknown) => {
+          this.#unreadable.begins(stream, error);
+          if (this.#rooms.get(name) === room) this.close(name);
+          done({ error: "unavailable" });
+        },
+      ).catch((error: unknown) => this.#options.log.error({ err: error, room: name }, "NATS: a room that was opened could not be gone on with"));
+    });
+  };
+
+  close: Broker["close"] = (name) => {
+    const room = this.#rooms.get(name);
+    if (room === undefined) return;
+    this.#rooms.delete(name);
+    this.#bySubject.delete(room.subject);
+    room.heard?.stop();
+    for (const acked of room.acked.splice(0)) this.#answer(acked);
+  };
+
+  publish: Broker["publish"] = (name, retention, draft, done) => {
+    const room = this.#rooms.get(name);
+    if (room !== undefined) return this.#options.outbox.publish(room.stream, name, room.subject, draft, done);
+    const known = this.#places.streamOf(name);
+    if (known !== undefined) return this.#options.outbox.publish(known, name, this.#places.subjectOf(name), draft, done);
+    // Only where a namespace is used that was not there at the start: the payload is valid until this returns.
+    const copy = { ...draft, payload: Uint8Array.prototype.slice.call(draft.payload) };
+    this.#places.withStream(name, retention, done, () => this.publish(name, retention, copy, done));
+  };
+
+  history: Broker["history"] = (name, retention, query, done) => {
+    this.#places.withStream(name, retention, done, (stream, subject) => {
+      const room = this.#rooms.get(name);
+      const head = room === undefined || room.state === "opening" ? null : room.last;
+      this.#history.page(stream, subject, retention, query, head).then(
+        (page) => {
+          if ("value" in page) this.#unreadable.ends(stream);
+          done(page);
+        },
+        (error: unknown) => {
+          this.#unreadable.begins(stream, error);
+          done({ error: "unavailable" });
+        },
+      );
+    });
+  };
+
+  stop(): void {
+    clearInterval(this.#sweeper);
+    this.#looks.stop();
+    this.#quiet.stop();
+    this.#bySubject.clear();
+    this.#rooms.clear();
+  }
+
+  // ------------------------------------------------------------------------------- the connection
+
+  /** Nothing is certain until every room was compared with its stream. */
+  disconnected(): void {
+    this.#looks.disconnected();
+    this.#options.streams.forgetEpochs();
+    for (const room of this.#rooms.values()) if (room.state === "live") fallBehind(room);
+  }
+
+  reconnected(): void {
+    this.#looks.reconnected();
+  }
+
+  /** Another node has noticed that a stream is not what it was. */
+  resync(): void {
+    this.#looks.atAll();
+  }
+
+  /** Compares the open rooms of a stream with what it is now. */
+  async #compare(stream: Stream, isOver: () => boolean): Promise<void> {
+    this.#options.outbox.streamBack(stream);
+    for (const acknowledge of this.#early.get(stream)?.splice(0) ?? []) acknowledge();
+    const rooms = [...this.#rooms.values()].filter((room) => room.stream === stream);
+    for (const room of rooms) if (room.state !== "opening" && room.epoch !== stream.epoch) this.#beginAnew(room);
+    stream.floor = Infinity;
+    for (let i = 0; i < rooms.length; i += checkedAtOnce) {
+      if (isOver()) return;
+      await Promise.all(rooms.slice(i, i + checkedAtOnce).map((room) => this.#check(room)));
+    }
+  }
+
+  /** Most rooms have missed nothing: one question tells. */
+  async #check(room: DurableRoom): Promise<void> {
+    if (room.state !== "behind" || room.catching) return;
+    const last = await this.#options.reader.last(room.stream, room.subject).catch(() => Infinity);
+    if (room.state !== "behind" || room.catching) return;
+    if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === room.stream.epoch) room.state = "live";
+    else this.#catchUp(room);
+  }
+
+  // ------------------------------------------------------------------------------- what arrives
+
+  #arrived(room: DurableRoom, message: Msg): void {
+    const envelope = this.#options.arriving.read(message.data);
+    const place = placeOf(message, room.stream.name);
+    if (place === null || this.#rooms.get(room.name) !== room) return;
+    if (envelope === null) this.#options.arriving.refuse(room.name, message.data.length);
+    const { seq, before } = place;
+    // It may be late, or the stream another one.
+    if (room.state === "live" && seq <= room.last) return this.#looks.ask();
+    if (seq > room.stream.seen + aheadMax) {
+      room.heldLost = true; // to be looked for in the stream
+      return room.state === "live" ? this.#bringBack(room) : undefined;
+    }
+    if (envelope === null) {
+      return room.state === "live" && before <= room.last ? this.#pass(room, seq) : undefined; // while it is behind, it is found in the stream
+    }
+    if (room.state === "live") {
+      if (before <= room.last) return this.#give(room, seq, envelope);
+      fallBehind(room);
+      hold(room, { seq, before, envelope });
+      return this.#catchUp(room);
+    }
+    hold(room, { seq, before, envelope });
+  }
+
+  #give(room: DurableRoom, seq: number, envelope: Envelope): void {
+    const prev = room.holed ? seq - 1 : room.last;
+    room.holed = false;
+    room.last = seq;
+    know(room.stream, seq, envelope.time);
+    const { epoch, name } = room;
+    const { sender, time, payload, format, origin } = envelope;
+    this.#deliver(name, { epoch, seq, prev, sender, time, payload, format, origin });
+    if (envelope.number !== 0) this.#options.outbox.delivered(envelope.number, seq, prev);
+    if (room.acked.length > 0) this.#settle(room);
+  }
+
+  /** What cannot be read (of another program, or a version to come) is not delivered: members can see the hole. */
+  #pass(room: DurableRoom, seq: number): void {
+    room.holed = true;
+    room.last = seq;
+    if (room.acked.length > 0) this.#settle(room);
+  }
+
+  // ------------------------------------------------------------------------------- catching up
+
+  /** It is live, and lacks something. */
+  #bringBack(room: DurableRoom): void {
+    fallBehind(room);
+    this.#catchUp(room);
+  }
+
+  #catchUp(room: DurableRoom): void {
+    if (room.catching || this.#rooms.get(room.name) !== room) return;
+    room.catching = true;
+    this.#bringUp(room)
+      .catch((error: unknown) => {
+        this.#unreadable.begins(room.stream, error);
+        setTimeout(() => {
+          if (this.#looks.connected) this.#catchUp(room);
+        }, retryMs).unref();
+      })
+      .finally(() => (room.catching = false));
+  }
+
+  /** Returns when the room is live, or when NATS is away: it is looked at again when that is back. */
+  async #bringUp(room: DurableRoom): Promise<void> {
+    if (room.state === "opening") {
+      room.state = "behind";
+      if (this.#drain(room, false)) return;
+    }
+    for (let stuck = 0; this.#rooms.get(room.name) === room && this.#looks.connected && room.epoch === room.stream.epoch; ) {
+      const before = room.last;
+      const ended = await this.#readOn(room);
+      if (this.#rooms.get(room.name) !== room) return;
+      stuck = room.last === before ? stuck + 1 : 0;
+      // What is missing before the first that is held is not in the stream any more.
+      if (ended && this.#drain(room, stuck > 2)) return;
+    }
+  }
+
+  /** The stream is another one, or was set back: what members have of it before is of no use. */
+  #beginAnew(room: DurableRoom): void {
+    const { epoch, floor } = room.stream;
+    beginAgain(room, epoch, floor);
+    this.#moved(room.name, { epoch, seq: room.last });
+    // What the lost stream had acknowledged has its answer; what the new one has is still to be delivered.
+    const acked = room.acked.splice(0);
+    for (const one of acked) {
+      if (one.epoch === epoch && one.seq > room.last) room.acked.push(one);
+      else this.#answer(one);
+    }
+  }
+
+  /** True: there was nothing more in the stream. */
+  async #readOn(room: DurableRoom): Promise<boolean> {
+    const { stream, subject, epoch } = room;
+    const { kept, ended } = await this.#options.reader.read(stream, subject, { from: room.last, limit: pieceSize });
+    this.#unreadable.ends(stream);
+    const isWhole = room.last === 0 || kept[0]?.seq === room.last || isComplete(room, await this.#options.streams.state(stream, subject));
+    if (this.#rooms.get(room.name) !== room || epoch !== stream.epoch) return false;
+    if (!isWhole) room.holed = true;
+    for (const { seq, data } of kept) {
+      if (seq <= room.last) continue;
+      const envelope = this.#options.arriving.read(data);
+      if (envelope === null) {
+        this.#pass(room, seq);
+        continue;
+      }
+      this.filled++;
+      this.#give(room, seq, envelope);
+    }
+    return ended;
+  }
+
+  /** Delivers what was held; live from then on. False: something before it is missing, and has to be read. */
+  #drain(room: DurableRoom, isGone: boolean): boolean {
+    if (room.heldLost) {
+      dropHeld(room);
+      return (room.heldLost = false);
+    }
+    for (let held = room.held[0]; held !== undefined; held = room.held[0]) {
+      const { seq, before, envelope } = held;
+      if (seq > room.last && before > room.last && !isGone) return false;
+      room.held.shift();
+      room.heldBytes -= envelope.payload.length;
+      if (seq <= room.last) continue;
+      if (before > room.last) room.holed = true;
+      this.#give(room, seq, envelope);
+    }
+    room.state = "live";
+    return true;
+  }
+
+  // ------------------------------------------------------------------------------- answers of streams
+
+  /** @param looked the stream was looked at since. */
+  acknowledged(waiting: Waiting, ack: Ack | null, looked = false): void {
+    const { outbox } = this.#options;
+    if (ack === null) return void (this.#looks.ask(), outbox.again(waiting));
+    if ("error" in ack) return outbox.refused(waiting, ack.error, ack.reason, ack.text);
+    const room = this.#rooms.get(waiting.room);
+    const stream = room?.stream ?? this.#places.streamOf(waiting.room);
+    if (stream === undefined) return; // it was given to one
+    // A place that was another's already: the stream may have been deleted and made again.
+    const isOdd = !looked && !ack.duplicate && ack.seq <= waiting.after;
+    if (isOdd) this.#looks.ask();
+    if (stream.epoch === "" || isOdd) {
+      const early = this.#early.get(stream) ?? [];
+      this.#early.set(stream, early);
+      return void early.push(() => this.acknowledged(waiting, ack, true));
+    }
+    if (!ack.duplicate) know(stream, ack.seq, timeOf(waiting.bytes));
+    const acked: Acked = { number: waiting.number, ...ack, epoch: stream.epoch, at: performance.now() };
+    if (room === undefined || (room.state !== "opening" && ack.seq <= room.last && room.epoch === stream.epoch)) return this.#answer(acked);
+    room.acked.push(acked);
+  }
+
+  /** Answers what has been delivered by now. */
+  #settle(room: DurableRoom): void {
+    while (room.acked.length > 0 && room.acked[0]!.seq <= room.last) this.#answer(room.acked.shift()!);
+  }
+
+  #answer({ number, seq, duplicate, epoch }: Acked): void {
+    const waiting = this.#options.outbox.take(number);
+    if (waiting === undefined) return;
+    const value = { epoch, seq, duplicate, ...(!duplicate && waiting.copySeq === seq && { prev: waiting.copyPrev }) };
+    if (!waiting.asksFirst) return waiting.done({ value });
+    const stream = this.#places.streamOf(waiting.room);
+    if (stream === undefined) return waiting.done({ value });
+    this.#history.isFirst(stream, waiting.subject).then(
+      (first) => waiting.done({ value: { ...value, first } }),
+      (error: unknown) => {
+        this.#unreadable.begins(stream, error);
+        // It is not known whether the room had anything in it.
+        waiting.done({ value: { ...value, first: false } });
+      },
+    );
+  }
+
+  #sweep(): void {
+    const before = performance.now() - copyLateMs;
+    for (const room of this.#rooms.values()) {
+      if (room.state === "live" && room.acked.length > 0 && room.acked[0]!.at <= before) this.#bringBack(room);
+    }
+  }
+
+  // ------------------------------------------------------------------------------- opening
+
+  /** Listens, then asks where the room is: what comes in between is held. */
+  async #open(room: DurableRoom): Promise<"open" | ErrorCode> {
+    const { listening, reader, streams } = this.#options;
+    const refused = await new Promise<ErrorCode | null>((settled) => {
+      const regained = () => void (room.state !== "opening" && this.#rooms.get(room.name) === room && this.#bringBack(room));
+      room.heard = listening.listen({ room: room.name, subject: this.#places.copiesOf(room.name), message: (message) => this.#arrived(room, message), settled, regained });
+    });
+    if (refused !== null) return refused;
+    const last = await reader.last(room.stream, room.subject);
+    const head = last > 0 ? last : await streams.headOf(room.stream);
+    if (this.#rooms.get(room.name) !== room || room.epoch !== room.stream.epoch) return "unavailable";
+    room.last = head;
+    return "open";
+  }
+}

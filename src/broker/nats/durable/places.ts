@@ -1,0 +1,50 @@
+/** Where a durable room is in NATS: its stream, and what its publications are called there. */
+import type { Retention } from "../../broker.ts";
+import type { NatsLog } from "../connection/connection.ts";
+import { inSubject, outSubject, partitionOf, tokenOf } from "../wire/names.ts";
+import type { Stream, Streams } from "../streams/streams.ts";
+
+export interface PlacesOptions {
+  readonly streams: Streams;
+  readonly prefix: string;
+  readonly partitions: number;
+  readonly namespaceOf: (room: string) => string;
+  readonly log: NatsLog;
+}
+
+export class Places {
+  readonly #options: PlacesOptions;
+
+  constructor(options: PlacesOptions) {
+    this.#options = options;
+  }
+
+  subjectOf(name: string): string {
+    const { prefix, partitions, namespaceOf } = this.#options;
+    const token = tokenOf(name);
+    return inSubject(prefix, partitionOf(token, partitions), namespaceOf(name), token);
+  }
+
+  /** What copies of its publications are called. */
+  copiesOf(name: string): string {
+    const { prefix, namespaceOf } = this.#options;
+    return outSubject(prefix, namespaceOf(name), tokenOf(name));
+  }
+
+  streamOf(name: string): Stream | undefined {
+    return this.#options.streams.of(this.#options.namespaceOf(name), tokenOf(name));
+  }
+
+  /** Makes the streams of the room's namespace where that has not been done. */
+  withStream(name: string, retention: Retention, done: (answer: { error: "unavailable" }) => void, use: (stream: Stream, subject: string) => void): void {
+    const stream = this.streamOf(name);
+    if (stream !== undefined) return stream.epoch === "" ? done({ error: "unavailable" }) : use(stream, this.subjectOf(name));
+    const { streams, namespaceOf, log } = this.#options;
+    const failed = (error: unknown) => {
+      log.error({ err: error }, "NATS: the streams of a namespace cannot be used");
+      done({ error: "unavailable" });
+    };
+    // What `use` throws is a failure as well: nobody else would answer.
+    streams.prepare(namespaceOf(name), retention).then(() => this.withStream(name, retention, done, use)).catch(failed);
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * Finds what a room has missed while nothing else happens in it. A route between servers of NATS may break while both
+ * clients stay connected: the copy of a publication never comes, and no later one tells of it. So each stream is asked
+ * now and then how far it is. What it has received since, and this node has not delivered, is listed by sequence and
+ * subject; where that is much and few rooms are open here, those rooms are asked instead.
+ */
+import type { DurableRoom } from "./room.ts";
+import type { Reader } from "../history/reading.ts";
+import type { Stream, Streams } from "../streams/streams.ts";
+
+export interface QuietOptions {
+  readonly streams: Streams;
+  readonly reader: Reader;
+  /** Between two looks. Replaced in tests. */
+  readonly quietLookMs?: number;
+  isConnected(): boolean;
+  /** An open room by its subject in the stream. */
+  roomAt(subject: string): DurableRoom | undefined;
+  roomsOf(stream: Stream): DurableRoom[];
+  /** The room is live and lacks something that its stream has. */
+  onMissing(room: DurableRoom): void;
+}
+
+interface Missing {
+  readonly epoch: string;
+  seq: number;
+  looks: number;
+}
+
+const usualLookMs = 10_000;
+/** A copy that is not here so long after its sequence was listed has been lost. */
+const copyLateMs = 500;
+/** Sequences that are listed in one read. */
+const listedMax = 2_048;
+/** To ask one room costs as much as to list about so many sequences. */
+const listedPerRoom = 8;
+const askedAtOnce = 64;
+/** A server that has a replica of the stream may be late: the room is brought up again in so many looks. */
+const looksMax = 3;
+
+export class Quiet {
+  readonly #options: QuietOptions;
+  readonly #missing = new Map<DurableRoom, Missing>();
+  readonly #lookMs: number;
+  #timer: NodeJS.Timeout;
+  #stopped = false;
+
+  constructor(options: QuietOptions) {
+    this.#options = options;
+    this.#lookMs = options.quietLookMs ?? usualLookMs;
+    // Nodes that start together do not ask together.
+    this.#timer = setTimeout(() => this.#look(), this.#lookMs * Math.random()).unref();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  #look(): void {
+    const again = () => {
+      if (!this.#stopped) this.#timer = setTimeout(() => this.#look(), this.#lookMs).unref();
+    };
+    this.#lookAtAll().then(again, again);
+  }
+
+  async #lookAtAll(): Promise<void> {
+    for (const stream of this.#options.streams.all()) {
+      if (this.#stopped || !this.#options.isConnected()) return;
+      // A stream that cannot be asked now is asked in the next look.
+      await this.#at(stream).catch(() => undefined);
+    }
+    if (this.#missing.size === 0) return;
+    await new Promise((resolve) => setTimeout(resolve, copyLateMs).unref());
+    this.#bringUp();
+  }
+
+  async #at(stream: Stream): Promise<void> {
+    const { epoch, through } = stream;
+    if (epoch === "") return;
+    const { last_seq: head } = await this.#options.streams.state(stream);
+    if (stream.epoch !== epoch || head <= stream.through) return;
+    // What is delivered from here on counts on from the head, unless the list does not reach it.
+    stream.through = head;
+    let reached = through;
+    try {
+      reached = await this.#compare(stream, through + 1, head);
+    } finally {
+      if (stream.epoch === epoch && reached < head) stream.through = reached;
+    }
+  }
+
+  /** Up to which sequence it is known now what the stream has. */
+  async #compare(stream: Stream, first: number, head: number): Promise<number> {
+    const { reader, roomAt, roomsOf } = this.#options;
+    if (head - first > listedMax) {
+      const rooms = roomsOf(stream);
+      if (rooms.length * listedPerRoom < head - first) return this.#ask(stream, rooms, head);
+    }
+    let reached = first - 1;
+    while (reached < head) {
+      const { kept, ended } = await reader.read(stream, undefined, { from: reached + 1, limit: listedMax, what: "subjects" });
+      for (const { seq, subject } of kept) this.#note(roomAt(subject), seq);
+      reached = kept.at(-1)?.seq ?? reached;
+      if (ended) break;
+    }
+    return reached;
+  }
+
+  async #ask(stream: Stream, rooms: readonly DurableRoom[], head: number): Promise<number> {
+    for (let i = 0; i < rooms.length; i += askedAtOnce) {
+      await Promise.all(rooms.slice(i, i + askedAtOnce).map(async (room) => {
+        this.#note(room, await this.#options.reader.last(stream, room.subject));
+      }));
+    }
+    return head;
+  }
+
+  #note(room: DurableRoom | undefined, seq: number): void {
+    if (room === undefined || seq <= room.last || room.state === "opening") return;
+    this.#missing.set(room, { epoch: room.epoch, seq, looks: 0 });
+  }
+
+  #bringUp(): void {
+    for (const [room, missing] of this.#missing) {
+      const { epoch, seq } = missing;
+      const isOver = this.#options.roomAt(room.subject) !== room || room.epoch !== epoch || room.last >= seq || missing.looks++ >= looksMax;
+      if (isOver) this.#missing.delete(room);
+      else if (room.state === "live") this.#options.onMissing(room);
+    }
+  }
+}

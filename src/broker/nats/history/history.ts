@@ -1,0 +1,225 @@
+/** Pages of history from streams. The same page is read once, however many ask for it meanwhile. */
+import { LRUCache } from "lru-cache";
+import type { Answer, Page, Query, Retention, Stored } from "../../broker.ts";
+import type { Arriving } from "../wire/arriving.ts";
+import { overheadBytes } from "../outbox.ts";
+import type { Kept, Reader } from "./reading.ts";
+import type { Stream, Streams } from "../streams/streams.ts";
+
+type PageAnswer = Answer<Page>;
+
+/** A position of the room in the stream, and all of what is read of it. */
+interface Asked {
+  readonly stream: Stream;
+  readonly epoch: string;
+  readonly subject: string;
+  readonly retention: Retention;
+  readonly query: Query;
+}
+
+interface Listed {
+  readonly seq: number;
+  readonly size: number;
+}
+
+/** Sequences that are listed to find where a page begins that is read backward. */
+const listedMax = 2048;
+const begunMax = 10_000;
+/** Clocks of servers and nodes differ. */
+const clockMarginMs = 60_000;
+
+export class History {
+  readonly #reader: Reader;
+  readonly #streams: Streams;
+  readonly #arriving: Arriving;
+  /** Rooms that something is known to have been published to. */
+  readonly #begun = new LRUCache<string, true>({ max: begunMax });
+  readonly #reading = new Map<string, Promise<PageAnswer>>();
+
+  constructor(reader: Reader, streams: Streams, arriving: Arriving) {
+    this.#reader = reader;
+    this.#streams = streams;
+    this.#arriving = arriving;
+  }
+
+  /**
+   * @param head of a room that is open here: nothing behind it is in the page, for it is about to be delivered. Null:
+   * the stream is asked.
+   */
+  page(stream: Stream, subject: string, retention: Retention, query: Query, head: number | null): Promise<PageAnswer> {
+    const { direction, position, limit, bytesMax, bytesEach = 0, orOldest = false } = query;
+    const { epoch } = stream;
+    if (direction !== "newest" && position.epoch !== epoch) return Promise.resolve(unrecoverable);
+    const seq = direction === "newest" ? "" : position.seq;
+    const key = `${subject} ${epoch} ${direction} ${seq} ${limit} ${bytesMax} ${bytesEach} ${orOldest} ${head === null}`;
+    const running = this.#reading.get(key);
+    if (running !== undefined) return running;
+    const read = this.#read({ stream, epoch, subject, retention, query }, head).finally(() => this.#reading.delete(key));
+    this.#reading.set(key, read);
+    return read;
+  }
+
+  /**
+   * Whether a room has one publication and had none before. A stream does not say so with its acknowledgement: it is
+   * asked once for a room, and again when the room was forgotten here.
+   */
+  async isFirst(stream: Stream, subject: string): Promise<boolean> {
+    if (this.#begun.has(subject)) return false;
+    this.#begun.set(subject, true);
+    const { subjects } = await this.#streams.state(stream, subject);
+    return subjects?.[subject] === 1;
+  }
+
+  async #read(asked: Asked, known: number | null): Promise<PageAnswer> {
+    const { stream, epoch, query } = asked;
+    const head = known ?? (await this.#headOf(asked));
+    if (query.direction !== "newest" && query.position.seq > head && !(await this.#isWithin(asked))) return unrecoverable;
+    const answer = query.direction === "since" ? await this.#since(asked, head) : await this.#before(asked, head);
+    if (epoch === stream.epoch) return answer;
+    return stream.epoch === "" ? { error: "unavailable" } : unrecoverable;
+  }
+
+  async #headOf({ stream, subject }: Asked): Promise<number> {
+    const last = await this.#reader.last(stream, subject);
+    return last > 0 ? last : this.#streams.headOf(stream);
+  }
+
+  /** A room that nothing was published to has the stream's head, which moves: another node may know a later one. */
+  async #isWithin({ stream, query }: Asked): Promise<boolean> {
+    return query.position.seq <= (await this.#streams.headOf(stream));
+  }
+
+  async #since(asked: Asked, head: number): Promise<PageAnswer> {
+    const { stream, subject, query, epoch } = asked;
+    const { seq } = query.position;
+    const found: Stored[] = [];
+    let trimmed = false;
+    for (let from = seq, isFirst = true; ; isFirst = false) {
+      const limit = query.limit + 2 - found.length;
+      const { kept, ended } = await this.#reader.read(stream, subject, { from, limit, bytesMax: bytesOf(query) });
+      const isThere = isFirst && kept[0]?.seq === seq;
+      trimmed ||= isFirst && !isThere && !(await this.#isComplete(asked));
+      if (trimmed && query.orOldest !== true) return unrecoverable;
+      found.push(...this.#stored(isThere ? kept.slice(1) : kept, found.at(-1)?.seq ?? seq, asked).filter((publication) => publication.seq <= head));
+      const last = kept.at(-1)?.seq ?? Infinity;
+      const isAtEnd = ended || last > head;
+      const taken = fitting(found, query);
+      // A page that its bytes or those of the read cut short goes on, and so does one without any that can be read.
+      if (taken === found.length && found.length <= query.limit && !isAtEnd) {
+        from = last + 1;
+        continue;
+      }
+      const more = taken < found.length || !isAtEnd;
+      return { value: { publications: found.slice(0, taken), position: { epoch, seq: head }, more, ...(trimmed && { trimmed }) } };
+    }
+  }
+
+  /** Whether nothing that came after the position can have been removed, where what is at it is not there. */
+  async #isComplete({ stream, subject, retention, query }: Asked): Promise<boolean> {
+    const { first_seq: first, subjects, created, isBounded } = await this.#streams.state(stream, subject);
+    // Its beginning may have gone with other rooms' publications: in a young stream nothing goes by age.
+    const isYoung = !isBounded && Date.now() - Date.parse(created) < retention.historyTtlMs - clockMarginMs;
+    return (subjects?.[subject] ?? 0) <= retention.historySize && (first <= query.position.seq + 1 || isYoung);
+  }
+
+  #before(asked: Asked, head: number): Promise<PageAnswer> {
+    const { query } = asked;
+    return this.#below(asked, query.direction === "before" ? Math.min(query.position.seq, head + 1) : head + 1, head);
+  }
+
+  async #below(asked: Asked, below: number, head: number): Promise<PageAnswer> {
+    const { stream, subject, query, epoch } = asked;
+    const listed = await this.#listBefore(asked, below);
+    const wanted = newestOf(listed, query);
+    const position = { epoch, seq: head };
+    if (wanted.length === 0) return { value: { publications: [], position, more: false } };
+    const kept: Kept[] = [];
+    while (kept.length < wanted.length) {
+      const from = kept.length === 0 ? wanted[0]!.seq : kept.at(-1)!.seq + 1;
+      const piece = await this.#reader.read(stream, subject, { from, limit: wanted.length - kept.length });
+      kept.push(...piece.kept);
+      if (piece.ended) break;
+    }
+    const found = this.#stored(kept, listed.at(-wanted.length - 1)?.seq ?? 0, asked).filter(({ seq }) => seq < below);
+    if (found.length === 0 && listed.length > wanted.length) return this.#below(asked, wanted[0]!.seq, head);
+    const taken = fitting([...found].reverse(), query);
+    const publications = found.slice(found.length - taken);
+    return { value: { publications, position, more: taken < found.length || listed.length > wanted.length } };
+  }
+
+  /** Sequences and sizes of the subject below one, oldest first: at least one more than the page takes, if there are so many. */
+  async #listBefore(asked: Asked, below: number): Promise<Listed[]> {
+    const { stream, subject } = asked;
+    const from = await this.#startBefore(asked, below);
+    const listed: Listed[] = [];
+    for (let next = from; ; ) {
+      const { kept, ended } = await this.#reader.read(stream, subject, { from: next, limit: listedMax, what: "sizes" });
+      for (const { seq, size } of kept) if (seq < below) listed.push({ seq, size });
+      const last = kept.at(-1)?.seq ?? below;
+      if (ended || last >= below) return listed;
+      next = last + 1;
+    }
+  }
+
+  /** Where so many messages of the subject begin as a page needs, found by halving, for a stream can only count forward. */
+  async #startBefore({ stream, subject, query }: Asked, below: number): Promise<number> {
+    const beyond = await this.#reader.count(stream, subject, below);
+    const countFrom = async (seq: number) => (await this.#reader.count(stream, subject, seq)) - beyond;
+    if ((await countFrom(1)) <= listedMax) return 1;
+    let low = 1;
+    let high = below;
+    while (high - low > 1) {
+      const middle = Math.floor((low + high) / 2);
+      const count = await countFrom(middle);
+      if (count > listedMax) low = middle;
+      else if (count <= query.limit) high = middle;
+      else return middle;
+    }
+    return low;
+  }
+
+  #stored(kept: readonly Kept[], before: number, { epoch }: Asked): Stored[] {
+    const found: Stored[] = [];
+    let prev = before;
+    for (const { seq, data } of kept) {
+      const envelope = this.#arriving.read(data);
+      if (envelope === null) continue;
+      const { sender, time, payload, format } = envelope;
+      found.push({ epoch, seq, prev, sender, time, payload, format, origin: "" });
+      prev = seq;
+    }
+    return found;
+  }
+}
+
+const unrecoverable: PageAnswer = { error: "unrecoverable_position" };
+
+/** What a message takes besides its payload, mostly; and at most. */
+const besidesBytes = 512;
+const besidesBytesMax = overheadBytes;
+
+/** Of one read: enough for most pages, the message at the position before them included. */
+function bytesOf({ bytesMax, limit }: Query): number {
+  return bytesMax + (limit + 2) * besidesBytes;
+}
+
+/** Those that a page may take from the end: their payloads have at least so many bytes. */
+function newestOf(listed: readonly Listed[], { limit, bytesMax, bytesEach = 0 }: Query): Listed[] {
+  let bytes = 0;
+  let count = 0;
+  for (; count < Math.min(limit, listed.length); count++) {
+    bytes += Math.max(0, listed[listed.length - 1 - count]!.size - besidesBytesMax) + bytesEach;
+    if (count > 0 && bytes > bytesMax) break;
+  }
+  return listed.slice(listed.length - count);
+}
+
+/** How many of them a page takes. */
+function fitting(publications: readonly Stored[], { limit, bytesMax, bytesEach = 0 }: Query): number {
+  let bytes = 0;
+  for (let i = 0; i < publications.length; i++) {
+    bytes += publications[i]!.payload.length + bytesEach;
+    if (i >= limit || (i > 0 && bytes > bytesMax)) return i;
+  }
+  return publications.length;
+}

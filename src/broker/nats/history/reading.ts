@@ -1,0 +1,175 @@
+/**
+ * Reading what a stream has kept of one subject. There is no query for that in NATS 2.9 but a consumer, which is made
+ * for each read and asked for no more messages and bytes than are wanted; nothing of it is acknowledged.
+ */
+import type { Msg, NatsConnection } from "nats";
+import { Consumer } from "./consumer.ts";
+import { placeInStream, type Pulls } from "./pulls.ts";
+import { apiTimeoutMs, type Stream, type Streams } from "../streams/streams.ts";
+
+/** A message of a stream, as it was published. */
+export interface Kept {
+  readonly seq: number;
+  /** What it is called in the stream, where its data was not read. */
+  readonly subject: string;
+  readonly data: Uint8Array;
+  /** Bytes of its data, where that or its size was read. */
+  readonly size: number;
+}
+
+export interface Piece {
+  /** In the order of the stream, from the one asked for on. */
+  readonly kept: readonly Kept[];
+  /** There are no more of this subject. Otherwise the limit or the bytes ended it; one there is in any case. */
+  readonly ended: boolean;
+}
+
+type What = "data" | "sizes" | "subjects";
+
+interface ReadOptions {
+  /** Sequence to begin with. */
+  readonly from: number;
+  readonly limit: number;
+  /** Of messages with all that goes with them, as the server counts; one that is larger comes alone. */
+  readonly bytesMax?: number;
+  /** Without "data" sequences and subjects only; sizes are in headers, which take time to read. */
+  readonly what?: What;
+}
+
+/** Reads at once, and bytes of one; others wait for their turn. */
+const readsMax = 32;
+const readBytesMax = 1024 * 1024;
+/** How often one is tried whose beginning does not arrive. */
+const attemptsMax = 5;
+const nanosecondsPerSecond = 1e9;
+const nanosecondsPerMs = 1e6;
+
+export class Reader {
+  readonly #connection: NatsConnection;
+  readonly #streams: Streams;
+  readonly #pulls: Pulls;
+  #reading = 0;
+  readonly #queue: (() => void)[] = [];
+  #reads = 0;
+
+  constructor(connection: NatsConnection, streams: Streams, pulls: Pulls) {
+    this.#connection = connection;
+    this.#streams = streams;
+    this.#pulls = pulls;
+  }
+
+  /** Reads of rooms. */
+  get reads(): number {
+    return this.#reads;
+  }
+
+  /** @param subject undefined: of all rooms of the stream */
+  async read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece> {
+    // Who ends hands its turn on: one that came in between would be one too many.
+    if (this.#reading < readsMax) this.#reading++;
+    else await new Promise<void>((resolve) => this.#queue.push(resolve));
+    if (subject !== undefined) this.#reads++;
+    try {
+      for (let n = 0; n < attemptsMax; n++) {
+        const piece = await this.#read(stream, subject, options);
+        if (piece !== null) return piece;
+      }
+      throw new Error(`what ${stream.name} pushed for a read was lost on its way, ${attemptsMax} times`);
+    } finally {
+      const next = this.#queue.shift();
+      if (next === undefined) this.#reading--;
+      else next();
+    }
+  }
+
+  /** Sequence of the newest message of a subject, 0 where there is none. */
+  async last(stream: Stream, subject: string): Promise<number> {
+    // One that is no leader may answer a direct question, and be late.
+    if (this.#streams.isReplicated) return this.#streams.last(stream, subject);
+    const body = JSON.stringify({ last_by_subj: subject });
+    const { headers } = await this.#connection.request(`$JS.API.DIRECT.GET.${stream.name}`, body, { timeout: apiTimeoutMs });
+    if (headers?.code === 404) return 0;
+    const seq = headers === undefined || headers.code >= 400 ? NaN : Number(headers.get("Nats-Sequence"));
+    if (!Number.isSafeInteger(seq) || seq <= 0) throw new Error(`DIRECT.GET of ${stream.name}: ${headers?.code} ${headers?.description}, and no sequence`);
+    return seq;
+  }
+
+  /** How many messages of a subject there are from `from` on. */
+  async count(stream: Stream, subject: string, from: number): Promise<number> {
+    const consumer = this.#consumer(stream, { ...common, max_ack_pending: 1, filter_subject: subject, opt_start_seq: Math.max(1, from) });
+    try {
+      return (await consumer.info).num_pending;
+    } finally {
+      consumer.end();
+    }
+  }
+
+  /** Null: something was sent that did not arrive, or the consumer is gone. */
+  async #read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece | null> {
+    const { from, limit, bytesMax = readBytesMax, what = "data" } = options;
+    const config = { ...common, filter_subject: subject, opt_start_seq: Math.max(1, from), max_ack_pending: limit, headers_only: what !== "data" };
+    const consumer = this.#consumer(stream, config);
+    try {
+      const { name, num_pending: pending } = await consumer.info;
+      if (pending === 0) return { kept: [], ended: true };
+      const batch = Math.min(limit, pending);
+      const piece = await this.#pull(stream, name, { batch, max_bytes: bytesMax }, what);
+      return piece === null || piece.kept.length > 0 ? piece : await this.#pull(stream, name, { batch: 1 }, what);
+    } finally {
+      consumer.end();
+    }
+  }
+
+  /** @param asked of the consumer. Without any: the first is larger than was asked for. */
+  async #pull(stream: Stream, consumer: string, asked: { batch: number; max_bytes?: number }, what: What): Promise<Piece | null> {
+    const { promise, finish, fail } = settled<Piece | null>();
+    const kept: Kept[] = [];
+    let firstPlace = 0;
+    const take = (message: Msg) => {
+      const found = placeInStream(message);
+      // It is about the question. 409: the next one does not fit; what else there is means that no more comes.
+      if (found === null || !Number.isSafeInteger(found.seq)) return finish(message.headers?.code === 409 ? { kept, ended: false } : null);
+      const { seq, place, pending } = found;
+      if (kept.length > 0 && seq <= kept.at(-1)!.seq) return;
+      firstPlace ||= place;
+      if (place !== firstPlace + kept.length) return finish(null);
+      if (what === "data") kept.push({ seq, subject: "", data: message.data, size: message.data.length });
+      else kept.push({ seq, subject: message.subject, data: nothing, size: what === "sizes" ? Number(message.headers?.get("Nats-Msg-Size")) : 0 });
+      if (pending === 0 || kept.length >= asked.batch) finish({ kept, ended: pending === 0 });
+    };
+    const pull = this.#pulls.begin(stream.name, consumer, take);
+    const timer = setTimeout(() => fail(new Error(`a read of ${stream.name} was not answered in time`)), apiTimeoutMs);
+    try {
+      const question = JSON.stringify({ ...asked, expires: apiTimeoutMs * nanosecondsPerMs });
+      this.#connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream.name}.${consumer}`, question, { reply: pull.reply });
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      pull.end();
+    }
+  }
+
+  #consumer(stream: Stream, config: object): Consumer {
+    return new Consumer(this.#connection, this.#streams, stream, config);
+  }
+}
+
+const nothing = new Uint8Array(0);
+const common = {
+  deliver_policy: "by_start_sequence",
+  ack_policy: "explicit",
+  ack_wait: 60 * nanosecondsPerSecond,
+  max_deliver: 1,
+  replay_policy: "instant",
+  inactive_threshold: 5 * nanosecondsPerSecond,
+  mem_storage: true,
+  num_replicas: 1,
+};
+
+/** A promise that is settled from outside. */
+function settled<T>(): { promise: Promise<T>; finish: (value: T) => void; fail: (error: Error) => void } {
+  let finish!: (value: T) => void;
+  let fail!: (error: Error) => void;
+  const promise = new Promise<T>((resolve, reject) => ((finish = resolve), (fail = reject)));
+  return { promise, finish, fail };
+}

@@ -1,0 +1,306 @@
+/**
+ * The streams that durable rooms are kept in: `partitions` of them for each namespace, made where they are missing and
+ * compared where they are not. What differs from the configuration is told, and never changed.
+ *
+ * A stream's epoch is made of its name, of when it was created, and of a word in its description. One that was lost is
+ * created anew; one that was set back (a server that lost what it had not written yet) gets another word by the node
+ * that notices. Either way positions of before mean nothing any more, and no node takes them for its own.
+ */
+import { createHash } from "node:crypto";
+import type { NatsConnection } from "nats";
+import type { ErrorCode } from "../../../errors.ts";
+import { randomId } from "../../../platform/ids.ts";
+import type { Retention } from "../../broker.ts";
+import { NatsProblem } from "../connection/access.ts";
+import { ApiFailure, readAnswer, readKeptMessage, readStreamInfo, type Fields, type KeptMessage, type StreamConfig, type StreamInfo, type StreamState } from "../wire/answers.ts";
+import type { NatsLog } from "../connection/connection.ts";
+import { timeOf } from "../wire/envelope.ts";
+import type { Listening } from "../listening.ts";
+import { partitionOf, streamName } from "../wire/names.ts";
+
+export interface StreamOptions {
+  readonly prefix: string;
+  readonly partitions: number;
+  readonly replicas: number;
+  readonly storage: "file" | "memory";
+  readonly keyWindowMs: number;
+  /** How soon a refused subscription to notices is asked for again. */
+  readonly noticeRetryMs?: number;
+}
+
+export interface Stream {
+  readonly name: string;
+  readonly namespace: string;
+  readonly partition: number;
+  readonly retention: Retention;
+  /** "" while it is not known: at the start, and until it was looked at after NATS was away. */
+  epoch: string;
+  /** The highest sequence that this node has seen. */
+  seen: number;
+  /** Up to here every message was delivered by this node, or is known to be in no room that is open here. */
+  through: number;
+  /** The newest message that this node knows, and when it was published: another in its place tells of a set-back. */
+  markSeq: number;
+  markTime: number;
+  /** What is behind it may be something else than before NATS was away; Infinity where nothing is. */
+  floor: number;
+}
+
+interface Keeping {
+  readonly created: string;
+  /** Somebody has given it a bound that we do not set: what is old may go for it. */
+  readonly isBounded: boolean;
+}
+
+/** A server that has just started may lose a question; who asks asks again. */
+export const apiTimeoutMs = 3_000;
+const noticeRetryMs = 30_000;
+const nanosecondsPerMs = 1e6;
+const noStream = 10059;
+const noMessage = 10037;
+
+export class Streams {
+  readonly #connection: NatsConnection;
+  readonly #options: StreamOptions;
+  readonly #noticeSubject: string;
+  readonly #log: NatsLog;
+  readonly #byNamespace = new Map<string, Promise<readonly Stream[]>>();
+  readonly #known = new Map<string, readonly Stream[]>();
+  /** Questions for a stream's head: those that have not left yet, and those that left last. */
+  readonly #heads = new Map<Stream, Promise<number>>();
+  readonly #answers = new Map<Stream, Promise<number>>();
+  /** What each stream was when it was looked at last. */
+  readonly #lives = new Map<string, { readonly created: string; readonly epoch: string }>();
+
+  /** @param onNotice a stream has another epoch, and all are to be looked at. */
+  constructor(connection: NatsConnection, options: StreamOptions, listening: Listening, log: NatsLog, onNotice: () => void) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#log = log;
+    this.#noticeSubject = `${options.prefix}.streams`;
+    this.#hearNotices(listening, onNotice, false);
+  }
+
+  /** Rooms of other nodes may begin anew meanwhile: where notices were not heard, all streams are looked at afterwards. */
+  #hearNotices(listening: Listening, onNotice: () => void, isAgain: boolean): void {
+    const settled = (refused: ErrorCode | null) => {
+      if (refused === null) return isAgain ? onNotice() : undefined;
+      setTimeout(() => {
+        if (!this.#connection.isClosed()) this.#hearNotices(listening, onNotice, true);
+      }, this.#options.noticeRetryMs ?? noticeRetryMs).unref();
+    };
+    listening.listen({ room: "", subject: this.#noticeSubject, message: () => onNotice(), settled, regained: onNotice });
+  }
+
+  /** The stream of a room, if its namespace's are known; `prepare` makes them so. */
+  of(namespace: string, token: string): Stream | undefined {
+    const streams = this.#known.get(namespace);
+    return streams?.[partitionOf(token, this.#options.partitions)];
+  }
+
+  all(): Stream[] {
+    return [...this.#known.values()].flat();
+  }
+
+  /** Makes and compares the streams of a namespace. @throws NatsProblem */
+  prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
+    const known = this.#byNamespace.get(namespace);
+    if (known !== undefined) return known;
+    const prepared = this.#prepare(namespace, retention);
+    this.#byNamespace.set(namespace, prepared);
+    prepared.catch(() => this.#byNamespace.delete(namespace));
+    return prepared;
+  }
+
+  /** NATS was away: nobody knows what the streams are now. */
+  forgetEpochs(): void {
+    for (const stream of this.all()) stream.epoch = "";
+  }
+
+  /** Looks at a stream again; makes it where it is gone, and gives it another epoch where it was set back. */
+  async refresh(stream: Stream): Promise<void> {
+    const before = this.#lives.get(stream.name);
+    // Of before the question: what is published while it is answered may be in neither.
+    const { seen, markSeq, markTime } = stream;
+    let info = await this.#ensure(stream);
+    const { last_seq: last } = info.state;
+    const isSame = info.created === before?.created;
+    const isSetBack = isSame && (last < seen || (markSeq > 0 && (await this.#isOvertaken(stream, markSeq, markTime))));
+    if (isSetBack) {
+      this.#log.error({ stream: stream.name, seen, last }, "NATS: a stream has lost its end; its rooms begin a new epoch");
+      const description = `${describe(stream.partition, this.#options.partitions)}, since ${randomId(6)}`;
+      info = await this.request(`STREAM.UPDATE.${stream.name}`, { ...info.config, description }, readStreamInfo);
+      // Another node may have noticed too: all look again, and go by the word that is there in the end.
+      this.#connection.publish(this.#noticeSubject);
+    }
+    const isAnother = !isSame;
+    // Who only listens would not find out.
+    if (info.did_create === true) this.#connection.publish(this.#noticeSubject);
+    if (isSetBack || isAnother) stream.seen = stream.markSeq = 0;
+    this.#learn(stream, info);
+    if (isSetBack || isAnother) stream.through = info.state.last_seq;
+    // All that a new stream has came after the old one was lost.
+    if (isAnother) stream.floor = 0;
+    else if (isSetBack) stream.floor = Math.min(stream.floor, last);
+  }
+
+  get isReplicated(): boolean {
+    return this.#options.replicas > 1;
+  }
+
+  /** Sequence of the newest message of a subject, by the stream's leader; 0 where there is none. */
+  async last(stream: Stream, subject: string): Promise<number> {
+    const found = await this.#message(stream, { last_by_subj: subject });
+    return found?.seq ?? 0;
+  }
+
+  /** Whether the stream was set back and filled again past what this node knows: there is another message in its place. */
+  async #isOvertaken(stream: Stream, seq: number, time: number): Promise<boolean> {
+    const found = await this.#message(stream, { seq });
+    // It may have been removed since.
+    return found !== null && timeOf(Buffer.from(found.data ?? "", "base64")) !== time;
+  }
+
+  async #message(stream: Stream, which: object): Promise<KeptMessage | null> {
+    try {
+      return await this.request(`STREAM.MSG.GET.${stream.name}`, which, readKeptMessage);
+    } catch (error) {
+      if (error instanceof ApiFailure && error.code === noMessage) return null;
+      throw error;
+    }
+  }
+
+  /** Its last sequence, asked after this was called: whoever calls before the question has left shares it. */
+  headOf(stream: Stream): Promise<number> {
+    const coming = this.#heads.get(stream);
+    if (coming !== undefined) return coming;
+    const before = this.#answers.get(stream) ?? Promise.resolve(0);
+    const ask = (): Promise<number> => {
+      this.#heads.delete(stream);
+      const answer = this.state(stream).then((state) => state.last_seq);
+      this.#answers.set(stream, answer);
+      return answer;
+    };
+    const asked = before.then(ask, ask);
+    this.#heads.set(stream, asked);
+    return asked;
+  }
+
+  async state(stream: Stream, subject?: string): Promise<StreamState & Keeping> {
+    const body = subject === undefined ? {} : { subjects_filter: subject };
+    const { state, created, config } = await this.request(`STREAM.INFO.${stream.name}`, body, readStreamInfo);
+    return { ...state, created, isBounded: (config.max_bytes ?? 0) > 0 || (config.max_msgs ?? 0) > 0 };
+  }
+
+  /** A call of JetStream's API. @throws ApiFailure, what readAnswer throws, or what the client library does */
+  async request<T>(call: string, body: unknown, read: (fields: Fields) => T | null): Promise<T> {
+    const answer = await this.#connection.request(`$JS.API.${call}`, JSON.stringify(body), { timeout: apiTimeoutMs });
+    return readAnswer(call, answer.string(), read);
+  }
+
+  #learn(stream: Stream, { created, config, state }: StreamInfo): void {
+    // It was not known: all its open rooms are compared with it.
+    if (stream.epoch === "") stream.through = Math.max(stream.through, state.last_seq);
+    const identity = `${stream.name} ${created} ${config.description ?? ""}`;
+    stream.epoch = createHash("sha256").update(identity).digest("base64url").slice(0, 10);
+    stream.seen = Math.max(stream.seen, state.last_seq);
+    this.#lives.set(stream.name, { created, epoch: stream.epoch });
+  }
+
+  async #prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
+    const { prefix, partitions } = this.#options;
+    const streams = Array.from({ length: partitions }, (_, partition): Stream => {
+      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, through: 0, markSeq: 0, markTime: 0, floor: Infinity };
+    });
+    const problems: string[] = [];
+    await Promise.all(streams.map(async (stream) => {
+      const info = await this.#ensure(stream);
+      problems.push(...this.#differences(stream, info.config));
+      this.#learn(stream, info);
+    }));
+    if (problems.length > 0) throw new NatsProblem(problems.join("\n"));
+    this.#known.set(namespace, streams);
+    return streams;
+  }
+
+  async #ensure(stream: Stream): Promise<StreamInfo> {
+    try {
+      return await this.request(`STREAM.INFO.${stream.name}`, {}, readStreamInfo);
+    } catch (error) {
+      if (!(error instanceof ApiFailure) || error.code !== noStream) throw explained(error);
+    }
+    try {
+      return await this.request(`STREAM.CREATE.${stream.name}`, this.#configOf(stream), readStreamInfo);
+    } catch (error) {
+      throw explained(error, `stream ${stream.name} cannot be made: `);
+    }
+  }
+
+  #configOf({ name, namespace, partition, retention }: Stream): StreamConfig {
+    const { prefix, partitions, replicas, storage, keyWindowMs } = this.#options;
+    const { historySize, historyTtlMs } = retention;
+    const subject = `${prefix}.in.${partition}.${namespace}.*`;
+    return {
+      name,
+      description: describe(partition, partitions),
+      subjects: [subject],
+      retention: "limits",
+      storage,
+      num_replicas: replicas,
+      // One more: while it is there, all behind it are, and a member that has it can recover.
+      max_msgs_per_subject: historySize + 1,
+      max_age: historyTtlMs * nanosecondsPerMs,
+      // NATS wants it no longer than the age, and refuses less than 100 ms.
+      duplicate_window: Math.min(keyWindowMs, historyTtlMs) * nanosecondsPerMs,
+      discard: "old",
+      allow_direct: true,
+      republish: { src: subject, dest: `${prefix}.out.${namespace}.{{wildcard(1)}}` },
+    };
+  }
+
+  #differences(stream: Stream, there: StreamConfig): string[] {
+    const here = this.#configOf(stream);
+    const { name, namespace } = stream;
+    const wrong = (field: string, has: unknown, wants: unknown, way: string) =>
+      has === wants ? [] : [`stream ${name} has ${field} ${String(has)}, and the configuration asks for ${String(wants)}: ${way}, or change the stream (nats stream edit ${name})`];
+    const inbox = namespace === "_inbox";
+    const option = (ofNamespace: string, ofInbox: string) => (inbox ? `--${ofInbox}` : `${ofNamespace} of namespace ${namespace}`);
+    const partitions = /partition \d+ of (\d+)/.exec(there.description ?? "")?.[1] ?? String(this.#options.partitions);
+    return [
+      ...wrong("partitions", Number(partitions), this.#options.partitions, `set --nats-partitions to ${partitions}`),
+      ...wrong("num_replicas", there.num_replicas, here.num_replicas, `set --nats-replicas to ${there.num_replicas}`),
+      ...wrong("storage", there.storage, here.storage, `set --nats-storage to ${there.storage}`),
+      ...wrong("max_msgs_per_subject", there.max_msgs_per_subject, here.max_msgs_per_subject, `set ${option("historySize", "inbox-size")} to ${there.max_msgs_per_subject - 1}`),
+      ...wrong("max_age", `${there.max_age / nanosecondsPerMs} ms`, `${here.max_age / nanosecondsPerMs} ms`, `set ${option("historyTtlMs", "inbox-ttl-ms")} to that`),
+      ...wrong("duplicate_window", `${there.duplicate_window / nanosecondsPerMs} ms`, `${here.duplicate_window / nanosecondsPerMs} ms`, "set --key-window-ms to that"),
+      ...wrong("subjects", there.subjects.join(), here.subjects.join(), "use another --nats-prefix"),
+      ...wrong("republish", `${there.republish?.src} → ${there.republish?.dest}`, `${here.republish.src} → ${here.republish.dest}`, "use another --nats-prefix"),
+      ...wrong("retention", there.retention, here.retention, "use another --nats-prefix"),
+      ...wrong("discard", there.discard, here.discard, "use another --nats-prefix"),
+      ...wrong("allow_direct", there.allow_direct ?? false, here.allow_direct, "use another --nats-prefix"),
+    ];
+  }
+}
+
+/** A message of the stream was seen. */
+export function know(stream: Stream, seq: number, time: number): void {
+  if (stream.seen < seq) stream.seen = seq;
+  if (seq === stream.through + 1) stream.through = seq;
+  if (stream.markSeq >= seq) return;
+  stream.markSeq = seq;
+  stream.markTime = time;
+}
+
+function describe(partition: number, partitions: number): string {
+  return `flux-gateway, partition ${partition} of ${partitions}`;
+}
+
+/** JetStream that is off says so in two ways: nobody answers, or the account may not use it. */
+function explained(error: unknown, before = ""): Error {
+  const { code = "", message } = error as Error & { code?: string | number };
+  if (code === "503" || code === 10039 || code === 10076) {
+    return new NatsProblem("JetStream is not enabled there, and durable rooms are kept in it; start nats-server with -js and a store directory (-sd)");
+  }
+  const tooFew = /replicas|peers/.test(message) ? "; --nats-replicas is for as many servers, of one cluster: start them, or set it to 1" : "";
+  return error instanceof ApiFailure ? new NatsProblem(`${before}${message}${tooFew}`) : (error as Error);
+}

@@ -1,0 +1,80 @@
+/**
+ * What a publication is inside NATS: a prefix of its own, then the payload as it came. One allocation to write, views
+ * to read; headers of NATS would be text that is parsed for every message.
+ *
+ *     0       1        2        10       18        22         24        26         28
+ *     +-------+--------+--------+--------+---------+----------+---------+----------+--------+--------+-----+---------+
+ *     | form  | format | time   | node   | number  | sender   | origin  | key      | sender | origin | key | payload |
+ *     | u8    | u8     | f64    | 8 bytes| u32     | length   | length  | length   | UTF-8  | ASCII  |     |         |
+ *     +-------+--------+--------+--------+---------+----------+---------+----------+--------+--------+-----+---------+
+ *
+ * `node` and `number`: the node that published it knows its own by them; `origin` means something on that node alone.
+ */
+import type { Draft } from "../../broker.ts";
+
+const form = 1;
+const prefixBytes = 28;
+export const nodeTokenBytes = 8;
+
+export interface Envelope {
+  readonly time: number;
+  readonly format: number;
+  readonly sender: string;
+  readonly origin: string;
+  readonly key: string;
+  /** 0 where this node did not publish it. */
+  readonly number: number;
+  /** A view. */
+  readonly payload: Uint8Array;
+}
+
+export function writeEnvelope(node: Buffer, number: number, time: number, draft: Draft): Buffer {
+  const { sender, origin, key, format, payload } = draft;
+  const senderBytes = Buffer.byteLength(sender);
+  const keyBytes = Buffer.byteLength(key);
+  const textBytes = senderBytes + origin.length + keyBytes;
+  const bytes = Buffer.allocUnsafe(prefixBytes + textBytes + payload.length);
+  bytes[0] = form;
+  bytes[1] = format;
+  bytes.writeDoubleLE(time, 2);
+  node.copy(bytes, 10);
+  bytes.writeUInt32LE(number, 18);
+  bytes.writeUInt16LE(senderBytes, 22);
+  bytes.writeUInt16LE(origin.length, 24);
+  bytes.writeUInt16LE(keyBytes, 26);
+  let at = prefixBytes;
+  at += bytes.write(sender, at);
+  at += bytes.write(origin, at, "latin1");
+  at += bytes.write(key, at);
+  bytes.set(payload, at);
+  return bytes;
+}
+
+/** Null: not one of ours, or of a form that this node does not know. */
+export function readEnvelope(node: Buffer, data: Uint8Array): Envelope | null {
+  if (data.length < prefixBytes || data[0] !== form) return null;
+  const bytes = Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.length);
+  const originAt = prefixBytes + bytes.readUInt16LE(22);
+  const keyAt = originAt + bytes.readUInt16LE(24);
+  const payloadAt = keyAt + bytes.readUInt16LE(26);
+  if (payloadAt > bytes.length) return null;
+  const own = isOwn(node, bytes);
+  return {
+    time: bytes.readDoubleLE(2),
+    format: bytes[1]!,
+    sender: originAt > prefixBytes ? bytes.toString("utf8", prefixBytes, originAt) : "",
+    origin: own && keyAt > originAt ? bytes.toString("latin1", originAt, keyAt) : "",
+    key: payloadAt > keyAt ? bytes.toString("utf8", keyAt, payloadAt) : "",
+    number: own ? bytes.readUInt32LE(18) : 0,
+    payload: bytes.subarray(payloadAt),
+  };
+}
+
+/** When it was published; NaN: not one of ours. */
+export function timeOf(bytes: Buffer): number {
+  return bytes.length < prefixBytes || bytes[0] !== form ? NaN : bytes.readDoubleLE(2);
+}
+
+function isOwn(node: Buffer, bytes: Buffer): boolean {
+  return bytes.readUInt32LE(10) === node.readUInt32LE(0) && bytes.readUInt32LE(14) === node.readUInt32LE(4);
+}

@@ -1,0 +1,31 @@
+/** `flux-gateway disconnect`: ends a user's sessions on a running node, by way of its admin port. */
+import type { Command } from "commander";
+import type { Survey } from "../../messages/survey.ts";
+import { addAdminFlags, adminPort, postTo, type AdminGiven } from "../address.ts";
+
+interface Given extends AdminGiven {
+  readonly tenant: string;
+  readonly signOut: boolean;
+  readonly json: boolean;
+}
+
+export function addDisconnectCommand(program: Command): void {
+  const command = program
+    .command("disconnect")
+    .description("Close a user's sessions on a running node; they cannot be resumed.")
+    .argument("<user>", "the user, as in a token's sub")
+    .option("--tenant <name>", "Of this tenant.", "")
+    .option("--sign-out", "Refuse every token that was issued until now, too.", false);
+  command.option("--json", "Print JSON.", false);
+  addAdminFlags(command).action(disconnect);
+}
+
+async function disconnect(user: string, { tenant, signOut, json, ...given }: Given): Promise<void> {
+  const response = await postTo(adminPort(given), "/disconnect", { user, tenant, signOut });
+  const answer = (await response.json()) as Survey<"user">;
+  if (json) return console.log(JSON.stringify(answer, null, 2));
+  const { sessions, unanswered } = answer;
+  const closed = `${sessions} ${sessions === 1 ? "session" : "sessions"} closed`;
+  console.log(signOut ? `${closed}; tokens issued until now count no more` : closed);
+  if (unanswered.length > 0) console.log(`no answer from ${unanswered.join(", ")}: sessions there are not counted, and end when the node hears of it`);
+}

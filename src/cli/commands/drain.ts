@@ -1,0 +1,73 @@
+/** `flux-gateway drain`: has a running node send its sessions away and end, and shows how far it is. */
+import { createInterface } from "node:readline";
+import { Readable } from "node:stream";
+import type { ReadableStream } from "node:stream/web";
+import type { Command } from "commander";
+import { ConfigError } from "../../config/config.ts";
+import { time } from "../../config/checks.ts";
+import type { DrainProgress } from "../../messages/drain.ts";
+import { addAdminFlags, adminPort, postTo, type AdminGiven } from "../address.ts";
+
+interface Given extends AdminGiven {
+  readonly window?: string;
+  readonly url?: string;
+  readonly json: boolean;
+}
+
+const dayMs = 86_400_000;
+
+export function addDrainCommand(program: Command): void {
+  const command = program
+    .command("drain")
+    .description("Have a running node send its sessions away and end; shows how far it is until it is over.")
+    .argument("[node]", "Which, by its id (flux-gateway nodes lists them); else the one whose admin port it is.")
+    .option("--window <time>", "Over how long they are sent away; else the node's drainMs.")
+    .option("--url <url>", "Where they are sent; else where they came from.")
+    .option("--json", "Print a line of JSON every half second.", false);
+  addAdminFlags(command).action(drain);
+}
+
+async function drain(node: string | undefined, { window, url, json, ...given }: Given): Promise<void> {
+  const asked = { ...(node !== undefined && { node }), ...(window !== undefined && { windowMs: windowMs(window) }), ...(url !== undefined && { url }) };
+  const admin = adminPort(given);
+  const address = `${admin.url}/drain`;
+  const response = await postTo(admin, "/drain", asked);
+  let last: DrainProgress | undefined;
+  try {
+    // The body is what fetch calls a web stream; Node's own types of it differ in name only.
+    for await (const line of createInterface(Readable.fromWeb(response.body as ReadableStream))) {
+      last = JSON.parse(line) as DrainProgress;
+      if (json) console.log(line);
+      else show(last);
+    }
+  } catch (error) {
+    throw new ConfigError([`${address} broke off: ${String(error)}; ${leftBehind(last)}`]);
+  }
+  if (last?.state === "serving") throw new ConfigError([`node ${node ?? ""} goes on: it has not heard that it is to drain; is Redis there, and the node?`]);
+  if (last?.state === "over" && last.left > 0) throw new ConfigError([`node ${node ?? ""} is gone; ${leftBehind(last)}`]);
+  if (last?.state !== "over") throw new ConfigError([`${address} ended too early; ${leftBehind(last)}`]);
+}
+
+function windowMs(text: string): number {
+  const { data, error } = time(0, dayMs).schema.safeParse(text);
+  if (data === undefined) throw new ConfigError([`--window: ${error?.issues[0]?.message}`]);
+  return data;
+}
+
+function leftBehind(last: DrainProgress | undefined): string {
+  return `the node ended before it was through, with ${last?.left ?? "some"} of its sessions left`;
+}
+
+/** On a terminal one line that changes, else a line each. */
+function show({ state, sessions, left, windowMs, elapsedMs }: DrainProgress): void {
+  const text =
+    state === "over"
+      ? `drained: ${sessions} sent away in ${seconds(elapsedMs)}; the node ends`
+      : `${left} of ${sessions} left, ${seconds(elapsedMs)}${windowMs > 0 ? ` of ${seconds(windowMs)}` : ""}`;
+  if (!process.stdout.isTTY) return console.log(text);
+  process.stdout.write(`\r\x1b[K${text}${state === "over" ? "\n" : ""}`);
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}

@@ -1,0 +1,30 @@
+/**
+ * `flux-gateway node-flags`: what the process has to be started with for its main thread to use its share of the memory.
+ * V8 fixes a heap's limit when it makes the heap, so a running process cannot set its own, and Node 20 cannot replace itself
+ * by another: whoever starts it asks first. The limit overrules what a node gives its reactors, so there is none where V8
+ * chooses about the same by itself, which it does in containers of up to 8 GB.
+ */
+import { getHeapStatistics } from "node:v8";
+import type { Command } from "commander";
+import { youngFlag } from "../../platform/heap.ts";
+import { planMemory } from "../../platform/memoryplan.ts";
+import { configFlag } from "../flags.ts";
+import { loadConfig } from "../load.ts";
+
+export function addNodeFlagsCommand(program: Command): void {
+  program
+    .command("node-flags")
+    .description("Print Node's flags for this much memory: exec node $(flux-gateway node-flags) …")
+    .option("--memory-limit-bytes <size>", "Of this much memory; else of what the node finds.")
+    .option(`${configFlag} <file>`, "Find it in the node's configuration file; else in the environment, else the container's limit.")
+    .action(({ config: configFile, ...given }: { config?: string; memoryLimitBytes?: string }) => {
+      const { config } = loadConfig({ given: { ...given }, configFile }, process.env);
+      const wanted = planMemory(config).mainHeapMb;
+      const own = getHeapStatistics().heap_size_limit / 2 ** 20;
+      const old = Math.abs(own - wanted) <= wanted * tolerance ? [] : [`--max-old-space-size=${wanted}`];
+      console.log([youngFlag, ...old].join(" "));
+    });
+}
+
+/** V8's limit is that of the old generation and a little more. */
+const tolerance = 0.1;

@@ -1,0 +1,57 @@
+/** `flux-gateway nodes`: which nodes make up the gateway and how they are, as a running node knows it. */
+import type { Command } from "commander";
+import { showSize } from "../../config/checks.ts";
+import type { Health } from "../../messages/messages.ts";
+import type { KnownNode } from "../../node/peers/facts.ts";
+import type { Survey } from "../../messages/survey.ts";
+import { addAdminFlags, adminPort, askAt, askIfKnown, type AdminGiven } from "../address.ts";
+
+interface Given extends AdminGiven {
+  readonly json: boolean;
+}
+
+interface Answer {
+  readonly node: string;
+  readonly stale: boolean;
+  /** `health` is the node's own word of just now; null: it did not answer. Not there: the one that was asked is too old to ask. */
+  readonly nodes: readonly (KnownNode & { readonly health?: Health | null })[];
+}
+
+export function addNodesCommand(program: Command): void {
+  const command = program
+    .command("nodes")
+    .description("List the nodes of the gateway and how they are, as one of them knows it and all of them say.")
+    .option("--json", "Print JSON.", false);
+  addAdminFlags(command).action(nodes);
+}
+
+async function nodes({ json, ...given }: Given): Promise<void> {
+  const admin = adminPort(given);
+  const surveyed = await askIfKnown(admin, "/survey?kind=health");
+  const survey = surveyed && ((await surveyed.json()) as Survey<"health">);
+  const said = new Map(survey?.answers.map(({ node, ...health }) => [node, health]));
+  const known = (await (await askAt(admin, "/nodes")).json()) as Answer;
+  const answer: Answer = { ...known, nodes: known.nodes.map((node) => ({ ...node, ...(survey && { health: said.get(node.id) ?? null }) })) };
+  if (json) return console.log(JSON.stringify(answer, null, 2));
+  console.log(asTable(answer));
+  if (answer.stale) console.log("\nRedis is away: this is what was known before.");
+}
+
+const titles = ["node", "state", "health", "url", "region", "sockets", "load", "cpu", "rss", "version", "heard"];
+
+function asTable({ node: self, nodes }: Answer): string {
+  const rows = nodes.map((node) => [
+    node.id === self ? `${node.id} *` : node.id, node.state, inAWord(node.health), node.url, node.region || "-", String(node.sockets),
+    `${Math.round(node.load * 100)} %`, node.cpu.toFixed(2), showSize(Math.round(node.rss / 2 ** 20) * 2 ** 20), node.version,
+    node.id === self ? "now" : `${(node.silentMs / 1000).toFixed(1)} s ago`,
+  ]);
+  const widths = titles.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
+  return [titles, ...rows].map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join("\n");
+}
+
+/** What is before the colon of a problem says what it is. */
+function inAWord(health: Health | null | undefined): string {
+  if (health === undefined) return "-";
+  if (health === null) return "no answer";
+  return health.ready ? "ready" : health.problem.split(":")[0]!;
+}

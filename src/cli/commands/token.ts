@@ -1,0 +1,147 @@
+/** `flux-gateway token`: secrets and tokens for development, and what a token is and is good for. */
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { Option, type Command } from "commander";
+import { time } from "../../config/checks.ts";
+import { ConfigError } from "../../config/config.ts";
+import { rightNames } from "../../auth/grants.ts";
+import { addFlags, readFlags } from "../flags.ts";
+import { explain } from "../explain.ts";
+import { loadConfig } from "../load.ts";
+import { readSigner, signToken, type Claims } from "../sign.ts";
+
+const examples = `
+Signed with authSecret, wherever a node finds it (--auth-secret, FLUX_AUTH_SECRET, the file of --config), or with --key.
+For development: in production the service that knows your users makes their tokens.
+
+Examples:
+  flux-gateway token secret                                       a secret for authSecret
+  flux-gateway token --sub ann                                    ann may do everything, for an hour
+  flux-gateway token --sub ann --rooms 'chat:*=join,publish' --rooms 'news:*=join'
+  flux-gateway token --sub bot --key private.pem --kid 2026-01 --expires never
+  flux-gateway token explain TOKEN                                what it says, and whether a node would take it`;
+
+const isForTokens = (key: string): boolean => key.startsWith("auth");
+const lifetime = time(1000, 3650 * 86_400_000);
+
+export function addTokenCommand(program: Command): void {
+  const token = program
+    .command("token")
+    .description("Make a token for development, or explain one.")
+    .helpCommand(false)
+    .usage("[options] | secret | explain [options] <token>")
+    .addHelpText("after", examples);
+  const claim = (flags: string, text: string) => new Option(flags, text).helpGroup("Claims:");
+  addFlags(token, (key) => key === "authSecret")
+    .addOption(claim("--sub <user>", "Whose token it is."))
+    .addOption(claim("--tenant <tenant>", "The tenant of that user."))
+    .addOption(
+      claim("--rooms <pattern=rights>", `What it allows where: ${rightNames.join(", ")} or all; may be given again.`).argParser(collect),
+    )
+    .addOption(claim("--no-send", "No direct messages."))
+    .addOption(claim("--expires <time>", "How long it is good, or never.").default("1h"))
+    .addOption(claim("--aud <audience>", "Whom it is for; may be given again.").argParser(collect))
+    .addOption(claim("--iss <issuer>", "Who made it."))
+    .addOption(claim("--limit-commands-per-second <n>", "Commands a session with it may send per second."))
+    .addOption(claim("--limit-rooms <n>", "Rooms a session with it may be in."))
+    .addOption(new Option("--key <file>", "Sign with this private key (PEM or JWK) instead.").helpGroup("Signature:"))
+    .addOption(new Option("--kid <name>", "Name of the key, for nodes that have several.").helpGroup("Signature:"))
+    .action((_, command: Command) => make(command));
+
+  token
+    .command("secret")
+    .description("Print a new random secret.")
+    .action(() => console.log(randomBytes(32).toString("base64url")));
+
+  addFlags(token.command("explain").description("Print what a token says, and whether a node with these options would take it."), isForTokens)
+    .argument("<token>", "the token, or - to read it from standard input")
+    .action((given: string, _, command: Command) => explainToken(given, command));
+}
+
+async function make(command: Command): Promise<void> {
+  const options = command.opts<TokenOptions>();
+  const { key, kid } = options;
+  const { config } = loadConfig(authFlags(command), process.env);
+  const signer = readSigner(key, config.authSecret);
+  console.log(await signToken(claimsOf(options), signer, kid));
+}
+
+async function explainToken(given: string, command: Command): Promise<void> {
+  const { config } = loadConfig(authFlags(command), process.env);
+  const token = (given === "-" ? readFileSync(0, "utf8") : given).trim().replace(/^bearer +/i, "");
+  const { text, isGood } = await explain(token, config);
+  console.log(text);
+  process.exitCode = isGood ? 0 : 1;
+}
+
+interface TokenOptions {
+  readonly sub?: string;
+  readonly tenant?: string;
+  readonly rooms?: readonly string[];
+  readonly send: boolean;
+  readonly expires: string;
+  readonly aud?: readonly string[];
+  readonly iss?: string;
+  readonly limitCommandsPerSecond?: string;
+  readonly limitRooms?: string;
+  readonly key?: string;
+  readonly kid?: string;
+}
+
+/** Options of a node among those of the command. `explain` is a command within a command: either may have been given them. */
+function authFlags(command: Command): ReturnType<typeof readFlags> {
+  const { given, configFile } = readFlags(command);
+  const outer = command.parent === null ? {} : command.parent.opts();
+  const all = Object.entries({ ...outer, ...given }).filter(([key]) => isForTokens(key));
+  return { given: Object.fromEntries(all), configFile: configFile ?? (typeof outer.config === "string" ? outer.config : undefined) };
+}
+
+/** @throws ConfigError */
+function claimsOf(options: TokenOptions): Claims {
+  const { sub, tenant, rooms, send, aud, iss } = options;
+  if (sub === undefined || sub === "") throw new ConfigError(["--sub: whose token is it? Give a user, such as --sub ann"]);
+  const now = Math.floor(Date.now() / 1000);
+  const limits = {
+    ...limit("commandsPerSecond", "--limit-commands-per-second", options.limitCommandsPerSecond),
+    ...limit("rooms", "--limit-rooms", options.limitRooms),
+  };
+  return {
+    sub,
+    ...(tenant !== undefined && { tenant }),
+    ...(aud !== undefined && { aud: aud.length === 1 ? aud[0] : aud }),
+    ...(iss !== undefined && { iss }),
+    iat: now,
+    ...(options.expires !== "never" && { exp: now + expiresIn(options.expires) }),
+    ...(rooms !== undefined && { rooms: Object.fromEntries(rooms.map(roomRule)) }),
+    ...(!send && { send }),
+    ...(Object.keys(limits).length > 0 && { limits }),
+  };
+}
+
+function expiresIn(text: string): number {
+  const parsed = lifetime.schema.safeParse(text);
+  if (!parsed.success) throw new ConfigError([`--expires: ${parsed.error.issues[0]?.message}; or never`]);
+  return Math.ceil(parsed.data / 1000);
+}
+
+function limit(claim: string, flag: string, text: string | undefined): Record<string, number> {
+  if (text === undefined) return {};
+  if (!/^\d{1,9}$/.test(text)) throw new ConfigError([`${flag}: must be a whole number, not ${JSON.stringify(text)}`]);
+  return { [claim]: Number(text) };
+}
+
+/** `chat:*=join,publish`. A pattern may hold an equals sign: the last one counts. */
+function roomRule(text: string): [string, readonly string[]] {
+  const at = text.lastIndexOf("=");
+  const wanted = `must be such as 'chat:*=join,publish', with rights of ${rightNames.join(", ")} or all`;
+  if (at < 1) throw new ConfigError([`--rooms ${text}: ${wanted}`]);
+  const rights = text.slice(at + 1).split(",").map((right) => right.trim());
+  if (rights.length === 1 && rights[0] === "all") return [text.slice(0, at), rightNames];
+  const wrong = rights.find((right) => !rightNames.some((name) => name === right));
+  if (wrong !== undefined) throw new ConfigError([`--rooms ${text}: ${wanted}; there is no right called ${JSON.stringify(wrong)}`]);
+  return [text.slice(0, at), rights];
+}
+
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}

@@ -1,0 +1,77 @@
+/** A new token for the session there is, before the old one expires. */
+import type { ClientFrame, Refreshed } from "../../protocol/messages.ts";
+import { backoffMs } from "../clock.ts";
+import type { Backoff, Cancel, Clock } from "../clock.ts";
+import type { OnReply } from "./commands.ts";
+import { fluxError, FluxError } from "../flux-error.ts";
+import type { Tokens } from "./tokens.ts";
+
+export type RefresherOwner = {
+  tokens: Tokens;
+  clock: Clock;
+  random: () => number;
+  backoff: Backoff;
+  send(command: ClientFrame, onReply: OnReply): void;
+  onRefreshed(refreshed: Refreshed): void;
+  onError(error: FluxError): void;
+};
+
+export class Refresher {
+  readonly #owner: RefresherOwner;
+  #cancelRetry: Cancel | null = null;
+  /** Grows with every socket: what was begun for one before is of no use. */
+  #life = 0;
+  #isRunning = false;
+  /** The end that the provider was asked for, and gave a token that the node took: asked again, it would give the same. */
+  #answered: number | null = null;
+
+  constructor(owner: RefresherOwner) {
+    this.#owner = owner;
+  }
+
+  /**
+   * Asks the provider until the node has taken what it gives, or the socket is gone.
+   * @param expires when the token in use does, milliseconds since 1970
+   */
+  start(expires: number): void {
+    if (this.#isRunning || this.#answered === expires) return;
+    this.#isRunning = true;
+    void this.#try(this.#life, expires, 0);
+  }
+
+  /** The socket is gone. */
+  stop(): void {
+    this.#life++;
+    this.#isRunning = false;
+    this.#cancelRetry?.();
+    this.#cancelRetry = null;
+  }
+
+  /** Rejects with a FluxError. */
+  refresh(token: string): Promise<Refreshed> {
+    this.#owner.tokens.set(token);
+    return new Promise((resolve, reject) => {
+      this.#owner.send({ refresh: { token } }, (answer) => {
+        if ("error" in answer) return reject(answer.error);
+        const refreshed = answer.reply.refreshed ?? {};
+        this.#owner.onRefreshed(refreshed);
+        resolve(refreshed);
+      });
+    });
+  }
+
+  async #try(life: number, expires: number, attempt: number): Promise<void> {
+    const { tokens, clock, random, backoff, onError } = this.#owner;
+    try {
+      const token = await tokens.fetch(attempt === 0 ? "expiring" : "refused");
+      if (this.#life !== life) return;
+      await this.refresh(token);
+      this.#answered = expires;
+      this.#isRunning = false;
+    } catch (error) {
+      if (this.#life !== life) return;
+      onError(error instanceof FluxError ? error : fluxError("no_token", `the token provider gave no token: ${String(error)}`));
+      this.#cancelRetry = clock.after(backoffMs(attempt, backoff, random), () => void this.#try(life, expires, attempt + 1));
+    }
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * Direct messages: the room `@inbox` as the application sees it. Each message once, in order, one at a time; what has
+ * been dealt with is acknowledged, so that neither this device nor this tab is given it again.
+ */
+import type { ClientFrame } from "../../protocol/messages.ts";
+import type { Cancel, Clock } from "../clock.ts";
+import { Emitter } from "../emitter.ts";
+import type { Unsubscribe } from "../emitter.ts";
+import { FluxError, fluxError } from "../flux-error.ts";
+import type { Position, Publication } from "./publication.ts";
+import type { Room } from "./room.ts";
+import type { Gap, Recovered } from "./stream.ts";
+
+export const inboxName = "@inbox";
+
+export type Message = {
+  /** The user who sent it. */
+  readonly sender: string;
+  /** When the node took it, by the node's clock. */
+  readonly time: Date;
+  /** Bytes if they were sent as bytes, otherwise what the JSON said. */
+  readonly data: unknown;
+  /** Its place in the inbox. */
+  readonly position: Position;
+  /** It came while this client was away. */
+  readonly replayed: boolean;
+  /** With `ack: "manual"`: this message and all before it are dealt with. */
+  ack(): void;
+};
+
+export type MessageHandler = (message: Message) => unknown;
+
+export type MessageOptions = {
+  /** auto: a message is acknowledged when the handler has returned, or its promise is settled. */
+  ack?: "auto" | "manual";
+};
+
+export type InboxEvents = {
+  /** There are messages that the node no longer has. */
+  gap: Gap;
+  /** Messages that came while this client was away have been delivered. */
+  recovered: Recovered;
+  error: FluxError;
+};
+
+export type InboxOwner = {
+  enter(recover: Position | null): Room;
+  send(command: ClientFrame): void;
+  /** More is acknowledged than before. */
+  onAck(): void;
+};
+
+/** Acknowledgements are sent together. */
+const ackAfterMs = 300;
+
+export class Inbox {
+  readonly #emitter = new Emitter<InboxEvents>();
+  readonly #owner: InboxOwner;
+  readonly #clock: Clock;
+  readonly #queueMax: number;
+  #room: Room | null = null;
+  #handler: MessageHandler | null = null;
+  #isManual = false;
+  /** Messages that wait for the handler to be done with the one before. */
+  #queue: Publication[] = [];
+  #isRunning = false;
+  /** Up to where messages are dealt with, and up to where the node has been told. */
+  #acked: Position | null;
+  #told: Position | null = null;
+  #cancelAck: Cancel | null = null;
+  /** Grows when the inbox is another user's: handlers that still run are then of no account. */
+  #life = 0;
+
+  /** @param acked where an earlier page was */
+  constructor(owner: InboxOwner, clock: Clock, queueMax: number, acked: Position | null) {
+    this.#owner = owner;
+    this.#clock = clock;
+    this.#queueMax = queueMax;
+    this.#acked = acked;
+  }
+
+  /** Of the last message that is dealt with. */
+  get position(): Position | null {
+    return this.#acked;
+  }
+
+  on<Name extends keyof InboxEvents>(name: Name, listener: (event: InboxEvents[Name]) => void): Unsubscribe {
+    return this.#emitter.on(name, listener);
+  }
+
+  /**
+   * From now on messages are given to `handler`, beginning with those that came while no client of this device was
+   * there. The next one waits until the handler is done. A handler that fails is an `error`; its message counts as
+   * dealt with, unless `ack` is manual.
+   *
+   * @throws Error if there is a handler already.
+   */
+  onMessage(handler: MessageHandler, { ack = "auto" }: MessageOptions = {}): Unsubscribe {
+    if (this.#handler !== null) throw new Error("the inbox has a handler already");
+    this.#handler = handler;
+    this.#isManual = ack === "manual";
+    this.#enter(this.#acked);
+    return () => {
+      if (this.#handler === handler) this.#stop();
+    };
+  }
+
+  // ------------------------------------------------------------ for the client
+
+  /** The inbox is that of another user now. */
+  restart(): void {
+    this.#life++;
+    this.#acked = null;
+    this.#told = null;
+    this.#queue = [];
+    this.#isRunning = false;
+    if (this.#handler === null) return;
+    this.#forgetRoom();
+    this.#enter(null);
+  }
+
+  /** Tells the node what is dealt with, if it has not been told. */
+  flush(): void {
+    this.#cancelAck?.();
+    this.#cancelAck = null;
+    const position = this.#acked;
+    if (position === null || position === this.#told) return;
+    this.#told = position;
+    this.#owner.send({ ack: { position } });
+  }
+
+  // ------------------------------------------------------------ in and out
+
+  #enter(recover: Position | null): void {
+    const room = this.#owner.enter(recover);
+    this.#room = room;
+    room.on("joined", ({ position, recovered }) => {
+      this.#told = null; // the last acknowledgement may have been lost with the socket
+      if (this.#acked !== null) this.#ackSoon();
+      // The node looked for the position of this device; where it has one, it could not go on from there.
+      if (recover === null && !recovered && position.seq > 0 && this.#acked === null) {
+        this.#emitter.emit("gap", { from: { epoch: position.epoch, seq: 0 }, to: position, text: "older messages are gone" });
+      }
+    });
+    room.on("publication", (publication) => this.#room === room && this.#take(publication));
+    room.on("gap", (gap) => this.#emitter.emit("gap", gap));
+    room.on("recovered", (recovered) => this.#emitter.emit("recovered", recovered));
+    room.on("error", (error) => this.#emitter.emit("error", error));
+  }
+
+  #stop(): void {
+    this.#handler = null;
+    this.#queue = [];
+    this.flush();
+    this.#forgetRoom();
+  }
+
+  #forgetRoom(): void {
+    const room = this.#room;
+    this.#room = null;
+    void room?.leave();
+  }
+
+  // ------------------------------------------------------------ one message after the other
+
+  #take(publication: Publication): void {
+    this.#queue.push(publication);
+    // The rest stays where it is: at the node, until there is room for it.
+    if (this.#queue.length >= this.#queueMax) this.#forgetRoom();
+    if (!this.#isRunning) void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    const life = this.#life;
+    this.#isRunning = true;
+    for (;;) {
+      const next = this.#queue.shift();
+      if (next === undefined || this.#handler === null) break;
+      await this.#handle(this.#handler, next, life);
+      if (this.#life !== life) return;
+      if (this.#queue.length === 0 && this.#room === null && this.#handler !== null) this.#enter(next.position);
+    }
+    this.#isRunning = false;
+  }
+
+  async #handle(handler: MessageHandler, publication: Publication, life: number): Promise<void> {
+    const { sender, time, data, position, replayed } = publication;
+    const ack = () => this.#life === life && this.#ack(position);
+    try {
+      await handler({ sender, time, data, position, replayed, ack: () => void ack() });
+    } catch (error) {
+      const text = `the handler failed on message ${position.seq}: ${String(error)}`;
+      this.#emitter.emit("error", fluxError("handler_failed", text));
+    }
+    if (!this.#isManual) ack();
+  }
+
+  #ack(position: Position): void {
+    const acked = this.#acked;
+    if (acked !== null && acked.epoch === position.epoch && acked.seq >= position.seq) return;
+    this.#acked = position;
+    this.#ackSoon();
+    this.#owner.onAck();
+  }
+
+  #ackSoon(): void {
+    this.#cancelAck ??= this.#clock.after(ackAfterMs, () => this.flush());
+  }
+}

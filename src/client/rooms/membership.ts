@@ -1,0 +1,289 @@
+/** One room on the protocol's side: in, out, and back in after a reconnect. room.ts shows it to the application. */
+import type { ClientFrame, Joined, PresenceChanged, Published, ServerFrame } from "../../protocol/messages.ts";
+import { backoffMs } from "../clock.ts";
+import type { Cancel } from "../clock.ts";
+import type { OnReply } from "../connection/commands.ts";
+import { Emitter } from "../emitter.ts";
+import { FluxError, fluxError } from "../flux-error.ts";
+import { Outbox } from "./outbox.ts";
+import type { OutboxShared } from "./outbox.ts";
+import { Members } from "./presence.ts";
+import type { MembersOwner } from "./presence.ts";
+import { toArrival, toPosition, toPublication } from "./publication.ts";
+import type { Arrival, Position, Publication } from "./publication.ts";
+import { Stream } from "./stream.ts";
+import type { Gap, Recovered, StreamOwner } from "./stream.ts";
+
+export type JoinedRoom = {
+  /** The room's head when we came in. */
+  readonly position: Position;
+  /** Everything that was missed since the position we knew is coming. */
+  readonly recovered: boolean;
+  /** Not the first time: the socket had been lost, or the page was loaded anew. */
+  readonly rejoined: boolean;
+};
+
+export type RoomEvents = {
+  publication: Publication;
+  joined: JoinedRoom;
+  recovered: Recovered;
+  gap: Gap;
+  /** Everything that was missed has been delivered; what comes now comes as it happens. */
+  live: Position;
+  error: FluxError;
+  /** The end, by leave() (null) or because the node refused. */
+  left: FluxError | null;
+};
+
+export type MembershipOptions = {
+  room: string;
+  recover: Position | null;
+  /** An earlier page was in the room up to `recover`: history is what was before it. */
+  goesOn: boolean;
+  history: number;
+  heldMax: number;
+};
+
+export type MembershipOwner = {
+  send(command: ClientFrame, onReply: OnReply, timeoutMs?: null): void;
+  outbox: OutboxShared;
+  onLeft(): void;
+};
+
+/** restoring: the node brings a resumed session back into its rooms, unasked. earlier: joined, but history comes first. */
+type State = "away" | "joining" | "restoring" | "earlier" | "joined" | "left";
+
+const retryBackoff = { baseMs: 200, capMs: 5000 };
+const historyTriesMax = 5;
+/** Publications asked for at once when a gap is closed. */
+const repairPage = 100;
+
+export class Membership implements StreamOwner {
+  readonly emitter = new Emitter<RoomEvents>();
+  readonly outbox: Outbox;
+  /** Settles with the first joined, or with the refusal. */
+  readonly firstJoined: Promise<JoinedRoom>;
+  readonly #options: MembershipOptions;
+  readonly #owner: MembershipOwner;
+  readonly #stream: Stream;
+  #state: State = "away";
+  #hasJoined: boolean;
+  /** Publications from before the position that an earlier page left us, while they are still to be had. */
+  #earlier: number;
+  /** What came while they were being fetched, and how to go on with it. */
+  #held: ServerFrame[] = [];
+  #goOn: (() => void) | null = null;
+  /** Lists of members that the application keeps. */
+  readonly #lists = new Set<Members>();
+  #settleFirst: { resolve: (joined: JoinedRoom) => void; reject: (error: FluxError) => void } | null = null;
+  #cancelRetry: Cancel | null = null;
+
+  constructor(options: MembershipOptions, owner: MembershipOwner) {
+    this.#options = options;
+    this.#owner = owner;
+    this.#stream = new Stream(options.recover, options.heldMax, this);
+    this.#hasJoined = options.goesOn;
+    this.#earlier = options.goesOn ? options.history : 0;
+    this.outbox = new Outbox(owner.outbox, (published) => this.#own(published));
+    this.firstJoined = new Promise((resolve, reject) => (this.#settleFirst = { resolve, reject }));
+    this.firstJoined.catch(() => {}); // whoever does not await it is told by the events
+  }
+
+  get position(): Position | null {
+    return this.#stream.position;
+  }
+
+  // ------------------------------------------------------------ who is there
+
+  members(usersMax: number): Members {
+    const { clock, random } = this.#owner.outbox;
+    const send: MembersOwner["send"] = (command, onReply) => this.#owner.send(command, onReply);
+    const members = new Members(this.#options.room, usersMax, { send, clock, random, onStop: () => this.#lists.delete(members) });
+    this.#lists.add(members);
+    if (this.#state === "joined" && this.#stream.isLive) members.live();
+    return members;
+  }
+
+  // ------------------------------------------------------------ in and out
+
+  /** There is a session: join in it, unless we are about to already. */
+  join(): void {
+    if (this.#state === "away") this.#ask(0);
+  }
+
+  /** There is a session again, and the node brings us back in, from our position. */
+  restore(): void {
+    if (this.#state === "away") this.#state = "restoring";
+  }
+
+  #ask(attempt: number): void {
+    const { room, history } = this.#options;
+    const asked = this.position;
+    this.#state = "joining";
+    this.#owner.send({ join: asked === null ? { room, history } : { room, recover: asked } }, (answer) => {
+      if (this.#state !== "joining") return;
+      if ("reply" in answer) this.#onJoined(answer.reply.joined ?? {}, asked);
+      else if (!answer.error.retryable) this.end(answer.error);
+      else if (answer.error.code !== "disconnected") this.#retry(attempt, () => this.#ask(attempt + 1));
+    }, null);
+  }
+
+  /** The session is gone. */
+  interrupt(): void {
+    this.#state = "away";
+    this.#cancelRetry?.();
+    this.#held = [];
+    this.#stream.interrupt();
+    this.outbox.interrupt();
+    for (const members of this.#lists) members.interrupt();
+  }
+
+  async leave(): Promise<void> {
+    if (this.#state === "left") return;
+    const wasIn = this.#state !== "away";
+    this.end(null);
+    if (!wasIn) return;
+    await new Promise<void>((resolve) => this.#owner.send({ leave: { room: this.#options.room } }, () => resolve()));
+  }
+
+  /** `error` null: it was our wish. */
+  end(error: FluxError | null): void {
+    if (this.#state === "left") return;
+    this.#state = "left";
+    this.#cancelRetry?.();
+    this.#stream.interrupt();
+    for (const members of this.#lists) members.interrupt();
+    this.outbox.end(error ?? fluxError("left"), error?.code === "closed");
+    this.#settleFirst?.reject(error ?? fluxError("left"));
+    this.#owner.onLeft();
+    if (error !== null) this.emitter.emit("error", error);
+    this.emitter.emit("left", error);
+  }
+
+  #onJoined(joined: Joined, asked: Position | null): void {
+    const position = toPosition(joined.position);
+    const event: JoinedRoom = { position, recovered: joined.recovered ?? false, rejoined: this.#hasJoined };
+    this.#hasJoined = true;
+    this.#state = this.#earlier > 0 ? "earlier" : "joined";
+    this.emitter.emit("joined", event);
+    this.#settleFirst?.resolve(event);
+    if (this.#isLeft) return; // a listener did
+    this.#stream.begin(position, asked, event.recovered);
+    if (this.#earlier === 0) return this.#goOnWith(joined);
+    const goOn = () => this.#goOnWith(joined);
+    this.#goOn = goOn;
+    this.#readEarlier(event.recovered && asked !== null ? asked : position, position, goOn);
+  }
+
+  #goOnWith({ publications, more }: Joined): void {
+    if (this.#isLeft) return;
+    this.#state = "joined";
+    this.#earlier = 0;
+    this.#goOn = null;
+    this.#stream.replay((publications ?? []).map(toArrival), more ?? false);
+    for (const event of this.#held.splice(0)) this.onEvent(event);
+    this.outbox.open();
+  }
+
+  get #isLeft(): boolean {
+    return this.#state === "left";
+  }
+
+  /** Delivers what an earlier page had already, up to `last`: this page shows nothing yet. */
+  #readEarlier(last: Position, head: Position, goOn: () => void): void {
+    // At the head there is no position behind it to read before: what has come since is left out below.
+    const before = last.seq < head.seq ? { before: { epoch: last.epoch, seq: last.seq + 1 } } : {};
+    this.#owner.send({ history: { room: this.#options.room, limit: this.#earlier, ...before } }, (answer) => {
+      if (this.#goOn !== goOn || this.#state !== "earlier") return;
+      if ("error" in answer && answer.error.code === "disconnected") return;
+      // It is a courtesy: where it cannot be had, the room goes on without it.
+      const publications = "reply" in answer ? (answer.reply.history?.publications ?? []) : [];
+      for (const arrival of publications.map(toArrival)) if (arrival.seq <= last.seq) this.deliver(arrival, true);
+      goOn();
+    });
+  }
+
+  #retry(attempt: number, again: () => void): void {
+    const { clock, random } = this.#owner.outbox;
+    this.#cancelRetry = clock.after(backoffMs(attempt, retryBackoff, random), again);
+  }
+
+  // ------------------------------------------------------------ what comes unasked
+
+  onEvent(event: ServerFrame): void {
+    switch (this.#state) {
+      case "restoring": return this.#onRestored(event);
+      case "earlier": return this.#hold(event);
+      case "joined": return this.#onLive(event);
+      default: // the end of an earlier stay
+    }
+  }
+
+  #onRestored({ joined, left }: ServerFrame): void {
+    if (joined) this.#onJoined(joined, this.position);
+    else if (left) this.#ask(0); // the node could not: what it answers to a join says why
+  }
+
+  #hold(event: ServerFrame): void {
+    if (event.left) return this.#onLive(event);
+    this.#held.push(event);
+    // Rather without what is older than without what is new.
+    if (this.#held.length > this.#options.heldMax) this.#goOn?.();
+  }
+
+  #onLive(event: ServerFrame): void {
+    if (event.publication) this.#stream.publication(toArrival(event.publication));
+    else if (event.replay) this.#stream.replay((event.replay.publications ?? []).map(toArrival), event.replay.more ?? false);
+    else if (event.sync) this.#stream.sync(toPosition(event.sync.position));
+    else if (event.published) this.#own(event.published);
+    else if (event.presenceChanged) this.#onPresence(event.presenceChanged);
+    else if (event.left) this.end(fluxError("not_joined", "the node has ended this membership"));
+  }
+
+  #own({ position, prev }: Published): void {
+    this.#stream.own(toPosition(position), prev ?? undefined);
+  }
+
+  #onPresence(change: PresenceChanged): void {
+    for (const members of this.#lists) members.onChange(change);
+  }
+
+  // ------------------------------------------------------------ what the stream wants
+
+  deliver(arrival: Arrival, replayed: boolean): void {
+    let publication: Publication;
+    try {
+      publication = toPublication(arrival, replayed);
+    } catch (error) {
+      return this.emitter.emit("error", fluxError("bad_payload", `publication ${arrival.seq} is not JSON: ${String(error)}`));
+    }
+    this.emitter.emit("publication", publication);
+  }
+
+  onGap(gap: Gap): void {
+    this.emitter.emit("gap", gap);
+  }
+
+  onRecovered(recovered: Recovered): void {
+    this.emitter.emit("recovered", recovered);
+  }
+
+  onLive(): void {
+    if (this.position !== null) this.emitter.emit("live", this.position);
+    for (const members of this.#lists) members.live();
+  }
+
+  onMissed(): void {
+    for (const members of this.#lists) members.missed();
+  }
+
+  readHistory(since: Position, onAnswer: (answer: Arrival[] | FluxError) => void, attempt = 0): void {
+    this.#owner.send({ history: { room: this.#options.room, since, limit: repairPage } }, (answer) => {
+      if ("reply" in answer) return onAnswer((answer.reply.history?.publications ?? []).map(toArrival));
+      const { error } = answer;
+      if (error.code === "disconnected" || this.#state !== "joined") return;
+      if (!error.retryable || attempt + 1 >= historyTriesMax) return onAnswer(error);
+      this.#retry(attempt, () => this.readHistory(since, onAnswer, attempt + 1));
+    });
+  }
+}

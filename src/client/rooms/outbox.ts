@@ -1,0 +1,202 @@
+/**
+ * What was published in one room, or sent to users, and has not been answered yet. It leaves in the order it was made,
+ * and leaves again in that order after a reconnect: the key it carries keeps it from taking place twice.
+ */
+import { encodeClientFrame } from "../../protocol/codec.ts";
+import type { ClientFrame, Published, ServerFrame } from "../../protocol/messages.ts";
+import { backoffMs } from "../clock.ts";
+import type { Cancel, Clock } from "../clock.ts";
+import type { OnReply, Reply } from "../connection/commands.ts";
+import { fluxError } from "../flux-error.ts";
+import type { FluxError } from "../flux-error.ts";
+import type { Pace } from "./pace.ts";
+
+/** What the outboxes of one client share. */
+export type OutboxShared = {
+  send(command: ClientFrame, onReply: OnReply, timeoutMs: null): void;
+  clock: Clock;
+  random: () => number;
+  pace: Pace;
+  timeoutMs: number;
+  keyWindowMs: number;
+  /** Publishes and sends that wait for their answer, over all rooms, and the bytes of their payloads. */
+  waiting: number;
+  waitingMax: number;
+  waitingBytes: number;
+  waitingBytesMax: number;
+  frameBytesMax: number;
+};
+
+type Entry = {
+  readonly number: number;
+  readonly command: ClientFrame;
+  readonly bytes: number;
+  readonly resolve: (reply: ServerFrame) => void;
+  readonly reject: (error: FluxError) => void;
+  /** When it left for the first time: from then on it may have been published. */
+  sentAt: number | null;
+  refusals: number;
+  lastError: FluxError | null;
+  cancelTimeout: Cancel | null;
+  done: boolean;
+};
+
+const retryBackoff = { baseMs: 100, capMs: 2000 };
+
+export class Outbox {
+  readonly #shared: OutboxShared;
+  /** The node's word that a publication is in the room which its publisher will not be given. */
+  readonly #onOwn: (published: Published) => void;
+  #queue: Entry[] = [];
+  readonly #sent = new Set<Entry>();
+  #lastNumber = 0;
+  #isOpen = false;
+  #ended: FluxError | null = null;
+  #cancelWait: Cancel | null = null; // while it runs, nothing leaves: what is behind a refused one stays behind it
+
+  constructor(shared: OutboxShared, onOwn: (published: Published) => void) {
+    this.#shared = shared;
+    this.#onOwn = onOwn;
+  }
+
+  /** Resolves with what the node answers to a `publish` or `send`. */
+  put(command: ClientFrame): Promise<ServerFrame> {
+    const { waiting, waitingMax, waitingBytes, waitingBytesMax } = this.#shared;
+    const bytes = payloadOf(command).length;
+    if (this.#ended !== null) return Promise.reject(this.#ended);
+    if (waiting >= waitingMax) return Promise.reject(fluxError("overloaded", `${waitingMax} publishes wait for an answer already`));
+    if (waitingBytes + bytes > waitingBytesMax) {
+      return Promise.reject(fluxError("overloaded", `no more than ${waitingBytesMax} bytes may wait for an answer`));
+    }
+    return new Promise((resolve, reject) => {
+      const begin = { sentAt: null, refusals: 0, lastError: null, cancelTimeout: null, done: false };
+      this.#shared.waiting++;
+      this.#shared.waitingBytes += bytes;
+      this.#queue.push({ number: ++this.#lastNumber, command, bytes, resolve, reject, ...begin });
+      this.#flush();
+    });
+  }
+
+  /** The room is joined: what waits may leave. */
+  open(): void {
+    this.#isOpen = true;
+    this.#flush();
+  }
+
+  /** The session is gone; everything unanswered leaves again in the next one. */
+  interrupt(): void {
+    this.#isOpen = false;
+    this.#stopWaiting();
+    this.#requeue([...this.#sent]);
+    for (const entry of this.#queue) {
+      entry.cancelTimeout?.();
+      entry.cancelTimeout = null;
+    }
+  }
+
+  /** Nothing will leave any more. What is on its way may still be answered, unless `andSent`. */
+  end(error: FluxError, andSent: boolean): void {
+    this.#isOpen = false;
+    this.#ended = error;
+    this.#stopWaiting();
+    for (const entry of this.#queue) this.#reject(entry, error);
+    this.#queue = [];
+    if (andSent) for (const entry of [...this.#sent]) this.#reject(entry, error);
+  }
+
+  #flush(): void {
+    while (this.#isOpen && this.#cancelWait === null) {
+      const entry = this.#queue[0];
+      if (entry === undefined) return;
+      const waitMs = this.#shared.pace.take();
+      if (waitMs > 0) return this.#wait(waitMs);
+      this.#queue.shift();
+      this.#sendOrReject(entry);
+    }
+  }
+
+  #sendOrReject(entry: Entry): void {
+    const { clock, keyWindowMs, frameBytesMax } = this.#shared;
+    const now = clock.now();
+    if (entry.sentAt !== null && now - entry.sentAt > keyWindowMs) {
+      // The node no longer knows its key: sent again, it might be in the room twice.
+      return this.#reject(entry, fluxError("disconnected", "the answer was lost: it may or may not have taken place"));
+    }
+    if (isLarger(entry.command, frameBytesMax)) {
+      return this.#reject(entry, fluxError("too_large", `a frame may have ${frameBytesMax} bytes`));
+    }
+    entry.sentAt ??= now;
+    entry.cancelTimeout ??= clock.after(this.#shared.timeoutMs, () => this.#timeOut(entry));
+    this.#sent.add(entry);
+    this.#shared.send(entry.command, (reply) => this.#onReply(entry, reply), null);
+  }
+
+  #onReply(entry: Entry, answer: Reply): void {
+    if ("error" in answer) {
+      const { error } = answer;
+      if (!error.retryable || this.#ended !== null) return this.#reject(entry, error);
+      if (error.code !== "disconnected" && !entry.done) this.#refused(entry, error); // interrupt cares for the former
+      return;
+    }
+    const { reply } = answer;
+    if (entry.command.publish?.excludeSelf) this.#onOwn(reply.published ?? {});
+    if (this.#settle(entry)) entry.resolve(reply);
+  }
+
+  #refused(entry: Entry, error: FluxError): void {
+    entry.lastError = error;
+    this.#requeue([entry]);
+    if (this.#cancelWait === null) this.#wait(backoffMs(entry.refusals, retryBackoff, this.#shared.random));
+    entry.refusals++;
+  }
+
+  #timeOut(entry: Entry): void {
+    this.#queue = this.#queue.filter((other) => other !== entry);
+    this.#reject(entry, entry.lastError ?? fluxError("timeout"));
+  }
+
+  #requeue(entries: Entry[]): void {
+    for (const entry of entries) this.#sent.delete(entry);
+    this.#queue = [...entries, ...this.#queue].sort((a, b) => a.number - b.number);
+  }
+
+  #reject(entry: Entry, error: FluxError): void {
+    if (this.#settle(entry)) entry.reject(error);
+  }
+
+  #settle(entry: Entry): boolean {
+    if (entry.done) return false;
+    entry.done = true;
+    entry.cancelTimeout?.();
+    this.#sent.delete(entry);
+    this.#shared.waiting--;
+    this.#shared.waitingBytes -= entry.bytes;
+    return true;
+  }
+
+  #wait(ms: number): void {
+    this.#cancelWait = this.#shared.clock.after(ms, () => {
+      this.#cancelWait = null;
+      this.#flush();
+    });
+  }
+
+  #stopWaiting(): void {
+    this.#cancelWait?.();
+    this.#cancelWait = null;
+  }
+}
+
+/** The rest of the frame is small; it is encoded only to tell when it comes that close. */
+const overheadBytesMax = 1024;
+const nothing = new Uint8Array(0);
+
+function payloadOf({ publish, send }: ClientFrame): Uint8Array {
+  return publish?.payload ?? send?.payload ?? nothing;
+}
+
+function isLarger(command: ClientFrame, frameBytesMax: number): boolean {
+  const { key } = command.publish ?? command.send ?? {};
+  if (payloadOf(command).length + 3 * (key?.length ?? 0) + overheadBytesMax <= frameBytesMax) return false;
+  return encodeClientFrame({ ...command, id: 0xffffffff }).length - 4 > frameBytesMax;
+}

@@ -1,0 +1,215 @@
+/** Who is in a room, as far as the node says: asked for page by page, or kept up to date by its events. */
+import type { ClientFrame, PresenceChanged, PresencePage as WirePage } from "../../protocol/messages.ts";
+import { backoffMs } from "../clock.ts";
+import type { Cancel, Clock } from "../clock.ts";
+import type { OnReply } from "../connection/commands.ts";
+import { Emitter } from "../emitter.ts";
+import type { Unsubscribe } from "../emitter.ts";
+import type { FluxError } from "../flux-error.ts";
+
+export type Member = {
+  readonly user: string;
+  /** Sessions of the user that were in the room when it was asked; 0: the last has just gone, and may be back in a moment. */
+  readonly sessions: number;
+};
+
+export type PresenceOptions = {
+  /** Only how many there are. */
+  countsOnly?: boolean;
+  /** `next` of the page before. */
+  after?: string;
+  /** Users in the page; as many as the node gives unless it is said. */
+  limit?: number;
+};
+
+export type PresencePage = {
+  readonly users: number;
+  readonly sessions: number;
+  readonly members: readonly Member[];
+  /** There are more: give it as `after`. */
+  readonly next: string | null;
+};
+
+export type MembersChange = {
+  readonly joined: readonly string[];
+  readonly left: readonly string[];
+  /** It was found by asking, at first or after a loss, and may be long past. */
+  readonly asked: boolean;
+};
+
+export type MembersEvents = {
+  /** Somebody came or went, or the counts are others. */
+  changed: MembersChange;
+  /** The node does not say who is in the room. */
+  error: FluxError;
+};
+
+export type MembersOwner = {
+  send(command: ClientFrame, onReply: OnReply): void;
+  clock: Clock;
+  random: () => number;
+  onStop(): void;
+};
+
+/** Where a room changes too much for names, they are asked for again this often at most. */
+const askEveryMs = 2000;
+const retryBackoff = { baseMs: 500, capMs: 10_000 };
+
+/**
+ * The members of a room, kept up to date: the pages and the events between and after them are taken as sets, in the
+ * order in which they come. A version that was not told, as after a loss, means asking anew.
+ */
+export class Members {
+  readonly #emitter = new Emitter<MembersEvents>();
+  readonly #room: string;
+  readonly #usersMax: number;
+  readonly #owner: MembersOwner;
+  #members = new Map<string, Member>();
+  #users = 0;
+  #sessions = 0;
+  #version = 0;
+  /** What the pages so far have said; null while nothing is being asked. */
+  #pages: Map<string, Member> | null = null;
+  /** What was learnt while asking says that it has to be asked again. */
+  #isStale = false;
+  #isStopped = false;
+  #cancelAsk: Cancel | null = null;
+  #askedAt = -Infinity;
+  #refusals = 0;
+
+  /** They come from room.members(). */
+  constructor(room: string, usersMax: number, owner: MembersOwner) {
+    this.#room = room;
+    this.#usersMax = usersMax;
+    this.#owner = owner;
+  }
+
+  /** Users in the room. */
+  get users(): number {
+    return this.#users;
+  }
+
+  /** Sessions of them. */
+  get sessions(): number {
+    return this.#sessions;
+  }
+
+  /** By user; of a room with more than `max` users, some. */
+  get list(): readonly Member[] {
+    return [...this.#members.values()];
+  }
+
+  has(user: string): boolean {
+    return this.#members.has(user);
+  }
+
+  on<Name extends keyof MembersEvents>(name: Name, listener: (event: MembersEvents[Name]) => void): Unsubscribe {
+    return this.#emitter.on(name, listener);
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.interrupt();
+    this.#owner.onStop();
+  }
+
+  // ------------------------------------------------------------ for the room
+
+  /** The room is live: from now on its events come. */
+  live(): void {
+    this.interrupt();
+    this.#ask();
+  }
+
+  /** Changes were not sent, and there may be no next one whose version would tell. */
+  missed(): void {
+    if (!this.#isStopped) this.#askSoon();
+  }
+
+  /** The session is gone. */
+  interrupt(): void {
+    this.#pages = null;
+    this.#isStale = false;
+    this.#refusals = 0;
+    this.#cancelAsk?.();
+    this.#cancelAsk = null;
+  }
+
+  onChange({ version, users, sessions, joined, left, countsOnly }: PresenceChanged): void {
+    if (this.#isStopped) return;
+    const isNext = version === this.#version + 1;
+    this.#version = version ?? 0;
+    this.#users = users ?? 0;
+    this.#sessions = sessions ?? 0;
+    const came = (joined ?? []).filter((user) => !this.#members.has(user));
+    const went = (left ?? []).filter((user) => this.#members.has(user));
+    for (const members of [this.#members, this.#pages]) {
+      for (const user of joined ?? []) if (members && members.size < this.#usersMax) members.set(user, { user, sessions: 1 });
+      for (const user of left ?? []) members?.delete(user);
+    }
+    this.#emitter.emit("changed", { joined: came, left: went, asked: false });
+    if (!isNext || countsOnly) this.#askSoon();
+  }
+
+  // ------------------------------------------------------------ asking
+
+  #askSoon(): void {
+    if (this.#pages !== null) this.#isStale = true;
+    else this.#wait(this.#askedAt + askEveryMs - this.#owner.clock.now());
+  }
+
+  #wait(ms: number): void {
+    this.#cancelAsk ??= this.#owner.clock.after(Math.max(0, ms), () => {
+      this.#cancelAsk = null;
+      this.#ask();
+    });
+  }
+
+  #ask(): void {
+    if (this.#isStopped) return;
+    this.#isStale = false;
+    this.#askedAt = this.#owner.clock.now();
+    this.#pages = new Map();
+    this.#askPage(this.#pages, "");
+  }
+
+  #askPage(pages: Map<string, Member>, after: string): void {
+    this.#owner.send({ presence: { room: this.#room, after } }, (answer) => {
+      if (this.#pages !== pages) return; // interrupted
+      if ("error" in answer) return this.#onRefused(answer.error);
+      const { version, users, sessions, members, next } = answer.reply.presence ?? {};
+      this.#version = version ?? 0;
+      this.#users = users ?? 0;
+      this.#sessions = sessions ?? 0;
+      for (const member of members ?? []) if (pages.size < this.#usersMax) pages.set(member.user ?? "", toMember(member));
+      if (next && pages.size < this.#usersMax) this.#askPage(pages, next);
+      else this.#onPages(pages);
+    });
+  }
+
+  #onPages(pages: Map<string, Member>): void {
+    const before = this.#members;
+    this.#members = pages;
+    this.#pages = null;
+    this.#refusals = 0;
+    const joined = [...pages.keys()].filter((user) => !before.has(user));
+    const left = [...before.keys()].filter((user) => !pages.has(user));
+    this.#emitter.emit("changed", { joined, left, asked: true });
+    if (this.#isStale) this.#askSoon();
+  }
+
+  #onRefused(error: FluxError): void {
+    this.#pages = null;
+    if (error.code === "disconnected") return; // the room will be live again
+    if (error.retryable) this.#wait(backoffMs(this.#refusals++, retryBackoff, this.#owner.random));
+    else this.#emitter.emit("error", error);
+  }
+}
+
+export function toPresencePage({ users, sessions, members, next }: WirePage): PresencePage {
+  return { users: users ?? 0, sessions: sessions ?? 0, members: (members ?? []).map(toMember), next: next || null };
+}
+
+function toMember({ user, sessions }: NonNullable<WirePage["members"]>[number]): Member {
+  return { user: user ?? "", sessions: sessions ?? 0 };
+}

@@ -1,0 +1,42 @@
+/** The history command: from the room's tail if that reaches back far enough, else from the broker. */
+import type { Page } from "../../broker/broker.ts";
+import { writeReply, type HistoryRecord } from "../../link/records.ts";
+import { historyLimitDefault, pageSizeMax } from "../../protocol/limits.ts";
+import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
+import { headOf, type Reactor, type Room } from "../rooms.ts";
+
+export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: Reactor, room: Room, asked: HistoryRecord): void {
+  const limit = Math.min(asked.limit || historyLimitDefault, pageSizeMax);
+  const send = (frame: Uint8Array) => {
+    if (reactor.live) writeReply(reactor.link, asked.slot, asked.life, frame);
+  };
+  const page = (bodies: readonly Uint8Array[], position: Page["position"], more: boolean) =>
+    send(encoder.page(asked.json, "history", asked.id, { room: room.name, position, more }, bodies));
+
+  const fromTail = readTail(room, asked, limit, pageBytesMax);
+  if (fromTail !== null) return page(fromTail.bodies, headOf(room), fromTail.more);
+  const query = { direction: asked.direction, position: asked, limit, bytesMax: pageBytesMax, bytesEach: recordBytes(room) };
+  broker.history(room.key, room.kind.retention, query, (answer) => {
+    if ("error" in answer) return send(encoder.error(asked.json, asked.id, answer.error));
+    // The reactor may have fallen behind meanwhile: pages are not queued for it.
+    if (reactor.link.congested) return send(encoder.error(asked.json, asked.id, "overloaded"));
+    page(bodiesOf(encoder, room, answer.value.publications), answer.value.position, answer.value.more);
+  });
+}
+
+/** Null: the broker has to be asked. */
+function readTail(
+  room: Room,
+  asked: HistoryRecord,
+  limit: number,
+  pageBytesMax: number,
+): { bodies: Uint8Array[]; more: boolean } | null {
+  if (asked.direction === "newest" && !room.kind.retention.durable) {
+    return { bodies: room.tail.newest(limit, pageBytesMax), more: false };
+  }
+  if (asked.direction !== "since") return null;
+  if (asked.epoch !== room.epoch || asked.seq > room.seq || !room.tail.covers(asked.seq)) return null;
+  const { bodies, seq } = room.tail.after(asked.seq, pageBytesMax);
+  const taken = bodies.slice(0, limit);
+  return { bodies: taken, more: taken.length < bodies.length || seq < room.seq };
+}

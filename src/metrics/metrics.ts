@@ -1,0 +1,247 @@
+/**
+ * Everything the node counts, as Prometheus sees it. Nothing is counted here: values are read from the reactors'
+ * shared counters, the hub and the links when the registry is scraped. No label is chosen by a client.
+ */
+import { Counter, Gauge, Registry, collectDefaultMetrics, type Metric } from "prom-client";
+import { closes } from "../errors.ts";
+import { fanoutBucketsMs, type CounterName, type Counters } from "../link/counters.ts";
+import { linesLost } from "../platform/log/output.ts";
+
+/** What the registry reads, as plain numbers. */
+export interface MetricsSource {
+  readonly nodeId: string;
+  readonly version: string;
+  /** By index of the reactor. */
+  readonly counters: readonly Counters[];
+  hub(): Hub;
+  presence(): { rooms: number; members: number; users: number; watches: number; changes: number };
+  broker(): { rooms: number; publications: number; bytes: number };
+  /** From the hub to a reactor. */
+  queue(reactor: number): { ring: number; overflow: number };
+  reactors(): { serving: number; restarts: number };
+  ready(): boolean;
+  drain(): { readonly state: string; readonly left: number };
+  nodes(): { readonly stale: boolean; readonly states: readonly ("up" | "draining" | "down")[] };
+  memory(): { readonly limitBytes: number; readonly usedBytes: number; readonly short: boolean };
+}
+
+interface Hub {
+  readonly rooms: number;
+  readonly publications: number;
+  readonly refusals: number;
+  readonly failures: number;
+  readonly tailBytes: number;
+  readonly replays: number;
+  readonly caughtUp: number;
+  readonly skipped: number;
+  readonly roomsBehind: number;
+  readonly late: number;
+  readonly lost: number;
+}
+
+const states = ["handshake", "ready", "closing"] as const;
+const nodeStates = ["up", "draining", "down"] as const;
+
+/** A row per counter that each reactor keeps: name of the metric, where it comes from, help. */
+const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
+  ["flux_sockets_refused_total", "refusedSockets", "Sockets refused before the upgrade"],
+  ["flux_sockets_refused_leaving_total", "refusedLeaving", "Sockets refused because the node was on its way out"],
+  ["flux_sockets_refused_memory_total", "refusedMemory", "Sockets refused because the node was short of memory"],
+  ["flux_handshakes_refused_total", "refusedHandshakes", "Upgrades refused because more came than handshakesPerSecond"],
+  ["flux_resumes_refused_total", "refusedResumes", "The same, of clients that showed a ticket"],
+  ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was looked at; those that were known are not"],
+  ["flux_tokens_refused_total", "tokensRefused", "Tokens that were found wrong or could not be checked, text that is no token among them"],
+  ["flux_unreadable_total", "unreadable", "Sockets dropped, without a close code, for a message that was too long, inflated to too much, or was text and no UTF-8"],
+  ["flux_frames_received_total", "framesIn", "Frames from clients"],
+  ["flux_frames_sent_total", "framesOut", "Frames to clients, a delivery to each member being one"],
+  ["flux_bytes_received_total", "bytesIn", "Bytes of WebSocket messages from clients"],
+  ["flux_bytes_sent_total", "bytesOut", "Bytes of frames to clients"],
+  ["flux_publishes_total", "publishes", "Publish commands handed to the hub"],
+  ["flux_deliveries_total", "deliveries", "Publications handed to members' sockets"],
+  ["flux_error_replies_total", "errorReplies", "Commands the reactor refused"],
+  ["flux_rate_limited_total", "rateLimited", "Commands that were refused for their rate"],
+  ["flux_slow_consumers_total", "slowConsumers", "Sessions closed because their socket did not keep up"],
+  ["flux_queues_cut_total", "queuesCut", "Sockets dropped because the queues of all sockets together were over their share of the memory"],
+  ["flux_dropped_batches_total", "droppedBatches", "Batches of messages that a full socket missed"],
+  ["flux_buffers_allocated_total", "buffersAllocated", "Buffers allocated on the data path since start"],
+];
+
+const reactorGauges: readonly (readonly [string, CounterName, string, number])[] = [
+  ["flux_auth_keys_unavailable", "keysAway", "Whether keys cannot be fetched from authJwksUrl", 1],
+  ["flux_socket_queue_longest_bytes", "queueLongestBytes", "What waits for the slowest socket", 1],
+  ["flux_members_behind", "behind", "Members that get nothing until their full socket has room again", 1],
+  ["flux_members", "members", "Sessions in rooms, a session in two rooms being two", 1],
+  ["flux_reactor_rooms", "rooms", "Rooms with members on the reactor", 1],
+  ["flux_reactor_loop_utilization_ratio", "loopUtilization", "Share of the last second the event loop was busy", 1],
+  ["flux_reactor_heap_bytes", "heapBytes", "JavaScript heap in use", 1],
+  ["flux_reactor_heap_limit_bytes", "heapLimitBytes", "Size at which V8 gives up, and with it the process", 1],
+];
+
+export function createMetrics(source: MetricsSource): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  addReactorMetrics(registry, source);
+  addNodeMetrics(registry, source);
+  return registry;
+}
+
+function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSource): void {
+  const each = (use: (counters: Counters, reactor: string, index: number) => void) =>
+    counters.forEach((one, index) => use(one, String(index), index));
+
+  gauge(registry, "flux_sockets", "Sockets by state of their session", ["reactor", "state"], (metric) =>
+    each((one, reactor) => states.forEach((state) => metric.set({ reactor, state }, one.get(state)))),
+  );
+  gauge(registry, "flux_transport_sockets", "Sockets by transport", ["reactor", "transport"], (metric) =>
+    each((one, reactor) => {
+      const tcp = one.get("tcpSockets");
+      metric.set({ reactor, transport: "tcp" }, tcp);
+      metric.set({ reactor, transport: "websocket" }, states.reduce((sum, state) => sum + one.get(state), -tcp));
+    }),
+  );
+  for (const [name, from, help] of reactorTotals) {
+    total(registry, name, help, ["reactor"], (add) => each((one, reactor) => add({ reactor }, one.get(from))));
+  }
+  total(registry, "flux_closes_total", "Sockets the node closed, by close code", ["reactor", "code"], (add) =>
+    each((one, reactor) => one.closes().forEach(([name, count]) => add({ reactor, code: String(closes[name].code) }, count))),
+  );
+  for (const [name, from, help, factor] of reactorGauges) {
+    gauge(registry, name, help, ["reactor"], (metric) =>
+      each((one, reactor) => metric.set({ reactor }, one.get(from) * factor)),
+    );
+  }
+  gauge(registry, "flux_reactor_loop_lag_seconds", "Delay of the event loop in the last second, looked at every 50 ms", ["reactor", "quantile"], (metric) =>
+    each((one, reactor) => {
+      metric.set({ reactor, quantile: "0.5" }, one.get("loopLagP50Ms") / 1000);
+      metric.set({ reactor, quantile: "0.99" }, one.get("loopLagP99Ms") / 1000);
+      metric.set({ reactor, quantile: "1" }, one.get("loopLagMaxMs") / 1000);
+    }),
+  );
+  gauge(registry, "flux_ring_depth_bytes", "Bytes in the ring between hub and reactor", ["reactor", "direction"], (metric) =>
+    each((one, reactor, index) => {
+      metric.set({ reactor, direction: "to_reactor" }, queue(index).ring);
+      metric.set({ reactor, direction: "to_hub" }, one.get("ringDepthBytes"));
+    }),
+  );
+  gauge(registry, "flux_ring_overflow_bytes", "Bytes that wait for room in a full ring", ["reactor", "direction"], (metric) =>
+    each((one, reactor, index) => {
+      metric.set({ reactor, direction: "to_reactor" }, queue(index).overflow);
+      metric.set({ reactor, direction: "to_hub" }, one.get("overflowBytes"));
+    }),
+  );
+  gauge(registry, "flux_sockets_queued", "Sockets whose queue is longer than this share of socketQueueBytesMax", ["reactor", "over"], (metric) =>
+    each((one, reactor) => {
+      metric.set({ reactor, over: "0.1" }, one.get("queuesOver10"));
+      metric.set({ reactor, over: "0.5" }, one.get("queuesOver50"));
+      metric.set({ reactor, over: "1" }, one.get("queuesFull"));
+    }),
+  );
+  total(registry, "flux_slow_rooms_total", "Rooms whose publications a full socket missed, by what became of it", ["reactor", "policy"], (add) =>
+    each((one, reactor) => {
+      add({ reactor, policy: "drop" }, one.get("slowSkips"));
+      add({ reactor, policy: "catch-up" }, one.get("slowCatchUps"));
+    }),
+  );
+  registry.registerMetric(fanoutHistogram(counters));
+}
+
+function addNodeMetrics(registry: Registry, source: MetricsSource): void {
+  const { nodeId, version } = source;
+  gauge(registry, "flux_info", "The node", ["node", "version"], (metric) => metric.set({ node: nodeId, version }, 1));
+  gauge(registry, "flux_ready", "Whether the node takes sockets", [], (metric) => metric.set(source.ready() ? 1 : 0));
+  gauge(registry, "flux_memory_limit_bytes", "Memory the node may use", [], (metric) => metric.set(source.memory().limitBytes));
+  gauge(registry, "flux_memory_used_bytes", "What counts against it: of the container without its file cache, else of the process", [], (metric) => metric.set(source.memory().usedBytes));
+  gauge(registry, "flux_memory_short", "Whether the node takes no sockets for want of memory", [], (metric) => metric.set(source.memory().short ? 1 : 0));
+  gauge(registry, "flux_draining", "Whether the node sends its sessions away, to end", [], (metric) => metric.set(source.drain().state === "serving" ? 0 : 1));
+  gauge(registry, "flux_drain_sessions_left", "Sockets that are still to be sent away; 0 while it does not drain", [], (metric) => {
+    const { state, left } = source.drain();
+    metric.set(state === "serving" ? 0 : left);
+  });
+  gauge(registry, "flux_nodes", "Nodes this one knows, itself among them, by state", ["state"], (metric) => {
+    const { states: all } = source.nodes();
+    nodeStates.forEach((state) => metric.set({ state }, all.filter((one) => one === state).length));
+  });
+  gauge(registry, "flux_nodes_stale", "Whether the other nodes could not be looked at lately", [], (metric) => metric.set(source.nodes().stale ? 1 : 0));
+  gauge(registry, "flux_rooms", "Rooms the hub knows", [], (metric) => metric.set(source.hub().rooms));
+  gauge(registry, "flux_hub_tail_bytes", "Bytes of recent publications kept at hand", [], (metric) => metric.set(source.hub().tailBytes));
+  gauge(registry, "flux_hub_replays", "Members that are being replayed to", [], (metric) => metric.set(source.hub().replays));
+  gauge(registry, "flux_hub_queue_bytes", "Bytes of records that wait for the hub", [], (metric) =>
+    metric.set(source.counters.reduce((sum, one) => sum + one.get("ringDepthBytes") + one.get("overflowBytes"), 0)),
+  );
+  total(registry, "flux_publications_total", "Publications delivered to this node", [], (add) => add({}, source.hub().publications));
+  total(registry, "flux_publications_caught_up_total", "Publications given to slow readers once they had room", [], (add) => add({}, source.hub().caughtUp));
+  total(registry, "flux_publications_skipped_total", "Publications that slow readers were told they missed", [], (add) => add({}, source.hub().skipped));
+  gauge(registry, "flux_reactor_rooms_behind", "Rooms whose publications reactors get later, as they do not keep up; of binary and of JSON members each", [], (metric) => metric.set(source.hub().roomsBehind));
+  total(registry, "flux_reactor_publications_late_total", "Publications that reactors which had not kept up got later", [], (add) => add({}, source.hub().late));
+  total(registry, "flux_reactor_publications_lost_total", "Publications that such reactors never got: they were not kept any more, and members were sent sync", [], (add) => add({}, source.hub().lost));
+  total(registry, "flux_hub_refusals_total", "Commands the hub refused, besides those the reactors did", [], (add) => add({}, source.hub().refusals));
+  total(registry, "flux_hub_failures_total", "Records the hub failed at by its own mistake", [], (add) => add({}, source.hub().failures));
+  total(registry, "flux_reactor_restarts_total", "Reactors that failed and were replaced", [], (add) => add({}, source.reactors().restarts));
+  gauge(registry, "flux_reactors", "Reactors that take sockets", [], (metric) => metric.set(source.reactors().serving));
+  gauge(registry, "flux_broker_rooms", "Rooms the embedded broker keeps", [], (metric) => metric.set(source.broker().rooms));
+  gauge(registry, "flux_broker_publications", "Publications the embedded broker keeps", [], (metric) => metric.set(source.broker().publications));
+  gauge(registry, "flux_broker_bytes", "Bytes of history the embedded broker keeps", [], (metric) => metric.set(source.broker().bytes));
+  gauge(registry, "flux_presence_rooms", "Rooms whose members are known", [], (metric) => metric.set(source.presence().rooms));
+  gauge(registry, "flux_presence_members", "Users in rooms whose members are known, a user in two being two", [], (metric) => metric.set(source.presence().members));
+  gauge(registry, "flux_users_online", "Users with a session, or gone for less than the grace", [], (metric) => metric.set(source.presence().users));
+  gauge(registry, "flux_watches", "Users that are watched, by two sessions being two", [], (metric) => metric.set(source.presence().watches));
+  total(registry, "flux_presence_changes_total", "Changes of rooms and users that members and watchers were told of", [], (add) => add({}, source.presence().changes));
+  total(registry, "flux_log_lines_lost_total", "Lines of the log that standard output did not take", [], (add) => add({}, linesLost()));
+  total(registry, "flux_context_switches_total", "Context switches of the process", ["kind"], (add) => {
+    const { voluntaryContextSwitches, involuntaryContextSwitches } = process.resourceUsage();
+    add({ kind: "voluntary" }, voluntaryContextSwitches);
+    add({ kind: "involuntary" }, involuntaryContextSwitches);
+  });
+}
+
+export function gauge<L extends string>(registry: Registry, name: string, help: string, labelNames: L[], read: (metric: Gauge<L>) => void): void {
+  registry.registerMetric(new Gauge({ name, help, labelNames, registers: [], collect() { read(this); } }));
+}
+
+/** A counter whose value is kept elsewhere: prom-client only adds, so it starts from nothing at every scrape. */
+export function total<L extends string>(
+  registry: Registry,
+  name: string,
+  help: string,
+  labelNames: L[],
+  read: (add: (labels: Partial<Record<L, string>>, value: number) => void) => void,
+): void {
+  registry.registerMetric(
+    new Counter({
+      name,
+      help,
+      labelNames,
+      registers: [],
+      collect() {
+        this.reset();
+        read((labels, value) => this.inc(labels as Record<L, string>, value));
+      },
+    }),
+  );
+}
+
+/** prom-client's histogram only observes; this one is read from buckets that the reactors fill. */
+function fanoutHistogram(reactors: readonly Counters[]): Metric {
+  const name = "flux_fanout_seconds";
+  const help = "From the hub's decision to the write to all sockets of a reactor";
+  const get = async () => {
+    const values = reactors.flatMap((counters, reactor) => histogramOf(name, counters, String(reactor)));
+    return { name, help, type: "histogram", aggregator: "sum", values };
+  };
+  return { name, help, get, reset() {} } as unknown as Metric;
+}
+
+function histogramOf(name: string, counters: Counters, reactor: string) {
+  const counts = counters.fanoutBuckets();
+  let below = 0;
+  const buckets = counts.map((count, i) => {
+    below += count;
+    const le = i < fanoutBucketsMs.length ? String(fanoutBucketsMs[i]! / 1000) : "+Inf";
+    return { metricName: `${name}_bucket`, labels: { reactor, le }, value: below };
+  });
+  return [
+    ...buckets,
+    { metricName: `${name}_sum`, labels: { reactor }, value: counters.get("fanoutSumMs") / 1000 },
+    { metricName: `${name}_count`, labels: { reactor }, value: below },
+  ];
+}

@@ -1,0 +1,103 @@
+/** Composition of what nodes share by way of Redis; without Redis, of what a node does alone. */
+import type { Config } from "../config/config.ts";
+import type { Logger } from "../platform/log/log.ts";
+import { createMemoryPresence } from "../presence/memory.ts";
+import type { Presence, PresenceEvents } from "../presence/presence.ts";
+import { createRedisPresence } from "../presence/redis/redis.ts";
+import { openRedis, type RedisLink } from "../redis/redis.ts";
+import { refusedCommands } from "../redis/rights.ts";
+import { readRedisTarget } from "../redis/target.ts";
+import { randomId } from "../platform/ids.ts";
+import { createMemoryMessages } from "../messages/memory.ts";
+import type { MessageEvents, NodeMessages } from "../messages/messages.ts";
+import { createRedisMessages } from "../messages/redis.ts";
+import { createMemoryRegistry } from "../registry/memory.ts";
+import { atStart, refusedAtStart, unreachable } from "./redisproblem.ts";
+import { createRedisRegistry } from "../registry/redis.ts";
+import type { NodeFacts, Registry, RegistryEvents } from "../registry/registry.ts";
+import { createRedisSessions, type RedisSessions, type RedisSessionsOptions } from "../sessions/redis/redis.ts";
+import type { SessionsHere } from "../sessions/sessions.ts";
+
+/** @throws ConfigError where Redis cannot be reached, or this node may not do there what it has to. */
+export async function connectRedis(config: Config, log: Logger): Promise<RedisLink | null> {
+  const { redis: address, redisPrefix: prefix, redisTlsCa: tlsCa, redisAnswerMs: answerMs } = config;
+  const target = readRedisTarget(address);
+  if (target === undefined) return null;
+  const redis = await openRedis({ target, tlsCa, answerMs, log }).catch((error: unknown) => {
+    throw unreachable(config, error);
+  });
+  try {
+    const refused = await atStart(config, refusedCommands(redis, prefix, randomId(9)));
+    if (refused.length > 0) throw refusedAtStart(config, refused);
+    return redis;
+  } catch (error) {
+    await redis.close();
+    throw error;
+  }
+}
+
+export async function openRegistry(config: Config, redis: RedisLink | null, facts: () => NodeFacts, log: Logger, events?: RegistryEvents): Promise<Registry> {
+  const { nodeId: id, redisPrefix: prefix, nodeHeartbeatMs: heartbeatMs, nodeDeadMs: deadMs } = config;
+  if (redis === null) return createMemoryRegistry({ id, facts });
+  return atStart(config, createRedisRegistry({ redis, prefix, id, facts, heartbeatMs, deadMs, log }, {
+    nodeChanged: (change) => {
+      const { kind, node } = change;
+      const level = kind === "down" ? "warn" : "info";
+      log[level]({ peer: node.id, url: node.url }, `node ${node.id} ${saidOf[kind]}`);
+      events?.nodeChanged(change);
+    },
+  }));
+}
+
+/** `nodeChanged`: what a node that is dead or has left has left behind is to be taken back, unless it is there again. */
+export async function openPresence(config: Config, redis: RedisLink | null, log: Logger, events: PresenceEvents): Promise<{ presence: Presence } & RegistryEvents> {
+  const { presenceGraceMs: graceMs, presenceIntervalMs: intervalMs, lastSeenTtlMs, lastSeenMax } = config;
+  const limits = { graceMs, intervalMs, namedUsersMax: config.presenceNamedUsersMax, namedChangesMax: config.presenceNamedChangesMax, lastSeenTtlMs };
+  if (redis === null) return { presence: createMemoryPresence({ ...limits, lastSeenMax }, events), nodeChanged() {} };
+  const { redisPrefix: prefix, nodeId: node, nodeHeartbeatMs: aliveMs } = config;
+  const presence = await atStart(config, createRedisPresence({ ...limits, redis, prefix, node, aliveMs, log }, events));
+  return {
+    presence,
+    nodeChanged: ({ kind, node: { id } }) => (kind === "down" || kind === "left" ? presence.nodeGone(id) : presence.nodeBack(id)),
+  };
+}
+
+/** What nodes share of sessions: where they are kept, and what their resume tokens are signed with. */
+export interface SharedSessions {
+  readonly store: RedisSessions;
+  readonly secret: string;
+}
+
+/** What a store that nodes share says of sessions, and asks of those that have a socket here. */
+export type SessionEvents = Pick<RedisSessionsOptions, "onForgotten" | "onTaken"> & { readonly sockets: SessionsHere };
+
+export async function openSessions(config: Config, redis: RedisLink, log: Logger, events: SessionEvents): Promise<SharedSessions> {
+  const { redisPrefix: prefix, nodeId: node, sessionTtlMs: ttlMs } = config;
+  const secret = config.resumeSecret || (await atStart(config, sharedSecret(redis, `${prefix}resume-secret`, log)));
+  return { store: createRedisSessions({ redis, prefix, node, ttlMs, log, ...events }), secret };
+}
+
+export async function openMessages(config: Config, redis: RedisLink | null, log: Logger, events: MessageEvents): Promise<NodeMessages> {
+  if (redis === null) return createMemoryMessages();
+  return atStart(config, createRedisMessages({ redis, prefix: config.redisPrefix, id: config.nodeId, log }, events));
+}
+
+/** The secret of all nodes: made by the first of them, and written again where Redis comes back without it. */
+async function sharedSecret(redis: RedisLink, key: string, log: Logger): Promise<string> {
+  const agree = async (own: string) => {
+    await redis.run("set", key, own, "nx");
+    return String(await redis.run("get", key));
+  };
+  const secret = await agree(randomId(32));
+  redis.onUp(() => {
+    agree(secret).then(
+      (found) => {
+        if (found !== secret) log.error("nodes sign resume tokens with different secrets since Redis lost theirs: restart this node, or give all of them one --resume-secret");
+      },
+      () => undefined, // away again: asked again when it is back
+    );
+  });
+  return secret;
+}
+
+const saidOf = { up: "is up", draining: "is draining", down: "is down: nothing new was heard of it", left: "has left" } as const;

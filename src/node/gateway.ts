@@ -1,0 +1,243 @@
+/** Composition: assembles the parts of a node (node.ts), starts them in order and ends them in reverse. */
+import { startAdmin, startMetrics, type Admin, type Served } from "../admin/admin.ts";
+import type { Drains } from "../admin/drain.ts";
+import { expiryWarning, renewCertificate, watchCertificate } from "../config/certificate.ts";
+import { openMessages, openRegistry } from "./cluster.ts";
+import { ConfigError, type Config, type GatewayOptions } from "../config/config.ts";
+import { addDiskMetrics } from "../metrics/disk.ts";
+import { drainShape, type DrainOptions } from "../messages/drain.ts";
+import type { Logger } from "../platform/log/log.ts";
+import type { NodeMessage, Question, ReplyTo } from "../messages/messages.ts";
+import { createMetrics } from "../metrics/metrics.ts";
+import { watchNatsAway } from "./natsaway.ts";
+import { addNatsMetrics } from "../metrics/nats.ts";
+import { assemble, type Node } from "./parts.ts";
+import { knownNode, nodeFacts, type KnownNode } from "./peers/facts.ts";
+import { at, listenProblem, reachable } from "./ports.ts";
+import { addRedisMetrics } from "../metrics/redis.ts";
+import { userKey } from "../protocol/roomkeys.ts";
+import { readSetup } from "./setup.ts";
+import type { Parts } from "./stores.ts";
+import type { Survey, SurveyOptions } from "../messages/survey.ts";
+import { version } from "../platform/version.ts";
+
+/** A running node. */
+export interface Gateway {
+  readonly config: Config;
+  /** The port clients connect to; the one that was free if 0 was asked for. */
+  readonly port: number;
+  /** The port for raw TCP, null where there is none. */
+  readonly tcpPort: number | null;
+  readonly adminPort: number;
+  /** The port that serves the metrics alone, null where there is none. */
+  readonly metricsPort: number | null;
+  /** Where clients connect to, seen from this machine. */
+  readonly url: string;
+  readonly log: Logger;
+  /** Everything the node counts, in Prometheus's text format. */
+  metrics(): Promise<string>;
+  /**
+   * Closes every session of a user (3504) and ends it; with `signOut` tokens and resumes given out until now are refused
+   * from here on too. It is done on this node when the call returns, and on the others as they hear of it. Resolves with
+   * how many sessions each of them had; never rejects, so nobody has to wait for it.
+   */
+  disconnect(user: string, options?: { readonly tenant?: string; readonly signOut?: boolean } & SurveyOptions): Promise<Survey<"user">>;
+  /**
+   * Asks all nodes: how they are, how many sessions of a user or members of a room each of them has. Never rejects: it
+   * names the nodes that did not answer in time.
+   */
+  survey<Q extends Question>(question: Q, options?: SurveyOptions): Promise<Survey<Q["kind"]>>;
+  /** All nodes of the gateway, this one first; stale: Redis is away, and this is what was known before. */
+  nodes(): { readonly node: string; readonly stale: boolean; readonly nodes: readonly KnownNode[] };
+  /**
+   * Reads the certificate's files again, for connections to come. False: they are no good, the log says why, and the
+   * certificate there was goes on. The node does it by itself soon after a file has changed.
+   */
+  reloadCertificate(): boolean;
+  /** Makes a reactor throw, as a bug in it would, or not before a socket is full, inside uWS: for tests of what that costs. */
+  failReactor(index: number, whenFull?: boolean): void;
+  /**
+   * Takes no more sockets, sends every session away (`reconnect`, then a close with 3001), spread over `drainMs`, and
+   * closes. A second call joins the first.
+   */
+  drain(options?: DrainOptions): Promise<void>;
+  /** Closes every session with 3001, frees the ports and ends the threads, at once, also in the middle of a drain. */
+  close(): Promise<void>;
+  /** Resolves when the node has closed, whoever asked for it. */
+  readonly ended: Promise<void>;
+}
+
+/**
+ * Starts a node. Only `options` count: flags, environment and file are for `flux-gateway start` to read.
+ * @throws ConfigError that names the option, where one is wrong or a port is taken.
+ */
+export async function createGateway(options: GatewayOptions = {}, parts: Parts = {}): Promise<Gateway> {
+  const setup = await readSetup(options);
+  const node = await assemble(setup, parts);
+  const { config, certificate, log, port, tcpPort } = setup;
+  const { hub, reactors, stores, draining, surveys, others, redis } = node;
+
+  // However often and by whom its end is asked for, it ends once.
+  let admin: AdminPorts | null = null;
+  let onEnded = () => {};
+  const ended = new Promise<void>((resolve) => (onEnded = resolve));
+  let closing: Promise<void> | null = null;
+  const close = () => (closing ??= shutDown(node, unwatch, admin).finally(onEnded));
+  const drains = drainsOf(node, close);
+  const reloadCertificate = () => renewCertificate(config, log, (renewed) => reactors.renew(renewed));
+  const unwatch = watch(node, reloadCertificate);
+
+  // What the admin port is asked, and whoever embeds the node asks.
+  const metrics = metricsOf(node);
+  const nodes = () => ({ node: config.nodeId, stale: others.stale, nodes: others.nodes().map(knownNode) });
+  const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
+  const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false, timeoutMs } = {}) => {
+    const { time: signedOutAt, closed } = signOut ? hub.sessions.signOut(tenant, user) : { time: undefined, closed: hub.sessions.disconnect(tenant, user) };
+    const tell = (replyTo: ReplyTo) => others.sendAll({ kind: "disconnect", tenant, user, replyTo, signedOutAt });
+    return surveys.hear<"user">({ kind: "user", sessions: closed }, tell, { timeoutMs });
+  };
+
+  // Other nodes are known before clients come, and know of this one when it takes them.
+  try {
+    others.hear(await openMessages(config, redis, log, { received: (message) => onMessage(node, drains, message) }));
+    const facts = nodeFacts(config, port, node.counters, () => reactors.serving);
+    others.know(await openRegistry(config, redis, facts, log, { nodeChanged: stores.nodeChanged }));
+    admin = await startAdminPorts(config, log, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey });
+    await reactors.start();
+    await others.announce("up");
+    node.guard.start();
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    config,
+    port,
+    tcpPort,
+    adminPort: admin.admin.port,
+    metricsPort: admin.metrics?.port ?? null,
+    url: `${certificate ? "wss" : "ws"}://${at(reachable(config.host), port)}/ws`,
+    log,
+    metrics: () => metrics.metrics(),
+    disconnect,
+    survey,
+    nodes,
+    reloadCertificate,
+    failReactor: (index, whenFull = false) => reactors.fail(index, whenFull),
+    drain: (options) => draining.begin(options).then(close),
+    close,
+    ended,
+  };
+}
+
+function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining }: Node): Served["metrics"] {
+  const registry = createMetrics({
+    nodeId: config.nodeId,
+    version,
+    counters,
+    hub: () => ({ ...hub.usage(), tailBytes: tailBudget.used }),
+    presence: () => hub.presence.usage(),
+    broker: () => stores.broker.usage(),
+    queue: (reactor) => reactors.queue(reactor),
+    reactors: () => ({ serving: reactors.serving, restarts: reactors.restarts }),
+    ready: () => state.ready,
+    drain: () => draining.progress(),
+    nodes: () => ({ stale: others.stale, states: others.nodes().map((one) => one.state) }),
+    memory: () => ({ limitBytes: config.memoryLimitBytes, usedBytes: guard.usedBytes(), short: guard.short }),
+  });
+  if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
+  if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
+  if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
+  return registry;
+}
+
+/** What another node has to say. */
+function onMessage({ setup: { config, log }, hub: { sessions, lateDisconnects }, surveys, others }: Node, drains: Drains, message: NodeMessage): void {
+  switch (message.kind) {
+    case "taken": return sessions.taken(message.session, message.generation);
+    case "disconnect": {
+      if (message.signedOutAt !== undefined) sessions.signedOut(message.tenant, message.user, message.signedOutAt);
+      if (message.agoMs !== undefined) return lateDisconnects.disconnect(userKey(message.tenant, message.user), message.agoMs);
+      const closed = sessions.close(message.tenant, message.user);
+      if (message.replyTo !== undefined) surveys.reply(message.replyTo, { kind: "user", sessions: closed });
+      return;
+    }
+    case "question": return surveys.asked(message.question, message.replyTo);
+    case "answer": return surveys.answered(message);
+    case "drain": {
+      const { kind: _, started, ...options } = message;
+      // Meant is one that had this name before, or this one is not among the nodes yet, or any more.
+      if (started !== others.nodes().find(({ id }) => id === config.nodeId)?.started) return;
+      const asked = drainShape.safeParse(options);
+      if (asked.success) void drains.begin(asked.data);
+      else log.warn({ problem: asked.error.issues[0]?.message }, "a drain that was asked for through Redis is not possible as it was asked");
+    }
+  }
+}
+
+interface AdminPorts {
+  readonly admin: Admin;
+  /** Where the metrics are served alone; null: they are not. */
+  readonly metrics: Admin | null;
+  close(): Promise<unknown>;
+}
+
+async function startAdminPorts({ adminHost, adminPort, adminKey, metricsHost, metricsPort }: Config, log: Logger, served: Served): Promise<AdminPorts> {
+  const host = metricsHost || "127.0.0.1";
+  const admin = await startAdmin({ host: adminHost, port: adminPort, key: adminKey, log }, served).catch((error: unknown) => {
+    throw new ConfigError([listenProblem("--admin-host", "--admin-port", adminHost, adminPort, error)]);
+  });
+  if (metricsPort === null) return { admin, metrics: null, close: () => admin.close() };
+  const metrics = await startMetrics({ host, port: metricsPort }, served.metrics, log).catch(async (error: unknown) => {
+    await admin.close();
+    throw new ConfigError([listenProblem("--metrics-host", "--metrics-port", host, metricsPort, error)]);
+  });
+  return { admin, metrics, close: () => Promise.all([admin.close(), metrics.close()]) };
+}
+
+/** Watches what the node depends on, until what it returns is called. */
+function watch({ setup: { config, certificate, log }, stores: { nats }, state }: Node, onNewCertificate: () => void): () => void {
+  const unwatchNats = nats && watchNatsAway(nats, config.natsGraceMs, state, log);
+  const unwatchCertificate = certificate && watchCertificate(certificate, onNewCertificate);
+  const warning = certificate && expiryWarning(certificate);
+  if (warning) log.warn(warning);
+  return () => {
+    unwatchCertificate?.();
+    unwatchNats?.();
+  };
+}
+
+/** The drain of this node, which closes then, and those of others. */
+function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node, close: () => Promise<void>): Drains {
+  const look = async (id: string) => (await surveys.askOne(id, { kind: "health" }))?.drain ?? null;
+  const own: Drains = {
+    of: (id) => {
+      if (id === config.nodeId) return own;
+      return redis !== null && !redis.up ? "unavailable" : others.drainOf(id, look);
+    },
+    progress: () => draining.progress(),
+    begin: (options: DrainOptions) => {
+      const over = draining.begin(options);
+      void over.then(close);
+      return over;
+    },
+  };
+  return own;
+}
+
+/** Who serves goes before what it serves from; the admin port is last, where somebody may be told how it goes. */
+async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
+  state.leaving = true;
+  guard.stop();
+  unwatch();
+  // Told first: from here on nobody sends clients to this node.
+  await others.leave();
+  await reactors.close("shutdown");
+  hub.close();
+  await stores.presence.stop();
+  surveys.stop();
+  await others.stopHearing();
+  await stores.close();
+  await redis?.close();
+  await admin?.close();
+}

@@ -1,0 +1,143 @@
+/** Composition: what a node is made of. When it is assembled everything is there, and nothing serves yet: gateway.ts starts it. */
+import { connectRedis, openPresence, openSessions } from "./cluster.ts";
+import { collectGarbage } from "../platform/collect.ts";
+import { Drain } from "./drain.ts";
+import { Hub } from "../hub/hub.ts";
+import { Reactors } from "./reactors.ts";
+import { pageBytesFor } from "../hub/recovery/pages.ts";
+import { Rooms } from "../hub/rooms.ts";
+import { TailBudget } from "../hub/recovery/tail.ts";
+import { Counters, createCounters } from "../link/counters.ts";
+import { guardMemory, type MemoryGuard } from "./memoryguard.ts";
+import { planMemory } from "../platform/memoryplan.ts";
+import type { NodeAnswer, Question } from "../messages/messages.ts";
+import { OtherNodes } from "./peers/peers.ts";
+import type { Presence } from "../presence/presence.ts";
+import { Encoder } from "../protocol/encoder.ts";
+import type { RedisLink } from "../redis/redis.ts";
+import type { RegistryEvents } from "../registry/registry.ts";
+import { nameOfRoom, roomKey } from "../protocol/roomkeys.ts";
+import { compileKinds, type KindOf } from "../config/roomnames.ts";
+import type { SessionsHere } from "../sessions/sessions.ts";
+import type { Setup } from "./setup.ts";
+import { openStores, type Parts, type Stores } from "./stores.ts";
+import { Surveys } from "./peers/survey.ts";
+import { NodeState } from "../link/threads.ts";
+
+export interface Node {
+  readonly setup: Setup;
+  /** Null where the node is alone. */
+  readonly redis: RedisLink | null;
+  readonly others: OtherNodes;
+  readonly rooms: Rooms;
+  readonly tailBudget: TailBudget;
+  readonly stores: NodeStores;
+  readonly hub: Hub;
+  /** What the main thread and the reactors both see. */
+  readonly state: NodeState;
+  readonly counters: readonly Counters[];
+  readonly reactors: Reactors;
+  readonly guard: MemoryGuard;
+  readonly draining: Drain;
+  readonly surveys: Surveys;
+}
+
+/** What keeps publications, sessions and who is there; and what a change of another node means for that. */
+export type NodeStores = Stores & RegistryEvents & { readonly presence: Presence };
+
+/** From what nodes share, by way of what keeps rooms and sessions, to those who serve them. @throws ConfigError */
+export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
+  const { config, log } = setup;
+  const redis = await connectRedis(config, log);
+  const others = new OtherNodes();
+  const nodeState = NodeState.create();
+  const state = new NodeState(nodeState);
+  const { hub, stores, ...kept } = await openHub(setup, parts, redis, others, state);
+
+  const shared = Array.from({ length: config.reactors }, createCounters);
+  const counters = shared.map((one) => new Counters(one));
+  const onServing = (serving: number) => (state.serving = serving > 0);
+  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, counters: shared, nodeState, onServing });
+  const guard = guardMemory(config, state, counters, () => (collectGarbage(), reactors.collect()), log);
+  const draining = new Drain({ state, reactors, counters, drainMs: config.drainMs, announce: () => others.announce("draining"), log });
+  const surveys: Surveys = new Surveys({
+    node: config.nodeId,
+    nodes: () => others.nodes(),
+    answer: (question) => answerTo(question, node),
+    reachable: () => redis?.up ?? false,
+    send: (to, message) => others.send(to, message),
+    sendAll: (message) => others.sendAll(message),
+  });
+  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, guard, draining, surveys };
+  return node;
+}
+
+/** The hub, with its rooms and with the stores, which tell it of what comes. */
+async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, others: OtherNodes, state: NodeState): Promise<Pick<Node, "rooms" | "tailBudget" | "stores" | "hub">> {
+  const { config, log } = setup;
+  const tailBudget = new TailBudget(planMemory(config).tailsBytes);
+  const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
+  const rooms = new Rooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
+  const kindOf = compileKinds(config);
+  const stores = await openNodeStores(setup, parts, redis, kindOf, () => hub);
+  const { broker, store, presence } = stores;
+  const { nodeId, sessionTtlMs, sessionsPerUserMax, watchedPerSessionMax, sendsPerMinute, newInboxesPerHour } = config;
+  const hub: Hub = new Hub({
+    node: nodeId,
+    broker, store, presence, rooms, kindOf, log,
+    outOfMemory: () => state.outOfMemory,
+    toNode: (to, message) => others.send(to, message),
+    keepMs: keepWithin(sessionTtlMs),
+    encoder: new Encoder(2 * config.frameBytesMax),
+    pageBytesMax: pageBytesFor(config.ringBytes),
+    roomNamesBytesMax: config.frameBytesMax / 2,
+    sessionsPerUserMax, watchedPerSessionMax, sendsPerMinute, newInboxesPerHour,
+  });
+  return { rooms, tailBudget, stores, hub };
+}
+
+/** Where one cannot be opened, what was opened before it is closed in reverse. @param hub is made when they are open. */
+async function openNodeStores({ config, log }: Setup, parts: Parts, redis: RedisLink | null, kindOf: KindOf, hub: () => Hub): Promise<NodeStores> {
+  const opened: (() => Promise<void>)[] = [async () => redis?.close()];
+  try {
+    const sockets: SessionsHere = { here: () => hub().sessions.here(), end: (sessions) => hub().sessions.end(sessions) };
+    const onForgotten = (id: string | null) => hub().sessions.forgotten(id);
+    const onTaken = (id: string, generation: number) => hub().sessions.taken(id, generation);
+    const shared = redis && (await openSessions(config, redis, log, { onForgotten, onTaken, sockets }));
+    opened.unshift(async () => shared?.store.stop());
+    const presence = await openPresence(config, redis, log, {
+      roomChanged: (room, change) => hub().presence.roomChanged(room, change),
+      statusChanged: (status) => hub().presence.statusChanged(status),
+    });
+    opened.unshift(() => presence.presence.stop());
+    const stores = await openStores({
+      config, log, parts, shared,
+      retentionOf: (room) => kindOf(nameOfRoom(room))?.retention ?? null,
+      deliver: (room, publication) => hub().deliver(room, publication),
+      moved: (room, position) => hub().moved(room, position),
+    });
+    return { ...stores, ...presence };
+  } catch (error) {
+    for (const close of opened) await close();
+    throw error;
+  }
+}
+
+/** Stored sessions that have a socket are kept alive this often: several times in their life. */
+function keepWithin(ttlMs: number): number {
+  return Math.max(10, Math.min(30_000, ttlMs / 4));
+}
+
+/** What this node says for itself when all are asked. */
+function answerTo(question: Question, { hub, rooms, state, redis, draining, stores: { nats } }: Node): NodeAnswer {
+  switch (question.kind) {
+    case "user": return { kind: "user", sessions: hub.sessions.countOf(question.tenant ?? "", question.user) };
+    case "room": return { kind: "room", members: rooms.named(roomKey(question.tenant ?? "", question.room))?.members ?? 0 };
+    case "health": {
+      const { sessions: { size: sessions, users } } = hub;
+      const { problem } = state;
+      const { state: stage, ...drain } = draining.progress();
+      return { kind: "health", ready: problem === "", problem, sessions, users, rooms: rooms.size, redis: redis && redis.up, nats: nats && !nats().away, ...(stage !== "serving" && { drain }) };
+    }
+  }
+}

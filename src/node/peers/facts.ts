@@ -1,0 +1,53 @@
+/** What this node says of itself to the others. */
+import { networkInterfaces } from "node:os";
+import type { Config } from "../../config/config.ts";
+import type { Counters } from "../../link/counters.ts";
+import type { NodeFacts, RegisteredNode } from "../../registry/registry.ts";
+import { version } from "../../platform/version.ts";
+
+/** A node as programs and operators are shown it. What nodes write into Redis has older names. */
+export type KnownNode = Omit<RegisteredNode, "last_heartbeat"> & {
+  /** By the node's own clock, in milliseconds since 1970: when it said this. */
+  readonly lastHeartbeat: number;
+};
+
+export function knownNode({ last_heartbeat: lastHeartbeat, ...node }: RegisteredNode): KnownNode {
+  return { ...node, lastHeartbeat };
+}
+
+const everyAddress = new Set(["0.0.0.0", "::"]);
+/** Whoever asks again sooner is told the same: a share of CPU of a moment means nothing. */
+const freshMs = 500;
+
+/** @param serving how many reactors take sockets. */
+export function nodeFacts(config: Config, port: number, counters: readonly Counters[], serving: () => number): () => NodeFacts {
+  const { region, reactors } = config;
+  const ip = config.nodeHost || (everyAddress.has(config.host) ? ownAddress() : config.host);
+  const url = config.nodeUrl || `${config.tlsCert === "" ? "ws" : "wss"}://${ip.includes(":") ? `[${ip}]` : ip}:${port}/ws`;
+  const fixed = { ip, port, url, region, version, started: Date.now() };
+  let cpuBefore = process.cpuUsage();
+  let measuredAt = performance.now();
+  let measured = { load: 0, cpu: 0, rss: process.memoryUsage.rss(), sockets: 0, reactors };
+  return () => {
+    const elapsedMs = performance.now() - measuredAt;
+    if (elapsedMs < freshMs) return { ...fixed, ...measured };
+    const { user, system } = process.cpuUsage(cpuBefore);
+    cpuBefore = process.cpuUsage();
+    measuredAt = performance.now();
+    const load = counters.reduce((sum, one) => sum + one.get("loopUtilization"), 0) / Math.max(1, counters.length);
+    const sockets = counters.reduce((sum, one) => sum + one.sockets, 0);
+    measured = { load: rounded(load), cpu: rounded((user + system) / 1000 / elapsedMs), rss: process.memoryUsage.rss(), sockets, reactors: serving() };
+    return { ...fixed, ...measured };
+  };
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}
+
+/** The first address that is not loopback; IPv4 before IPv6. */
+function ownAddress(): string {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []).filter(({ internal }) => !internal);
+  const found = all.find(({ family }) => family === "IPv4") ?? all.find(({ address }) => !address.startsWith("fe80:"));
+  return found?.address ?? "127.0.0.1";
+}

@@ -1,0 +1,263 @@
+/**
+ * The reactors of a node, seen from the main thread: starts them, replaces one that fails, ends them.
+ *
+ * A reactor that throws closes its sockets and ends; another takes its place on the same port, and its clients come
+ * back to it. Worker.terminate() is never called: uWS would take the process down with it.
+ */
+import { extname } from "node:path";
+import { Worker } from "node:worker_threads";
+import type { KeyMaterial } from "../auth/keys.ts";
+import type { Certificate } from "../config/certificate.ts";
+import { ConfigError, type Config } from "../config/config.ts";
+import type { CloseName } from "../errors.ts";
+import { Counters } from "../link/counters.ts";
+import { Link } from "../link/link.ts";
+import { doorbell, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../link/threads.ts";
+import { createRing } from "../link/ring.ts";
+import type { Logger } from "../platform/log/log.ts";
+import { canSharePorts } from "../platform/machine.ts";
+import { youngMb } from "../platform/heap.ts";
+import { planMemory } from "../platform/memoryplan.ts";
+import type { Hub } from "../hub/hub.ts";
+import { RefusalLog } from "../hub/sessions/refusallog.ts";
+import type { Reactor } from "../hub/rooms.ts";
+
+export interface ReactorsOptions {
+  readonly config: Config;
+  readonly resumeSecret: string;
+  readonly authKeys: readonly KeyMaterial[];
+  readonly certificate: Certificate | null;
+  /** Where all of them listen. */
+  readonly port: number;
+  /** Where those that can listen for raw TCP; null: it is off. */
+  readonly tcpPort: number | null;
+  readonly hub: Hub;
+  readonly counters: readonly SharedArrayBuffer[];
+  readonly nodeState: SharedArrayBuffer;
+  readonly log: Logger;
+  /** How many reactors take sockets now; called when that changes. */
+  onServing(reactors: number): void;
+}
+
+/** A reactor that ran at least this long is replaced at once, one that fails sooner after a pause. */
+const stableMs = 10_000;
+const pauseMs = 500;
+/** Reactors that start at once: each opens a hundred files to load its code, and a process may have few. */
+const startingMax = 2;
+/**
+ * uWS reads it when its binary is loaded, which the first reactor does: of a request that comes in pieces it keeps so
+ * many bytes of headers, 4 KiB by default, which a browser's cookies and a token can exceed. 16 KiB is what Node's own
+ * HTTP takes.
+ */
+const headersVariable = "UWS_HTTP_MAX_HEADERS_SIZE";
+const headersBytesMax = 16_384;
+/** Slow sessions that are named. */
+const slowNamedMax = 20;
+/** Little, so that the hub serves reactors in turn and one that is flooded does not keep the others waiting. */
+const readBudgetBytes = 16 * 1024;
+
+const extension = extname(import.meta.url);
+const entry = new URL(`../reactor/main${extension}`, import.meta.url);
+/** From src a reactor needs the loader that this thread has; the data plane runs without what else was preloaded. */
+const execArgv = extension === ".ts" ? process.execArgv : [];
+
+interface Running extends Reactor {
+  readonly worker: Worker;
+  readonly startedAt: number;
+  readonly ended: Promise<void>;
+  /** It has sent all its sessions away. */
+  readonly drained: Promise<void>;
+  onDrained(): void;
+  serving: boolean;
+  slow: readonly SlowSession[];
+}
+
+export class Reactors {
+  /** Reactors that failed and were replaced. */
+  restarts = 0;
+  readonly #options: ReactorsOptions;
+  readonly #running: (Running | null)[] = [];
+  readonly #withoutKeys = new Set<number>();
+  /** Of reactors that start from now on. */
+  #certificate: Certificate | null;
+  readonly #refusals: RefusalLog;
+  #started = false;
+  #leaving = false;
+
+  constructor(options: ReactorsOptions) {
+    this.#options = options;
+    this.#certificate = options.certificate;
+    this.#refusals = new RefusalLog(options.log);
+  }
+
+  /** Resolves when all of them listen. `@throws` what keeps one from it. */
+  async start(): Promise<void> {
+    process.env[headersVariable] ??= String(headersBytesMax);
+    const indexes = this.#options.counters.map((_, index) => index);
+    while (indexes.length > 0) await Promise.all(indexes.splice(0, startingMax).map((index) => this.#spawn(index)));
+    this.#started = true;
+  }
+
+  /** Reactors that listen. */
+  get serving(): number {
+    return this.#running.filter((reactor) => reactor?.serving === true).length;
+  }
+
+  /** Bytes on their way to a reactor. */
+  queue(index: number): { ring: number; overflow: number } {
+    return this.#running[index]?.link.depth ?? { ring: 0, overflow: 0 };
+  }
+
+  /** New connections get this certificate; those there are keep theirs. */
+  renew(certificate: Certificate): void {
+    this.#certificate = certificate;
+    for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "certificate", certificate } satisfies ToReactor);
+  }
+
+  /** The slowest sessions of the node, the longest queue first. */
+  slow(): (SlowSession & { readonly reactor: number })[] {
+    const all = this.#running.flatMap((running) => running?.slow.map((session) => ({ reactor: running.index, ...session })) ?? []);
+    return all.sort((a, b) => b.queuedBytes - a.queuedBytes).slice(0, slowNamedMax);
+  }
+
+  /** Has all of them collect their garbage. */
+  collect(): void {
+    for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "collect" } satisfies ToReactor);
+  }
+
+  /** Makes a reactor throw, as a bug would. */
+  fail(index: number, inCallback: boolean): void {
+    this.#running[index]?.worker.postMessage({ kind: "fail", inCallback } satisfies ToReactor);
+  }
+
+  /**
+   * Has every session sent away, spread over this time; resolves when none is left. One that fails meanwhile is not
+   * replaced: its sessions are away, too.
+   */
+  async drain(windowMs: number, url: string): Promise<void> {
+    this.#leaving = true;
+    const running = this.#running.filter((reactor) => reactor !== null);
+    for (const { worker } of running) worker.postMessage({ kind: "drain", windowMs, url } satisfies ToReactor);
+    await Promise.all(running.map(({ drained, ended }) => Promise.race([drained, ended])));
+  }
+
+  /** Closes every session with this code and ends the reactors. */
+  async close(name: CloseName): Promise<void> {
+    this.#leaving = true;
+    const running = this.#running.filter((reactor) => reactor !== null);
+    for (const { worker } of running) worker.postMessage({ kind: "close", name } satisfies ToReactor);
+    await Promise.all(running.map(({ ended }) => ended));
+  }
+
+  /** Resolves once it listens. */
+  #spawn(index: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const running = this.#create(index, (message) => {
+        if (message.kind === "listening") {
+          running.serving = true;
+          this.#options.onServing(this.serving);
+          return resolve();
+        }
+        if (message.kind === "drained") return running.onDrained();
+        if (message.kind === "renewed") {
+          const { problem } = message;
+          if (problem !== null) this.#options.log.error({ reactor: index, problem }, `reactor ${index} goes on with the old certificate`);
+          return;
+        }
+        if (message.kind === "slow") {
+          running.slow = message.sessions;
+          return;
+        }
+        if (message.kind === "refused") return this.#refusals.tell(message);
+        if (message.kind === "trace") return this.#options.log.trace({ reactor: index, ...message.fields }, message.text);
+        if (message.kind === "hello") {
+          const { session, user, client, resumed } = message;
+          return this.#options.log.debug({ reactor: index, session, user, client, resumed }, "hello");
+        }
+        if (message.kind === "keys") return this.#onKeys(index, message.problem);
+        this.#options.log.error({ reactor: index, stage: message.stage }, `reactor ${index} failed: ${message.text}`);
+        reject(message.stage === "listen" ? new ConfigError([`${message.text}; choose another port`]) : new Error(message.text));
+      });
+      this.#running[index] = running;
+      this.#options.hub.attach(running);
+      // Settled already unless it ended before it could listen.
+      running.ended.then(() => reject(new Error(`reactor ${index} ended before it listened`)), reject);
+    });
+  }
+
+  /** Every reactor fetches them for itself; the log hears of it once. */
+  #onKeys(index: number, problem: string | null): void {
+    const before = this.#withoutKeys.size;
+    if (problem === null) this.#withoutKeys.delete(index);
+    else this.#withoutKeys.add(index);
+    const { log } = this.#options;
+    if (problem !== null && before === 0) log.warn({ problem }, "the keys at authJwksUrl cannot be fetched; those that are known stay good");
+    if (problem === null && before === 1) log.info("the keys at authJwksUrl can be fetched again");
+  }
+
+  #create(index: number, onMessage: (message: Exclude<FromReactor, number>) => void): Running {
+    const { config, resumeSecret, authKeys, port, hub, counters, nodeState, log } = this.#options;
+    const toHub = createRing(config.ringBytes);
+    const fromHub = createRing(config.ringBytes);
+    const tcpPort = this.#tcpPort(index);
+    const workerData: ReactorData = { index, config, resumeSecret, authKeys, certificate: this.#certificate, port, tcpPort, toHub, fromHub, counters, nodeState };
+    const resourceLimits = { maxYoungGenerationSizeMb: youngMb, maxOldGenerationSizeMb: planMemory(config).reactorHeapMb };
+    const worker = new Worker(entry, { workerData, execArgv, resourceLimits, name: `reactor ${index}` });
+    const link = new Link({
+      out: fromHub,
+      in: toHub,
+      overflowBytesMax: config.overflowBytesMax,
+      readBudgetBytes,
+      ringDoorbell: () => worker.postMessage(doorbell),
+      onRecord: (kind, record) => hub.onRecord(running, kind, record),
+      onRoom: () => hub.onRoom(running),
+      onBatchEnd: () => {},
+    });
+    const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+    const { promise: drained, resolve: onDrained } = withResolvers();
+    const running: Running = { index, link, live: true, worker, startedAt: performance.now(), ended, drained, onDrained, serving: false, slow: [] };
+    worker.on("message", (message: FromReactor) => {
+      if (message === doorbell) link.wake();
+      else onMessage(message);
+    });
+    // What the reactor could not handle itself, such as a syntax error in its code.
+    worker.on("error", (error) => log.error({ reactor: index, err: error }, `reactor ${index} broke`));
+    worker.once("exit", () => this.#exited(running));
+    return running;
+  }
+
+  /** Where Node cannot share a port between threads, the first reactor alone has those on TCP. */
+  #tcpPort(index: number): ReactorData["tcpPort"] {
+    const { tcpPort: port, counters } = this.#options;
+    const shared = counters.length > 1 && canSharePorts();
+    return port === null || (index > 0 && !shared) ? null : { port, shared };
+  }
+
+  #exited(running: Running): void {
+    running.link.close();
+    this.#options.hub.detach(running);
+    this.#running[running.index] = null;
+    this.#withoutKeys.delete(running.index);
+    const counters = new Counters(this.#options.counters[running.index]!);
+    for (const state of ["handshake", "ready", "closing"] as const) counters.set(state, 0);
+    if (this.#leaving || !this.#started) return;
+    this.restarts++;
+    this.#options.onServing(this.serving);
+    const stable = performance.now() - running.startedAt >= stableMs;
+    this.#options.log.warn({ reactor: running.index }, `reactor ${running.index} ended; another takes its place`);
+    setTimeout(() => this.#replace(running.index), stable ? 0 : pauseMs);
+  }
+
+  #replace(index: number): void {
+    if (this.#leaving) return;
+    this.#spawn(index).catch((error: unknown) =>
+      this.#options.log.error({ reactor: index, err: error }, `reactor ${index} could not be replaced`),
+    );
+  }
+}
+
+function withResolvers(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => (resolve = done));
+  return { promise, resolve };
+}

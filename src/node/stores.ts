@@ -1,0 +1,126 @@
+/** Composition of what keeps publications and sessions: in memory, on disk, in NATS and Redis. */
+import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "../broker/broker.ts";
+import { createLogBroker } from "../broker/disk/log.ts";
+import { createMemoryBroker } from "../broker/memory.ts";
+import type { NatsBroker } from "../broker/nats/broker.ts";
+import type { SharedSessions } from "./cluster.ts";
+import { ConfigError, showValue, type Config } from "../config/config.ts";
+import { openDataDir } from "../disk/datadir.ts";
+import { explained } from "../disk/error.ts";
+import type { DiskUsage } from "../disk/journal.ts";
+import { randomId } from "../platform/ids.ts";
+import type { Logger } from "../platform/log/log.ts";
+import { durableNamespaces, namespaceOf } from "../config/roomnames.ts";
+import { createDiskSessions } from "../sessions/disk.ts";
+import { createMemorySessions } from "../sessions/memory.ts";
+import type { Sessions } from "../sessions/sessions.ts";
+
+/** Sessions that are stored at most, on disk also those with a socket, and devices whose place in an inbox is remembered. */
+const storedSessionsMax = 1_000_000;
+const cursorsMax = 1_000_000;
+/** A message from NATS may be this part of a ring, which takes records of half of it: in JSON a byte may become three. */
+const ringShare = 8;
+/** Bytes of publications that may wait for their commit to the disk. */
+const uncommittedBytesMax = 16 * 1024 * 1024;
+
+/** What outlives a socket, and with a data directory the node. */
+export interface Stores {
+  readonly broker: Broker;
+  readonly store: Sessions;
+  readonly resumeSecret: string;
+  /** The journals of a data directory, for metrics. */
+  readonly journals: Readonly<Record<string, () => DiskUsage>>;
+  /** Writes of sessions that nodes share. */
+  readonly writes: () => { readonly waiting: number; readonly dropped: number };
+  /** What the connection to NATS says of itself; null where there is none. */
+  readonly nats: (() => ConnectionUsage) | null;
+  close(): Promise<void>;
+}
+
+/** What a program that embeds a node brings itself, in place of what the options would make. */
+export interface Parts {
+  /** Where publications get their order and are kept. It is stopped with the node. */
+  readonly broker?: (deliver: Deliver, moved: Moved) => Broker | Promise<Broker>;
+}
+
+export interface StoresOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly parts: Parts;
+  /** Sessions that nodes share; null where they are each node's own. */
+  readonly shared: SharedSessions | null;
+  readonly retentionOf: (room: string) => Retention | null;
+  readonly deliver: Deliver;
+  readonly moved: Moved;
+}
+
+/** @throws ConfigError where NATS or the data directory cannot be used. */
+export async function openStores(options: StoresOptions): Promise<Stores> {
+  const { dataDir, nats } = options.config;
+  if (nats.length > 0 && options.parts.broker !== undefined) {
+    throw new ConfigError(["nats: the broker that createGateway was given keeps the rooms; leave one of them out"]);
+  }
+  return dataDir === "" ? openShared(options) : openOnDisk(options, dataDir);
+}
+
+/** Nothing on this machine's disk: in memory, or where other nodes have it too. */
+async function openShared({ config, log, parts, shared, deliver, moved }: StoresOptions): Promise<Stores> {
+  const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved);
+  const broker = nats ?? (await parts.broker?.(deliver, moved)) ?? createMemoryBroker(roomLimits(config), deliver);
+  const store = shared?.store ?? createMemorySessions(sessionLimits(config));
+  const close = async () => void (await store.stop(), await broker.stop());
+  const resumeSecret = config.resumeSecret || (shared?.secret ?? randomId(32));
+  const writes = shared?.store.writes ?? noWrites;
+  return { broker, store, resumeSecret, journals: {}, writes, nats: nats && (() => nats.nats()), close };
+}
+
+async function openOnDisk({ config, log, parts, retentionOf, deliver, moved }: StoresOptions, path: string): Promise<Stores> {
+  const { dataBytesMax, dataSync } = config;
+  const opened: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const end of opened.splice(0).reverse()) await end();
+  };
+  try {
+    const dataDir = await openDataDir(path);
+    opened.push(() => dataDir.close());
+    const disk = { sync: dataSync === "commit", uncommittedBytesMax: Math.min(uncommittedBytesMax, dataBytesMax / 8), log };
+    const openLog = () => createLogBroker({ ...roomLimits(config), ...disk, folder: dataDir.folder("log"), dataBytesMax, retentionOf }, deliver);
+    const logged = parts.broker === undefined ? await openLog() : null;
+    const broker = logged ?? (await parts.broker!(deliver, moved));
+    opened.push(() => broker.stop());
+    const store = await createDiskSessions({ ...sessionLimits(config), ...disk, folder: dataDir.folder("sessions") });
+    opened.push(() => store.stop());
+    const journals = { ...(logged && { log: () => logged.disk() }), sessions: () => store.disk() };
+    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, close };
+  } catch (error) {
+    await close();
+    throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
+  }
+}
+
+function roomLimits({ roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax }: Config): Parameters<typeof createMemoryBroker>[0] {
+  return { roomsMax, historyTotalBytesMax, keyWindowMs, keysPerRoomMax };
+}
+
+function sessionLimits({ sessionTtlMs: ttlMs }: Config): Parameters<typeof createMemorySessions>[0] {
+  return { ttlMs, sessionsMax: storedSessionsMax, cursorsMax };
+}
+
+const noWrites = () => ({ waiting: 0, dropped: 0 });
+
+/** The client library is loaded where it is needed only. */
+async function openNats(config: Config, log: Logger, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
+  const { createNatsBroker, NatsProblem } = await import("../broker/nats/broker.ts");
+  const { nats: servers, natsUser: user, natsPassword: password, natsToken: token, natsCreds: creds } = config;
+  const { natsTlsCa: tlsCa, natsTlsCert: tlsCert, natsTlsKey: tlsKey, natsPrefix: prefix, natsTimeoutMs: timeoutMs } = config;
+  const { natsPartitions: partitions, natsStorage: storage, roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
+  const access = { servers, user, password, token, creds, tlsCa, tlsCert, tlsKey };
+  const kept = { prefix, partitions, replicas: Number(config.natsReplicas), storage, keyWindowMs, namespaces: durableNamespaces(config), namespaceOf };
+  const limits = { timeoutMs, roomsMax, keysPerRoomMax, payloadBytesMax: config.frameBytesMax, arrivingBytesMax: config.ringBytes / ringShare };
+  try {
+    return await createNatsBroker({ ...access, ...kept, ...limits, node, log }, deliver, moved);
+  } catch (error) {
+    if (!(error instanceof NatsProblem)) throw error;
+    throw new ConfigError([`--nats ${showValue(config, "nats")}: ${error.message}`]);
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * What the hub delivers to rooms, on its way to their members: kept back for the room's window, packed with its
+ * neighbours, or published at once. Deliveries that follow each other in one batch to the same topic are packed into one
+ * message: what uWS does per message and socket is then done once for all of them.
+ */
+import { now } from "../../link/clock.ts";
+import type { RecordReader } from "../../link/link.ts";
+import type { Context } from "../context.ts";
+import type { Fanout } from "./fanout.ts";
+import { tooSlow } from "../outgoing.ts";
+import { formatOf, membersOf, type Member, type Room, type Session } from "../session/session.ts";
+import { dropped } from "../transport/socket.ts";
+import { Windows } from "./windows.ts";
+
+/** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
+const packBytesMax = 15 * 1024;
+
+export class Deliveries {
+  readonly #context: Context;
+  readonly #fanout: Fanout;
+  /** By handle. */
+  readonly #rooms: ReadonlyMap<number, Room>;
+  readonly #windows: Windows;
+  readonly #pack = Buffer.allocUnsafeSlow(packBytesMax);
+  #packed = 0;
+  #packRoom: Room | null = null;
+  /** The first publication packed, and the one before it. */
+  #packSeq = 0;
+  #packPrev = 0;
+
+  constructor(context: Context, fanout: Fanout, rooms: ReadonlyMap<number, Room>) {
+    this.#context = context;
+    this.#fanout = fanout;
+    this.#rooms = rooms;
+    this.#windows = new Windows(fanout, (ms) => context.counters.fanout(ms));
+  }
+
+  /** One publication for the members of a room that speak one format. False: not in this turn of the loop. */
+  onRecord(record: RecordReader): boolean | void {
+    const room = this.#rooms.get(record.u32());
+    const format = record.u8() as 0 | 1;
+    const slot = record.u32();
+    const life = record.u32();
+    const at = record.f64();
+    const seq = record.f64();
+    const prev = record.f64();
+    const frame = record.blob();
+    if (room === undefined || room.live[format] === 0) return;
+    const topic = room.topics[format];
+    const publisher = this.#context.sessions.find(slot, life);
+    const excluded = publisher?.socket?.isSubscribed(topic) === true ? publisher : null;
+    const members = room.live[format] - (excluded === null ? 0 : 1);
+    if (room.flushMs > 0) {
+      if (excluded === null && this.#windows.add(room, format, frame, seq, prev, at)) return this.#count(members, frame.length);
+      // It cannot wait, so what waits before it has to leave.
+      if (!this.#fanout.mayPublish(0, this.#waiting(room, format))) return false;
+      this.#windows.flush(room, format);
+      if (excluded === null && this.#windows.add(room, format, frame, seq, prev, at)) return this.#count(members, frame.length);
+    }
+    if (!this.#fanout.mayPublish(frame.length, this.#waiting(room, format))) return false;
+    this.#count(members, frame.length);
+    this.#context.counters.fanout(now() - at);
+    // JSON clients get one object a message.
+    if (format === 0 && excluded === null) return this.#packIn(room, frame, seq, prev);
+    this.flush();
+    this.#fanout.publish(room, format, frame, seq, prev, excluded);
+  }
+
+  /** A frame that tells the members of a room that speak one format where they are now. False: not in this turn of the loop. */
+  onMoved(record: RecordReader): boolean | void {
+    const room = this.#rooms.get(record.u32());
+    const format = record.u8() as 0 | 1;
+    const prev = record.f64();
+    const eraBefore = record.u32();
+    const era = record.u32();
+    const frame = record.blob();
+    if (room === undefined) return;
+    if (!this.#fanout.mayPublish(frame.length, this.#waiting(room, format))) return false;
+    this.flush();
+    this.#windows.flush(room, format);
+    this.#count(room.live[format], frame.length);
+    this.#fanout.moved(room, format, frame, prev, eraBefore, era);
+  }
+
+  /** Publishes that come before the next one of this room. */
+  #waiting(room: Room, format: 0 | 1): number {
+    return this.#windows.waiting(room, format) + (this.#packRoom === null ? 0 : 1);
+  }
+
+  #count(members: number, bytes: number): void {
+    this.#context.counters.add("deliveries", members);
+    this.#context.counters.add("framesOut", members);
+    this.#context.counters.add("bytesOut", members * bytes);
+  }
+
+  #packIn(room: Room, frame: Uint8Array, seq: number, prev: number): void {
+    if (room !== this.#packRoom || this.#packed + frame.length > packBytesMax) {
+      this.flush();
+      if (frame.length > packBytesMax) return this.#fanout.publish(room, 0, frame, seq, prev, null);
+      this.#packRoom = room;
+      this.#packSeq = seq;
+      this.#packPrev = prev;
+    }
+    this.#pack.set(frame, this.#packed);
+    this.#packed += frame.length;
+  }
+
+  /** Publishes what has been packed. */
+  flush(): void {
+    const room = this.#packRoom;
+    if (room === null) return;
+    const pack = this.#pack.subarray(0, this.#packed);
+    this.#packRoom = null;
+    this.#packed = 0;
+    this.#fanout.publish(room, 0, pack, this.#packSeq, this.#packPrev, null);
+  }
+
+  /** Publishes what waits for this session, as far as this turn of the loop may publish more: what does not leave now waits on. */
+  flushFor(session: Session): void {
+    this.flush();
+    const format = formatOf(session);
+    for (const { state, room } of membersOf(session)) if (state === "live" && this.mayFlush(room!, format)) this.#windows.flush(room!, format);
+  }
+
+  /**
+   * Sends what waits for this member to it alone, which is about to leave. To publish it to the room would be more than a turn
+   * of the loop may publish: a session may leave many rooms at once, and it is not asked for in the ring, where it could wait.
+   */
+  handOver({ state, room, session }: Member): void {
+    if (state !== "live") return;
+    this.#windows.each(room!, formatOf(session), (message) => {
+      const { socket, json } = session;
+      if (socket === null || session.state === "closing") return;
+      // It was counted when it was delivered.
+      if (socket.send(message, !json, message.length >= this.#context.compressFrom) === dropped) tooSlow(this.#context, session);
+    });
+  }
+
+  /** The same of all its rooms, for a session that is about to be closed. */
+  handOverAll(session: Session): void {
+    this.flush();
+    for (const member of membersOf(session)) this.handOver(member);
+  }
+
+  /** Whether what waits for the members of this room that speak this format may be published in this turn of the loop. */
+  mayFlush(room: Room, format: 0 | 1): boolean {
+    const waiting = this.#windows.waiting(room, format);
+    return waiting === 0 || this.#fanout.mayPublish(0, waiting - 1);
+  }
+
+  /** Publishes it. */
+  flushRoom(room: Room, format: 0 | 1): void {
+    this.#windows.flush(room, format);
+  }
+
+  /** A member of the room is live no more: what waits for members is nobody's where it was the last. */
+  left(room: Room, format: 0 | 1): void {
+    if (room.live[format] === 0) this.#windows.discard(room, format);
+  }
+
+  /** Publishes everything that waits. */
+  flushAll(): void {
+    this.flush();
+    this.#windows.flushAll();
+  }
+}

@@ -1,0 +1,381 @@
+/**
+ * The rooms of one reactor and who is in them, and what the hub says about them: joined, page, refused, deliver.
+ *
+ * A room's live members of one format are subscribed to one topic, so a delivery (deliveries.ts) is one publish whatever
+ * their number.
+ *
+ * A member whose socket is full is taken out of the topic (slow.ts) and is from then on like one on its way in: it
+ * asks the hub for a page whenever its socket has room, and the page that reaches the head makes it live again.
+ */
+import { allows } from "../../auth/grants.ts";
+import type { RecordReader } from "../../link/link.ts";
+import { kinds, writeAbandon, writeBehind, writeJoin, writeLeave, writeNext, type JoinRecord } from "../../link/records.ts";
+import { writeUnplaced } from "../../link/sessions.ts";
+import { Arrivals } from "./arrivals.ts";
+import type { Context } from "../context.ts";
+import { Deliveries } from "./deliveries.ts";
+import { Fanout, type Place } from "./fanout.ts";
+import { sendBytes, sendFrame } from "../outgoing.ts";
+import { keyOf } from "../names.ts";
+import { SlowReaders } from "./slow.ts";
+import { PagesAsked } from "./queuebudget.ts";
+import { sendEach } from "./sendeach.ts";
+import { addMember, evicted, formatOf, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room, type Session } from "../session/session.ts";
+
+/** A replay's next page is asked for once less than this waits in the socket. */
+const replayQueueBytes = 64 * 1024;
+
+/** What a page takes, about: no less than its largest publication. */
+const pageBytes = 32 * 1024;
+
+/** What a session wants of a room, by the name it knows it by. */
+export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history" | "restored"> {
+  readonly name: string;
+}
+
+export class Rooms {
+  readonly #context: Context;
+  readonly #rooms = new Map<number, Room>();
+  readonly #arriving = new Arrivals();
+  #lastNumber = 0;
+  readonly #pageQueueBytes: number;
+  readonly #pages: PagesAsked<Arrival>;
+
+  readonly fanout: Fanout;
+  readonly slow: SlowReaders;
+  readonly deliveries: Deliveries;
+
+  constructor(context: Context) {
+    this.#context = context;
+    this.#pageQueueBytes = Math.min(replayQueueBytes, context.config.socketQueueBytesMax / 2);
+    this.#pages = new PagesAsked(context.queueBudget.pagesMax(Math.max(pageBytes, context.config.frameBytesMax)), (arrival) => {
+      const asks = this.#hasRoom(arrival.member.session);
+      if (asks) writeNext(context.link, arrival.number);
+      else this.#arriving.hold(arrival);
+      return asks;
+    });
+    this.fanout = new Fanout(context.audiences, context.compressFrom, () => this.slow.settle(), {
+      takes: (bytes) => context.queueBudget.takes(bytes),
+      relieve: () => context.queueBudget.relieve(),
+      turn: () => context.queueBudget.turn(),
+      sendEach: (...message) => sendEach(context, this.slow, ...message),
+    });
+    this.slow = new SlowReaders(context, this.fanout, (handle) => this.#rooms.get(handle), (member, place, skip) => this.#withdraw(member, place, skip));
+    this.deliveries = new Deliveries(context, this.fanout, this.#rooms);
+  }
+
+  // ------------------------------------------------------------------------------- from sessions
+
+  /** Asks the hub to let the session in. False: the hub is too far behind. */
+  join(session: Session, { id, name, epoch, seq, history, restored }: JoinWanted): boolean {
+    const number = this.#nextNumber();
+    const { slot, life, json } = session;
+    const room = keyOf(session, name);
+    if (!writeJoin(this.#context.link, { member: number, slot, life, id, json, room, epoch, seq, history, restored })) return false;
+    const mayPublish = allows(session.grant!, "publish", name);
+    const told = this.#mayBeTold(session, name);
+    const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null, next: null };
+    this.#arrive({ member, number, restored, behind: false, seq: 0, era: 0, leaveId: stays });
+    addMember(session, member);
+    return true;
+  }
+
+  leave(session: Session, member: Member, id: number): void {
+    const { state, arrival } = member;
+    this.deliveries.handOver(member);
+    removeMember(session, member);
+    if (state === "joining") arrival!.leaveId = id;
+    if (state === "live") {
+      session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
+      if (member.told) session.socket?.unsubscribe(member.room!.toldTopics[formatOf(session)]);
+    }
+    this.#drop(member, false);
+    if (state !== "joining") sendLeft(this.#context, member, id);
+  }
+
+  /** The session may not be in the room any more. */
+  evict(session: Session, member: Member): void {
+    const { state } = member;
+    this.leave(session, member, state === "joining" ? evicted : 0);
+    if (state !== "joining") sendGone(this.#context, session, member.name);
+  }
+
+  /** The session's socket is gone; uWS has ended its subscriptions. */
+  leaveAll(session: Session): void {
+    for (const member of membersOf(session)) this.#drop(member, true);
+    session.members = null;
+  }
+
+  /** The session's socket has room again: replays that waited for it go on. */
+  drained(session: Session): void {
+    if (session.members === null || !this.#hasRoom(session)) return;
+    for (const arrival of this.#arriving.release(session)) this.#pages.ask(arrival);
+  }
+
+  /** Whether the session is on its way into a room, or back into one. */
+  isArriving(session: Session): boolean {
+    return this.#arriving.has(session);
+  }
+
+  #hasRoom({ socket }: Session): boolean {
+    return socket !== null && socket.getBufferedAmount() <= this.#pageQueueBytes;
+  }
+
+  // ------------------------------------------------------------------------------- from the hub
+
+  /** False: not in this turn of the loop. */
+  onRecord(kind: number, record: RecordReader): boolean | void {
+    if (kind === kinds.deliver) return this.deliveries.onRecord(record);
+    if (kind === kinds.moved) return this.deliveries.onMoved(record);
+    // Whatever else it is must not overtake a delivery.
+    this.deliveries.flush();
+    switch (kind) {
+      case kinds.reply: return this.#onReply(record);
+      case kinds.joined: return this.#onJoined(record);
+      case kinds.page: return this.#onPage(record);
+      case kinds.refused: return this.#onRefused(record);
+      case kinds.told: return this.#onTold(record);
+      default: throw new Error(`unknown record ${kind}`);
+    }
+  }
+
+  #onReply(record: RecordReader): void {
+    const session = this.#context.sessions.find(record.u32(), record.u32());
+    if (session !== null) sendBytes(this.#context, session, record.blob());
+  }
+
+  /** What waits for a room leaves before somebody becomes live in it: not in this turn of the loop, if that is too much for it. */
+  #mustWait(room: Room | null | undefined, format: 0 | 1): boolean {
+    return room != null && !this.deliveries.mayFlush(room, format);
+  }
+
+  #onJoined(record: RecordReader): boolean | void {
+    const number = record.u32();
+    const handle = record.u32();
+    const live = record.u8() !== 0;
+    const place = { seq: record.f64(), era: record.u32() };
+    const arrival = this.#arriving.get(number);
+    if (arrival === undefined) throw new Error(`joined: nobody is member ${number}`);
+    const { member } = arrival;
+    const format = formatOf(member.session);
+    if (live && this.#mustWait(this.#rooms.get(handle), format)) return false;
+    if (member.state === "gone") {
+      // It left before it was in: the hub has counted it.
+      this.#arrived(arrival);
+      if (!live) writeAbandon(this.#context.link, number);
+      const { slot, life, json } = member.session;
+      // Joined again meanwhile: the place in the room that the hub keeps for the session is the new member's.
+      const isBack = memberOf(member.session, member.name) !== null;
+      writeLeave(this.#context.link, { slot, life, handle, json, lost: arrival.leaveId === stays || isBack });
+      return answerBoth(this.#context, arrival, record.blob());
+    }
+    member.room = this.#roomOf(handle, member.name);
+    member.name = member.room.name;
+    member.room.joined[format]++;
+    member.room.eras[format] = place.era;
+    this.#context.counters.add("members", 1);
+    member.state = "replaying";
+    this.#continue(arrival, live, place, record.blob());
+  }
+
+  #onPage(record: RecordReader): boolean | void {
+    const arrival = this.#arriving.get(record.u32());
+    const live = record.u8() !== 0;
+    const place = { seq: record.f64(), era: record.u32() };
+    if (arrival === undefined) return;
+    const { session, name, room } = arrival.member;
+    if (live && this.#mustWait(room, formatOf(session))) return false;
+    this.#pages.done(arrival);
+    if (this.#isFull(session)) return this.#wait(arrival, this.#context.kindOf(name)?.slowReaders === "drop");
+    this.#continue(arrival, live, place, record.blob());
+  }
+
+  /** Sends a page, and makes the member live or asks for more. Sending may end the session. */
+  #continue(arrival: Arrival, live: boolean, { seq, era }: Place, frame: Uint8Array): void {
+    const { member } = arrival;
+    const { session } = member;
+    arrival.seq = seq;
+    arrival.era = era;
+    if (live) {
+      // What waits for the room is in the frame already.
+      this.deliveries.flushRoom(member.room!, formatOf(session));
+      // First the frame, then the topic: what the room gets from here on comes behind it.
+      sendBytes(this.#context, session, frame);
+      if (member.state !== "replaying" || session.state !== "ready" || session.socket === null) return;
+      this.#arrived(arrival);
+      member.state = "live";
+      member.liveAt = this.fanout.order;
+      member.room!.live[formatOf(session)]++;
+      session.socket.subscribe(member.room!.topics[formatOf(session)]);
+      if (member.told) this.#tell(member);
+      return;
+    }
+    sendBytes(this.#context, session, frame);
+    if (session.state !== "ready" || session.socket === null) return;
+    if (this.#hasRoom(session)) this.#pages.ask(arrival);
+    else this.#arriving.hold(arrival);
+  }
+
+  /** Takes a live member out of its room's topic; it has everything up to that place. `skip`: it is only told what it missed. */
+  #withdraw(member: Member, { seq, era }: Place, skip: boolean): void {
+    const { session, room } = member;
+    const format = formatOf(session);
+    session.socket!.unsubscribe(room!.topics[format]);
+    this.#unlive(room!, format);
+    if (member.told) this.#untell(member);
+    member.state = "replaying";
+    this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
+    const arrival = { member, number: this.#nextNumber(), restored: false, behind: true, seq, era, leaveId: stays };
+    this.#arrive(arrival);
+    this.#wait(arrival, skip);
+  }
+
+  #nextNumber(): number {
+    return (this.#lastNumber = (this.#lastNumber + 1) >>> 0);
+  }
+
+  #arrive(arrival: Arrival): void {
+    arrival.member.arrival = arrival;
+    this.#arriving.add(arrival);
+    if (arrival.behind) this.#context.counters.add("behind", 1);
+  }
+
+  #arrived(arrival: Arrival): void {
+    arrival.member.arrival = null;
+    this.#pages.done(arrival);
+    this.#arriving.remove(arrival);
+    if (arrival.behind) this.#context.counters.add("behind", -1);
+  }
+
+  /** The member gets nothing until its socket has room again. */
+  #wait(arrival: Arrival, skip: boolean): void {
+    const { number, seq, era, member: { session, room } } = arrival;
+    writeBehind(this.#context.link, { member: number, handle: room!.handle, seq, era, json: session.json, skip });
+    if (this.#hasRoom(session)) this.#pages.ask(arrival);
+    else this.#arriving.hold(arrival);
+  }
+
+  /** Nothing more can be sent: not even a page that was asked for when there was room. */
+  #isFull({ socket }: Session): boolean {
+    return socket !== null && socket.getBufferedAmount() > this.#context.config.socketQueueBytesMax;
+  }
+
+  #onRefused(record: RecordReader): void {
+    const arrival = this.#arriving.get(record.u32());
+    if (arrival === undefined) return;
+    this.#arrived(arrival);
+    const { member } = arrival;
+    if (member.state === "gone") return answerBoth(this.#context, arrival, record.blob());
+    member.state = "gone";
+    removeMember(member.session, member);
+    this.#context.counters.add("errorReplies", 1);
+    sendBytes(this.#context, member.session, record.blob());
+    writeUnplaced(this.#context.link, member.session.slot, member.session.life, member.name);
+    if (!arrival.restored) return;
+    sendGone(this.#context, member.session, member.name);
+  }
+
+  /** Who came and who went. One a second at most for a room: it is not packed with what is delivered. */
+  #onTold(record: RecordReader): boolean | void {
+    const room = this.#rooms.get(record.u32());
+    const format = record.u8() as 0 | 1;
+    const version = record.f64();
+    const frame = record.blob();
+    if (room === undefined || room.told[format] === 0) return;
+    if (!this.fanout.mayPublish(frame.length, 0)) return false;
+    this.#context.counters.add("framesOut", room.told[format]);
+    this.#context.counters.add("bytesOut", room.told[format] * frame.length);
+    this.fanout.tell(room, format, frame, version);
+  }
+
+  #tell({ session, room }: Member): void {
+    const format = formatOf(session);
+    room!.told[format]++;
+    session.socket?.subscribe(room!.toldTopics[format]);
+  }
+
+  #untell({ session, room }: Member): void {
+    const format = formatOf(session);
+    room!.told[format]--;
+    session.socket?.unsubscribe(room!.toldTopics[format]);
+  }
+
+  /** Whether a member is told who comes and goes, when its session's grant has changed. */
+  setTold(member: Member): void {
+    const { told, session, room } = member;
+    member.told = this.#mayBeTold(session, member.name);
+    if (member.told === told || member.state !== "live" || room === null) return;
+    if (member.told) this.#tell(member);
+    else this.#untell(member);
+  }
+
+  #mayBeTold(session: Session, name: string): boolean {
+    return this.#context.kindOf(name)?.presenceEvents === true && allows(session.grant!, "presence", name);
+  }
+
+  // -------------------------------------------------------------------------------------- rooms
+
+  /** Takes a member out of its room and tells the hub. `lost`: because its socket is gone. */
+  #drop(member: Member, lost: boolean): void {
+    const { state, room, session, arrival } = member;
+    member.state = "gone";
+    if (room === null) return; // still joining: the hub's answer will find it gone
+    const format = formatOf(member.session);
+    if (arrival !== null) {
+      this.#arrived(arrival);
+      writeAbandon(this.#context.link, arrival.number);
+    }
+    if (state === "live") this.#unlive(room, format);
+    if (state === "live" && member.told) room.told[format]--;
+    room.joined[format]--;
+    this.#context.counters.add("members", -1);
+    const { slot, life, json } = session;
+    writeLeave(this.#context.link, { slot, life, handle: room.handle, json, lost });
+    if (room.joined[0] + room.joined[1] === 0) {
+      this.#rooms.delete(room.handle);
+      this.#context.counters.set("rooms", this.#rooms.size);
+    }
+  }
+
+  #unlive(room: Room, format: 0 | 1): void {
+    room.live[format]--;
+    this.deliveries.left(room, format);
+  }
+
+  #roomOf(handle: number, name: string): Room {
+    const known = this.#rooms.get(handle);
+    if (known !== undefined) return known;
+    const { flushMs = 0 } = this.#context.kindOf(name) ?? {};
+    const room: Room = {
+      name,
+      handle,
+      joined: [0, 0],
+      live: [0, 0],
+      eras: [0, 0],
+      topics: [`b${handle}`, `j${handle}`],
+      told: [0, 0],
+      toldTopics: [`pb${handle}`, `pj${handle}`],
+      flushMs,
+      windows: [null, null],
+    };
+    this.#rooms.set(handle, room);
+    return room;
+  }
+}
+
+/** The hub's answer to a join, then to the leave that came before it. */
+function answerBoth(context: Context, { member, leaveId }: Arrival, frame: Uint8Array): void {
+  if (leaveId === stays) return; // the session is gone
+  sendBytes(context, member.session, frame);
+  if (leaveId === evicted) sendGone(context, member.session, member.name);
+  else sendLeft(context, member, leaveId);
+}
+
+/** Unasked: the node has ended the membership, or could not bring it back. */
+export function sendGone(context: Context, session: Session, name: string): void {
+  sendFrame(context, session, { id: 0, left: { room: name } });
+}
+
+function sendLeft(context: Context, member: Member, id: number): void {
+  if (id !== 0) sendFrame(context, member.session, { id, left: { room: member.name } });
+}

@@ -1,0 +1,155 @@
+/**
+ * Flush windows. In a room whose namespace has `flushMs`, publications wait up to that long on the reactor and leave
+ * together: binary ones as one message, JSON ones, an object each, in one write. The window opens with the first
+ * publication that waits and closes when its time is over, when it is full, or when who is in the room changes: a
+ * member gets all of a window or nothing of it.
+ *
+ * Windows are taken from a pool of a fixed size and used again; where there is none left, nothing waits.
+ */
+import { now } from "../../link/clock.ts";
+import type { Fanout } from "./fanout.ts";
+import type { Room, Window, WindowQueue } from "../session/session.ts";
+
+/** As packs (deliveries.ts): below the size from which uWS sends a message at once. */
+export const windowBytes = 15 * 1024;
+/** JSON publications in a window, each a publish of its own: half of what a turn of the loop may publish. */
+const textsMax = 15;
+/** 15 MB of a reactor. */
+const windowsMax = 1024;
+
+export class Windows {
+  readonly #fanout: Fanout;
+  /** A window has left, after this many milliseconds since the hub delivered its first publication. */
+  readonly #onFlushed: (ms: number) => void;
+  readonly #free: Window[] = [];
+  #made = 0;
+  readonly #queues = new Map<number, WindowQueue>();
+
+  constructor(fanout: Fanout, onFlushed: (ms: number) => void) {
+    this.#fanout = fanout;
+    this.#onFlushed = onFlushed;
+  }
+
+  /** Publishes that it takes to empty the room's window. */
+  waiting(room: Room, format: 0 | 1): number {
+    const window = room.windows[format];
+    return window === null ? 0 : format === 0 ? 1 : window.frames;
+  }
+
+  /** False: it cannot wait; what waits before it has to leave first. */
+  add(room: Room, format: 0 | 1, frame: Uint8Array, seq: number, prev: number, at: number): boolean {
+    const window = room.windows[format] ?? (frame.length > windowBytes ? null : this.#open(room, format, at));
+    if (window === null || window.used + frame.length > windowBytes || (format === 1 && window.frames === textsMax)) return false;
+    if (format === 1 || window.frames === 0) {
+      window.seqs[window.frames] = seq;
+      window.prevs[window.frames] = prev;
+    }
+    window.bytes.set(frame, window.used);
+    window.used += frame.length;
+    if (format === 1) window.ends[window.frames] = window.used;
+    window.frames++;
+    return true;
+  }
+
+  /** What waits for the members of this room that speak this format, message by message. */
+  each(room: Room, format: 0 | 1, use: (message: Uint8Array) => void): void {
+    const window = room.windows[format];
+    if (window === null) return;
+    const { bytes, used, frames, ends } = window;
+    if (format === 0) return use(bytes.subarray(0, used));
+    for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) use(bytes.subarray(start, ends[i]));
+  }
+
+  /** Publishes what waits for the members of this room that speak this format. */
+  flush(room: Room, format: 0 | 1): void {
+    const window = room.windows[format];
+    if (window !== null) this.#close(window);
+  }
+
+  /**
+   * Forgets what waits for members of whom none is left. Nobody else may get it: not who joins next, whose position is
+   * behind it, though the topic is the same.
+   */
+  discard(room: Room, format: 0 | 1): void {
+    const window = room.windows[format];
+    if (window === null) return;
+    this.#unlink(window);
+    this.#free.push(window);
+  }
+
+  flushAll(): void {
+    for (const queue of this.#queues.values()) {
+      while (queue.first !== null) this.#close(queue.first);
+    }
+  }
+
+  #open(room: Room, format: 0 | 1, at: number): Window | null {
+    const queue = this.#queueOf(room.flushMs);
+    const window = this.#free.pop() ?? this.#make(room, queue);
+    if (window === null) return null;
+    window.room = room;
+    window.format = format;
+    window.used = window.frames = 0;
+    window.since = at;
+    window.dueAt = now() + room.flushMs;
+    window.queue = queue;
+    window.before = queue.last;
+    window.after = null;
+    if (queue.last === null) queue.first = window;
+    else queue.last.after = window;
+    queue.last = window;
+    room.windows[format] = window;
+    if (queue.timer === null) this.#wake(queue, room.flushMs);
+    return window;
+  }
+
+  #make(room: Room, queue: WindowQueue): Window | null {
+    if (this.#made >= windowsMax) return null;
+    this.#made++;
+    const [ends, seqs, prevs] = [new Uint32Array(textsMax), new Float64Array(textsMax), new Float64Array(textsMax)];
+    const bytes = Buffer.allocUnsafeSlow(windowBytes);
+    return { room, format: 0, bytes, used: 0, frames: 0, ends, seqs, prevs, since: 0, dueAt: 0, queue, before: null, after: null };
+  }
+
+  #close(window: Window): void {
+    const { room, format, bytes, frames, seqs, prevs, ends, since } = window;
+    this.#unlink(window);
+    if (format === 0) this.#fanout.publish(room, 0, bytes.subarray(0, window.used), seqs[0]!, prevs[0]!, null);
+    else {
+      for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) {
+        this.#fanout.publish(room, 1, bytes.subarray(start, ends[i]), seqs[i]!, prevs[i]!, null);
+      }
+    }
+    this.#free.push(window);
+    this.#onFlushed(now() - since);
+  }
+
+  #unlink({ room, format, queue, before, after }: Window): void {
+    if (before === null) queue.first = after;
+    else before.after = after;
+    if (after === null) queue.last = before;
+    else after.before = before;
+    room.windows[format] = null;
+  }
+
+  #queueOf(flushMs: number): WindowQueue {
+    let queue = this.#queues.get(flushMs);
+    if (queue === undefined) this.#queues.set(flushMs, (queue = { flushMs, first: null, last: null, timer: null }));
+    return queue;
+  }
+
+  #wake(queue: WindowQueue, ms: number): void {
+    queue.timer = setTimeout(() => this.#closeDue(queue), Math.max(1, ms));
+  }
+
+  #closeDue(queue: WindowQueue): void {
+    queue.timer = null;
+    const time = now();
+    while (queue.first !== null && queue.first.dueAt <= time + 0.5) {
+      // As much as a turn of the loop takes; the rest in the next.
+      if (!this.#fanout.mayPublish(0, this.waiting(queue.first.room, queue.first.format) - 1)) return this.#wake(queue, 1);
+      this.#close(queue.first);
+    }
+    if (queue.first !== null) this.#wake(queue, queue.first.dueAt - time);
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * Silence. A socket from which nothing came for `heartbeatMs` is pinged, and closed if nothing comes in the grace
+ * after that; one that has not said hello in time is closed as well. Time is counted in ticks, so that hearing
+ * from a socket costs one store, and a look at all of them is a walk over arrays.
+ */
+import { closeSession } from "../outgoing.ts";
+import type { Context } from "../context.ts";
+import type { Session } from "./session.ts";
+
+/** Calls `run` every `ms` until what it returns is called. */
+type Every = (ms: number, run: () => void) => () => void;
+
+const repeat: Every = (ms, run) => {
+  const timer = setInterval(run, ms);
+  return () => clearInterval(timer);
+};
+
+export class Heartbeat {
+  /** Ticks since the reactor started. */
+  tick = 0;
+  readonly #context: Context;
+  readonly #tickMs: number;
+  readonly #pingAfter: number;
+  readonly #closeAfter: number;
+  readonly #helloWithin: number;
+  readonly #every: Every;
+  #stop: (() => void) | null = null;
+
+  /** @param every calls back again and again; replaced in tests */
+  constructor(context: Context, every: Every = repeat) {
+    this.#context = context;
+    this.#every = every;
+    const { heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs } = context.config;
+    this.#tickMs = Math.min(1000, Math.max(10, Math.min(heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs) / 4));
+    // One more, since what was heard at the end of a tick is counted from its beginning.
+    this.#pingAfter = Math.ceil(heartbeatMs / this.#tickMs);
+    this.#closeAfter = Math.ceil((heartbeatMs + heartbeatGraceMs) / this.#tickMs) + 1;
+    this.#helloWithin = Math.ceil(handshakeTimeoutMs / this.#tickMs) + 1;
+  }
+
+  start(): void {
+    this.#stop = this.#every(this.#tickMs, () => this.#beat());
+  }
+
+  stop(): void {
+    this.#stop?.();
+  }
+
+  /** Something came from this socket. */
+  heard(session: Session): void {
+    this.#context.sessions.heardAt[session.slot] = this.tick;
+    this.#context.sessions.pinged[session.slot] = 0;
+  }
+
+  #beat(): void {
+    this.tick++;
+    const { sessions } = this.#context;
+    for (let slot = 0; slot < sessions.end; slot++) {
+      const silent = this.tick - sessions.heardAt[slot]!;
+      if (silent < this.#pingAfter && silent < this.#helloWithin) continue;
+      const session = sessions.at(slot);
+      if (session !== null) this.#judge(session, silent);
+    }
+  }
+
+  #judge(session: Session, silent: number): void {
+    switch (session.state) {
+      case "handshake":
+        // Only hello ends the handshake; other bytes do not extend it: heard() is not called before.
+        if (silent >= this.#helloWithin) closeSession(this.#context, session, "handshake_timeout");
+        return;
+      case "ready":
+        if (silent >= this.#closeAfter) return closeSession(this.#context, session, "no_heartbeat");
+        if (silent >= this.#pingAfter) this.#ping(session);
+        return;
+      case "closing":
+        // It was too slow, and takes nothing: no close frame would reach it.
+        if (silent >= this.#closeAfter) session.socket?.close();
+        return;
+      default:
+        return;
+    }
+  }
+
+  #ping(session: Session): void {
+    const { pinged } = this.#context.sessions;
+    if (pinged[session.slot] === 1) return;
+    pinged[session.slot] = 1;
+    session.socket?.ping();
+  }
+}

@@ -1,0 +1,100 @@
+/** HTTP on the public port: health, readiness, the demo page; clear answers to everything else. */
+import { readdirSync, readFileSync } from "node:fs";
+import { basename, extname } from "node:path";
+import type { HttpResponse, TemplatedApp } from "uWebSockets.js";
+import type { Config } from "../../config/config.ts";
+import type { NodeState } from "../../link/threads.ts";
+
+const securityHeaders = {
+  "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
+  "X-Content-Type-Options": "nosniff",
+  "Referrer-Policy": "no-referrer",
+} as const;
+
+/** Types of the demo's files, by ending. */
+const types: Readonly<Record<string, string>> = {
+  ".html": "text/html; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".svg": "image/svg+xml",
+};
+
+export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): void {
+  const health: Handler = (res, isHead) => respondJson(res, "200 OK", { status: "ok", node: config.nodeId }, isHead);
+  const ready: Handler = (res, isHead) => {
+    if (state.ready) respondJson(res, "200 OK", { status: "ready", node: config.nodeId }, isHead);
+    else respondError(res, "503 Service Unavailable", "unavailable", state.problem, { isHead });
+  };
+  const paths = new Map<string, Handler>([["/health", health], ["/ready", ready], ["/ws", (res, isHead) => respondUpgrade(res, "this is a WebSocket", isHead)]]);
+  if (config.demo) for (const [path, handler] of demoFiles()) paths.set(path, handler);
+  for (const [path, handler] of paths) {
+    // Some balancers ask with HEAD.
+    app.get(path, (res) => handler(res, false)).head(path, (res) => handler(res, true));
+    app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET", { headers: { Allow: "GET, HEAD" } }));
+  }
+  app.any("/*", (res, req) => {
+    respondError(res, "404 Not Found", "bad_request", "nothing here; the WebSocket is at /ws", { isHead: req.getMethod() === "head" });
+  });
+}
+
+/** @param isHead the head of the answer only, as GET would have it. */
+type Handler = (res: HttpResponse, isHead: boolean) => void;
+
+/** The page and the SDK it uses from where the build has put them, by path. */
+function demoFiles(): [path: string, handler: Handler][] {
+  // The same from src as from dist.
+  const dist = new URL("../../../dist/", import.meta.url);
+  const files = readdirSync(new URL("demo/", dist)).map((name) => `demo/${name}`);
+  return [...files, "browser/flux-client.js"].map((file) => {
+    const type = types[extname(file)] ?? "application/octet-stream";
+    const bytes = readFileSync(new URL(file, dist));
+    const path = file === "demo/index.html" ? "/" : `/${basename(file)}`;
+    return [path, (res, isHead) => respond(res, "200 OK", type, bytes, { headers: securityHeaders, isHead })];
+  });
+}
+
+/** What an answer has besides its body. */
+interface Extras {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly isHead?: boolean;
+  /** The socket is closed. */
+  readonly isLast?: boolean;
+}
+
+/** An error as every HTTP answer of the node has it: `{error: {code, text, retryable}}`. */
+export function respondError(res: HttpResponse, status: string, code: string, text: string, { headers, ...extras }: Extras = {}): void {
+  const retryable = status.startsWith("503");
+  const retry = retryable ? { "Retry-After": "1" } : {};
+  respond(res, status, jsonType, JSON.stringify({ error: { code, text, retryable } }), { ...extras, headers: { ...retry, ...headers } });
+}
+
+/** To what is no handshake of a WebSocket, or one of another version (RFC 6455, 4.4). */
+export function respondUpgrade(res: HttpResponse, text: string, isHead = false): void {
+  const headers = { Upgrade: "websocket", Connection: "Upgrade", "Sec-WebSocket-Version": webSocketVersion };
+  respondError(res, "426 Upgrade Required", "bad_request", text, { headers, isHead });
+}
+
+/** The only one that uWS speaks. */
+export const webSocketVersion = "13";
+
+const jsonType = "application/json; charset=utf-8";
+
+function respondJson(res: HttpResponse, status: string, body: object, isHead: boolean): void {
+  respond(res, status, jsonType, JSON.stringify(body), { headers: { "Cache-Control": "no-store" }, isHead });
+}
+
+function respond(
+  res: HttpResponse,
+  status: string,
+  type: string,
+  body: string | Uint8Array,
+  { headers = {}, isHead = false, isLast = false }: Extras,
+): void {
+  res.cork(() => {
+    res.writeStatus(status).writeHeader("Content-Type", type);
+    for (const [name, value] of Object.entries(headers)) res.writeHeader(name, value);
+    // Given a length, endWithoutBody waits for that many bytes of a body.
+    if (isHead) res.writeHeader("Content-Length", String(Buffer.byteLength(body))).endWithoutBody();
+    else res.end(body, isLast);
+  });
+}

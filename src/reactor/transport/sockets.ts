@@ -1,0 +1,64 @@
+/** What all transports do with a socket that has come and one that is gone. */
+import type { CloseName, ErrorCode } from "../../errors.ts";
+import { Counters, type CounterName } from "../../link/counters.ts";
+import { writeGone } from "../../link/sessions.ts";
+import { release } from "../../protocol/framing.ts";
+import type { NodeState, TurnedAway } from "../../link/threads.ts";
+import type { Reactor } from "../reactor.ts";
+import type { Session } from "../session/session.ts";
+import type { Socket } from "./socket.ts";
+
+export function opened({ sessions, heartbeat }: Reactor, session: Session, socket: Socket): void {
+  session.socket = socket;
+  sessions.add(session, heartbeat.tick);
+}
+
+/** The session is kept for a resume, unless its client has ended it. That may wait behind a hello that is not answered yet. */
+export function gone({ rooms, link, pool, sessions, trace }: Reactor, session: Session): void {
+  trace?.gone(session);
+  const over = session.over || session.greeting?.early.some((frame) => "bye" in frame && frame.bye != null) === true;
+  session.socket = null;
+  rooms.leaveAll(session);
+  if (session.grant !== null) writeGone(link, session.slot, session.life, over);
+  release(session.split, pool);
+  session.split = null;
+  sessions.remove(session);
+}
+
+/** Why a socket is not taken: where that is counted, what the log calls it, and what its client is told over HTTP and over TCP. */
+export interface Refusal {
+  readonly counter: CounterName;
+  readonly reason: TurnedAway;
+  readonly error: ErrorCode;
+  readonly close: CloseName;
+  readonly text: string;
+}
+
+const crowded = "more clients come than the node lets in at once";
+
+export const refusals = {
+  leaving: { counter: "refusedLeaving", reason: "draining", error: "unavailable", close: "shutdown", text: "the node is going away" },
+  full: { counter: "refusedSockets", reason: "sockets_max", error: "overloaded", close: "overloaded", text: "the node holds as many sockets as it may" },
+  short: { counter: "refusedMemory", reason: "memory", error: "overloaded", close: "overloaded", text: "the node is short of memory" },
+  crowd: { counter: "refusedHandshakes", reason: "handshakes", error: "overloaded", close: "overloaded", text: crowded },
+  returning: { counter: "refusedResumes", reason: "returns", error: "overloaded", close: "overloaded", text: crowded },
+} as const satisfies Record<string, Refusal>;
+
+/** Counts it, and has the log say so now and then. */
+export function turnedAway({ counters, refusals }: Reactor, { counter, reason, text }: Refusal): void {
+  counters.add(counter, 1);
+  refusals.tell(reason, text, "");
+}
+
+/** Why the node takes no sockets now, of any transport and on any reactor; null: it does. */
+export function doorkeeper(state: NodeState, socketsMax: number, all: readonly SharedArrayBuffer[]): () => Refusal | null {
+  const reactors = all.map((shared) => new Counters(shared));
+  return () => {
+    if (state.leaving) return refusals.leaving;
+    if (state.shortOfMemory) return refusals.short;
+    let sum = 0;
+    for (const counters of reactors) sum += counters.sockets;
+    if (sum >= socketsMax) return refusals.full;
+    return state.takeSocket() ? null : refusals.short;
+  };
+}

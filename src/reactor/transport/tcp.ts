@@ -1,0 +1,95 @@
+/** The TCP transport: takes connections, or tells them why not. */
+import { createServer, type ListenOptions, type Server, type Socket as Stream } from "node:net";
+import { createServer as createTlsServer, type TlsOptions } from "node:tls";
+import type { Certificate } from "../../config/certificate.ts";
+import { closes } from "../../errors.ts";
+import type { Reactor } from "../reactor.ts";
+import { createSession } from "../session/session.ts";
+import { opened, refusals, turnedAway, type Refusal } from "./sockets.ts";
+import { TcpAudience } from "./tcpaudience.ts";
+import { TcpSocket } from "./tcpsocket.ts";
+
+/** Connections that are being told so; more are dropped without a word. */
+const refusedMax = 256;
+const refusedMs = 1000;
+const backlog = 4096;
+
+export interface TcpTransport {
+  /** Takes no more sockets. */
+  stop(): void;
+  /** New connections get this certificate. */
+  renew(certificate: Certificate): void;
+}
+
+export interface TcpListening {
+  readonly host: string;
+  readonly port: number;
+  /** For TLS; null for none. */
+  readonly certificate: Certificate | null;
+  /** Other reactors listen on the same port. */
+  readonly shared: boolean;
+  listening(): void;
+  failed(error: Error): void;
+}
+
+export function serveTcp(reactor: Reactor, door: () => Refusal | null, where: TcpListening): TcpTransport {
+  const audience = new TcpAudience();
+  reactor.audiences.add(audience);
+  const refuse = refuser(reactor);
+  const take = (stream: Stream) => {
+    const closed = door();
+    if (closed !== null) return refuse(stream, closed);
+    if (!reactor.admission.admit("")) return refuse(stream, refusals.crowd);
+    const session = createSession(audience, false, "", "");
+    reactor.counters.add("tcpSockets", 1);
+    opened(reactor, session, new TcpSocket(reactor, session, audience, stream));
+  };
+  const { config } = reactor;
+  const { certificate } = where;
+  const common = { allowHalfOpen: true, noDelay: true };
+  const handshakeTimeout = config.handshakeTimeoutMs;
+  const secure = certificate && createTlsServer({ ...common, ...pair(certificate), handshakeTimeout }, take);
+  // A handshake that failed is the client's affair: its connection is closed.
+  secure?.on("tlsClientError", (_, stream) => void stream.destroy());
+  const server = secure ?? createServer(common, take);
+  // Those that shake hands are no sessions yet, and are counted nowhere else.
+  server.maxConnections = config.socketsMax + refusedMax;
+  listen(server, where);
+  return { stop: () => void server.close(), renew: (renewed) => secure?.setSecureContext(pair(renewed)) };
+}
+
+function pair({ cert, key, passphrase }: Certificate): TlsOptions {
+  return { cert, key, passphrase, minVersion: "TLSv1.2" };
+}
+
+function listen(server: Server, { host, port, shared, listening, failed }: TcpListening): void {
+  server.once("error", failed);
+  // reusePort is newer than the types of the oldest Node that is supported.
+  const options: ListenOptions & { reusePort?: boolean } = { host, port, backlog, ...(shared && { reusePort: true }) };
+  server.listen(options, () => {
+    server.off("error", failed);
+    // One that could not be accepted, for want of files: it is gone, the others go on.
+    server.on("error", () => undefined);
+    listening();
+  });
+}
+
+/** Tells a connection that there is no room for it now, and sees that it goes. */
+function refuser(reactor: Reactor): (stream: Stream, refusal: Refusal) => void {
+  const { encoder } = reactor;
+  let refused = 0;
+  return (stream, refusal) => {
+    const { close } = refusal;
+    turnedAway(reactor, refusal);
+    if (refused >= refusedMax) return void stream.destroy();
+    refused++;
+    const timer = setTimeout(() => stream.destroy(), refusedMs);
+    stream.on("error", () => stream.destroy());
+    stream.on("close", () => {
+      refused--;
+      clearTimeout(timer);
+    });
+    stream.resume();
+    stream.end(Buffer.from(encoder.frame(false, { id: 0, closed: { code: closes[close].code, reason: close } })));
+  };
+}

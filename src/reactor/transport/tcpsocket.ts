@@ -1,0 +1,209 @@
+/**
+ * A socket on raw TCP, as sessions see sockets (socket.ts). TCP has no close codes and no pings: the code is told in a
+ * last frame, and the client's own frames are the sign of life. It can close one half: see halfClosed.
+ */
+import type { Socket as Stream } from "node:net";
+import { isOpen, onBinary } from "../dispatch.ts";
+import { closeSlow } from "../outgoing.ts";
+import { chargeBytes } from "../session/rate.ts";
+import type { Reactor } from "../reactor.ts";
+import type { Session } from "../session/session.ts";
+import { dropped, queued, taken, type Socket } from "./socket.ts";
+import { gone } from "./sockets.ts";
+import type { TcpAudience } from "./tcpaudience.ts";
+
+/** How long a socket that has been told to go may take what is queued for it, and close. */
+const lingerMs = 10_000;
+/** Above this much queued for a client its commands are not read: whoever does not take answers asks no more. */
+const unreadQueueBytes = 64 * 1024;
+
+export class TcpSocket implements Socket {
+  readonly #reactor: Reactor;
+  readonly #session: Session;
+  readonly #audience: TcpAudience;
+  readonly #stream: Stream;
+  #corked = false;
+  #ended = false;
+  #half = false;
+  /** So much is queued that something may wait for it to leave (rooms.ts, and reading). */
+  #heavy = false;
+  readonly #heavyBytes: number;
+  #timer: NodeJS.Timeout | undefined;
+  /** Nothing is read until it fires. */
+  #pause: NodeJS.Timeout | undefined;
+
+  constructor(reactor: Reactor, session: Session, audience: TcpAudience, stream: Stream) {
+    this.#reactor = reactor;
+    this.#heavyBytes = Math.min(unreadQueueBytes, reactor.config.socketQueueBytesMax / 2);
+    this.#session = session;
+    this.#audience = audience;
+    this.#stream = stream;
+    stream.on("data", (chunk: Buffer) => this.#read(chunk));
+    stream.on("end", () => this.#halfClosed());
+    // A reset is one of the ways a socket ends; close follows and is what counts.
+    stream.on("error", () => stream.destroy());
+    stream.on("close", () => this.#gone());
+  }
+
+  // ------------------------------------------------------------------------------------- inward
+
+  #read(chunk: Buffer): void {
+    const session = this.#session;
+    if (this.#ended) return;
+    this.#reactor.counters.add("bytesIn", chunk.length);
+    if (!isOpen(session)) return;
+    if (!chargeBytes(this.#reactor, session, chunk.length)) return;
+    onBinary(this.#reactor, session, new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
+    if (!this.#ended && this.#stream.writableLength > unreadQueueBytes) this.#stream.pause();
+  }
+
+  #drained(): void {
+    if (this.#ended) return;
+    this.#resume();
+    if (this.#session.state === "closing") setImmediate(() => closeSlow(this.#reactor, this.#session));
+    else this.#reactor.rooms.drained(this.#session);
+  }
+
+  pauseFor(ms: number): void {
+    this.#stream.pause();
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => {
+      this.#pause = undefined;
+      this.#resume();
+    }, ms);
+  }
+
+  #resume(): void {
+    if (!this.#ended && this.#pause === undefined && this.#stream.writableLength <= unreadQueueBytes) this.#stream.resume();
+  }
+
+  /**
+   * The client says no more, but may still read: what it asked is answered, then the socket is closed. It may be resumed,
+   * as after any loss.
+   */
+  #halfClosed(): void {
+    if (this.#ended) return;
+    this.#half = true;
+    this.#timer = setTimeout(() => this.#finish(), this.#reactor.config.heartbeatGraceMs);
+    this.#finishIfAnswered();
+  }
+
+  #finishIfAnswered(): void {
+    const { state, greeting, unanswered } = this.#session;
+    if (this.#ended || greeting !== null) return;
+    if (state === "ready" && (unanswered > 0 || this.#reactor.rooms.isArriving(this.#session))) return;
+    this.#finish();
+  }
+
+  /** Closes without a code: the client has ended the socket, there is nothing to tell it. */
+  #finish(): void {
+    if (this.#ended) return;
+    this.#leave();
+    this.#gone();
+  }
+
+  // ------------------------------------------------------------------------------------ outward
+
+  send(bytes: Uint8Array): number {
+    if (this.#ended || this.#stream.writableLength > this.#reactor.config.socketQueueBytesMax) return dropped;
+    this.#write(Buffer.from(bytes));
+    if (this.#half) setImmediate(() => this.#finishIfAnswered());
+    return this.#stream.writableLength > 0 ? queued : taken;
+  }
+
+  /** Bytes that belong to all who get them. */
+  deliver(bytes: Buffer): void {
+    if (this.#ended) return;
+    if (this.#stream.writableLength <= this.#reactor.config.socketQueueBytesMax) return this.#write(bytes);
+    this.#reactor.rooms.slow.droppedNow(this.#session);
+  }
+
+  end(code: number, reason: string): void {
+    if (this.#ended) return;
+    this.#write(Buffer.from(this.#reactor.encoder.frame(false, { id: 0, closed: { code, reason } })));
+    this.#leave();
+    this.#gone();
+  }
+
+  close(): void {
+    this.#stream.destroy();
+    this.#gone();
+  }
+
+  /** There is nothing a client on TCP would answer by itself. */
+  ping(): number {
+    return 1;
+  }
+
+  getBufferedAmount(): number {
+    return this.#stream.writableLength;
+  }
+
+  /** What is written in one turn of the loop leaves together. */
+  #write(bytes: Buffer): void {
+    if (!this.#corked) {
+      this.#corked = true;
+      this.#stream.cork();
+      this.#audience.uncorkSoon(this);
+    }
+    this.#stream.write(bytes, this.#written);
+    if (this.#stream.writableLength > this.#heavyBytes) this.#heavy = true;
+  }
+
+  /** Node tells of a drain only where its own mark was passed, which may be above ours. */
+  #written = (): void => {
+    if (!this.#heavy || this.#stream.writableLength > 0) return;
+    this.#heavy = false;
+    this.#drained();
+  };
+
+  uncork(): void {
+    this.#corked = false;
+    this.#stream.uncork();
+  }
+
+  /** FIN, once what is queued has left. What still comes is read and thrown away: unread bytes would make it a reset. */
+  #leave(): void {
+    clearTimeout(this.#timer);
+    this.#stream.end();
+    this.#stream.resume();
+    this.#timer = setTimeout(() => this.#stream.destroy(), lingerMs);
+  }
+
+  #gone(): void {
+    clearTimeout(this.#pause);
+    if (this.#stream.destroyed) clearTimeout(this.#timer);
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#audience.forget(this);
+    this.#reactor.counters.add("tcpSockets", -1);
+    gone(this.#reactor, this.#session);
+  }
+
+  // ------------------------------------------------------------------------------------- topics
+
+  readonly #topics = new Set<string>();
+
+  subscribe(topic: string): boolean {
+    this.#topics.add(topic);
+    this.#audience.subscribe(this, topic);
+    return true;
+  }
+
+  unsubscribe(topic: string): boolean {
+    this.#audience.unsubscribe(this, topic);
+    return this.#topics.delete(topic);
+  }
+
+  isSubscribed(topic: string): boolean {
+    return this.#topics.has(topic);
+  }
+
+  getTopics(): string[] {
+    return [...this.#topics];
+  }
+
+  publish(topic: string, bytes: Uint8Array): boolean {
+    return this.#audience.publishExcept(this, topic, bytes);
+  }
+}
