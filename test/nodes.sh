@@ -31,7 +31,7 @@ done
 release=trixie
 mirror=http://deb.debian.org/debian
 # procps, script and the browser are what tests run besides the servers.
-packages=(bsdextrautils bsdutils ca-certificates chromium iproute2 nats-server openssl procps redis-server util-linux)
+packages=(bsdextrautils bsdutils ca-certificates chromium iproute2 nats-server nginx-light openssl procps redis-server util-linux)
 root="$dir/root"
 debs="$dir/debs"
 mkdir -p "$debs"

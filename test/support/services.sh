@@ -3,10 +3,14 @@
 # Root on Debian: what is missing is installed. Anyone else is told what to install.
 set -euo pipefail
 
+# Debian keeps nginx where only root's PATH leads.
+PATH="$PATH:/usr/sbin"
+
 # command:debian-package
 needed=(
   chromium:chromium
   nats-server:nats-server
+  nginx:nginx-light
   openssl:openssl
   redis-server:redis-server
 )
