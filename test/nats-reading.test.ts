@@ -31,6 +31,7 @@ t.test("no more reads run than may, whoever asks between the end of one and the 
   const reads: Promise<unknown>[] = [];
   const read = () => void reads.push(reader.read({ name: "s" } as Stream, "a", { from: 1, limit: 1 }));
   for (let i = 0; i < 100; i++) read();
+  await new Promise(setImmediate);
   for (let i = 0; i < 20; i++) {
     answers.shift()!();
     // In each step between the answer and the next read that waited.

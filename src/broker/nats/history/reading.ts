@@ -3,6 +3,7 @@
  * for each read and asked for no more messages and bytes than are wanted; nothing of it is acknowledged.
  */
 import type { Msg, NatsConnection } from "nats";
+import pLimit from "p-limit";
 import { Consumer } from "./consumer.ts";
 import { placeInStream, type Pulls } from "./pulls.ts";
 import { apiTimeoutMs, type Stream, type Streams } from "../streams/streams.ts";
@@ -48,8 +49,7 @@ export class Reader {
   readonly #connection: NatsConnection;
   readonly #streams: Streams;
   readonly #pulls: Pulls;
-  #reading = 0;
-  readonly #queue: (() => void)[] = [];
+  readonly #inTurn = pLimit(readsMax);
   #reads = 0;
 
   constructor(connection: NatsConnection, streams: Streams, pulls: Pulls) {
@@ -64,22 +64,15 @@ export class Reader {
   }
 
   /** @param subject undefined: of all rooms of the stream */
-  async read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece> {
-    // Who ends hands its turn on: one that came in between would be one too many.
-    if (this.#reading < readsMax) this.#reading++;
-    else await new Promise<void>((resolve) => this.#queue.push(resolve));
-    if (subject !== undefined) this.#reads++;
-    try {
+  read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece> {
+    return this.#inTurn(async () => {
+      if (subject !== undefined) this.#reads++;
       for (let n = 0; n < attemptsMax; n++) {
         const piece = await this.#read(stream, subject, options);
         if (piece !== null) return piece;
       }
       throw new Error(`what ${stream.name} pushed for a read was lost on its way, ${attemptsMax} times`);
-    } finally {
-      const next = this.#queue.shift();
-      if (next === undefined) this.#reading--;
-      else next();
-    }
+    });
   }
 
   /** Sequence of the newest message of a subject, 0 where there is none. */
