@@ -4,6 +4,7 @@ import { basename, extname } from "node:path";
 import type { HttpResponse, TemplatedApp } from "uWebSockets.js";
 import type { Config } from "../../config/config.ts";
 import type { NodeState } from "../../link/threads.ts";
+import { packageFolder } from "../../platform/version.ts";
 
 const securityHeaders = {
   "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
@@ -42,8 +43,7 @@ type Handler = (res: HttpResponse, isHead: boolean) => void;
 
 /** The page and the SDK it uses from where the build has put them, by path. */
 function demoFiles(): [path: string, handler: Handler][] {
-  // The same from src as from dist.
-  const dist = new URL("../../../dist/", import.meta.url);
+  const dist = new URL("dist/", packageFolder);
   const files = readdirSync(new URL("demo/", dist)).map((name) => `demo/${name}`);
   return [...files, "browser/flux-client.js"].map((file) => {
     const type = types[extname(file)] ?? "application/octet-stream";
