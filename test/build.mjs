@@ -1,5 +1,5 @@
 /**
- * Checks the types of everything, and writes src, test and bench as JavaScript into .test/, where tap runs them. A loader
+ * Checks the types of everything, and writes src, test, bench and tools as JavaScript into .test/, where tap runs them. A loader
  * that translates files one by one costs Node 20 two seconds of CPU for every test file. What else lies at the top of
  * the project is linked, so that paths relative to a file mean the same there as here.
  */
@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, ".test");
-const written = ["src", "test", "bench"];
+const written = ["src", "test", "bench", "tools"];
 const ours = new Set([...written, "node_modules", ".git", ".tap", ".test"]);
 
 rmSync(out, { recursive: true, force: true });

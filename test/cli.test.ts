@@ -208,7 +208,7 @@ t.test("a configuration file that cannot be read is one clear line, under the na
   t.match(await line(["start", "--config", join(folder, "list.json")]), /^error: .*list\.json: must hold a JSON object/);
 });
 
-t.test("config doc prints what README holds", async (t) => {
+t.test("config doc prints what the reference pages hold", async (t) => {
   t.equal((await run(t, ["config", "doc"])).out, `${configDoc()}\n`);
   t.equal((await run(t, ["config", "doc", "--codes"])).out, `${codesDoc()}\n`);
 });

@@ -8,6 +8,8 @@ export interface Check<T> {
   readonly schema: z.ZodType<T>;
   /** What the command line's help calls the value, empty for an option without one. */
   readonly takes: string;
+  /** What is allowed, in a few words: a range, or the words there are. Documentation shows it. */
+  readonly allowed: string;
   /** The value as an operator would write it. */
   show(value: T): string;
   /** What a file may hold, in JSON Schema. It is for editors: the check itself decides. */
@@ -29,7 +31,7 @@ export const timerMsMax = 24 * 86_400_000;
 export function count(min: number, max: number): Check<number> {
   const wanted = `a whole number from ${min} to ${max}`;
   const read = (value: unknown) => (typeof value === "string" ? wholeNumber(value) : value);
-  return { ...scalar(wanted, "n", String, (value) => within(read(value), min, max)), json: numberOr(min, max, digits) };
+  return { ...scalar(wanted, "n", String, (value) => within(read(value), min, max)), allowed: `${min} to ${max}`, json: numberOr(min, max, digits) };
 }
 
 /** A port, or null where there is to be none. */
@@ -38,31 +40,31 @@ export function portOrOff(): Check<number | null> {
     if (value === null || value === "off") return null;
     return within(typeof value === "string" ? wholeNumber(value) : value, 0, 65_535);
   });
-  return { ...check, json: anyOf(numberOr(0, 65_535, digits), { enum: ["off", null] }) };
+  return { ...check, allowed: "0 to 65535, `off`", json: anyOf(numberOr(0, 65_535, digits), { enum: ["off", null] }) };
 }
 
 /** A length of time in milliseconds: a number of them, or `500ms`, `30s`, `15m`, `24h`, `7d`. */
 export function time(min: number, max: number): Check<number> {
-  const range = `from ${showTime(min)} to ${showTime(max)}`;
-  const wanted = `a time ${range}, such as 500ms, 30s or 24h (a bare number is milliseconds)`;
-  return { ...scalar(wanted, "time", showTime, (value) => within(measured(value, timeUnits), min, max)), json: numberOr(min, max, unitPattern(timeUnits)) };
+  const allowed = `${showTime(min)} to ${showTime(max)}`;
+  const wanted = `a time from ${allowed}, such as 500ms, 30s or 24h (a bare number is milliseconds)`;
+  return { ...scalar(wanted, "time", showTime, (value) => within(measured(value, timeUnits), min, max)), allowed, json: numberOr(min, max, unitPattern(timeUnits)) };
 }
 
 /** A size in bytes: a number of them, or `64KiB`, `1MiB`, `1GiB`. */
 export function size(min: number, max: number): Check<number> {
-  const range = `from ${showSize(min)} to ${showSize(max)}`;
-  const wanted = `a size ${range}, such as 64KiB or 1MiB (a bare number is bytes)`;
-  return { ...scalar(wanted, "size", showSize, (value) => within(measured(value, sizeUnits), min, max)), json: numberOr(min, max, unitPattern(sizeUnits)) };
+  const allowed = `${showSize(min)} to ${showSize(max)}`;
+  const wanted = `a size from ${allowed}, such as 64KiB or 1MiB (a bare number is bytes)`;
+  return { ...scalar(wanted, "size", showSize, (value) => within(measured(value, sizeUnits), min, max)), allowed, json: numberOr(min, max, unitPattern(sizeUnits)) };
 }
 
 export function powerOfTwo(min: number, max: number): Check<number> {
-  const range = `from ${showSize(min)} to ${showSize(max)}`;
-  const wanted = `a power of two ${range}, such as 1MiB or 4MiB`;
+  const range = `${showSize(min)} to ${showSize(max)}`;
+  const wanted = `a power of two from ${range}, such as 1MiB or 4MiB`;
   const check = scalar(wanted, "size", showSize, (value) => {
     const bytes = within(measured(value, sizeUnits), min, max);
     return bytes !== undefined && Number.isInteger(Math.log2(bytes)) ? bytes : undefined;
   });
-  return { ...check, json: numberOr(min, max, unitPattern(sizeUnits)) };
+  return { ...check, allowed: `${range}, a power of two`, json: numberOr(min, max, unitPattern(sizeUnits)) };
 }
 
 const yes = new Set<unknown>([true, "true", "1", "yes", "on"]);
@@ -73,13 +75,13 @@ export function yesOrNo(): Check<boolean> {
     const word = typeof value === "string" ? value.toLowerCase() : value;
     return yes.has(word) ? true : no.has(word) ? false : undefined;
   });
-  return { ...check, json: { enum: [...yes, ...no] } };
+  return { ...check, allowed: "`true`, `false`", json: { enum: [...yes, ...no] } };
 }
 
 export function oneOf<const W extends string>(...words: W[]): Check<W> {
   const wanted = `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
   const takes = words.length < 4 ? words.join("|") : "word";
-  return { ...scalar(wanted, takes, String, (value) => words.find((word) => word === value)), json: { enum: words } };
+  return { ...scalar(wanted, takes, String, (value) => words.find((word) => word === value)), allowed: words.map((word) => `\`${word}\``).join(", "), json: { enum: words } };
 }
 
 export function matching(pattern: RegExp, wanted: string, takes: string): Check<string> {
@@ -181,7 +183,7 @@ export function scalar<T>(
     context.issues.push({ code: "custom", message: `must be ${wanted}, not ${said(value)}`, input: value });
     return z.NEVER;
   });
-  return { schema, takes, show, json: { type: "string" } };
+  return { schema, takes, allowed: wanted, show, json: { type: "string" } };
 }
 
 const digits = "^\\d{1,15}$";

@@ -38,6 +38,8 @@ export interface Option {
   readonly group: string;
   /** What the value is called in help; empty for an option that is on or off. */
   readonly takes: string;
+  /** What a value may be, as documentation shows it. */
+  readonly allowed: string;
   readonly defaultText: string;
   readonly text: string;
   readonly over?: Told;
@@ -49,7 +51,7 @@ export const options: readonly Option[] = [
   ...keys.map((key): Option => {
     const { group, check, text, over, otherwise, preset }: Row<unknown> = rows[key];
     const defaultText = otherwise ?? check.show(preset);
-    return { key, flag: flagOf(key), env: envOf(key), group, takes: check.takes, defaultText, text, ...(over && { over }) };
+    return { key, flag: flagOf(key), env: envOf(key), group, takes: check.takes, allowed: check.allowed, defaultText, text, ...(over && { over }) };
   }),
   {
     key: "namespaces",
@@ -57,6 +59,7 @@ export const options: readonly Option[] = [
     env: "FLUX_NAMESPACES",
     group: "Rooms",
     takes: "json",
+    allowed: "a JSON object of namespaces, each an object of its options or `null`",
     defaultText: Object.keys(builtInNamespaces).join(", "),
     text: 'Kinds of room, laid over the built-in ones by name; null removes one: {"chat":{"historySize":50},"live":null}.',
   },

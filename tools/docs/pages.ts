@@ -1,0 +1,72 @@
+/** The generated pages of the documentation, by path. Each is made from the tables in the code alone, so that it is the same on every machine. */
+import { closesDoc, errorsDoc, namespacesDoc, optionsDoc, schemaText } from "../../src/cli/tables.ts";
+
+export interface Page {
+  readonly title: string;
+  /** What the page is made from, for whoever wants to change it. */
+  readonly from: string;
+  /** Two or three sentences before the tables. */
+  readonly intro: string;
+  body(): string | Promise<string>;
+}
+
+/** By file name below docs/reference. */
+export const pages: Readonly<Record<string, Page>> = {
+  "options.md": {
+    title: "Options",
+    from: "src/config/options.ts",
+    intro: `Every option of a node. Give it as a flag, as an environment variable, or as a key of a JSON file (\`--config FILE\`). A flag
+overrides the environment, the environment overrides the file, and the file overrides the default.
+
+Write a time as \`500ms\`, \`30s\`, \`15m\`, \`24h\` or \`7d\`, and a size as \`64KiB\`, \`1MiB\` or \`1GiB\`. A bare number is milliseconds or bytes.
+Options of rooms are on the page [namespaces](namespaces.md). "Else close" and "Else error" name what a client gets that exceeds the
+limit: see [close codes](close-codes.md) and [errors](errors.md).`,
+    body: optionsDoc,
+  },
+  "namespaces.md": {
+    title: "Namespaces",
+    from: "src/config/namespaces.ts",
+    intro: `A namespace is a kind of room. The part of a room's name before the first colon selects it: \`chat:general\` is in the namespace
+\`chat\`. A name without a colon is in \`default\`. Set namespaces with the option [\`namespaces\`](options.md#rooms).`,
+    body: namespacesDoc,
+  },
+  "close-codes.md": {
+    title: "Close codes",
+    from: "src/errors.ts",
+    intro: `The node closes a WebSocket with one of these codes; the close reason is the name. On raw TCP the last frame is \`closed {code, reason}\`.
+Codes up to 3499: reconnect, the session and its positions are kept. Codes from 3500: do not reconnect before something changes.`,
+    body: closesDoc,
+  },
+  "errors.md": {
+    title: "Errors",
+    from: "src/errors.ts",
+    intro: `An error reply rejects one command. The session goes on. The same command may succeed later without any change if the error is retryable.`,
+    body: errorsDoc,
+  },
+};
+
+/** Every generated file, by path from the root of the repository. */
+export async function generated(): Promise<Map<string, string>> {
+  const files = new Map([["flux.schema.json", schemaText()]]);
+  for (const [name, page] of Object.entries(pages)) files.set(`docs/reference/${name}`, await textOf(page));
+  files.set("docs/reference/README.md", index());
+  return files;
+}
+
+async function textOf({ title, from, intro, body }: Page): Promise<string> {
+  return [made(from), `# ${title}`, intro, (await body()).trim()].join("\n\n") + "\n";
+}
+
+function index(): string {
+  const list = Object.entries(pages).map(([name, { title, from }]) => `- [${title}](${name}), from \`${from}\``);
+  return [
+    made("tools/docs/pages.ts"),
+    "# Reference",
+    "`npm run docs` makes these pages from the code. A test fails when one is stale.",
+    list.join("\n"),
+  ].join("\n\n") + "\n";
+}
+
+function made(from: string): string {
+  return `<!-- Made by "npm run docs" from ${from}. Do not edit. -->`;
+}
