@@ -29,7 +29,8 @@ import { stormRow } from "./rows/storm.ts";
 import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
 
 const groups: Record<string, readonly Row[]> = {
-  fanout: [fanoutRow(100), fanoutRow(2000)],
+  fanout: [fanoutRow("binary", 100), fanoutRow("binary", 2000)],
+  "fanout-json": [fanoutRow("json", 100), fanoutRow("json", 2000)],
   echo: [echoRow],
   idle: [idleRow, idlePresenceRow],
   cross: [crossRow],

@@ -7,9 +7,10 @@ import { WebSocketServer } from "ws";
 import { micros, stamp } from "../bench/load/clock.ts";
 import type { Ear } from "../bench/load/conversation.ts";
 import { FluxConversation, readFrame, type Read } from "../bench/load/flux.ts";
+import { FluxJsonConversation, jsonEventBytes } from "../bench/load/fluxjson.ts";
 import { pace } from "../bench/load/pace.ts";
 import { binaryPayload, readHex, textPayload, writePayload } from "../bench/load/payload.ts";
-import { PlainConversation } from "../bench/load/plain.ts";
+import { PlainConversation, PlainTextConversation } from "../bench/load/plain.ts";
 import { ClientSocket, type Listener, ReadBuffer } from "../bench/load/socket.ts";
 import { SocketIoConversation } from "../bench/load/socketio.ts";
 import { TallyEar } from "../bench/load/tallying.ts";
@@ -18,7 +19,8 @@ import { parseMetrics, byLabel, gauge } from "../bench/scrape.ts";
 import { spreadOf, summarize, type Measurement } from "../bench/report/summary.ts";
 import { fanoutRow } from "../bench/rows/fanout.ts";
 import { frame } from "../src/protocol/framing.ts";
-import { ServerFrame } from "../src/protocol/messages.ts";
+import { publicationJson } from "../src/protocol/json.ts";
+import { Format, ServerFrame } from "../src/protocol/messages.ts";
 
 type Cut = { first: number; payload: string };
 
@@ -259,6 +261,27 @@ t.test("plain and socket.io conversations read what they write", async (t) => {
   t.equal(readHex(Buffer.from("ffffffff"), 0), 2 ** 32 - 1);
 });
 
+t.test("a JSON conversation reads publications as the node writes them, notices a gap in prev, and bare uWS sends as many bytes", async (t) => {
+  const { ear: listening, deliveries, events } = ear();
+  const conversation = new FluxJsonConversation(4, "member", listening);
+  const hear = (text: string): void => conversation.hear(opcodes.text, Buffer.from(`..${text}`), 2, 2 + text.length);
+  const fields = { room: "live:bench", epoch: "0FAtMtJy", sender: "bench-12345-1-999", time: 1_795_323_651_843, format: Format.JSON };
+  const event = (seq: number, prev: number, counter: number): string =>
+    publicationJson({ ...fields, seq, prev, payload: Buffer.from(JSON.stringify(textPayload(counter, 7))) });
+  hear('{"id":2,"joined":{"room":"live:bench","position":{"epoch":"0FAtMtJy","seq":"12344"},"publications":[]}}');
+  hear(event(12_345, 12_344, 1));
+  hear(event(12_347, 12_346, 2));
+  hear('{"error":{"code":"overloaded","text":"later","retryable":true}}');
+  t.same(events, ["ready 4", "refused overloaded: later"]);
+  t.same(deliveries, [{ counter: 1, sentAt: 7, chained: true }, { counter: 2, sentAt: 7, chained: false }]);
+  t.equal(event(12_345, 12_344, 1).length, jsonEventBytes);
+  t.throws(() => hear(event(1, 0, 1).replace('"data":', '"b64":')), /not a payload of ours/);
+  const plain = ear();
+  const text = Buffer.from(textPayload(3, 2 ** 32 - 1).padEnd(jsonEventBytes, "."));
+  new PlainTextConversation(0, "member", plain.ear).hear(opcodes.text, text, 0, text.length);
+  t.same(plain.deliveries, [{ counter: 3, sentAt: 2 ** 32 - 1, chained: true }]);
+});
+
 t.test("a tally counts what is lost, out of order and broken in the server's own numbers, each socket for itself", async (t) => {
   const shared = new Uint32Array(1);
   const tally = new TallyEar(shared);
@@ -295,7 +318,7 @@ t.test("a summary has medians over rounds, ratios within rounds, and judges bars
   const scale = { seconds: 1, members: 10, sockets: 10, relaySamples: 1, profileDir: null };
   const one = (server: "flux" | "uws", round: number, cpuMicros: number, lost: number): Measurement =>
     ({ row: "fanout-100", server, round, values: { cpuMicros, lost, p99: Number.NaN } });
-  const { servers, verdicts } = summarize(fanoutRow(100), scale, [
+  const { servers, verdicts } = summarize(fanoutRow("binary", 100), scale, [
     one("flux", 0, 6, 0), one("uws", 0, 5, 0), one("flux", 1, 10, 0), one("uws", 1, 10, 0), one("flux", 2, 6, 2), one("uws", 2, 4, 0),
     { row: "fanout-100", server: "uws", round: 3, failed: "it broke" },
   ]);

@@ -1,10 +1,13 @@
 /**
  * What the load client can say to a server and hear from it, whatever the server's wire format. One conversation
- * per socket; implementations by wire format: flux.ts, plain.ts, socketio.ts.
+ * per socket; implementations by wire format: flux.ts, fluxjson.ts, plain.ts, socketio.ts.
  */
 import type { ClientSocket } from "./socket.ts";
 
 export type Dialect = "flux" | "plain" | "socketio";
+
+/** What payloads are carried in: bytes, or texts in JSON. */
+export type Format = "binary" | "json";
 
 /**
  * member: joins the one room and may publish to it. echo: every message it sends comes back. resumer: a member whose room

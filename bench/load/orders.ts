@@ -1,8 +1,8 @@
 /** Everything the bench and its load threads say to each other. */
 import type { RecordableHistogram } from "node:perf_hooks";
-import type { Dialect, Role } from "./conversation.ts";
+import type { Dialect, Format, Role } from "./conversation.ts";
 
-export type Target = { dialect: Dialect; host: string; port: number };
+export type Target = { dialect: Dialect; format: Format; host: string; port: number };
 
 /** `rate` messages a second from `startAt` (micros) on, by the clock: what is late is sent at once, never left out. */
 export type Schedule = {

@@ -42,6 +42,14 @@ export function readHex(bytes: Uint8Array, at: number): number {
   return value >>> 0;
 }
 
+/** As textPayload has the two numbers, into a text that is there already. */
+export function writeHex(bytes: Uint8Array, at: number, value: number): void {
+  for (let i = 0; i < 8; i++) {
+    const digit = (value >>> (28 - 4 * i)) & 0xf;
+    bytes[at + i] = digit < 10 ? 0x30 + digit : 0x57 + digit;
+  }
+}
+
 function hex(value: number): string {
   return value.toString(16).padStart(8, "0");
 }

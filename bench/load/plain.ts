@@ -1,6 +1,7 @@
 /** The wire format of the controls bare uWS and `ws`: the URL names the role, a message is a payload and no more. */
 import type { Conversation, Ear, Role } from "./conversation.ts";
-import { binaryPayload, payloadBytes, readUint32, writePayload } from "./payload.ts";
+import { jsonEventBytes } from "./fluxjson.ts";
+import { binaryPayload, payloadBytes, readHex, readUint32, textPayload, writeHex, writePayload } from "./payload.ts";
 import type { ClientSocket } from "./socket.ts";
 import { opcodes } from "./websocket.ts";
 
@@ -38,5 +39,41 @@ export class PlainConversation implements Conversation {
   }
 }
 
-/** Copied by `send`, so one is enough. */
+/** Its payload is a text that is as long as the JSON that flux-gateway sends for one. */
+export class PlainTextConversation implements Conversation {
+  readonly path: string;
+  readonly subprotocol = null;
+  readonly #index: number;
+  readonly #ear: Ear;
+  #socket: ClientSocket | undefined;
+
+  constructor(index: number, role: Role, ear: Ear) {
+    this.#index = index;
+    this.#ear = ear;
+    this.path = role === "member" ? "/room" : "/echo";
+  }
+
+  begin(socket: ClientSocket): void {
+    this.#socket = socket;
+    this.#ear.ready(this.#index);
+  }
+
+  hear(opcode: number, bytes: Buffer, start: number, end: number): void {
+    if (opcode !== opcodes.text || end - start !== jsonEventBytes) throw new Error("not a payload");
+    this.#ear.delivered(this.#index, readHex(bytes, start), readHex(bytes, start + 8), true);
+  }
+
+  publish(counter: number, sentAt: number): void {
+    writeHex(text, 0, counter);
+    writeHex(text, 8, sentAt);
+    this.#socket?.send(opcodes.text, text);
+  }
+
+  echo(counter: number, sentAt: number): void {
+    this.publish(counter, sentAt);
+  }
+}
+
+/** Copied by `send`, so one of each is enough. */
 const payload = binaryPayload();
+const text = Buffer.from(textPayload(0, 0).padEnd(jsonEventBytes, "."));

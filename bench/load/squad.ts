@@ -1,16 +1,17 @@
 /** The sockets of one load thread. */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Conversation, Dialect, Ear, Role } from "./conversation.ts";
+import type { Conversation, Dialect, Ear, Format, Role } from "./conversation.ts";
 import { FluxConversation } from "./flux.ts";
+import { FluxJsonConversation } from "./fluxjson.ts";
 import type { Target } from "./orders.ts";
-import { PlainConversation } from "./plain.ts";
+import { PlainConversation, PlainTextConversation } from "./plain.ts";
 import { ClientSocket, type Listener, ReadBuffer } from "./socket.ts";
 import { SocketIoConversation } from "./socketio.ts";
 
-const conversations: Record<Dialect, new (index: number, role: Role, ear: Ear) => Conversation> = {
-  flux: FluxConversation,
-  plain: PlainConversation,
-  socketio: SocketIoConversation,
+const conversations: Record<Dialect, Record<Format, new (index: number, role: Role, ear: Ear) => Conversation>> = {
+  flux: { binary: FluxConversation, json: FluxJsonConversation },
+  plain: { binary: PlainConversation, json: PlainTextConversation },
+  socketio: { binary: SocketIoConversation, json: SocketIoConversation },
 };
 
 /** Fewer than the 512 a listen backlog holds, also where two threads connect at once. */
@@ -113,7 +114,7 @@ export class Squad {
   }
 
   #open(index: number, target: Target, role: Role, localAddress: string): Promise<void> {
-    const conversation = (this.conversations[index] ??= new conversations[target.dialect](index, role, this.#ear));
+    const conversation = (this.conversations[index] ??= new conversations[target.dialect][target.format](index, role, this.#ear));
     this.#places[index] = { target, role };
     const { path, subprotocol } = conversation;
     return new Promise((resolve, reject) => {

@@ -3,7 +3,7 @@ import type { RecordableHistogram } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { workerScript } from "../build.ts";
 import { micros } from "../load/clock.ts";
-import type { Role } from "../load/conversation.ts";
+import type { Format, Role } from "../load/conversation.ts";
 import { LoadThread } from "../load/thread.ts";
 import { cpuSeconds, machineBusySeconds } from "../proc.ts";
 import { type ServerName, type ServerUnderTest, type StartOptions, startServer } from "../servers/start.ts";
@@ -27,8 +27,14 @@ export async function withCrew<T>(
   }
 }
 
-export async function connect(thread: LoadThread, { dialect, host, port }: ServerUnderTest, role: Role, sockets: number): Promise<void> {
-  await thread.ask<"connect">({ kind: "connect", target: { dialect, host, port }, role, sockets });
+export async function connect(
+  thread: LoadThread,
+  { dialect, host, port }: ServerUnderTest,
+  role: Role,
+  sockets: number,
+  format: Format = "binary",
+): Promise<void> {
+  await thread.ask<"connect">({ kind: "connect", target: { dialect, format, host, port }, role, sockets });
 }
 
 /** Messages a server is warmed up with, to a single member: enough for its compiler to have seen the whole path. */
@@ -37,10 +43,10 @@ const warmUpRate = 2_000;
 export const warmUpSecondsPlanned = warmUpMessages / warmUpRate + 0.5;
 
 /** The same work that is measured later, for one socket that is gone afterwards. Every server gets it. */
-export async function warmUp({ server }: Crew): Promise<void> {
+export async function warmUp({ server }: Crew, format: Format = "binary"): Promise<void> {
   const thread = new LoadThread(workerScript);
   try {
-    await connect(thread, server, "member", 1);
+    await connect(thread, server, "member", 1, format);
     const schedule = { rate: warmUpRate, count: warmUpMessages, startAt: micros() + 50_000 };
     await thread.ask<"publish">({ kind: "publish", schedule });
     const giveUpAt = performance.now() + 10_000;

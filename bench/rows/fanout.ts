@@ -1,10 +1,12 @@
 /**
  * One publisher, a room of 1,000, payloads of 128 bytes. The publisher is a member too, sends by the clock from a
- * thread of its own, and latency counts from the moment a message was meant to leave.
+ * thread of its own, and latency counts from the moment a message was meant to leave. With JSON members bare uWS sends
+ * as many bytes a message as flux-gateway does, instead of the payload alone: how long the texts are is not to count.
  */
 import { createHistogram } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { micros } from "../load/clock.ts";
+import type { Format } from "../load/conversation.ts";
 import type { Tally } from "../load/orders.ts";
 import type { ServerName } from "../servers/start.ts";
 import { between, connect, coreMetrics, type Crew, percentileMs, read, warmUp, warmUpSecondsPlanned, withCrew } from "./crew.ts";
@@ -15,11 +17,13 @@ const warmUpSeconds = 2;
 /** What a server that cannot keep up may take to deliver the rest; what has not come by then is late. */
 const drainSeconds = 5;
 
-export function fanoutRow(rate: 100 | 2000): Row {
+export function fanoutRow(format: Format, rate: 100 | 2000): Row {
   const saturating = rate === 2000;
+  const isJson = format === "json";
   return {
-    name: `fanout-${rate}`,
-    title: ({ members }) => `Fan-out: room of ${members.toLocaleString("en")}, 128 bytes, ${rate.toLocaleString("en")} messages/s`,
+    name: isJson ? `fanout-json-${rate}` : `fanout-${rate}`,
+    ...(isJson && { servers: ["flux", "uws"] as const }),
+    title: ({ members }) => `Fan-out${isJson ? " in JSON" : ""}: room of ${members.toLocaleString("en")}, 128 bytes, ${rate.toLocaleString("en")} messages/s`,
     metrics: [
       { key: "cpuMicros", title: "server CPU / delivery", unit: "µs", digits: 2 },
       { key: "deliveries", title: "deliveries", unit: "k/s", digits: 0 },
@@ -39,17 +43,14 @@ export function fanoutRow(rate: 100 | 2000): Row {
       { metric: "disordered", of: "value", never: true },
     ],
     secondsPlanned: ({ seconds }) => 2 + warmUpSecondsPlanned + warmUpSeconds + seconds,
-    run: (server, scale, say) => run(server, rate, scale, say),
+    run: (server, scale, say) => fanOut(server, format, rate, [], scale, say),
   };
-}
-
-function run(name: ServerName, rate: number, scale: Scale, say: Say): Promise<Values> {
-  return fanOut(name, rate, [], scale, say);
 }
 
 /** @param flags of flux-gateway */
 export function fanOut(
   name: ServerName,
+  format: Format,
   rate: number,
   flags: readonly string[],
   { seconds, members, profileDir }: Scale,
@@ -59,10 +60,10 @@ export function fanOut(
     const [audience, stage] = crew.threads;
     if (!audience || !stage) throw new Error("two load threads were asked for");
     say("warming up", warmUpSecondsPlanned);
-    await warmUp(crew);
+    await warmUp(crew, format);
     say(`connecting ${members} members`, 1);
-    await connect(audience, crew.server, "member", members - 1);
-    await connect(stage, crew.server, "member", 1);
+    await connect(audience, crew.server, "member", members - 1, format);
+    await connect(stage, crew.server, "member", 1, format);
 
     const count = rate * (warmUpSeconds + seconds);
     const startAt = micros() + 200_000;

@@ -1,0 +1,100 @@
+/**
+ * flux.v1 in its JSON subprotocol, as a member of one room. Commands are written as texts; events are read by hand, as in
+ * flux.ts: JSON.parse would cost the load client more than the server spends.
+ */
+import { threadId } from "node:worker_threads";
+import { protocolVersion, subprotocols } from "../../src/protocol/messages.ts";
+import type { Conversation, Ear, Role } from "./conversation.ts";
+import { payloadBytes, readHex, textPayload, writeHex } from "./payload.ts";
+import type { ClientSocket } from "./socket.ts";
+import { tokenFor } from "./token.ts";
+import { opcodes } from "./websocket.ts";
+
+/** Ephemeral, as the rooms of the controls are. */
+const room = "live:bench";
+
+export class FluxJsonConversation implements Conversation {
+  readonly path = "/ws";
+  readonly subprotocol = subprotocols.json;
+  readonly #index: number;
+  readonly #ear: Ear;
+  #socket: ClientSocket | undefined;
+  #seq = 0;
+
+  constructor(index: number, role: Role, ear: Ear) {
+    if (role !== "member") throw new Error(`there is no ${role} in JSON`);
+    this.#index = index;
+    this.#ear = ear;
+  }
+
+  begin(socket: ClientSocket): void {
+    this.#socket = socket;
+    const token = tokenFor(`bench-${process.pid}-${threadId}-${this.#index}`);
+    const hello = { id: 1, hello: { version: protocolVersion, client: "flux-bench", token } };
+    socket.send(opcodes.text, Buffer.from(JSON.stringify([hello, { id: 2, join: { room } }])));
+  }
+
+  hear(opcode: number, bytes: Buffer, start: number, end: number): void {
+    if (opcode !== opcodes.text) throw new Error("not a text message");
+    if (!startsWith(bytes, start, eventHead)) return this.#rareFrame(bytes.toString("utf8", start, end));
+    const payloadAt = end - eventEnd.length - payloadBytes;
+    if (!startsWith(bytes, payloadAt - dataKey.length, dataKey)) throw new Error("not a payload of ours");
+    at = start + eventHead.length;
+    const seq = readNumber(bytes, end, seqKey);
+    const chained = readNumber(bytes, end, prevKey) === this.#seq;
+    this.#seq = seq;
+    this.#ear.delivered(this.#index, readHex(bytes, payloadAt), readHex(bytes, payloadAt + 8), chained);
+  }
+
+  publish(counter: number, sentAt: number): void {
+    writeHex(publishTemplate, publishPayloadAt, counter);
+    writeHex(publishTemplate, publishPayloadAt + 8, sentAt);
+    this.#socket?.send(opcodes.text, publishTemplate);
+  }
+
+  echo(): void {
+    throw new Error("nothing is echoed in JSON");
+  }
+
+  #rareFrame(text: string): void {
+    const { joined, error } = JSON.parse(text) as RareFrame;
+    if (joined !== undefined) {
+      this.#seq = Number(joined.position.seq);
+      this.#ear.ready(this.#index);
+    } else if (error !== undefined) this.#ear.refused(this.#index, `${error.code}: ${error.text}`);
+  }
+}
+
+type RareFrame = { joined?: { position: { seq: string } }; error?: { code: string; text: string } };
+
+/** id 0: no reply, as no control gives one. */
+const publishTemplate = Buffer.from(`{"publish":{"room":"${room}","data":"${textPayload(0, 0)}"}}`);
+const publishPayloadAt = publishTemplate.indexOf(textPayload(0, 0));
+
+/** A publication as it comes: the order of its fields is always the same. */
+const eventHead = Buffer.from(`{"publication":{"room":"${room}","epoch":"`);
+const seqKey = Buffer.from('"seq":"');
+const prevKey = Buffer.from('"prev":"');
+const dataKey = Buffer.from('"data":"');
+const eventEnd = Buffer.from('"}}');
+
+/** What a control sends for each: as long as a publication in the middle of a measurement. */
+export const jsonEventBytes = eventHead.length + payloadBytes + eventEnd.length +
+  '0FAtMtJy","seq":"12345","prev":"12344","sender":"bench-12345-1-999","time":"1795323651843","data":"'.length;
+
+/** Where readNumber is. A module variable, so that it need not return two values. */
+let at = 0;
+
+/** The digits behind the next place where this key stands. */
+function readNumber(bytes: Uint8Array, end: number, key: Uint8Array): number {
+  while (!startsWith(bytes, at, key)) if (++at >= end) throw new Error("a publication lacks a field");
+  at += key.length;
+  let value = 0;
+  for (let digit = bytes[at]! - 0x30; digit >= 0 && digit <= 9; digit = bytes[++at]! - 0x30) value = 10 * value + digit;
+  return value;
+}
+
+function startsWith(bytes: Uint8Array, start: number, text: Uint8Array): boolean {
+  for (let i = 0; i < text.length; i++) if (bytes[start + i] !== text[i]) return false;
+  return true;
+}
