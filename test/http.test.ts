@@ -66,7 +66,7 @@ t.test("an upgrade of another version than 13, or of none, is told which there i
   t.match(received.toString(), /^HTTP\/1.1 101 /);
 });
 
-// What README says of uWebSockets.js's parser: if one of these changes with a version of it, README changes too.
+// What docs/operations.md says of uWebSockets.js's parser: if one of these changes with a version of it, that page changes too.
 t.test("the parser takes 98 headers, HTTP/1.1 and a Host", async (t) => {
   const headers = (count: number) => Array.from({ length: count }, (_, i) => `A${i}: b\r\n`).join("");
   t.match(await talk(`GET /health HTTP/1.1\r\nHost: a\r\n${headers(97)}\r\n`), /^HTTP\/1.1 200 /);

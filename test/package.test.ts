@@ -48,7 +48,7 @@ t.test("whatever is exported is there, with its types", async (t) => {
   for (const seam of ["broker", "messages", "presence", "registry", "sessions"]) t.ok(found[2]!.includes(`${seam}Contract`), `a suite for ${seam}`);
 });
 
-t.test("the suite for brokers runs as README says", async (t) => {
+t.test("the suite for brokers runs as docs/operations.md says", async (t) => {
   const said = run("mine.test.mjs", [
     'import t from "tap";',
     'import { brokerContract } from "flux-gateway/contracts";',

@@ -46,7 +46,7 @@ export interface ClusterOptions {
 /** Sockets that no busy machine loses: those of clients that are to keep theirs. */
 export const patientHeartbeat = ["--heartbeat-ms", "25s", "--heartbeat-grace-ms", "10s"];
 /**
- * Until the nodes of a cluster must agree on who is where, whatever happened, by a stopwatch. README promises nodeDeadMs and
+ * Until the nodes of a cluster must agree on who is where, whatever happened, by a stopwatch. docs/guarantees.md promises nodeDeadMs and
  * presenceGraceMs, 3.5 s with the flags below; the rest is for a look at the registry, a presence interval, what is sent
  * and asked, and what a stopwatch does not see: disks, and what waits for another.
  */
