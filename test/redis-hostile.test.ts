@@ -46,6 +46,25 @@ t.test("what is published on the channels by somebody else ends no node and drai
   for (const { port } of [a, b]) t.equal((await fetch(`http://127.0.0.1:${port}/ready`)).status, 200);
 });
 
+t.test("a right to subscribe that is taken while the node runs is logged, and tried until it is there: it was silent, and the node stayed deaf", async (t) => {
+  const lines: string[] = [];
+  const log = { info() {}, warn: (_: object, text: string) => void lines.push(text) };
+  await redis.client.call("ACL", "SETUSER", "node", "on", ">word", "~*", "&*", "+@all");
+  const link = await openRedis({ target: readRedisTarget(`redis://node:word@127.0.0.1:${redis.port}`)!, answerMs: 60_000, log });
+  t.teardown(() => link.close());
+  const heard: string[] = [];
+  await link.subscribe("news", (text) => void heard.push(text));
+  await redis.client.call("ACL", "SETUSER", "node", "-subscribe");
+  await redis.client.call("CLIENT", "KILL", "USER", "node");
+  await until(() => lines.some((line) => /refuses the channels/.test(line)), "a line in the log");
+  t.notOk(link.hears);
+  await redis.client.call("ACL", "SETUSER", "node", "+subscribe");
+  await until(() => link.hears, "to be heard again");
+  await redis.client.publish("news", "late");
+  await until(() => heard.includes("late"), "the news");
+  t.equal(lines.filter((line) => /refuses the channels/.test(line)).length, 1, "said once");
+});
+
 t.test("connections that are lost again before channels are subscribed to end no node: the client's own subscriptions had nobody to catch them", async (t) => {
   let [lets, lost] = [true, 0];
   const sockets = new Set<Socket>();

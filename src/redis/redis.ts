@@ -37,6 +37,8 @@ interface Batch {
 const retryMsMax = 1_000;
 const connectMs = 5_000;
 const keepAliveMs = 10_000;
+/** Between two tries to subscribe where the server refuses it. */
+const channelsRetryMs = 2_000;
 /** A cluster does not say that one of its servers was restarted, or another made a primary: its servers are looked at so often. */
 const clusterLookMs = 5_000;
 /** Waiting is counted in checks, not in time: a node that stood still itself has not been kept waiting. */
@@ -72,6 +74,9 @@ export class RedisLink {
   readonly #watch: NodeJS.Timeout;
   #up = true;
   #hears = true;
+  /** The server refused the channels, which has been logged. */
+  #deaf = false;
+  #subscribing: NodeJS.Timeout | undefined;
   #closing = false;
   #problem = "";
   /** What the server said last of why it lets nobody in. */
@@ -189,11 +194,22 @@ export class RedisLink {
     if (channels.length === 0) return void (this.#hears = true);
     try {
       await this.#subscriber.subscribe(...channels);
-    } catch {
-      return; // lost again: there will be another time
+    } catch (error) {
+      return this.#channelsRefused(String(error));
     }
     this.#hears = true;
+    this.#deaf = false;
     for (const listener of this.#onMissed) this.contain(listener);
+  }
+
+  /** By the loss of the connection, after which it is made again. Or by the server, which may have taken the right: tried again now and then. */
+  #channelsRefused(problem: string): void {
+    const said = serverSaid.exec(problem)?.[1];
+    if (said === undefined || this.#closing) return;
+    if (!this.#deaf) this.#log.warn({ problem: said }, "Redis refuses the channels of this gateway: this node does not hear other nodes until it may subscribe again");
+    this.#deaf = true;
+    clearTimeout(this.#subscribing);
+    this.#subscribing = setTimeout(() => void this.#subscribeAgain(), channelsRetryMs).unref();
   }
 
   /**
@@ -224,6 +240,7 @@ export class RedisLink {
   async close(): Promise<void> {
     this.#closing = true;
     clearInterval(this.#watch);
+    clearTimeout(this.#subscribing);
     this.#failAll("closed");
     // Not quit(): a Redis that is away would be waited for.
     for (const client of new Set([this.#client, this.#subscriber])) drop(client);
