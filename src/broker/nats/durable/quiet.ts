@@ -6,11 +6,14 @@
  */
 import type { DurableRoom } from "./room.ts";
 import type { Reader } from "../history/reading.ts";
+import type { NatsLog } from "../connection/connection.ts";
 import type { Stream, Streams } from "../streams/streams.ts";
+import { Trouble } from "../streams/trouble.ts";
 
 export interface QuietOptions {
   readonly streams: Streams;
   readonly reader: Reader;
+  readonly log: NatsLog;
   /** Between two looks. Replaced in tests. */
   readonly quietLookMs?: number;
   isConnected(): boolean;
@@ -42,12 +45,14 @@ export class Quiet {
   readonly #options: QuietOptions;
   readonly #missing = new Map<DurableRoom, Missing>();
   readonly #lookMs: number;
+  readonly #unanswered: Trouble;
   #timer: NodeJS.Timeout;
   #stopped = false;
 
   constructor(options: QuietOptions) {
     this.#options = options;
     this.#lookMs = options.quietLookMs ?? usualLookMs;
+    this.#unanswered = new Trouble(options.log, "NATS: a stream does not say what it has received: a quiet room may lack its last publication until it does", "NATS: all streams say again what they have received");
     // Nodes that start together do not ask together.
     this.#timer = setTimeout(() => this.#look(), this.#lookMs * Math.random()).unref();
   }
@@ -68,7 +73,7 @@ export class Quiet {
     for (const stream of this.#options.streams.all()) {
       if (this.#stopped || !this.#options.isConnected()) return;
       // A stream that cannot be asked now is asked in the next look.
-      await this.#at(stream).catch(() => undefined);
+      await this.#at(stream).then(() => this.#unanswered.ends(stream), (error: unknown) => this.#unanswered.begins(stream, error));
     }
     if (this.#missing.size === 0) return;
     await new Promise((resolve) => setTimeout(resolve, copyLateMs).unref());
