@@ -68,7 +68,7 @@ t.test("a socket that missed something: what is looked at is what was published,
   const reader = createSession({ publish: () => true }, false, "", "");
   Object.assign(reader, { state: "ready", socket: {} });
   const roomOf = (handle: number): Room => ({
-    name: `r${handle}`, handle, joined: [1, 0], live: [1, 0], eras: [0, 0], topics: ["b", "j"], told: [0, 0], toldTopics: ["pb", "pj"], flushMs: 0, windows: [null, null],
+    name: `r${handle}`, handle, joined: [1, 0], live: [1, 0], firsts: [null, null], eras: [0, 0], topics: ["b", "j"], told: [0, 0], toldTopics: ["pb", "pj"], flushMs: 0, windows: [null, null],
   });
   const known = new Map<number, Room>();
   let states = 0;

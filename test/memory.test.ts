@@ -17,9 +17,11 @@ import type { Audience, Socket } from "../src/reactor/transport/socket.ts";
 import { NodeState } from "../src/link/threads.ts";
 import { startNode } from "./support/node.ts";
 import { startNodeProcess, sumOf } from "./support/nodeprocess.ts";
+import { openRawSocket, opcodes } from "./support/rawsocket.ts";
 import { openTcp } from "./support/rawtcp.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
+import { encodeBinary, encodeText } from "./support/wire.ts";
 
 const mib = 2 ** 20;
 const machine = 8192 * mib;
@@ -230,13 +232,13 @@ function queues(bytes: number[]) {
   const counters = new Counters(createCounters());
   const sessions = new Sessions(counters);
   const closed: number[] = [];
-  const all = bytes.map((queuedBytes, index) => {
+  const all = bytes.map((_, index) => {
     const session = createSession(null as unknown as Audience, false, "", "");
     const close = () => {
       closed.push(index);
       session.socket = null;
     };
-    session.socket = { getBufferedAmount: () => queuedBytes, close } as unknown as Socket;
+    session.socket = { getBufferedAmount: () => bytes[index], close } as unknown as Socket;
     sessions.add(session, 0);
     return session;
   });
@@ -257,6 +259,45 @@ t.test("queues of all sockets together: what is published counts until they are 
   t.equal(counters.get("queuesCut"), 1);
   t.equal(budget.takes(700), true);
   t.equal(budget.takesNow(1), false);
+});
+
+t.test("a queue counts with the largest message it took until it is empty: uWS keeps the memory, and 400 readers of 60 kB had the kernel kill a node of 96 MiB", async (t) => {
+  const left = [10, 10, 10];
+  const { counters, sessions, closed, all } = queues(left);
+  const budget = new QueueBudget(1000, sessions, counters);
+  for (const session of all) budget.addNow(session, 400);
+  t.equal(budget.takesNow(0), false, "1200 are held");
+  budget.relieve();
+  t.same(closed, [0, 1], "half of what may be held");
+  t.equal(budget.takes(600), true);
+  budget.turn();
+  left[2] = 0;
+  t.equal(budget.takes(1000), true, "an empty queue holds nothing");
+});
+
+t.test("a large message leaves in fragments, to all members and in answers: in one piece uWS keeps its bytes for every socket until that closes", async (t) => {
+  const node = await startNode(t, { reactors: 1 });
+  const publisher = await open(node);
+  await publisher.join("chat:large");
+  for (const json of [false, true]) {
+    const raw = await openRawSocket({ port: node.port, subprotocol: json ? "flux.v1.json" : "flux.v1.proto" });
+    t.teardown(() => raw.destroy());
+    const encode = json ? encodeText : encodeBinary;
+    const [opcode, id] = [json ? opcodes.text : opcodes.binary, json ? 1 : 2];
+    const said = (command: Parameters<typeof encode>[0]) => raw.send({ opcode, payload: encode(command) });
+    await said({ id: 1, hello: { version: 1 } });
+    await said({ id: 2, join: { room: "chat:large" } });
+    // Answers to hello and join, in this order.
+    for (let answers = 0; answers < 2; answers++) await raw.nextFrame();
+    for (const size of [100, 16_000, 16_384, 16_400, 60_000]) {
+      await publisher.publish("chat:large", Buffer.alloc(size, id));
+      const { payload, fragments = [payload.length] } = await raw.nextFrame();
+      t.equal(fragments.every((bytes) => bytes < 16_384), true, `${size}: ${fragments.join(" ")}`);
+      t.equal(fragments.length, Math.ceil(payload.length / 16_376), "no more than it takes");
+      const { publication } = json ? JSON.parse(payload.toString()) as { publication: { b64: string } } : { publication: { b64: "" } };
+      t.ok(json ? Buffer.from(publication.b64, "base64").equals(Buffer.alloc(size, id)) : payload.includes(Buffer.alloc(size, id)), "all of it, in order");
+    }
+  }
 });
 
 t.test("pages for readers that are behind are asked for in their turns", async (t) => {

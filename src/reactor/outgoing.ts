@@ -3,6 +3,7 @@ import { closes, type CloseName, type ErrorCode } from "../errors.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Context } from "./context.ts";
 import type { Session } from "./session/session.ts";
+import { sendAny } from "./transport/large.ts";
 import { dropped, queued } from "./transport/socket.ts";
 
 /** Tag of a ServerFrame's id, which is written only where it is not 0: the frame answers a command. It is behind the length. */
@@ -21,8 +22,8 @@ export function sendBytes(context: Context, session: Session, frame: Uint8Array)
   if (session.unanswered > 0 && isAnswer(session, frame)) session.unanswered--;
   context.counters.add("framesOut", 1);
   context.counters.add("bytesOut", frame.length);
-  const sent = session.socket.send(frame, !session.json, frame.length >= context.compressFrom);
-  if (sent === queued) context.queueBudget.add(frame.length);
+  const sent = sendAny(session.socket, frame, !session.json, frame.length >= context.compressFrom, context.config.socketQueueBytesMax);
+  if (sent === queued) context.queueBudget.add(session, frame.length);
   else if (sent === dropped) tooSlow(context, session);
 }
 

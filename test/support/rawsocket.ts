@@ -25,11 +25,14 @@ export interface FrameShape {
   announced?: bigint;
 }
 
+/** A whole message, put together from its fragments, or a control frame. */
 export interface IncomingFrame {
   fin: boolean;
   rsv: number;
   opcode: number;
   payload: Buffer;
+  /** Bytes of each of its fragments, where it came in more than one. */
+  fragments?: number[];
 }
 
 /** How the socket ended: with a close frame (code 1005: one without a code), or without any. */
@@ -195,15 +198,30 @@ function readingFrames(tcp: Socket, rest: Buffer, status: number, headers: Map<s
   let bytesReceived = 0;
   let ending: Ending = "dropped";
 
+  let fragments: IncomingFrame[] = [];
+
   const take = (): void => {
     for (let cut = cutFrame(pending); cut; cut = cutFrame(pending)) {
       pending = pending.subarray(cut.size);
       bytesReceived += cut.size;
       if (cut.frame.opcode === opcodes.close) ending = readClose(cut.frame.payload);
-      if (listener) listener(cut.frame);
-      else if (waiting.length > 0) waiting.shift()?.resolve(cut.frame);
-      else frames.push(cut.frame);
+      const frame = whole(cut.frame);
+      if (frame === null) continue;
+      if (listener) listener(frame);
+      else if (waiting.length > 0) waiting.shift()?.resolve(frame);
+      else frames.push(frame);
     }
+  };
+  /** Null: more of its message is to come. Control frames may come between two fragments (RFC 6455, 5.4). */
+  const whole = (frame: IncomingFrame): IncomingFrame | null => {
+    if (frame.opcode >= opcodes.close || (frame.fin && fragments.length === 0 && frame.opcode !== opcodes.continuation)) return frame;
+    if ((frame.opcode === opcodes.continuation) !== fragments.length > 0) throw new Error("the node sent a fragment of no message, or a message inside another");
+    fragments.push(frame);
+    if (!frame.fin) return null;
+    const [{ opcode, rsv }] = fragments as [IncomingFrame];
+    const all = fragments.map(({ payload }) => payload);
+    fragments = [];
+    return { fin: true, rsv, opcode, payload: Buffer.concat(all), fragments: all.map(({ length }) => length) };
   };
   const ended = new Promise<Ending>((resolve) => {
     tcp.once("close", () => {

@@ -10,12 +10,11 @@
  * turn than is noted, and large messages go first in theirs; the ring waits meanwhile (`mayPublish`).
  */
 import type { Room, Session } from "../session/session.ts";
+import { largeBytes } from "../transport/large.ts";
 import type { Audiences } from "../transport/socket.ts";
 
 /** What uWS notes for a subscriber, less the one whose publish would hand them over. */
 const publishesPerTurn = 31;
-/** From this size on uWS does not note a message but sends it. */
-const largeBytes = 16 * 1024;
 /** Publishes that are remembered: those of more turns than a socket can be behind in what it is told. */
 const remembered = 256;
 /** The seq of a frame that tells members where they are now: no publication has it. */
@@ -91,7 +90,8 @@ export class Fanout {
     const topic = room.topics[format];
     // uWS leaves out the socket that a publish is called on.
     const compress = message.length >= this.#compressFrom;
-    if (!this.#queues.takes(message.length * room.live[format])) this.#queues.sendEach(room, format, message, compress, excluded);
+    const goesWhole = message.length < largeBytes || compress;
+    if (!goesWhole || !this.#queues.takes(message.length * room.live[format])) this.#queues.sendEach(room, format, message, compress, excluded);
     else if (excluded === null) this.#audiences.publish(topic, message, format === 0, compress);
     else this.#audiences.publishExcept(excluded.socket!, excluded.audience, topic, message, format === 0, compress);
     this.#publishing = -1;

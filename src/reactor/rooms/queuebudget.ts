@@ -4,6 +4,9 @@
  *
  * What is published may wait for every member, so it is counted with all of them, until that would be too much: then the
  * queues are looked at, and only where they are long indeed does anything else happen (fanout.ts).
+ *
+ * A queue counts with the largest message it took until it is empty, not with what is left of it: uWS keeps the memory
+ * that it grew to.
  */
 import type { Counters } from "../../link/counters.ts";
 import type { Session, Sessions } from "../session/session.ts";
@@ -38,8 +41,8 @@ export class QueueBudget {
   }
 
   /** One socket has not taken these bytes at once. Called from inside uWS too, so the queues are cut a little later. */
-  add(bytes: number): void {
-    this.#waiting += bytes;
+  add(session: Session, bytes: number): void {
+    this.addNow(session, bytes);
     if (this.#relieving || this.#fits(0)) return;
     this.#relieving = true;
     setImmediate(() => {
@@ -63,7 +66,7 @@ export class QueueBudget {
     const queued: { session: Session; bytes: number }[] = [];
     let sum = this.#inTurn;
     for (const session of this.#sessions.open()) {
-      const bytes = session.socket?.getBufferedAmount() ?? 0;
+      const bytes = heldBy(session);
       if (bytes > 0) queued.push({ session, bytes });
       sum += bytes;
     }
@@ -77,6 +80,13 @@ export class QueueBudget {
     this.#waiting = Math.max(0, sum - this.#inTurn);
   }
 
+  /** Makes room for so much, or half of what there may be, where there is less. */
+  makeRoom(bytes: number): void {
+    if (this.#fits(bytes)) return;
+    this.#waiting = this.#count();
+    if (!this.#fits(bytes)) this.relieve();
+  }
+
   /** Whether one socket may be sent so much now. */
   takesNow(bytes: number): boolean {
     return this.#fits(bytes);
@@ -88,8 +98,9 @@ export class QueueBudget {
   }
 
   /** One socket has not taken these bytes at once, and nothing is to be done about it here. */
-  addNow(bytes: number): void {
+  addNow(session: Session, bytes: number): void {
     this.#waiting += bytes;
+    session.queueHeld = Math.max(session.queueHeld, bytes);
   }
 
   #fits(bytes: number): boolean {
@@ -99,9 +110,19 @@ export class QueueBudget {
   #count(): number {
     let sum = 0;
     const { end } = this.#sessions;
-    for (let slot = 0; slot < end; slot++) sum += this.#sessions.at(slot)?.socket?.getBufferedAmount() ?? 0;
+    for (let slot = 0; slot < end; slot++) {
+      const session = this.#sessions.at(slot);
+      if (session !== null) sum += heldBy(session);
+    }
     return sum;
   }
+}
+
+/** Bytes of memory that the session's queue takes. */
+function heldBy(session: Session): number {
+  const bytes = session.socket?.getBufferedAmount() ?? 0;
+  session.queueHeld = bytes === 0 ? 0 : Math.max(bytes, session.queueHeld);
+  return session.queueHeld;
 }
 
 /**

@@ -20,7 +20,7 @@ import { keyOf } from "../names.ts";
 import { SlowReaders } from "./slow.ts";
 import { PagesAsked } from "./queuebudget.ts";
 import { sendEach } from "./sendeach.ts";
-import { addMember, evicted, formatOf, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room, type Session } from "../session/session.ts";
+import { addMember, delist, enlist, evicted, formatOf, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room, type Session } from "../session/session.ts";
 
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
@@ -74,7 +74,7 @@ export class Rooms {
     if (!writeJoin(this.#context.link, { member: number, slot, life, id, json, room, epoch, seq, history, restored })) return false;
     const mayPublish = allows(session.grant!, "publish", name);
     const told = this.#mayBeTold(session, name);
-    const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null, next: null };
+    const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null, next: null, before: null, after: null };
     this.#arrive({ member, number, restored, behind: false, seq: 0, era: 0, leaveId: stays });
     addMember(session, member);
     return true;
@@ -205,7 +205,7 @@ export class Rooms {
       this.#arrived(arrival);
       member.state = "live";
       member.liveAt = this.fanout.order;
-      member.room!.live[formatOf(session)]++;
+      enlist(member);
       session.socket.subscribe(member.room!.topics[formatOf(session)]);
       if (member.told) this.#tell(member);
       return;
@@ -221,7 +221,7 @@ export class Rooms {
     const { session, room } = member;
     const format = formatOf(session);
     session.socket!.unsubscribe(room!.topics[format]);
-    this.#unlive(room!, format);
+    this.#unlive(member);
     if (member.told) this.#untell(member);
     member.state = "replaying";
     this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
@@ -325,7 +325,7 @@ export class Rooms {
       this.#arrived(arrival);
       writeAbandon(this.#context.link, arrival.number);
     }
-    if (state === "live") this.#unlive(room, format);
+    if (state === "live") this.#unlive(member);
     if (state === "live" && member.told) room.told[format]--;
     room.joined[format]--;
     this.#context.counters.add("members", -1);
@@ -337,9 +337,9 @@ export class Rooms {
     }
   }
 
-  #unlive(room: Room, format: 0 | 1): void {
-    room.live[format]--;
-    this.deliveries.left(room, format);
+  #unlive(member: Member): void {
+    delist(member);
+    this.deliveries.left(member.room!, formatOf(member.session));
   }
 
   #roomOf(handle: number, name: string): Room {
@@ -351,6 +351,7 @@ export class Rooms {
       handle,
       joined: [0, 0],
       live: [0, 0],
+      firsts: [null, null],
       eras: [0, 0],
       topics: [`b${handle}`, `j${handle}`],
       told: [0, 0],

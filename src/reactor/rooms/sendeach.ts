@@ -1,15 +1,16 @@
-/** What the members of a room get one by one, where one publish for all could be more than their queues may hold together. */
+/** What the members of a room get one by one, and not by one publish for all. */
 import type { Context } from "../context.ts";
-import { formatOf, memberOf, type Room, type Session } from "../session/session.ts";
+import type { Room, Session } from "../session/session.ts";
 import type { SlowReaders } from "./slow.ts";
+import { sendAny } from "../transport/large.ts";
 import { dropped, queued } from "../transport/socket.ts";
 
 /**
- * The longest queues are cut first. Members for whose copy there is no room then have missed it, as with a full queue of
- * their own.
+ * Large messages, and any where all copies together may be more than there is room for. Then the longest queues are cut
+ * first. Members for whose copy there is no room have missed it, as with a full queue of their own.
  */
 export function sendEach(
-  { sessions, queueBudget }: Context,
+  { config, queueBudget }: Context,
   slow: SlowReaders,
   room: Room,
   format: 0 | 1,
@@ -17,13 +18,13 @@ export function sendEach(
   compress: boolean,
   excluded: Session | null,
 ): void {
-  queueBudget.relieve();
-  for (const session of sessions.open()) {
-    if (session === excluded || session.socket === null || session.state !== "ready" || formatOf(session) !== format) continue;
-    const member = memberOf(session, room.name);
-    if (member?.state !== "live" || member.room !== room) continue;
-    const sent = queueBudget.takesNow(message.length) ? session.socket.send(message, format === 0, compress) : dropped;
-    if (sent === queued) queueBudget.addNow(message.length);
+  queueBudget.makeRoom(message.length * room.live[format]);
+  for (let member = room.firsts[format]; member !== null; member = member.after) {
+    const { session } = member;
+    const { socket } = session;
+    if (session === excluded || socket === null || session.state !== "ready") continue;
+    const sent = queueBudget.takesNow(message.length) ? sendAny(socket, message, format === 0, compress, config.socketQueueBytesMax) : dropped;
+    if (sent === queued) queueBudget.addNow(session, message.length);
     else if (sent === dropped) slow.droppedNow(session);
   }
 }

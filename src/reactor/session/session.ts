@@ -45,6 +45,8 @@ export interface Session {
   refusals: number;
   /** Commands with an id that wait for their answer. A refused ack, which is answered only then, is not counted. */
   unanswered: number;
+  /** Bytes that the memory of its queue was grown to since it was last seen empty (queuebudget.ts). */
+  queueHeld: number;
 }
 
 /** Hello waits for its token to be verified, then for the hub; what the client sends meanwhile waits behind it. */
@@ -68,6 +70,8 @@ export interface Room {
   readonly joined: [number, number];
   /** Members that deliveries go to, by format. */
   readonly live: [number, number];
+  /** The first of them, by format: each knows the next. */
+  readonly firsts: [Member | null, Member | null];
   /** In which era of the room's stream the members of each format are. */
   readonly eras: [number, number];
   /** Topics of its members' sockets, by format. */
@@ -124,6 +128,9 @@ export interface Member {
   arrival: Arrival | null;
   /** The session's next, where they are a list. */
   next: Member | null;
+  /** The room's live members of one format are a list, too. */
+  before: Member | null;
+  after: Member | null;
 }
 
 /** A member on its way in, or back in: it was live, and its socket became full. */
@@ -170,6 +177,26 @@ export function membersOf({ members }: Session): Member[] {
   const all: Member[] = [];
   for (let member = members; member !== null; member = member.next) all.push(member);
   return all;
+}
+
+/** Puts a member of the room where deliveries go to. */
+export function enlist(member: Member): void {
+  const [room, format] = [member.room!, formatOf(member.session)];
+  const first = room.firsts[format];
+  member.after = first;
+  if (first !== null) first.before = member;
+  room.firsts[format] = member;
+  room.live[format]++;
+}
+
+export function delist(member: Member): void {
+  const [room, format] = [member.room!, formatOf(member.session)];
+  const { before, after } = member;
+  if (before === null) room.firsts[format] = after;
+  else before.after = after;
+  if (after !== null) after.before = before;
+  member.before = member.after = null;
+  room.live[format]--;
 }
 
 export function countMembers({ members }: Session): number {
@@ -222,6 +249,7 @@ export function createSession(audience: Audience, json: boolean, forbiddenOrigin
     over: false,
     refusals: 0,
     unanswered: 0,
+    queueHeld: 0,
   };
 }
 

@@ -5,6 +5,10 @@
 export interface Socket {
   /** Hands over bytes that are valid only until return. `queued`: they wait; `dropped`: they were not taken, the queue is full. */
   send(bytes: Uint8Array, isBinary: boolean, compress?: boolean): number;
+  /** A message in parts, where the transport has that (large.ts). */
+  sendFirstFragment?(bytes: Uint8Array, isBinary: boolean): number;
+  sendFragment?(bytes: Uint8Array): number;
+  sendLastFragment?(bytes: Uint8Array): number;
   /** Tells the client why, lets what is queued leave, and closes. The session's close handler runs before this returns. */
   end(code: number, reason: string): void;
   /** Closes at once; so does the close handler run. */
