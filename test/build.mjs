@@ -4,7 +4,7 @@
  * the project is linked, so that paths relative to a file mean the same there as here.
  */
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -16,7 +16,8 @@ const ours = new Set([...written, "node_modules", ".git", ".tap", ".test"]);
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out);
 for (const name of readdirSync(root)) if (!ours.has(name)) symlinkSync(join("..", name), join(out, name));
-execFileSync(join(root, "node_modules/.bin/tsc"), ["-p", join(root, "tsconfig.test.json")], { stdio: "inherit" });
+const tsc = ["typescript-7", "typescript"].map((name) => join(root, "node_modules", name, "bin/tsc")).find((path) => existsSync(path));
+execFileSync(tsc, ["-p", join(root, "tsconfig.test.json")], { stdio: "inherit" });
 // What is no TypeScript: threads of tests, generated code, pages of the demo.
 for (const name of written) {
   cpSync(join(root, name), join(out, name), { recursive: true, filter: (path) => !/\.ts$/.test(path) || /\.d\.ts$/.test(path) });

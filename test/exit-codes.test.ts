@@ -12,9 +12,9 @@ import { open } from "./support/session.ts";
 
 /** Throws outside of everything that could catch it, as a bug would. */
 const bugs = 'process.on("SIGUSR2", () => { throw new Error("a bug"); });\nprocess.on("SIGWINCH", () => void Promise.reject(new Error("a promise nobody waits for")));\n';
-/** The node's parts that are closed, made not to be, or to fail at it. */
-const closing = (doing: string) => `import { OtherNodes } from ${JSON.stringify(pathToFileURL(join(bin, "../../othernodes.js")).href)};\nOtherNodes.prototype.stopHearing = ${doing};\n`;
-const never = "() => new Promise(() => undefined)";
+/** The last of the node's parts that is closed, its admin port, made not to be, or to fail at it. */
+const closing = (doing: string) => `import { Server } from "node:http";\nServer.prototype.close = ${doing};\n`;
+const never = "() => undefined";
 
 interface Failing {
   readonly pid: number;
@@ -87,7 +87,7 @@ t.test("a second signal while it hangs does not make that a 0", async (t) => {
 });
 
 t.test("a node that is drained from outside and cannot close exits with 1", async (t) => {
-  const node = await start(t, closing('async () => { throw new Error("no"); }'));
+  const node = await start(t, closing('() => { throw new Error("no"); }'));
   await fetch(`${node.adminUrl}/drain`, { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" }).then((answer) => answer.text()).catch(() => "");
   t.equal(await end(node), 1);
 });

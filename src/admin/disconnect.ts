@@ -1,6 +1,6 @@
 /** `POST /disconnect` of the admin port: `{"user": "ann", "tenant": "acme", "signOut": true}` is answered as surveys are. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { z } from "zod";
+import * as z from "zod";
 import type { Survey } from "../messages/survey.ts";
 import type { Audit, Caller } from "./audit.ts";
 import { tenantShape, userShape } from "./names.ts";

@@ -1,5 +1,5 @@
 /** Names of users, tenants and rooms as callers of the admin port write them. */
-import { z } from "zod";
+import * as z from "zod";
 import { nameProblem } from "../config/roomnames.ts";
 
 const nameBytesMax = 128;

@@ -1,5 +1,5 @@
 /** What is wrong with a request, in one sentence that names the field. */
-import type { z } from "zod";
+import type * as z from "zod";
 
 /** @param whole what the request is called where no single field is wrong: `body` or `query`. */
 export function problemOf({ issues }: z.ZodError, whole: "body" | "query"): string {

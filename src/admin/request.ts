@@ -5,7 +5,7 @@
  * attacker may have pointed to this machine.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { z } from "zod";
+import type * as z from "zod";
 import { problemOf } from "./problem.ts";
 
 const bodyBytesMax = 4096;

@@ -3,7 +3,7 @@
  * `?kind=user&user=ann&tenant=acme`, `?kind=room&room=chat:general`.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { z } from "zod";
+import * as z from "zod";
 import type { Question } from "../messages/messages.ts";
 import type { Survey } from "../messages/survey.ts";
 import { roomShape, tenantShape, userShape } from "./names.ts";

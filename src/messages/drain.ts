@@ -1,5 +1,5 @@
 /** What can be asked of a node that is to end, and how far it is. */
-import { z } from "zod";
+import * as z from "zod";
 
 const urlBytesMax = 2048;
 const windowMsMax = 86_400_000;

@@ -1,5 +1,5 @@
 /** Messages between nodes over channels of Redis: one for each node, one for all. */
-import { z } from "zod";
+import * as z from "zod";
 import { randomId } from "../platform/ids.ts";
 import { RedisAway, type RedisLink } from "../redis/redis.ts";
 import { holds, type MessageEvents, type NodeMessage, type NodeMessages } from "./messages.ts";

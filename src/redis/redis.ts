@@ -311,7 +311,8 @@ export class RedisLink {
 export async function openRedis(options: RedisOptions): Promise<RedisLink> {
   const { target, tlsCa = "" } = options;
   // Loaded only now: a node without Redis does not need it.
-  const { Cluster, Redis } = await import("ioredis");
+  // By its default export: a bundle makes no named ones of a module that is CommonJS and loaded late.
+  const { default: { Cluster, Redis } } = await import("ioredis");
   let isStarting = true;
   let problem = "";
   const common: ClientOptions = {

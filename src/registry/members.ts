@@ -3,7 +3,7 @@
  * was seen is measured by this node's own monotonic clock, so nobody's clock has to be right. Silence counts only while
  * this node has been looking: nobody is accused of what it did not see.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { NodeFacts, OwnState, RegisteredNode, RegistryEvents } from "./registry.ts";
 
 const facts = z.object({

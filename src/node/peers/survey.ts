@@ -2,7 +2,7 @@
  * One question to all nodes, answered in one place. Messages between nodes are told at most once, so an answer may be
  * missing: each survey ends after a while and says which nodes it has not heard.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { randomId } from "../../platform/ids.ts";
 import type { NodeAnswer, NodeMessage, Question, ReplyTo } from "../../messages/messages.ts";
 import { summed, type Survey, type SurveyOptions } from "../../messages/survey.ts";

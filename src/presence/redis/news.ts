@@ -1,5 +1,5 @@
 /** What is published of presence on Redis. */
-import { z } from "zod";
+import * as z from "zod";
 
 /**
  * What nodes and the scripts tell: a room with something to tell, a node that is gone, what changed in a room, and a
