@@ -4,8 +4,10 @@ import { accessSync, constants, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import type { Command } from "commander";
 import t, { type Test } from "tap";
 import { options } from "../src/config/config.ts";
+import { createProgram } from "../src/cli/program.ts";
 import { codesDoc, configDoc } from "../src/cli/tables.ts";
 import { freePort } from "../src/node/ports.ts";
 import { bin, plainly } from "./support/command.ts";
@@ -16,7 +18,7 @@ const freePorts = ["--port", "0", "--admin-port", "0"];
 type Env = Record<string, string>;
 
 /** A running command and what it has said so far. */
-interface Command {
+interface Running {
   readonly child: ChildProcessByStdio<null, Readable, Readable>;
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   out: string;
@@ -25,10 +27,10 @@ interface Command {
   says(pattern: RegExp): Promise<RegExpExecArray>;
 }
 
-function command(t: Test, args: readonly string[], env: Env = {}): Command {
+function command(t: Test, args: readonly string[], env: Env = {}): Running {
   const child = spawn("env", plainly(args), { stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env.PATH ?? "", ...env } });
   t.teardown(() => child.kill("SIGKILL"));
-  const ended: Command["ended"] = new Promise((resolve) => child.once("close", (code, signal) => resolve({ code, signal })));
+  const ended: Running["ended"] = new Promise((resolve) => child.once("close", (code, signal) => resolve({ code, signal })));
   const says = async (pattern: RegExp): Promise<RegExpExecArray> => {
     for (const giveUpAt = Date.now() + limitMs; Date.now() < giveUpAt; await new Promise((resolve) => setTimeout(resolve, 10))) {
       const match = pattern.exec(started.out);
@@ -37,7 +39,7 @@ function command(t: Test, args: readonly string[], env: Env = {}): Command {
     }
     throw new Error(`${args.join(" ")} never said ${pattern}, but: ${started.out}${started.err}`);
   };
-  const started: Command = { child, ended, out: "", err: "", says };
+  const started: Running = { child, ended, out: "", err: "", says };
   child.stdout.on("data", (text: Buffer) => (started.out += text.toString()));
   child.stderr.on("data", (text: Buffer) => (started.err += text.toString()));
   return started;
@@ -98,6 +100,21 @@ t.test("help shows the commands, and every option in its group", async (t) => {
     at = place;
   }
   for (const line of help.split("\n").filter((line) => line.startsWith("  --"))) t.ok(line.length <= 80, line);
+});
+
+t.test("help names no default that says nothing, and every command with commands lists help", async (t) => {
+  const program = createProgram();
+  const pages: [string, string][] = [];
+  const collect = (command: Command, path: string): void => {
+    pages.push([path, command.helpInformation()]);
+    if (command.commands.length > 0) t.match(command.helpInformation(), /^  help \[command\] /m, path);
+    t.match(command.helpInformation(), /^  -h, --help /m, path);
+    for (const one of command.commands) collect(one, `${path} ${one.name()}`);
+  };
+  collect(program, program.name());
+  t.ok(pages.length > 10);
+  for (const [path, page] of pages) t.notMatch(page, /\(default: (""|false|)\)/, path);
+  t.match(pages.find(([path]) => path === "flux-gateway token")?.[1], /\(default:\s+1h\)/);
 });
 
 t.test("without a command it shows help and fails", async (t) => {

@@ -36,3 +36,10 @@ t.test("a cell never breaks its table", async (t) => {
   t.ok(rows.length > 30);
   for (const row of rows) t.ok([3, 4, 5].includes(row.replaceAll("\\|", "").split("|").length - 2), row);
 });
+
+t.test("nothing in the reference pages is without its sentence", async (t) => {
+  for (const [path, text] of await generated()) {
+    if (!path.endsWith(".md")) continue;
+    t.strictSame(text.split("\n").filter((line) => /\|\s+\|/.test(line)), [], path);
+  }
+});

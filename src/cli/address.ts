@@ -23,10 +23,10 @@ export interface AdminPort {
 
 export function addAdminFlags(command: Command): Command {
   return command
-    .option("--admin-host <host>", "Host of the node's admin port; unless given as configured there, or 127.0.0.1.")
-    .option("--admin-port <n>", "Number of the node's admin port; unless given as configured there, or 8081.")
-    .option("--admin-key <secret>", "Key of the node's admin port, if it asks for one; better in FLUX_ADMIN_KEY: others on this machine can read command lines.")
-    .option(`${configFlag} <file>`, "Configuration file of the node, to find host, port and key in; else the environment counts.");
+    .option("--admin-host <host>", "Host of the node's admin port. Without it: the configured one, or 127.0.0.1.")
+    .option("--admin-port <n>", "Number of the node's admin port. Without it: the configured one, or 8081.")
+    .option("--admin-key <secret>", "Key of the node's admin port, if it needs one. Prefer FLUX_ADMIN_KEY: other users of this machine can read command lines.")
+    .option(`${configFlag} <file>`, "Configuration file of the node, to read host, port and key from. Without it: the environment.");
 }
 
 /** From flags, environment or file, as start finds it. */

@@ -20,7 +20,8 @@ import { decodePayload, encodePayload, toDate, toPosition, toReady } from "./roo
 import type { Position, Ready } from "./rooms/publication.ts";
 import { randomKey } from "./random.ts";
 import { Refresher } from "./connection/refresher.ts";
-import { Room } from "./rooms/room.ts";
+import { publishCommand, Room, toPublished } from "./rooms/room.ts";
+import type { Published, PublishOptions } from "./rooms/room.ts";
 import { deviceName, Saved, tabStorage } from "./saved.ts";
 import type { Credentials, Place, SavedSession } from "./saved.ts";
 import { Tokens } from "./connection/tokens.ts";
@@ -29,25 +30,27 @@ import type { UserStatus } from "./watches.ts";
 import type { WebSocketConstructor } from "./connection/wire.ts";
 
 export type ClientEvents = {
-  /** There is a session: a new one, or the one before on another socket (`resumed`). */
+  /** A session began, or the previous one was resumed on a new socket (`resumed`). */
   ready: Ready;
+  /** The connection changed its state. */
   state: StateChange;
-  /** The token expires then. With a token provider the client sees to it; without, call refresh(). */
+  /** The token expires at this time. With a token provider the client fetches a new one; without, call `refresh()`. */
   expiring: Date;
-  /** The node has taken a new token, which expires then; null: never. */
+  /** The node accepted a new token, which expires at this time; null: never. */
   refreshed: Date | null;
-  /** A user who is watched is online now, or no longer. */
+  /** A watched user came online or went offline. */
   status: UserStatus;
-  /** Something went wrong that no promise is waiting for. */
+  /** Something failed that no promise reports. */
   error: FluxError;
-  /** The end: close() was called, or coming back would be useless before something changes. */
+  /** The client gave up: `close()` was called, or the node closed the socket with a code that forbids reconnecting. */
   closed: Closed;
 };
 
 type Entry = { membership: Membership; room: Room };
 
+/** A connection that heals itself, with the rooms and messages of one user. `connect()` returns it. */
 export class Client {
-  /** Direct messages to this user. */
+  /** Inbox: direct messages to this user. */
   readonly inbox: Inbox;
   readonly #emitter = new Emitter<ClientEvents>();
   readonly #connection: Connection;
@@ -137,20 +140,22 @@ export class Client {
     this.#connection.open();
   }
 
+  /** State of the connection. */
   get state(): State {
     return this.#connection.state;
   }
 
-  /** What the node said of the session there is; null while there is none. */
+  /** The current session as the node described it; null while there is none. */
   get session(): Ready | null {
     return this.#session;
   }
 
+  /** Adds a listener. Returns a function that removes it. */
   on<Name extends keyof ClientEvents>(name: Name, listener: (event: ClientEvents[Name]) => void): Unsubscribe {
     return this.#emitter.on(name, listener);
   }
 
-  /** Joins as soon as there is a session, and again in every later one. A room that is joined already is returned. */
+  /** Joins a room now, or as soon as there is a session, and again in every later session. A second call with the same name returns the same room. */
   join(name: string, options: JoinOptions = {}): Room {
     const { room } = this.#rooms.get(name) ?? this.#enter(name, options);
     if (options.onPublication) room.on("publication", options.onPublication);
@@ -158,8 +163,19 @@ export class Client {
   }
 
   /**
-   * Sends a direct message into a user's inbox, there or not: bytes as they are, anything else as JSON. Waits through
-   * losses of the socket like publish(), and rejects like it.
+   * Publishes into a room. Works without joining it where the room's namespace has `publish: anyone`; elsewhere the node
+   * rejects with `not_joined`. In a room that this client has joined it is `room.publish()`. Bytes (a Uint8Array) are sent as
+   * they are, anything else as JSON. Waits for a session and repeats after a loss of the socket. Rejects as `room.publish()`.
+   */
+  async publish(room: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
+    const joined = this.#rooms.get(room)?.room;
+    if (joined) return joined.publish(data, options);
+    return toPublished(await this.#sends.put(publishCommand(room, data, options)));
+  }
+
+  /**
+   * Sends a direct message to a user, online or not. Bytes (a Uint8Array) are sent as they are, anything else as JSON.
+   * Resolves when the message is in the inbox. Waits for a session, repeats and rejects as `publish()`.
    */
   async send(user: string, data: unknown, { key = randomKey() }: SendOptions = {}): Promise<Sent> {
     const { sent } = await this.#sends.put({ send: { user, ...encodePayload(data), key } });
@@ -167,47 +183,48 @@ export class Client {
   }
 
   /**
-   * From now on `status` events tell whether these users are online, beginning with how it is now; that is also what the
-   * promise gives. Rejects with a FluxError, `too_many_watched` among them.
+   * Watches whether these users are online: emits `status` with the current status of each and with every change.
+   * Resolves with the current statuses. Rejects with a FluxError, for example `too_many_watched`.
    */
   watch(users: readonly string[]): Promise<UserStatus[]> {
     return this.#watches.watch(users);
   }
 
+  /** Stops watching these users. */
   unwatch(users: readonly string[]): void {
     this.#watches.unwatch(users);
   }
 
-  /** Short for inbox.onMessage(). */
+  /** Same as `inbox.onMessage()`. */
   onMessage(handler: MessageHandler, options?: MessageOptions): Unsubscribe {
     return this.inbox.onMessage(handler, options);
   }
 
   /**
-   * Gives the node a new token of the same user, and keeps it for later sockets. Resolves with when it expires, null for
-   * never; rejects with a FluxError.
+   * Gives the node a new token of the same user, and keeps it for later sockets. Resolves with the time it expires, null
+   * for never. Rejects with a FluxError.
    */
   async refresh(token: string): Promise<Date | null> {
     const { expires } = await this.#refresher.refresh(token);
     return toDate(expires);
   }
 
-  /** The time a command takes to the node and back. Rejects with a FluxError. */
+  /** Measures the round trip to the node, in milliseconds. Rejects with a FluxError. */
   async ping(): Promise<number> {
     const sentAt = this.#clock.now();
     await this.#command({ ping: { time: Date.now() } });
     return this.#clock.now() - sentAt;
   }
 
-  /** Has the node send `data` back. */
+  /** Sends `data` to the node, which returns it. Rejects with a FluxError. */
   async echo(data: unknown): Promise<unknown> {
     const { echo } = await this.#command({ echo: encodePayload(data) });
     return decodePayload(echo?.payload, echo?.format);
   }
 
   /**
-   * Closes the socket but keeps the session, in `storage` too: for wake(), or for another client with the same storage.
-   * In browsers it is called when the page goes. Resolves when the socket is gone.
+   * Closes the socket and keeps the session, in `storage` too: for `wake()`, or for another client with the same storage.
+   * In browsers the client calls it when the page is left. Resolves when the socket is closed.
    */
   suspend(): Promise<void> {
     this.inbox.flush();
@@ -215,14 +232,14 @@ export class Client {
     return this.#connection.suspend();
   }
 
-  /** Connects again after suspend(). */
+  /** Reconnects after `suspend()`. */
   wake(): void {
     if (this.state === "closed") return;
     this.#saved.keep();
     this.#connection.wake();
   }
 
-  /** Ends the session and all that waits for something; resolves when the socket is gone. */
+  /** Ends the session for good. Whatever waits for an answer rejects with `closed`. Resolves when the socket is closed. */
   close(): Promise<void> {
     this.inbox.flush();
     return this.#connection.close();

@@ -4,6 +4,7 @@ export type Cancel = () => void;
 export type Clock = {
   /** Milliseconds since any fixed moment. */
   now(): number;
+  /** Runs `run` after a delay. Returns a function that cancels it. */
   after(delayMs: number, run: () => void): Cancel;
 };
 
@@ -15,6 +16,7 @@ export const systemClock: Clock = {
   },
 };
 
+/** Bounds of the waits between attempts, in milliseconds. */
 export type Backoff = { baseMs: number; capMs: number };
 
 /**

@@ -4,23 +4,25 @@ import type { ErrorReply } from "../protocol/messages.ts";
 
 /** Codes the SDK adds to those of the node. */
 export const clientErrors = {
-  disconnected: { retryable: true, text: "the socket went before the node answered" },
+  disconnected: { retryable: true, text: "the connection was lost before the node answered" },
   timeout: { retryable: true, text: "the node did not answer in time" },
   closed: { retryable: false, text: "the client is closed" },
   left: { retryable: false, text: "the room was left" },
   no_token: { retryable: true, text: "the token provider gave no token" },
-  not_saved: { retryable: true, text: "the session cannot be kept for a reload" },
-  handler_failed: { retryable: false, text: "what the application does with a message failed" },
-  bad_payload: { retryable: false, text: "a payload could not be written or read as JSON" },
+  not_saved: { retryable: true, text: "the storage rejected the session: it will not survive a reload" },
+  handler_failed: { retryable: false, text: "the message handler of the application failed" },
+  bad_payload: { retryable: false, text: "a payload cannot be written or read as JSON" },
 } as const satisfies Record<string, { retryable: boolean; text: string }>;
 
 export type ClientErrorCode = keyof typeof clientErrors;
 
-/** What a command that failed is rejected with, and what error events carry. */
+/** Error of a command: promises reject with it, and `error` events carry it. */
 export class FluxError extends Error {
+  /** Always `FluxError`. */
   override readonly name = "FluxError";
-  /** One of the node's error codes or of the SDK's own; a newer node may send others. */
+  /** Error code of the node or of the SDK. A newer node may send others. */
   readonly code: string;
+  /** What happened, in a sentence. */
   readonly text: string;
   /** The same command may succeed later without any change to it. */
   readonly retryable: boolean;

@@ -8,7 +8,7 @@
 import { Client } from "./client.ts";
 import type { ClientOptions } from "./options.ts";
 
-/** Connects, and stays connected until close(). */
+/** Connects to a node, and reconnects after every loss until `close()`. Throws SyntaxError if `url` is not a WebSocket address, Error if the platform has no WebSocket. */
 export function connect(url: string, options: ClientOptions = {}): Client {
   return new Client(url, options);
 }

@@ -5,31 +5,31 @@ import type { TokenProvider } from "./connection/tokens.ts";
 import type { WebSocketConstructor } from "./connection/wire.ts";
 
 export type ClientOptions = {
-  /** Where the platform has no WebSocket of its own (Node 20): the one of the package `ws`. */
+  /** WebSocket class. Only needed where the platform has none (Node 20): pass the one of the package `ws`. */
   WebSocket?: WebSocketConstructor;
-  /** A token, or who to ask for one: at first, before it expires, and when the node did not take the one before. */
+  /** Token, or a function that returns one. The client calls it for the first connection, before the token expires, and after the node rejected a token. */
   token?: string | TokenProvider;
-  /** Name and version of the application, for the node's logs. */
+  /** Name and version of the application. The node logs it. */
   name?: string;
-  /** A stable name of this device, under which the node knows what it has read of its inbox. In browsers one is made and kept. */
+  /** Stable name of this device. The node stores under it which direct messages the device has acknowledged. In browsers the client generates one and keeps it in `localStorage`. */
   device?: string;
-  /** Keeps the session over a reload of the page. In browsers the tab's sessionStorage; null: it is not kept. */
+  /** Storage that keeps the session over a reload. In browsers `sessionStorage`; null: the session is not kept. */
   storage?: StorageLike | null;
-  /** Waits between attempts to connect: base 500 ms, cap 20 s, with full jitter. A node that holds many widens the first one, below the cap. */
+  /** Waits between attempts to connect: exponential with full jitter, from `baseMs` to `capMs`. A node with many sessions asks for a wider first wait; `capMs` bounds that, too. */
   backoff?: Backoff;
-  /** For a token, and from opening a socket to having a session. 10 s. */
+  /** Time to get a token, and time from opening a socket to a session. A slower attempt is given up and repeated. */
   connectTimeoutMs?: number;
-  /** For the answer to a command. 10 s. */
+  /** Time to wait for the answer to a command. Then it rejects with `timeout`. */
   commandTimeoutMs?: number;
-  /** How long a socket may be silent beyond the node's heartbeat, and then take to answer a ping. 10 s. */
+  /** Time a socket may be silent beyond the node's heartbeat, and time to answer a ping after that. Then the client drops the socket and reconnects. */
   graceMs?: number;
-  /** Publishes and sends that may wait for their answers or for a connection; beyond, they reject with `overloaded`. 1,000. */
+  /** Publishes and sends that may wait for a connection or an answer. Beyond, they reject with `overloaded`. */
   waitingPublishesMax?: number;
-  /** Bytes of their payloads. 4 MiB. */
+  /** Payload bytes of waiting publishes and sends. Beyond, they reject with `overloaded`. */
   waitingBytesMax?: number;
-  /** Publications per room that may wait while a gap before them is being closed; beyond, the gap is told. 1,000. */
+  /** Publications per room that may wait while the client fetches what is missing before them. Beyond, the room emits `gap`. The same number of direct messages may wait for the handler. */
   heldPublicationsMax?: number;
-  /** How long the node remembers idempotency keys (its keyWindowMs): nothing is repeated after it. 2 min. */
+  /** Time the node remembers idempotency keys (its option `keyWindowMs`). The client repeats nothing that is older. */
   keyWindowMs?: number;
   /** For tests. */
   clock?: Clock;
@@ -37,21 +37,22 @@ export type ClientOptions = {
 };
 
 export type JoinOptions = {
-  /** Go on from this position, of an earlier stay. Where the page was reloaded, the client knows it by itself. */
+  /** Position to recover from: the room begins with everything after it. After a reload the client knows the position itself. */
   recover?: Position;
-  /** Begin with this many publications from before: the newest, or those before the position that is gone on from. */
+  /** Number of publications to begin with: the newest, or, after a reload, those before the stored position. */
   history?: number;
+  /** Listener for `publication`, added before anything can arrive. */
   onPublication?: (publication: Publication) => void;
 };
 
 export type SendOptions = {
-  /** Idempotency key: while the node remembers it, a second send with it changes nothing. Random unless given. */
+  /** Idempotency key. A second send with the same key has no effect while the node remembers the key. Random by default. */
   key?: string;
 };
 
-/** Where the node put a direct message. */
+/** Position of a direct message in the inbox of its recipient. */
 export type Sent = Position & {
-  /** It had been sent before, by a try whose answer was lost or by someone who used the same key. */
+  /** The key had been used before: this is the position of the first message. */
   readonly duplicate: boolean;
 };
 

@@ -12,7 +12,7 @@ import type { FluxError } from "./flux-error.ts";
 import type { Position } from "./rooms/publication.ts";
 import { randomKey } from "./random.ts";
 
-/** What the SDK uses of a Storage. */
+/** The part of the Web Storage interface that the SDK uses. */
 export interface StorageLike {
   getItem(key: string): string | null;
   setItem(key: string, value: string): void;

@@ -6,10 +6,13 @@ import type { OnReply } from "./connection/commands.ts";
 import type { FluxError } from "./flux-error.ts";
 import { toDate } from "./rooms/publication.ts";
 
+/** Whether a user is online. */
 export type UserStatus = {
+  /** Name of the user. */
   readonly user: string;
+  /** The user has a session, or had one within the grace period. */
   readonly online: boolean;
-  /** Of a user who is not online, where it is known. */
+  /** Time the user was last online; null while online or where the node does not know. */
   readonly lastSeen: Date | null;
 };
 

@@ -1,5 +1,10 @@
 /** The generated pages of the documentation, by path. Each is made from the tables in the code alone, so that it is the same on every machine. */
 import { closesDoc, errorsDoc, namespacesDoc, optionsDoc, schemaText } from "../../src/cli/tables.ts";
+import { cliDoc } from "./cli.ts";
+import { httpDoc } from "./http.ts";
+import { metricsDoc } from "./metrics.ts";
+import { protocolDoc } from "./protocol.ts";
+import { sdkDoc } from "./sdk.ts";
 
 export interface Page {
   readonly title: string;
@@ -42,6 +47,39 @@ Codes up to 3499: reconnect, the session and its positions are kept. Codes from 
     from: "src/errors.ts",
     intro: `An error reply rejects one command. The session goes on. The same command may succeed later without any change if the error is retryable.`,
     body: errorsDoc,
+  },
+  "metrics.md": {
+    title: "Metrics",
+    from: "src/metrics/",
+    intro: `Every metric of a node, as \`GET /metrics\` on the [admin port](http.md#the-admin-port) or the metrics port serves it. The label \`reactor\` is
+the number of the worker thread, from 0. No label has a value that a client chooses.`,
+    body: metricsDoc,
+  },
+  "cli.md": {
+    title: "Command line",
+    from: "src/cli/program.ts",
+    intro: "Commands of `flux-gateway`. `flux-gateway help COMMAND` prints the same.",
+    body: cliDoc,
+  },
+  "http.md": {
+    title: "HTTP endpoints",
+    from: "src/reactor/transport/endpoints.ts and src/admin/endpoints.ts",
+    intro: "What a node answers over HTTP, on each of its ports.",
+    body: httpDoc,
+  },
+  "sdk.md": {
+    title: "Client SDK",
+    from: "src/client/",
+    intro: `Everything that \`flux-gateway/client\` exports, as its types and comments say it. Promises reject with a [FluxError](#fluxerror). \`on\` returns a
+function that removes the listener.`,
+    body: sdkDoc,
+  },
+  "protocol.md": {
+    title: "Protocol messages",
+    from: "proto/flux.proto",
+    intro: `Every message between a client and a node. A client sends \`ClientFrame\`, a node sends \`ServerFrame\`. Field names are those of the JSON
+form; \`flux.proto\` writes them in snake case.`,
+    body: protocolDoc,
   },
 };
 

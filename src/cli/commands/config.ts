@@ -9,7 +9,7 @@ import { addFlags, readFlags } from "../flags.ts";
 import { asTyped, loadConfig, readConfigFile } from "../load.ts";
 
 export function addConfigCommand(program: Command): void {
-  const config = program.command("config").description("Show, check or document the configuration.").helpCommand(false);
+  const config = program.command("config").description("Show, check or document the configuration.");
 
   addFlags(config.command("print").description("Print every option, its value and where that came from."))
     .option("--json", "Print JSON.")
@@ -22,7 +22,7 @@ export function addConfigCommand(program: Command): void {
 
   config
     .command("check")
-    .description("Check a configuration file by itself, and the files and the data directory that it names.")
+    .description("Check a configuration file, and the files and the data directory that it names.")
     .argument("<file>", "the JSON file")
     .action((path: string) => {
       const { config, sources } = resolveConfig({ file: readConfigFile(path, "config check") });

@@ -12,10 +12,10 @@ interface Given extends AdminGiven {
 export function addDisconnectCommand(program: Command): void {
   const command = program
     .command("disconnect")
-    .description("Close a user's sessions on a running node; they cannot be resumed.")
+    .description("Close all sessions of a user, on every node of the gateway. They cannot be resumed.")
     .argument("<user>", "the user, as in a token's sub")
-    .option("--tenant <name>", "Of this tenant.", "")
-    .option("--sign-out", "Refuse every token that was issued until now, too.", false);
+    .option("--tenant <name>", "Tenant of the user.", "")
+    .option("--sign-out", "Also reject every token of the user that was issued until now.", false);
   command.option("--json", "Print JSON.", false);
   addAdminFlags(command).action(disconnect);
 }

@@ -19,11 +19,11 @@ const dayMs = 86_400_000;
 export function addDrainCommand(program: Command): void {
   const command = program
     .command("drain")
-    .description("Have a running node send its sessions away and end; shows how far it is until it is over.")
-    .argument("[node]", "Which, by its id (flux-gateway nodes lists them); else the one whose admin port it is.")
-    .option("--window <time>", "Over how long they are sent away; else the node's drainMs.")
-    .option("--url <url>", "Where they are sent; else where they came from.")
-    .option("--json", "Print a line of JSON every half second.", false);
+    .description("Drain a running node: it moves its sessions to other nodes and exits. Prints the progress.")
+    .argument("[node]", "id of the node to drain (flux-gateway nodes lists ids); without it, the node that is asked")
+    .option("--window <time>", "Time over which the node closes its sessions. Without it: drainMs of that node.")
+    .option("--url <url>", "Address that clients reconnect to (ws:// or wss://). Without it: the address they came from.")
+    .option("--json", "Print the progress as one JSON object a line, every half second.", false);
   addAdminFlags(command).action(drain);
 }
 

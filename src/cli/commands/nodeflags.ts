@@ -14,9 +14,9 @@ import { loadConfig } from "../load.ts";
 export function addNodeFlagsCommand(program: Command): void {
   program
     .command("node-flags")
-    .description("Print Node's flags for this much memory: exec node $(flux-gateway node-flags) …")
-    .option("--memory-limit-bytes <size>", "Of this much memory; else of what the node finds.")
-    .option(`${configFlag} <file>`, "Find it in the node's configuration file; else in the environment, else the container's limit.")
+    .description("Print the flags that Node needs for this much memory: exec node $(flux-gateway node-flags) …")
+    .option("--memory-limit-bytes <size>", "Memory to plan for. Without it: what the node would use.")
+    .option(`${configFlag} <file>`, "Configuration file of the node, to read memoryLimitBytes from. Without it: the environment, else the container's limit.")
     .action(({ config: configFile, ...given }: { config?: string; memoryLimitBytes?: string }) => {
       const { config } = loadConfig({ given: { ...given }, configFile }, process.env);
       const wanted = planMemory(config).mainHeapMb;

@@ -20,7 +20,7 @@ interface Answer {
 export function addNodesCommand(program: Command): void {
   const command = program
     .command("nodes")
-    .description("List the nodes of the gateway and how they are, as one of them knows it and all of them say.")
+    .description("List the nodes of the gateway with state, health and load.")
     .option("--json", "Print JSON.", false);
   addAdminFlags(command).action(nodes);
 }

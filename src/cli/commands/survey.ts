@@ -10,12 +10,12 @@ interface Given extends AdminGiven {
 
 export function addSurveyCommand(program: Command): void {
   const survey = program.command("survey").description("Ask all nodes of the gateway about a user or a room.");
-  for (const [kind, what] of [["user", "How many sessions a user has, and on which nodes."], ["room", "How many members a room has, and on which nodes."]] as const) {
+  for (const [kind, what] of [["user", "Count the sessions of a user on each node."], ["room", "Count the members of a room on each node."]] as const) {
     const command = survey
       .command(kind)
       .description(what)
-      .argument("<name>", `the ${kind}'s name`)
-      .option("--tenant <name>", "Of this tenant.", "")
+      .argument("<name>", `name of the ${kind}`)
+      .option("--tenant <name>", `Tenant of the ${kind}.`, "")
       .option("--json", "Print JSON.", false);
     addAdminFlags(command).action((name: string, given: Given) => ask(kind, name, given));
   }

@@ -19,7 +19,7 @@ Examples:
   flux-gateway token --sub ann                                    ann may do everything, for an hour
   flux-gateway token --sub ann --rooms 'chat:*=join,publish' --rooms 'news:*=join'
   flux-gateway token --sub bot --key private.pem --kid 2026-01 --expires never
-  flux-gateway token explain TOKEN                                what it says, and whether a node would take it`;
+  flux-gateway token explain TOKEN                                its claims, and whether a node would accept it`;
 
 const isForTokens = (key: string): boolean => key.startsWith("auth");
 const lifetime = time(1000, 3650 * 86_400_000);
@@ -28,24 +28,24 @@ export function addTokenCommand(program: Command): void {
   const token = program
     .command("token")
     .description("Make a token for development, or explain one.")
-    .helpCommand(false)
-    .usage("[options] | secret | explain [options] <token>")
+    .helpCommand("help [command]", "Print help for a command.")
+    .usage("[options] | secret | explain [options] <token> | help [command]")
     .addHelpText("after", examples);
   const claim = (flags: string, text: string) => new Option(flags, text).helpGroup("Claims:");
   addFlags(token, (key) => key === "authSecret")
-    .addOption(claim("--sub <user>", "Whose token it is."))
-    .addOption(claim("--tenant <tenant>", "The tenant of that user."))
+    .addOption(claim("--sub <user>", "User of the token."))
+    .addOption(claim("--tenant <tenant>", "Tenant of the user."))
     .addOption(
-      claim("--rooms <pattern=rights>", `What it allows where: ${rightNames.join(", ")} or all; may be given again.`).argParser(collect),
+      claim("--rooms <pattern=rights>", `Rights in rooms that match the pattern: ${rightNames.join(", ")} or all. May be repeated.`).argParser(collect),
     )
-    .addOption(claim("--no-send", "No direct messages."))
-    .addOption(claim("--expires <time>", "How long it is good, or never.").default("1h"))
-    .addOption(claim("--aud <audience>", "Whom it is for; may be given again.").argParser(collect))
-    .addOption(claim("--iss <issuer>", "Who made it."))
-    .addOption(claim("--limit-commands-per-second <n>", "Commands a session with it may send per second."))
-    .addOption(claim("--limit-rooms <n>", "Rooms a session with it may be in."))
-    .addOption(new Option("--key <file>", "Sign with this private key (PEM or JWK) instead.").helpGroup("Signature:"))
-    .addOption(new Option("--kid <name>", "Name of the key, for nodes that have several.").helpGroup("Signature:"))
+    .addOption(claim("--no-send", "Deny sending direct messages."))
+    .addOption(claim("--expires <time>", "Lifetime of the token, or never.").default("1h"))
+    .addOption(claim("--aud <audience>", "Audience of the token. May be repeated.").argParser(collect))
+    .addOption(claim("--iss <issuer>", "Issuer of the token."))
+    .addOption(claim("--limit-commands-per-second <n>", "Commands per second of a session with this token."))
+    .addOption(claim("--limit-rooms <n>", "Rooms of a session with this token."))
+    .addOption(new Option("--key <file>", "Private key (PEM or JWK) to sign with, in place of authSecret.").helpGroup("Signature:"))
+    .addOption(new Option("--kid <name>", "Key id, for nodes that have several keys.").helpGroup("Signature:"))
     .action((_, command: Command) => make(command));
 
   token
@@ -53,7 +53,7 @@ export function addTokenCommand(program: Command): void {
     .description("Print a new random secret.")
     .action(() => console.log(randomBytes(32).toString("base64url")));
 
-  addFlags(token.command("explain").description("Print what a token says, and whether a node with these options would take it."), isForTokens)
+  addFlags(token.command("explain").description("Print the claims of a token, and whether a node with these options would accept it."), isForTokens)
     .argument("<token>", "the token, or - to read it from standard input")
     .action((given: string, _, command: Command) => explainToken(given, command));
 }

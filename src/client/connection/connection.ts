@@ -14,17 +14,19 @@ import type { Tokens } from "./tokens.ts";
 import { openWire } from "./wire.ts";
 import type { WebSocketConstructor, Wire } from "./wire.ts";
 
-/** `waiting`: for the moment of the next attempt. `closed` is the end. */
+/** State of the connection. `waiting`: the next attempt is scheduled. `closed`: the client gave up. */
 export type State = "connecting" | "ready" | "waiting" | "closed";
 
-/** Why a socket ended. */
+/** Close of a socket: code, name of the code, and a sentence. */
 export type Closed = { readonly code: number; readonly name: string; readonly text: string };
 
+/** A change of the connection's state. */
 export type StateChange = {
+  /** New state. */
   readonly state: State;
-  /** While waiting: until the next attempt; null if there is none, since the client was suspended. */
+  /** While `waiting`: milliseconds until the next attempt; null while the client is suspended. */
   readonly retryInMs: number | null;
-  /** While waiting, or closed: what ended the socket before. */
+  /** While `waiting` or `closed`: why the last socket closed. */
   readonly cause: Closed | null;
 };
 

@@ -1,11 +1,12 @@
 /** Where the token comes from, and whether asking for another can help. */
 
 /**
- * Why a token is asked for. connect: the first. expiring: the session goes on, with a new one in time. expired, refused:
- * the node did not take the one before.
+ * Reason for a new token. `connect`: the first one. `expiring`: the current one expires soon. `expired`, `refused`: the node
+ * rejected the previous one.
  */
 export type TokenReason = "connect" | "expiring" | "expired" | "refused";
 
+/** Function that returns a token. */
 export type TokenProvider = (reason: TokenReason) => string | Promise<string>;
 
 export class Tokens {

@@ -5,7 +5,7 @@ import type { FramePool, SplitFrame } from "../../protocol/framing.ts";
 import { subprotocols } from "../../protocol/messages.ts";
 import type { ClientFrame, ServerFrame } from "../../protocol/messages.ts";
 
-/** What the SDK uses of a WebSocket: the one of browsers and Node 22, `ws`, or another that behaves like them. */
+/** The part of a WebSocket that the SDK uses: that of browsers, of Node 22, or of the package `ws`. */
 export interface WebSocketLike {
   binaryType: string;
   send(data: Uint8Array<ArrayBuffer>): void;
@@ -17,6 +17,7 @@ export interface WebSocketLike {
   onclose: unknown;
 }
 
+/** A WebSocket class. */
 export type WebSocketConstructor = new (url: string, protocols?: string | string[]) => WebSocketLike;
 
 export type WireHandlers = {

@@ -13,33 +13,36 @@ import type { Gap, Recovered } from "./stream.ts";
 
 export const inboxName = "@inbox";
 
+/** A direct message. */
 export type Message = {
   /** The user who sent it. */
   readonly sender: string;
-  /** When the node took it, by the node's clock. */
+  /** Time of sending, by the node's clock. */
   readonly time: Date;
-  /** Bytes if they were sent as bytes, otherwise what the JSON said. */
+  /** A Uint8Array if bytes were sent, otherwise the JSON value. */
   readonly data: unknown;
-  /** Its place in the inbox. */
+  /** Position in the inbox. */
   readonly position: Position;
-  /** It came while this client was away. */
+  /** The message arrived while this client was disconnected. */
   readonly replayed: boolean;
-  /** With `ack: "manual"`: this message and all before it are dealt with. */
+  /** With `ack: "manual"`: acknowledges this message and all before it. */
   ack(): void;
 };
 
+/** Handler of direct messages. The next message waits until the returned promise settles. */
 export type MessageHandler = (message: Message) => unknown;
 
 export type MessageOptions = {
-  /** auto: a message is acknowledged when the handler has returned, or its promise is settled. */
+  /** `auto` (default): a message is acknowledged when the handler returns or throws, or its promise settles. `manual`: call `message.ack()`; a message without it is delivered again to the next page or client. */
   ack?: "auto" | "manual";
 };
 
 export type InboxEvents = {
-  /** There are messages that the node no longer has. */
+  /** Messages are lost: the inbox no longer has them. */
   gap: Gap;
-  /** Messages that came while this client was away have been delivered. */
+  /** The messages that arrived while this client was disconnected have been delivered. */
   recovered: Recovered;
+  /** Something failed that no promise reports, the handler for example (`handler_failed`). */
   error: FluxError;
 };
 
@@ -53,6 +56,7 @@ export type InboxOwner = {
 /** Acknowledgements are sent together. */
 const ackAfterMs = 300;
 
+/** Inbox: the direct messages to this user. */
 export class Inbox {
   readonly #emitter = new Emitter<InboxEvents>();
   readonly #owner: InboxOwner;
@@ -79,21 +83,22 @@ export class Inbox {
     this.#acked = acked;
   }
 
-  /** Of the last message that is dealt with. */
+  /** Position of the last acknowledged message; null before the first. */
   get position(): Position | null {
     return this.#acked;
   }
 
+  /** Adds a listener. Returns a function that removes it. */
   on<Name extends keyof InboxEvents>(name: Name, listener: (event: InboxEvents[Name]) => void): Unsubscribe {
     return this.#emitter.on(name, listener);
   }
 
   /**
-   * From now on messages are given to `handler`, beginning with those that came while no client of this device was
-   * there. The next one waits until the handler is done. A handler that fails is an `error`; its message counts as
-   * dealt with, unless `ack` is manual.
+   * Delivers direct messages to `handler` in order, one at a time, beginning with those that arrived while this device
+   * was disconnected. A handler that throws emits `error` (`handler_failed`), and its message is acknowledged all the
+   * same: with `{ ack: "manual" }` it is not. Returns a function that removes the handler.
    *
-   * @throws Error if there is a handler already.
+   * @throws Error if the inbox has a handler already.
    */
   onMessage(handler: MessageHandler, { ack = "auto" }: MessageOptions = {}): Unsubscribe {
     if (this.#handler !== null) throw new Error("the inbox has a handler already");
@@ -107,7 +112,7 @@ export class Inbox {
 
   // ------------------------------------------------------------ for the client
 
-  /** The inbox is that of another user now. */
+  /** The inbox is that of another user now. @internal */
   restart(): void {
     this.#life++;
     this.#acked = null;
@@ -119,7 +124,7 @@ export class Inbox {
     this.#enter(null);
   }
 
-  /** Tells the node what is dealt with, if it has not been told. */
+  /** Tells the node what is dealt with, if it has not been told. @internal */
   flush(): void {
     this.#cancelAck?.();
     this.#cancelAck = null;

@@ -14,24 +14,30 @@ import type { Arrival, Position, Publication } from "./publication.ts";
 import { Stream } from "./stream.ts";
 import type { Gap, Recovered, StreamOwner } from "./stream.ts";
 
+/** How a room was joined. */
 export type JoinedRoom = {
-  /** The room's head when we came in. */
+  /** Position of the newest publication at the moment of joining. */
   readonly position: Position;
-  /** Everything that was missed since the position we knew is coming. */
+  /** Everything that was missed since the last known position follows. */
   readonly recovered: boolean;
-  /** Not the first time: the socket had been lost, or the page was loaded anew. */
+  /** This is not the first time: the socket had been lost, or the page was reloaded. */
   readonly rejoined: boolean;
 };
 
 export type RoomEvents = {
+  /** A publication, live or recovered (`replayed`). */
   publication: Publication;
+  /** The room is joined, the first time or again. */
   joined: JoinedRoom;
+  /** The publications that were missed have been delivered. */
   recovered: Recovered;
+  /** Publications are lost to this client: the history no longer has them. */
   gap: Gap;
-  /** Everything that was missed has been delivered; what comes now comes as it happens. */
+  /** Recovery is complete. Publications now arrive as they are published. */
   live: Position;
+  /** Something failed that no promise reports. */
   error: FluxError;
-  /** The end, by leave() (null) or because the node refused. */
+  /** The room is left: by `leave()` (null), or because the node refused. */
   left: FluxError | null;
 };
 

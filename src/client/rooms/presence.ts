@@ -7,40 +7,49 @@ import { Emitter } from "../emitter.ts";
 import type { Unsubscribe } from "../emitter.ts";
 import type { FluxError } from "../flux-error.ts";
 
+/** A user in a room. */
 export type Member = {
+  /** Name of the user. */
   readonly user: string;
-  /** Sessions of the user that were in the room when it was asked; 0: the last has just gone, and may be back in a moment. */
+  /** Sessions of the user in the room; 0: the last one has just left, and the grace period runs. */
   readonly sessions: number;
 };
 
 export type PresenceOptions = {
-  /** Only how many there are. */
+  /** Counts without names. */
   countsOnly?: boolean;
-  /** `next` of the page before. */
+  /** `next` of the previous page. */
   after?: string;
-  /** Users in the page; as many as the node gives unless it is said. */
+  /** Users in the page. By default the node decides. */
   limit?: number;
 };
 
+/** One page of the members of a room. */
 export type PresencePage = {
+  /** Users in the room. */
   readonly users: number;
+  /** Sessions in the room. */
   readonly sessions: number;
+  /** Members of this page. */
   readonly members: readonly Member[];
-  /** There are more: give it as `after`. */
+  /** Cursor for the next page, to give as `after`; null: this is the last page. */
   readonly next: string | null;
 };
 
+/** A change of the members of a room. */
 export type MembersChange = {
+  /** Users who joined. */
   readonly joined: readonly string[];
+  /** Users who left. */
   readonly left: readonly string[];
-  /** It was found by asking, at first or after a loss, and may be long past. */
+  /** The client found the change by reading the members, at first or after a loss. It may have happened earlier. */
   readonly asked: boolean;
 };
 
 export type MembersEvents = {
-  /** Somebody came or went, or the counts are others. */
+  /** Users joined or left, or the counts changed. */
   changed: MembersChange;
-  /** The node does not say who is in the room. */
+  /** The node refused to list the members. */
   error: FluxError;
 };
 
@@ -56,9 +65,10 @@ const askEveryMs = 2000;
 const retryBackoff = { baseMs: 500, capMs: 10_000 };
 
 /**
- * The members of a room, kept up to date: the pages and the events between and after them are taken as sets, in the
- * order in which they come. A version that was not told, as after a loss, means asking anew.
+ * Members of a room, kept up to date. `room.members()` returns it.
  */
+// Pages and the events between and after them are taken as sets, in the order in which they come. A version that was not
+// told, as after a loss, means asking again.
 export class Members {
   readonly #emitter = new Emitter<MembersEvents>();
   readonly #room: string;
@@ -89,24 +99,27 @@ export class Members {
     return this.#users;
   }
 
-  /** Sessions of them. */
+  /** Sessions in the room. */
   get sessions(): number {
     return this.#sessions;
   }
 
-  /** By user; of a room with more than `max` users, some. */
+  /** The members; in a room with more than `max` users, `max` of them. */
   get list(): readonly Member[] {
     return [...this.#members.values()];
   }
 
+  /** Whether the list has this user. */
   has(user: string): boolean {
     return this.#members.has(user);
   }
 
+  /** Adds a listener. Returns a function that removes it. */
   on<Name extends keyof MembersEvents>(name: Name, listener: (event: MembersEvents[Name]) => void): Unsubscribe {
     return this.#emitter.on(name, listener);
   }
 
+  /** Stops updating the list. */
   stop(): void {
     this.#isStopped = true;
     this.interrupt();
@@ -115,18 +128,18 @@ export class Members {
 
   // ------------------------------------------------------------ for the room
 
-  /** The room is live: from now on its events come. */
+  /** The room is live: from now on its events come. @internal */
   live(): void {
     this.interrupt();
     this.#ask();
   }
 
-  /** Changes were not sent, and there may be no next one whose version would tell. */
+  /** Changes were not sent, and there may be no next one whose version would tell. @internal */
   missed(): void {
     if (!this.#isStopped) this.#askSoon();
   }
 
-  /** The session is gone. */
+  /** The session is gone. @internal */
   interrupt(): void {
     this.#pages = null;
     this.#isStale = false;
@@ -135,6 +148,7 @@ export class Members {
     this.#cancelAsk = null;
   }
 
+  /** @internal */
   onChange({ version, users, sessions, joined, left, countsOnly }: PresenceChanged): void {
     if (this.#isStopped) return;
     const isNext = version === this.#version + 1;

@@ -2,39 +2,50 @@ import { Format } from "../../protocol/messages.ts";
 import type { Position as WirePosition, Publication as WirePublication, Ready as WireReady } from "../../protocol/messages.ts";
 import { fluxError } from "../flux-error.ts";
 
-/** A place in the stream of a room. Positions of different epochs cannot be compared. */
+/** Position in the stream of a room: `seq` grows within an epoch. Positions of different epochs cannot be compared. */
 export type Position = { readonly epoch: string; readonly seq: number };
 
+/** A message in a room. */
 export type Publication = {
+  /** Name of the room. */
   readonly room: string;
+  /** Position in the room. */
   readonly position: Position;
   /** The user who published. */
   readonly sender: string;
-  /** When the node took it, by the node's clock. */
+  /** Time of publishing, by the node's clock. */
   readonly time: Date;
-  /** Bytes if they were published as bytes, otherwise what the JSON said. */
+  /** A Uint8Array if bytes were published, otherwise the JSON value. */
   readonly data: unknown;
-  /** Read from history or caught up on after a loss, rather than delivered as it happened. */
+  /** The publication comes from history or recovery, not live. */
   readonly replayed: boolean;
 };
 
-/** What the node said when the session began. */
+/** A session as the node describes it. */
 export type Ready = {
+  /** Identifier of the session. */
   readonly session: string;
+  /** User of the session. */
   readonly user: string;
+  /** Name of the node. */
   readonly node: string;
+  /** Time on the node's clock. */
   readonly time: Date;
+  /** Silence after which the node pings the socket, in milliseconds. */
   readonly heartbeatMs: number;
+  /** Bytes of a frame. */
   readonly frameBytesMax: number;
+  /** Rooms a session may join. */
   readonly roomsMax: number;
+  /** Bytes of a room name. */
   readonly roomNameBytesMax: number;
-  /** 0: not limited. */
+  /** Commands per second; 0: no limit. */
   readonly commandsPerSecond: number;
-  /** It is the session there was before, with the rooms it was in; otherwise it is a new one. */
+  /** The previous session goes on, with its rooms. Otherwise this is a new session. */
   readonly resumed: boolean;
-  /** How long it can be resumed after its socket was lost. */
+  /** Time the session can be resumed after its socket is lost, in milliseconds. */
   readonly sessionTtlMs: number;
-  /** When the token expires; null: never. */
+  /** Expiry of the token; null: never. */
   readonly expires: Date | null;
 };
 

@@ -1,4 +1,4 @@
-import type { HistoryPage } from "../../protocol/messages.ts";
+import type { ClientFrame, HistoryPage, ServerFrame } from "../../protocol/messages.ts";
 import type { MembershipOwner, Membership, JoinedRoom, RoomEvents } from "./membership.ts";
 import { fluxError } from "../flux-error.ts";
 import { toPresencePage } from "./presence.ts";
@@ -8,43 +8,45 @@ import type { Position, Publication } from "./publication.ts";
 import { randomKey } from "../random.ts";
 import type { Unsubscribe } from "../emitter.ts";
 
-/** Where the node put a publication. */
+/** Position of a publication in its room. */
 export type Published = Position & {
-  /** Members of the room that the node knew of. */
+  /** Members of the room that the node knew when it published. */
   readonly receivers: number;
-  /** It had been published before, by a try whose answer was lost or by someone who used the same key. */
+  /** The key had been used before: this is the position of the first publication. */
   readonly duplicate: boolean;
 };
 
 export type PublishOptions = {
-  /** Idempotency key: while the node remembers it, a second publish with it changes nothing. Random unless given. */
+  /** Idempotency key. A second publish with the same key has no effect while the node remembers the key. Random by default. */
   key?: string;
   /**
-   * Do not deliver the publication to this client. If the socket is lost before the node has answered, it can come
-   * with what is recovered all the same: the next session is not the one that published it.
+   * Do not deliver the publication to this client. It can still arrive by recovery if the socket is lost before the node
+   * answers.
    */
   excludeSelf?: boolean;
 };
 
 export type HistoryOptions = {
-  /** Read forward from behind this position. */
+  /** Read forward, after this position. */
   since?: Position;
-  /** Read backward from before this position. With neither, the newest are read. */
+  /** Read backward, before this position. Without `since` and `before` the newest are read. */
   before?: Position;
+  /** Publications to read at most. */
   limit: number;
 };
 
 export type History = {
-  /** Oldest first. */
+  /** The publications, oldest first. */
   readonly publications: readonly Publication[];
-  /** The room's head. */
+  /** Position of the newest publication of the room. */
   readonly position: Position;
-  /** There is more in the same direction. */
+  /** There are more in the same direction. */
   readonly more: boolean;
 };
 
-/** A room the client is in, or on its way into; it finds back by itself after every loss of the socket. */
+/** A room that the client has joined or is joining. It rejoins by itself after every loss of the socket. */
 export class Room {
+  /** Name of the room. */
   readonly name: string;
   readonly #membership: Membership;
   readonly #send: MembershipOwner["send"];
@@ -56,37 +58,35 @@ export class Room {
     this.#send = send;
   }
 
-  /** Resolves when the room was joined for the first time, rejects with what the node refused it for. */
+  /** Resolves when the room is joined for the first time. Rejects with the FluxError for which the node refused. */
   get joined(): Promise<JoinedRoom> {
     return this.#membership.firstJoined;
   }
 
-  /** Of the last publication delivered. Stored, it lets a later join() go on from here with `recover`. */
+  /** Position of the last publication delivered. Store it, and a later `join()` recovers from it with `recover`. */
   get position(): Position | null {
     return this.#membership.position;
   }
 
+  /** Adds a listener. Returns a function that removes it. */
   on<Name extends keyof RoomEvents>(name: Name, listener: (event: RoomEvents[Name]) => void): Unsubscribe {
     return this.#membership.emitter.on(name, listener);
   }
 
   /**
-   * Publishes bytes (a Uint8Array) as they are, anything else as JSON. Waits for the room to be joined, and through
-   * losses of the socket; resolves when the node has given the publication its position. Publishes of one client to
-   * one room keep their order, except that one the node refused for now (`overloaded`, `unavailable`) and which is
-   * tried again can come behind others that were on their way with it.
+   * Publishes into the room. Bytes (a Uint8Array) are sent as they are, anything else as JSON. Waits for the room to be
+   * joined, and repeats after a loss of the socket under the same key, so that it takes place once. Resolves with the
+   * position. Publishes of one client to one room keep their order, with one exception: after `overloaded` or `unavailable`
+   * the client repeats the publish, and it can then follow others that were sent with it.
    *
-   * Rejects with a FluxError: `overloaded` if too many are waiting already, `timeout`, or what the node says.
+   * Rejects with a FluxError: `overloaded` if too many wait, `timeout`, `disconnected` if it is unknown whether it took
+   * place, or the error of the node.
    */
   async publish(data: unknown, options: PublishOptions = {}): Promise<Published> {
-    const { key = randomKey(), excludeSelf = false } = options;
-    const command = { publish: { room: this.name, ...encodePayload(data), key, excludeSelf } };
-    const { published } = await this.#membership.outbox.put(command);
-    const { position, receivers, duplicate } = published ?? {};
-    return { ...toPosition(position), receivers: receivers ?? 0, duplicate: duplicate ?? false };
+    return toPublished(await this.#membership.outbox.put(publishCommand(this.name, data, options)));
   }
 
-  /** Reads from what the room keeps. Rejects with a FluxError, `disconnected` if there is no session just now. */
+  /** Reads from the history of the room. Rejects with a FluxError, `disconnected` if there is no session. */
   history({ since, before, limit }: HistoryOptions): Promise<History> {
     const command = { room: this.name, limit, ...(since && { since }), ...(before && { before }) };
     return new Promise((resolve, reject) => {
@@ -101,7 +101,7 @@ export class Room {
     });
   }
 
-  /** Who is in the room now, a page of it. Rejects with a FluxError, `disconnected` if there is no session just now. */
+  /** Reads one page of the members of the room. Rejects with a FluxError, `disconnected` if there is no session. */
   presence({ countsOnly = false, after = "", limit = 0 }: PresenceOptions = {}): Promise<PresencePage> {
     return new Promise((resolve, reject) => {
       this.#send({ presence: { room: this.name, countsOnly, after, limit } }, (answer) => {
@@ -111,15 +111,25 @@ export class Room {
     });
   }
 
-  /** Who is in the room, kept up to date until stop(); of more than `max` users (1,000), how many and some names. */
+  /** Members of the room, kept up to date until `stop()`. With more than `max` users (1,000) it has all counts and `max` names. */
   members({ max = 1000 }: { max?: number } = {}): Members {
     return this.#membership.members(max);
   }
 
-  /** Resolves when the node has taken note. The room of a later join() is another object. */
+  /** Leaves the room. Resolves when the node has confirmed it. A later `join()` returns a new object. */
   leave(): Promise<void> {
     return this.#membership.leave();
   }
+}
+
+/** @throws FluxError bad_payload */
+export function publishCommand(room: string, data: unknown, { key = randomKey(), excludeSelf = false }: PublishOptions): ClientFrame {
+  return { publish: { room, ...encodePayload(data), key, excludeSelf } };
+}
+
+export function toPublished({ published }: ServerFrame): Published {
+  const { position, receivers, duplicate } = published ?? {};
+  return { ...toPosition(position), receivers: receivers ?? 0, duplicate: duplicate ?? false };
 }
 
 function toHistory({ publications, position, more }: HistoryPage): History {

@@ -5,9 +5,9 @@
 import { FluxError } from "../flux-error.ts";
 import type { Arrival, Position } from "./publication.ts";
 
-/** Publications between these positions, the first exclusive, were or may have been lost to this client. */
+/** Publications after `from`, up to and including `to`, were or may have been lost to this client. */
 export type Gap = { readonly from: Position; readonly to: Position; readonly text: string };
-/** What was missed between these positions has been delivered after all. */
+/** Publications after `from`, up to `to`, had been missed and have been delivered. */
 export type Recovered = { readonly from: Position; readonly to: Position; readonly publications: number };
 
 export type StreamOwner = {

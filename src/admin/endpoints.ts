@@ -1,0 +1,49 @@
+/** The paths of the admin port, as documentation shows them. test/docs-endpoints.test.ts compares them with what is served. */
+
+export interface Endpoint {
+  readonly method: "GET" | "POST";
+  readonly path: string;
+  /** Query or body, as a caller writes it. */
+  readonly takes?: string;
+  readonly text: string;
+  /** Status and body, in words. */
+  readonly answers: readonly string[];
+}
+
+export const adminEndpoints: readonly Endpoint[] = [
+  { method: "GET", path: "/", text: "List of the paths of this port.", answers: ['200 `{"name":"flux-gateway admin","paths":[…]}`'] },
+  { method: "GET", path: "/metrics", text: "Metrics in the text format of Prometheus. `metricsPort` serves this path without a key.", answers: ["200 text"] },
+  {
+    method: "GET", path: "/slow", text: "Sessions with the longest socket queues: at most 20, each with at most ten rooms.", answers: ['200 `{"sessions":[…]}`'],
+  },
+  { method: "GET", path: "/nodes", text: "Nodes of the gateway as this node knows them. `stale` is true while Redis is unavailable.", answers: ['200 `{"node":"a","stale":false,"nodes":[…]}`'] },
+  {
+    method: "GET", path: "/survey", takes: "`?kind=health`, `?kind=user&user=ann&tenant=acme`, `?kind=room&room=chat:general&tenant=acme`",
+    text: "One question to all nodes. `unanswered` names the nodes that did not answer in time.",
+    answers: ['200 `{"sessions":2,"answers":[…],"unanswered":[]}`, with `members` for a room', "400 `bad_request`"],
+  },
+  {
+    method: "POST", path: "/disconnect", takes: '`{"user":"ann","tenant":"acme","signOut":true}`; only `user` is required',
+    text: "Closes all sessions of a user on every node (3504). With `signOut`, tokens issued until now are rejected as well.",
+    answers: ["200, as `/survey?kind=user`", "400 `bad_request`"],
+  },
+  { method: "GET", path: "/drain", text: "Progress of the drain of this node.", answers: ['200 `{"state":"serving","sessions":0,"left":0,"windowMs":0,"elapsedMs":0}`; `state` is `serving`, `draining` or `over`'] },
+  {
+    method: "POST", path: "/drain", takes: '`{"windowMs":30000,"url":"wss://…","node":"b"}`; every field is optional',
+    text: "Begins a drain of this node, or of `node`, or joins the drain that is under way. The process exits when no session is left.",
+    answers: ["200, a line of JSON every half second as `GET /drain` answers", "404 `not_found`: no such node", "503 `unavailable`: Redis is unavailable, so another node cannot be told"],
+  },
+];
+
+/** What any request may be answered. */
+export const adminRefusals: readonly (readonly [status: string, code: string, when: string])[] = [
+  ["400", "bad_request", "A field is missing, malformed or unknown, or the body is not valid JSON."],
+  ["401", "unauthorized", "The port has a key (`adminKey`) and the request does not show it: `Authorization: Bearer KEY`."],
+  ["403", "forbidden", "A web page sent the request, or the `Host` is not a loopback name on a port without a key."],
+  ["404", "not_found", "The path does not exist."],
+  ["405", "method_not_allowed", "The path has another method: see the header `Allow`."],
+  ["413", "too_large", "The body is longer than 4,096 bytes."],
+  ["415", "bad_request", "A POST without `Content-Type: application/json`."],
+  ["500", "internal", "The node failed. Its log says why."],
+  ["503", "unavailable", "Redis is unavailable, and the request needs it."],
+];

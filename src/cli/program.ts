@@ -1,0 +1,58 @@
+/** The program `flux-gateway`: its commands and what help says. main.ts runs it, the documentation is made from it. */
+import { Command, type Option } from "commander";
+import { version } from "../platform/version.ts";
+import { addConfigCommand } from "./commands/config.ts";
+import { addDisconnectCommand } from "./commands/disconnect.ts";
+import { addDrainCommand } from "./commands/drain.ts";
+import { addFlags, readFlags } from "./flags.ts";
+import { addNodesCommand } from "./commands/nodes.ts";
+import { addNodeFlagsCommand } from "./commands/nodeflags.ts";
+import { addSurveyCommand } from "./commands/survey.ts";
+import { addTokenCommand } from "./commands/token.ts";
+
+const precedence = `
+Every option of start has a variable (--admin-port: FLUX_ADMIN_PORT) and a key in the file (adminPort).
+A flag counts more than the environment, that more than the file, that more than the default.
+Times are written 500ms, 30s, 24h or as milliseconds; sizes 64KiB, 1MiB or as bytes.`;
+
+const examples = `
+Examples:
+  flux-gateway start                        for this machine only, with a demo page on http://127.0.0.1:8080/
+  flux-gateway start --allow-anonymous      for every machine that can reach this one
+  flux-gateway start --config flux.json     with options from a file
+  flux-gateway config print                 what start would run with, and why
+  flux-gateway token secret                 a secret, for FLUX_AUTH_SECRET: start then asks clients for tokens
+  flux-gateway token --sub ann              a token for a user, for development`;
+
+export function createProgram(): Command {
+  const program = new Command("flux-gateway")
+    .description("A WebSocket gateway: ordered rooms on every core, recovery without gaps.")
+    .version(version, "-v, --version", "Print the version.")
+    .helpOption("-h, --help", "Print this help.")
+    .helpCommand("help [command]", "Print help for a command.")
+    .configureHelp({ optionDescription })
+    .showHelpAfterError("(flux-gateway --help shows what there is)")
+    .addHelpText("after", examples);
+
+  addFlags(program.command("start").description("Run a node."))
+    .addHelpText("after", precedence)
+    .action(async (_, command: Command) => {
+      // Loaded only now: the other commands work where uWebSockets.js has no binary for this machine.
+      const { start } = await import("./commands/start.ts");
+      await start(readFlags(command));
+    });
+  addConfigCommand(program);
+  addDisconnectCommand(program);
+  addDrainCommand(program);
+  addNodesCommand(program);
+  addNodeFlagsCommand(program);
+  addSurveyCommand(program);
+  addTokenCommand(program);
+  return program;
+}
+
+/** As commander has it, but without defaults that say nothing: an empty text, a switch that is off. */
+function optionDescription({ description, defaultValue }: Option): string {
+  const isSaid = defaultValue !== undefined && defaultValue !== "" && defaultValue !== false;
+  return isSaid ? `${description} (default: ${String(defaultValue)})` : description;
+}
