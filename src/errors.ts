@@ -1,6 +1,6 @@
 /**
  * Every code a client can be given, in one table each: closes end the socket, error replies do not.
- * README's lists are made from these tables; the SDK decides by them whether to come back.
+ * The reference pages are made from these tables; the SDK decides by them whether to come back.
  */
 
 /**
@@ -12,20 +12,20 @@ export const closes = {
   bye: { code: 1000, text: "the client said bye" },
   handshake_timeout: { code: 3000, text: "no hello within the handshake timeout" },
   shutdown: { code: 3001, text: "the node is going away" },
-  token_expired: { code: 3005, text: "the token has expired; come back with a new one" },
+  token_expired: { code: 3005, text: "the token has expired; reconnect with a new one" },
   slow_consumer: { code: 3008, text: "the socket did not keep up with what was sent to it" },
-  session_replaced: { code: 3010, text: "the session was resumed on another socket; come back as a new one" },
-  no_heartbeat: { code: 3012, text: "the socket was silent and did not answer a ping, or a frame it had begun did not end" },
-  rate_limited: { code: 3013, text: "commands kept coming after they were refused for their rate" },
+  session_replaced: { code: 3010, text: "the session was resumed on another socket; reconnect as a new session" },
+  no_heartbeat: { code: 3012, text: "the socket was silent and did not answer a ping, or a frame was not completed in time" },
+  rate_limited: { code: 3013, text: "commands kept coming after rate_limited" },
   overloaded: { code: 3014, text: "the node cannot take the session right now" },
-  invalid_token: { code: 3500, text: "the token is missing or proves nothing to this node" },
+  invalid_token: { code: 3500, text: "the token is missing, or this node cannot verify it" },
   bad_frame: { code: 3501, text: "a frame could not be read" },
   unsupported_version: { code: 3502, text: "the node does not speak this version of the protocol" },
-  frame_too_large: { code: 3503, text: "a frame is larger than maxFrameBytes" },
+  frame_too_large: { code: 3503, text: "a frame is larger than frameBytesMax" },
   disconnected: { code: 3504, text: "the application has ended this user's sessions" },
-  forbidden_origin: { code: 3505, text: "pages of this origin may not connect" },
+  forbidden_origin: { code: 3505, text: "pages of this origin may not connect (allowedOrigins)" },
   not_hello: { code: 3506, text: "the first frame was not hello" },
-  too_many_sessions: { code: 3507, text: "the user has as many sessions as one may have" },
+  too_many_sessions: { code: 3507, text: "the user has sessionsPerUserMax sessions" },
 } as const satisfies Record<string, { code: number; text: string }>;
 
 export type CloseName = keyof typeof closes;
@@ -33,19 +33,19 @@ export type CloseName = keyof typeof closes;
 /** Error replies. `retryable`: the same command may succeed later without any change to it. */
 export const errors = {
   bad_request: { retryable: false, text: "a field is missing, malformed or out of range" },
-  unauthorized: { retryable: false, text: "the token proves nothing to this node, or is another user's" },
-  forbidden: { retryable: false, text: "not allowed in this room" },
+  unauthorized: { retryable: false, text: "this node cannot verify the token, or it belongs to another user" },
+  forbidden: { retryable: false, text: "the token or the namespace does not allow this, or the node has it disabled" },
   unknown_namespace: { retryable: false, text: "no namespace of the configuration covers this room name" },
   not_joined: { retryable: false, text: "the session is not in this room" },
-  already_joined: { retryable: false, text: "the session is in this room, or on its way in" },
-  too_many_rooms: { retryable: false, text: "the session is in as many rooms as it may be" },
-  too_many_watched: { retryable: false, text: "the session watches as many users as it may" },
-  rate_limited: { retryable: true, text: "too many commands per second" },
+  already_joined: { retryable: false, text: "the session has joined this room or is joining it" },
+  too_many_rooms: { retryable: false, text: "the session has joined roomsPerSessionMax rooms" },
+  too_many_watched: { retryable: false, text: "the session watches watchedPerSessionMax users" },
+  rate_limited: { retryable: true, text: "too many commands or bytes per second, or too many direct messages" },
   overloaded: { retryable: true, text: "the node cannot take more right now" },
-  unavailable: { retryable: true, text: "the broker cannot be reached" },
+  unavailable: { retryable: true, text: "NATS, Redis, the disk or the key server does not answer, or the node drains; try again" },
   unrecoverable_position: { retryable: false, text: "the history no longer covers this position" },
   too_large: { retryable: false, text: "the result would not fit a frame, or the publication is larger than NATS takes" },
-  internal: { retryable: true, text: "the node made a mistake" },
+  internal: { retryable: true, text: "the node failed; its log says why" },
 } as const satisfies Record<string, { retryable: boolean; text: string }>;
 
 export type ErrorCode = keyof typeof errors;

@@ -515,3 +515,13 @@ t.test("a listener that throws is reported, and keeps nothing from the others", 
   silent.emit("event", 2);
   t.same(seen, [1]);
 });
+
+t.test("a page that may not connect is told which origin to allow", async (t) => {
+  const node = await startScripted(t, ({ hello }, session) => {
+    if (hello) session.close(3505, "forbidden_origin: allow it with --allowed-origins http://127.0.0.1:5173");
+    return hello ? [] : undefined;
+  });
+  const client = startClient(t, node.url);
+  const closed = await new Promise((resolve) => client.on("closed", resolve));
+  t.same(closed, { code: 3505, name: "forbidden_origin", text: "pages of this origin may not connect (allowedOrigins): allow it with --allowed-origins http://127.0.0.1:5173" });
+});

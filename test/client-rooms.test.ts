@@ -377,3 +377,42 @@ t.test("history is read in pages, both ways", async (t) => {
   await chat.history({ before: { epoch, seq: 3 }, limit: 2 });
   t.match(node.commands("history").map(({ history }) => history), [{ since: { seq: 3 }, limit: 2 }, { before: { seq: 3 } }]);
 });
+
+t.test("publish() of the client reaches a room that is not joined, again after a loss of the socket, under the same key", async (t) => {
+  const came: ClientFrame["publish"][] = [];
+  const node = await startScripted(t, ({ publish }, session) => {
+    if (!publish) return undefined;
+    came.push(publish);
+    if (came.length === 1) session.cut();
+    return came.length === 1 ? [] : [{ published: { position: { epoch, seq: 7 }, receivers: 2 } }];
+  });
+  const client = startClient(t, node.url);
+  t.same(await client.publish("open:a", { text: "hi" }, { excludeSelf: true }), { epoch, seq: 7, receivers: 2, duplicate: false });
+  t.equal(came.length, 2);
+  t.match(came[0], { room: "open:a", excludeSelf: true, key: /./ });
+  t.equal(came[1]?.key, came[0]?.key);
+});
+
+t.test("publish() of the client rejects with what the node says, and with closed where the client is", async (t) => {
+  const node = await startScripted(t, ({ publish }) => (publish ? [refusal("not_joined")] : undefined));
+  const client = startClient(t, node.url);
+  await t.rejects(client.publish("chat:b", 1), { code: "not_joined" });
+  await t.rejects(client.publish("chat:b", 1n), { code: "bad_payload" });
+  await client.close();
+  await t.rejects(client.publish("chat:b", 1), { code: "closed" });
+});
+
+t.test("publish() of the client in a room that it is joining waits for it, behind what the room has waiting", async (t) => {
+  const seen: string[] = [];
+  const node = await startScripted(t, ({ join, publish }) => {
+    if (join) return [joined(0)];
+    if (!publish) return undefined;
+    seen.push(new TextDecoder().decode(publish.payload ?? undefined));
+    return [{ published: { position: { epoch, seq: seen.length } } }];
+  });
+  const client = startClient(t, node.url);
+  const first = client.join(room).publish(1);
+  const second = client.publish(room, 2);
+  t.match(await Promise.all([first, second]), [{ seq: 1 }, { seq: 2 }]);
+  t.same(seen, ["1", "2"]);
+});

@@ -8,7 +8,7 @@ export const configFlag = "--config";
 /** Adds every option, or those that are wanted, grouped as in the table, and `--config FILE`. */
 export function addFlags(command: Command, isWanted: (key: string) => boolean = () => true): Command {
   command.addOption(new Option(`${configFlag} <file>`, "Read options from this JSON file.").helpGroup("Configuration:"));
-  for (const { flag, group, takes, defaultText, text } of options.filter(({ key }) => isWanted(key))) {
+  for (const { flag, group, takes, defaultText, text, off = text } of options.filter(({ key }) => isWanted(key))) {
     const heading = `${group}:`;
     if (takes !== "") {
       command.addOption(new Option(`${flag} <${takes}>`, defaultText === "" ? text : `${text} (default: ${defaultText})`).helpGroup(heading));
@@ -16,9 +16,8 @@ export function addFlags(command: Command, isWanted: (key: string) => boolean = 
     }
     // Both words are understood, so that a flag can overrule a file; help shows the one that changes something.
     const isOn = defaultText === "true";
-    const refusal = `Do not ${text.charAt(0).toLowerCase()}${text.slice(1)}`;
     command.addOption(new Option(flag, text).helpGroup(heading).hideHelp(isOn));
-    command.addOption(new Option(noFlag(flag), refusal).helpGroup(heading).hideHelp(!isOn));
+    command.addOption(new Option(noFlag(flag), off).helpGroup(heading).hideHelp(!isOn));
   }
   return command;
 }

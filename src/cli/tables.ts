@@ -32,7 +32,7 @@ function optionRow({ key, flag, env, takes, allowed, defaultText, text, over }: 
 /** What a client gets that goes over the limit. */
 function beyond(over: Option["over"]): string {
   const [kind, name] = over?.split(" ") ?? [];
-  return kind === undefined || name === undefined ? "" : ` Else ${kind} ${code(name)}.`;
+  return kind === undefined || name === undefined ? "" : ` Beyond it: ${kind} ${code(name)}.`;
 }
 
 export function namespacesDoc(): string {

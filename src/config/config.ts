@@ -43,15 +43,17 @@ export interface Option {
   readonly defaultText: string;
   readonly text: string;
   readonly over?: Told;
+  /** Of an option that is on or off: what its `--no-` flag does. */
+  readonly off?: string;
 }
 
 const keys = Object.keys(rows) as Key[];
 
 export const options: readonly Option[] = [
   ...keys.map((key): Option => {
-    const { group, check, text, over, otherwise, preset }: Row<unknown> = rows[key];
+    const { group, check, text, over, off, otherwise, preset }: Row<unknown> = rows[key];
     const defaultText = otherwise ?? check.show(preset);
-    return { key, flag: flagOf(key), env: envOf(key), group, takes: check.takes, allowed: check.allowed, defaultText, text, ...(over && { over }) };
+    return { key, flag: flagOf(key), env: envOf(key), group, takes: check.takes, allowed: check.allowed, defaultText, text, ...(over && { over }), ...(off && { off }) };
   }),
   {
     key: "namespaces",
@@ -61,7 +63,7 @@ export const options: readonly Option[] = [
     takes: "json",
     allowed: "a JSON object of namespaces, each an object of its options or `null`",
     defaultText: Object.keys(builtInNamespaces).join(", "),
-    text: 'Kinds of room, laid over the built-in ones by name; null removes one: {"chat":{"historySize":50},"live":null}.',
+    text: 'Namespaces, merged by name with the built-in ones. null removes one: {"chat":{"historySize":50},"live":null}.',
   },
 ];
 

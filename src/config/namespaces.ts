@@ -6,34 +6,34 @@ import { count, oneOf, size, time, yesOrNo, type Check, type Checked } from "./c
 import { label, unknownName, type Source } from "./sources.ts";
 
 export const namespaceRows = {
-  durable: { check: yesOrNo(), default: false, text: "Whether a room keeps a history that members can recover from." },
-  historySize: { check: count(1, 10_000_000), default: 1000, text: "Publications a room keeps." },
-  historyTtlMs: { check: time(1, 3650 * 86_400_000), default: 86_400_000, text: "How long a publication is kept." },
-  historyBytesMax: { check: size(1, 2 ** 40), default: 16_777_216, text: "Bytes of publications a room keeps." },
+  durable: { check: yesOrNo(), default: false, text: "Durable rooms: the broker stores a history that members recover from." },
+  historySize: { check: count(1, 10_000_000), default: 1000, text: "Publications a room keeps. Beyond it the oldest are deleted." },
+  historyTtlMs: { check: time(1, 3650 * 86_400_000), default: 86_400_000, text: "Time a publication is kept." },
+  historyBytesMax: { check: size(1, 2 ** 40), default: 16_777_216, text: "Bytes of publications a room keeps. Beyond it the oldest are deleted." },
   publish: {
     check: oneOf("members", "anyone", "nobody"),
     default: "members",
-    text: "Who may publish: sessions that joined the room, any session, or no client.",
+    text: "Who may publish: members of the room, anyone (a session need not join), or nobody. With nobody every publish is rejected with forbidden.",
   },
   presence: {
     check: oneOf("members", "anyone", "nobody"),
     default: "nobody",
-    text: "Who may ask who is in a room: sessions that joined it, any session, or none; with none it is not counted.",
+    text: "Who may read the members of a room: its members, anyone, or nobody. With nobody the node does not track them.",
   },
   presenceEvents: {
     check: yesOrNo(),
     default: false,
-    text: "Whether members are told who comes and goes. Only with presence.",
+    text: "Presence events: members receive who joined and left. Only with presence.",
   },
   flushMs: {
     check: time(0, 10_000),
     default: 0,
-    text: "How long publications may wait on the node to leave together: fewer, larger writes, and that much later; 0 is at once.",
+    text: "Time a publication may wait on the node so that several leave in one write. 0: at once.",
   },
   slowReaders: {
     check: oneOf("disconnect", "drop", "catch-up"),
     default: "disconnect",
-    text: "What becomes of a member whose socket does not keep up: it is closed, misses publications, or gets them later (durable only).",
+    text: "What happens to a member whose socket queue is full: disconnect closes it with 3008, drop skips publications, catch-up delivers them later (durable only).",
   },
 } as const;
 

@@ -38,15 +38,15 @@ export function refuse(context: Context, session: Session, id: number, code: Err
   sendBytes(context, session, context.encoder.error(session.json, id, code, text));
 }
 
-/** Ends the session's socket; `text` is for the log. What is queued leaves first; its close handler runs before this returns. */
-export function closeSession(context: Context, session: Session, name: CloseName, text = ""): void {
+/** Ends the session's socket; `text` is for the log, `reason` for the client. What is queued leaves first; its close handler runs before this returns. */
+export function closeSession(context: Context, session: Session, name: CloseName, text = "", reason: string = name): void {
   const { socket } = session;
   if (socket === null) return;
   context.counters.closed(name);
   context.trace?.closed(session, name, text);
   context.refusals.tell(name, text, session.greeting?.client ?? "");
   if (session.state !== "closing") context.sessions.setState(session, "closing");
-  socket.end(closes[name].code, name);
+  socket.end(closes[name].code, reason);
 }
 
 /**

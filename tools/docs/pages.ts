@@ -24,8 +24,8 @@ export const pages: Readonly<Record<string, Page>> = {
 overrides the environment, the environment overrides the file, and the file overrides the default.
 
 Write a time as \`500ms\`, \`30s\`, \`15m\`, \`24h\` or \`7d\`, and a size as \`64KiB\`, \`1MiB\` or \`1GiB\`. A bare number is milliseconds or bytes.
-Options of rooms are on the page [namespaces](namespaces.md). "Else close" and "Else error" name what a client gets that exceeds the
-limit: see [close codes](close-codes.md) and [errors](errors.md).`,
+Options of rooms are on the page [namespaces](namespaces.md). "Beyond it: close" and "Beyond it: error" name what a client gets that
+exceeds the limit: see [close codes](close-codes.md) and [errors](errors.md).`,
     body: optionsDoc,
   },
   "namespaces.md": {

@@ -348,7 +348,10 @@ function withTicket(url: string, ticket: string): string {
 /** What the code says. 1000 says nothing here: who has said bye does not wait for it, so it is a proxy's. */
 function closed(code: number, reason: string): Closed {
   for (const [name, known] of Object.entries(closes)) {
-    if (known.code === code && name !== "bye") return { code, name, text: known.text };
+    if (known.code !== code || name === "bye") continue;
+    // Behind the name the node may say what to do about it.
+    const advice = reason.startsWith(`${name}: `) ? reason.slice(name.length) : "";
+    return { code, name, text: known.text + advice };
   }
   return { code, name: "socket_closed", text: reason || "the socket ended without a word" };
 }

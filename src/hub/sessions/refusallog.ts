@@ -7,7 +7,6 @@ import type { Refusal, RefusalReason } from "../../link/threads.ts";
 /** What to do about it, for whoever reads the log. */
 const hints: Readonly<Partial<Record<RefusalReason, string>>> = {
   invalid_token: "flux-gateway token explain TOKEN says what is wrong with one; the node checks with --auth-secret, --auth-keys and --auth-jwks-url",
-  forbidden_origin: "add the origin there if its pages may connect",
   disconnected: "its user was disconnected or signed out: a token issued later is good again",
   frame_too_large: "--frame-bytes-max sets the limit",
   too_many_sessions: "--sessions-per-user-max sets the limit",

@@ -4,10 +4,9 @@ import { subprotocols } from "../../protocol/messages.ts";
 import { retryAfter } from "./admission.ts";
 import { isOpen, onBinary, onText } from "../dispatch.ts";
 import { respondError, respondUpgrade, webSocketVersion } from "./http.ts";
-import { isWelcome } from "./origin.ts";
+import { forbidden, isWelcome } from "./origin.ts";
 import { closeSession, closeSlow } from "../outgoing.ts";
 import { chargeBytes } from "../session/rate.ts";
-import { quoted } from "../../platform/log/quoted.ts";
 import type { Reactor } from "../reactor.ts";
 import { createSession, type Session } from "../session/session.ts";
 import { gone, opened, refusals, turnedAway, type Refusal } from "./sockets.ts";
@@ -69,7 +68,9 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
       opened(reactor, session, socket);
       // Only a WebSocket can be closed with a code that tells the page's script why.
       const { forbiddenOrigin: origin } = session;
-      if (origin !== "") closeSession(reactor, session, "forbidden_origin", `Origin: ${quoted(origin)} is neither the gateway's own nor among --allowed-origins`);
+      if (origin === "") return;
+      const { text, reason } = forbidden(origin);
+      closeSession(reactor, session, "forbidden_origin", text, reason);
     },
 
     message(socket, message, isBinary) {
