@@ -269,3 +269,17 @@ t.test("the browser bundle is under 30 kB gzipped and needs nothing else", async
   t.ok(bytes > 5000 && bytes < 30_000, `${bytes} bytes`);
   t.same(Object.values(metafile?.outputs ?? {}).flatMap(({ imports }) => imports), []);
 });
+
+t.test("a room of publish: anyone takes what a client publishes that has not joined it, one of publish: members does not", async (t) => {
+  const node = await startNode(t, { reactors: 1, namespaces: { open: { durable: true, publish: "anyone" } } });
+  const [member, outsider] = [startClient(t, node.url), startClient(t, node.url)];
+  const joined = member.join("open:a");
+  const heard = listen(joined);
+  await joined.joined;
+  const options = { key: "once" };
+  t.match(await outsider.publish("open:a", { n: 1 }, options), { seq: 1, receivers: 1, duplicate: false });
+  t.match(await outsider.publish("open:a", { n: 1 }, options), { seq: 1, duplicate: true });
+  await until(() => publicationsIn(heard).length === 1, "the publication");
+  t.same(publicationsIn(heard), [{ n: 1 }]);
+  await t.rejects(outsider.publish("chat:a", 1), { code: "not_joined", retryable: false });
+});

@@ -23,7 +23,7 @@ function broken(page: Page): string[] {
     const [path = "", anchor] = target.split("#");
     const to = path === "" ? page.path : relative(root, join(root, dirname(page.path), path));
     const where = `${page.path}:${line}: ${target}`;
-    if (to.startsWith("..") || !existsSync(join(root, to))) return [`${where}: there is no ${to}`];
+    if (to.startsWith("..") || !(byPath.has(to) || existsSync(join(root, to)))) return [`${where}: there is no ${to}`];
     if (anchor === undefined) return [];
     const linked = byPath.get(to);
     if (linked === undefined) return [`${where}: only pages of the documentation have anchors`];

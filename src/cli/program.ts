@@ -26,7 +26,7 @@ Examples:
 
 export function createProgram(): Command {
   const program = new Command("flux-gateway")
-    .description("A WebSocket gateway: ordered rooms on every core, recovery without gaps.")
+    .description("A WebSocket gateway: ordered rooms on every core, recovery that reports every gap.")
     .version(version, "-v, --version", "Print the version.")
     .helpOption("-h, --help", "Print this help.")
     .helpCommand("help [command]", "Print help for a command.")

@@ -9,18 +9,18 @@ export function addDiskMetrics(registry: Registry, journals: Readonly<Record<str
     for (const [journal, usage] of Object.entries(journals)) use(journal, usage());
   };
   const labels = ["journal"];
-  gauge(registry, "flux_disk_bytes", "Bytes of files", labels, (metric) => each((journal, { bytes }) => metric.set({ journal }, bytes)));
-  gauge(registry, "flux_disk_uncommitted_bytes", "Bytes of records that wait for their commit", labels, (metric) =>
+  gauge(registry, "flux_disk_bytes", "Bytes of the journal's files", labels, (metric) => each((journal, { bytes }) => metric.set({ journal }, bytes)));
+  gauge(registry, "flux_disk_uncommitted_bytes", "Bytes of records that wait for their commit to disk", labels, (metric) =>
     each((journal, { uncommittedBytes }) => metric.set({ journal }, uncommittedBytes)),
   );
-  gauge(registry, "flux_disk_failing", "Whether the last commit failed", labels, (metric) =>
+  gauge(registry, "flux_disk_failing", "1 while the last commit to disk failed", labels, (metric) =>
     each((journal, { failing }) => metric.set({ journal }, failing ? 1 : 0)),
   );
   const totals = [
-    ["flux_disk_commits_total", "commits", "Commits, each one write and sync for all that arrived together"],
-    ["flux_disk_failed_commits_total", "failedCommits", "Commits that the disk did not take"],
-    ["flux_disk_records_total", "records", "Records that were committed"],
-    ["flux_disk_written_bytes_total", "bytes", "Bytes of them"],
+    ["flux_disk_commits_total", "commits", "Commits to disk; one commit writes and syncs all records that arrived together"],
+    ["flux_disk_failed_commits_total", "failedCommits", "Commits that the disk rejected"],
+    ["flux_disk_records_total", "records", "Records committed to disk"],
+    ["flux_disk_written_bytes_total", "bytes", "Bytes of records committed to disk"],
   ] as const;
   for (const [name, from, help] of totals) {
     total(registry, name, help, labels, (add) => each((journal, { counts }) => add({ journal }, counts[from])));
@@ -31,7 +31,7 @@ export function addDiskMetrics(registry: Registry, journals: Readonly<Record<str
 /** prom-client's histogram only observes; this one is read from buckets that the journals fill. */
 function commitHistogram(each: (use: (journal: string, usage: DiskUsage) => void) => void): Metric {
   const name = "flux_disk_commit_seconds";
-  const help = "From the beginning of a commit until it is durable";
+  const help = "Time from the beginning of a commit until it is durable";
   const get = async () => {
     const values: { metricName: string; labels: Record<string, string>; value: number }[] = [];
     each((journal, { counts: { buckets, sumMs } }) => {

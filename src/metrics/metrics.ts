@@ -45,36 +45,36 @@ const nodeStates = ["up", "draining", "down"] as const;
 /** A row per counter that each reactor keeps: name of the metric, where it comes from, help. */
 const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_sockets_refused_total", "refusedSockets", "Sockets refused before the upgrade"],
-  ["flux_sockets_refused_leaving_total", "refusedLeaving", "Sockets refused because the node was on its way out"],
+  ["flux_sockets_refused_leaving_total", "refusedLeaving", "Sockets refused because the node drains or stops"],
   ["flux_sockets_refused_memory_total", "refusedMemory", "Sockets refused because the node was short of memory"],
-  ["flux_handshakes_refused_total", "refusedHandshakes", "Upgrades refused because more came than handshakesPerSecond"],
-  ["flux_resumes_refused_total", "refusedResumes", "The same, of clients that showed a ticket"],
-  ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was looked at; those that were known are not"],
-  ["flux_tokens_refused_total", "tokensRefused", "Tokens that were found wrong or could not be checked, text that is no token among them"],
-  ["flux_unreadable_total", "unreadable", "Sockets dropped, without a close code, for a message that was too long, inflated to too much, or was text and no UTF-8"],
+  ["flux_handshakes_refused_total", "refusedHandshakes", "Handshakes without a ticket refused because of handshakesPerSecond"],
+  ["flux_resumes_refused_total", "refusedResumes", "Handshakes of reconnecting clients (with a ticket) refused because of handshakesPerSecond"],
+  ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was verified; remembered tokens are not counted"],
+  ["flux_tokens_refused_total", "tokensRefused", "Tokens that are invalid or could not be verified"],
+  ["flux_unreadable_total", "unreadable", "Sockets dropped without a close code (clients see 1006), for a message that is too long, inflates to too much, or is text and not UTF-8"],
   ["flux_frames_received_total", "framesIn", "Frames from clients"],
-  ["flux_frames_sent_total", "framesOut", "Frames to clients, a delivery to each member being one"],
+  ["flux_frames_sent_total", "framesOut", "Frames to clients; a delivery to each member counts as one"],
   ["flux_bytes_received_total", "bytesIn", "Bytes of WebSocket messages from clients"],
   ["flux_bytes_sent_total", "bytesOut", "Bytes of frames to clients"],
   ["flux_publishes_total", "publishes", "Publish commands handed to the hub"],
-  ["flux_deliveries_total", "deliveries", "Publications handed to members' sockets"],
-  ["flux_error_replies_total", "errorReplies", "Commands the reactor refused"],
-  ["flux_rate_limited_total", "rateLimited", "Commands that were refused for their rate"],
-  ["flux_slow_consumers_total", "slowConsumers", "Sessions closed because their socket did not keep up"],
-  ["flux_queues_cut_total", "queuesCut", "Sockets dropped because the queues of all sockets together were over their share of the memory"],
-  ["flux_dropped_batches_total", "droppedBatches", "Batches of messages that a full socket missed"],
+  ["flux_deliveries_total", "deliveries", "Publications delivered to sockets of members"],
+  ["flux_error_replies_total", "errorReplies", "Commands that reactors rejected"],
+  ["flux_rate_limited_total", "rateLimited", "Commands rejected with rate_limited"],
+  ["flux_slow_consumers_total", "slowConsumers", "Sessions closed with 3008 because their socket queue was full"],
+  ["flux_queues_cut_total", "queuesCut", "Sockets dropped because the queues of all sockets exceeded their share of the memory"],
+  ["flux_dropped_batches_total", "droppedBatches", "Message batches that a full socket lost"],
   ["flux_buffers_allocated_total", "buffersAllocated", "Buffers allocated on the data path since start"],
 ];
 
 const reactorGauges: readonly (readonly [string, CounterName, string, number])[] = [
-  ["flux_auth_keys_unavailable", "keysAway", "Whether keys cannot be fetched from authJwksUrl", 1],
-  ["flux_socket_queue_longest_bytes", "queueLongestBytes", "What waits for the slowest socket", 1],
-  ["flux_members_behind", "behind", "Members that get nothing until their full socket has room again", 1],
-  ["flux_members", "members", "Sessions in rooms, a session in two rooms being two", 1],
+  ["flux_auth_keys_unavailable", "keysAway", "1 while keys cannot be fetched from authJwksUrl", 1],
+  ["flux_socket_queue_longest_bytes", "queueLongestBytes", "Bytes queued for the slowest socket", 1],
+  ["flux_members_behind", "behind", "Members that receive nothing until their full socket queue has room", 1],
+  ["flux_members", "members", "Memberships: a session in two rooms counts twice", 1],
   ["flux_reactor_rooms", "rooms", "Rooms with members on the reactor", 1],
-  ["flux_reactor_loop_utilization_ratio", "loopUtilization", "Share of the last second the event loop was busy", 1],
+  ["flux_reactor_loop_utilization_ratio", "loopUtilization", "Share of the last second in which the event loop was busy", 1],
   ["flux_reactor_heap_bytes", "heapBytes", "JavaScript heap in use", 1],
-  ["flux_reactor_heap_limit_bytes", "heapLimitBytes", "Size at which V8 gives up, and with it the process", 1],
+  ["flux_reactor_heap_limit_bytes", "heapLimitBytes", "Heap size at which V8 ends the process", 1],
 ];
 
 export function createMetrics(source: MetricsSource): Registry {
@@ -110,7 +110,7 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
       each((one, reactor) => metric.set({ reactor }, one.get(from) * factor)),
     );
   }
-  gauge(registry, "flux_reactor_loop_lag_seconds", "Delay of the event loop in the last second, looked at every 50 ms", ["reactor", "quantile"], (metric) =>
+  gauge(registry, "flux_reactor_loop_lag_seconds", "Delay of the event loop in the last second, sampled every 50 ms", ["reactor", "quantile"], (metric) =>
     each((one, reactor) => {
       metric.set({ reactor, quantile: "0.5" }, one.get("loopLagP50Ms") / 1000);
       metric.set({ reactor, quantile: "0.99" }, one.get("loopLagP99Ms") / 1000);
@@ -123,20 +123,20 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
       metric.set({ reactor, direction: "to_hub" }, one.get("ringDepthBytes"));
     }),
   );
-  gauge(registry, "flux_ring_overflow_bytes", "Bytes that wait for room in a full ring", ["reactor", "direction"], (metric) =>
+  gauge(registry, "flux_ring_overflow_bytes", "Bytes queued for a full ring", ["reactor", "direction"], (metric) =>
     each((one, reactor, index) => {
       metric.set({ reactor, direction: "to_reactor" }, queue(index).overflow);
       metric.set({ reactor, direction: "to_hub" }, one.get("overflowBytes"));
     }),
   );
-  gauge(registry, "flux_sockets_queued", "Sockets whose queue is longer than this share of socketQueueBytesMax", ["reactor", "over"], (metric) =>
+  gauge(registry, "flux_sockets_queued", "Sockets whose queue exceeds this share of socketQueueBytesMax", ["reactor", "over"], (metric) =>
     each((one, reactor) => {
       metric.set({ reactor, over: "0.1" }, one.get("queuesOver10"));
       metric.set({ reactor, over: "0.5" }, one.get("queuesOver50"));
       metric.set({ reactor, over: "1" }, one.get("queuesFull"));
     }),
   );
-  total(registry, "flux_slow_rooms_total", "Rooms whose publications a full socket missed, by what became of it", ["reactor", "policy"], (add) =>
+  total(registry, "flux_slow_rooms_total", "Rooms whose publications a full socket missed, by policy of slowReaders", ["reactor", "policy"], (add) =>
     each((one, reactor) => {
       add({ reactor, policy: "drop" }, one.get("slowSkips"));
       add({ reactor, policy: "catch-up" }, one.get("slowCatchUps"));
@@ -147,46 +147,46 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
 
 function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   const { nodeId, version } = source;
-  gauge(registry, "flux_info", "The node", ["node", "version"], (metric) => metric.set({ node: nodeId, version }, 1));
-  gauge(registry, "flux_ready", "Whether the node takes sockets", [], (metric) => metric.set(source.ready() ? 1 : 0));
+  gauge(registry, "flux_info", "Name and version of the node; always 1", ["node", "version"], (metric) => metric.set({ node: nodeId, version }, 1));
+  gauge(registry, "flux_ready", "1 while the node is ready: it accepts sockets", [], (metric) => metric.set(source.ready() ? 1 : 0));
   gauge(registry, "flux_memory_limit_bytes", "Memory the node may use", [], (metric) => metric.set(source.memory().limitBytes));
-  gauge(registry, "flux_memory_used_bytes", "What counts against it: of the container without its file cache, else of the process", [], (metric) => metric.set(source.memory().usedBytes));
-  gauge(registry, "flux_memory_short", "Whether the node takes no sockets for want of memory", [], (metric) => metric.set(source.memory().short ? 1 : 0));
-  gauge(registry, "flux_draining", "Whether the node sends its sessions away, to end", [], (metric) => metric.set(source.drain().state === "serving" ? 0 : 1));
-  gauge(registry, "flux_drain_sessions_left", "Sockets that are still to be sent away; 0 while it does not drain", [], (metric) => {
+  gauge(registry, "flux_memory_used_bytes", "Memory in use: of the container without file cache, else of the process", [], (metric) => metric.set(source.memory().usedBytes));
+  gauge(registry, "flux_memory_short", "1 while the node rejects sockets because memory is short", [], (metric) => metric.set(source.memory().short ? 1 : 0));
+  gauge(registry, "flux_draining", "1 while the node drains", [], (metric) => metric.set(source.drain().state === "serving" ? 0 : 1));
+  gauge(registry, "flux_drain_sessions_left", "Sockets that the drain has still to close; 0 while the node does not drain", [], (metric) => {
     const { state, left } = source.drain();
     metric.set(state === "serving" ? 0 : left);
   });
-  gauge(registry, "flux_nodes", "Nodes this one knows, itself among them, by state", ["state"], (metric) => {
+  gauge(registry, "flux_nodes", "Nodes that this node knows, itself included, by state", ["state"], (metric) => {
     const { states: all } = source.nodes();
     nodeStates.forEach((state) => metric.set({ state }, all.filter((one) => one === state).length));
   });
-  gauge(registry, "flux_nodes_stale", "Whether the other nodes could not be looked at lately", [], (metric) => metric.set(source.nodes().stale ? 1 : 0));
-  gauge(registry, "flux_rooms", "Rooms the hub knows", [], (metric) => metric.set(source.hub().rooms));
-  gauge(registry, "flux_hub_tail_bytes", "Bytes of recent publications kept at hand", [], (metric) => metric.set(source.hub().tailBytes));
-  gauge(registry, "flux_hub_replays", "Members that are being replayed to", [], (metric) => metric.set(source.hub().replays));
-  gauge(registry, "flux_hub_queue_bytes", "Bytes of records that wait for the hub", [], (metric) =>
+  gauge(registry, "flux_nodes_stale", "1 while the list of nodes is stale because Redis is unavailable", [], (metric) => metric.set(source.nodes().stale ? 1 : 0));
+  gauge(registry, "flux_rooms", "Rooms on the node", [], (metric) => metric.set(source.hub().rooms));
+  gauge(registry, "flux_hub_tail_bytes", "Bytes of recent publications kept encoded for recovery", [], (metric) => metric.set(source.hub().tailBytes));
+  gauge(registry, "flux_hub_replays", "Members in recovery", [], (metric) => metric.set(source.hub().replays));
+  gauge(registry, "flux_hub_queue_bytes", "Bytes of records queued for the hub", [], (metric) =>
     metric.set(source.counters.reduce((sum, one) => sum + one.get("ringDepthBytes") + one.get("overflowBytes"), 0)),
   );
   total(registry, "flux_publications_total", "Publications delivered to this node", [], (add) => add({}, source.hub().publications));
-  total(registry, "flux_publications_caught_up_total", "Publications given to slow readers once they had room", [], (add) => add({}, source.hub().caughtUp));
-  total(registry, "flux_publications_skipped_total", "Publications that slow readers were told they missed", [], (add) => add({}, source.hub().skipped));
-  gauge(registry, "flux_reactor_rooms_behind", "Rooms whose publications reactors get later, as they do not keep up; of binary and of JSON members each", [], (metric) => metric.set(source.hub().roomsBehind));
-  total(registry, "flux_reactor_publications_late_total", "Publications that reactors which had not kept up got later", [], (add) => add({}, source.hub().late));
-  total(registry, "flux_reactor_publications_lost_total", "Publications that such reactors never got: they were not kept any more, and members were sent sync", [], (add) => add({}, source.hub().lost));
-  total(registry, "flux_hub_refusals_total", "Commands the hub refused, besides those the reactors did", [], (add) => add({}, source.hub().refusals));
-  total(registry, "flux_hub_failures_total", "Records the hub failed at by its own mistake", [], (add) => add({}, source.hub().failures));
-  total(registry, "flux_reactor_restarts_total", "Reactors that failed and were replaced", [], (add) => add({}, source.reactors().restarts));
-  gauge(registry, "flux_reactors", "Reactors that take sockets", [], (metric) => metric.set(source.reactors().serving));
-  gauge(registry, "flux_broker_rooms", "Rooms the embedded broker keeps", [], (metric) => metric.set(source.broker().rooms));
-  gauge(registry, "flux_broker_publications", "Publications the embedded broker keeps", [], (metric) => metric.set(source.broker().publications));
-  gauge(registry, "flux_broker_bytes", "Bytes of history the embedded broker keeps", [], (metric) => metric.set(source.broker().bytes));
-  gauge(registry, "flux_presence_rooms", "Rooms whose members are known", [], (metric) => metric.set(source.presence().rooms));
-  gauge(registry, "flux_presence_members", "Users in rooms whose members are known, a user in two being two", [], (metric) => metric.set(source.presence().members));
-  gauge(registry, "flux_users_online", "Users with a session, or gone for less than the grace", [], (metric) => metric.set(source.presence().users));
-  gauge(registry, "flux_watches", "Users that are watched, by two sessions being two", [], (metric) => metric.set(source.presence().watches));
-  total(registry, "flux_presence_changes_total", "Changes of rooms and users that members and watchers were told of", [], (add) => add({}, source.presence().changes));
-  total(registry, "flux_log_lines_lost_total", "Lines of the log that standard output did not take", [], (add) => add({}, linesLost()));
+  total(registry, "flux_publications_caught_up_total", "Publications delivered late to slow readers (slowReaders: catch-up)", [], (add) => add({}, source.hub().caughtUp));
+  total(registry, "flux_publications_skipped_total", "Publications that slow readers lost (slowReaders: drop)", [], (add) => add({}, source.hub().skipped));
+  gauge(registry, "flux_reactor_rooms_behind", "Rooms behind on a slow reactor, counted per format", [], (metric) => metric.set(source.hub().roomsBehind));
+  total(registry, "flux_reactor_publications_late_total", "Publications delivered late to slow reactors", [], (add) => add({}, source.hub().late));
+  total(registry, "flux_reactor_publications_lost_total", "Publications that slow reactors lost because the history no longer had them; members received sync", [], (add) => add({}, source.hub().lost));
+  total(registry, "flux_hub_refusals_total", "Commands that the hub rejected, in addition to flux_error_replies_total", [], (add) => add({}, source.hub().refusals));
+  total(registry, "flux_hub_failures_total", "Records that the hub failed to handle: a bug", [], (add) => add({}, source.hub().failures));
+  total(registry, "flux_reactor_restarts_total", "Reactors that crashed and were replaced", [], (add) => add({}, source.reactors().restarts));
+  gauge(registry, "flux_reactors", "Reactors that accept sockets", [], (metric) => metric.set(source.reactors().serving));
+  gauge(registry, "flux_broker_rooms", "Rooms in the embedded broker", [], (metric) => metric.set(source.broker().rooms));
+  gauge(registry, "flux_broker_publications", "Publications in the embedded broker", [], (metric) => metric.set(source.broker().publications));
+  gauge(registry, "flux_broker_bytes", "Bytes of history in the embedded broker", [], (metric) => metric.set(source.broker().bytes));
+  gauge(registry, "flux_presence_rooms", "Rooms with presence", [], (metric) => metric.set(source.presence().rooms));
+  gauge(registry, "flux_presence_members", "Users in rooms with presence; a user in two rooms counts twice", [], (metric) => metric.set(source.presence().members));
+  gauge(registry, "flux_users_online", "Users online, including those within presenceGraceMs", [], (metric) => metric.set(source.presence().users));
+  gauge(registry, "flux_watches", "Watches: a user watched by two sessions counts twice", [], (metric) => metric.set(source.presence().watches));
+  total(registry, "flux_presence_changes_total", "Presence events and status changes sent", [], (add) => add({}, source.presence().changes));
+  total(registry, "flux_log_lines_lost_total", "Log lines that standard output did not accept", [], (add) => add({}, linesLost()));
   total(registry, "flux_context_switches_total", "Context switches of the process", ["kind"], (add) => {
     const { voluntaryContextSwitches, involuntaryContextSwitches } = process.resourceUsage();
     add({ kind: "voluntary" }, voluntaryContextSwitches);
@@ -223,7 +223,7 @@ export function total<L extends string>(
 /** prom-client's histogram only observes; this one is read from buckets that the reactors fill. */
 function fanoutHistogram(reactors: readonly Counters[]): Metric {
   const name = "flux_fanout_seconds";
-  const help = "From the hub's decision to the write to all sockets of a reactor";
+  const help = "Time from the hub's decision to the write to all sockets of a reactor";
   const get = async () => {
     const values = reactors.flatMap((counters, reactor) => histogramOf(name, counters, String(reactor)));
     return { name, help, type: "histogram", aggregator: "sum", values };
