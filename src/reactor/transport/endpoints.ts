@@ -1,4 +1,5 @@
 /** The paths of the port for clients, as documentation shows them. test/docs-endpoints.test.ts asks for each. */
+import { subprotocols } from "../../protocol/messages.ts";
 
 export interface PublicEndpoint {
   readonly method: "GET";
@@ -10,7 +11,7 @@ export interface PublicEndpoint {
 export const publicEndpoints: readonly PublicEndpoint[] = [
   {
     method: "GET", path: "/ws",
-    text: "WebSocket. Subprotocols: `flux.v1` (binary, the default) and `flux.v1.json`. A token may stand in the first frame, in the header `Authorization: Bearer TOKEN`, or in `?token=TOKEN`. `?resume=TICKET` is for clients that reconnect.",
+    text: `WebSocket. Subprotocols: \`${subprotocols.binary}\` (the default) and \`${subprotocols.json}\`. A token may stand in the first frame, in the header \`Authorization: Bearer TOKEN\`, or in \`?token=TOKEN\`. \`?resume=TICKET\` is for clients that reconnect.`,
     answers: [
       "101",
       "426 `bad_request`: not a WebSocket handshake of version 13",
