@@ -113,7 +113,7 @@ for (const page of pages.filter(({ blocks }) => blocks.some(isScript))) {
 function workFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "flux-docs-"));
   const { dependencies, devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Record<string, Record<string, string>>;
-  const names = [...Object.keys({ ...dependencies, ...devDependencies }), "@types/node"];
+  const names = Object.keys({ ...dependencies, ...devDependencies });
   for (const name of names) {
     mkdirSync(dirname(join(folder, "node_modules", name)), { recursive: true });
     symlinkSync(join(root, "node_modules", name), join(folder, "node_modules", name));

@@ -1,5 +1,5 @@
 /** What is made from the tables in the code: the reference pages and the JSON schema. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
 import { options } from "../src/config/config.ts";
@@ -42,4 +42,20 @@ t.test("nothing in the reference pages is without its sentence", async (t) => {
     if (!path.endsWith(".md")) continue;
     t.strictSame(text.split("\n").filter((line) => /\|\s+\|/.test(line)), [], path);
   }
+});
+
+t.test("every decision has its number, a context and a decision on one screen, and the index lists it", async (t) => {
+  const folder = join(root, "docs/decisions");
+  const index = readFileSync(join(folder, "README.md"), "utf8");
+  const names = readdirSync(folder).filter((name) => name !== "README.md").sort();
+  t.ok(names.length > 50);
+  names.forEach((name, i) => {
+    const number = String(i + 1).padStart(3, "0");
+    const text = readFileSync(join(folder, name), "utf8");
+    const title = /^# (.*)$/m.exec(text)?.[1] ?? "";
+    t.ok(name.startsWith(`${number}-`) && title.startsWith(`${number}. `), name);
+    t.ok(index.includes(`- [${title}](${name})`), `${name} in the index`);
+    t.match(text, /\n## Context\n\n[^#]+\n## Decision\n\n/, name);
+    t.ok(text.split("\n").length <= 50, `${name} fits a screen`);
+  });
 });
