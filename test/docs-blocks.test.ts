@@ -105,7 +105,7 @@ for (const page of pages.filter(({ blocks }) => blocks.some(isScript))) {
     const folder = workFolder();
     t.teardown(() => rmSync(folder, { recursive: true, force: true }));
     const { code, said } = await runPage(page, folder);
-    t.equal(code, 0, said);
+    t.equal(code, 0, code === 0 ? "every block ends with 0" : said);
   });
 }
 
@@ -122,13 +122,16 @@ function workFolder(): string {
   return folder;
 }
 
-/** Imports first, each name once; then block within block, so that each sees the names of those before and may use them again. */
+/** Imports and declarations first, each name once; then block within block, so that each sees the names of those before and may use them again. */
 function moduleOf(blocks: readonly Block[]): string {
   const imports = new Map<string, string>();
   const bodies = blocks.map(({ text }) => text.replace(/^import\s+(?:\{([^}]*)\}|(\w+)|(\* as \w+))\s+from\s+("[^"]+");?.*$/gm, (_, named?: string, plain?: string, all?: string, from?: string) => {
     for (const name of named?.split(",").map((one) => one.trim()).filter(Boolean) ?? []) imports.set(name.split(" as ").at(-1)!, `import { ${name} } from ${from};`);
     const whole = plain ?? all;
     if (whole !== undefined) imports.set(whole, `import ${whole} from ${from};`);
+    return "";
+  }).replace(/^declare .*$/gm, (line) => {
+    imports.set(line, line);
     return "";
   }));
   return `${[...imports.values()].join("\n")}\n${bodies.join("\n{\n")}\n${"}".repeat(bodies.length - 1)}\nexport {};\n`;
