@@ -3,7 +3,9 @@ import { bench, do_not_optimize, group, run } from "mitata";
 import { RingReader, RingWriter, createRing } from "../src/link/ring.ts";
 import { decodeClientFrame, decodePublication, encodeClientFrame, headerBytes, ServerFrameEncoder } from "../src/protocol/codec.ts";
 import { BufferPool, cutFrames } from "../src/protocol/framing.ts";
-import { decodeClientJson, encodeServerJson, parseMessage, publicationJson } from "../src/protocol/json.ts";
+import { Encoder } from "../src/protocol/encoder.ts";
+import { formats } from "../src/protocol/formats/formats.ts";
+import { encodeServerJson, json, publicationJson } from "../src/protocol/formats/json.ts";
 import { Format } from "../src/protocol/messages.ts";
 import { type Read, readFrame } from "./load/flux.ts";
 import { binaryPayload } from "./load/payload.ts";
@@ -35,10 +37,33 @@ group("protocol/codec", () => {
 });
 
 group("protocol/json", () => {
-  bench("decodeClientJson(parseMessage)", () => do_not_optimize(decodeClientJson(parseMessage(commandJson)[0])));
+  bench("decode", () => do_not_optimize(json.decode(commandJson, 0, commandJson.length)));
   bench("publicationJson", () => do_not_optimize(publicationJson(publication)));
   bench("encodeServerJson(published)", () =>
     do_not_optimize(encodeServerJson({ id: 7, published: { position: { epoch: "0FAtMtJy", seq: 123_456 }, receivers: 1000 } })));
+});
+
+const allFormats = new Encoder(64 * 1024);
+const events = formats.map((_, wire) => allFormats.publication(wire, body, publication).slice());
+const commands = [commandFrame.subarray(headerBytes), commandJson];
+
+// As the hub and a reactor call them: whatever format it is, from one place.
+group("protocol/formats", () => {
+  bench("Encoder.publication, a format after the other", function* () {
+    let n = 0;
+    yield () => do_not_optimize(allFormats.publication(n++ & 1, body, publication));
+  });
+  bench("decode, a format after the other", function* () {
+    let n = 0;
+    yield () => {
+      const wire = n++ & 1;
+      do_not_optimize(formats[wire]!.decode(commands[wire]!, 0, commands[wire]!.length));
+    };
+  });
+  bench("isAnswer, a format after the other", function* () {
+    let n = 0;
+    yield () => do_not_optimize(formats[n & 1]!.isAnswer(events[n++ & 1]!));
+  });
 });
 
 const pool = new BufferPool(64 * 1024);

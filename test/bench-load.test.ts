@@ -19,7 +19,7 @@ import { parseMetrics, byLabel, gauge } from "../bench/scrape.ts";
 import { spreadOf, summarize, type Measurement } from "../bench/report/summary.ts";
 import { fanoutRow } from "../bench/rows/fanout.ts";
 import { frame } from "../src/protocol/framing.ts";
-import { publicationJson } from "../src/protocol/json.ts";
+import { publicationJson } from "../src/protocol/formats/json.ts";
 import { Format, ServerFrame } from "../src/protocol/messages.ts";
 
 type Cut = { first: number; payload: string };

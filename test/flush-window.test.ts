@@ -171,11 +171,11 @@ t.test("who leaves with full windows of many rooms is given them alone, and a tu
   const common = { overflowBytesMax: 1e6, readBudgetBytes: 1e6, ringDoorbell: () => {}, onBatchEnd: () => {} };
   const hub = new Link({ ...common, out, in: back, onRecord: () => {} });
   const reactor = new Link({ ...common, out: back, in: out, onRecord: (_, record) => deliveries.onRecord(record) });
-  for (const seq of upTo(15)) for (const handle of rooms.keys()) writeDeliver(hub, handle, true, nobody, 0, 0, seq, seq - 1, Buffer.from(`${handle}.${seq}`));
+  for (const seq of upTo(15)) for (const handle of rooms.keys()) writeDeliver(hub, handle, 1, nobody, 0, 0, seq, seq - 1, Buffer.from(`${handle}.${seq}`));
   reactor.wake();
   t.equal(published, 0, "all of it waits");
 
-  const session = createSession(audiences, true, "", "");
+  const session = createSession(audiences, 1, "", "");
   session.state = "ready";
   session.socket = { send: (bytes: Uint8Array) => (sent.push(Buffer.from(bytes).toString()), 1) } as unknown as Socket;
   for (const room of rooms.values()) {

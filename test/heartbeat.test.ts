@@ -27,7 +27,7 @@ function start(options: { heartbeatMs?: number; heartbeatGraceMs?: number; hands
   heartbeat.start();
   const all = states.map((state): Silent => {
     const done: string[] = [];
-    const session = createSession(new Audiences(), false, "", "");
+    const session = createSession(new Audiences(), 0, "", "");
     session.socket = { end: (code: number, reason: string) => done.push(`end ${code} ${reason}`), close: () => done.push("close"), ping: () => done.push("ping") } as unknown as Session["socket"];
     context.sessions.add(session, heartbeat.tick);
     context.sessions.setState(session, state);

@@ -1,6 +1,7 @@
 /** A reactor that does not read: what other nodes publish is not queued for it without end, and nothing is lost in silence. */
 import t, { type Test } from "tap";
 import { kinds, writeBehind, writeNext, writePublish } from "../src/link/records.ts";
+import { Format } from "../src/protocol/messages.ts";
 import { startHub, type HubOptions, type Seen } from "./support/hub.ts";
 
 const durable = { feed: { durable: true, historySize: 1_000 }, live: { durable: false } };
@@ -35,7 +36,7 @@ for (const [where, tailPublicationsMax] of [["the room's tail", 2_000], ["the br
   t.test(`what a reactor has no room for it gets later, from ${where}, in order and once: it used to be queued without end`, async (t) => {
     const { hub, first, publishElsewhere } = start(t, { tailPublicationsMax });
     first.join(1, "feed:a");
-    first.join(2, "feed:a", { json: true });
+    first.join(2, "feed:a", { wire: 1 });
     first.drain();
     for (let i = 0; i < 300; i++) publishElsewhere("feed:a");
     t.ok(first.link.depth.overflow < bound + 3_000, `${first.link.depth.overflow} bytes wait`);
@@ -171,7 +172,7 @@ t.test("rooms that were left while their reactor was behind are not read for it"
   first.join(1, "live:a");
   first.drain();
   for (let i = 0; i < 100; i++) publishElsewhere("live:a");
-  rooms.count(rooms.named("live:a")!, 0, false, -1);
+  rooms.count(rooms.named("live:a")!, 0, 0, -1);
   first.drain();
   t.strictSame([moves(first.seen).length, hub.usage().roomsBehind, hub.usage().lost], [0, 0, 0]);
 });
@@ -191,13 +192,13 @@ t.test("a reader that was behind in one stream and comes to read when there is a
     for (let seq = head + 1; seq < head + 6; seq++) {
       hub.deliver("feed:a", { epoch: "another", seq, prev: seq - 1, sender: "", time: 1, payload: new Uint8Array(5), format: 0, origin: "" });
     }
-    writeBehind(first.reader, { member: 9, handle, seq: 5, era, json: false, skip: false });
+    writeBehind(first.reader, { member: 9, handle, seq: 5, era, wire: 0, skip: false });
     writeNext(first.reader, 9);
     first.drain();
     const [page] = pages(first.seen, 9);
     t.strictSame([page?.live, page?.frame.sync?.position?.epoch, page?.seq], [true, "another", room.seq], `head ${head}`);
     // One that fell behind in the new stream goes on in it.
-    writeBehind(first.reader, { member: 10, handle, seq: head + 2, era: room.era, json: false, skip: false });
+    writeBehind(first.reader, { member: 10, handle, seq: head + 2, era: room.era, wire: 0, skip: false });
     writeNext(first.reader, 10);
     first.drain();
     t.strictSame(given(pages(first.seen, 10)), [head + 3, head + 4, head + 5]);
@@ -230,7 +231,7 @@ t.test("a copy that comes back when its publisher's reactor has been replaced le
     broker: () => ({ publish: (_room, _retention, draft) => void drafts.push({ origin: draft.origin }) }),
   });
   const publish = (reactor: typeof first) => {
-    writePublish(reactor.reader, 4, 1, 0, false, 0, "live:a", "ann", "", 0, true, false, new Uint8Array(1));
+    writePublish(reactor.reader, 4, 1, 0, 0, 0, "live:a", "ann", "", 0, true, false, new Uint8Array(1));
     reactor.link.wake();
     return drafts.at(-1)!.origin;
   };
@@ -250,4 +251,19 @@ t.test("a copy that comes back when its publisher's reactor has been replaced le
   publishElsewhere("live:a", 1, publish(second));
   second.drain();
   t.equal(second.excluded().at(-1), "4 1");
+});
+
+t.test("the node itself publishes: members get it as anybody's, and it is refused as anybody's", async (t) => {
+  const { hub, first } = start(t);
+  first.join(1, "live:a");
+  first.join(2, "live:a", { wire: 1 });
+  first.drain();
+  const draft = { sender: "news", key: "", format: Format.JSON, payload: Buffer.from('"x"'), origin: "" };
+  const answers: unknown[] = [];
+  hub.publish("live:a", draft, (answer) => answers.push(answer));
+  hub.publish("nowhere:a", draft, (answer) => answers.push(answer));
+  first.drain();
+  t.match(answers, [{ value: { seq: 1, duplicate: false } }, { error: "unknown_namespace" }]);
+  const delivered = first.seen.filter(({ kind }) => kind === kinds.deliver);
+  t.match(delivered.map(({ frame }) => frame.publication), [{ room: "live:a", sender: "news" }, { room: "live:a", sender: "news", data: "x" }]);
 });

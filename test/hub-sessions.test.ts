@@ -43,7 +43,7 @@ function start(outlivesProcess = true) {
   const nobody = () => {};
   const sessions = new Sessions({ store: late, node: "n", sessionsPerUserMax: 10, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: nobody, onEnd: nobody });
   const hello = (slot: number, resume = "", resumeGeneration = 0) =>
-    sessions.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: userKey("", "ann"), device: "", issuedAt: 1, resume, resumeIssuedAt: 1, resumeGeneration, positions: [] });
+    sessions.hello(reactor, { slot, life: 1, wire: 0, mayBegin: true, user: userKey("", "ann"), device: "", issuedAt: 1, resume, resumeIssuedAt: 1, resumeGeneration, positions: [] });
   /** The store's next answer alone. */
   const next = () => waiting.shift()!();
   const answer = () => {
@@ -295,7 +295,7 @@ t.test("sessions are kept alive a share at a time, all of them in a round", asyn
   const counting = new Sessions({ store: { ...store, outlivesProcess: true, keep: (id, generation) => (kept.add(id), keep(id, generation)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: () => {}, onEnd: () => {} });
   const { reactor } = start();
   for (let slot = 0; slot < 10; slot++) {
-    counting.hello(reactor, { slot, life: 1, json: false, mayBegin: true, user: userKey("", "ann"), device: "", issuedAt: 1, resume: "", resumeIssuedAt: 0, resumeGeneration: 0, positions: [] });
+    counting.hello(reactor, { slot, life: 1, wire: 0, mayBegin: true, user: userKey("", "ann"), device: "", issuedAt: 1, resume: "", resumeIssuedAt: 0, resumeGeneration: 0, positions: [] });
   }
   for (let i = 0; i < 4; i++) counting.keep(4);
   t.equal(kept.size, 10);

@@ -273,21 +273,21 @@ t.test("every kind of record is read as it was written", async (t) => {
         throw new Error(`kind ${kind}`);
     }
   });
-  const join = { member: 7, slot: 3, life: 4, id: 9, json: true, room: "chat:ü😀", epoch: "e", seq: 2 ** 40, history: 3, restored: true };
-  const history = { slot: 1, life: 2, id: 3, json: false, room: "r", direction: "before", epoch: "e", seq: 5, limit: 6 } as const;
-  const leave = { slot: 1, life: 2, handle: 12, json: true, lost: true };
+  const join = { member: 7, slot: 3, life: 4, id: 9, wire: 1, room: "chat:ü😀", epoch: "e", seq: 2 ** 40, history: 3, restored: true };
+  const history = { slot: 1, life: 2, id: 3, wire: 0, room: "r", direction: "before", epoch: "e", seq: 5, limit: 6 } as const;
+  const leave = { slot: 1, life: 2, handle: 12, wire: 1, lost: true };
   records.writeJoin(writer, join);
-  records.writeJoin(writer, { ...join, epoch: null, seq: 0, json: false });
+  records.writeJoin(writer, { ...join, epoch: null, seq: 0, wire: 0 });
   records.writeHistory(writer, history);
-  records.writePublish(writer, 1, 2, 3, true, 4, "room", "ann", "key", 1, true, false, new Uint8Array([9, 8]));
+  records.writePublish(writer, 1, 2, 3, 2, 4, "room", "ann", "key", 1, true, false, new Uint8Array([9, 8]));
   records.writeLeave(writer, leave);
   records.writeNext(writer, 5);
   records.writeAbandon(writer, 6);
   reader.wake();
-  const published = { slot: 1, life: 2, id: 3, json: true, handle: 4, room: "room", sender: "ann", key: "key" };
+  const published = { slot: 1, life: 2, id: 3, wire: 2, handle: 4, room: "room", sender: "ann", key: "key" };
   t.same(read, [
     join,
-    { ...join, epoch: null, seq: 0, json: false },
+    { ...join, epoch: null, seq: 0, wire: 0 },
     history,
     { ...published, format: 1, excludeSelf: true, direct: false, payload: [9, 8] },
     leave,

@@ -21,7 +21,7 @@ const looksEach = 40;
 
 const aMember = (room: string): Member =>
   looking(room, { session, state: "live", room: null, mayPublish: true, told: false, liveAt: 0, arrival: null, next: null }) as unknown as Member;
-const session = createSession({ publish: () => true }, false, "", "");
+const session = createSession({ publish: () => true }, 0, "", "");
 
 t.test("a session's members: adding, finding and removing each takes as long with many as with few", async (t) => {
   looks = 0;
@@ -65,7 +65,7 @@ t.test("a session's places: entering, moving on and leaving each takes as long w
 });
 
 t.test("a socket that missed something: what is looked at is what was published, not what its session is in", async (t) => {
-  const reader = createSession({ publish: () => true }, false, "", "");
+  const reader = createSession({ publish: () => true }, 0, "", "");
   Object.assign(reader, { state: "ready", socket: {} });
   const roomOf = (handle: number): Room => ({
     name: `r${handle}`, handle, joined: [1, 0], live: [1, 0], firsts: [null, null], eras: [0, 0], topics: ["b", "j"], told: [0, 0], toldTopics: ["pb", "pj"], flushMs: 0, windows: [null, null],
@@ -102,7 +102,7 @@ t.test("a socket that missed something: what is looked at is what was published,
 });
 
 t.test("a session's arrivals: those that wait are told from those that do not, and from those of others, without looking at them", async (t) => {
-  const other = createSession({ publish: () => true }, false, "", "");
+  const other = createSession({ publish: () => true }, 0, "", "");
   const arrivals = new Arrivals();
   const arrival = (number: number, of = session) => ({ member: { session: of }, number, restored: false, behind: true, seq: 0, era: 0, leaveId: stays }) as unknown as Arrival;
   const all = Array.from({ length: rooms }, (_, i) => arrival(i));

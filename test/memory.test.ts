@@ -233,7 +233,7 @@ function queues(bytes: number[]) {
   const sessions = new Sessions(counters);
   const closed: number[] = [];
   const all = bytes.map((_, index) => {
-    const session = createSession(null as unknown as Audience, false, "", "");
+    const session = createSession(null as unknown as Audience, 0, "", "");
     const close = () => {
       closed.push(index);
       session.socket = null;

@@ -108,13 +108,13 @@ t.test("joins and history are refused while their reactor is far behind: their p
   const { link, reader, drain, seen, ...reactor } = reactors[0]!;
   const join = (id: number, room: string) => reactor.join(id, room, { history: 10 });
   const history = (id: number, room: string) =>
-    records.writeHistory(reader, { slot: 0, life: 1, id, json: false, room, direction: "newest", epoch: "", seq: 0, limit: 10 });
+    records.writeHistory(reader, { slot: 0, life: 1, id, wire: 0, room, direction: "newest", epoch: "", seq: 0, limit: 10 });
   const answers = (...ids: number[]) => ids.map((id) => seen.find(({ frame }) => frame.id === id)?.frame).map((frame) => (frame ? (frame.error?.code ?? "done") : "no answer"));
   t.ok(join(1, "chat:a"));
   drain();
   t.equal(seen.at(-1)?.frame.joined?.room, "chat:a");
   for (let i = 0; i < 500 && !link.congested; i++) {
-    records.writePublish(reader, 0, 1, 0, false, 0, "chat:a", "ann", "", Format.BINARY, false, false, new Uint8Array(500));
+    records.writePublish(reader, 0, 1, 0, 0, 0, "chat:a", "ann", "", Format.BINARY, false, false, new Uint8Array(500));
     link.wake();
   }
   t.ok(link.congested, "the reactor is behind");

@@ -79,7 +79,7 @@ for (const json of [false, true]) {
     let after = "";
     let pages = 0;
     do {
-      presence.answer(reactor, { slot: 1, life: 1, id: 7, json, room: room.key, after, limit: 256 });
+      presence.answer(reactor, { slot: 1, life: 1, id: 7, wire: json ? 1 : 0, room: room.key, after, limit: 256 });
       const page = frameOf(written.at(-1)!, json).presence!;
       if (written.at(-1)!.bytes > 2 * frameBytesMax) t.fail(`a frame of ${written.at(-1)!.bytes} bytes`);
       if (page.users !== 100_000 || page.room !== "chat:a") t.fail("every page has the counts");
@@ -96,9 +96,9 @@ for (const json of [false, true]) {
 t.test("a change is written once for each reactor and format with members, and with names only where they fit", async (t) => {
   const { presence, store, rooms, room, both } = hub();
   t.teardown(() => store.stop());
-  rooms.count(room, 0, false, 1);
-  rooms.count(room, 1, false, 1);
-  rooms.count(room, 1, true, 1);
+  rooms.count(room, 0, 0, 1);
+  rooms.count(room, 1, 0, 1);
+  rooms.count(room, 1, 1, 1);
   const [first, second] = [both[0]!.written, both[1]!.written];
   const change = { version: 1, users: 3, sessions: 3, joined: [userKey("acme", "ann")], left: [], countsOnly: false };
   presence.roomChanged(room.key, change);
@@ -117,11 +117,11 @@ t.test("a user whom thousands watch costs a frame a format, and records that fit
   t.teardown(() => store.stop());
   const sessions = Array.from({ length: 3_000 }, (_, slot): HubSession => ({
     id: `s${slot}`, life: `s${slot}.1`, userKey: userKey("acme", `u${slot}`), reactor: both[slot % 2]!.reactor, rooms: [], generation: 0, state: "here",
-    device: "", issuedAt: 0, cameAt: 0, slot, slotLife: 1, json: slot % 4 === 0,
+    device: "", issuedAt: 0, cameAt: 0, slot, slotLife: 1, wire: slot % 4 === 0 ? 1 : 0,
   }));
   for (const session of sessions) {
-    const { slot, slotLife: life, json } = session;
-    presence.watch(session.reactor, session, { slot, life, id: 0, json, begin: true, users: ["star"] });
+    const { slot, slotLife: life, wire } = session;
+    presence.watch(session.reactor, session, { slot, life, id: 0, wire, begin: true, users: ["star"] });
   }
   t.match(presence.usage(), { watches: 3_000 });
   presence.statusChanged({ user: userKey("acme", "star"), online: true, lastSeen: 0 });
@@ -136,13 +136,13 @@ t.test("a user whom thousands watch costs a frame a format, and records that fit
 t.test("while a reactor is far behind nothing is told, and then what holds: no more of it waits than there are rooms and users", async (t) => {
   const { presence, store, rooms, room, both } = hub();
   t.teardown(() => (presence.close(), store.stop()));
-  rooms.count(room, 0, false, 1);
+  rooms.count(room, 0, 0, 1);
   const [{ reactor, written, wake, sleep }] = both as [ReturnType<typeof reactorOf>];
   const watcher: HubSession = {
     id: "s", life: "s.1", userKey: userKey("acme", "ann"), reactor, rooms: [], generation: 0, state: "here",
-    device: "", issuedAt: 0, cameAt: 0, slot: 1, slotLife: 1, json: false,
+    device: "", issuedAt: 0, cameAt: 0, slot: 1, slotLife: 1, wire: 0,
   };
-  presence.watch(reactor, watcher, { slot: 1, life: 1, id: 0, json: false, begin: true, users: ["bob"] });
+  presence.watch(reactor, watcher, { slot: 1, life: 1, id: 0, wire: 0, begin: true, users: ["bob"] });
   sleep();
   let version = 0;
   const change = () => ({ version: ++version, users: version, sessions: version, joined: [userKey("acme", `${version}`)], left: [], countsOnly: false });

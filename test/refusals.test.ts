@@ -85,7 +85,7 @@ t.test("trace has a bound, and says how much it left out", (t) => {
   const { posted, post } = heard();
   let now = 0;
   const trace = new Trace(post, () => now);
-  const session = createSession({ publish: () => true }, true, "", "");
+  const session = createSession({ publish: () => true }, 1, "", "");
   for (let i = 0; i < 1000; i++) trace.gone(session);
   t.equal(posted.length, 200);
   now = 1000;

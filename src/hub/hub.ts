@@ -3,7 +3,7 @@
  * every reactor about a room through one ring, first in first out. "Here is your history up to 41" and "live: 42"
  * can therefore never be swapped, and nothing else is needed for ordered delivery, gapless joins and recovery.
  */
-import type { Answer, Broker, Position, Published, Stored } from "../broker/broker.ts";
+import type { Answer, Broker, Draft, Position, Published, Stored } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
@@ -27,11 +27,11 @@ import { readAck, readHello, readUnplaced, type AckRecord } from "../link/sessio
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { nameOfRoom, roomKey, tenantOfUser } from "../protocol/roomkeys.ts";
-import type { KindOf } from "../config/roomnames.ts";
+import type { KindOf, RoomKind } from "../config/roomnames.ts";
 import type { NodeMessage } from "../messages/messages.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/encoder.ts";
-import { publicationJson } from "../protocol/json.ts";
+import { formatCount } from "../protocol/formats/formats.ts";
 import type { Publication } from "../protocol/messages.ts";
 import type { Presence as PresenceStore } from "../presence/presence.ts";
 import { LateDisconnects } from "./sessions/disconnects.ts";
@@ -41,7 +41,7 @@ import { Joins } from "./joins.ts";
 import { Lagging } from "./recovery/lagging.ts";
 import { Presence } from "./presence.ts";
 import { Replays } from "./recovery/replays.ts";
-import type { Reactor, Room, Rooms } from "./rooms.ts";
+import { countIn, type Reactor, type Room, type Rooms } from "./rooms.ts";
 import { Sessions, type HubSession } from "./sessions/sessions.ts";
 
 export interface HubOptions extends InboxLimits {
@@ -67,7 +67,6 @@ export interface HubOptions extends InboxLimits {
 const sweepMs = 5_000;
 /** Sessions are kept alive in so many steps, each of which is over before anybody notices. */
 const keepParts = 64;
-const toUtf8 = new TextEncoder();
 const nothing = new Uint8Array(0);
 
 export class Hub {
@@ -93,7 +92,7 @@ export class Hub {
   readonly presence: Presence;
   // One record for every publish: read, used and forgotten before the next.
   readonly #publish: PublishRecord = {
-    slot: 0, life: 0, id: 0, json: false, handle: 0, room: "", sender: "", key: "",
+    slot: 0, life: 0, id: 0, wire: 0, handle: 0, room: "", sender: "", key: "",
     format: 0, excludeSelf: false, direct: false, payload: nothing,
   };
 
@@ -183,11 +182,9 @@ export class Hub {
     const key = room?.key ?? publish.room;
     // A handle that is no more: the room was forgotten, which it is only without members.
     if (key === "") return this.#refuse(reactor, publish, "not_joined");
-    const kind = room?.kind ?? this.#options.kindOf(nameOfRoom(key));
-    if (kind === null) return this.#refuse(reactor, publish, "unknown_namespace");
-    if (room !== undefined && this.#isCongested(room)) return this.#refuse(reactor, publish, "overloaded");
-    if (this.#options.outOfMemory?.() === true) return this.#refuse(reactor, publish, "overloaded");
-    const { slot, life, id, json, excludeSelf, direct, sender, format, payload } = publish;
+    const kind = this.#kindToPublish(key, room);
+    if (typeof kind === "string") return this.#refuse(reactor, publish, kind);
+    const { slot, life, id, wire, excludeSelf, direct, sender, format, payload } = publish;
     const from = direct ? this.sessions.find(reactor, slot, life)?.userKey : undefined;
     if (from !== undefined && !this.#inboxes.maySend(from, room)) return this.#refuse(reactor, publish, "rate_limited");
     // A copy may come back when another reactor has the index, with a session in the same slot that lives as its first, too.
@@ -196,15 +193,33 @@ export class Hub {
     this.#options.broker.publish(key, kind.retention, draft, (answer) => {
       if (from !== undefined && "value" in answer) this.#inboxes.sent(from, answer.value);
       if (id === 0 && !excludeSelf && "value" in answer) return;
-      if (direct) this.#answerSend(reactor, { slot, life, id, json }, answer);
-      else this.#answerPublish(reactor, { slot, life, id, json }, key, answer);
+      if (direct) this.#answerSend(reactor, { slot, life, id, wire }, answer);
+      else this.#answerPublish(reactor, { slot, life, id, wire }, key, answer);
     });
+  }
+
+  /**
+   * A publication of the node itself, of no session: into a room with members or without, by its key. `draft.payload` is valid
+   * only until this returns.
+   */
+  publish(key: string, draft: Draft, done: (answer: Answer<Published>) => void): void {
+    const kind = this.#kindToPublish(key, this.#rooms.named(key));
+    if (typeof kind === "string") return done({ error: kind });
+    this.#options.broker.publish(key, kind.retention, draft, done);
+  }
+
+  /** What the room is, or why nothing may be published into it now. */
+  #kindToPublish(key: string, room: Room | undefined): RoomKind | ErrorCode {
+    const kind = room?.kind ?? this.#options.kindOf(nameOfRoom(key));
+    if (kind === null) return "unknown_namespace";
+    const isOverloaded = (room !== undefined && this.#isCongested(room)) || this.#options.outOfMemory?.() === true;
+    return isOverloaded ? "overloaded" : kind;
   }
 
   #answerSend(reactor: Reactor, asker: Asker, answer: Answer<Published>): void {
     if ("error" in answer) return this.#refuse(reactor, asker, answer.error);
     const { epoch, seq, duplicate } = answer.value;
-    this.#reply(reactor, asker, this.#options.encoder.frame(asker.json, { id: asker.id, sent: { position: { epoch, seq }, duplicate } }));
+    this.#reply(reactor, asker, this.#options.encoder.frame(asker.wire, { id: asker.id, sent: { position: { epoch, seq }, duplicate } }));
   }
 
   #answerPublish(reactor: Reactor, asker: Asker, key: string, answer: Answer<Published>): void {
@@ -213,7 +228,7 @@ export class Hub {
     const receivers = this.#rooms.named(key)?.members ?? 0;
     const room = asker.id === 0 ? { room: nameOfRoom(key) } : {};
     const published = { position: { epoch, seq }, receivers, duplicate, ...room, ...(prev !== undefined && { prev }) };
-    this.#reply(reactor, asker, this.#options.encoder.frame(asker.json, { id: asker.id, published }));
+    this.#reply(reactor, asker, this.#options.encoder.frame(asker.wire, { id: asker.id, published }));
   }
 
   /** Whether a reactor with members of this room is so far behind that nothing more may be promised to it. */
@@ -246,22 +261,19 @@ export class Hub {
       payload: stored.payload,
       format: stored.format,
     };
-    const { binary } = this.#options.encoder;
-    const body = binary.body(publication);
+    const { encoder } = this.#options;
+    const body = encoder.binary.body(publication);
     room.tail.push(stored.seq, body);
     if (room.members === 0) return;
-    const frame = binary.publication(body);
     const [from, slot, life] = stored.origin === "" ? noOrigin : stored.origin.split(" ").map(Number);
-    let text: Uint8Array | null = null;
-    for (const reactor of this.#reactors) {
-      if (reactor == null) continue;
-      const excluded = this.#numbers[reactor.index] === from ? slot! : nobody;
-      if (room.interest[2 * reactor.index]! > 0 && !this.#lagging.skips(reactor, room, false, before, eraBefore)) {
-        writeDeliver(reactor.link, room.handle, false, excluded, life!, at, stored.seq, stored.prev, frame);
-      }
-      if (room.interest[2 * reactor.index + 1]! > 0 && !this.#lagging.skips(reactor, room, true, before, eraBefore)) {
-        text ??= toUtf8.encode(publicationJson(publication));
-        writeDeliver(reactor.link, room.handle, true, excluded, life!, at, stored.seq, stored.prev, text);
+    for (let wire = 0; wire < formatCount; wire++) {
+      let frame: Uint8Array | null = null;
+      for (const reactor of this.#reactors) {
+        if (reactor == null || countIn(room, reactor.index, wire) === 0) continue;
+        if (this.#lagging.skips(reactor, room, wire, before, eraBefore)) continue;
+        const excluded = this.#numbers[reactor.index] === from ? slot! : nobody;
+        frame ??= encoder.publication(wire, body, publication);
+        writeDeliver(reactor.link, room.handle, wire, excluded, life!, at, stored.seq, stored.prev, frame);
       }
     }
   }
@@ -283,25 +295,28 @@ export class Hub {
     room.tail.clear(seq);
     if (room.members === 0) return;
     const sync = { id: 0, sync: { room: room.name, position: { epoch, seq } } };
-    for (const reactor of this.#reactors) {
-      for (const json of [false, true]) {
-        if (reactor == null || room.interest[2 * reactor.index + (json ? 1 : 0)] === 0) continue;
-        if (this.#lagging.skipsMove(reactor, room, json, prev, eraBefore)) continue;
-        writeMoved(reactor.link, room.handle, json, { prev, eraBefore, era: room.era }, this.#options.encoder.frame(json, sync));
+    for (let wire = 0; wire < formatCount; wire++) {
+      let frame: Uint8Array | null = null;
+      for (const reactor of this.#reactors) {
+        if (reactor == null || countIn(room, reactor.index, wire) === 0) continue;
+        if (this.#lagging.skipsMove(reactor, room, wire, prev, eraBefore)) continue;
+        frame ??= this.#options.encoder.frame(wire, sync);
+        writeMoved(reactor.link, room.handle, wire, { prev, eraBefore, era: room.era }, frame);
       }
     }
   }
 
   #hasMembers(room: Room, reactor: number): boolean {
-    return room.interest[2 * reactor]! > 0 || room.interest[2 * reactor + 1]! > 0;
+    for (let wire = 0; wire < formatCount; wire++) if (countIn(room, reactor, wire) > 0) return true;
+    return false;
   }
 
   // ------------------------------------------------------------------------------- what members do
 
-  #onLeave(reactor: Reactor, { slot, life, handle, json, lost }: LeaveRecord): void {
+  #onLeave(reactor: Reactor, { slot, life, handle, wire, lost }: LeaveRecord): void {
     const room = this.#rooms.numbered(handle);
     if (room === undefined) return;
-    this.#rooms.count(room, reactor.index, json, -1);
+    this.#rooms.count(room, reactor.index, wire, -1);
     const session = this.sessions.find(reactor, slot, life);
     if (session !== undefined && !lost) {
       this.sessions.left(session, room.name);
@@ -352,7 +367,7 @@ export class Hub {
 
   #refuse(reactor: Reactor, asker: Asker, code: ErrorCode): void {
     this.refusals++;
-    this.#reply(reactor, asker, this.#options.encoder.error(asker.json, asker.id, code));
+    this.#reply(reactor, asker, this.#options.encoder.error(asker.wire, asker.id, code));
   }
 
   #reply(reactor: Reactor, asker: Asker, frame: Uint8Array): void {

@@ -93,7 +93,7 @@ export class Joins {
   /** Counts the member first: whatever is delivered from now on is written behind its `joined`. */
   #admit(reactor: Reactor, room: Room, join: JoinRecord): void {
     const { rooms, sessions, inboxes } = this.#options;
-    rooms.count(room, reactor.index, join.json, 1);
+    rooms.count(room, reactor.index, join.wire, 1);
     const session = sessions.find(reactor, join.slot, join.life);
     if (session !== undefined && room.name === inboxName) {
       return inboxes.placeOf(session, room, join, (place) => this.#begin(reactor, session, room, place));
@@ -112,7 +112,7 @@ export class Joins {
   }
 
   #refuse(reactor: Reactor, join: JoinRecord, code: ErrorCode): void {
-    if (reactor.live) writeRefused(reactor.link, join.member, this.#options.encoder.error(join.json, join.id, code));
+    if (reactor.live) writeRefused(reactor.link, join.member, this.#options.encoder.error(join.wire, join.id, code));
   }
 
   /** Rooms that have been empty for long give up their place. */

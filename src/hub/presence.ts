@@ -7,12 +7,13 @@ import type { ErrorCode } from "../errors.ts";
 import { writeReply, type Asker } from "../link/records.ts";
 import { writeStatus, writeTold, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Encoder } from "../protocol/encoder.ts";
+import { formatCount } from "../protocol/formats/formats.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Presence as Store, RoomChange, Status } from "../presence/presence.ts";
 import { nameOfRoom, nameOfUser, roomKey, tenantOfUser, userKey } from "../protocol/roomkeys.ts";
 import type { KindOf } from "../config/roomnames.ts";
 import { listed } from "./sessions/places.ts";
-import type { Reactor, Room, Rooms } from "./rooms.ts";
+import { countIn, type Reactor, type Room, type Rooms } from "./rooms.ts";
 import type { HubSession } from "./sessions/sessions.ts";
 import { Watches } from "./watches.ts";
 
@@ -137,12 +138,12 @@ export class Presence {
     const isLong = bytesOf(change.joined) + bytesOf(change.left) > pageBytesMax;
     const names = isLong ? { joined: [], left: [], countsOnly: true } : { joined: change.joined.map(nameOfUser), left: change.left.map(nameOfUser) };
     const presenceChanged = { ...change, ...names, room: room.name };
-    for (const json of [false, true]) {
+    for (let wire = 0; wire < formatCount; wire++) {
       let frame: Uint8Array | null = null;
       for (const reactor of reactors) {
-        if (reactor == null || room.interest[2 * reactor.index + (json ? 1 : 0)] === 0) continue;
-        frame ??= encoder.frame(json, { id: 0, presenceChanged });
-        writeTold(reactor.link, room.handle, json, change.version, frame);
+        if (reactor == null || countIn(room, reactor.index, wire) === 0) continue;
+        frame ??= encoder.frame(wire, { id: 0, presenceChanged });
+        writeTold(reactor.link, room.handle, wire, change.version, frame);
       }
     }
   }
@@ -151,13 +152,13 @@ export class Presence {
     const sessions = this.#watches.of(status.user);
     if (sessions.length === 0 || this.#mustWait(`user ${status.user}`, () => this.statusChanged(status))) return;
     this.changes++;
-    for (const json of [false, true]) {
+    for (let wire = 0; wire < formatCount; wire++) {
       let frame: Uint8Array | null = null;
       for (const reactor of this.#options.reactors) {
         if (reactor == null) continue;
-        const told = sessions.filter((session) => session.reactor === reactor && session.json === json);
+        const told = sessions.filter((session) => session.reactor === reactor && session.wire === wire);
         if (told.length === 0) continue;
-        frame ??= this.#options.encoder.frame(json, { id: 0, userStatus: named(status) });
+        frame ??= this.#options.encoder.frame(wire, { id: 0, userStatus: named(status) });
         for (let i = 0; i < told.length; i += sessionsPerRecord) {
           writeStatus(reactor.link, told.slice(i, i + sessionsPerRecord).map(({ slot, slotLife: life }) => ({ slot, life })), frame);
         }
@@ -189,7 +190,7 @@ export class Presence {
 
   #reply(reactor: Reactor, asker: Asker, frame: ServerFrame): void {
     if (!reactor.live || asker.id === 0) return;
-    writeReply(reactor.link, asker.slot, asker.life, this.#options.encoder.frame(asker.json, frame));
+    writeReply(reactor.link, asker.slot, asker.life, this.#options.encoder.frame(asker.wire, frame));
   }
 
   usage(): { rooms: number; members: number; users: number; watches: number; changes: number } {

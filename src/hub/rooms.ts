@@ -4,6 +4,7 @@ import type { Position } from "../broker/broker.ts";
 import { now } from "../link/clock.ts";
 import type { Link } from "../link/link.ts";
 import type { JoinRecord } from "../link/records.ts";
+import { formatCount } from "../protocol/formats/formats.ts";
 import { nameOfRoom } from "../protocol/roomkeys.ts";
 import { Tail, type TailBudget, type TailLimits } from "./recovery/tail.ts";
 
@@ -30,7 +31,7 @@ export interface Room {
   seq: number;
   tail: Tail;
   members: number;
-  /** Members by reactor and format: entry `2 × reactor + json`. */
+  /** Members by reactor and wire format: read with `countIn`. */
   readonly interest: Uint32Array;
   readonly waiting: { reactor: Reactor; join: JoinRecord }[];
   /** Its members are to be told who comes and goes. */
@@ -95,7 +96,7 @@ export class Rooms {
       seq: 0,
       tail: new Tail(tailLimits, tailBudget, 0, kind.retention.durable ? kind.retention.historyTtlMs : 0),
       members: 0,
-      interest: new Uint32Array(2 * reactors),
+      interest: new Uint32Array(formatCount * reactors),
       waiting: [],
       followed: false,
       emptySince: now(),
@@ -123,16 +124,17 @@ export class Rooms {
   }
 
   /** Counts a member in (`by` 1) or out (-1). */
-  count(room: Room, reactor: number, json: boolean, by: 1 | -1): void {
-    room.interest[2 * reactor + (json ? 1 : 0)]! += by;
+  count(room: Room, reactor: number, wire: number, by: 1 | -1): void {
+    room.interest[place(reactor, wire)]! += by;
     this.#recount(room, by);
   }
 
   /** Forgets every member a reactor had. */
   forgetReactor(reactor: number): void {
     for (const room of this.#byKey.values()) {
-      const had = room.interest[2 * reactor]! + room.interest[2 * reactor + 1]!;
-      room.interest.fill(0, 2 * reactor, 2 * reactor + 2);
+      let had = 0;
+      for (let wire = 0; wire < formatCount; wire++) had += countIn(room, reactor, wire);
+      room.interest.fill(0, place(reactor, 0), place(reactor + 1, 0));
       if (had > 0) this.#recount(room, -had);
     }
   }
@@ -165,6 +167,15 @@ export class Rooms {
       this.#empty.add(room);
     }
   }
+}
+
+/** Members of the room on a reactor that speak one wire format. */
+export function countIn(room: Room, reactor: number, wire: number): number {
+  return room.interest[place(reactor, wire)]!;
+}
+
+function place(reactor: number, wire: number): number {
+  return formatCount * reactor + wire;
 }
 
 /** The room's head as the protocol has it. */

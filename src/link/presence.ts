@@ -54,24 +54,24 @@ export function readWatch(r: RecordReader): WatchRecord {
   return { ...asker, begin, users: Array.from({ length: r.u32() }, () => r.text()) };
 }
 
-function writeAsker(link: Link, { slot, life, id, json }: Asker): void {
+function writeAsker(link: Link, { slot, life, id, wire }: Asker): void {
   link.u32(slot);
   link.u32(life);
   link.u32(id);
-  link.u8(json ? 1 : 0);
+  link.u8(wire);
 }
 
 function readAsker(r: RecordReader): Asker {
-  return { slot: r.u32(), life: r.u32(), id: r.u32(), json: r.u8() !== 0 };
+  return { slot: r.u32(), life: r.u32(), id: r.u32(), wire: r.u8() };
 }
 
 // ------------------------------------------------------------------------------- hub → reactor
 
 /** A frame, with the version of the change in it, for the members of a room that speak this format and may know who is in it. */
-export function writeTold(link: Link, handle: number, json: boolean, version: number, frame: Uint8Array): void {
+export function writeTold(link: Link, handle: number, wire: number, version: number, frame: Uint8Array): void {
   link.begin(kinds.told, 24 + frame.length, true);
   link.u32(handle);
-  link.u8(json ? 1 : 0);
+  link.u8(wire);
   link.f64(version);
   link.blob(frame);
   link.end();

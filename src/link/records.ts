@@ -41,7 +41,8 @@ export interface Asker {
   life: number;
   /** Id of the command, 0 where no reply is wanted. */
   id: number;
-  json: boolean;
+  /** Index of its wire format (protocol/formats/formats.ts). */
+  wire: number;
 }
 
 // ------------------------------------------------------------------------------- reactor → hub
@@ -52,7 +53,7 @@ export interface JoinRecord {
   slot: number;
   life: number;
   id: number;
-  json: boolean;
+  wire: number;
   /** The room's key. */
   room: string;
   /** Where to recover from, or null. */
@@ -72,7 +73,8 @@ export function writeJoin(link: Link, r: JoinRecord): boolean {
   link.u32(r.slot);
   link.u32(r.life);
   link.u32(r.id);
-  link.u8((r.json ? 1 : 0) | (r.epoch === null ? 0 : 2) | (r.restored ? 4 : 0));
+  link.u8(r.wire);
+  link.u8((r.epoch === null ? 0 : 1) | (r.restored ? 2 : 0));
   link.f64(r.seq);
   link.u32(r.history);
   link.text(r.room);
@@ -86,13 +88,14 @@ export function readJoin(r: RecordReader): JoinRecord {
   const slot = r.u32();
   const life = r.u32();
   const id = r.u32();
+  const wire = r.u8();
   const flags = r.u8();
   const seq = r.f64();
   const history = r.u32();
   const room = r.text();
   const epoch = r.text();
-  const restored = (flags & 4) !== 0;
-  return { member, slot, life, id, json: (flags & 1) !== 0, seq, history, room, epoch: (flags & 2) === 0 ? null : epoch, restored };
+  const restored = (flags & 2) !== 0;
+  return { member, slot, life, id, wire, seq, history, room, epoch: (flags & 1) === 0 ? null : epoch, restored };
 }
 
 /** A member that was joined is gone. */
@@ -100,7 +103,7 @@ export interface LeaveRecord {
   slot: number;
   life: number;
   handle: number;
-  json: boolean;
+  wire: number;
   /** Its socket is lost: the session may come back and is then in the room again. */
   lost: boolean;
 }
@@ -110,7 +113,8 @@ export function writeLeave(link: Link, r: LeaveRecord): void {
   link.u32(r.slot);
   link.u32(r.life);
   link.u32(r.handle);
-  link.u8((r.json ? 1 : 0) | (r.lost ? 2 : 0));
+  link.u8(r.wire);
+  link.u8(r.lost ? 1 : 0);
   link.end();
 }
 
@@ -118,8 +122,8 @@ export function readLeave(r: RecordReader): LeaveRecord {
   const slot = r.u32();
   const life = r.u32();
   const handle = r.u32();
-  const flags = r.u8();
-  return { slot, life, handle, json: (flags & 1) !== 0, lost: (flags & 2) !== 0 };
+  const wire = r.u8();
+  return { slot, life, handle, wire, lost: r.u8() !== 0 };
 }
 
 /** A publish command; `handle` is 0 where the reactor does not know the room's, `room` is then its key. */
@@ -130,6 +134,7 @@ export interface PublishRecord extends Asker {
   direct: boolean;
   sender: string;
   key: string;
+  /** Of the payload. */
   format: number;
   excludeSelf: boolean;
   payload: Uint8Array;
@@ -141,7 +146,7 @@ export function writePublish(
   slot: number,
   life: number,
   id: number,
-  json: boolean,
+  wire: number,
   handle: number,
   room: string,
   sender: string,
@@ -156,7 +161,8 @@ export function writePublish(
   link.u32(slot);
   link.u32(life);
   link.u32(id);
-  link.u8((json ? 1 : 0) | (excludeSelf ? 2 : 0) | (direct ? 4 : 0) | (format << 3));
+  link.u8(wire);
+  link.u8((excludeSelf ? 1 : 0) | (direct ? 2 : 0) | (format << 2));
   link.u32(handle);
   link.text(room);
   link.text(sender);
@@ -171,11 +177,11 @@ export function readPublish(r: RecordReader, into: PublishRecord): PublishRecord
   into.slot = r.u32();
   into.life = r.u32();
   into.id = r.u32();
+  into.wire = r.u8();
   const flags = r.u8();
-  into.json = (flags & 1) !== 0;
-  into.excludeSelf = (flags & 2) !== 0;
-  into.direct = (flags & 4) !== 0;
-  into.format = flags >> 3;
+  into.excludeSelf = (flags & 1) !== 0;
+  into.direct = (flags & 2) !== 0;
+  into.format = flags >> 2;
   into.handle = r.u32();
   into.room = r.text();
   into.sender = r.text();
@@ -200,7 +206,7 @@ export function writeHistory(link: Link, r: HistoryRecord): boolean {
   link.u32(r.slot);
   link.u32(r.life);
   link.u32(r.id);
-  link.u8(r.json ? 1 : 0);
+  link.u8(r.wire);
   link.u8(directions.indexOf(r.direction));
   link.f64(r.seq);
   link.u32(r.limit);
@@ -214,11 +220,11 @@ export function readHistory(r: RecordReader): HistoryRecord {
   const slot = r.u32();
   const life = r.u32();
   const id = r.u32();
-  const json = r.u8() !== 0;
+  const wire = r.u8();
   const direction = directions[r.u8()] ?? "newest";
   const seq = r.f64();
   const limit = r.u32();
-  return { slot, life, id, json, direction, seq, limit, room: r.text(), epoch: r.text() };
+  return { slot, life, id, wire, direction, seq, limit, room: r.text(), epoch: r.text() };
 }
 
 /** The last page of a member's replay has left: send the next one. */
@@ -238,7 +244,7 @@ export interface BehindRecord {
   seq: number;
   /** Era of the room's stream in which it has that: in a later one the position means nothing. */
   era: number;
-  json: boolean;
+  wire: number;
   /** It is not given what it missed, but told of it. */
   skip: boolean;
 }
@@ -249,7 +255,8 @@ export function writeBehind(link: Link, r: BehindRecord): void {
   link.u32(r.handle);
   link.f64(r.seq);
   link.u32(r.era);
-  link.u8((r.json ? 1 : 0) | (r.skip ? 2 : 0));
+  link.u8(r.wire);
+  link.u8(r.skip ? 1 : 0);
   link.end();
 }
 
@@ -258,8 +265,8 @@ export function readBehind(r: RecordReader): BehindRecord {
   const handle = r.u32();
   const seq = r.f64();
   const era = r.u32();
-  const flags = r.u8();
-  return { member, handle, seq, era, json: (flags & 1) !== 0, skip: (flags & 2) !== 0 };
+  const wire = r.u8();
+  return { member, handle, seq, era, wire, skip: r.u8() !== 0 };
 }
 
 function writeMember(link: Link, kind: number, member: number): void {
@@ -324,7 +331,7 @@ export const nobody = 0xffffffff;
 export function writeDeliver(
   link: Link,
   handle: number,
-  json: boolean,
+  wire: number,
   slot: number,
   life: number,
   at: number,
@@ -334,7 +341,7 @@ export function writeDeliver(
 ): void {
   link.begin(kinds.deliver, 48 + frame.length, true);
   link.u32(handle);
-  link.u8(json ? 1 : 0);
+  link.u8(wire);
   link.u32(slot);
   link.u32(life);
   link.f64(at);
@@ -354,10 +361,10 @@ export interface Move {
 }
 
 /** A frame that tells every member of a room that speaks this format that its position is another one now, with a gap before it. */
-export function writeMoved(link: Link, handle: number, json: boolean, { prev, eraBefore, era }: Move, frame: Uint8Array): void {
+export function writeMoved(link: Link, handle: number, wire: number, { prev, eraBefore, era }: Move, frame: Uint8Array): void {
   link.begin(kinds.moved, 32 + frame.length, true);
   link.u32(handle);
-  link.u8(json ? 1 : 0);
+  link.u8(wire);
   link.f64(prev);
   link.u32(eraBefore);
   link.u32(era);

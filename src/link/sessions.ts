@@ -10,7 +10,7 @@ import { kinds, type Asker } from "./records.ts";
 export interface HelloRecord {
   slot: number;
   life: number;
-  json: boolean;
+  wire: number;
   /** Key of the user (roomkeys.ts). */
   user: string;
   device: string;
@@ -40,7 +40,8 @@ export function writeHello(link: Link, r: HelloRecord): boolean {
   if (!link.begin(kinds.hello, bytes, false)) return false;
   link.u32(r.slot);
   link.u32(r.life);
-  link.u8((r.json ? 1 : 0) | (r.mayBegin ? 2 : 0));
+  link.u8(r.wire);
+  link.u8(r.mayBegin ? 1 : 0);
   link.f64(r.issuedAt);
   link.f64(r.resumeIssuedAt);
   link.f64(r.resumeGeneration);
@@ -53,16 +54,15 @@ export function writeHello(link: Link, r: HelloRecord): boolean {
 export function readHello(r: RecordReader): HelloRecord {
   const slot = r.u32();
   const life = r.u32();
-  const flags = r.u8();
-  const json = (flags & 1) !== 0;
-  const mayBegin = (flags & 2) !== 0;
+  const wire = r.u8();
+  const mayBegin = r.u8() !== 0;
   const issuedAt = r.f64();
   const resumeIssuedAt = r.f64();
   const resumeGeneration = r.f64();
   const user = r.text();
   const device = r.text();
   const resume = r.text();
-  return { slot, life, json, mayBegin, user, device, issuedAt, resume, resumeIssuedAt, resumeGeneration, positions: readPlaces(r) };
+  return { slot, life, wire, mayBegin, user, device, issuedAt, resume, resumeIssuedAt, resumeGeneration, positions: readPlaces(r) };
 }
 
 /** A session that had been admitted, or was about to be, has lost its socket. `over`: by its client's wish, for good. */
@@ -98,7 +98,7 @@ export function writeAck(link: Link, asker: Asker, epoch: string, seq: number): 
   link.u32(asker.slot);
   link.u32(asker.life);
   link.u32(asker.id);
-  link.u8(asker.json ? 1 : 0);
+  link.u8(asker.wire);
   link.f64(seq);
   link.text(epoch);
   link.end();
@@ -109,9 +109,9 @@ export function readAck(r: RecordReader): AckRecord {
   const slot = r.u32();
   const life = r.u32();
   const id = r.u32();
-  const json = r.u8() !== 0;
+  const wire = r.u8();
   const seq = r.f64();
-  return { slot, life, id, json, seq, epoch: r.text() };
+  return { slot, life, id, wire, seq, epoch: r.text() };
 }
 
 // ------------------------------------------------------------------------------- hub → reactor

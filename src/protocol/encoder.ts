@@ -1,32 +1,36 @@
 /**
- * Frames of the node in the format a session speaks. What comes back is ready for one WebSocket message and
- * valid until the next call.
+ * Frames of the node in the format a session speaks, named by its index. What comes back is ready for one WebSocket message
+ * and valid until the next call.
  */
 import { errors, type ErrorCode } from "../errors.ts";
 import { ServerFrameEncoder, type PageHead, type PageKind } from "./codec.ts";
-import { encodeServerJson, pageJson } from "./json.ts";
-import type { ServerFrame } from "./messages.ts";
-
-const toUtf8 = new TextEncoder();
+import { formats } from "./formats/formats.ts";
+import type { Publication, ServerFrame } from "./messages.ts";
 
 export class Encoder {
+  /** Also makes the bodies of publications, which logs keep and all formats begin with. */
   readonly binary: ServerFrameEncoder;
 
   constructor(bytes: number) {
     this.binary = new ServerFrameEncoder(bytes);
   }
 
-  frame(json: boolean, frame: ServerFrame): Uint8Array {
-    return json ? toUtf8.encode(encodeServerJson(frame)) : this.binary.frame(frame);
+  frame(wire: number, frame: ServerFrame): Uint8Array {
+    return formats[wire]!.frame(this.binary, frame);
   }
 
-  page<K extends PageKind>(json: boolean, kind: K, id: number, head: PageHead[K], bodies: readonly Uint8Array[]) {
-    return json ? toUtf8.encode(pageJson(kind, id, head, bodies)) : this.binary.page(kind, id, head, bodies);
+  /** The live event of one publication, from its body; `publication` spares a format that needs it decoded the work. */
+  publication(wire: number, body: Uint8Array, publication: Publication | null): Uint8Array {
+    return formats[wire]!.publication(this.binary, body, publication);
+  }
+
+  page<K extends PageKind>(wire: number, kind: K, id: number, head: PageHead[K], bodies: readonly Uint8Array[]): Uint8Array {
+    return formats[wire]!.page(this.binary, kind, id, head, bodies);
   }
 
   /** An error reply; `text` where the table's is not precise enough. */
-  error(json: boolean, id: number, code: ErrorCode, text?: string): Uint8Array {
+  error(wire: number, id: number, code: ErrorCode, text?: string): Uint8Array {
     const { retryable } = errors[code];
-    return this.frame(json, { id, error: { code, text: text ?? errors[code].text, retryable } });
+    return this.frame(wire, { id, error: { code, text: text ?? errors[code].text, retryable } });
   }
 }

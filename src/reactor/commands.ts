@@ -4,6 +4,7 @@
 import { allows } from "../auth/grants.ts";
 import { writeHistory, writePublish } from "../link/records.ts";
 import { writeAck } from "../link/sessions.ts";
+import { formats } from "../protocol/formats/formats.ts";
 import { Format, type ClientFrame, type Position } from "../protocol/messages.ts";
 import { inboxKey, inboxName, roomKey, senderKey } from "../protocol/roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../config/roomnames.ts";
@@ -65,11 +66,11 @@ export function publish(reactor: Reactor, session: Session, id: number, fields: 
     if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   }
   if (!isFit(reactor, session, id, payload, format, key)) return;
-  const { slot, life, json, grant } = session;
+  const { slot, life, wire, grant } = session;
   const handle = member?.room?.handle ?? 0;
   const name = handle === 0 ? roomKey(grant!.tenant, room) : "";
   const excludeSelf = fields.excludeSelf === true;
-  if (!writePublish(reactor.link, slot, life, id, json, handle, name, grant!.user, key, format, excludeSelf, false, payload)) {
+  if (!writePublish(reactor.link, slot, life, id, wire, handle, name, grant!.user, key, format, excludeSelf, false, payload)) {
     return refuse(reactor, session, id, "overloaded");
   }
   reactor.counters.add("publishes", 1);
@@ -82,7 +83,7 @@ export function send(reactor: Reactor, session: Session, id: number, fields: Fie
   const key = fields.key ?? "";
   const payload = fields.payload ?? noBytes;
   const format = fields.format ?? Format.BINARY;
-  const { slot, life, json, grant } = session;
+  const { slot, life, wire, grant } = session;
   if (!grant!.send) return refuse(reactor, session, id, "forbidden", "the token does not allow direct messages");
   const problem = nameProblem("user", user, userNameBytesMax);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
@@ -90,7 +91,7 @@ export function send(reactor: Reactor, session: Session, id: number, fields: Fie
   const inbox = inboxKey(grant!.tenant, user);
   // A key is its sender's: another's message with the same one must not be taken for a repetition of this.
   const ownKey = key === "" ? "" : senderKey(grant!.user, key);
-  if (!writePublish(reactor.link, slot, life, id, json, 0, inbox, grant!.user, ownKey, format, false, true, payload)) {
+  if (!writePublish(reactor.link, slot, life, id, wire, 0, inbox, grant!.user, ownKey, format, false, true, payload)) {
     return refuse(reactor, session, id, "overloaded");
   }
   reactor.counters.add("publishes", 1);
@@ -103,7 +104,7 @@ function isFit(reactor: Reactor, session: Session, id: number, payload: Uint8Arr
     return false;
   }
   const long = key.length > keyCharsMax ? `key: at most ${keyCharsMax} characters` : null;
-  const problem = payloadProblem(payload, format, session.json) ?? long;
+  const problem = payloadProblem(payload, format, formats[session.wire]!.parsesPayloads) ?? long;
   if (problem !== null) refuse(reactor, session, id, "bad_request", problem);
   return problem === null;
 }
@@ -113,8 +114,8 @@ export function ack(reactor: Reactor, session: Session, id: number, { position }
   if (position == null) return refuse(reactor, session, id, "bad_request", "position: is needed");
   const problem = positionProblem("position", position);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
-  const { slot, life, json } = session;
-  if (!writeAck(reactor.link, { slot, life, id, json }, position.epoch ?? "", position.seq ?? 0)) {
+  const { slot, life, wire } = session;
+  if (!writeAck(reactor.link, { slot, life, id, wire }, position.epoch ?? "", position.seq ?? 0)) {
     refuse(reactor, session, id, "overloaded");
   }
 }
@@ -136,9 +137,9 @@ export function history(reactor: Reactor, session: Session, id: number, fields: 
   if (room !== inboxName && !allows(session.grant!, "history", room)) return refuse(reactor, session, id, "forbidden");
   const direction = since !== null ? "since" : before !== null ? "before" : "newest";
   const { epoch, seq } = since ?? before ?? {};
-  const { slot, life, json } = session;
+  const { slot, life, wire } = session;
   const limit = fields.limit ?? 0;
-  const query = { slot, life, id, json, room: keyOf(session, room), direction, epoch: epoch ?? "", seq: seq ?? 0, limit } as const;
+  const query = { slot, life, id, wire, room: keyOf(session, room), direction, epoch: epoch ?? "", seq: seq ?? 0, limit } as const;
   if (!writeHistory(reactor.link, query)) refuse(reactor, session, id, "overloaded");
 }
 
@@ -150,7 +151,7 @@ export function echo(reactor: Reactor, session: Session, id: number, fields: Fie
   const payload = fields.payload ?? noBytes;
   const format = fields.format ?? Format.BINARY;
   if (payload.length > reactor.config.frameBytesMax) return refuse(reactor, session, id, "too_large", grown);
-  const problem = payloadProblem(payload, format, session.json);
+  const problem = payloadProblem(payload, format, formats[session.wire]!.parsesPayloads);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   sendFrame(reactor, session, { id, echo: { payload, format } });
 }

@@ -1,7 +1,7 @@
 /** From the bytes of a WebSocket message to commands: the first half of the data path. */
-import { decodeClientFrame } from "../protocol/codec.ts";
+import { BadFrame, Batch } from "../protocol/formats/format.ts";
+import { formats } from "../protocol/formats/formats.ts";
 import { cutFrames, release, tooLarge } from "../protocol/framing.ts";
-import { BadFrame, decodeClientJson, parseMessage } from "../protocol/json.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import * as commands from "./commands.ts";
 import { hello, keepEarly, refresh } from "./session/hello.ts";
@@ -11,22 +11,22 @@ import { admitCommand, costOf } from "./session/rate.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Early, Session } from "./session/session.ts";
 
-/** A binary message: any number of frames, the first and the last maybe in part. */
-export function onBinary(reactor: Reactor, session: Session, message: Uint8Array): void {
+/** What a socket sent: of a stream format any number of frames, the first and the last maybe in part; else one frame or a batch. */
+export function onMessage(reactor: Reactor, session: Session, message: Uint8Array): void {
+  if (formats[session.wire]!.isStream) return onStream(reactor, session, message);
+  signOfLife(reactor, session);
+  if (message.length > reactor.config.frameBytesMax) return closeSession(reactor, session, "frame_too_large");
+  onBytes(reactor, session, message, 0, message.length);
+}
+
+function onStream(reactor: Reactor, session: Session, message: Uint8Array): void {
   const { pool, config } = reactor;
   const split = session.split;
   session.split = null;
   const rest = cutFrames(split, message, config.frameBytesMax, pool, (bytes, start, end) => {
-    let frame: ClientFrame;
-    try {
-      frame = decodeClientFrame(bytes, start, end);
-    } catch {
-      // What protobufjs says of the bytes helps nobody who sees a close code: frames that cannot be read have one.
-      closeSession(reactor, session, "bad_frame");
-      return false;
-    }
-    if (session.greeting === null) dispatch(reactor, session, frame);
-    else keepEarly(reactor, session, decodeClientFrame(bytes.slice(start, end), 0, end - start), end - start);
+    // What waits behind hello needs bytes of its own.
+    if (session.greeting === null) onBytes(reactor, session, bytes, start, end);
+    else onBytes(reactor, session, bytes.slice(start, end), 0, end - start);
     return isOpen(session);
   });
   if (rest === tooLarge) return closeSession(reactor, session, "frame_too_large");
@@ -41,32 +41,15 @@ function signOfLife({ heartbeat }: Reactor, session: Session): void {
   if (session.state === "ready") heartbeat.heard(session);
 }
 
-/** A text message: one frame, or an array of them. */
-export function onText(reactor: Reactor, session: Session, message: Uint8Array): void {
-  signOfLife(reactor, session);
-  if (message.length > reactor.config.frameBytesMax) return closeSession(reactor, session, "frame_too_large");
-  let frames: unknown[];
-  try {
-    frames = parseMessage(message);
-  } catch {
-    // Not JSON: as for bytes that are no protobuf.
-    return closeSession(reactor, session, "bad_frame");
-  }
-  const bytesEach = message.length / frames.length;
-  for (const frame of frames) {
-    onJsonFrame(reactor, session, frame, bytesEach);
-    if (!isOpen(session)) return;
-  }
+function onBytes(reactor: Reactor, session: Session, bytes: Uint8Array, start: number, end: number): void {
+  const read = formats[session.wire]!.decode(bytes, start, end);
+  if (read === null) return closeSession(reactor, session, "bad_frame");
+  if (!(read instanceof Batch)) return onFrame(reactor, session, read, end - start);
+  const bytesEach = (end - start) / read.length;
+  for (let i = 0; i < read.length && isOpen(session); i++) onFrame(reactor, session, read.at(i), bytesEach);
 }
 
-function onJsonFrame(reactor: Reactor, session: Session, value: unknown, bytes: number): void {
-  let frame: Early;
-  try {
-    frame = decodeClientJson(value);
-  } catch (error) {
-    if (!(error instanceof BadFrame)) throw error;
-    frame = error;
-  }
+function onFrame(reactor: Reactor, session: Session, frame: Early, bytes: number): void {
   if (session.greeting !== null) keepEarly(reactor, session, frame, bytes);
   else if (frame instanceof BadFrame) refuseBadFrame(reactor, session, frame);
   else dispatch(reactor, session, frame);

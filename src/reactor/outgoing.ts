@@ -1,41 +1,33 @@
 /** Everything that goes to one session: frames, errors, and the end. */
 import { closes, type CloseName, type ErrorCode } from "../errors.ts";
+import { formats } from "../protocol/formats/formats.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Context } from "./context.ts";
 import type { Session } from "./session/session.ts";
 import { sendAny } from "./transport/large.ts";
 import { dropped, queued } from "./transport/socket.ts";
 
-/** Tag of a ServerFrame's id, which is written only where it is not 0: the frame answers a command. It is behind the length. */
-const idTag = 8;
-const headerBytes = 4;
-/** The same in JSON, where it comes first: {"id": */
-const [quote, i, d] = Buffer.from('"id');
-
-function isAnswer({ json }: Session, frame: Uint8Array): boolean {
-  return json ? frame[2] === i && frame[3] === d && frame[4] === quote : frame[headerBytes] === idTag;
-}
-
 /** Sends a frame that is encoded in the session's format. */
 export function sendBytes(context: Context, session: Session, frame: Uint8Array): void {
   if (session.socket === null || session.state === "closing") return;
-  if (session.unanswered > 0 && isAnswer(session, frame)) session.unanswered--;
+  const format = formats[session.wire]!;
+  if (session.unanswered > 0 && format.isAnswer(frame)) session.unanswered--;
   context.counters.add("framesOut", 1);
   context.counters.add("bytesOut", frame.length);
-  const sent = sendAny(session.socket, frame, !session.json, frame.length >= context.compressFrom, context.config.socketQueueBytesMax);
+  const sent = sendAny(session.socket, frame, format.isBinary, frame.length >= context.compressFrom, context.config.socketQueueBytesMax);
   if (sent === queued) context.queueBudget.add(session, frame.length);
   else if (sent === dropped) tooSlow(context, session);
 }
 
 export function sendFrame(context: Context, session: Session, frame: ServerFrame): void {
-  sendBytes(context, session, context.encoder.frame(session.json, frame));
+  sendBytes(context, session, context.encoder.frame(session.wire, frame));
 }
 
 /** An error reply: the command is refused, the session goes on. */
 export function refuse(context: Context, session: Session, id: number, code: ErrorCode, text?: string): void {
   context.counters.add("errorReplies", 1);
   context.trace?.refused(session, id, code, text ?? "");
-  sendBytes(context, session, context.encoder.error(session.json, id, code, text));
+  sendBytes(context, session, context.encoder.error(session.wire, id, code, text));
 }
 
 /** Ends the session's socket; `text` is for the log, `reason` for the client. What is queued leaves first; its close handler runs before this returns. */

@@ -7,7 +7,7 @@ import { Format } from "../protocol/messages.ts";
 
 const depthMax = 100;
 
-/** Why a payload is refused, or null. `parsed`: it was made from parsed JSON, a JSON client's. */
+/** Why a payload is refused, or null. `parsed`: the wire format has made it from parsed JSON. */
 export function payloadProblem(payload: Uint8Array, format: number, parsed: boolean): string | null {
   if (format === Format.BINARY) return null;
   if (format !== Format.JSON) return "format: BINARY or JSON";

@@ -27,9 +27,9 @@ export function presence(reactor: Reactor, session: Session, id: number, fields:
   if (!allows(session.grant!, "presence", room)) return refuse(reactor, session, id, "forbidden");
   if (kind.presence === "members" && memberOf(session, room) === null) return refuse(reactor, session, id, "not_joined");
   if (after.length > afterCharsMax) return refuse(reactor, session, id, "bad_request", "after: is next of the page before");
-  const { slot, life, json } = session;
+  const { slot, life, wire } = session;
   const limit = fields.countsOnly === true ? 0 : Math.min(fields.limit || config.presencePageMax, config.presencePageMax);
-  if (!writePresence(reactor.link, { slot, life, id, json, room: keyOf(session, room), after, limit })) {
+  if (!writePresence(reactor.link, { slot, life, id, wire, room: keyOf(session, room), after, limit })) {
     refuse(reactor, session, id, "overloaded");
   }
 }
@@ -39,8 +39,8 @@ export function watch(reactor: Reactor, session: Session, id: number, fields: Fi
   if (!reactor.config.userStatus) return refuse(reactor, session, id, "forbidden", "users cannot be watched on this node");
   const problem = usersProblem(users);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
-  const { slot, life, json } = session;
-  if (!writeWatch(reactor.link, { slot, life, id, json, begin, users })) refuse(reactor, session, id, "overloaded");
+  const { slot, life, wire } = session;
+  if (!writeWatch(reactor.link, { slot, life, id, wire, begin, users })) refuse(reactor, session, id, "overloaded");
 }
 
 function usersProblem(users: readonly string[]): string | null {

@@ -4,6 +4,7 @@
  */
 import { closes, type CloseName, type ErrorCode } from "../errors.ts";
 import type { FromReactor } from "../link/threads.ts";
+import { formats } from "../protocol/formats/formats.ts";
 import type { Session } from "./session/session.ts";
 
 /** Lines of a reactor within one second. */
@@ -40,7 +41,7 @@ export class Trace {
     this.#tell("command refused", session, { id, code, text: text.slice(0, textMax) });
   }
 
-  #tell(text: string, { id: session, grant, json }: Session, fields: Fields): void {
+  #tell(text: string, { id: session, grant, wire }: Session, fields: Fields): void {
     const now = this.#clock();
     const unsaid = this.#lines - linesMax;
     if (now - this.#since >= everyMs) {
@@ -49,6 +50,6 @@ export class Trace {
       this.#lines = 0;
     }
     if (++this.#lines > linesMax) return;
-    this.#post({ kind: "trace", text, fields: { session, user: grant?.user ?? "", format: json ? "json" : "binary", ...fields } });
+    this.#post({ kind: "trace", text, fields: { session, user: grant?.user ?? "", format: formats[wire]!.name, ...fields } });
   }
 }

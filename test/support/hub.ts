@@ -84,7 +84,7 @@ export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker
     const reactor: Reactor = { index, link, live: true };
     hub.attach(reactor);
     const join = (member: number, room: string, more: Partial<records.JoinRecord> = {}) =>
-      records.writeJoin(reader, { member, slot: 0, life: 1, id: member, json: false, room, epoch: null, seq: 0, history: 0, restored: false, ...more });
+      records.writeJoin(reader, { member, slot: 0, life: 1, id: member, wire: 0, room, epoch: null, seq: 0, history: 0, restored: false, ...more });
     /** The reactor reads, the hub goes on, until neither has anything left. */
     const drain = () => {
       for (let i = 0; i < 100; i++) (reader.wake(), link.wake());

@@ -11,15 +11,15 @@ export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reacto
     if (reactor.live) writeReply(reactor.link, asked.slot, asked.life, frame);
   };
   const page = (bodies: readonly Uint8Array[], position: Page["position"], more: boolean) =>
-    send(encoder.page(asked.json, "history", asked.id, { room: room.name, position, more }, bodies));
+    send(encoder.page(asked.wire, "history", asked.id, { room: room.name, position, more }, bodies));
 
   const fromTail = readTail(room, asked, limit, pageBytesMax);
   if (fromTail !== null) return page(fromTail.bodies, headOf(room), fromTail.more);
   const query = { direction: asked.direction, position: asked, limit, bytesMax: pageBytesMax, bytesEach: recordBytes(room) };
   broker.history(room.key, room.kind.retention, query, (answer) => {
-    if ("error" in answer) return send(encoder.error(asked.json, asked.id, answer.error));
+    if ("error" in answer) return send(encoder.error(asked.wire, asked.id, answer.error));
     // The reactor may have fallen behind meanwhile: pages are not queued for it.
-    if (reactor.link.congested) return send(encoder.error(asked.json, asked.id, "overloaded"));
+    if (reactor.link.congested) return send(encoder.error(asked.wire, asked.id, "overloaded"));
     page(bodiesOf(encoder, room, answer.value.publications), answer.value.position, answer.value.more);
   });
 }

@@ -10,17 +10,16 @@ import type { Broker } from "../../broker/broker.ts";
 import { now } from "../../link/clock.ts";
 import { nobody, writeDeliver, writeMoved } from "../../link/records.ts";
 import type { Logger } from "../../platform/log/log.ts";
-import { decodePublication } from "../../protocol/codec.ts";
 import type { Encoder } from "../../protocol/encoder.ts";
-import { publicationJson } from "../../protocol/json.ts";
+import { formats } from "../../protocol/formats/formats.ts";
 import { pageSizeMax } from "../../protocol/limits.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
-import { headOf, type Reactor, type Room } from "../rooms.ts";
+import { countIn, headOf, type Reactor, type Room } from "../rooms.ts";
 
 /** A room of a reactor whose members of one format are behind. There are no more of them than rooms with members there. */
 interface Mark {
   readonly room: Room;
-  readonly json: boolean;
+  readonly wire: number;
   /** The members have everything up to here, in this era of the stream. */
   cursor: number;
   readonly era: number;
@@ -36,8 +35,8 @@ interface Mark {
 /** What is put off for one reactor. */
 interface Backlog {
   readonly reactor: Reactor;
-  /** By format. */
-  readonly marks: readonly [Map<Room, Mark>, Map<Room, Mark>];
+  /** By wire format. */
+  readonly marks: readonly Map<Room, Mark>[];
   /** What waits until the queue is empty. */
   readonly waiting: Set<() => void>;
   reads: number;
@@ -51,8 +50,6 @@ const readsMax = 4;
 const retryMs = 500;
 /** A reactor that falls behind again within this time is not worth another line in the log. */
 const quietMs = 10_000;
-
-const toUtf8 = new TextEncoder();
 
 export interface LaggingOptions extends Reading {
   readonly log: Logger;
@@ -81,35 +78,35 @@ export class Lagging {
     this.#log = log;
   }
 
-  /** Rooms that are marked, one with members of both formats being two. */
+  /** Rooms that are marked, one with members of two wire formats being two. */
   get rooms(): number {
-    return this.#backlogs.reduce((sum, backlog) => sum + (backlog === null ? 0 : backlog.marks[0].size + backlog.marks[1].size), 0);
+    return this.#backlogs.reduce((sum, backlog) => sum + (backlog === null ? 0 : marked(backlog)), 0);
   }
 
   /** Whether a publication is not to be written for this reactor now. Its members had everything up to `cursor` before it. */
-  skips(reactor: Reactor, room: Room, json: boolean, cursor: number, era: number): boolean {
+  skips(reactor: Reactor, room: Room, wire: number, cursor: number, era: number): boolean {
     // The data path: mostly there is no backlog.
     if (this.#backlogs[reactor.index] == null && !reactor.link.congested) return false;
-    const mark = this.#markIfBehind(reactor, room, json, cursor, era);
+    const mark = this.#markIfBehind(reactor, room, wire, cursor, era);
     if (mark === null) return false;
     mark.missing++;
     return true;
   }
 
   /** The same of the news that there is a gap. */
-  skipsMove(reactor: Reactor, room: Room, json: boolean, cursor: number, era: number): boolean {
-    const mark = this.#markIfBehind(reactor, room, json, cursor, era);
+  skipsMove(reactor: Reactor, room: Room, wire: number, cursor: number, era: number): boolean {
+    const mark = this.#markIfBehind(reactor, room, wire, cursor, era);
     if (mark !== null) mark.isLost = true;
     return mark !== null;
   }
 
-  isMarked(reactor: Reactor, room: Room, json: boolean): boolean {
-    return this.#markOf(reactor, room, json) !== undefined;
+  isMarked(reactor: Reactor, room: Room, wire: number): boolean {
+    return this.#markOf(reactor, room, wire) !== undefined;
   }
 
   /** Does it when the room is marked no longer. */
-  hold(reactor: Reactor, room: Room, json: boolean, again: () => void): void {
-    this.#markOf(reactor, room, json)!.held.push(again);
+  hold(reactor: Reactor, room: Room, wire: number, again: () => void): void {
+    this.#markOf(reactor, room, wire)!.held.push(again);
   }
 
   /** Whether it has to wait until the reactor's queue is empty, since that is at its bound: it is done then. */
@@ -133,8 +130,7 @@ export class Lagging {
     } finally {
       backlog.busy = false;
     }
-    const { marks: [binary, json], waiting } = backlog;
-    if (binary.size + json.size + waiting.size === 0 && this.#backlogs[reactor.index] === backlog) this.#backlogs[reactor.index] = null;
+    if (marked(backlog) + backlog.waiting.size === 0 && this.#backlogs[reactor.index] === backlog) this.#backlogs[reactor.index] = null;
   }
 
   #workOff(backlog: Backlog): void {
@@ -154,9 +150,9 @@ export class Lagging {
 
   #catchUp(backlog: Backlog, mark: Mark): void {
     const { reactor } = backlog;
-    const { room, json, era } = mark;
+    const { room, wire, era } = mark;
     while (!reactor.link.full && !mark.reading) {
-      if (room.interest[2 * reactor.index + (json ? 1 : 0)] === 0) return this.#settle(backlog, mark);
+      if (countIn(room, reactor.index, wire) === 0) return this.#settle(backlog, mark);
       if (mark.isLost || era !== room.era || mark.cursor > room.seq) return this.#tellGap(backlog, mark);
       if (mark.cursor === room.seq) return this.#settle(backlog, mark);
       const next = room.tail.covers(mark.cursor) ? room.tail.next(mark.cursor) : null;
@@ -167,10 +163,9 @@ export class Lagging {
   }
 
   #give({ reactor }: Backlog, mark: Mark, seq: number, body: Uint8Array): void {
-    const { room: { handle }, json, cursor } = mark;
+    const { room: { handle }, wire, cursor } = mark;
     const isGiven = this.#run(reactor, () => {
-      const frame = json ? toUtf8.encode(publicationJson(decodePublication(body))) : this.#encoder.binary.publication(body);
-      writeDeliver(reactor.link, handle, json, nobody, 0, now(), seq, cursor, frame);
+      writeDeliver(reactor.link, handle, wire, nobody, 0, now(), seq, cursor, this.#encoder.publication(wire, body, null));
     });
     // What cannot be written is missed by them all: else it would be tried for ever.
     if (!isGiven) mark.isLost = true;
@@ -212,16 +207,16 @@ export class Lagging {
   }
 
   #tellGap(backlog: Backlog, mark: Mark): void {
-    const { room, json, cursor: prev, era: eraBefore } = mark;
-    const frame = this.#encoder.frame(json, { id: 0, sync: { room: room.name, position: headOf(room) } });
-    writeMoved(backlog.reactor.link, room.handle, json, { prev, eraBefore, era: room.era }, frame);
+    const { room, wire, cursor: prev, era: eraBefore } = mark;
+    const frame = this.#encoder.frame(wire, { id: 0, sync: { room: room.name, position: headOf(room) } });
+    writeMoved(backlog.reactor.link, room.handle, wire, { prev, eraBefore, era: room.era }, frame);
     this.lost += Math.max(0, mark.missing);
     this.#settle(backlog, mark);
   }
 
   /** What is delivered from here on is written again. */
-  #settle({ reactor, marks }: Backlog, { room, json, held }: Mark): void {
-    marks[json ? 1 : 0].delete(room);
+  #settle({ reactor, marks }: Backlog, { room, wire, held }: Mark): void {
+    marks[wire]!.delete(room);
     for (const again of held) this.#run(reactor, again);
   }
 
@@ -236,22 +231,22 @@ export class Lagging {
     }
   }
 
-  #markOf({ index }: Reactor, room: Room, json: boolean): Mark | undefined {
-    return this.#backlogs[index]?.marks[json ? 1 : 0].get(room);
+  #markOf({ index }: Reactor, room: Room, wire: number): Mark | undefined {
+    return this.#backlogs[index]?.marks[wire]!.get(room);
   }
 
   /** The room's mark, which it gets where the reactor is past its bound; null: what comes is written. */
-  #markIfBehind(reactor: Reactor, room: Room, json: boolean, cursor: number, era: number): Mark | null {
-    const known = this.#markOf(reactor, room, json);
+  #markIfBehind(reactor: Reactor, room: Room, wire: number, cursor: number, era: number): Mark | null {
+    const known = this.#markOf(reactor, room, wire);
     if (known !== undefined || !reactor.link.congested) return known ?? null;
-    const mark: Mark = { room, json, cursor, era, missing: 0, isLost: false, reading: false, held: [] };
-    this.#backlogOf(reactor).marks[json ? 1 : 0].set(room, mark);
+    const mark: Mark = { room, wire, cursor, era, missing: 0, isLost: false, reading: false, held: [] };
+    this.#backlogOf(reactor).marks[wire]!.set(room, mark);
     this.#tellLog(reactor);
     return mark;
   }
 
   #backlogOf(reactor: Reactor): Backlog {
-    return (this.#backlogs[reactor.index] ??= { reactor, marks: [new Map(), new Map()], waiting: new Set(), reads: 0, busy: false });
+    return (this.#backlogs[reactor.index] ??= { reactor, marks: formats.map(() => new Map<Room, Mark>()), waiting: new Set(), reads: 0, busy: false });
   }
 
   #tellLog({ index, link }: Reactor): void {
@@ -259,4 +254,8 @@ export class Lagging {
     this.#loggedAt = now();
     this.#log.warn({ reactor: index, queuedBytes: link.depth.overflow }, `reactor ${index} does not keep up: its rooms get what is published when it has read what is queued for it`);
   }
+}
+
+function marked({ marks }: Backlog): number {
+  return marks.reduce((sum, ofFormat) => sum + ofFormat.size, 0);
 }

@@ -27,7 +27,7 @@ export interface Joining extends JoinRecord {
 interface Replay {
   readonly room: Room;
   readonly member: number;
-  readonly json: boolean;
+  readonly wire: number;
   /** The member has everything up to here, in this era of the stream. */
   cursor: number;
   readonly era: number;
@@ -98,16 +98,16 @@ export class Replays {
       if (piece === null || isLost(replay)) return this.#broken(reactor, replay);
       replay.cursor = piece.seq;
       if (replay.behind) this.caughtUp += piece.bodies.length;
-      const live = piece.seq >= replay.room.seq && !this.#lagging.isMarked(reactor, replay.room, replay.json);
+      const live = piece.seq >= replay.room.seq && !this.#lagging.isMarked(reactor, replay.room, replay.wire);
       const head = { room: replay.room.name, more: !live };
-      writePage(reactor.link, member, live, piece.seq, replay.era, this.#encoder.page(replay.json, "replay", 0, head, piece.bodies));
+      writePage(reactor.link, member, live, piece.seq, replay.era, this.#encoder.page(replay.wire, "replay", 0, head, piece.bodies));
       if (live) this.abandon(reactor, member);
     });
   }
 
   /** A member is behind from `seq` on: it will ask when it can take more. */
-  resume(reactor: Reactor, room: Room, { member, json, seq, era, skip }: BehindRecord): void {
-    this.#remember(reactor, { room, member, json, cursor: seq, era, behind: true, skip });
+  resume(reactor: Reactor, room: Room, { member, wire, seq, era, skip }: BehindRecord): void {
+    this.#remember(reactor, { room, member, wire, cursor: seq, era, behind: true, skip });
   }
 
   abandon(reactor: Reactor, member: number): void {
@@ -144,23 +144,23 @@ export class Replays {
     if (later) cursor = join.seq;
     // The newest of a room are a courtesy then; but a device's messages are not asked for again.
     const isBare = later || (reactor.link.congested && room.name !== inboxName);
-    const live = cursor >= room.seq && !this.#lagging.isMarked(reactor, room, join.json);
+    const live = cursor >= room.seq && !this.#lagging.isMarked(reactor, room, join.wire);
     const head = { room: room.name, position: headOf(room), recovered, more: !live };
-    const frame = this.#encoder.page(join.json, "joined", join.id, head, isBare ? [] : piece?.bodies ?? []);
+    const frame = this.#encoder.page(join.wire, "joined", join.id, head, isBare ? [] : piece?.bodies ?? []);
     writeJoined(reactor.link, join.member, room.handle, live, cursor, room.era, frame);
-    if (!live) this.#remember(reactor, { room, member: join.member, json: join.json, cursor, era: room.era, behind: false, skip: false });
+    if (!live) this.#remember(reactor, { room, member: join.member, wire: join.wire, cursor, era: room.era, behind: false, skip: false });
   }
 
   /** Whether it has to wait until the others of its room on its reactor have caught up: it may not be live before them. */
-  #isHeld(reactor: Reactor, { room, member, json }: Replay): boolean {
-    if (!this.#lagging.isMarked(reactor, room, json)) return false;
-    this.#lagging.hold(reactor, room, json, () => this.next(reactor, member));
+  #isHeld(reactor: Reactor, { room, member, wire }: Replay): boolean {
+    if (!this.#lagging.isMarked(reactor, room, wire)) return false;
+    this.#lagging.hold(reactor, room, wire, () => this.next(reactor, member));
     return true;
   }
 
   #broken(reactor: Reactor, replay: Replay): void {
     if (this.#isHeld(reactor, replay)) return;
-    const frame = this.#encoder.frame(replay.json, {
+    const frame = this.#encoder.frame(replay.wire, {
       id: 0,
       sync: { room: replay.room.name, position: headOf(replay.room) },
     });

@@ -31,7 +31,7 @@ export interface HubSession {
   readonly reactor: Reactor;
   readonly slot: number;
   readonly slotLife: number;
-  readonly json: boolean;
+  readonly wire: number;
   rooms: Places;
   /** Higher than that of every socket that had the session before. */
   generation: number;
@@ -152,7 +152,7 @@ export class Sessions {
   }
 
   #arrive(reactor: Reactor, hello: HelloRecord): HubSession {
-    const { slot, life, json, user, device, issuedAt } = hello;
+    const { slot, life, wire, user, device, issuedAt } = hello;
     const session: HubSession = {
       id: "",
       life: `${++this.#lives}`,
@@ -163,7 +163,7 @@ export class Sessions {
       reactor,
       slot,
       slotLife: life,
-      json,
+      wire,
       rooms: noPlaces,
       generation: 0,
       state: "arriving",

@@ -1,14 +1,15 @@
 /**
  * What the hub delivers to rooms, on its way to their members: kept back for the room's window, packed with its
- * neighbours, or published at once. Deliveries that follow each other in one batch to the same topic are packed into one
- * message: what uWS does per message and socket is then done once for all of them.
+ * neighbours, or published at once. Deliveries of a stream format that follow each other in one batch to the same topic are
+ * packed into one message: what uWS does per message and socket is then done once for all of them.
  */
 import { now } from "../../link/clock.ts";
 import type { RecordReader } from "../../link/link.ts";
+import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
 import type { Fanout } from "./fanout.ts";
 import { tooSlow } from "../outgoing.ts";
-import { formatOf, membersOf, type Member, type Room, type Session } from "../session/session.ts";
+import { membersOf, type Member, type Room, type Session } from "../session/session.ts";
 import { dropped } from "../transport/socket.ts";
 import { Windows } from "./windows.ts";
 
@@ -24,6 +25,7 @@ export class Deliveries {
   readonly #pack = Buffer.allocUnsafeSlow(packBytesMax);
   #packed = 0;
   #packRoom: Room | null = null;
+  #packWire = 0;
   /** The first publication packed, and the one before it. */
   #packSeq = 0;
   #packPrev = 0;
@@ -38,53 +40,52 @@ export class Deliveries {
   /** One publication for the members of a room that speak one format. False: not in this turn of the loop. */
   onRecord(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
-    const format = record.u8() as 0 | 1;
+    const wire = record.u8();
     const slot = record.u32();
     const life = record.u32();
     const at = record.f64();
     const seq = record.f64();
     const prev = record.f64();
     const frame = record.blob();
-    if (room === undefined || room.live[format] === 0) return;
-    const topic = room.topics[format];
+    if (room === undefined || room.live[wire]! === 0) return;
+    const topic = room.topics[wire]!;
     const publisher = this.#context.sessions.find(slot, life);
     const excluded = publisher?.socket?.isSubscribed(topic) === true ? publisher : null;
-    const members = room.live[format] - (excluded === null ? 0 : 1);
+    const members = room.live[wire]! - (excluded === null ? 0 : 1);
     if (room.flushMs > 0) {
-      if (excluded === null && this.#windows.add(room, format, frame, seq, prev, at)) return this.#count(members, frame.length);
+      if (excluded === null && this.#windows.add(room, wire, frame, seq, prev, at)) return this.#count(members, frame.length);
       // It cannot wait, so what waits before it has to leave.
-      if (!this.#fanout.mayPublish(0, this.#waiting(room, format))) return false;
-      this.#windows.flush(room, format);
-      if (excluded === null && this.#windows.add(room, format, frame, seq, prev, at)) return this.#count(members, frame.length);
+      if (!this.#fanout.mayPublish(0, this.#waiting(room, wire))) return false;
+      this.#windows.flush(room, wire);
+      if (excluded === null && this.#windows.add(room, wire, frame, seq, prev, at)) return this.#count(members, frame.length);
     }
-    if (!this.#fanout.mayPublish(frame.length, this.#waiting(room, format))) return false;
+    if (!this.#fanout.mayPublish(frame.length, this.#waiting(room, wire))) return false;
     this.#count(members, frame.length);
     this.#context.counters.fanout(now() - at);
-    // JSON clients get one object a message.
-    if (format === 0 && excluded === null) return this.#packIn(room, frame, seq, prev);
+    if (formats[wire]!.isStream && excluded === null) return this.#packIn(room, wire, frame, seq, prev);
     this.flush();
-    this.#fanout.publish(room, format, frame, seq, prev, excluded);
+    this.#fanout.publish(room, wire, frame, seq, prev, excluded);
   }
 
   /** A frame that tells the members of a room that speak one format where they are now. False: not in this turn of the loop. */
   onMoved(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
-    const format = record.u8() as 0 | 1;
+    const wire = record.u8();
     const prev = record.f64();
     const eraBefore = record.u32();
     const era = record.u32();
     const frame = record.blob();
     if (room === undefined) return;
-    if (!this.#fanout.mayPublish(frame.length, this.#waiting(room, format))) return false;
+    if (!this.#fanout.mayPublish(frame.length, this.#waiting(room, wire))) return false;
     this.flush();
-    this.#windows.flush(room, format);
-    this.#count(room.live[format], frame.length);
-    this.#fanout.moved(room, format, frame, prev, eraBefore, era);
+    this.#windows.flush(room, wire);
+    this.#count(room.live[wire]!, frame.length);
+    this.#fanout.moved(room, wire, frame, prev, eraBefore, era);
   }
 
   /** Publishes that come before the next one of this room. */
-  #waiting(room: Room, format: 0 | 1): number {
-    return this.#windows.waiting(room, format) + (this.#packRoom === null ? 0 : 1);
+  #waiting(room: Room, wire: number): number {
+    return this.#windows.waiting(room, wire) + (this.#packRoom === null ? 0 : 1);
   }
 
   #count(members: number, bytes: number): void {
@@ -93,11 +94,12 @@ export class Deliveries {
     this.#context.counters.add("bytesOut", members * bytes);
   }
 
-  #packIn(room: Room, frame: Uint8Array, seq: number, prev: number): void {
-    if (room !== this.#packRoom || this.#packed + frame.length > packBytesMax) {
+  #packIn(room: Room, wire: number, frame: Uint8Array, seq: number, prev: number): void {
+    if (room !== this.#packRoom || wire !== this.#packWire || this.#packed + frame.length > packBytesMax) {
       this.flush();
-      if (frame.length > packBytesMax) return this.#fanout.publish(room, 0, frame, seq, prev, null);
+      if (frame.length > packBytesMax) return this.#fanout.publish(room, wire, frame, seq, prev, null);
       this.#packRoom = room;
+      this.#packWire = wire;
       this.#packSeq = seq;
       this.#packPrev = prev;
     }
@@ -112,14 +114,14 @@ export class Deliveries {
     const pack = this.#pack.subarray(0, this.#packed);
     this.#packRoom = null;
     this.#packed = 0;
-    this.#fanout.publish(room, 0, pack, this.#packSeq, this.#packPrev, null);
+    this.#fanout.publish(room, this.#packWire, pack, this.#packSeq, this.#packPrev, null);
   }
 
   /** Publishes what waits for this session, as far as this turn of the loop may publish more: what does not leave now waits on. */
   flushFor(session: Session): void {
     this.flush();
-    const format = formatOf(session);
-    for (const { state, room } of membersOf(session)) if (state === "live" && this.mayFlush(room!, format)) this.#windows.flush(room!, format);
+    const { wire } = session;
+    for (const { state, room } of membersOf(session)) if (state === "live" && this.mayFlush(room!, wire)) this.#windows.flush(room!, wire);
   }
 
   /**
@@ -128,11 +130,11 @@ export class Deliveries {
    */
   handOver({ state, room, session }: Member): void {
     if (state !== "live") return;
-    this.#windows.each(room!, formatOf(session), (message) => {
-      const { socket, json } = session;
+    this.#windows.each(room!, session.wire, (message) => {
+      const { socket, wire } = session;
       if (socket === null || session.state === "closing") return;
       // It was counted when it was delivered.
-      if (socket.send(message, !json, message.length >= this.#context.compressFrom) === dropped) tooSlow(this.#context, session);
+      if (socket.send(message, formats[wire]!.isBinary, message.length >= this.#context.compressFrom) === dropped) tooSlow(this.#context, session);
     });
   }
 
@@ -143,19 +145,19 @@ export class Deliveries {
   }
 
   /** Whether what waits for the members of this room that speak this format may be published in this turn of the loop. */
-  mayFlush(room: Room, format: 0 | 1): boolean {
-    const waiting = this.#windows.waiting(room, format);
+  mayFlush(room: Room, wire: number): boolean {
+    const waiting = this.#windows.waiting(room, wire);
     return waiting === 0 || this.#fanout.mayPublish(0, waiting - 1);
   }
 
   /** Publishes it. */
-  flushRoom(room: Room, format: 0 | 1): void {
-    this.#windows.flush(room, format);
+  flushRoom(room: Room, wire: number): void {
+    this.#windows.flush(room, wire);
   }
 
   /** A member of the room is live no more: what waits for members is nobody's where it was the last. */
-  left(room: Room, format: 0 | 1): void {
-    if (room.live[format] === 0) this.#windows.discard(room, format);
+  left(room: Room, wire: number): void {
+    if (room.live[wire]! === 0) this.#windows.discard(room, wire);
   }
 
   /** Publishes everything that waits. */

@@ -9,6 +9,7 @@
  * the 33rd message, or one of 16 kB and more, which is sent at once whatever was noted. So no more is published in a
  * turn than is noted, and large messages go first in theirs; the ring waits meanwhile (`mayPublish`).
  */
+import { formatCount, formats } from "../../protocol/formats/formats.ts";
 import type { Room, Session } from "../session/session.ts";
 import { largeBytes } from "../transport/large.ts";
 import type { Audiences } from "../transport/socket.ts";
@@ -19,8 +20,8 @@ const publishesPerTurn = 31;
 const remembered = 256;
 /** The seq of a frame that tells members where they are now: no publication has it. */
 const move = -1;
-/** Added to the format of a change of who is in a room. */
-export const told = 2;
+/** Added to the wire format of a change of presence, so that no publication has the same. */
+export const presenceOffset = formatCount;
 
 /** Up to where a member has everything, and in which era of the room's stream. */
 export interface Place {
@@ -35,7 +36,7 @@ export interface SharedQueues {
   /** Cuts the longest queues. */
   relieve(): void;
   /** To each live member by itself, as long as its queue may grow; the others have missed it. */
-  sendEach(room: Room, format: 0 | 1, message: Uint8Array, compress: boolean, excluded: Session | null): void;
+  sendEach(room: Room, wire: number, message: Uint8Array, compress: boolean, excluded: Session | null): void;
   turn(): void;
 }
 
@@ -57,9 +58,9 @@ export class Fanout {
   #turnSeen = 0;
   #watching = false;
   // Publish n lies in place n % remembered: which room and format, and the first publication in it; of a change, which is
-  // no publication, its version, and a format that no publication has.
+  // no publication, its version, and a wire format that no publication has.
   readonly #handles = new Uint32Array(remembered);
-  readonly #formats = new Uint8Array(remembered);
+  readonly #wires = new Uint8Array(remembered);
   readonly #seqs = new Float64Array(remembered);
   readonly #prevs = new Float64Array(remembered);
   readonly #eras = new Uint32Array(remembered);
@@ -78,22 +79,22 @@ export class Fanout {
   }
 
   /** To the live members of one format, but `excluded`: `message` begins with publication `seq`, which follows `prev`. */
-  publish(room: Room, format: 0 | 1, message: Uint8Array, seq: number, prev: number, excluded: Session | null): void {
+  publish(room: Room, wire: number, message: Uint8Array, seq: number, prev: number, excluded: Session | null): void {
     this.#settle();
     const at = this.order % remembered;
     this.#handles[at] = room.handle;
-    this.#formats[at] = format;
+    this.#wires[at] = wire;
     this.#seqs[at] = seq;
     this.#prevs[at] = prev;
-    this.#eras[at] = room.eras[format];
+    this.#eras[at] = room.eras[wire]!;
     this.#publishing = this.order;
-    const topic = room.topics[format];
+    const topic = room.topics[wire]!;
     // uWS leaves out the socket that a publish is called on.
     const compress = message.length >= this.#compressFrom;
     const goesWhole = message.length < largeBytes || compress;
-    if (!goesWhole || !this.#queues.takes(message.length * room.live[format])) this.#queues.sendEach(room, format, message, compress, excluded);
-    else if (excluded === null) this.#audiences.publish(topic, message, format === 0, compress);
-    else this.#audiences.publishExcept(excluded.socket!, excluded.audience, topic, message, format === 0, compress);
+    if (!goesWhole || !this.#queues.takes(message.length * room.live[wire]!)) this.#queues.sendEach(room, wire, message, compress, excluded);
+    else if (excluded === null) this.#audiences.publish(topic, message, formats[wire]!.isBinary, compress);
+    else this.#audiences.publishExcept(excluded.socket!, excluded.audience, topic, message, formats[wire]!.isBinary, compress);
     this.#publishing = -1;
     this.order++;
     if (message.length < largeBytes) this.#count();
@@ -103,51 +104,51 @@ export class Fanout {
    * To the members of one format that are told who comes and goes. It has a place in the order, for who misses it misses
    * what comes behind it too; but by itself it is nothing that could be caught up with.
    */
-  tell(room: Room, format: 0 | 1, message: Uint8Array, version: number): void {
+  tell(room: Room, wire: number, message: Uint8Array, version: number): void {
     this.#settle();
     const at = this.order % remembered;
     this.#handles[at] = room.handle;
-    this.#formats[at] = told + format;
+    this.#wires[at] = presenceOffset + wire;
     this.#seqs[at] = version;
     this.#publishing = this.order;
-    if (!this.#queues.takes(message.length * room.told[format])) this.#queues.relieve();
-    this.#audiences.publish(room.toldTopics[format], message, format === 0, message.length >= this.#compressFrom);
+    if (!this.#queues.takes(message.length * room.told[wire]!)) this.#queues.relieve();
+    this.#audiences.publish(room.toldTopics[wire]!, message, formats[wire]!.isBinary, message.length >= this.#compressFrom);
     this.#publishing = -1;
     this.order++;
     if (message.length < largeBytes) this.#count();
   }
 
   /** Order of the publish that began with this publication, or was this change; -1 where it is not remembered. */
-  find(handle: number, format: number, seq: number): number {
+  find(handle: number, wire: number, seq: number): number {
     for (let order = this.#newest; order >= this.#oldest; order--) {
       const at = order % remembered;
-      if (this.#handles[at] === handle && this.#formats[at] === format && this.#seqs[at] === seq) return order;
+      if (this.#handles[at] === handle && this.#wires[at] === wire && this.#seqs[at] === seq) return order;
     }
     return -1;
   }
 
   /** Tells the live members of one format that they are in `era` from here on. They were complete up to `prev` of `eraBefore`. */
-  moved(room: Room, format: 0 | 1, message: Uint8Array, prev: number, eraBefore: number, era: number): void {
-    room.eras[format] = eraBefore;
-    this.publish(room, format, message, move, prev, null);
-    room.eras[format] = era;
+  moved(room: Room, wire: number, message: Uint8Array, prev: number, eraBefore: number, era: number): void {
+    room.eras[wire] = eraBefore;
+    this.publish(room, wire, message, move, prev, null);
+    room.eras[wire] = era;
   }
 
   /** Where a member of the room was complete before the publish `from` and all after it; null: the room had none of them. */
-  placeBefore(handle: number, format: 0 | 1, from: number): Place | null {
+  placeBefore(handle: number, wire: number, from: number): Place | null {
     for (let order = Math.max(from, this.#oldest); order <= this.#newest; order++) {
       const at = order % remembered;
-      if (this.#handles[at] === handle && this.#formats[at] === format) return { seq: this.#prevs[at]!, era: this.#eras[at]! };
+      if (this.#handles[at] === handle && this.#wires[at] === wire) return { seq: this.#prevs[at]!, era: this.#eras[at]! };
     }
     return null;
   }
 
   /** Handles of the rooms that had a publish for members of one format, `from` or a later one. */
-  roomsSince(format: 0 | 1, from: number): Set<number> {
+  roomsSince(wire: number, from: number): Set<number> {
     const handles = new Set<number>();
     for (let order = Math.max(from, this.#oldest); order <= this.#newest; order++) {
       const at = order % remembered;
-      if (this.#formats[at] === format) handles.add(this.#handles[at]!);
+      if (this.#wires[at] === wire) handles.add(this.#handles[at]!);
     }
     return handles;
   }

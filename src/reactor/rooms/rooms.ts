@@ -12,6 +12,7 @@ import type { RecordReader } from "../../link/link.ts";
 import { kinds, writeAbandon, writeBehind, writeJoin, writeLeave, writeNext, type JoinRecord } from "../../link/records.ts";
 import { writeUnplaced } from "../../link/sessions.ts";
 import { Arrivals } from "./arrivals.ts";
+import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Fanout, type Place } from "./fanout.ts";
@@ -20,7 +21,7 @@ import { keyOf } from "../names.ts";
 import { SlowReaders } from "./slow.ts";
 import { PagesAsked } from "./queuebudget.ts";
 import { sendEach } from "./sendeach.ts";
-import { addMember, delist, enlist, evicted, formatOf, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room, type Session } from "../session/session.ts";
+import { addMember, delist, enlist, evicted, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room, type Session } from "../session/session.ts";
 
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
@@ -69,9 +70,9 @@ export class Rooms {
   /** Asks the hub to let the session in. False: the hub is too far behind. */
   join(session: Session, { id, name, epoch, seq, history, restored }: JoinWanted): boolean {
     const number = this.#nextNumber();
-    const { slot, life, json } = session;
+    const { slot, life, wire } = session;
     const room = keyOf(session, name);
-    if (!writeJoin(this.#context.link, { member: number, slot, life, id, json, room, epoch, seq, history, restored })) return false;
+    if (!writeJoin(this.#context.link, { member: number, slot, life, id, wire, room, epoch, seq, history, restored })) return false;
     const mayPublish = allows(session.grant!, "publish", name);
     const told = this.#mayBeTold(session, name);
     const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null, next: null, before: null, after: null };
@@ -86,8 +87,8 @@ export class Rooms {
     removeMember(session, member);
     if (state === "joining") arrival!.leaveId = id;
     if (state === "live") {
-      session.socket?.unsubscribe(member.room!.topics[formatOf(session)]);
-      if (member.told) session.socket?.unsubscribe(member.room!.toldTopics[formatOf(session)]);
+      session.socket?.unsubscribe(member.room!.topics[session.wire]!);
+      if (member.told) session.socket?.unsubscribe(member.room!.toldTopics[session.wire]!);
     }
     this.#drop(member, false);
     if (state !== "joining") sendLeft(this.#context, member, id);
@@ -145,8 +146,8 @@ export class Rooms {
   }
 
   /** What waits for a room leaves before somebody becomes live in it: not in this turn of the loop, if that is too much for it. */
-  #mustWait(room: Room | null | undefined, format: 0 | 1): boolean {
-    return room != null && !this.deliveries.mayFlush(room, format);
+  #mustWait(room: Room | null | undefined, wire: number): boolean {
+    return room != null && !this.deliveries.mayFlush(room, wire);
   }
 
   #onJoined(record: RecordReader): boolean | void {
@@ -157,22 +158,22 @@ export class Rooms {
     const arrival = this.#arriving.get(number);
     if (arrival === undefined) throw new Error(`joined: nobody is member ${number}`);
     const { member } = arrival;
-    const format = formatOf(member.session);
-    if (live && this.#mustWait(this.#rooms.get(handle), format)) return false;
+    const { wire } = member.session;
+    if (live && this.#mustWait(this.#rooms.get(handle), wire)) return false;
     if (member.state === "gone") {
       // It left before it was in: the hub has counted it.
       this.#arrived(arrival);
       if (!live) writeAbandon(this.#context.link, number);
-      const { slot, life, json } = member.session;
+      const { slot, life } = member.session;
       // Joined again meanwhile: the place in the room that the hub keeps for the session is the new member's.
       const isBack = memberOf(member.session, member.name) !== null;
-      writeLeave(this.#context.link, { slot, life, handle, json, lost: arrival.leaveId === stays || isBack });
+      writeLeave(this.#context.link, { slot, life, handle, wire, lost: arrival.leaveId === stays || isBack });
       return answerBoth(this.#context, arrival, record.blob());
     }
     member.room = this.#roomOf(handle, member.name);
     member.name = member.room.name;
-    member.room.joined[format]++;
-    member.room.eras[format] = place.era;
+    member.room.joined[wire]!++;
+    member.room.eras[wire] = place.era;
     this.#context.counters.add("members", 1);
     member.state = "replaying";
     this.#continue(arrival, live, place, record.blob());
@@ -184,7 +185,7 @@ export class Rooms {
     const place = { seq: record.f64(), era: record.u32() };
     if (arrival === undefined) return;
     const { session, name, room } = arrival.member;
-    if (live && this.#mustWait(room, formatOf(session))) return false;
+    if (live && this.#mustWait(room, session.wire)) return false;
     this.#pages.done(arrival);
     if (this.#isFull(session)) return this.#wait(arrival, this.#context.kindOf(name)?.slowReaders === "drop");
     this.#continue(arrival, live, place, record.blob());
@@ -198,7 +199,7 @@ export class Rooms {
     arrival.era = era;
     if (live) {
       // What waits for the room is in the frame already.
-      this.deliveries.flushRoom(member.room!, formatOf(session));
+      this.deliveries.flushRoom(member.room!, session.wire);
       // First the frame, then the topic: what the room gets from here on comes behind it.
       sendBytes(this.#context, session, frame);
       if (member.state !== "replaying" || session.state !== "ready" || session.socket === null) return;
@@ -206,7 +207,7 @@ export class Rooms {
       member.state = "live";
       member.liveAt = this.fanout.order;
       enlist(member);
-      session.socket.subscribe(member.room!.topics[formatOf(session)]);
+      session.socket.subscribe(member.room!.topics[session.wire]!);
       if (member.told) this.#tell(member);
       return;
     }
@@ -219,8 +220,8 @@ export class Rooms {
   /** Takes a live member out of its room's topic; it has everything up to that place. `skip`: it is only told what it missed. */
   #withdraw(member: Member, { seq, era }: Place, skip: boolean): void {
     const { session, room } = member;
-    const format = formatOf(session);
-    session.socket!.unsubscribe(room!.topics[format]);
+    const { wire } = session;
+    session.socket!.unsubscribe(room!.topics[wire]!);
     this.#unlive(member);
     if (member.told) this.#untell(member);
     member.state = "replaying";
@@ -250,7 +251,7 @@ export class Rooms {
   /** The member gets nothing until its socket has room again. */
   #wait(arrival: Arrival, skip: boolean): void {
     const { number, seq, era, member: { session, room } } = arrival;
-    writeBehind(this.#context.link, { member: number, handle: room!.handle, seq, era, json: session.json, skip });
+    writeBehind(this.#context.link, { member: number, handle: room!.handle, seq, era, wire: session.wire, skip });
     if (this.#hasRoom(session)) this.#pages.ask(arrival);
     else this.#arriving.hold(arrival);
   }
@@ -278,26 +279,26 @@ export class Rooms {
   /** Who came and who went. One a second at most for a room: it is not packed with what is delivered. */
   #onTold(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
-    const format = record.u8() as 0 | 1;
+    const wire = record.u8();
     const version = record.f64();
     const frame = record.blob();
-    if (room === undefined || room.told[format] === 0) return;
+    if (room === undefined || room.told[wire]! === 0) return;
     if (!this.fanout.mayPublish(frame.length, 0)) return false;
-    this.#context.counters.add("framesOut", room.told[format]);
-    this.#context.counters.add("bytesOut", room.told[format] * frame.length);
-    this.fanout.tell(room, format, frame, version);
+    this.#context.counters.add("framesOut", room.told[wire]!);
+    this.#context.counters.add("bytesOut", room.told[wire]! * frame.length);
+    this.fanout.tell(room, wire, frame, version);
   }
 
   #tell({ session, room }: Member): void {
-    const format = formatOf(session);
-    room!.told[format]++;
-    session.socket?.subscribe(room!.toldTopics[format]);
+    const { wire } = session;
+    room!.told[wire]!++;
+    session.socket?.subscribe(room!.toldTopics[wire]!);
   }
 
   #untell({ session, room }: Member): void {
-    const format = formatOf(session);
-    room!.told[format]--;
-    session.socket?.unsubscribe(room!.toldTopics[format]);
+    const { wire } = session;
+    room!.told[wire]!--;
+    session.socket?.unsubscribe(room!.toldTopics[wire]!);
   }
 
   /** Whether a member is told who comes and goes, when its session's grant has changed. */
@@ -320,18 +321,17 @@ export class Rooms {
     const { state, room, session, arrival } = member;
     member.state = "gone";
     if (room === null) return; // still joining: the hub's answer will find it gone
-    const format = formatOf(member.session);
+    const { slot, life, wire } = session;
     if (arrival !== null) {
       this.#arrived(arrival);
       writeAbandon(this.#context.link, arrival.number);
     }
     if (state === "live") this.#unlive(member);
-    if (state === "live" && member.told) room.told[format]--;
-    room.joined[format]--;
+    if (state === "live" && member.told) room.told[wire]!--;
+    room.joined[wire]!--;
     this.#context.counters.add("members", -1);
-    const { slot, life, json } = session;
-    writeLeave(this.#context.link, { slot, life, handle: room.handle, json, lost });
-    if (room.joined[0] + room.joined[1] === 0) {
+    writeLeave(this.#context.link, { slot, life, handle: room.handle, wire, lost });
+    if (room.joined.every((count) => count === 0)) {
       this.#rooms.delete(room.handle);
       this.#context.counters.set("rooms", this.#rooms.size);
     }
@@ -339,7 +339,7 @@ export class Rooms {
 
   #unlive(member: Member): void {
     delist(member);
-    this.deliveries.left(member.room!, formatOf(member.session));
+    this.deliveries.left(member.room!, member.session.wire);
   }
 
   #roomOf(handle: number, name: string): Room {
@@ -349,15 +349,15 @@ export class Rooms {
     const room: Room = {
       name,
       handle,
-      joined: [0, 0],
-      live: [0, 0],
-      firsts: [null, null],
-      eras: [0, 0],
-      topics: [`b${handle}`, `j${handle}`],
-      told: [0, 0],
-      toldTopics: [`pb${handle}`, `pj${handle}`],
+      joined: formats.map(() => 0),
+      live: formats.map(() => 0),
+      firsts: formats.map(() => null),
+      eras: formats.map(() => 0),
+      topics: formats.map((_, wire) => `${wire}:${handle}`),
+      told: formats.map(() => 0),
+      toldTopics: formats.map((_, wire) => `p${wire}:${handle}`),
       flushMs,
-      windows: [null, null],
+      windows: formats.map(() => null),
     };
     this.#rooms.set(handle, room);
     return room;

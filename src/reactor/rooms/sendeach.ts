@@ -1,5 +1,6 @@
 /** What the members of a room get one by one, and not by one publish for all. */
 import type { Context } from "../context.ts";
+import { formats } from "../../protocol/formats/formats.ts";
 import type { Room, Session } from "../session/session.ts";
 import type { SlowReaders } from "./slow.ts";
 import { sendAny } from "../transport/large.ts";
@@ -13,17 +14,18 @@ export function sendEach(
   { config, queueBudget }: Context,
   slow: SlowReaders,
   room: Room,
-  format: 0 | 1,
+  wire: number,
   message: Uint8Array,
   compress: boolean,
   excluded: Session | null,
 ): void {
-  queueBudget.makeRoom(message.length * room.live[format]);
-  for (let member = room.firsts[format]; member !== null; member = member.after) {
+  const { isBinary } = formats[wire]!;
+  queueBudget.makeRoom(message.length * room.live[wire]!);
+  for (let member = room.firsts[wire] ?? null; member !== null; member = member.after) {
     const { session } = member;
     const { socket } = session;
     if (session === excluded || socket === null || session.state !== "ready") continue;
-    const sent = queueBudget.takesNow(message.length) ? sendAny(socket, message, format === 0, compress, config.socketQueueBytesMax) : dropped;
+    const sent = queueBudget.takesNow(message.length) ? sendAny(socket, message, isBinary, compress, config.socketQueueBytesMax) : dropped;
     if (sent === queued) queueBudget.addNow(session, message.length);
     else if (sent === dropped) slow.droppedNow(session);
   }

@@ -7,19 +7,15 @@
  * uWS tells of it in the middle of its own work, when topics must not be touched. The session is noted, and dealt with
  * before anything else is published: so nothing reaches it behind the gap.
  */
-import { decodeServerFrame, headerBytes } from "../../protocol/codec.ts";
+import { noFrame } from "../../protocol/formats/format.ts";
+import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
-import { told, type Fanout, type Place } from "./fanout.ts";
+import { presenceOffset, type Fanout, type Place } from "./fanout.ts";
 import { stopDeliveries, tooSlow } from "../outgoing.ts";
-import { formatOf, memberOf, type Member, type Room, type Session } from "../session/session.ts";
+import { memberOf, type Member, type Room, type Session } from "../session/session.ts";
 
 /** A session is to be taken out of the room's topic: it has everything up to this place. */
 export type Withdraw = (member: Member, place: Place, skip: boolean) => void;
-
-const utf8 = new TextDecoder();
-
-/** Not a frame of ours: the payload of a ping, which uWS sends back in a pong. */
-const noFrame = -2;
 
 export class SlowReaders {
   readonly #context: Context;
@@ -42,8 +38,8 @@ export class SlowReaders {
     this.#context.counters.add("droppedBatches", 1);
     // Our pings have no bytes; heartbeat.ts sees that nothing comes back. Pongs, which uWS sends by itself, come as text
     // with whatever the client put into its ping.
-    if (session.state !== "ready" || message.length === 0 || (!isBinary && !session.json)) return;
-    const order = this.#orderOf(session, message, isBinary);
+    if (session.state !== "ready" || message.length === 0 || isBinary !== formats[session.wire]!.isBinary) return;
+    const order = this.#orderOf(session, message);
     if (order === noFrame) return;
     if (order < 0 || !this.#fanout.isExact(order)) tooSlow(this.#context, session);
     this.#note(session, order);
@@ -79,13 +75,13 @@ export class SlowReaders {
     if (session.state === "closing") return stopDeliveries(session);
     if (session.state !== "ready" || session.socket === null) return;
     const { kindOf } = this.#context;
-    const format = formatOf(session);
+    const { wire } = session;
     // By what was published since, which is little: a session may be in 100,000 rooms.
-    const behind = [...this.#fanout.roomsSince(format, order)].flatMap((handle) => {
+    const behind = [...this.#fanout.roomsSince(wire, order)].flatMap((handle) => {
       const room = this.#roomOf(handle);
       const member = room === undefined ? null : memberOf(session, room.name);
       if (member === null || member.room !== room || member.state !== "live") return [];
-      const place = this.#fanout.placeBefore(handle, format, Math.max(order, member.liveAt));
+      const place = this.#fanout.placeBefore(handle, wire, Math.max(order, member.liveAt));
       return place === null ? [] : [{ member, place }];
     });
     if (behind.some(({ member: { name } }) => (kindOf(name)?.slowReaders ?? "disconnect") === "disconnect")) {
@@ -96,47 +92,11 @@ export class SlowReaders {
   }
 
   /** -1: it was for this session alone, or is of a room that it has just left. `noFrame`: nothing of ours. */
-  #orderOf(session: Session, message: Uint8Array, isBinary: boolean): number {
-    const first = isBinary ? firstOfBinary(message) : firstOfText(message);
+  #orderOf(session: Session, message: Uint8Array): number | typeof noFrame {
+    const first = formats[session.wire]!.firstOf(message);
     if (first === noFrame) return noFrame;
     if (first === null) return -1;
     const room = memberOf(session, first.room)?.room ?? null;
-    return room === null ? -1 : this.#fanout.find(room.handle, formatOf(session) + (first.told ? told : 0), first.seq);
+    return room === null ? -1 : this.#fanout.find(room.handle, session.wire + (first.isPresence ? presenceOffset : 0), first.seq);
   }
-}
-
-interface First {
-  readonly room: string;
-  /** Of a publication; the version of a change. */
-  readonly seq: number;
-  /** It is a change of who is in the room. */
-  readonly told: boolean;
-}
-
-/** The first publication of a message, or the change it is, or null where it is something else. */
-function firstOfBinary(message: Uint8Array): First | null {
-  const length = new DataView(message.buffer, message.byteOffset).getUint32(0);
-  const { publication, presenceChanged } = decodeServerFrame(message, headerBytes, headerBytes + length);
-  if (publication != null) return { room: publication.room ?? "", seq: publication.seq ?? 0, told: false };
-  return presenceChanged == null ? null : { room: presenceChanged.room ?? "", seq: presenceChanged.version ?? 0, told: true };
-}
-
-/** What a client chose is read here too: nothing in it may throw, for this is inside uWS. */
-function firstOfText(message: Uint8Array): First | null | typeof noFrame {
-  let value: TextFrame | null;
-  try {
-    value = JSON.parse(utf8.decode(message)) as TextFrame | null;
-  } catch {
-    // Every frame of ours is JSON.
-    return noFrame;
-  }
-  if (typeof value !== "object" || value === null) return noFrame;
-  const { publication, presenceChanged } = value;
-  if (publication != null) return { room: publication.room, seq: Number(publication.seq), told: false };
-  return presenceChanged == null ? null : { room: presenceChanged.room, seq: presenceChanged.version, told: true };
-}
-
-interface TextFrame {
-  readonly publication?: { readonly room: string; readonly seq: string } | null;
-  readonly presenceChanged?: { readonly room: string; readonly version: number } | null;
 }

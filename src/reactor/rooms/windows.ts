@@ -1,19 +1,20 @@
 /**
  * Flush windows. In a room whose namespace has `flushMs`, publications wait up to that long on the reactor and leave
- * together: binary ones as one message, JSON ones, an object each, in one write. The window opens with the first
+ * together: those of a stream format (binary) as one message, others (JSON), a message each, in one write. The window opens with the first
  * publication that waits and closes when its time is over, when it is full, or when who is in the room changes: a
  * member gets all of a window or nothing of it.
  *
  * Windows are taken from a pool of a fixed size and used again; where there is none left, nothing waits.
  */
 import { now } from "../../link/clock.ts";
+import { formats } from "../../protocol/formats/formats.ts";
 import type { Fanout } from "./fanout.ts";
 import type { Room, Window, WindowQueue } from "../session/session.ts";
 
 /** As packs (deliveries.ts): below the size from which uWS sends a message at once. */
 export const windowBytes = 15 * 1024;
-/** JSON publications in a window, each a publish of its own: half of what a turn of the loop may publish. */
-const textsMax = 15;
+/** Publications in a window that are messages of their own, each a publish: half of what a turn of the loop may publish. */
+const messagesMax = 15;
 /** 15 MB of a reactor. */
 const windowsMax = 1024;
 
@@ -31,38 +32,39 @@ export class Windows {
   }
 
   /** Publishes that it takes to empty the room's window. */
-  waiting(room: Room, format: 0 | 1): number {
-    const window = room.windows[format];
-    return window === null ? 0 : format === 0 ? 1 : window.frames;
+  waiting(room: Room, wire: number): number {
+    const window = room.windows[wire]!;
+    return window === null ? 0 : formats[wire]!.isStream ? 1 : window.frames;
   }
 
   /** False: it cannot wait; what waits before it has to leave first. */
-  add(room: Room, format: 0 | 1, frame: Uint8Array, seq: number, prev: number, at: number): boolean {
-    const window = room.windows[format] ?? (frame.length > windowBytes ? null : this.#open(room, format, at));
-    if (window === null || window.used + frame.length > windowBytes || (format === 1 && window.frames === textsMax)) return false;
-    if (format === 1 || window.frames === 0) {
+  add(room: Room, wire: number, frame: Uint8Array, seq: number, prev: number, at: number): boolean {
+    const window = room.windows[wire] ?? (frame.length > windowBytes ? null : this.#open(room, wire, at));
+    const { isStream } = formats[wire]!;
+    if (window === null || window.used + frame.length > windowBytes || (!isStream && window.frames === messagesMax)) return false;
+    if (!isStream || window.frames === 0) {
       window.seqs[window.frames] = seq;
       window.prevs[window.frames] = prev;
     }
     window.bytes.set(frame, window.used);
     window.used += frame.length;
-    if (format === 1) window.ends[window.frames] = window.used;
+    if (!isStream) window.ends[window.frames] = window.used;
     window.frames++;
     return true;
   }
 
   /** What waits for the members of this room that speak this format, message by message. */
-  each(room: Room, format: 0 | 1, use: (message: Uint8Array) => void): void {
-    const window = room.windows[format];
+  each(room: Room, wire: number, use: (message: Uint8Array) => void): void {
+    const window = room.windows[wire]!;
     if (window === null) return;
     const { bytes, used, frames, ends } = window;
-    if (format === 0) return use(bytes.subarray(0, used));
+    if (formats[wire]!.isStream) return use(bytes.subarray(0, used));
     for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) use(bytes.subarray(start, ends[i]));
   }
 
   /** Publishes what waits for the members of this room that speak this format. */
-  flush(room: Room, format: 0 | 1): void {
-    const window = room.windows[format];
+  flush(room: Room, wire: number): void {
+    const window = room.windows[wire]!;
     if (window !== null) this.#close(window);
   }
 
@@ -70,8 +72,8 @@ export class Windows {
    * Forgets what waits for members of whom none is left. Nobody else may get it: not who joins next, whose position is
    * behind it, though the topic is the same.
    */
-  discard(room: Room, format: 0 | 1): void {
-    const window = room.windows[format];
+  discard(room: Room, wire: number): void {
+    const window = room.windows[wire]!;
     if (window === null) return;
     this.#unlink(window);
     this.#free.push(window);
@@ -83,12 +85,12 @@ export class Windows {
     }
   }
 
-  #open(room: Room, format: 0 | 1, at: number): Window | null {
+  #open(room: Room, wire: number, at: number): Window | null {
     const queue = this.#queueOf(room.flushMs);
     const window = this.#free.pop() ?? this.#make(room, queue);
     if (window === null) return null;
     window.room = room;
-    window.format = format;
+    window.wire = wire;
     window.used = window.frames = 0;
     window.since = at;
     window.dueAt = now() + room.flushMs;
@@ -98,7 +100,7 @@ export class Windows {
     if (queue.last === null) queue.first = window;
     else queue.last.after = window;
     queue.last = window;
-    room.windows[format] = window;
+    room.windows[wire] = window;
     if (queue.timer === null) this.#wake(queue, room.flushMs);
     return window;
   }
@@ -106,30 +108,30 @@ export class Windows {
   #make(room: Room, queue: WindowQueue): Window | null {
     if (this.#made >= windowsMax) return null;
     this.#made++;
-    const [ends, seqs, prevs] = [new Uint32Array(textsMax), new Float64Array(textsMax), new Float64Array(textsMax)];
+    const [ends, seqs, prevs] = [new Uint32Array(messagesMax), new Float64Array(messagesMax), new Float64Array(messagesMax)];
     const bytes = Buffer.allocUnsafeSlow(windowBytes);
-    return { room, format: 0, bytes, used: 0, frames: 0, ends, seqs, prevs, since: 0, dueAt: 0, queue, before: null, after: null };
+    return { room, wire: 0, bytes, used: 0, frames: 0, ends, seqs, prevs, since: 0, dueAt: 0, queue, before: null, after: null };
   }
 
   #close(window: Window): void {
-    const { room, format, bytes, frames, seqs, prevs, ends, since } = window;
+    const { room, wire, bytes, frames, seqs, prevs, ends, since } = window;
     this.#unlink(window);
-    if (format === 0) this.#fanout.publish(room, 0, bytes.subarray(0, window.used), seqs[0]!, prevs[0]!, null);
+    if (formats[wire]!.isStream) this.#fanout.publish(room, wire, bytes.subarray(0, window.used), seqs[0]!, prevs[0]!, null);
     else {
       for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) {
-        this.#fanout.publish(room, 1, bytes.subarray(start, ends[i]), seqs[i]!, prevs[i]!, null);
+        this.#fanout.publish(room, wire, bytes.subarray(start, ends[i]), seqs[i]!, prevs[i]!, null);
       }
     }
     this.#free.push(window);
     this.#onFlushed(now() - since);
   }
 
-  #unlink({ room, format, queue, before, after }: Window): void {
+  #unlink({ room, wire, queue, before, after }: Window): void {
     if (before === null) queue.first = after;
     else before.after = after;
     if (after === null) queue.last = before;
     else after.before = before;
-    room.windows[format] = null;
+    room.windows[wire] = null;
   }
 
   #queueOf(flushMs: number): WindowQueue {
@@ -147,7 +149,7 @@ export class Windows {
     const time = now();
     while (queue.first !== null && queue.first.dueAt <= time + 0.5) {
       // As much as a turn of the loop takes; the rest in the next.
-      if (!this.#fanout.mayPublish(0, this.waiting(queue.first.room, queue.first.format) - 1)) return this.#wake(queue, 1);
+      if (!this.#fanout.mayPublish(0, this.waiting(queue.first.room, queue.first.wire) - 1)) return this.#wake(queue, 1);
       this.#close(queue.first);
     }
     if (queue.first !== null) this.#wake(queue, queue.first.dueAt - time);

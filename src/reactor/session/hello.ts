@@ -90,7 +90,7 @@ function introduce(
   mayBegin: boolean,
 ): void {
   session.grant = grant;
-  const { slot, life, json } = session;
+  const { slot, life, wire } = session;
   const { user, tenant, issuedAt } = grant;
   // Someone else's session is not resumed, however good its token is.
   const isOwn = claims !== null && claims.grant.user === user && claims.grant.tenant === tenant;
@@ -100,7 +100,7 @@ function introduce(
   const positions = isOwn ? placesOf(reactor, session, fields) : [];
   const device = fields.device ?? "";
   const key = userKey(tenant, user);
-  const record = { slot, life, json, user: key, device, issuedAt, mayBegin, resume, resumeIssuedAt, resumeGeneration, positions };
+  const record = { slot, life, wire, user: key, device, issuedAt, mayBegin, resume, resumeIssuedAt, resumeGeneration, positions };
   if (reactor.outOfMemory() || !writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
 }
 

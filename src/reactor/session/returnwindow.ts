@@ -7,6 +7,7 @@
  * It grows by doubling: a node tells a few times in its life, and all sessions of all its reactors have the same window.
  */
 import type { Counters } from "../../link/counters.ts";
+import { formats } from "../../protocol/formats/formats.ts";
 import type { ServerFrame } from "../../protocol/messages.ts";
 import type { Context } from "../context.ts";
 import { sendBytes } from "../outgoing.ts";
@@ -82,14 +83,14 @@ export class ReturnWindow {
   #tell(from: number): void {
     const { sessions, encoder, config } = this.#context;
     const frame: ServerFrame = { id: 0, returnWindow: { windowMs: this.ms } };
-    const binary = encoder.frame(false, frame);
-    const json = encoder.frame(true, frame);
+    // Each is valid until the encoder's next call.
+    const frames = formats.map((_, wire) => Uint8Array.from(encoder.frame(wire, frame)));
     const end = Math.min(from + turnMax, sessions.end);
     for (let slot = from; slot < end; slot++) {
       const session = sessions.at(slot);
       // A socket that is nearly full is not closed for this: it keeps the window it has.
       if (session?.state !== "ready" || session.socket!.getBufferedAmount() > config.socketQueueBytesMax / 2) continue;
-      sendBytes(this.#context, session, session.json ? json : binary);
+      sendBytes(this.#context, session, frames[session.wire]!);
     }
     this.#telling = end < sessions.end ? setImmediate(() => this.#tell(end)) : null;
   }

@@ -2,7 +2,7 @@
 import type { Grant } from "../../auth/grants.ts";
 import type { Counters } from "../../link/counters.ts";
 import type { SplitFrame } from "../../protocol/framing.ts";
-import type { BadFrame } from "../../protocol/json.ts";
+import type { BadFrame } from "../../protocol/formats/format.ts";
 import type { ClientFrame } from "../../protocol/messages.ts";
 import type { Audience, Socket } from "../transport/socket.ts";
 
@@ -22,7 +22,8 @@ export interface Session {
   /** Its place in the table, and which of the sessions that had it. */
   slot: number;
   life: number;
-  readonly json: boolean;
+  /** Index of its wire format (protocol/formats/formats.ts). */
+  readonly wire: number;
   /** Of the page that may not connect; empty: it may, or it is no page. */
   readonly forbiddenOrigin: string;
   /** Random id; empty before the hub has admitted it. */
@@ -59,39 +60,39 @@ export interface Greeting {
   earlyBytes: number;
 }
 
-/** A frame, or in JSON what was wrong with it. */
+/** A frame, or what was wrong with it. */
 export type Early = ClientFrame | BadFrame;
 
 /** A room with members on this reactor. */
 export interface Room {
   readonly name: string;
   readonly handle: number;
-  /** Members that have been joined, live or replaying, by format: [binary, json]. */
-  readonly joined: [number, number];
-  /** Members that deliveries go to, by format. */
-  readonly live: [number, number];
-  /** The first of them, by format: each knows the next. */
-  readonly firsts: [Member | null, Member | null];
+  /** Members that have been joined, live or replaying, by wire format. */
+  readonly joined: number[];
+  /** Members that deliveries go to, by wire format. */
+  readonly live: number[];
+  /** The first of them, by wire format: each knows the next. */
+  readonly firsts: (Member | null)[];
   /** In which era of the room's stream the members of each format are. */
-  readonly eras: [number, number];
+  readonly eras: number[];
   /** Topics of its members' sockets, by format. */
-  readonly topics: readonly [string, string];
+  readonly topics: readonly string[];
   /** Members that are told who comes and goes, by format. They are subscribed to topics of their own. */
-  readonly told: [number, number];
-  readonly toldTopics: readonly [string, string];
+  readonly told: number[];
+  readonly toldTopics: readonly string[];
   /** How long deliveries may wait to leave together, and those that do, by format. */
   readonly flushMs: number;
-  readonly windows: [Window | null, Window | null];
+  readonly windows: (Window | null)[];
 }
 
 /** Deliveries that wait for each other (windows.ts): those to the members of a room that speak one format. */
 export interface Window {
   room: Room;
-  format: 0 | 1;
+  wire: number;
   readonly bytes: Buffer;
   used: number;
   frames: number;
-  /** Of every frame of a JSON window, of the first of a binary one: where it ends, its seq and the one before it. */
+  /** Of every frame that is a message of its own, of the first of a stream: where it ends, its seq and the one before it. */
   readonly ends: Uint32Array;
   readonly seqs: Float64Array;
   readonly prevs: Float64Array;
@@ -153,11 +154,6 @@ export interface Arrival {
 export const stays = -1;
 export const evicted = -2;
 
-/** Index of a session's format: 0 binary, 1 JSON. */
-export function formatOf(session: Session): 0 | 1 {
-  return session.json ? 1 : 0;
-}
-
 /**
  * Up to this many places of a session are a list that is looked through. Those of more are found by name, as each join would
  * take longer than the one before; a map for each session would cost the many that are in few rooms too much.
@@ -181,22 +177,22 @@ export function membersOf({ members }: Session): Member[] {
 
 /** Puts a member of the room where deliveries go to. */
 export function enlist(member: Member): void {
-  const [room, format] = [member.room!, formatOf(member.session)];
-  const first = room.firsts[format];
+  const { room, session: { wire } } = member;
+  const first = room!.firsts[wire] ?? null;
   member.after = first;
   if (first !== null) first.before = member;
-  room.firsts[format] = member;
-  room.live[format]++;
+  room!.firsts[wire] = member;
+  room!.live[wire]!++;
 }
 
 export function delist(member: Member): void {
-  const [room, format] = [member.room!, formatOf(member.session)];
+  const { room, session: { wire } } = member;
   const { before, after } = member;
-  if (before === null) room.firsts[format] = after;
+  if (before === null) room!.firsts[wire] = after;
   else before.after = after;
   if (after !== null) after.before = before;
   member.before = member.after = null;
-  room.live[format]--;
+  room!.live[wire]!--;
 }
 
 export function countMembers({ members }: Session): number {
@@ -230,14 +226,14 @@ function chained(members: readonly Member[]): Member | null {
   }, null);
 }
 
-export function createSession(audience: Audience, json: boolean, forbiddenOrigin: string, token: string): Session {
+export function createSession(audience: Audience, wire: number, forbiddenOrigin: string, token: string): Session {
   return {
     socket: null,
     audience,
     state: "connecting",
     slot: 0,
     life: 0,
-    json,
+    wire,
     forbiddenOrigin,
     id: "",
     generation: 0,

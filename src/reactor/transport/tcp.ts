@@ -3,6 +3,7 @@ import { createServer, type ListenOptions, type Server, type Socket as Stream } 
 import { createServer as createTlsServer, type TlsOptions } from "node:tls";
 import type { Certificate } from "../../config/certificate.ts";
 import { closes } from "../../errors.ts";
+import { defaultFormat } from "../../protocol/formats/formats.ts";
 import type { Reactor } from "../reactor.ts";
 import { createSession } from "../session/session.ts";
 import { opened, refusals, turnedAway, type Refusal } from "./sockets.ts";
@@ -40,7 +41,7 @@ export function serveTcp(reactor: Reactor, door: () => Refusal | null, where: Tc
     const closed = door();
     if (closed !== null) return refuse(stream, closed);
     if (!reactor.admission.admit("")) return refuse(stream, refusals.crowd);
-    const session = createSession(audience, false, "", "");
+    const session = createSession(audience, defaultFormat, "", "");
     reactor.counters.add("tcpSockets", 1);
     opened(reactor, session, new TcpSocket(reactor, session, audience, stream));
   };
@@ -90,6 +91,6 @@ function refuser(reactor: Reactor): (stream: Stream, refusal: Refusal) => void {
       clearTimeout(timer);
     });
     stream.resume();
-    stream.end(Buffer.from(encoder.frame(false, { id: 0, closed: { code: closes[close].code, reason: close } })));
+    stream.end(Buffer.from(encoder.frame(defaultFormat, { id: 0, closed: { code: closes[close].code, reason: close } })));
   };
 }

@@ -3,7 +3,7 @@
  * last frame, and the client's own frames are the sign of life. It can close one half: see halfClosed.
  */
 import type { Socket as Stream } from "node:net";
-import { isOpen, onBinary } from "../dispatch.ts";
+import { isOpen, onMessage } from "../dispatch.ts";
 import { closeSlow } from "../outgoing.ts";
 import { chargeBytes } from "../session/rate.ts";
 import type { Reactor } from "../reactor.ts";
@@ -53,7 +53,7 @@ export class TcpSocket implements Socket {
     this.#reactor.counters.add("bytesIn", chunk.length);
     if (!isOpen(session)) return;
     if (!chargeBytes(this.#reactor, session, chunk.length)) return;
-    onBinary(this.#reactor, session, new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
+    onMessage(this.#reactor, session, new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
     if (!this.#ended && this.#stream.writableLength > unreadQueueBytes) this.#stream.pause();
   }
 
@@ -120,7 +120,7 @@ export class TcpSocket implements Socket {
 
   end(code: number, reason: string): void {
     if (this.#ended) return;
-    this.#write(Buffer.from(this.#reactor.encoder.frame(false, { id: 0, closed: { code, reason } })));
+    this.#write(Buffer.from(this.#reactor.encoder.frame(this.#session.wire, { id: 0, closed: { code, reason } })));
     this.#leave();
     this.#gone();
   }

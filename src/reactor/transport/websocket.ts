@@ -1,8 +1,8 @@
 /** The WebSocket transport: uWS's callbacks, in the order of a socket's life. */
 import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_socket_context_t, type WebSocket } from "uWebSockets.js";
-import { subprotocols } from "../../protocol/messages.ts";
+import { defaultFormat, formatOfSubprotocol, formats } from "../../protocol/formats/formats.ts";
 import { retryAfter } from "./admission.ts";
-import { isOpen, onBinary, onText } from "../dispatch.ts";
+import { isOpen, onMessage } from "../dispatch.ts";
 import { respondError, respondUpgrade, webSocketVersion } from "./http.ts";
 import { forbidden, isWelcome } from "./origin.ts";
 import { closeSession, closeSlow } from "../outgoing.ts";
@@ -78,10 +78,9 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
       counters.add("bytesIn", message.byteLength);
       if (!isOpen(session)) return;
       if (!chargeBytes(reactor, session, message.byteLength)) return;
-      if (isBinary === session.json) return closeSession(reactor, session, "bad_frame");
+      if (isBinary !== formats[session.wire]!.isBinary) return closeSession(reactor, session, "bad_frame");
       // A view: uWS takes the bytes away when this returns.
-      if (session.json) onText(reactor, session, new Uint8Array(message));
-      else onBinary(reactor, session, new Uint8Array(message));
+      onMessage(reactor, session, new Uint8Array(message));
     },
 
     pong: onControl,
@@ -129,7 +128,7 @@ function upgrade(
   const origin = req.getHeader("origin");
   const forbiddenOrigin = isWelcome(config, origin, req.getHeader("host")) ? "" : origin;
   res.upgrade<SocketData>(
-    { session: createSession(app, chosen === subprotocols.json, forbiddenOrigin, tokenOf(req)) },
+    { session: createSession(app, chosen === "" ? defaultFormat : formatOfSubprotocol(chosen), forbiddenOrigin, tokenOf(req)) },
     req.getHeader("sec-websocket-key"),
     chosen,
     req.getHeader("sec-websocket-extensions"),
@@ -139,11 +138,9 @@ function upgrade(
 
 /** The first that is known of those that a client offers. Mostly it offers one. */
 function chosenOf(offered: string): string {
-  if (known.includes(offered)) return offered;
-  return offered.split(",").map((name) => name.trim()).find((name) => known.includes(name)) ?? "";
+  if (formatOfSubprotocol(offered) >= 0) return offered;
+  return offered.split(",").map((name) => name.trim()).find((name) => formatOfSubprotocol(name) >= 0) ?? "";
 }
-
-const known: readonly string[] = Object.values(subprotocols);
 
 /** As the libraries of clients write it: any case, and spaces as they like. uWS has trimmed it. */
 const bearer = /^bearer[ \t]+(.+)$/i;

@@ -5,8 +5,9 @@
  */
 import protobuf from "protobufjs/minimal.js";
 import * as z from "zod";
-import { decodePublication, type PageHead, type PageKind } from "./codec.ts";
-import { Format, type ClientFrame, type Publication, type ServerFrame } from "./messages.ts";
+import { decodePublication, type PageHead, type PageKind } from "../codec.ts";
+import { Format, type ClientFrame, type Publication, type ServerFrame, subprotocols } from "../messages.ts";
+import { BadFrame, Batch, noFrame, wireFormat } from "./format.ts";
 
 const utf8 = new TextDecoder();
 const toUtf8 = new TextEncoder();
@@ -65,35 +66,68 @@ const clientFrame = z.strictObject({
   }),
 });
 
-/** A frame that is JSON but not a command: its sender gets `bad_request` with this text. */
-export class BadFrame extends Error {
-  readonly id: number;
-  /** The command it would have been, as far as that can be seen. */
-  readonly kind: string;
-  constructor(value: unknown, text: string) {
-    super(text);
-    this.id = idOf(value);
-    this.kind = Object.keys(Object(value)).find((key) => key !== "id") ?? "";
-  }
+/** A text message: one frame, or an array of them. */
+export const json = wireFormat({
+  name: "json",
+  subprotocol: subprotocols.json,
+  isBinary: false,
+  isStream: false,
+  parsesPayloads: true,
+
+  decode(bytes, start, end) {
+    let value: unknown;
+    try {
+      value = JSON.parse(utf8.decode(bytes.subarray(start, end)));
+    } catch {
+      return null;
+    }
+    return Array.isArray(value) ? new Batch(value, decodeClientJson) : decodeClientJson(value);
+  },
+
+  frame: (_, frame) => toUtf8.encode(encodeServerJson(frame)),
+  publication: (_, body, publication) => toUtf8.encode(publicationJson(publication ?? decodePublication(body))),
+  page: (_, kind, id, head, bodies) => toUtf8.encode(pageJson(kind, id, head, bodies)),
+
+  isAnswer: (message) => message[2] === i && message[3] === d && message[4] === quote,
+
+  firstOf(message) {
+    let value: SentEvent | null;
+    try {
+      value = JSON.parse(utf8.decode(message)) as SentEvent | null;
+    } catch {
+      // Every frame of ours is JSON.
+      return noFrame;
+    }
+    if (typeof value !== "object" || value === null) return noFrame;
+    const { publication, presenceChanged } = value;
+    if (publication != null) return { room: publication.room, seq: Number(publication.seq), isPresence: false };
+    return presenceChanged == null ? null : { room: presenceChanged.room, seq: presenceChanged.version, isPresence: true };
+  },
+});
+
+/** An answer begins with its id, as `{"id":` */
+const [quote, i, d] = toUtf8.encode('"id');
+
+interface SentEvent {
+  readonly publication?: { readonly room: string; readonly seq: string } | null;
+  readonly presenceChanged?: { readonly room: string; readonly version: number } | null;
 }
 
-/** The frames of one text message. `@throws SyntaxError` where it is not JSON. */
-export function parseMessage(message: Uint8Array): unknown[] {
-  const value: unknown = JSON.parse(utf8.decode(message));
-  return Array.isArray(value) ? value : [value];
-}
-
-/** One frame of a message, checked. `@throws BadFrame` naming the first field that is wrong. */
-export function decodeClientJson(value: unknown): ClientFrame {
+/** One frame of a message, checked; a BadFrame names the first field that is wrong. */
+export function decodeClientJson(value: unknown): ClientFrame | BadFrame {
   const result = clientFrame.safeParse(value);
   if (!result.success) {
     const issue = result.error.issues[0];
     const where = issue === undefined || issue.path.length === 0 ? "frame" : issue.path.join(".");
-    throw new BadFrame(value, `${where}: ${issue?.message ?? "malformed"}`);
+    return badFrame(value, `${where}: ${issue?.message ?? "malformed"}`);
   }
   const kinds = Object.keys(result.data).filter((key) => key !== "id");
-  if (kinds.length > 1) throw new BadFrame(value, `one command a frame, not ${kinds.join(" and ")}`);
+  if (kinds.length > 1) return badFrame(value, `one command a frame, not ${kinds.join(" and ")}`);
   return { ...result.data, command: kinds[0] } as ClientFrame;
+}
+
+function badFrame(value: unknown, text: string): BadFrame {
+  return new BadFrame(idOf(value), Object.keys(Object(value)).find((key) => key !== "id") ?? "", text);
 }
 
 /** Any event of the node but those that carry publications. */

@@ -1,0 +1,43 @@
+/** flux.v1.proto: frames of protobuf, each with its length in front. */
+import { decodeClientFrame, decodeServerFrame, headerBytes } from "../codec.ts";
+import { readLength } from "../framing.ts";
+import { subprotocols } from "../messages.ts";
+import { noFrame, wireFormat } from "./format.ts";
+
+/** Tag of a ServerFrame's id. It comes first, behind the length, and is written only where the frame answers a command. */
+const idTag = 8;
+
+export const binary = wireFormat({
+  name: "binary",
+  subprotocol: subprotocols.binary,
+  isBinary: true,
+  isStream: true,
+  parsesPayloads: false,
+
+  decode(bytes, start, end) {
+    try {
+      return decodeClientFrame(bytes, start, end);
+    } catch {
+      // What protobufjs says of the bytes helps nobody who sees a close code.
+      return null;
+    }
+  },
+
+  frame: (encoder, frame) => encoder.frame(frame),
+  publication: (encoder, body) => encoder.publication(body),
+  page: (encoder, kind, id, head, bodies) => encoder.page(kind, id, head, bodies),
+
+  isAnswer: (message) => message[headerBytes] === idTag,
+
+  firstOf(message) {
+    const end = headerBytes + readLength(message, 0);
+    if (end > message.length) return noFrame;
+    try {
+      const { publication, presenceChanged } = decodeServerFrame(message, headerBytes, end);
+      if (publication != null) return { room: publication.room ?? "", seq: publication.seq ?? 0, isPresence: false };
+      return presenceChanged == null ? null : { room: presenceChanged.room ?? "", seq: presenceChanged.version ?? 0, isPresence: true };
+    } catch {
+      return noFrame;
+    }
+  },
+});
