@@ -29,6 +29,8 @@ rmSync("dist", { recursive: true, force: true });
 run(tsc, "-p", "tsconfig.build.json");
 cpSync(generated, "dist/protocol/generated", { recursive: true });
 cpSync("src/demo", "dist/demo", { recursive: true });
+// Scripts for Redis, which are read where they are (src/redis/scripts.ts).
+cpSync("src", "dist", { recursive: true, filter: (path) => statSync(path).isDirectory() || path.endsWith(".lua") });
 
 await bundleCommand();
 await bundleReactor();

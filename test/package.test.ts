@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, 
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import t from "tap";
+import { freshPrefix, startRedis } from "./support/redis.ts";
 import { root as project } from "./support/root.ts";
 
 const { exports, dependencies } = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as {
@@ -57,4 +58,29 @@ t.test("the suite for brokers runs as docs/operations.md says", async (t) => {
   ]);
   t.match(said, /^ok \d+ - mine: /m);
   t.notMatch(said, /^not ok/m);
+});
+
+t.test("a node of the package serves with Redis: its scripts are there", async (t) => {
+  const redis = await startRedis(t);
+  const prefix = freshPrefix();
+  const before = JSON.parse(run("redis.mjs", [
+    'import { createGateway } from "flux-gateway";',
+    'import { connect } from "flux-gateway/client";',
+    `import { WebSocket } from ${JSON.stringify(join(project, "node_modules/ws/wrapper.mjs"))};`,
+    `import { Redis } from ${JSON.stringify(join(project, "node_modules/ioredis/built/index.js"))};`,
+    `const gateway = await createGateway({ port: 0, adminPort: 0, reactors: 1, logLevel: "error", redis: ${JSON.stringify(redis.url)}, redisPrefix: ${JSON.stringify(prefix)}, namespaces: { chat: { presence: "members" } } });`,
+    "const client = connect(`ws://127.0.0.1:${gateway.port}/ws`, { WebSocket });",
+    'const room = client.join("chat:a");',
+    "await room.publish(1);",
+    `const redis = new Redis(${redis.port}, "127.0.0.1");`,
+    `let keys = [];`,
+    `const isThere = () => ["session:", ":s"].every((part) => keys.some((key) => key.includes(part)));`,
+    `for (const end = Date.now() + 30_000; !isThere() && Date.now() < end;) keys = await redis.keys(${JSON.stringify(`${prefix}*`)});`,
+    "client.close();",
+    "redis.disconnect();",
+    "await gateway.close();",
+    "console.log(JSON.stringify(keys));",
+  ])) as string[];
+  t.ok(before.some((key) => key.includes("session:")), `the session: ${before.join()}`);
+  t.ok(before.some((key) => key.endsWith(":s")), "and that it is in the room");
 });

@@ -3,8 +3,11 @@ import t, { type Test } from "tap";
 import { Due } from "../src/presence/due.ts";
 import type { RoomChange, RoomPresence, Status } from "../src/presence/presence.ts";
 import { createRedisPresence, type RedisPresence } from "../src/presence/redis/redis.ts";
+import { readUser, tellRoom } from "../src/presence/redis/scripts.ts";
 import { Unlisted } from "../src/presence/redis/unlisted.ts";
-import { openRedis, RedisAway, type RedisLink } from "../src/redis/redis.ts";
+import { openRedis } from "../src/redis/open.ts";
+import { RedisAway, type RedisLink } from "../src/redis/redis.ts";
+import type { Script } from "../src/redis/scripts.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { startProxy } from "./support/proxy.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
@@ -194,9 +197,9 @@ t.test("what may have been missed is asked for a bounded number at once", async 
   let asked = 0;
   let isLost = true;
   link.runAll = async (commands) => {
-    const asks = (what: RegExp) => commands.filter(([name, script]) => name === "eval" && what.test(String(script))).length;
-    const statuses = asks(/HMGET", u/);
-    const evals = statuses + asks(/string.format\('\{"room"/);
+    const asks = (script: Script) => commands.filter(([what]) => what === script).length;
+    const statuses = asks(readUser);
+    const evals = statuses + asks(tellRoom);
     if (statuses > 0 && isLost) {
       isLost = false;
       throw new RedisAway("the connection for commands was lost just then, and that for channels was not");

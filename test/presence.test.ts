@@ -1,7 +1,7 @@
 import t from "tap";
 import { createMemoryPresence } from "../src/presence/memory.ts";
 import { createRedisPresence } from "../src/presence/redis/redis.ts";
-import { openRedis } from "../src/redis/redis.ts";
+import { openRedis } from "../src/redis/open.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { presenceContract, type MakePresence } from "../src/contracts/presence.ts";

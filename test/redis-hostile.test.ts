@@ -1,7 +1,7 @@
 /** Whoever else can write to the same Redis: nodes go on, and say once what they could not read. */
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import t from "tap";
-import { openRedis } from "../src/redis/redis.ts";
+import { openRedis } from "../src/redis/open.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { startNode } from "./support/node.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";

@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { Redis } from "ioredis";
 import t, { type Test } from "tap";
-import { openRedis, type RedisLink } from "../src/redis/redis.ts";
+import { openRedis } from "../src/redis/open.ts";
+import type { RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";
 import { createRedisMessages } from "../src/messages/redis.ts";
@@ -16,6 +17,7 @@ import { createRedisSessions } from "../src/sessions/redis/redis.ts";
 import { messagesContract } from "../src/contracts/messages.ts";
 import { presenceContract, type PresenceOptions } from "../src/contracts/presence.ts";
 import { factsOf, registryContract } from "../src/contracts/registry.ts";
+import { startRedisCluster } from "./support/rediscluster.ts";
 import { freshPrefix, passInRedis, startRedis, type TestRedis } from "./support/redis.ts";
 import { value } from "../src/contracts/answers.ts";
 import { promised, record, sessionsContract } from "../src/contracts/sessions.ts";
@@ -33,7 +35,7 @@ async function connect(t: Pick<Test, "teardown">, address: string, answerMs = 2_
 
 /** Three servers, each with a third of the slots: keys of different slots are refused in one command. */
 const third = Math.ceil(slotMax / 3);
-const cluster = await startCluster(t, [[0, third], [third + 1, 2 * third], [2 * third + 1, slotMax]]);
+const cluster = await startRedisCluster(t, [[0, third], [third + 1, 2 * third], [2 * third + 1, slotMax]]);
 const clusterAddress = `redis+cluster://127.0.0.1:${cluster[0]!.port}`;
 
 registryContract(t, "cluster", () => {
@@ -157,7 +159,7 @@ t.test("a slot that moves from one server of a cluster to another is followed", 
 
 t.test("a cluster is another when one of its servers was restarted, and not when it was only away", async (t) => {
   const half = slotMax >> 1;
-  const servers = await startCluster(t, [[0, half], [half + 1, slotMax]]);
+  const servers = await startRedisCluster(t, [[0, half], [half + 1, slotMax]]);
   const redis = await connect(t, `redis+cluster://127.0.0.1:${servers[0]!.port}`, 200);
   let others = 0;
   redis.onAnother(() => others++);
@@ -210,26 +212,6 @@ t.test("Sentinels name the primary, and another one after a failover, to which e
   t.notOk(told.some((event) => event.startsWith("down")), told.join());
   await until(() => a.nodes().length === 2 && b.nodes().length === 2, "both");
 });
-
-/** As many servers as there are ranges of slots. */
-async function startCluster(t: Pick<Test, "teardown" | "testdir">, ranges: readonly (readonly [from: number, to: number])[]): Promise<TestRedis[]> {
-  // A second call of testdir() would empty the first server's, which has to write to it.
-  const dir = t.testdir(Object.fromEntries(ranges.map((_, i) => [`${i}`, {}])));
-  const servers = await Promise.all(ranges.map(async (range, i) => {
-    const bus = await freePort();
-    const place = { teardown: t.teardown.bind(t), testdir: () => join(dir, `${i}`) };
-    const server = await startRedis(place, { args: ["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1", "--cluster-port", String(bus)] });
-    await server.client.call("CLUSTER", "ADDSLOTSRANGE", ...range);
-    return { server, bus };
-  }));
-  for (const { server: { client } } of servers) {
-    for (const { server, bus } of servers) if (server.client !== client) await client.call("CLUSTER", "MEET", "127.0.0.1", server.port, bus);
-  }
-  for (const { server: { client } } of servers) {
-    await until(async () => String(await client.call("CLUSTER", "INFO")).includes("cluster_state:ok"), "the cluster to be whole");
-  }
-  return servers.map(({ server }) => server);
-}
 
 /** Its port, once it knows the primary. */
 async function startSentinel(t: Test, primaryPort: number): Promise<number> {

@@ -4,7 +4,7 @@ import type { AddressInfo, Socket } from "node:net";
 import t, { type Test } from "tap";
 import { ConfigError } from "../src/config/config.ts";
 import { createGateway } from "../src/index.ts";
-import { openRedis } from "../src/redis/redis.ts";
+import { openRedis } from "../src/redis/open.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { command } from "./support/command.ts";
 import { startNode } from "./support/node.ts";
@@ -40,6 +40,7 @@ const lacking: [what: string, rights: string[], said: RegExp][] = [
   ["no right to subscribe", [...all, "-subscribe"], /Redis refuses subscribe t\d+-\d+:presence: NOPERM .*'subscribe' command/],
   ["no channel", [`~${redisPrefix}*`, "+@all", "resetchannels"], /Redis refuses publish t\d+-\d+:gateway:rights: NOPERM .*channel/],
   ["no script", [...all, "-eval"], /Redis refuses eval t\d+-\d+:gateway:rights:\S+: NOPERM .*'eval' command/],
+  ["no script by its hash", [...all, "-evalsha"], /Redis refuses evalsha t\d+-\d+:gateway:rights:\S+: NOPERM .*'evalsha' command/],
   ["no clock", [...all, "-time"], /Redis refuses time: NOPERM .*'time' command/],
   ["the keys of another prefix", [`~other:*`, `&${redisPrefix}*`, "+@all"], /Redis refuses set t\d+-\d+:gateway:rights:\S+ \(and .*\): NOPERM .*keys/],
 ];

@@ -1,7 +1,8 @@
 /** The registry: the contract over each implementation, and what the one on Redis does when Redis does not. */
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { openRedis, type RedisLink } from "../src/redis/redis.ts";
+import { openRedis } from "../src/redis/open.ts";
+import type { RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { createMemoryRegistry } from "../src/registry/memory.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";

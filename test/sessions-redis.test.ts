@@ -2,7 +2,7 @@
 import t, { type Test } from "tap";
 import { createRedisMessages } from "../src/messages/redis.ts";
 import { createRedisPresence } from "../src/presence/redis/redis.ts";
-import { openRedis } from "../src/redis/redis.ts";
+import { openRedis } from "../src/redis/open.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";
 import { createRedisSessions } from "../src/sessions/redis/redis.ts";

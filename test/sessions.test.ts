@@ -7,7 +7,7 @@ import { value } from "../src/contracts/answers.ts";
 import { createDiskSessions, type DiskSessionsOptions } from "../src/sessions/disk.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
 import { createRedisSessions } from "../src/sessions/redis/redis.ts";
-import { openRedis } from "../src/redis/redis.ts";
+import { openRedis } from "../src/redis/open.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { freshPrefix, passInRedis, startRedis } from "./support/redis.ts";
 import { promised, record, sessionsContract, sharedSessionsContract, type MakeSessions } from "../src/contracts/sessions.ts";

@@ -3,11 +3,12 @@
  * While it is away every command fails at once, and so does what was under way; a Redis that is connected and does not
  * answer is away, too. It is tried again for ever, and nothing is resent: whoever asked knows better what still matters.
  */
-import type { Cluster, Redis, RedisOptions as ClientOptions } from "ioredis";
+import type { Cluster, Redis } from "ioredis";
+import { isUnknownScript, Sending, type Command } from "./sending.ts";
+import { drop, livesOf, type Lives } from "./servers.ts";
 import type { RedisTarget } from "./target.ts";
-import { tlsOptions } from "./tls.ts";
 
-export type Command = readonly [name: string, ...args: (string | number)[]];
+export type { Command };
 
 export interface RedisOptions {
   readonly target: RedisTarget;
@@ -34,13 +35,8 @@ interface Batch {
   readonly fail: (error: Error) => void;
 }
 
-const retryMsMax = 1_000;
-const connectMs = 5_000;
-const keepAliveMs = 10_000;
 /** Between two tries to subscribe where the server refuses it. */
 const channelsRetryMs = 2_000;
-/** A cluster does not say that one of its servers was restarted, or another made a primary: its servers are looked at so often. */
-const clusterLookMs = 5_000;
 /** Waiting is counted in checks, not in time: a node that stood still itself has not been kept waiting. */
 const checksPerAnswer = 5;
 /** Exceptions are logged this often at most, and counted every time. */
@@ -61,6 +57,7 @@ export class RedisLink {
   readonly #subscriber: Redis | Cluster;
   /** Several servers, each of which carries out what it is sent at its own time; else one, in the order it was sent. */
   readonly isCluster: boolean;
+  readonly #sending: Sending;
   readonly #answerMs: number;
   readonly #log: RedisLog;
   /** What waits for its answers, the oldest first. */
@@ -90,6 +87,7 @@ export class RedisLink {
     this.#subscriber = subscriber;
     this.#lives = new Set(lives.known);
     this.isCluster = target.kind === "cluster";
+    this.#sending = new Sending(client, this.isCluster);
     this.#answerMs = answerMs;
     this.#log = log;
     for (const one of new Set([client, subscriber])) one.on("error", (error: Error) => this.#failed(error.message));
@@ -113,16 +111,27 @@ export class RedisLink {
   }
 
   async run(...command: Command): Promise<unknown> {
-    const [result] = await this.runAll([command]);
+    const [result] = await this.runEach([command]);
     if (result instanceof Error) throw result;
     return result;
   }
 
+  /** As runAll, for commands of which none depends on another: a script that Redis does not know is sent again, whole. */
+  async runEach(commands: readonly Command[]): Promise<unknown[]> {
+    const results = await this.runAll(commands);
+    const unknown = [...results.keys()].filter((i) => isUnknownScript(results[i]));
+    if (unknown.length === 0) return results;
+    const again = await this.runAll(unknown.map((i) => commands[i]!), { isWhole: true });
+    for (const [n, i] of unknown.entries()) results[i] = again[n];
+    return results;
+  }
+
   /**
-   * Sends commands together. What each came to, an Error where Redis refused it.
+   * Sends commands together. What each came to, an Error where Redis refused it: also where it does not know a script, while
+   * it has run those behind it. Then everything from that one on has to be sent again, in its order, or all of it whole.
    * @throws RedisAway where it is not known what they came to.
    */
-  runAll(commands: readonly Command[]): Promise<unknown[]> {
+  runAll(commands: readonly Command[], { isWhole = false } = {}): Promise<unknown[]> {
     if (!this.#up) return Promise.reject(new RedisAway("Redis is away"));
     this.commands += commands.length;
     return new Promise((resolve, reject) => {
@@ -131,7 +140,7 @@ export class RedisLink {
         if (this.#batches.delete(batch)) how();
       };
       this.#batches.add(batch);
-      this.#send(commands).then(
+      this.#sending.send(commands, isWhole).then(
         (results) => settle(() => {
           this.failures += results.filter((result) => result instanceof Error).length;
           resolve(results);
@@ -142,17 +151,6 @@ export class RedisLink {
         }),
       );
     });
-  }
-
-  /** A cluster's commands go to its nodes one by one: in a pipeline all would have to be for the same. */
-  async #send(commands: readonly Command[]): Promise<unknown[]> {
-    if (this.isCluster || commands.length === 1) {
-      return Promise.all(commands.map(([name, ...args]) => this.#client.call(name, ...args).catch(refusal)));
-    }
-    const results = await this.#client.pipeline(commands.map((command) => [...command])).exec();
-    // Its type has null. Fewer results than commands would be taken for success.
-    if (results?.length !== commands.length) throw new Error("the client library has no result for some of the commands");
-    return results.map(([error, result]) => (error === null ? result : refusal(error)));
   }
 
   /** What is published on the channel, from now on and whenever Redis is back; not what is published meanwhile. */
@@ -268,6 +266,7 @@ export class RedisLink {
 
   #wentAway(problem: string): void {
     this.#failAll(problem);
+    this.#sending.forget();
     if (!this.#up || this.#closing) return;
     this.#up = false;
     this.#log.warn({ problem }, "Redis is away: what is known of other nodes, and sessions that have a socket, go on; it is tried again");
@@ -301,118 +300,5 @@ export class RedisLink {
       this.failures++;
       batch.fail(new RedisAway(problem));
     }
-  }
-}
-
-/**
- * Connects, and resolves when Redis answers.
- * @throws TlsFileProblem, or an Error that says in a sentence why it does not.
- */
-export async function openRedis(options: RedisOptions): Promise<RedisLink> {
-  const { target, tlsCa = "" } = options;
-  // Loaded only now: a node without Redis does not need it.
-  // By its default export: a bundle makes no named ones of a module that is CommonJS and loaded late.
-  const { default: { Cluster, Redis } } = await import("ioredis");
-  let isStarting = true;
-  let problem = "";
-  const common: ClientOptions = {
-    ...(target.user !== "" && { username: target.user }),
-    ...(target.password !== "" && { password: target.password }),
-    ...(target.tls && tlsOptions(tlsCa)),
-    db: target.db,
-    lazyConnect: true,
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    // Zero: what was under way when a connection is lost fails then.
-    maxRetriesPerRequest: 0,
-    connectTimeout: connectMs,
-    keepAlive: keepAliveMs,
-    // Its answers are thrown away, and one that a server gives before it closes, such as DENIED, would be taken for one.
-    disableClientInfo: true,
-    autoResubscribe: false, // nobody would catch what becomes of it, and a connection that is lost again would end the node
-    // An old primary after a failover: the connection is made anew, to the new one.
-    reconnectOnError: (error) => error.message.startsWith("READONLY"),
-    retryStrategy: (times) => (isStarting ? null : retryMs(times)),
-  };
-  const make = (enableOfflineQueue: boolean): Redis | Cluster => {
-    const client = { ...common, enableOfflineQueue };
-    if (target.kind === "cluster") {
-      const { db, lazyConnect, enableOfflineQueue: _, retryStrategy, ...redisOptions } = client;
-      const clusterRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
-      return new Cluster([...target.hosts], { redisOptions, lazyConnect: true, enableOfflineQueue, clusterRetryStrategy, slotsRefreshInterval: clusterLookMs });
-    }
-    if (target.kind === "sentinel") {
-      const sentinelRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
-      return new Redis({ ...client, sentinels: [...target.hosts], name: target.name, sentinelRetryStrategy });
-    }
-    return new Redis({ ...client, ...target.hosts[0] });
-  };
-  const client = make(false);
-  const subscriber = target.kind === "cluster" ? client : make(true);
-  const clients = new Set([client, subscriber]);
-  // The first says why; those behind it follow from it.
-  const note = (error: Error) => (problem ||= reason(error));
-  let lives: Lives;
-  for (const one of clients) one.on("error", note);
-  try {
-    await within(Promise.all([...clients].map((one) => one.connect())), connectMs);
-    await within(client.call("PING"), connectMs);
-    lives = await within(livesOf(client), connectMs);
-  } catch (error) {
-    clients.forEach(drop);
-    throw new Error(problem || reason(error));
-  }
-  isStarting = false;
-  return new RedisLink(client, subscriber, lives, options);
-}
-
-/**
- * Disconnects for good. A TLS handshake that is under way fails by that, and a second error on its socket would be nobody's:
- * the client listens to one.
- */
-function drop(client: Redis | Cluster): void {
-  const connections = "nodes" in client ? client.nodes() : [client];
-  for (const { stream } of connections) stream?.on("error", () => undefined);
-  client.disconnect();
-}
-
-/** A cluster's client says of all its nodes together that they failed, and keeps why the last did. */
-function reason(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const { lastNodeError } = error as Error & { lastNodeError?: unknown };
-  return lastNodeError instanceof Error ? `${error.message} ${lastNodeError.message}` : error.message;
-}
-
-/** Another for every process, and every start of one: of each server that may be written to, as far as it says. */
-interface Lives {
-  readonly known: readonly string[];
-  readonly all: boolean;
-}
-
-async function livesOf(client: Redis | Cluster): Promise<Lives> {
-  const servers = "nodes" in client ? client.nodes("master") : [client];
-  const infos = await Promise.all(servers.map((server) => server.call("INFO", "server").catch(() => "")));
-  const known = infos.flatMap((info) => /^run_id:(\w+)/m.exec(String(info))?.[1] ?? []);
-  return { known, all: known.length === servers.length };
-}
-
-/** Sooner at first, with some chance in it, so that not every node comes at once. */
-function retryMs(times: number): number {
-  return Math.min(retryMsMax, 50 * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2);
-}
-
-/** Redis answered, and said no; anything else means that nobody knows. */
-function refusal(error: Error): Error {
-  if (error.name === "ReplyError") return error;
-  throw error;
-}
-
-async function within<T>(promise: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error(`no answer within ${ms / 1000} s`)), ms)));
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

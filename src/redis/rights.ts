@@ -1,5 +1,11 @@
 /** What a node has to be allowed to do in Redis. It is tried at the start: a refusal later would show up as something else. */
-import type { Command, RedisLink } from "./redis.ts";
+import { createHash } from "node:crypto";
+import type { RedisLink } from "./redis.ts";
+
+/** Written out: also where a script is one. */
+type Tried = readonly [name: string, ...args: (string | number)[]];
+
+const script = 'return redis.call("EXISTS", KEYS[1])';
 
 export interface Refusal {
   readonly command: string;
@@ -40,15 +46,15 @@ export function isForRights(problem: string): boolean {
 
 /** What makes a user of Redis who may do all that nodes do. */
 export function rightsNeeded(prefix: string, isCluster: boolean): string {
-  return `~${prefix}* &${prefix}* +@read +@write -@dangerous +@connection +@pubsub +eval +time +info${isCluster ? " +cluster" : ""}`;
+  return `~${prefix}* &${prefix}* +@read +@write -@dangerous +@connection +@pubsub +eval +evalsha +time +info${isCluster ? " +cluster" : ""}`;
 }
 
-function onWhat([name, ...args]: Command): string {
-  // The first argument of eval is the script.
-  return String((name.toLowerCase() === "eval" ? args[2] : args[0]) ?? "");
+function onWhat([name, ...args]: Tried): string {
+  // The first argument is the script, the second how many keys there are.
+  return String((/^eval/i.test(name) ? args[2] : args[0]) ?? "");
 }
 
-function tried(prefix: string, id: string): readonly Command[] {
+function tried(prefix: string, id: string): readonly Tried[] {
   // One hash tag: in a cluster all are one server's.
   const key = (kind: string) => `${prefix}gateway:rights:{${id}}:${kind}`;
   const [text, hash, set, sorted] = [key("text"), key("hash"), key("set"), key("sorted")];
@@ -58,7 +64,7 @@ function tried(prefix: string, id: string): readonly Command[] {
     ["sadd", set, "a"], ["pexpire", set, keyMs], ["scard", set], ["sismember", set, "a"], ["smembers", set], ["sscan", set, 0], ["srem", set, "b"],
     ["zadd", sorted, 1, "a"], ["pexpire", sorted, keyMs], ["zcard", sorted], ["zscore", sorted, "a"], ["zrangebyscore", sorted, 0, 1], ["zrem", sorted, "b"],
     ["time"],
-    ["eval", 'return redis.call("EXISTS", KEYS[1])', 1, text],
+    ["eval", script, 1, text], ["evalsha", createHash("sha1").update(script).digest("hex"), 1, text],
     ["publish", `${prefix}gateway:rights`, ""],
     ["del", text], ["del", hash], ["del", set], ["del", sorted],
   ];

@@ -4,6 +4,7 @@
  * up to a number; what does not fit then is dropped, counted, and made good by whoever owns it once Redis is back.
  */
 import { RedisAway, type Command, type RedisLink } from "./redis.ts";
+import { isUnknownScript } from "./sending.ts";
 
 export interface WritesOptions {
   readonly redis: RedisLink;
@@ -47,11 +48,16 @@ export class Writes {
   #puts = 0;
   /** Nothing is sent before it. */
   #again: NodeJS.Timeout | null = null;
+  /** Something was refused for now: what was sent behind it counts as refused too, until nothing of that is under way. */
+  #isBehind = false;
+  #timesBehind = 0;
   #refusedAt = -Infinity;
   #turn: NodeJS.Immediate | null = null;
   #sending = 0;
   /** All that is sent and not answered yet. */
   readonly #sent = new Set<Promise<void>>();
+  /** The last of them: what they came to is heard in the order in which they left. */
+  #last: Promise<void> = Promise.resolve();
   #hasDropped = false;
   #stopped = false;
 
@@ -88,18 +94,25 @@ export class Writes {
   async read(of: string, command: Command): Promise<unknown> {
     const { redis } = this.#options;
     const before = this.#waiting.get(of);
-    if (before === undefined) return redis.run(...command);
+    if (before === undefined) return this.#readBehind(of, command);
     if (this.#again !== null) throw new RedisAway("Redis does not take what was written before it");
     this.#waiting.delete(of);
     this.#underWay.set(of, before.number);
-    const reading = redis.runAll([before.command, command]);
-    this.#track(reading.then(
-      (results) => this.#settle([before], results),
-      () => this.#failed([before]),
-    ));
+    // Whole: the read must not be answered where the write before it is not known.
+    const reading = redis.runAll([before.command, command], { isWhole: true });
+    this.#hear(reading, (results) => this.#settle([before], results), () => this.#failed([before]));
     const result = (await reading)[1];
     if (result instanceof Error) throw result;
     return result;
+  }
+
+  /** Behind the write of it that is under way, if any. Where that was of a script that Redis does not know, it is read again. */
+  async #readBehind(of: string, command: Command): Promise<unknown> {
+    const [isBehindWrite, last, behind] = [this.#underWay.has(of), this.#last, this.#timesBehind];
+    const result = await this.#options.redis.run(...command);
+    if (!isBehindWrite) return result;
+    await last;
+    return this.#timesBehind === behind ? result : this.read(of, command);
   }
 
   /** Sends everything now: what is sent after it finds it written. */
@@ -109,8 +122,18 @@ export class Writes {
 
   /** Sends everything now, and resolves when it is answered, or waits because it could not be sent. */
   async settled(): Promise<void> {
-    this.flush();
-    await Promise.all(this.#sent);
+    const last = this.#puts;
+    do {
+      this.flush();
+      await Promise.all(this.#sent);
+    } while (this.#again === null && this.#options.redis.up && this.#waiting.size + this.#sent.size > 0 && this.#isOpen(last));
+  }
+
+  /** Whether anything waits or is under way that was put up to then. */
+  #isOpen(number: number): boolean {
+    for (const write of this.#waiting.values()) if (write.number <= number) return true;
+    for (const underWay of this.#underWay.values()) if (underWay <= number) return true;
+    return false;
   }
 
   async stop(): Promise<void> {
@@ -127,6 +150,7 @@ export class Writes {
   }
 
   #send(): void {
+    if (this.#sending === 0) this.#isBehind = false;
     const batch: Numbered[] = [];
     for (const write of this.#waiting.values()) {
       if (batch.length === batchMax) break;
@@ -138,20 +162,27 @@ export class Writes {
     }
     if (batch.length === 0) return;
     this.#sending++;
-    const sending = this.#options.redis.runAll(batch.map(({ command }) => command)).finally(() => this.#sending--);
-    this.#track(sending.then(
+    const sending = this.#options.redis.runAll(batch.map(({ command }) => command));
+    this.#hear(
+      sending,
       (results) => {
+        this.#sending--;
         this.#settle(batch, results);
         this.#goOn();
       },
-      () => this.#failed(batch),
-    ));
+      () => {
+        this.#sending--;
+        this.#failed(batch);
+      },
+    );
   }
 
-  /** @param sent does not reject */
-  #track(sent: Promise<void>): void {
-    this.#sent.add(sent);
-    void sent.then(() => this.#sent.delete(sent));
+  #hear(sending: Promise<unknown[]>, onResults: (results: unknown[]) => void, onFailed: () => void): void {
+    sending.catch(() => undefined); // heard below, behind those before it
+    const heard = this.#last.then(() => sending).then(onResults, onFailed);
+    this.#last = heard;
+    this.#sent.add(heard);
+    void heard.then(() => this.#sent.delete(heard));
   }
 
   #goOn(): void {
@@ -160,34 +191,37 @@ export class Writes {
 
   /**
    * What writes came to. Those that were refused for now wait again, and with them all that were sent behind: each may
-   * depend on what was before it, and written twice it is the same.
+   * depend on what was before it, and written twice it is the same. Of a script that Redis does not know they leave at once.
    */
   #settle(batch: readonly Numbered[], results: readonly unknown[]): void {
-    const refused = batch.map((_, i) => results[i]).find((result) => result instanceof Error);
-    const first = this.#again === null ? results.findIndex((result) => result instanceof Error && forNow.test(result.message)) : 0;
+    const errors = results.slice(0, batch.length).filter((result) => result instanceof Error && !isUnknownScript(result)) as Error[];
+    const first = this.#isBehind ? 0 : results.findIndex((result) => isUnknownScript(result) || isForNow(result));
     const done = first < 0 || first >= batch.length ? batch.length : first;
-    if (refused instanceof Error) this.#say(refused);
+    if (errors[0] !== undefined) this.#say(errors[0]);
     for (const [i, write] of batch.slice(0, done).entries()) {
       this.#landed(write);
       this.#options.redis.contain(() => this.#options.onDone?.(write, results[i]));
     }
     if (done < batch.length) {
       this.#keep(batch.slice(done));
-      this.#pause(againMs);
+      this.#isBehind = true;
+      this.#timesBehind++;
+      if (errors.some(isForNow)) this.#pause(againMs);
     } else if (this.#waiting.size <= this.#options.waitingMax / 2) this.#makeGood();
   }
 
   /** Once an outage; what is wrong with the write itself each time. */
   #say(refused: Error): void {
     const now = performance.now();
-    const isKnown = forNow.test(refused.message) && now - this.#refusedAt < outageMs;
-    if (forNow.test(refused.message)) this.#refusedAt = now;
+    const isKnown = isForNow(refused) && now - this.#refusedAt < outageMs;
+    if (isForNow(refused)) this.#refusedAt = now;
     if (!isKnown) this.#options.log.warn({ problem: refused.message }, `Redis refused a write of ${this.#options.what}`);
   }
 
   /** Nobody knows what they came to. */
   #failed(batch: readonly Numbered[]): void {
     this.#keep(batch);
+    this.#isBehind = true;
     if (this.#options.redis.up && !this.#stopped) this.#pause(againMs);
   }
 
@@ -235,4 +269,8 @@ export class Writes {
     this.#hasDropped = false;
     this.#options.redis.contain(() => this.#options.onDropped());
   }
+}
+
+function isForNow(result: unknown): boolean {
+  return result instanceof Error && forNow.test(result.message);
 }

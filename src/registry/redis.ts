@@ -3,6 +3,7 @@
  * more often, and a channel on which whoever comes, drains or leaves says so at once.
  */
 import type { RedisLink } from "../redis/redis.ts";
+import { Script } from "../redis/scripts.ts";
 import { Members, type Entry } from "./members.ts";
 import type { NodeFacts, OwnState, Registry, RegistryEvents } from "./registry.ts";
 
@@ -25,8 +26,7 @@ const looksPerHeartbeat = 5;
 const forgetFactor = 20;
 const leaveMs = 1_000;
 
-/** Takes an entry out if it is still what was seen: whoever did it is answered 1. */
-const forgetScript = `if redis.call("HGET", KEYS[1], ARGV[1]) == ARGV[2] then return redis.call("HDEL", KEYS[1], ARGV[1]) end return 0`;
+const forgetNode = new Script(1, "registry/lua/forget.lua");
 
 /** @throws where the channel cannot be subscribed to. */
 export async function createRedisRegistry(options: RedisRegistryOptions, events: RegistryEvents): Promise<Registry> {
@@ -113,7 +113,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
   }
 
   async function forget(gone: string, text: string): Promise<void> {
-    const was = await redis.run("eval", forgetScript, 1, key, gone, text);
+    const was = await redis.run(forgetNode, key, gone, text);
     if (was === 1) await redis.run("publish", channel, JSON.stringify({ kind: "left", node: gone }));
     members.left(gone);
   }

@@ -3,6 +3,7 @@
  * is given is here and nowhere else. Of two writes of the same the newer counts; what is asked is asked behind them.
  */
 import type { Command, RedisLink } from "../../redis/redis.ts";
+import type { Script } from "../../redis/scripts.ts";
 import { Writes, type Write } from "../../redis/writes.ts";
 import type { PresenceKeys } from "./keys.ts";
 import { scan } from "./scan.ts";
@@ -151,7 +152,7 @@ export class Written {
 
   /** Whether each user is online, else since when not, and the version of that; or what it is refused with. @throws where Redis is away */
   async readUsers(users: readonly string[]): Promise<((string | null)[] | Error)[]> {
-    const answers = await this.#options.redis.runAll(users.map((user) => this.#ofUser(scripts.readUser, user, ...this.#remembering(user))));
+    const answers = await this.#options.redis.runEach(users.map((user) => this.#ofUser(scripts.readUser, user, ...this.#remembering(user))));
     return answers as ((string | null)[] | Error)[];
   }
 
@@ -196,12 +197,12 @@ export class Written {
     return this.#ofUser(scripts.dropUser, user, `${gone}/`, graceMs, clock());
   }
 
-  #ofRoom(script: string, room: string, ...args: (string | number)[]): Command {
-    return ["eval", script, 7, ...this.#options.keys.room(room), ...args];
+  #ofRoom(script: Script, room: string, ...args: (string | number)[]): Command {
+    return [script, ...this.#options.keys.room(room), ...args];
   }
 
-  #ofUser(script: string, user: string, ...args: (string | number)[]): Command {
-    return ["eval", script, 2, ...this.#options.keys.user(user), ...args];
+  #ofUser(script: Script, user: string, ...args: (string | number)[]): Command {
+    return [script, ...this.#options.keys.user(user), ...args];
   }
 
   #inRoom(user: string, session: string): string {
@@ -222,8 +223,8 @@ export class Written {
 
   #done({ command }: Write, result: unknown): void {
     const of = String(command.at(-1));
-    if (command[1] === scripts.leaveRoom) this.#options.left(of, result === 1);
-    if (command[1] === scripts.userOffline) this.#options.wentOffline(of);
+    if (command[0] === scripts.leaveRoom) this.#options.left(of, result === 1);
+    if (command[0] === scripts.userOffline) this.#options.wentOffline(of);
   }
 
   /** Null: Redis is away. What is missed then is made good when all is said again. */

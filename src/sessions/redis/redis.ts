@@ -61,24 +61,24 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   /** Of what was kept alive and is not there, or not this node's yet, and of what is another's. */
   function onDone({ of, command }: Write, result: unknown): void {
     const id = of.slice(1);
-    if (command[1] === keepSession && result === 0) onForgotten(id);
-    if ((command[1] === keepSession || command[1] === putSession) && Array.isArray(result)) onTaken(id, Number(result[0]) + 1);
+    if (command[0] === keepSession && result === 0) onForgotten(id);
+    if ((command[0] === keepSession || command[0] === putSession) && Array.isArray(result)) onTaken(id, Number(result[0]) + 1);
   }
 
   function put(record: SessionRecord): void {
     const { id, generation } = record;
-    writes.put(`s${id}`, ["eval", putSession, 1, sessionKey(id), node, life, generation, textOf(record), ttlMs]);
+    writes.put(`s${id}`, [putSession, sessionKey(id), node, life, generation, textOf(record), ttlMs]);
   }
 
   function mark(user: string): void {
-    writes.put(`e${user}`, ["eval", endUser, 1, markKey(user), Math.max(2 * ttlMs, markMsMin)]);
+    writes.put(`e${user}`, [endUser, markKey(user), Math.max(2 * ttlMs, markMsMin)]);
   }
 
   const read = (of: string, ...command: Command) => writes.read(of, command);
 
   async function taken(id: string, known: number): Promise<{ record: SessionRecord | null; generation: number }> {
     await endings?.untilPut(id);
-    const found = await read(`s${id}`, "eval", takeSession, 1, sessionKey(id), node, life, known);
+    const found = await read(`s${id}`, takeSession, sessionKey(id), node, life, known);
     if (!Array.isArray(found)) return { record: null, generation: known + 1 };
     const [text, owner, began, generation] = found as [string, string, string, number];
     const record = recordOf(id, text);
@@ -100,7 +100,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
       // A put that waits does as much. By a name of its own: it is not in place of one that has failed.
       const waiting = writes.take(`s${id}`);
       if (waiting !== undefined) writes.put(`s${id}`, waiting);
-      else writes.put(`k${id}`, ["eval", keepSession, 1, sessionKey(id), life, generation, ttlMs]);
+      else writes.put(`k${id}`, [keepSession, sessionKey(id), life, generation, ttlMs]);
     },
 
     take(id, known, done) {
@@ -112,7 +112,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
     end(id, generation) {
       endings?.drop(id);
-      writes.put(`s${id}`, ["eval", endSession, 1, sessionKey(id), life, generation]);
+      writes.put(`s${id}`, [endSession, sessionKey(id), life, generation]);
     },
 
     endAll(tenant, user) {
@@ -131,13 +131,13 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
       const of = `c${user}\n${device}`;
       const waiting = writes.take(of);
       // Forward only, among those that wait as well.
-      if (waiting !== undefined && waiting[5] === epoch && Number(waiting[6]) > seq) return writes.put(of, waiting);
-      writes.put(of, ["eval", moveCursor, 1, cursorKey(user), device, epoch, seq, cursorTtlMs, devicesMax]);
+      if (waiting !== undefined && waiting[3] === epoch && Number(waiting[4]) > seq) return writes.put(of, waiting);
+      writes.put(of, [moveCursor, cursorKey(user), device, epoch, seq, cursorTtlMs, devicesMax]);
     },
 
     signOut(user, time) {
       const waiting = writes.take(`o${user}`);
-      writes.put(`o${user}`, ["eval", signOutUser, 1, outKey(user), Math.max(time, Number(waiting?.[4] ?? 0))]);
+      writes.put(`o${user}`, [signOutUser, outKey(user), Math.max(time, Number(waiting?.[2] ?? 0))]);
     },
 
     signedOutAt(user, done) {

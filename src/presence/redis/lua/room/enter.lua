@@ -1,0 +1,11 @@
+-- ARGV: session, user, users named at most, changes named at most, channel, room.
+if redis.call("SISMEMBER", s, ARGV[1]) == 1 then return 0 end
+redis.call("SADD", s, ARGV[1])
+redis.call("HINCRBY", c, ARGV[2], 1)
+redis.call("HINCRBY", m, "sessions", 1)
+for _, key in ipairs({n, l, m, p}) do redis.call("PERSIST", key) end
+redis.call("ZREM", l, ARGV[2])
+if redis.call("ZSCORE", n, ARGV[2]) then return 0 end
+redis.call("ZADD", n, redis.call("HINCRBY", m, "next", 1), ARGV[2])
+note(ARGV[2], "1", tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6])
+return 1

@@ -1,0 +1,7 @@
+-- ARGV: node. The first that follows a room cannot know what was not told before.
+if redis.call("EXISTS", f) == 0 then
+  redis.call("DEL", p)
+  redis.call("HDEL", m, "crowded", "answered")
+  redis.call("HINCRBY", m, "version", 1)
+end
+return redis.call("SADD", f, ARGV[1])

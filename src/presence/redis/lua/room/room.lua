@@ -1,0 +1,46 @@
+-- What the scripts of a room begin with. All its keys share a hash tag.
+-- KEYS: `s` set of sessions (node/session, line feed, user); `c` hash, user → how many sessions; `n` sorted set, user → number of its coming;
+-- `l` sorted set, user who is within the grace → when it is over; `m` hash of version, next number, sessions, answered,
+-- crowded; `f` set of nodes that follow it; `p` hash, user → 1 came or 0 went since the last change was told.
+local emptyMs = 86400000
+local s, c, n, l, m, f, p = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local function now() local t = redis.call("TIME"); return t[1] * 1000 + math.floor(t[2] / 1000) end
+-- The first change since the last was told says so; and later ones again, for that may have been lost.
+local function dirty(isFirst, channel, name)
+  local at = now()
+  if not isFirst and at - tonumber(redis.call("HGET", m, "dirty") or "0") < 5000 then return end
+  redis.call("HSET", m, "dirty", at)
+  redis.call("PUBLISH", channel, cjson.encode({dirty = name}))
+end
+local function note(user, came, usersMax, changesMax, channel, name)
+  if redis.call("EXISTS", f) == 0 then return end
+  if redis.call("HGET", m, "crowded") == "1" then return dirty(false, channel, name) end
+  local before = redis.call("HLEN", p)
+  local known = redis.call("HGET", p, user)
+  if known and known ~= came and redis.call("HGET", m, "answered") ~= "1" then redis.call("HDEL", p, user)
+  else redis.call("HSET", p, user, came) end
+  if redis.call("HLEN", p) > changesMax or redis.call("ZCARD", n) > usersMax then
+    redis.call("DEL", p)
+    redis.call("HSET", m, "crowded", 1)
+  end
+  dirty(before == 0, channel, name)
+end
+local function leave(session, user, grace)
+  redis.call("SREM", s, session)
+  redis.call("HINCRBY", m, "sessions", -1)
+  if redis.call("HINCRBY", c, user, -1) > 0 then return 0 end
+  redis.call("HDEL", c, user)
+  redis.call("ZADD", l, now() + grace, user)
+  -- Where nobody is left to end the grace, it ends with the room.
+  if redis.call("SCARD", s) == 0 then for _, key in ipairs({n, l, m, p}) do redis.call("PEXPIRE", key, emptyMs) end end
+  return 1
+end
+-- So many at once: whoever asked for it asks again while there are more.
+local expireMax = 500
+local function expire(usersMax, changesMax, channel, name)
+  for _, user in ipairs(redis.call("ZRANGEBYSCORE", l, "-inf", now(), "LIMIT", 0, expireMax)) do
+    redis.call("ZREM", l, user)
+    redis.call("ZREM", n, user)
+    note(user, "0", usersMax, changesMax, channel, name)
+  end
+end
