@@ -1,4 +1,7 @@
-/** The idempotency keys of one room: key → seq, for a time and up to a number. The oldest go first. */
+/**
+ * The idempotency keys of one room: key → seq, for a time and up to a number. The oldest go first. `lru-cache` was refused:
+ * there is one of these for each room, and it allocates for its maximum at once (28 bytes an entry that may be).
+ */
 export class KeyWindow {
   // A Map keeps the order of insertion, so its front is what expires next.
   readonly #seen = new Map<string, { seq: number; at: number }>();

@@ -1,4 +1,8 @@
-/** When users were seen last: for a time, and up to a number of users, of whom the longest gone are forgotten first. */
+/**
+ * When users were seen last: for a time, and up to a number of users, of whom the longest gone are forgotten first.
+ * `lru-cache` was refused: 81 bytes an entry where this takes 53 (100,000 entries, Node 20), 28 of them for its maximum at
+ * once.
+ */
 
 /** At the bound this share goes at once: finding the front of a Map steps over everything that was deleted there. */
 const batchShare = 1 / 64;

