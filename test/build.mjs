@@ -1,12 +1,13 @@
 /**
- * Checks the types of everything, and writes src, test, bench and tools as JavaScript into .test/, where tap runs them. A loader
+ * Checks the types of everything, and writes src, test, bench and tools as JavaScript into .test/, where run.mjs runs them. A loader
  * that translates files one by one costs Node 20 two seconds of CPU for every test file. What else lies at the top of
  * the project is linked, so that paths relative to a file mean the same there as here.
  */
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { build } from "esbuild";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, ".test");
@@ -21,4 +22,45 @@ execFileSync(tsc, ["-p", join(root, "tsconfig.test.json")], { stdio: "inherit" }
 // What is no TypeScript: threads of tests, generated code, pages of the demo.
 for (const name of written) {
   cpSync(join(root, name), join(out, name), { recursive: true, filter: (path) => !/\.ts$/.test(path) || /\.d\.ts$/.test(path) });
+}
+
+await bundleTests();
+
+/**
+ * Joins the small files that tests load, with the packages of many files: each test file is a program, and loading some
+ * hundred files takes it as long as many a test. The parts that several of them load are loaded from `chunks`, and the
+ * built node from where it is.
+ */
+async function bundleTests() {
+  const folder = join(out, "test");
+  const joined = ["@noble/hashes", "commander", "ioredis", "jose", "lru-cache", "nats", "p-limit", "prom-client", "protobufjs", "zod"];
+  const isJoined = (name) => joined.some((known) => name === known || name.startsWith(`${known}/`));
+  const dist = join(root, "dist");
+  await build({
+    entryPoints: readdirSync(folder).filter((name) => name.endsWith(".test.js")).map((name) => join(folder, name)),
+    outdir: folder,
+    allowOverwrite: true,
+    bundle: true,
+    splitting: true,
+    chunkNames: "chunks/[name]-[hash]",
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    sourcemap: true,
+    sourcesContent: false,
+    logLevel: "error",
+    banner: { js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);' },
+    plugins: [{
+      name: "tests",
+      setup({ onResolve, onLoad }) {
+        onResolve({ filter: /^[@a-z]/i }, ({ path, importer }) => (importer.includes("/node_modules/") || isJoined(path) ? undefined : { path, external: true }));
+        onResolve({ filter: /\/dist\// }, ({ path }) => ({ path: join(dist, path.replace(/^.*\/dist\//, "")), external: true }));
+        // A path relative to a file stays relative to where tsc has put that file.
+        onLoad({ filter: /\/\.test\/(?:src|test|bench|tools)\/.*\.js$/ }, ({ path }) => {
+          const text = readFileSync(path, "utf8");
+          return text.includes("import.meta.url") ? { contents: text.replaceAll("import.meta.url", JSON.stringify(pathToFileURL(path).href)) } : undefined;
+        });
+      },
+    }],
+  });
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the suite on other versions of Node: npm run test:nodes -- 22 24 test/link.test.ts
-# (without versions on both, without files the whole suite; what begins with -- is tap's).
+# Runs the suite on other versions of Node: npm run test:nodes -- 22 24 link
+# (without versions on both, without files the whole suite; what begins with -- is for test/run.mjs).
 #
 # uWebSockets.js's binaries for Node 22 and later need glibc 2.38, so it makes a Debian 13 root, with that release's NATS and
 # Redis. Root only. The root stays in FLUX_NODES_DIR (else flux-nodes in the temporary folder) and is used again; the
@@ -89,15 +89,10 @@ for version in "${versions[@]}"; do
     ln -s ../lib/node_modules/npm/bin/npx-cli.js "$root$node/bin/npx"
   fi
   say "Node $(enter node --version), $(enter nats-server --version), Redis $(enter redis-server --version | cut -d' ' -f3): building"
-  logged enter bash -c "cd /project && node build.mjs && node_modules/.bin/tap build"
+  logged enter bash -c "cd /project && node build.mjs && node test/build.mjs"
   say "running ${files[*]:-the whole suite}"
   began=$SECONDS
-  # Without files as npm test does it: everything is translated once, before it runs.
-  suite='cd /project && exec node_modules/.bin/tap "$@"'
-  if [ ${#files[@]} -eq 0 ]; then
-    suite='cd /project && node test/build.mjs && export NODE_OPTIONS=--import=./test/support/plain.mjs && exec node_modules/.bin/tap --node-arg=--enable-source-maps "$@" ".test/test/**/*.test.js"'
-  fi
-  if enter bash -c "$suite" tap --reporter=terse --timeout=1200 "${options[@]}" "${files[@]}"; then
+  if enter bash -c 'cd /project && exec node test/run.mjs "$@"' run "${options[@]}" "${files[@]}"; then
     say "Node $version: passed in $((SECONDS - began)) s"
   else
     say "Node $version: failed after $((SECONDS - began)) s"
