@@ -12,7 +12,7 @@ import { Listening } from "../src/broker/nats/listening.ts";
 import { Pulls } from "../src/broker/nats/history/pulls.ts";
 import { Refusals } from "../src/broker/nats/refusals.ts";
 import { Reader } from "../src/broker/nats/history/reading.ts";
-import { Streams } from "../src/broker/nats/streams/streams.ts";
+import { Streams, type Stream } from "../src/broker/nats/streams/streams.ts";
 import { brokerOptions, durable, ephemeral, startBroker, textOf, value } from "./support/natsbroker.ts";
 import { startProxy } from "./support/proxy.ts";
 import { until } from "./support/until.ts";
@@ -193,7 +193,7 @@ t.test("an answer that is no stream's is an error of that publication and of not
 });
 
 t.test("a stream that is not there is tried again, and each thing that is wrong with it is logged once until it is right", async (t) => {
-  const options = onePartition();
+  const options = { ...onePartition(), quietLookMs: 3_600_000 };
   const warnings: { readonly fields: object; readonly text: string }[] = [];
   const told: string[] = [];
   const log = { info: (_: object, text: string) => void told.push(text), warn: (fields: object, text: string) => void warnings.push({ fields, text }), error() {} };
@@ -257,6 +257,44 @@ t.test("where a stream has replicas its leader is asked where a room is, for oth
     t.same(new Set(calls), new Set([`$JS.API.${asked}.${stream!.name}`]));
     await other.close();
   }
+});
+
+t.test("a server that is cut off from the others may say for a while that a stream is shorter: it got a new epoch, and members lost what was acknowledged", async (t) => {
+  const options = { ...onePartition(), replicas: 3 };
+  let [now, last] = [0, 10];
+  const updates: string[] = [];
+  const connection = {
+    isClosed: () => false,
+    publish: () => undefined,
+    request: async (subject: string, body: string) => {
+      if (subject.includes("UPDATE")) updates.push(body);
+      const config = { ...streamConfig, ...(subject.includes("UPDATE") && JSON.parse(body) as object) };
+      const answer = { config, created: "2026-01-01T00:00:00Z", state: { messages: last, bytes: 1, first_seq: 1, last_seq: last } };
+      return { string: () => JSON.stringify(answer) };
+    },
+  } as unknown as NatsConnection;
+  let streamConfig: object = {};
+  const streams = new Streams(connection, { ...options, now: () => now }, { listen: () => undefined } as unknown as Listening, options.log, () => undefined);
+  streamConfig = {
+    name: "X", description: "flux-gateway, partition 0 of 1", subjects: [`${options.prefix}.in.0.test.*`], retention: "limits", storage: "file", num_replicas: 3,
+    max_msgs_per_subject: durable.historySize + 1, max_age: durable.historyTtlMs * 1e6, duplicate_window: Math.min(options.keyWindowMs, durable.historyTtlMs) * 1e6,
+    discard: "old", allow_direct: true, republish: { src: `${options.prefix}.in.0.test.*`, dest: `${options.prefix}.out.test.{{wildcard(1)}}` },
+  };
+  const [stream] = await streams.prepare("test", durable) as [Stream];
+  const { epoch } = stream;
+  last = 5;
+  for (let i = 0; i < 40; i++, now += 250) await t.rejects(streams.refresh(stream), /ends at 5, and has been at 10/);
+  last = 10;
+  await streams.refresh(stream);
+  t.equal(stream.epoch, epoch, "after ten seconds it was not true");
+  last = 5;
+  await t.rejects(streams.refresh(stream), { name: "NotCertain" });
+  now += 60_000;
+  for (let i = 0; i < 8; i++) await t.rejects(streams.refresh(stream), { name: "NotCertain" }, "a node that stood still has not asked often enough");
+  t.same(updates, []);
+  await streams.refresh(stream);
+  t.not(stream.epoch, epoch, "what all answers say is true");
+  t.equal(updates.length, 1);
 });
 
 t.test("a room that lost nothing is read from position 0, whatever went of other rooms before it", async (t) => {

@@ -17,6 +17,7 @@ import type { NatsLog } from "../connection/connection.ts";
 import { timeOf } from "../wire/envelope.ts";
 import type { Listening } from "../listening.ts";
 import { partitionOf, streamName } from "../wire/names.ts";
+import { SetBacks } from "./setback.ts";
 
 export interface StreamOptions {
   readonly prefix: string;
@@ -24,6 +25,8 @@ export interface StreamOptions {
   readonly replicas: number;
   readonly storage: "file" | "memory";
   readonly keyWindowMs: number;
+  /** A clock that nobody sets, in milliseconds; replaced in tests. */
+  readonly now?: () => number;
   /** How soon a refused subscription to notices is asked for again. */
   readonly noticeRetryMs?: number;
 }
@@ -64,6 +67,7 @@ export class Streams {
   readonly #options: StreamOptions;
   readonly #noticeSubject: string;
   readonly #log: NatsLog;
+  readonly #setBacks: SetBacks;
   readonly #byNamespace = new Map<string, Promise<readonly Stream[]>>();
   readonly #known = new Map<string, readonly Stream[]>();
   /** Questions for a stream's head: those that have not left yet, and those that left last. */
@@ -77,6 +81,7 @@ export class Streams {
     this.#connection = connection;
     this.#options = options;
     this.#log = log;
+    this.#setBacks = new SetBacks(options.replicas > 1, options.now ?? (() => performance.now()));
     this.#noticeSubject = `${options.prefix}.streams`;
     this.#hearNotices(listening, onNotice, false);
   }
@@ -117,7 +122,7 @@ export class Streams {
     for (const stream of this.all()) stream.epoch = "";
   }
 
-  /** Looks at a stream again; makes it where it is gone, and gives it another epoch where it was set back. */
+  /** Looks at a stream again; makes it where it is gone, and gives it another epoch where it was set back. @throws NotCertain, or as `request` */
   async refresh(stream: Stream): Promise<void> {
     const before = this.#lives.get(stream.name);
     // Of before the question: what is published while it is answered may be in neither.
@@ -125,7 +130,8 @@ export class Streams {
     let info = await this.#ensure(stream);
     const { last_seq: last } = info.state;
     const isSame = info.created === before?.created;
-    const isSetBack = isSame && (last < seen || (markSeq > 0 && (await this.#isOvertaken(stream, markSeq, markTime))));
+    const saysSetBack = isSame && (last < seen || (markSeq > 0 && (await this.#isOvertaken(stream, markSeq, markTime))));
+    const isSetBack = this.#setBacks.judge(stream, saysSetBack, last);
     if (isSetBack) {
       this.#log.error({ stream: stream.name, seen, last }, "NATS: a stream has lost its end; its rooms begin a new epoch");
       const description = `${describe(stream.partition, this.#options.partitions)}, since ${randomId(6)}`;
