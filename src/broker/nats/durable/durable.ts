@@ -180,9 +180,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   /** Most rooms have missed nothing: one question tells. */
   async #check(room: DurableRoom): Promise<void> {
-    if (room.state !== "behind" || room.catching) return;
+    if (room.state !== "behind") return;
     const last = await this.#options.reader.last(room.stream, room.subject).catch(() => Infinity);
-    if (room.state !== "behind" || room.catching) return;
+    if (room.state !== "behind") return;
     if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === room.stream.epoch) room.state = "live";
     else this.#catchUp(room);
   }
@@ -241,24 +241,21 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   }
 
   #catchUp(room: DurableRoom): void {
-    if (room.catching || this.#rooms.get(room.name) !== room) return;
-    room.catching = true;
-    this.#bringUp(room)
-      .catch((error: unknown) => {
-        this.#unreadable.begins(room.stream, error);
-        setTimeout(() => {
-          if (this.#looks.connected) this.#catchUp(room);
-        }, retryMs).unref();
-      })
-      .finally(() => (room.catching = false));
+    if (room.state === "catchingUp" || this.#rooms.get(room.name) !== room) return;
+    const isOpening = room.state === "opening";
+    room.state = "catchingUp";
+    this.#bringUp(room, isOpening).catch((error: unknown) => {
+      room.state = "behind";
+      this.#unreadable.begins(room.stream, error);
+      setTimeout(() => {
+        if (this.#looks.connected) this.#catchUp(room);
+      }, retryMs).unref();
+    });
   }
 
   /** Returns when the room is live, or when NATS is away: it is looked at again when that is back. */
-  async #bringUp(room: DurableRoom): Promise<void> {
-    if (room.state === "opening") {
-      room.state = "behind";
-      if (this.#drain(room, false)) return;
-    }
+  async #bringUp(room: DurableRoom, isOpening: boolean): Promise<void> {
+    if (isOpening && this.#drain(room, false)) return;
     for (let stuck = 0; this.#rooms.get(room.name) === room && this.#looks.connected && room.epoch === room.stream.epoch; ) {
       const before = room.last;
       const ended = await this.#readOn(room);
@@ -267,6 +264,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       // What is missing before the first that is held is not in the stream any more.
       if (ended && this.#drain(room, stuck > 2)) return;
     }
+    room.state = "behind";
   }
 
   /** The stream is another one, or was set back: what members have of it before is of no use. */

@@ -12,8 +12,11 @@ export interface DurableRoom {
   readonly subject: string;
   readonly retention: Retention;
   heard: Heard | null;
-  /** What arrives is held unless it is live. */
-  state: "opening" | "behind" | "live";
+  /**
+   * opening: its place in the stream is being asked for. behind: something may be missing; a look at the stream or a retry
+   * will tell. catchingUp: what is missing is being read. live: nothing is missing. What arrives is held unless it is live.
+   */
+  state: "opening" | "behind" | "catchingUp" | "live";
   epoch: string;
   /** Sequence of what was delivered last, or the room's head when it was opened. */
   last: number;
@@ -21,7 +24,6 @@ export interface DurableRoom {
   holed: boolean;
   /** When it was known last that nothing was missing. */
   completeAt: number;
-  catching: boolean;
   held: Held[];
   heldBytes: number;
   /** More arrived than could be held. */
@@ -53,13 +55,13 @@ const completeMarginMs = 60_000;
 export function openingRoom(name: string, stream: Stream, subject: string, retention: Retention): DurableRoom {
   return {
     name, stream, subject, retention, heard: null, state: "opening", epoch: stream.epoch, last: 0, holed: false,
-    completeAt: performance.now(), catching: false, held: [], heldBytes: 0, heldLost: false, acked: [],
+    completeAt: performance.now(), held: [], heldBytes: 0, heldLost: false, acked: [],
   };
 }
 
-/** What arrives waits: something before it may be missing. */
+/** What arrives waits: something before it may be missing. One that is being caught up goes on with that. */
 export function fallBehind(room: DurableRoom): void {
-  room.state = "behind";
+  if (room.state !== "catchingUp") room.state = "behind";
   room.completeAt = performance.now();
 }
 
