@@ -7,7 +7,7 @@ import { SlowReaders } from "../src/reactor/rooms/slow.ts";
 import { Audiences, type Audience } from "../src/reactor/transport/socket.ts";
 import { listed, noPlaces, placeIn, withoutPlace, withPlace, type Places } from "../src/hub/sessions/places.ts";
 import type { PlaceInRoom } from "../src/link/sessions.ts";
-import { addMember, countMembers, createSession, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room } from "../src/reactor/session/session.ts";
+import { addMember, countMembers, createSession, memberOf, membersOf, removeMember, type Arrival, type Member, type Room } from "../src/reactor/session/session.ts";
 
 /** Counts how often somebody looks at the name of one of them. */
 let looks = 0;
@@ -104,7 +104,7 @@ t.test("a socket that missed something: what is looked at is what was published,
 t.test("a session's arrivals: those that wait are told from those that do not, and from those of others, without looking at them", async (t) => {
   const other = createSession({ publish: () => true }, 0, "", "");
   const arrivals = new Arrivals();
-  const arrival = (number: number, of = session) => ({ member: { session: of }, number, restored: false, behind: true, seq: 0, era: 0, leaveId: stays }) as unknown as Arrival;
+  const arrival = (number: number, of = session) => ({ member: { session: of }, number, kind: "behind", seq: 0, era: 0, ended: null, leaveId: 0 }) as unknown as Arrival;
   const all = Array.from({ length: rooms }, (_, i) => arrival(i));
   t.notOk(arrivals.has(session));
   for (const one of all) arrivals.add(one);

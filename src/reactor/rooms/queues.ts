@@ -82,6 +82,6 @@ const queueShares = [0.1, 0.5, 1];
 
 function describe(session: Session, queuedBytes: number, slowMs: number): SlowSession {
   const { id, grant, state } = session;
-  const roomsBehind = membersOf(session).filter(({ arrival }) => arrival?.behind === true).slice(0, namedRoomsMax).map(({ name }) => name);
+  const roomsBehind = membersOf(session).filter(({ arrival }) => arrival?.kind === "behind").slice(0, namedRoomsMax).map(({ name }) => name);
   return { session: id, user: grant?.user ?? "", tenant: grant?.tenant ?? "", state, queuedBytes, slowMs, roomsBehind };
 }

@@ -21,7 +21,7 @@ import { keyOf } from "../names.ts";
 import { SlowReaders } from "./slow.ts";
 import { PagesAsked } from "./queuebudget.ts";
 import { sendEach } from "./sendeach.ts";
-import { addMember, delist, enlist, evicted, memberOf, membersOf, removeMember, stays, type Arrival, type Member, type Room, type Session } from "../session/session.ts";
+import { addMember, delist, enlist, memberOf, membersOf, removeMember, type Arrival, type Member, type Room, type Session } from "../session/session.ts";
 
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
@@ -76,29 +76,36 @@ export class Rooms {
     const mayPublish = allows(session.grant!, "publish", name);
     const told = this.#mayBeTold(session, name);
     const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null, next: null, before: null, after: null };
-    this.#arrive({ member, number, restored, behind: false, seq: 0, era: 0, leaveId: stays });
+    this.#arrive({ member, number, kind: restored ? "restored" : "asked", seq: 0, era: 0, ended: null, leaveId: 0 });
     addMember(session, member);
     return true;
   }
 
+  /** Its client wants out. */
   leave(session: Session, member: Member, id: number): void {
     const { state, arrival } = member;
-    this.deliveries.handOver(member);
-    removeMember(session, member);
     if (state === "joining") arrival!.leaveId = id;
-    if (state === "live") {
-      session.socket?.unsubscribe(member.room!.topics[session.wire]!);
-      if (member.told) session.socket?.unsubscribe(member.room!.toldTopics[session.wire]!);
-    }
-    this.#drop(member, false);
+    this.#end(session, member, "left");
     if (state !== "joining") sendLeft(this.#context, member, id);
   }
 
   /** The session may not be in the room any more. */
   evict(session: Session, member: Member): void {
     const { state } = member;
-    this.leave(session, member, state === "joining" ? evicted : 0);
+    this.#end(session, member, "evicted");
     if (state !== "joining") sendGone(this.#context, session, member.name);
+  }
+
+  #end(session: Session, member: Member, ended: "left" | "evicted"): void {
+    const { state, arrival } = member;
+    this.deliveries.handOver(member);
+    removeMember(session, member);
+    if (state === "joining") arrival!.ended = ended;
+    if (state === "live") {
+      session.socket?.unsubscribe(member.room!.topics[session.wire]!);
+      if (member.told) session.socket?.unsubscribe(member.room!.toldTopics[session.wire]!);
+    }
+    this.#drop(member, false);
   }
 
   /** The session's socket is gone; uWS has ended its subscriptions. */
@@ -167,7 +174,7 @@ export class Rooms {
       const { slot, life } = member.session;
       // Joined again meanwhile: the place in the room that the hub keeps for the session is the new member's.
       const isBack = memberOf(member.session, member.name) !== null;
-      writeLeave(this.#context.link, { slot, life, handle, wire, lost: arrival.leaveId === stays || isBack });
+      writeLeave(this.#context.link, { slot, life, handle, wire, lost: arrival.ended === null || isBack });
       return answerBoth(this.#context, arrival, record.blob());
     }
     member.room = this.#roomOf(handle, member.name);
@@ -226,7 +233,7 @@ export class Rooms {
     if (member.told) this.#untell(member);
     member.state = "replaying";
     this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
-    const arrival = { member, number: this.#nextNumber(), restored: false, behind: true, seq, era, leaveId: stays };
+    const arrival: Arrival = { member, number: this.#nextNumber(), kind: "behind", seq, era, ended: null, leaveId: 0 };
     this.#arrive(arrival);
     this.#wait(arrival, skip);
   }
@@ -238,14 +245,14 @@ export class Rooms {
   #arrive(arrival: Arrival): void {
     arrival.member.arrival = arrival;
     this.#arriving.add(arrival);
-    if (arrival.behind) this.#context.counters.add("behind", 1);
+    if (arrival.kind === "behind") this.#context.counters.add("behind", 1);
   }
 
   #arrived(arrival: Arrival): void {
     arrival.member.arrival = null;
     this.#pages.done(arrival);
     this.#arriving.remove(arrival);
-    if (arrival.behind) this.#context.counters.add("behind", -1);
+    if (arrival.kind === "behind") this.#context.counters.add("behind", -1);
   }
 
   /** The member gets nothing until its socket has room again. */
@@ -272,7 +279,7 @@ export class Rooms {
     this.#context.counters.add("errorReplies", 1);
     sendBytes(this.#context, member.session, record.blob());
     writeUnplaced(this.#context.link, member.session.slot, member.session.life, member.name);
-    if (!arrival.restored) return;
+    if (arrival.kind !== "restored") return;
     sendGone(this.#context, member.session, member.name);
   }
 
@@ -365,10 +372,10 @@ export class Rooms {
 }
 
 /** The hub's answer to a join, then to the leave that came before it. */
-function answerBoth(context: Context, { member, leaveId }: Arrival, frame: Uint8Array): void {
-  if (leaveId === stays) return; // the session is gone
+function answerBoth(context: Context, { member, ended, leaveId }: Arrival, frame: Uint8Array): void {
+  if (ended === null) return; // its socket is gone
   sendBytes(context, member.session, frame);
-  if (leaveId === evicted) sendGone(context, member.session, member.name);
+  if (ended === "evicted") sendGone(context, member.session, member.name);
   else sendLeft(context, member, leaveId);
 }
 

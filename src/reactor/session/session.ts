@@ -139,20 +139,19 @@ export interface Arrival {
   readonly member: Member;
   /** By which the hub knows it. */
   readonly number: number;
-  /** The node has brought it back into the room, unasked. */
-  readonly restored: boolean;
-  /** It was live. */
-  readonly behind: boolean;
+  /** asked: by its client. restored: by the node, for a session that was resumed. behind: it was live, and did not keep up. */
+  readonly kind: "asked" | "restored" | "behind";
   /** While it is replaying: it has everything up to here, in this era of the room's stream. */
   seq: number;
   era: number;
-  /** Id of a leave that came before the hub's answer to join, which is answered first; `stays`, or `evicted`. */
+  /**
+   * What ended it before the hub answered the join; the client is told behind that answer. null: nothing has, or its socket
+   * is gone. left: its client's leave. evicted: the node, as its grant has changed.
+   */
+  ended: "left" | "evicted" | null;
+  /** Id of that leave; 0 without one. */
   leaveId: number;
 }
-
-/** No leave came. And: it was the node that ended the membership, which the client is told behind the answer to join. */
-export const stays = -1;
-export const evicted = -2;
 
 /**
  * Up to this many places of a session are a list that is looked through. Those of more are found by name, as each join would
