@@ -1,6 +1,6 @@
 /** flux-gateway as a library: a node inside another program. */
 export { createGateway, type Gateway } from "./node/gateway.ts";
-export type { DrainOptions } from "./messages/drain.ts";
+export type { DrainOptions } from "./messages/drainoptions.ts";
 export { ConfigError, type Config, type GatewayOptions } from "./config/config.ts";
 export { closes, errors, mayReconnect, type CloseName, type ErrorCode } from "./errors.ts";
 export type { AnswerTo, Survey, SurveyOptions } from "./messages/survey.ts";

@@ -2,7 +2,7 @@
 import t from "tap";
 import { resolveConfig } from "../src/config/config.ts";
 import { createMemoryBroker } from "../src/broker/memory.ts";
-import { Rooms } from "../src/hub/rooms.ts";
+import { HubRooms } from "../src/hub/rooms.ts";
 import { TailBudget } from "../src/hub/recovery/tail.ts";
 import { compileKinds } from "../src/config/roomnames.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
@@ -23,7 +23,7 @@ performance.now = () => steady() + off.steady;
 t.afterEach(() => void Object.assign(off, { system: 0, steady: 0 }));
 
 function emptyRoom() {
-  const rooms = new Rooms({ roomsMax: 1, reactors: 1, tailLimits: { publicationsMax: 1, bytesMax: 1 }, tailBudget: new TailBudget(1) });
+  const rooms = new HubRooms({ roomsMax: 1, reactors: 1, tailLimits: { publicationsMax: 1, bytesMax: 1 }, tailBudget: new TailBudget(1) });
   const room = rooms.create("chat:a", compileKinds(resolveConfig().config)("chat:a")!)!;
   rooms.opened(room, "epoch", 0);
   return { rooms, room };

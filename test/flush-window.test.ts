@@ -8,7 +8,7 @@ import { createRing } from "../src/link/ring.ts";
 import type { Context } from "../src/reactor/context.ts";
 import { Deliveries } from "../src/reactor/rooms/deliveries.ts";
 import { Fanout } from "../src/reactor/rooms/fanout.ts";
-import { addMember, createSession, type Room } from "../src/reactor/session/session.ts";
+import { addMember, createSession, type ReactorRoom } from "../src/reactor/session/session.ts";
 import { Audiences, type Socket } from "../src/reactor/transport/socket.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
@@ -162,8 +162,8 @@ t.test("who leaves with full windows of many rooms is given them alone, and a tu
   const sessions = { find: () => null };
   const context = { counters: new Counters(createCounters()), compressFrom: Infinity, sessions } as unknown as Context;
   const fanout = new Fanout(audiences, Infinity, () => {});
-  const rooms = new Map<number, Room>(upTo(4).map((handle) => [handle, {
-    name: `long:${handle}`, handle, joined: [0, 2], live: [0, 2], firsts: [null, null], eras: [1, 1], topics: ["", ""], told: [0, 0], toldTopics: ["", ""], flushMs: never, windows: [null, null],
+  const rooms = new Map<number, ReactorRoom>(upTo(4).map((handle) => [handle, {
+    name: `long:${handle}`, handle, joined: [0, 2], live: [0, 2], firsts: [null, null], eras: [1, 1], topics: ["", ""], presence: [0, 0], presenceTopics: ["", ""], flushMs: never, windows: [null, null],
   }]));
   const deliveries = new Deliveries(context, fanout, rooms);
   t.teardown(() => deliveries.flushAll());
@@ -179,7 +179,7 @@ t.test("who leaves with full windows of many rooms is given them alone, and a tu
   session.state = "ready";
   session.socket = { send: (bytes: Uint8Array) => (sent.push(Buffer.from(bytes).toString()), 1) } as unknown as Socket;
   for (const room of rooms.values()) {
-    addMember(session, { name: room.name, session, state: "live", room, mayPublish: true, told: false, liveAt: 0, arrival: null, next: null, before: null, after: null });
+    addMember(session, { name: room.name, session, state: "live", room, mayPublish: true, seesPresence: false, liveAt: 0, arrival: null, next: null, before: null, after: null });
   }
   deliveries.handOverAll(session);
   t.strictSame(sent, [...rooms.keys()].flatMap((handle) => upTo(15).map((seq) => `${handle}.${seq}`)));

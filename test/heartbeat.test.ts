@@ -4,7 +4,7 @@ import { resolveConfig } from "../src/config/config.ts";
 import { Counters, createCounters } from "../src/link/counters.ts";
 import type { Context } from "../src/reactor/context.ts";
 import { Heartbeat } from "../src/reactor/session/heartbeat.ts";
-import { createSession, Sessions, type Session } from "../src/reactor/session/session.ts";
+import { createSession, ReactorSessions, type Session } from "../src/reactor/session/session.ts";
 import { Audiences } from "../src/reactor/transport/socket.ts";
 
 interface Silent {
@@ -17,7 +17,7 @@ interface Silent {
 function start(options: { heartbeatMs?: number; heartbeatGraceMs?: number; handshakeTimeoutMs?: number }, ...states: Session["state"][]) {
   const config = resolveConfig({ options: { heartbeatMs: 400, heartbeatGraceMs: 800, handshakeTimeoutMs: 400, ...options } }).config;
   const counters = new Counters(createCounters());
-  const context = { config, counters, sessions: new Sessions(counters), refusals: { tell() {} } } as unknown as Context;
+  const context = { config, counters, sessions: new ReactorSessions(counters), refusals: { tell() {} } } as unknown as Context;
   let beat = () => {};
   let everyMs = 0;
   const heartbeat = new Heartbeat(context, (ms, run) => {

@@ -7,7 +7,7 @@ import { SlowReaders } from "../src/reactor/rooms/slow.ts";
 import { Audiences, type Audience } from "../src/reactor/transport/socket.ts";
 import { listed, noPlaces, placeIn, withoutPlace, withPlace, type Places } from "../src/hub/sessions/places.ts";
 import type { PlaceInRoom } from "../src/link/sessions.ts";
-import { addMember, countMembers, createSession, memberOf, membersOf, removeMember, type Arrival, type Member, type Room } from "../src/reactor/session/session.ts";
+import { addMember, countMembers, createSession, memberOf, membersOf, removeMember, type Arrival, type Member, type ReactorRoom } from "../src/reactor/session/session.ts";
 
 /** Counts how often somebody looks at the name of one of them. */
 let looks = 0;
@@ -20,7 +20,7 @@ const rooms = 100_000;
 const looksEach = 40;
 
 const aMember = (room: string): Member =>
-  looking(room, { session, state: "live", room: null, mayPublish: true, told: false, liveAt: 0, arrival: null, next: null }) as unknown as Member;
+  looking(room, { session, state: "live", room: null, mayPublish: true, seesPresence: false, liveAt: 0, arrival: null, next: null }) as unknown as Member;
 const session = createSession({ publish: () => true }, 0, "", "");
 
 t.test("a session's members: adding, finding and removing each takes as long with many as with few", async (t) => {
@@ -67,15 +67,15 @@ t.test("a session's places: entering, moving on and leaving each takes as long w
 t.test("a socket that missed something: what is looked at is what was published, not what its session is in", async (t) => {
   const reader = createSession({ publish: () => true }, 0, "", "");
   Object.assign(reader, { state: "ready", socket: {} });
-  const roomOf = (handle: number): Room => ({
-    name: `r${handle}`, handle, joined: [1, 0], live: [1, 0], firsts: [null, null], eras: [0, 0], topics: ["b", "j"], told: [0, 0], toldTopics: ["pb", "pj"], flushMs: 0, windows: [null, null],
+  const roomOf = (handle: number): ReactorRoom => ({
+    name: `r${handle}`, handle, joined: [1, 0], live: [1, 0], firsts: [null, null], eras: [0, 0], topics: ["b", "j"], presence: [0, 0], presenceTopics: ["pb", "pj"], flushMs: 0, windows: [null, null],
   });
-  const known = new Map<number, Room>();
+  const known = new Map<number, ReactorRoom>();
   let states = 0;
   for (let i = 0; i < rooms; i++) {
     const room = roomOf(i);
     known.set(i, room);
-    const member = { name: room.name, session: reader, room, mayPublish: true, told: false, liveAt: 0, arrival: null, next: null };
+    const member = { name: room.name, session: reader, room, mayPublish: true, seesPresence: false, liveAt: 0, arrival: null, next: null };
     addMember(reader, Object.defineProperty(member, "state", { get: () => (states++, "live") }) as unknown as Member);
   }
   // A room with members on this reactor, this session not among them.

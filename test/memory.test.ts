@@ -12,7 +12,7 @@ import { lookInMs, MemoryGuard } from "../src/node/memoryguard.ts";
 import { neededBytes, planMemory, reactorsWithin, ringBytesWithin } from "../src/platform/memoryplan.ts";
 import { Counters, createCounters } from "../src/link/counters.ts";
 import { PagesAsked, QueueBudget } from "../src/reactor/rooms/queuebudget.ts";
-import { createSession, Sessions } from "../src/reactor/session/session.ts";
+import { createSession, ReactorSessions } from "../src/reactor/session/session.ts";
 import type { Audience, Socket } from "../src/reactor/transport/socket.ts";
 import { NodeState } from "../src/link/threads.ts";
 import { startNode } from "./support/node.ts";
@@ -230,7 +230,7 @@ t.test("between two looks no more sockets are taken than there is credit for", a
 /** Sessions with so much in their queues, on sockets that only know that. */
 function queues(bytes: number[]) {
   const counters = new Counters(createCounters());
-  const sessions = new Sessions(counters);
+  const sessions = new ReactorSessions(counters);
   const closed: number[] = [];
   const all = bytes.map((_, index) => {
     const session = createSession(null as unknown as Audience, 0, "", "");

@@ -113,7 +113,7 @@ t.test("a disconnect that is said late ends the sessions that there were then, o
     },
   });
   const begin = (userKey: string, id: string) => {
-    here.push({ id, life: id, userKey, issuedAt: 0, cameAt: performance.now() });
+    here.push({ id, socketId: id, userKey, issuedAt: 0, cameAt: performance.now() });
   };
   const turn = () => new Promise((resolve) => setImmediate(resolve));
   begin("ann", "before");

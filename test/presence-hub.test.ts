@@ -1,8 +1,8 @@
 /** The hub's side of presence: how many records and how large, with more members than any test could connect. */
 import t from "tap";
 import { resolveConfig } from "../src/config/config.ts";
-import { Presence } from "../src/hub/presence.ts";
-import { Rooms, type Reactor } from "../src/hub/rooms.ts";
+import { HubPresence } from "../src/hub/presence.ts";
+import { HubRooms, type Reactor } from "../src/hub/rooms.ts";
 import type { HubSession } from "../src/hub/sessions/sessions.ts";
 import { TailBudget } from "../src/hub/recovery/tail.ts";
 import { Link, type RecordReader } from "../src/link/link.ts";
@@ -34,7 +34,7 @@ function reactorOf(index: number) {
   const isAwake = { now: true };
   const onRecord = (kind: number, record: RecordReader) => {
     if (kind === kinds.reply) (record.u32(), record.u32());
-    if (kind === kinds.told) (record.u32(), record.u8(), record.f64());
+    if (kind === kinds.presenceChanged) (record.u32(), record.u8(), record.f64());
     const frame = Buffer.from(record.blob());
     const sessions = kind === kinds.status ? record.u32() : 1;
     written.push({ kind, bytes: frame.length + 8 * sessions, frame });
@@ -53,10 +53,10 @@ function reactorOf(index: number) {
 function hub() {
   const { config } = resolveConfig();
   const both = [reactorOf(0), reactorOf(1)];
-  const rooms = new Rooms({ roomsMax: 10, reactors: 2, tailLimits: { publicationsMax: 1, bytesMax: 1 }, tailBudget: new TailBudget(1) });
+  const rooms = new HubRooms({ roomsMax: 10, reactors: 2, tailLimits: { publicationsMax: 1, bytesMax: 1 }, tailBudget: new TailBudget(1) });
   const limits = { graceMs: 600_000, intervalMs: 600_000, namedUsersMax: 1_000, namedChangesMax: 100, lastSeenTtlMs: 1, lastSeenMax: 1 };
   const store = createMemoryPresence(limits, { roomChanged: () => {}, statusChanged: () => {} });
-  const presence = new Presence({
+  const presence = new HubPresence({
     store, rooms, reactors: both.map(({ reactor }) => reactor), kindOf: compileKinds(config), encoder: new Encoder(1024), pageBytesMax,
     watchedPerSessionMax: 10, refuse: (_reactor, _asker, code) => { throw new Error(code); },
   });
@@ -116,11 +116,11 @@ t.test("a user whom thousands watch costs a frame a format, and records that fit
   const { presence, store, both } = hub();
   t.teardown(() => store.stop());
   const sessions = Array.from({ length: 3_000 }, (_, slot): HubSession => ({
-    id: `s${slot}`, life: `s${slot}.1`, userKey: userKey("acme", `u${slot}`), reactor: both[slot % 2]!.reactor, rooms: [], generation: 0, state: "here",
-    device: "", issuedAt: 0, cameAt: 0, slot, slotLife: 1, wire: slot % 4 === 0 ? 1 : 0,
+    id: `s${slot}`, socketId: `s${slot}.1`, userKey: userKey("acme", `u${slot}`), reactor: both[slot % 2]!.reactor, rooms: [], generation: 0, state: "here",
+    device: "", issuedAt: 0, cameAt: 0, slot, life: 1, wire: slot % 4 === 0 ? 1 : 0,
   }));
   for (const session of sessions) {
-    const { slot, slotLife: life, wire } = session;
+    const { slot, life, wire } = session;
     presence.watch(session.reactor, session, { slot, life, id: 0, wire, begin: true, users: ["star"] });
   }
   t.match(presence.usage(), { watches: 3_000 });
@@ -139,8 +139,8 @@ t.test("while a reactor is far behind nothing is told, and then what holds: no m
   rooms.count(room, 0, 0, 1);
   const [{ reactor, written, wake, sleep }] = both as [ReturnType<typeof reactorOf>];
   const watcher: HubSession = {
-    id: "s", life: "s.1", userKey: userKey("acme", "ann"), reactor, rooms: [], generation: 0, state: "here",
-    device: "", issuedAt: 0, cameAt: 0, slot: 1, slotLife: 1, wire: 0,
+    id: "s", socketId: "s.1", userKey: userKey("acme", "ann"), reactor, rooms: [], generation: 0, state: "here",
+    device: "", issuedAt: 0, cameAt: 0, slot: 1, life: 1, wire: 0,
   };
   presence.watch(reactor, watcher, { slot: 1, life: 1, id: 0, wire: 0, begin: true, users: ["bob"] });
   sleep();

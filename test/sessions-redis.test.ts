@@ -47,7 +47,7 @@ t.test("a Redis that comes back with what it was told some time ago is told agai
   await written(a!);
   await redis.save();
   const { generation } = await b!.taken("s");
-  here.push({ id: "s", life: "1", userKey: "u", issuedAt: 0 });
+  here.push({ id: "s", socketId: "1", userKey: "u", issuedAt: 0 });
   const second = { ...first, node: "b", generation, rooms: [] };
   b!.store.put(second);
   await written(b!);
@@ -62,7 +62,7 @@ t.test("a Redis that comes back with what it was told some time ago is told agai
 
 t.test("a session that was taken while Redis was away stays that node's when the one before writes all of its sessions anew", async (t) => {
   const redis = await startRedis(t);
-  const here: SessionHere[] = [{ id: "s", life: "1", userKey: "u", issuedAt: 0 }];
+  const here: SessionHere[] = [{ id: "s", socketId: "1", userKey: "u", issuedAt: 0 }];
   const [older, newer, third] = await storesOn(t, redis, ["older", "newer", "third"], 1_000, { here: () => here, end() {} });
   const first = { ...record("s"), node: "older" };
   older!.store.put(first);
@@ -88,7 +88,7 @@ t.test("a session that was taken while Redis was away stays that node's when the
 
 t.test("a session that was taken since Redis was restarted stays that node's when the one before writes all of its sessions anew", async (t) => {
   const redis = await startRedis(t);
-  const here: SessionHere[] = [{ id: "s", life: "1", userKey: "u", issuedAt: 0 }];
+  const here: SessionHere[] = [{ id: "s", socketId: "1", userKey: "u", issuedAt: 0 }];
   const [older, newer] = await storesOn(t, redis, ["older", "newer"], 1_000, { here: () => here, end() {} });
   older!.store.put(record("s"));
   await written(older!);

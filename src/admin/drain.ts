@@ -6,7 +6,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod";
-import { drainShape, type DrainOptions, type DrainProgress } from "../messages/drain.ts";
+import { drainShape, type DrainOptions, type DrainProgress } from "../messages/drainoptions.ts";
 import type { Audit, Caller } from "./audit.ts";
 import { readCommand, Refused } from "./request.ts";
 

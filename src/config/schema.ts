@@ -6,8 +6,8 @@ import { rows, type Row } from "./options.ts";
 
 export function configSchema(options: readonly Option[]): JsonSchema {
   const properties = options.map(({ key, text, defaultText, over }): [string, JsonSchema] => {
-    const told = over === undefined ? "" : ` Beyond it: ${over}.`;
-    const description = `${text}${told} Default: ${defaultText === "" ? "none" : defaultText}.`;
+    const fallback = over === undefined ? "" : ` Beyond it: ${over}.`;
+    const description = `${text}${fallback} Default: ${defaultText === "" ? "none" : defaultText}.`;
     if (key === "namespaces") return [key, { description, ...namespacesSchema() }];
     const { check }: Row<unknown> = rows[key];
     return [key, { description, ...check.json }];

@@ -39,17 +39,17 @@ import { answerHistory } from "./recovery/history.ts";
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
 import { Joins } from "./joins.ts";
 import { Lagging } from "./recovery/lagging.ts";
-import { Presence } from "./presence.ts";
+import { HubPresence } from "./presence.ts";
 import { Replays } from "./recovery/replays.ts";
-import { countIn, type Reactor, type Room, type Rooms } from "./rooms.ts";
-import { Sessions, type HubSession } from "./sessions/sessions.ts";
+import { countIn, type Reactor, type HubRoom, type HubRooms } from "./rooms.ts";
+import { HubSessions, type HubSession } from "./sessions/sessions.ts";
 
 export interface HubOptions extends InboxLimits {
   readonly broker: Broker;
   readonly store: SessionStore;
   readonly presence: PresenceStore;
   readonly watchedPerSessionMax: number;
-  readonly rooms: Rooms;
+  readonly rooms: HubRooms;
   readonly node: string;
   readonly toNode: (node: string, message: NodeMessage) => void;
   readonly sessionsPerUserMax: number;
@@ -76,7 +76,7 @@ export class Hub {
   failures = 0;
 
   readonly #options: HubOptions;
-  readonly #rooms: Rooms;
+  readonly #rooms: HubRooms;
   readonly #reactors: (Reactor | null)[] = [];
   /** By index: which of all reactors there ever were that is. */
   readonly #numbers: number[] = [];
@@ -85,11 +85,11 @@ export class Hub {
   readonly #replays: Replays;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
   readonly #keeper: NodeJS.Timeout;
-  readonly sessions: Sessions;
+  readonly sessions: HubSessions;
   readonly lateDisconnects: LateDisconnects;
   readonly #inboxes: Inboxes;
   readonly #joins: Joins;
-  readonly presence: Presence;
+  readonly presence: HubPresence;
   // One record for every publish: read, used and forgotten before the next.
   readonly #publish: PublishRecord = {
     slot: 0, life: 0, id: 0, wire: 0, handle: 0, room: "", sender: "", key: "",
@@ -103,10 +103,10 @@ export class Hub {
     this.#replays = new Replays(options, this.#lagging);
     const { store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
     const refuse = (reactor: Reactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
-    this.presence = new Presence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
+    this.presence = new HubPresence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
     const onBegin = (session: HubSession) => this.presence.began(session);
     const onEnd = (session: HubSession) => this.presence.ended(session);
-    this.sessions = new Sessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
+    this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
     this.lateDisconnects = new LateDisconnects(this.sessions);
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
     this.#joins = new Joins({
@@ -209,7 +209,7 @@ export class Hub {
   }
 
   /** What the room is, or why nothing may be published into it now. */
-  #kindToPublish(key: string, room: Room | undefined): RoomKind | ErrorCode {
+  #kindToPublish(key: string, room: HubRoom | undefined): RoomKind | ErrorCode {
     const kind = room?.kind ?? this.#options.kindOf(nameOfRoom(key));
     if (kind === null) return "unknown_namespace";
     const isOverloaded = (room !== undefined && this.#isCongested(room)) || this.#options.outOfMemory?.() === true;
@@ -232,7 +232,7 @@ export class Hub {
   }
 
   /** Whether a reactor with members of this room is so far behind that nothing more may be promised to it. */
-  #isCongested(room: Room): boolean {
+  #isCongested(room: HubRoom): boolean {
     for (const reactor of this.#reactors) {
       if (reactor?.link.congested === true && this.#hasMembers(room, reactor.index)) return true;
     }
@@ -279,7 +279,7 @@ export class Hub {
   }
 
   /** A position of another epoch means nothing in this one, so it counts as another era. */
-  #enter(room: Room, epoch: string): void {
+  #enter(room: HubRoom, epoch: string): void {
     if (room.epoch === epoch) return;
     room.epoch = epoch;
     room.era++;
@@ -306,7 +306,7 @@ export class Hub {
     }
   }
 
-  #hasMembers(room: Room, reactor: number): boolean {
+  #hasMembers(room: HubRoom, reactor: number): boolean {
     for (let wire = 0; wire < formatCount; wire++) if (countIn(room, reactor, wire) > 0) return true;
     return false;
   }

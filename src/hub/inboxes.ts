@@ -12,8 +12,8 @@ import { inboxKey, nameOfUser, tenantOfUser } from "../protocol/roomkeys.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import { Allowance } from "./allowance.ts";
 import type { Joining } from "./recovery/replays.ts";
-import type { Room, Rooms } from "./rooms.ts";
-import type { HubSession, Sessions } from "./sessions/sessions.ts";
+import type { HubRoom, HubRooms } from "./rooms.ts";
+import type { HubSession, HubSessions } from "./sessions/sessions.ts";
 
 export interface InboxLimits {
   /** Direct messages a user may send, and inboxes a user may be the first to write to; 0 is no limit. */
@@ -23,8 +23,8 @@ export interface InboxLimits {
 
 export interface InboxesOptions extends InboxLimits {
   readonly store: SessionStore;
-  readonly rooms: Rooms;
-  readonly sessions: Sessions;
+  readonly rooms: HubRooms;
+  readonly sessions: HubSessions;
 }
 
 const minuteMs = 60_000;
@@ -46,7 +46,7 @@ export class Inboxes {
    * there is for one that never did; it is told if that is not all there was. Where the inbox does not reach back to
    * a position, or is another one by now, the device is told, and gets the newest.
    */
-  placeOf(session: HubSession, room: Room, join: JoinRecord, done: (join: Joining) => void): void {
+  placeOf(session: HubSession, room: HubRoom, join: JoinRecord, done: (join: Joining) => void): void {
     if (join.epoch !== null) return done(join.restored ? { ...join, history: pageSizeMax } : join);
     this.#options.store.cursor(session.userKey, session.device, (answer) => {
       const cursor: Position | null = "value" in answer ? answer.value : null;
@@ -70,7 +70,7 @@ export class Inboxes {
   // ------------------------------------------------------------------------------- limits of senders
 
   /** Whether this user may send now, to an inbox that somebody is in or that may not be there yet. */
-  maySend(from: string, inbox: Room | undefined): boolean {
+  maySend(from: string, inbox: HubRoom | undefined): boolean {
     if (inbox === undefined && this.#beginnings.isSpent(from)) return false;
     return this.#sends.take(from);
   }

@@ -12,18 +12,18 @@ import { inboxName, nameOfRoom } from "../protocol/roomkeys.ts";
 import type { KindOf } from "../config/roomnames.ts";
 import type { Inboxes } from "./inboxes.ts";
 import { Postponed } from "./postponed.ts";
-import type { Presence } from "./presence.ts";
+import type { HubPresence } from "./presence.ts";
 import type { Joining, Replays } from "./recovery/replays.ts";
-import type { Reactor, Room, Rooms } from "./rooms.ts";
-import type { HubSession, Sessions } from "./sessions/sessions.ts";
+import type { Reactor, HubRoom, HubRooms } from "./rooms.ts";
+import type { HubSession, HubSessions } from "./sessions/sessions.ts";
 
 export interface JoinsOptions {
   readonly broker: Broker;
-  readonly rooms: Rooms;
+  readonly rooms: HubRooms;
   readonly kindOf: KindOf;
   readonly encoder: Encoder;
-  readonly sessions: Sessions;
-  readonly presence: Presence;
+  readonly sessions: HubSessions;
+  readonly presence: HubPresence;
   readonly inboxes: Inboxes;
   readonly replays: Replays;
   /** A join that had waited failed by our own mistake. */
@@ -73,7 +73,7 @@ export class Joins {
     }
   }
 
-  #open(room: Room): void {
+  #open(room: HubRoom): void {
     const { broker, rooms } = this.#options;
     broker.open(room.key, room.kind.retention, (answer) => {
       const waiting = room.waiting.splice(0).filter(({ reactor }) => reactor.live);
@@ -91,7 +91,7 @@ export class Joins {
   }
 
   /** Counts the member first: whatever is delivered from now on is written behind its `joined`. */
-  #admit(reactor: Reactor, room: Room, join: JoinRecord): void {
+  #admit(reactor: Reactor, room: HubRoom, join: JoinRecord): void {
     const { rooms, sessions, inboxes } = this.#options;
     rooms.count(room, reactor.index, join.wire, 1);
     const session = sessions.find(reactor, join.slot, join.life);
@@ -101,7 +101,7 @@ export class Joins {
     this.#begin(reactor, session, room, join);
   }
 
-  #begin(reactor: Reactor, session: HubSession | undefined, room: Room, join: Joining): void {
+  #begin(reactor: Reactor, session: HubSession | undefined, room: HubRoom, join: Joining): void {
     const { sessions, presence, replays } = this.#options;
     const isKnown = join.epoch === room.epoch && join.seq <= room.seq;
     if (session !== undefined) {
@@ -126,7 +126,7 @@ export class Joins {
     if (room !== null) this.#forget(room);
   }
 
-  #forget(room: Room): void {
+  #forget(room: HubRoom): void {
     const { broker, rooms, presence } = this.#options;
     presence.emptied(room);
     broker.close(room.key);

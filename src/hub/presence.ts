@@ -5,7 +5,7 @@
  */
 import type { ErrorCode } from "../errors.ts";
 import { writeReply, type Asker } from "../link/records.ts";
-import { writeStatus, writeTold, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
+import { writeStatus, writePresenceChanged, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Encoder } from "../protocol/encoder.ts";
 import { formatCount } from "../protocol/formats/formats.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
@@ -13,13 +13,13 @@ import type { Presence as Store, RoomChange, Status } from "../presence/presence
 import { nameOfRoom, nameOfUser, roomKey, tenantOfUser, userKey } from "../protocol/roomkeys.ts";
 import type { KindOf } from "../config/roomnames.ts";
 import { listed } from "./sessions/places.ts";
-import { countIn, type Reactor, type Room, type Rooms } from "./rooms.ts";
+import { countIn, type Reactor, type HubRoom, type HubRooms } from "./rooms.ts";
 import type { HubSession } from "./sessions/sessions.ts";
 import { Watches } from "./watches.ts";
 
-export interface PresenceOptions {
+export interface HubPresenceOptions {
   readonly store: Store;
-  readonly rooms: Rooms;
+  readonly rooms: HubRooms;
   /** By index. */
   readonly reactors: readonly (Reactor | null)[];
   readonly kindOf: KindOf;
@@ -38,23 +38,23 @@ const sessionsPerRecord = 128;
 /** What could not be told because a reactor was too far behind is tried again after this. */
 const laterMs = 250;
 
-export class Presence {
+export class HubPresence {
   /** Changes of rooms and of users that members and watchers were told of. */
   changes = 0;
-  readonly #options: PresenceOptions;
+  readonly #options: HubPresenceOptions;
   readonly #watches = new Watches<HubSession>();
   /** By room and by user, the newest: what is to be told when the reactors have caught up. */
   readonly #late = new Map<string, () => void>();
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(options: PresenceOptions) {
+  constructor(options: HubPresenceOptions) {
     this.#options = options;
   }
 
   // ------------------------------------------------------------------------------- coming and going
 
-  began({ userKey: user, life }: HubSession): void {
-    this.#options.store.online(user, life);
+  began({ userKey: user, socketId }: HubSession): void {
+    this.#options.store.online(user, socketId);
   }
 
   /** Whatever the reactor has still to say of its rooms, it is in none any more. */
@@ -63,30 +63,30 @@ export class Presence {
     for (const { name } of listed(session.rooms)) {
       if (kindOf(name)?.presence === "nobody") continue;
       const key = roomKey(tenantOfUser(session.userKey), name);
-      store.leave(key, session.userKey, session.life);
+      store.leave(key, session.userKey, session.socketId);
       const room = rooms.named(key);
       if (room !== undefined) this.emptied(room);
     }
     for (const user of this.#watches.end(session)) store.unwatch(user);
-    store.offline(session.userKey, session.life);
+    store.offline(session.userKey, session.socketId);
   }
 
   /** Counted first, then followed: the first member need not be told of itself. */
-  entered({ userKey: user, life, state }: HubSession, room: Room): void {
+  entered({ userKey: user, socketId, state }: HubSession, room: HubRoom): void {
     // A session that was replaced has left for good; its last joins are still on their way.
     if (state !== "here" || room.kind.presence === "nobody") return;
-    this.#options.store.enter(room.key, user, life);
+    this.#options.store.enter(room.key, user, socketId);
     if (!room.kind.presenceEvents || room.followed) return;
     room.followed = true;
     this.#options.store.follow(room.key);
   }
 
-  left({ userKey: user, life }: HubSession, room: Room): void {
-    if (room.kind.presence !== "nobody") this.#options.store.leave(room.key, user, life);
+  left({ userKey: user, socketId }: HubSession, room: HubRoom): void {
+    if (room.kind.presence !== "nobody") this.#options.store.leave(room.key, user, socketId);
   }
 
   /** Nobody is to be told of a room that has no members here. */
-  emptied(room: Room): void {
+  emptied(room: HubRoom): void {
     if (!room.followed || room.members > 0) return;
     room.followed = false;
     this.#options.store.unfollow(room.key);
@@ -143,7 +143,7 @@ export class Presence {
       for (const reactor of reactors) {
         if (reactor == null || countIn(room, reactor.index, wire) === 0) continue;
         frame ??= encoder.frame(wire, { id: 0, presenceChanged });
-        writeTold(reactor.link, room.handle, wire, change.version, frame);
+        writePresenceChanged(reactor.link, room.handle, wire, change.version, frame);
       }
     }
   }
@@ -156,11 +156,11 @@ export class Presence {
       let frame: Uint8Array | null = null;
       for (const reactor of this.#options.reactors) {
         if (reactor == null) continue;
-        const told = sessions.filter((session) => session.reactor === reactor && session.wire === wire);
-        if (told.length === 0) continue;
+        const watching = sessions.filter((session) => session.reactor === reactor && session.wire === wire);
+        if (watching.length === 0) continue;
         frame ??= this.#options.encoder.frame(wire, { id: 0, userStatus: named(status) });
-        for (let i = 0; i < told.length; i += sessionsPerRecord) {
-          writeStatus(reactor.link, told.slice(i, i + sessionsPerRecord).map(({ slot, slotLife: life }) => ({ slot, life })), frame);
+        for (let i = 0; i < watching.length; i += sessionsPerRecord) {
+          writeStatus(reactor.link, watching.slice(i, i + sessionsPerRecord).map(({ slot, life }) => ({ slot, life })), frame);
         }
       }
     }

@@ -15,7 +15,7 @@ export interface Reactor {
   live: boolean;
 }
 
-export interface Room {
+export interface HubRoom {
   /** Its name in the node and its stores (roomkeys.ts), and the one its members know. */
   readonly key: string;
   readonly name: string;
@@ -41,7 +41,7 @@ export interface Room {
   publishedAt: number;
 }
 
-export interface RoomsOptions {
+export interface HubRoomsOptions {
   readonly roomsMax: number;
   readonly reactors: number;
   readonly tailLimits: TailLimits;
@@ -53,15 +53,15 @@ const emptyRoomMs = 60_000;
 /** Share of the tails' bytes in use from which quiet rooms give up theirs. */
 const tailsPressed = 0.9;
 
-export class Rooms {
-  readonly #options: RoomsOptions;
-  readonly #byKey = new Map<string, Room>();
-  readonly #byHandle = new Map<number, Room>();
+export class HubRooms {
+  readonly #options: HubRoomsOptions;
+  readonly #byKey = new Map<string, HubRoom>();
+  readonly #byHandle = new Map<number, HubRoom>();
   /** Rooms without members, the longest empty first. */
-  readonly #empty = new Set<Room>();
+  readonly #empty = new Set<HubRoom>();
   #lastHandle = 0;
 
-  constructor(options: RoomsOptions) {
+  constructor(options: HubRoomsOptions) {
     this.#options = options;
   }
 
@@ -69,11 +69,11 @@ export class Rooms {
     return this.#byKey.size;
   }
 
-  named(key: string): Room | undefined {
+  named(key: string): HubRoom | undefined {
     return this.#byKey.get(key);
   }
 
-  numbered(handle: number): Room | undefined {
+  numbered(handle: number): HubRoom | undefined {
     return this.#byHandle.get(handle);
   }
 
@@ -82,10 +82,10 @@ export class Rooms {
   }
 
   /** A new room, not open yet; null where the node has as many as it may. */
-  create(key: string, kind: RoomKind): Room | null {
+  create(key: string, kind: RoomKind): HubRoom | null {
     if (this.full) return null;
     const { tailLimits, tailBudget, reactors } = this.#options;
-    const room: Room = {
+    const room: HubRoom = {
       key,
       name: nameOfRoom(key),
       handle: ++this.#lastHandle,
@@ -108,7 +108,7 @@ export class Rooms {
     return room;
   }
 
-  remove(room: Room): void {
+  remove(room: HubRoom): void {
     room.tail.release();
     this.#byKey.delete(room.key);
     this.#byHandle.delete(room.handle);
@@ -116,7 +116,7 @@ export class Rooms {
   }
 
   /** The broker delivers from `position` on. */
-  opened(room: Room, epoch: string, seq: number): void {
+  opened(room: HubRoom, epoch: string, seq: number): void {
     room.open = true;
     room.epoch = epoch;
     room.seq = seq;
@@ -124,7 +124,7 @@ export class Rooms {
   }
 
   /** Counts a member in (`by` 1) or out (-1). */
-  count(room: Room, reactor: number, wire: number, by: 1 | -1): void {
+  count(room: HubRoom, reactor: number, wire: number, by: 1 | -1): void {
     room.interest[place(reactor, wire)]! += by;
     this.#recount(room, by);
   }
@@ -140,13 +140,13 @@ export class Rooms {
   }
 
   /** The room that has been without members longest. */
-  emptiest(): Room | null {
+  emptiest(): HubRoom | null {
     for (const room of this.#empty) if (room.open) return room;
     return null;
   }
 
   /** Rooms that have been empty long enough to be forgotten. */
-  expired(): Room[] {
+  expired(): HubRoom[] {
     const before = now() - emptyRoomMs;
     return [...this.#empty].filter((room) => room.open && room.emptySince < before);
   }
@@ -159,7 +159,7 @@ export class Rooms {
     for (const room of this.#byKey.values()) if (room.publishedAt < before) room.tail.release();
   }
 
-  #recount(room: Room, by: number): void {
+  #recount(room: HubRoom, by: number): void {
     room.members += by;
     if (room.members > 0) this.#empty.delete(room);
     else {
@@ -170,7 +170,7 @@ export class Rooms {
 }
 
 /** Members of the room on a reactor that speak one wire format. */
-export function countIn(room: Room, reactor: number, wire: number): number {
+export function countIn(room: HubRoom, reactor: number, wire: number): number {
   return room.interest[place(reactor, wire)]!;
 }
 
@@ -179,6 +179,6 @@ function place(reactor: number, wire: number): number {
 }
 
 /** The room's head as the protocol has it. */
-export function headOf(room: Room): Position {
+export function headOf(room: HubRoom): Position {
   return { epoch: room.epoch, seq: room.seq };
 }

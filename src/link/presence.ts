@@ -68,8 +68,8 @@ function readAsker(r: RecordReader): Asker {
 // ------------------------------------------------------------------------------- hub → reactor
 
 /** A frame, with the version of the change in it, for the members of a room that speak this format and may know who is in it. */
-export function writeTold(link: Link, handle: number, wire: number, version: number, frame: Uint8Array): void {
-  link.begin(kinds.told, 24 + frame.length, true);
+export function writePresenceChanged(link: Link, handle: number, wire: number, version: number, frame: Uint8Array): void {
+  link.begin(kinds.presenceChanged, 24 + frame.length, true);
   link.u32(handle);
   link.u8(wire);
   link.f64(version);

@@ -31,7 +31,7 @@ export const kinds = {
   admitted: 21,
   kick: 22,
   moved: 23,
-  told: 40,
+  presenceChanged: 40,
   status: 41,
 } as const;
 

@@ -58,7 +58,7 @@ export type NodeMessage =
   }
   | { readonly kind: "question"; readonly question: Question; readonly replyTo: ReplyTo }
   | { readonly kind: "answer"; readonly survey: string; readonly node: string; readonly answer: NodeAnswer }
-  /** The node that began then, by its own word, is to send its sessions away and end, as drain.ts has it. */
+  /** The node that began then, by its own word, is to send its sessions away and end, as drainoptions.ts has it. */
   | { readonly kind: "drain"; readonly started: number; readonly windowMs?: number | undefined; readonly url?: string | undefined };
 
 /** Messages that have to hold. Whoever asks, drains or answers is not there any more, or asks again himself. */

@@ -5,7 +5,7 @@ import { expiryWarning, renewCertificate, watchCertificate } from "../config/cer
 import { openMessages, openRegistry } from "./cluster.ts";
 import { ConfigError, type Config, type GatewayOptions } from "../config/config.ts";
 import { addDiskMetrics } from "../metrics/disk.ts";
-import { drainShape, type DrainOptions } from "../messages/drain.ts";
+import { drainShape, type DrainOptions } from "../messages/drainoptions.ts";
 import type { Logger } from "../platform/log/log.ts";
 import type { NodeMessage, Question, ReplyTo } from "../messages/messages.ts";
 import { createMetrics } from "../metrics/metrics.ts";

@@ -1,11 +1,11 @@
 /** Composition: what a node is made of. When it is assembled everything is there, and nothing serves yet: gateway.ts starts it. */
 import { connectRedis, openPresence, openSessions } from "./cluster.ts";
 import { collectGarbage } from "../platform/collect.ts";
-import { Drain } from "./drain.ts";
+import { Drain } from "./drainprogress.ts";
 import { Hub } from "../hub/hub.ts";
 import { Reactors } from "./reactors.ts";
 import { pageBytesFor } from "../hub/recovery/pages.ts";
-import { Rooms } from "../hub/rooms.ts";
+import { HubRooms } from "../hub/rooms.ts";
 import { TailBudget } from "../hub/recovery/tail.ts";
 import { Counters, createCounters } from "../link/counters.ts";
 import { guardMemory, type MemoryGuard } from "./memoryguard.ts";
@@ -29,7 +29,7 @@ export interface Node {
   /** Null where the node is alone. */
   readonly redis: RedisLink | null;
   readonly others: OtherNodes;
-  readonly rooms: Rooms;
+  readonly rooms: HubRooms;
   readonly tailBudget: TailBudget;
   readonly stores: NodeStores;
   readonly hub: Hub;
@@ -77,7 +77,7 @@ async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, othe
   const { config, log } = setup;
   const tailBudget = new TailBudget(planMemory(config).tailsBytes);
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
-  const rooms = new Rooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
+  const rooms = new HubRooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
   const kindOf = compileKinds(config);
   const stores = await openNodeStores(setup, parts, redis, kindOf, () => hub);
   const { broker, store, presence } = stores;

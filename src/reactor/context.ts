@@ -11,7 +11,7 @@ import type { Tickets } from "../auth/tickets.ts";
 import type { Admission } from "./transport/admission.ts";
 import type { QueueBudget } from "./rooms/queuebudget.ts";
 import type { Refusals } from "./refusals.ts";
-import type { Session, Sessions } from "./session/session.ts";
+import type { Session, ReactorSessions } from "./session/session.ts";
 import type { Audiences } from "./transport/socket.ts";
 import type { Trace } from "./trace.ts";
 
@@ -23,7 +23,7 @@ export interface Context {
   readonly audiences: Audiences;
   readonly link: Link;
   readonly counters: Counters;
-  readonly sessions: Sessions;
+  readonly sessions: ReactorSessions;
   readonly encoder: Encoder;
   readonly pool: BufferPool;
   /** The node refuses what would take more memory. */
@@ -41,6 +41,6 @@ export interface Context {
   readonly greeted: ((session: Session, client: string, resumed: boolean) => void) | null;
   /** Tells the log what becomes of single sockets and commands; null where nobody asked for that. */
   readonly trace: Trace | null;
-  /** Those that have been told to come back elsewhere and wait for their last answers (drain.ts). */
+  /** Those that have been told to come back elsewhere and wait for their last answers (sendaway.ts). */
   readonly leaving: Set<Session>;
 }

@@ -28,7 +28,7 @@ import { Tickets } from "../auth/tickets.ts";
 import { Admission } from "./transport/admission.ts";
 import type { Context } from "./context.ts";
 import { dispatchEarly } from "./dispatch.ts";
-import { Drain } from "./session/drain.ts";
+import { SendAway } from "./session/sendaway.ts";
 import { Entrances } from "./transport/entrances.ts";
 import { Expiry } from "./session/expiry.ts";
 import { Heartbeat } from "./session/heartbeat.ts";
@@ -41,8 +41,8 @@ import { Queues } from "./rooms/queues.ts";
 import type { Reactor } from "./reactor.ts";
 import { Refusals } from "./refusals.ts";
 import { ReturnWindow } from "./session/returnwindow.ts";
-import { Rooms } from "./rooms/rooms.ts";
-import { Sessions } from "./session/session.ts";
+import { ReactorRooms } from "./rooms/rooms.ts";
+import { ReactorSessions } from "./session/session.ts";
 import { Audiences } from "./transport/socket.ts";
 import { doorkeeper } from "./transport/sockets.ts";
 import { serveTcp, type TcpTransport } from "./transport/tcp.ts";
@@ -73,7 +73,7 @@ const link = new Link({
   onTurn: () => rooms.fanout.turn(),
 });
 const tickets = new Tickets(resumeSecret);
-const sessions = new Sessions(counters);
+const sessions = new ReactorSessions(counters);
 const state = new NodeState(nodeState);
 const context: Context = {
   config,
@@ -96,7 +96,7 @@ const context: Context = {
   trace: config.logLevel === "trace" ? new Trace(post) : null,
   leaving: new Set(),
 };
-const rooms = new Rooms(context);
+const rooms = new ReactorRooms(context);
 const heartbeat = new Heartbeat(context);
 const expiry = new Expiry(context);
 const returnWindow = new ReturnWindow(context, allCounters.map((shared) => new Counters(shared)));
@@ -117,7 +117,7 @@ const loop = monitorEventLoopDelay({ resolution: lagResolutionMs });
 loop.enable();
 let lastUse = performance.eventLoopUtilization();
 let tcp: TcpTransport | null = null;
-let drain: Drain | null = null;
+let drain: SendAway | null = null;
 const sampler = setInterval(sample, sampleMs);
 const heapSampler = setInterval(sampleHeap, heapSampleMs);
 main.on("message", onMessage);
@@ -204,7 +204,7 @@ function toldToFail(): never {
 /** Sessions go in their turns. It still listens, to tell those who come that it is not the place. */
 function sendAway(windowMs: number, url: string): void {
   returnWindow.stop();
-  drain = new Drain(reactor, { windowMs, url, phase: (index + 0.5) / allCounters.length }, () => post({ kind: "drained" }));
+  drain = new SendAway(reactor, { windowMs, url, phase: (index + 0.5) / allCounters.length }, () => post({ kind: "drained" }));
   drain.start();
 }
 

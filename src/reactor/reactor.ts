@@ -2,10 +2,10 @@
 import type { Context } from "./context.ts";
 import type { Heartbeat } from "./session/heartbeat.ts";
 import type { ReturnWindow } from "./session/returnwindow.ts";
-import type { Rooms } from "./rooms/rooms.ts";
+import type { ReactorRooms } from "./rooms/rooms.ts";
 
 export interface Reactor extends Context {
-  readonly rooms: Rooms;
+  readonly rooms: ReactorRooms;
   readonly heartbeat: Heartbeat;
   readonly returnWindow: ReturnWindow;
 }

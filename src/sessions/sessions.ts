@@ -27,10 +27,10 @@ export interface StoredRoom extends Position {
   readonly name: string;
 }
 
-/** A session that has a socket here; `life` is of this socket alone, `issuedAt` of its token. While it arrives it has no id. */
+/** A session that has a socket here; `socketId` is of this socket alone, `issuedAt` of its token. While it arrives it has no id. */
 export interface SessionHere {
   readonly id: string;
-  readonly life: string;
+  readonly socketId: string;
   readonly userKey: string;
   readonly issuedAt: number;
 }

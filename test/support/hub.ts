@@ -3,7 +3,7 @@ import { resolveConfig } from "../../src/config/config.ts";
 import { createMemoryBroker } from "../../src/broker/memory.ts";
 import type { Broker } from "../../src/broker/broker.ts";
 import { Hub } from "../../src/hub/hub.ts";
-import { Rooms, type Reactor } from "../../src/hub/rooms.ts";
+import { HubRooms, type Reactor } from "../../src/hub/rooms.ts";
 import { TailBudget } from "../../src/hub/recovery/tail.ts";
 import { Link, type RecordReader } from "../../src/link/link.ts";
 import * as records from "../../src/link/records.ts";
@@ -58,7 +58,7 @@ export interface HubOptions {
 export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker: change, namespaces, tailPublicationsMax = 10 }: HubOptions = {}) {
   const { config } = resolveConfig({ options: { logLevel: "silent", ...(namespaces && { namespaces }) } as never });
   const tailLimits = { publicationsMax: tailPublicationsMax, bytesMax: 65_536 };
-  const rooms = new Rooms({ roomsMax: 1_000, reactors: count, tailLimits, tailBudget: new TailBudget(1 << 20) });
+  const rooms = new HubRooms({ roomsMax: 1_000, reactors: count, tailLimits, tailBudget: new TailBudget(1 << 20) });
   const memory = createMemoryBroker({ roomsMax: 1_000, historyTotalBytesMax: 1 << 22, keyWindowMs: 1_000, keysPerRoomMax: 10 },
     (room, publication) => hub.deliver(room, publication));
   const broker = { ...memory, ...change?.(memory) };

@@ -22,7 +22,7 @@ const quietMs = 10_000;
 export class Refusals {
   readonly counts: Record<RefusalReason, number> = { storage: 0, size: 0, payload: 0, permission: 0, subscriptions: 0, other: 0 };
   readonly #log: NatsLog;
-  readonly #told = new Map<RefusalReason, { at: number; count: number }>();
+  readonly #logged = new Map<RefusalReason, { at: number; count: number }>();
 
   constructor(log: NatsLog) {
     this.#log = log;
@@ -32,10 +32,10 @@ export class Refusals {
   note(reason: RefusalReason, fields: object): void {
     const count = ++this.counts[reason];
     const now = performance.now();
-    const told = this.#told.get(reason);
-    if (told !== undefined && now - told.at < quietMs) return;
-    this.#told.set(reason, { at: now, count });
-    const more = count - (told?.count ?? 0) - 1;
+    const before = this.#logged.get(reason);
+    if (before !== undefined && now - before.at < quietMs) return;
+    this.#logged.set(reason, { at: now, count });
+    const more = count - (before?.count ?? 0) - 1;
     this.#log.warn({ ...fields, ...(more > 0 && { more }) }, lines[reason]);
   }
 }

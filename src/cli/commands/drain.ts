@@ -5,7 +5,7 @@ import type { ReadableStream } from "node:stream/web";
 import type { Command } from "commander";
 import { ConfigError } from "../../config/config.ts";
 import { time } from "../../config/checks.ts";
-import type { DrainProgress } from "../../messages/drain.ts";
+import type { DrainProgress } from "../../messages/drainoptions.ts";
 import { addAdminFlags, adminPort, postTo, type AdminGiven } from "../address.ts";
 
 interface Given extends AdminGiven {

@@ -20,7 +20,7 @@ export class Refresher {
   readonly #owner: RefresherOwner;
   #cancelRetry: Cancel | null = null;
   /** Grows with every socket: what was begun for one before is of no use. */
-  #life = 0;
+  #round = 0;
   #isRunning = false;
   /** The end that the provider was asked for, and gave a token that the node took: asked again, it would give the same. */
   #answered: number | null = null;
@@ -36,12 +36,12 @@ export class Refresher {
   start(expires: number): void {
     if (this.#isRunning || this.#answered === expires) return;
     this.#isRunning = true;
-    void this.#try(this.#life, expires, 0);
+    void this.#try(this.#round, expires, 0);
   }
 
   /** The socket is gone. */
   stop(): void {
-    this.#life++;
+    this.#round++;
     this.#isRunning = false;
     this.#cancelRetry?.();
     this.#cancelRetry = null;
@@ -60,18 +60,18 @@ export class Refresher {
     });
   }
 
-  async #try(life: number, expires: number, attempt: number): Promise<void> {
+  async #try(round: number, expires: number, attempt: number): Promise<void> {
     const { tokens, clock, random, backoff, onError } = this.#owner;
     try {
       const token = await tokens.fetch(attempt === 0 ? "expiring" : "refused");
-      if (this.#life !== life) return;
+      if (this.#round !== round) return;
       await this.refresh(token);
       this.#answered = expires;
       this.#isRunning = false;
     } catch (error) {
-      if (this.#life !== life) return;
+      if (this.#round !== round) return;
       onError(error instanceof FluxError ? error : fluxError("no_token", `the token provider gave no token: ${String(error)}`));
-      this.#cancelRetry = clock.after(backoffMs(attempt, backoff, random), () => void this.#try(life, expires, attempt + 1));
+      this.#cancelRetry = clock.after(backoffMs(attempt, backoff, random), () => void this.#try(round, expires, attempt + 1));
     }
   }
 }

@@ -70,10 +70,10 @@ export class Inbox {
   #isRunning = false;
   /** Up to where messages are dealt with, and up to where the node has been told. */
   #acked: Position | null;
-  #told: Position | null = null;
+  #ackSent: Position | null = null;
   #cancelAck: Cancel | null = null;
   /** Grows when the inbox is another user's: handlers that still run are then of no account. */
-  #life = 0;
+  #handling = 0;
 
   /** @param acked where an earlier page was */
   constructor(owner: InboxOwner, clock: Clock, queueMax: number, acked: Position | null) {
@@ -114,9 +114,9 @@ export class Inbox {
 
   /** The inbox is that of another user now. @internal */
   restart(): void {
-    this.#life++;
+    this.#handling++;
     this.#acked = null;
-    this.#told = null;
+    this.#ackSent = null;
     this.#queue = [];
     this.#isRunning = false;
     if (this.#handler === null) return;
@@ -129,8 +129,8 @@ export class Inbox {
     this.#cancelAck?.();
     this.#cancelAck = null;
     const position = this.#acked;
-    if (position === null || position === this.#told) return;
-    this.#told = position;
+    if (position === null || position === this.#ackSent) return;
+    this.#ackSent = position;
     this.#owner.send({ ack: { position } });
   }
 
@@ -140,7 +140,7 @@ export class Inbox {
     const room = this.#owner.enter(recover);
     this.#room = room;
     room.on("joined", ({ position, recovered }) => {
-      this.#told = null; // the last acknowledgement may have been lost with the socket
+      this.#ackSent = null; // the last acknowledgement may have been lost with the socket
       if (this.#acked !== null) this.#ackSoon();
       // The node looked for the position of this device; where it has one, it could not go on from there.
       if (recover === null && !recovered && position.seq > 0 && this.#acked === null) {
@@ -176,21 +176,21 @@ export class Inbox {
   }
 
   async #run(): Promise<void> {
-    const life = this.#life;
+    const handling = this.#handling;
     this.#isRunning = true;
     for (;;) {
       const next = this.#queue.shift();
       if (next === undefined || this.#handler === null) break;
-      await this.#handle(this.#handler, next, life);
-      if (this.#life !== life) return;
+      await this.#handle(this.#handler, next, handling);
+      if (this.#handling !== handling) return;
       if (this.#queue.length === 0 && this.#room === null && this.#handler !== null) this.#enter(next.position);
     }
     this.#isRunning = false;
   }
 
-  async #handle(handler: MessageHandler, publication: Publication, life: number): Promise<void> {
+  async #handle(handler: MessageHandler, publication: Publication, handling: number): Promise<void> {
     const { sender, time, data, position, replayed } = publication;
-    const ack = () => this.#life === life && this.#ack(position);
+    const ack = () => this.#handling === handling && this.#ack(position);
     try {
       await handler({ sender, time, data, position, replayed, ack: () => void ack() });
     } catch (error) {

@@ -3,9 +3,9 @@ import type { Page } from "../../broker/broker.ts";
 import { writeReply, type HistoryRecord } from "../../link/records.ts";
 import { historyLimitDefault, pageSizeMax } from "../../protocol/limits.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
-import { headOf, type Reactor, type Room } from "../rooms.ts";
+import { headOf, type Reactor, type HubRoom } from "../rooms.ts";
 
-export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: Reactor, room: Room, asked: HistoryRecord): void {
+export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: Reactor, room: HubRoom, asked: HistoryRecord): void {
   const limit = Math.min(asked.limit || historyLimitDefault, pageSizeMax);
   const send = (frame: Uint8Array) => {
     if (reactor.live) writeReply(reactor.link, asked.slot, asked.life, frame);
@@ -26,7 +26,7 @@ export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reacto
 
 /** Null: the broker has to be asked. */
 function readTail(
-  room: Room,
+  room: HubRoom,
   asked: HistoryRecord,
   limit: number,
   pageBytesMax: number,

@@ -14,11 +14,11 @@ import type { Encoder } from "../../protocol/encoder.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import { pageSizeMax } from "../../protocol/limits.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
-import { countIn, headOf, type Reactor, type Room } from "../rooms.ts";
+import { countIn, headOf, type Reactor, type HubRoom } from "../rooms.ts";
 
 /** A room of a reactor whose members of one format are behind. There are no more of them than rooms with members there. */
 interface Mark {
-  readonly room: Room;
+  readonly room: HubRoom;
   readonly wire: number;
   /** The members have everything up to here, in this era of the stream. */
   cursor: number;
@@ -36,7 +36,7 @@ interface Mark {
 interface Backlog {
   readonly reactor: Reactor;
   /** By wire format. */
-  readonly marks: readonly Map<Room, Mark>[];
+  readonly marks: readonly Map<HubRoom, Mark>[];
   /** What waits until the queue is empty. */
   readonly waiting: Set<() => void>;
   reads: number;
@@ -84,7 +84,7 @@ export class Lagging {
   }
 
   /** Whether a publication is not to be written for this reactor now. Its members had everything up to `cursor` before it. */
-  skips(reactor: Reactor, room: Room, wire: number, cursor: number, era: number): boolean {
+  skips(reactor: Reactor, room: HubRoom, wire: number, cursor: number, era: number): boolean {
     // The data path: mostly there is no backlog.
     if (this.#backlogs[reactor.index] == null && !reactor.link.congested) return false;
     const mark = this.#markIfBehind(reactor, room, wire, cursor, era);
@@ -94,18 +94,18 @@ export class Lagging {
   }
 
   /** The same of the news that there is a gap. */
-  skipsMove(reactor: Reactor, room: Room, wire: number, cursor: number, era: number): boolean {
+  skipsMove(reactor: Reactor, room: HubRoom, wire: number, cursor: number, era: number): boolean {
     const mark = this.#markIfBehind(reactor, room, wire, cursor, era);
     if (mark !== null) mark.isLost = true;
     return mark !== null;
   }
 
-  isMarked(reactor: Reactor, room: Room, wire: number): boolean {
+  isMarked(reactor: Reactor, room: HubRoom, wire: number): boolean {
     return this.#markOf(reactor, room, wire) !== undefined;
   }
 
   /** Does it when the room is marked no longer. */
-  hold(reactor: Reactor, room: Room, wire: number, again: () => void): void {
+  hold(reactor: Reactor, room: HubRoom, wire: number, again: () => void): void {
     this.#markOf(reactor, room, wire)!.held.push(again);
   }
 
@@ -231,12 +231,12 @@ export class Lagging {
     }
   }
 
-  #markOf({ index }: Reactor, room: Room, wire: number): Mark | undefined {
+  #markOf({ index }: Reactor, room: HubRoom, wire: number): Mark | undefined {
     return this.#backlogs[index]?.marks[wire]!.get(room);
   }
 
   /** The room's mark, which it gets where the reactor is past its bound; null: what comes is written. */
-  #markIfBehind(reactor: Reactor, room: Room, wire: number, cursor: number, era: number): Mark | null {
+  #markIfBehind(reactor: Reactor, room: HubRoom, wire: number, cursor: number, era: number): Mark | null {
     const known = this.#markOf(reactor, room, wire);
     if (known !== undefined || !reactor.link.congested) return known ?? null;
     const mark: Mark = { room, wire, cursor, era, missing: 0, isLost: false, reading: false, held: [] };
@@ -246,7 +246,7 @@ export class Lagging {
   }
 
   #backlogOf(reactor: Reactor): Backlog {
-    return (this.#backlogs[reactor.index] ??= { reactor, marks: formats.map(() => new Map<Room, Mark>()), waiting: new Set(), reads: 0, busy: false });
+    return (this.#backlogs[reactor.index] ??= { reactor, marks: formats.map(() => new Map<HubRoom, Mark>()), waiting: new Set(), reads: 0, busy: false });
   }
 
   #tellLog({ index, link }: Reactor): void {

@@ -1,7 +1,7 @@
 /** Reading history: where it comes from, how it is written, and how much of it is one page. */
 import type { Broker, Stored } from "../../broker/broker.ts";
 import type { Encoder } from "../../protocol/encoder.ts";
-import type { Room } from "../rooms.ts";
+import type { HubRoom } from "../rooms.ts";
 
 export interface Reading {
   readonly broker: Broker;
@@ -16,12 +16,12 @@ export function pageBytesFor(ringBytes: number): number {
 }
 
 /** What a publication takes in a page besides its payload, about. */
-export function recordBytes(room: Room): number {
+export function recordBytes(room: HubRoom): number {
   return 64 + 3 * room.name.length;
 }
 
 /** Publications of the broker as bodies, each in bytes of its own. */
-export function bodiesOf(encoder: Encoder, room: Room, publications: readonly Stored[]): Uint8Array[] {
+export function bodiesOf(encoder: Encoder, room: HubRoom, publications: readonly Stored[]): Uint8Array[] {
   return publications.map(({ origin: _, ...publication }) =>
     Uint8Array.prototype.slice.call(encoder.binary.body({ room: room.name, ...publication })),
   );

@@ -16,7 +16,7 @@ import { pageSizeMax } from "../../protocol/limits.ts";
 import { inboxName } from "../../protocol/roomkeys.ts";
 import type { Lagging } from "./lagging.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
-import { headOf, type Reactor, type Room } from "../rooms.ts";
+import { headOf, type Reactor, type HubRoom } from "../rooms.ts";
 
 /** A join whose place is known. */
 export interface Joining extends JoinRecord {
@@ -25,7 +25,7 @@ export interface Joining extends JoinRecord {
 }
 
 interface Replay {
-  readonly room: Room;
+  readonly room: HubRoom;
   readonly member: number;
   readonly wire: number;
   /** The member has everything up to here, in this era of the stream. */
@@ -70,7 +70,7 @@ export class Replays {
   }
 
   /** Answers a join whose member has just been counted in. Where its position is lost, it gets history as if it had none. */
-  begin(reactor: Reactor, room: Room, join: Joining): void {
+  begin(reactor: Reactor, room: HubRoom, join: Joining): void {
     if (join.epoch !== room.epoch) return this.#joinWithHistory(reactor, room, join);
     const { era } = room;
     const answer = (read: Read) => {
@@ -106,7 +106,7 @@ export class Replays {
   }
 
   /** A member is behind from `seq` on: it will ask when it can take more. */
-  resume(reactor: Reactor, room: Room, { member, wire, seq, era, skip }: BehindRecord): void {
+  resume(reactor: Reactor, room: HubRoom, { member, wire, seq, era, skip }: BehindRecord): void {
     this.#remember(reactor, { room, member, wire, cursor: seq, era, behind: true, skip });
   }
 
@@ -118,7 +118,7 @@ export class Replays {
     this.#running.delete(reactor);
   }
 
-  #joinWithHistory(reactor: Reactor, room: Room, join: JoinRecord): void {
+  #joinWithHistory(reactor: Reactor, room: HubRoom, join: JoinRecord): void {
     const count = Math.min(join.history, pageSizeMax);
     if (count === 0) return this.#joined(reactor, room, join, null, room.seq, false);
     if (room.tail.holds(count) || !room.kind.retention.durable) {
@@ -137,7 +137,7 @@ export class Replays {
   }
 
   /** `piece` null: nothing is replayed. Otherwise the member has everything up to `cursor` with this answer. */
-  #joined(reactor: Reactor, room: Room, join: JoinRecord, piece: Piece, cursor: number, recovered: boolean): void {
+  #joined(reactor: Reactor, room: HubRoom, join: JoinRecord, piece: Piece, cursor: number, recovered: boolean): void {
     if (!reactor.live) return;
     // A reactor that does not keep up gets no pages, which would be queued: they come when it asks for the next.
     const later = reactor.link.congested && recovered;
@@ -176,7 +176,7 @@ export class Replays {
   }
 
   /** Reads on after `seq`: from the tail if it reaches back so far, else from the broker. */
-  #read(room: Room, seq: number, done: (read: Read) => void, orOldest = false): void {
+  #read(room: HubRoom, seq: number, done: (read: Read) => void, orOldest = false): void {
     // Behind our head there may be a place that another node knows: the broker has to tell.
     if (seq <= room.seq && room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
     const position = { epoch: room.epoch, seq };
@@ -190,11 +190,11 @@ export class Replays {
     });
   }
 
-  #page(room: Room): { bytesMax: number; bytesEach: number } {
+  #page(room: HubRoom): { bytesMax: number; bytesEach: number } {
     return { bytesMax: this.#pageBytesMax, bytesEach: recordBytes(room) };
   }
 
-  #bodies(room: Room, publications: readonly Stored[]): Uint8Array[] {
+  #bodies(room: HubRoom, publications: readonly Stored[]): Uint8Array[] {
     return bodiesOf(this.#encoder, room, publications);
   }
 }

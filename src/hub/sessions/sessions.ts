@@ -13,13 +13,13 @@ import type { SessionHere, Sessions as Store } from "../../sessions/sessions.ts"
 import { Arrivals, SignedOut } from "./arrivals.ts";
 import { listed, noPlaces, placeIn, placesOf, withoutPlace, withPlace, type Places } from "./places.ts";
 import { roomsOf } from "./resuming.ts";
-import type { Reactor, Room } from "../rooms.ts";
+import type { Reactor, HubRoom } from "../rooms.ts";
 
 /** A session that has a socket on this node. Another socket of it is another record. */
 export interface HubSession {
   id: string;
   /** Unlike the id, of this socket alone. */
-  readonly life: string;
+  readonly socketId: string;
   /** Holds the names of the user and the tenant. */
   readonly userKey: string;
   readonly device: string;
@@ -30,7 +30,7 @@ export interface HubSession {
   /** The reactor that has its socket; its slot there, and which of those that had the slot it is. */
   readonly reactor: Reactor;
   readonly slot: number;
-  readonly slotLife: number;
+  readonly life: number;
   readonly wire: number;
   rooms: Places;
   /** Higher than that of every socket that had the session before. */
@@ -42,7 +42,7 @@ export interface HubSession {
   state: "arriving" | "here" | "gone" | "over";
 }
 
-export interface SessionsOptions {
+export interface HubSessionsOptions {
   readonly store: Store;
   readonly node: string;
   readonly sessionsPerUserMax: number;
@@ -50,7 +50,7 @@ export interface SessionsOptions {
   readonly roomNamesBytesMax: number;
   /** Tells another node. */
   toNode(node: string, message: NodeMessage): void;
-  /** A session has its socket here, or no longer: called once each for every life. */
+  /** A session has its socket here, or no longer: called once each for every socket. */
   onBegin(session: HubSession): void;
   onEnd(session: HubSession): void;
 }
@@ -60,11 +60,11 @@ const writeAfterMs = 50;
 /** Sessions that are written in one go. */
 const writesMax = 2_000;
 
-export class Sessions {
+export class HubSessions {
   /** Sessions that were resumed, and sockets that were closed for it or by the application. */
   resumed = 0;
   kicked = 0;
-  readonly #options: SessionsOptions;
+  readonly #options: HubSessionsOptions;
   /** By reactor and slot. */
   readonly #sockets: (HubSession | undefined)[][] = [];
   readonly #byId = new Map<string, HubSession>();
@@ -77,11 +77,11 @@ export class Sessions {
   readonly #taking = new Map<string, { sockets: number; newest: number }>();
   /** Where keep() is in #byId; null between its rounds. One that nobody moves on would hold whatever leaves the map. */
   #keeping: IterableIterator<HubSession> | null = null;
-  #lives = 0;
+  #lastSocketId = 0;
   #lastPlace: PlaceInRoom = { name: "", epoch: "", seq: 0 };
   #writer: NodeJS.Timeout | null = null;
 
-  constructor(options: SessionsOptions) {
+  constructor(options: HubSessionsOptions) {
     this.#options = options;
   }
 
@@ -96,7 +96,7 @@ export class Sessions {
   /** The session that has this slot, if it is still the one that is meant. */
   find(reactor: Reactor, slot: number, life: number): HubSession | undefined {
     const session = this.#sockets[reactor.index]?.[slot];
-    return session?.reactor === reactor && session.slotLife === life ? session : undefined;
+    return session?.reactor === reactor && session.life === life ? session : undefined;
   }
 
   // ------------------------------------------------------------------------------- coming
@@ -155,14 +155,14 @@ export class Sessions {
     const { slot, life, wire, user, device, issuedAt } = hello;
     const session: HubSession = {
       id: "",
-      life: `${++this.#lives}`,
+      socketId: `${++this.#lastSocketId}`,
       userKey: user,
       device,
       issuedAt,
       cameAt: Math.floor(performance.now()),
       reactor,
       slot,
-      slotLife: life,
+      life,
       wire,
       rooms: noPlaces,
       generation: 0,
@@ -174,7 +174,7 @@ export class Sessions {
   }
 
   #admit(session: HubSession, resumed: boolean, rooms: PlaceInRoom[]): void {
-    const { reactor, slot, slotLife: life, id, userKey: key } = session;
+    const { reactor, slot, life, id, userKey: key } = session;
     if (session.state === "over") return this.#options.store.end(id, session.generation);
     if (countOf(this.#ofUser(key)) >= this.#options.sessionsPerUserMax) return this.#refuse(session, "too_many_sessions");
     session.state = "here";
@@ -258,8 +258,8 @@ export class Sessions {
 
   /** Closes and ends those of them that have their socket still. */
   end(sessions: readonly SessionHere[]): void {
-    for (const { userKey: key, life } of sessions) {
-      const session = this.#allOf(key).find((one) => one.life === life);
+    for (const { userKey: key, socketId } of sessions) {
+      const session = this.#allOf(key).find((one) => one.socketId === socketId);
       if (session !== undefined) this.#end(session);
     }
   }
@@ -284,9 +284,9 @@ export class Sessions {
     session.state = "gone";
   }
 
-  #kick({ reactor, slot, slotLife }: HubSession, name: CloseName): void {
+  #kick({ reactor, slot, life }: HubSession, name: CloseName): void {
     this.kicked++;
-    if (reactor.live) writeKick(reactor.link, slot, slotLife, name);
+    if (reactor.live) writeKick(reactor.link, slot, life, name);
   }
 
   #lost(session: HubSession, over: boolean): void {
@@ -313,26 +313,26 @@ export class Sessions {
     if (session.state === "over") return;
     this.#arrivals.remove(session);
     session.state = "gone";
-    writeKick(session.reactor.link, session.slot, session.slotLife, name);
+    writeKick(session.reactor.link, session.slot, session.life, name);
   }
 
   // ------------------------------------------------------------------------------- what it is in
 
   /** @param seq up to where it has been given the room's publications */
-  entered(session: HubSession, room: Room, seq: number): void {
+  entered(session: HubSession, room: HubRoom, seq: number): void {
     session.rooms = withPlace(session.rooms, this.#placeIn(room, seq));
     this.#write(session);
   }
 
   /** One for all who come into a room one after the other while nothing is published. */
-  #placeIn({ name, epoch }: Room, seq: number): PlaceInRoom {
+  #placeIn({ name, epoch }: HubRoom, seq: number): PlaceInRoom {
     const { name: lastName, epoch: lastEpoch, seq: lastSeq } = this.#lastPlace;
     if (name !== lastName || epoch !== lastEpoch || seq !== lastSeq) this.#lastPlace = { name, epoch, seq };
     return this.#lastPlace;
   }
 
   /** What it has been given of a room where it is already; never back. */
-  advanced(session: HubSession, room: Room, seq: number): void {
+  advanced(session: HubSession, room: HubRoom, seq: number): void {
     const place = placeIn(session.rooms, room.name);
     if (place !== undefined && (place.epoch !== room.epoch || place.seq < seq)) this.entered(session, room, seq);
   }

@@ -1,5 +1,5 @@
 /** The drain of another node: asked for by a message, and followed in the registry and by what the node says of it. */
-import type { DrainOptions, DrainProgress } from "../../messages/drain.ts";
+import type { DrainOptions, DrainProgress } from "../../messages/drainoptions.ts";
 import type { DrainSaid, NodeMessages } from "../../messages/messages.ts";
 import type { RegisteredNode, Registry } from "../../registry/registry.ts";
 

@@ -11,7 +11,7 @@ import { keysOf } from "./keys.ts";
 import type { MemoryPresenceOptions } from "../memory.ts";
 import { news as newsOf } from "./news.ts";
 import { pageOf } from "../page.ts";
-import { nowhere, Places } from "./places.ts";
+import { nowhere, OwnSessions } from "./own.ts";
 import { Remains } from "./remains.ts";
 import type { MembersQuery, Presence, PresenceEvents, RoomPresence, Status } from "../presence.ts";
 import { pagesOf } from "./scan.ts";
@@ -48,8 +48,8 @@ const askAgainMs = 1_000;
 export async function createRedisPresence(options: RedisPresenceOptions, events: PresenceEvents): Promise<RedisPresence> {
   const { redis, prefix, node, graceMs, intervalMs, lastSeenTtlMs, log, waitingMax = waitingMaxDefault, clock = Date.now } = options;
   const keys = keysOf(prefix);
-  const places = new Places();
-  const online = new Places();
+  const places = new OwnSessions();
+  const online = new OwnSessions();
   const followed = new Set<string>();
   /** Version of the last change told of a room this node follows. */
   const toldOf = new Map<string, number>();

@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RedisLink } from "../../redis/redis.ts";
-import { nowhere, type Places } from "./places.ts";
+import { nowhere, type OwnSessions } from "./own.ts";
 import type { Remains } from "./remains.ts";
 import type { Written } from "./written.ts";
 
@@ -20,8 +20,8 @@ export interface SayingOptions {
   readonly aliveMs: number;
   readonly log: { warn(fields: object, text: string): void };
   /** What this node has. */
-  readonly places: Places;
-  readonly online: Places;
+  readonly places: OwnSessions;
+  readonly online: OwnSessions;
   readonly followed: ReadonlySet<string>;
   /** What comes before the room's members and the user's sessions; afresh: Redis may have something there that is not so. */
   sayRoom(room: string, afresh: boolean): void;

@@ -9,7 +9,7 @@ import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
 import type { Fanout } from "./fanout.ts";
 import { tooSlow } from "../outgoing.ts";
-import { membersOf, type Member, type Room, type Session } from "../session/session.ts";
+import { membersOf, type Member, type ReactorRoom, type Session } from "../session/session.ts";
 import { dropped } from "../transport/socket.ts";
 import { Windows } from "./windows.ts";
 
@@ -20,17 +20,17 @@ export class Deliveries {
   readonly #context: Context;
   readonly #fanout: Fanout;
   /** By handle. */
-  readonly #rooms: ReadonlyMap<number, Room>;
+  readonly #rooms: ReadonlyMap<number, ReactorRoom>;
   readonly #windows: Windows;
   readonly #pack = Buffer.allocUnsafeSlow(packBytesMax);
   #packed = 0;
-  #packRoom: Room | null = null;
+  #packRoom: ReactorRoom | null = null;
   #packWire = 0;
   /** The first publication packed, and the one before it. */
   #packSeq = 0;
   #packPrev = 0;
 
-  constructor(context: Context, fanout: Fanout, rooms: ReadonlyMap<number, Room>) {
+  constructor(context: Context, fanout: Fanout, rooms: ReadonlyMap<number, ReactorRoom>) {
     this.#context = context;
     this.#fanout = fanout;
     this.#rooms = rooms;
@@ -84,7 +84,7 @@ export class Deliveries {
   }
 
   /** Publishes that come before the next one of this room. */
-  #waiting(room: Room, wire: number): number {
+  #waiting(room: ReactorRoom, wire: number): number {
     return this.#windows.waiting(room, wire) + (this.#packRoom === null ? 0 : 1);
   }
 
@@ -94,7 +94,7 @@ export class Deliveries {
     this.#context.counters.add("bytesOut", members * bytes);
   }
 
-  #packIn(room: Room, wire: number, frame: Uint8Array, seq: number, prev: number): void {
+  #packIn(room: ReactorRoom, wire: number, frame: Uint8Array, seq: number, prev: number): void {
     if (room !== this.#packRoom || wire !== this.#packWire || this.#packed + frame.length > packBytesMax) {
       this.flush();
       if (frame.length > packBytesMax) return this.#fanout.publish(room, wire, frame, seq, prev, null);
@@ -145,18 +145,18 @@ export class Deliveries {
   }
 
   /** Whether what waits for the members of this room that speak this format may be published in this turn of the loop. */
-  mayFlush(room: Room, wire: number): boolean {
+  mayFlush(room: ReactorRoom, wire: number): boolean {
     const waiting = this.#windows.waiting(room, wire);
     return waiting === 0 || this.#fanout.mayPublish(0, waiting - 1);
   }
 
   /** Publishes it. */
-  flushRoom(room: Room, wire: number): void {
+  flushRoom(room: ReactorRoom, wire: number): void {
     this.#windows.flush(room, wire);
   }
 
   /** A member of the room is live no more: what waits for members is nobody's where it was the last. */
-  left(room: Room, wire: number): void {
+  left(room: ReactorRoom, wire: number): void {
     if (room.live[wire]! === 0) this.#windows.discard(room, wire);
   }
 

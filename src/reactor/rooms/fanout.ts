@@ -10,7 +10,7 @@
  * turn than is noted, and large messages go first in theirs; the ring waits meanwhile (`mayPublish`).
  */
 import { formatCount, formats } from "../../protocol/formats/formats.ts";
-import type { Room, Session } from "../session/session.ts";
+import type { ReactorRoom, Session } from "../session/session.ts";
 import { largeBytes } from "../transport/large.ts";
 import type { Audiences } from "../transport/socket.ts";
 
@@ -36,7 +36,7 @@ export interface SharedQueues {
   /** Cuts the longest queues. */
   relieve(): void;
   /** To each live member by itself, as long as its queue may grow; the others have missed it. */
-  sendEach(room: Room, wire: number, message: Uint8Array, compress: boolean, excluded: Session | null): void;
+  sendEach(room: ReactorRoom, wire: number, message: Uint8Array, compress: boolean, excluded: Session | null): void;
   turn(): void;
 }
 
@@ -79,7 +79,7 @@ export class Fanout {
   }
 
   /** To the live members of one format, but `excluded`: `message` begins with publication `seq`, which follows `prev`. */
-  publish(room: Room, wire: number, message: Uint8Array, seq: number, prev: number, excluded: Session | null): void {
+  publish(room: ReactorRoom, wire: number, message: Uint8Array, seq: number, prev: number, excluded: Session | null): void {
     this.#settle();
     const at = this.order % remembered;
     this.#handles[at] = room.handle;
@@ -104,15 +104,15 @@ export class Fanout {
    * To the members of one format that are told who comes and goes. It has a place in the order, for who misses it misses
    * what comes behind it too; but by itself it is nothing that could be caught up with.
    */
-  tell(room: Room, wire: number, message: Uint8Array, version: number): void {
+  tell(room: ReactorRoom, wire: number, message: Uint8Array, version: number): void {
     this.#settle();
     const at = this.order % remembered;
     this.#handles[at] = room.handle;
     this.#wires[at] = presenceOffset + wire;
     this.#seqs[at] = version;
     this.#publishing = this.order;
-    if (!this.#queues.takes(message.length * room.told[wire]!)) this.#queues.relieve();
-    this.#audiences.publish(room.toldTopics[wire]!, message, formats[wire]!.isBinary, message.length >= this.#compressFrom);
+    if (!this.#queues.takes(message.length * room.presence[wire]!)) this.#queues.relieve();
+    this.#audiences.publish(room.presenceTopics[wire]!, message, formats[wire]!.isBinary, message.length >= this.#compressFrom);
     this.#publishing = -1;
     this.order++;
     if (message.length < largeBytes) this.#count();
@@ -128,7 +128,7 @@ export class Fanout {
   }
 
   /** Tells the live members of one format that they are in `era` from here on. They were complete up to `prev` of `eraBefore`. */
-  moved(room: Room, wire: number, message: Uint8Array, prev: number, eraBefore: number, era: number): void {
+  moved(room: ReactorRoom, wire: number, message: Uint8Array, prev: number, eraBefore: number, era: number): void {
     room.eras[wire] = eraBefore;
     this.publish(room, wire, message, move, prev, null);
     room.eras[wire] = era;

@@ -9,14 +9,14 @@
  * that it grew to.
  */
 import type { Counters } from "../../link/counters.ts";
-import type { Session, Sessions } from "../session/session.ts";
+import type { Session, ReactorSessions } from "../session/session.ts";
 
 /** What the longest queues are cut back to: else the next message would find them full again. */
 const relievedShare = 0.5;
 
 export class QueueBudget {
   readonly #bytesMax: number;
-  readonly #sessions: Sessions;
+  readonly #sessions: ReactorSessions;
   readonly #counters: Counters;
   /** Bytes that waited when they were counted last, and all that may have been added since. */
   #waiting = 0;
@@ -24,7 +24,7 @@ export class QueueBudget {
   #inTurn = 0;
   #relieving = false;
 
-  constructor(bytesMax: number, sessions: Sessions, counters: Counters) {
+  constructor(bytesMax: number, sessions: ReactorSessions, counters: Counters) {
     this.#bytesMax = bytesMax;
     this.#sessions = sessions;
     this.#counters = counters;

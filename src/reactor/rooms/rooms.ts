@@ -21,7 +21,7 @@ import { keyOf } from "../names.ts";
 import { SlowReaders } from "./slow.ts";
 import { PagesAsked } from "./queuebudget.ts";
 import { sendEach } from "./sendeach.ts";
-import { addMember, delist, enlist, memberOf, membersOf, removeMember, type Arrival, type Member, type Room, type Session } from "../session/session.ts";
+import { addMember, delist, enlist, memberOf, membersOf, removeMember, type Arrival, type Member, type ReactorRoom, type Session } from "../session/session.ts";
 
 /** A replay's next page is asked for once less than this waits in the socket. */
 const replayQueueBytes = 64 * 1024;
@@ -34,9 +34,9 @@ export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "h
   readonly name: string;
 }
 
-export class Rooms {
+export class ReactorRooms {
   readonly #context: Context;
-  readonly #rooms = new Map<number, Room>();
+  readonly #rooms = new Map<number, ReactorRoom>();
   readonly #arriving = new Arrivals();
   #lastNumber = 0;
   readonly #pageQueueBytes: number;
@@ -74,8 +74,8 @@ export class Rooms {
     const room = keyOf(session, name);
     if (!writeJoin(this.#context.link, { member: number, slot, life, id, wire, room, epoch, seq, history, restored })) return false;
     const mayPublish = allows(session.grant!, "publish", name);
-    const told = this.#mayBeTold(session, name);
-    const member: Member = { name, session, state: "joining", room: null, mayPublish, told, liveAt: 0, arrival: null, next: null, before: null, after: null };
+    const seesPresence = this.#maySeePresence(session, name);
+    const member: Member = { name, session, state: "joining", room: null, mayPublish, seesPresence, liveAt: 0, arrival: null, next: null, before: null, after: null };
     this.#arrive({ member, number, kind: restored ? "restored" : "asked", seq: 0, era: 0, ended: null, leaveId: 0 });
     addMember(session, member);
     return true;
@@ -103,7 +103,7 @@ export class Rooms {
     if (state === "joining") arrival!.ended = ended;
     if (state === "live") {
       session.socket?.unsubscribe(member.room!.topics[session.wire]!);
-      if (member.told) session.socket?.unsubscribe(member.room!.toldTopics[session.wire]!);
+      if (member.seesPresence) session.socket?.unsubscribe(member.room!.presenceTopics[session.wire]!);
     }
     this.#drop(member, false);
   }
@@ -142,7 +142,7 @@ export class Rooms {
       case kinds.joined: return this.#onJoined(record);
       case kinds.page: return this.#onPage(record);
       case kinds.refused: return this.#onRefused(record);
-      case kinds.told: return this.#onTold(record);
+      case kinds.presenceChanged: return this.#onPresenceChanged(record);
       default: throw new Error(`unknown record ${kind}`);
     }
   }
@@ -153,7 +153,7 @@ export class Rooms {
   }
 
   /** What waits for a room leaves before somebody becomes live in it: not in this turn of the loop, if that is too much for it. */
-  #mustWait(room: Room | null | undefined, wire: number): boolean {
+  #mustWait(room: ReactorRoom | null | undefined, wire: number): boolean {
     return room != null && !this.deliveries.mayFlush(room, wire);
   }
 
@@ -215,7 +215,7 @@ export class Rooms {
       member.liveAt = this.fanout.order;
       enlist(member);
       session.socket.subscribe(member.room!.topics[session.wire]!);
-      if (member.told) this.#tell(member);
+      if (member.seesPresence) this.#showPresence(member);
       return;
     }
     sendBytes(this.#context, session, frame);
@@ -230,7 +230,7 @@ export class Rooms {
     const { wire } = session;
     session.socket!.unsubscribe(room!.topics[wire]!);
     this.#unlive(member);
-    if (member.told) this.#untell(member);
+    if (member.seesPresence) this.#hidePresence(member);
     member.state = "replaying";
     this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
     const arrival: Arrival = { member, number: this.#nextNumber(), kind: "behind", seq, era, ended: null, leaveId: 0 };
@@ -284,40 +284,40 @@ export class Rooms {
   }
 
   /** Who came and who went. One a second at most for a room: it is not packed with what is delivered. */
-  #onTold(record: RecordReader): boolean | void {
+  #onPresenceChanged(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
     const wire = record.u8();
     const version = record.f64();
     const frame = record.blob();
-    if (room === undefined || room.told[wire]! === 0) return;
+    if (room === undefined || room.presence[wire]! === 0) return;
     if (!this.fanout.mayPublish(frame.length, 0)) return false;
-    this.#context.counters.add("framesOut", room.told[wire]!);
-    this.#context.counters.add("bytesOut", room.told[wire]! * frame.length);
+    this.#context.counters.add("framesOut", room.presence[wire]!);
+    this.#context.counters.add("bytesOut", room.presence[wire]! * frame.length);
     this.fanout.tell(room, wire, frame, version);
   }
 
-  #tell({ session, room }: Member): void {
+  #showPresence({ session, room }: Member): void {
     const { wire } = session;
-    room!.told[wire]!++;
-    session.socket?.subscribe(room!.toldTopics[wire]!);
+    room!.presence[wire]!++;
+    session.socket?.subscribe(room!.presenceTopics[wire]!);
   }
 
-  #untell({ session, room }: Member): void {
+  #hidePresence({ session, room }: Member): void {
     const { wire } = session;
-    room!.told[wire]!--;
-    session.socket?.unsubscribe(room!.toldTopics[wire]!);
+    room!.presence[wire]!--;
+    session.socket?.unsubscribe(room!.presenceTopics[wire]!);
   }
 
   /** Whether a member is told who comes and goes, when its session's grant has changed. */
-  setTold(member: Member): void {
-    const { told, session, room } = member;
-    member.told = this.#mayBeTold(session, member.name);
-    if (member.told === told || member.state !== "live" || room === null) return;
-    if (member.told) this.#tell(member);
-    else this.#untell(member);
+  setPresence(member: Member): void {
+    const { seesPresence: saw, session, room } = member;
+    member.seesPresence = this.#maySeePresence(session, member.name);
+    if (member.seesPresence === saw || member.state !== "live" || room === null) return;
+    if (member.seesPresence) this.#showPresence(member);
+    else this.#hidePresence(member);
   }
 
-  #mayBeTold(session: Session, name: string): boolean {
+  #maySeePresence(session: Session, name: string): boolean {
     return this.#context.kindOf(name)?.presenceEvents === true && allows(session.grant!, "presence", name);
   }
 
@@ -334,7 +334,7 @@ export class Rooms {
       writeAbandon(this.#context.link, arrival.number);
     }
     if (state === "live") this.#unlive(member);
-    if (state === "live" && member.told) room.told[wire]!--;
+    if (state === "live" && member.seesPresence) room.presence[wire]!--;
     room.joined[wire]!--;
     this.#context.counters.add("members", -1);
     writeLeave(this.#context.link, { slot, life, handle: room.handle, wire, lost });
@@ -349,11 +349,11 @@ export class Rooms {
     this.deliveries.left(member.room!, member.session.wire);
   }
 
-  #roomOf(handle: number, name: string): Room {
+  #roomOf(handle: number, name: string): ReactorRoom {
     const known = this.#rooms.get(handle);
     if (known !== undefined) return known;
     const { flushMs = 0 } = this.#context.kindOf(name) ?? {};
-    const room: Room = {
+    const room: ReactorRoom = {
       name,
       handle,
       joined: formats.map(() => 0),
@@ -361,8 +361,8 @@ export class Rooms {
       firsts: formats.map(() => null),
       eras: formats.map(() => 0),
       topics: formats.map((_, wire) => `${wire}:${handle}`),
-      told: formats.map(() => 0),
-      toldTopics: formats.map((_, wire) => `p${wire}:${handle}`),
+      presence: formats.map(() => 0),
+      presenceTopics: formats.map((_, wire) => `p${wire}:${handle}`),
       flushMs,
       windows: formats.map(() => null),
     };

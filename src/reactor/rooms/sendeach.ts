@@ -1,7 +1,7 @@
 /** What the members of a room get one by one, and not by one publish for all. */
 import type { Context } from "../context.ts";
 import { formats } from "../../protocol/formats/formats.ts";
-import type { Room, Session } from "../session/session.ts";
+import type { ReactorRoom, Session } from "../session/session.ts";
 import type { SlowReaders } from "./slow.ts";
 import { sendAny } from "../transport/large.ts";
 import { dropped, queued } from "../transport/socket.ts";
@@ -13,7 +13,7 @@ import { dropped, queued } from "../transport/socket.ts";
 export function sendEach(
   { config, queueBudget }: Context,
   slow: SlowReaders,
-  room: Room,
+  room: ReactorRoom,
   wire: number,
   message: Uint8Array,
   compress: boolean,

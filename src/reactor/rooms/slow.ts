@@ -12,7 +12,7 @@ import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
 import { presenceOffset, type Fanout, type Place } from "./fanout.ts";
 import { stopDeliveries, tooSlow } from "../outgoing.ts";
-import { memberOf, type Member, type Room, type Session } from "../session/session.ts";
+import { memberOf, type Member, type ReactorRoom, type Session } from "../session/session.ts";
 
 /** A session is to be taken out of the room's topic: it has everything up to this place. */
 export type Withdraw = (member: Member, place: Place, skip: boolean) => void;
@@ -20,13 +20,13 @@ export type Withdraw = (member: Member, place: Place, skip: boolean) => void;
 export class SlowReaders {
   readonly #context: Context;
   readonly #fanout: Fanout;
-  readonly #roomOf: (handle: number) => Room | undefined;
+  readonly #roomOf: (handle: number) => ReactorRoom | undefined;
   readonly #withdraw: Withdraw;
   /** The first publish that a session missed. */
   readonly #missed = new Map<Session, number>();
 
   /** @param roomOf a room with members on this reactor, by its handle */
-  constructor(context: Context, fanout: Fanout, roomOf: (handle: number) => Room | undefined, withdraw: Withdraw) {
+  constructor(context: Context, fanout: Fanout, roomOf: (handle: number) => ReactorRoom | undefined, withdraw: Withdraw) {
     this.#context = context;
     this.#fanout = fanout;
     this.#roomOf = roomOf;

@@ -9,7 +9,7 @@
 import { now } from "../../link/clock.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import type { Fanout } from "./fanout.ts";
-import type { Room, Window, WindowQueue } from "../session/session.ts";
+import type { ReactorRoom, Window, WindowQueue } from "../session/session.ts";
 
 /** As packs (deliveries.ts): below the size from which uWS sends a message at once. */
 export const windowBytes = 15 * 1024;
@@ -32,13 +32,13 @@ export class Windows {
   }
 
   /** Publishes that it takes to empty the room's window. */
-  waiting(room: Room, wire: number): number {
+  waiting(room: ReactorRoom, wire: number): number {
     const window = room.windows[wire]!;
     return window === null ? 0 : formats[wire]!.isStream ? 1 : window.frames;
   }
 
   /** False: it cannot wait; what waits before it has to leave first. */
-  add(room: Room, wire: number, frame: Uint8Array, seq: number, prev: number, at: number): boolean {
+  add(room: ReactorRoom, wire: number, frame: Uint8Array, seq: number, prev: number, at: number): boolean {
     const window = room.windows[wire] ?? (frame.length > windowBytes ? null : this.#open(room, wire, at));
     const { isStream } = formats[wire]!;
     if (window === null || window.used + frame.length > windowBytes || (!isStream && window.frames === messagesMax)) return false;
@@ -54,7 +54,7 @@ export class Windows {
   }
 
   /** What waits for the members of this room that speak this format, message by message. */
-  each(room: Room, wire: number, use: (message: Uint8Array) => void): void {
+  each(room: ReactorRoom, wire: number, use: (message: Uint8Array) => void): void {
     const window = room.windows[wire]!;
     if (window === null) return;
     const { bytes, used, frames, ends } = window;
@@ -63,7 +63,7 @@ export class Windows {
   }
 
   /** Publishes what waits for the members of this room that speak this format. */
-  flush(room: Room, wire: number): void {
+  flush(room: ReactorRoom, wire: number): void {
     const window = room.windows[wire]!;
     if (window !== null) this.#close(window);
   }
@@ -72,7 +72,7 @@ export class Windows {
    * Forgets what waits for members of whom none is left. Nobody else may get it: not who joins next, whose position is
    * behind it, though the topic is the same.
    */
-  discard(room: Room, wire: number): void {
+  discard(room: ReactorRoom, wire: number): void {
     const window = room.windows[wire]!;
     if (window === null) return;
     this.#unlink(window);
@@ -85,7 +85,7 @@ export class Windows {
     }
   }
 
-  #open(room: Room, wire: number, at: number): Window | null {
+  #open(room: ReactorRoom, wire: number, at: number): Window | null {
     const queue = this.#queueOf(room.flushMs);
     const window = this.#free.pop() ?? this.#make(room, queue);
     if (window === null) return null;
@@ -105,7 +105,7 @@ export class Windows {
     return window;
   }
 
-  #make(room: Room, queue: WindowQueue): Window | null {
+  #make(room: ReactorRoom, queue: WindowQueue): Window | null {
     if (this.#made >= windowsMax) return null;
     this.#made++;
     const [ends, seqs, prevs] = [new Uint32Array(messagesMax), new Float64Array(messagesMax), new Float64Array(messagesMax)];

@@ -230,7 +230,7 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
   session.grant = grant;
   for (const member of membersOf(session)) {
     member.mayPublish = allows(grant, "publish", member.name);
-    reactor.rooms.setTold(member);
+    reactor.rooms.setPresence(member);
     if (mayBeIn(reactor, session, member.name)) continue;
     reactor.rooms.evict(session, member);
   }

@@ -64,7 +64,7 @@ export interface Greeting {
 export type Early = ClientFrame | BadFrame;
 
 /** A room with members on this reactor. */
-export interface Room {
+export interface ReactorRoom {
   readonly name: string;
   readonly handle: number;
   /** Members that have been joined, live or replaying, by wire format. */
@@ -78,8 +78,8 @@ export interface Room {
   /** Topics of its members' sockets, by format. */
   readonly topics: readonly string[];
   /** Members that are told who comes and goes, by format. They are subscribed to topics of their own. */
-  readonly told: number[];
-  readonly toldTopics: readonly string[];
+  readonly presence: number[];
+  readonly presenceTopics: readonly string[];
   /** How long deliveries may wait to leave together, and those that do, by format. */
   readonly flushMs: number;
   readonly windows: (Window | null)[];
@@ -87,7 +87,7 @@ export interface Room {
 
 /** Deliveries that wait for each other (windows.ts): those to the members of a room that speak one format. */
 export interface Window {
-  room: Room;
+  room: ReactorRoom;
   wire: number;
   readonly bytes: Buffer;
   used: number;
@@ -118,11 +118,11 @@ export interface Member {
   name: string;
   readonly session: Session;
   state: "joining" | "replaying" | "live" | "gone";
-  room: Room | null;
+  room: ReactorRoom | null;
   /** Its session's grant lets it publish here. */
   mayPublish: boolean;
   /** It is to be told who comes and goes: its namespace has that, and its session's grant allows it. */
-  told: boolean;
+  seesPresence: boolean;
   /** Order of the first publish (fanout.ts) that it is live for. */
   liveAt: number;
   /** Null while it is live, which most are and stay. */
@@ -251,7 +251,7 @@ export function createSession(audience: Audience, wire: number, forbiddenOrigin:
 const firstSlots = 1024;
 
 /** Sessions by slot. What is looked at often or of many at once lies in typed arrays beside them. */
-export class Sessions {
+export class ReactorSessions {
   readonly #counters: Counters;
   readonly #slots: (Session | null)[] = [];
   readonly #free: number[] = [];

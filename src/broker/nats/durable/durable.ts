@@ -16,13 +16,13 @@ import type { Outbox, Waiting } from "../outbox.ts";
 import { Looks } from "../streams/looks.ts";
 import { Quiet } from "./quiet.ts";
 import { Trouble } from "../streams/trouble.ts";
-import { Places, type PlacesOptions } from "./places.ts";
+import { Addresses, type AddressesOptions } from "./addresses.ts";
 import { placeOf } from "../wire/raw.ts";
 import { beginAgain, dropHeld, fallBehind, hold, isComplete, openingRoom, type Acked, type DurableRoom } from "./room.ts";
 import type { Reader } from "../history/reading.ts";
 import { know, type Stream } from "../streams/streams.ts";
 
-export interface DurableOptions extends PlacesOptions {
+export interface DurableOptions extends AddressesOptions {
   readonly listening: Listening;
   readonly outbox: Outbox;
   readonly arriving: Arriving;
@@ -46,7 +46,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   readonly #options: DurableOptions;
   readonly #deliver: Deliver;
   readonly #moved: Moved;
-  readonly #places: Places;
+  readonly #addresses: Addresses;
   readonly #rooms = new Map<string, DurableRoom>();
   readonly #bySubject = new Map<string, DurableRoom>();
   readonly #history: History;
@@ -60,7 +60,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   constructor(options: DurableOptions, deliver: Deliver, moved: Moved) {
     this.#options = options;
-    this.#places = new Places(options);
+    this.#addresses = new Addresses(options);
     this.#deliver = deliver;
     this.#moved = moved;
     this.#history = new History(options.reader, options.streams, options.arriving);
@@ -79,7 +79,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   open: Broker["open"] = (name, retention, done) => {
     if (this.#rooms.size >= this.#options.roomsMax) return done({ error: "overloaded" });
-    this.#places.withStream(name, retention, done, (stream, subject) => {
+    this.#addresses.withStream(name, retention, done, (stream, subject) => {
       const room = openingRoom(name, stream, subject, retention);
       this.#rooms.set(name, room);
       this.#bySubject.set(subject, room);
@@ -115,15 +115,15 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   publish: Broker["publish"] = (name, retention, draft, done) => {
     const room = this.#rooms.get(name);
     if (room !== undefined) return this.#options.outbox.publish(room.stream, name, room.subject, draft, done);
-    const known = this.#places.streamOf(name);
-    if (known !== undefined) return this.#options.outbox.publish(known, name, this.#places.subjectOf(name), draft, done);
+    const known = this.#addresses.streamOf(name);
+    if (known !== undefined) return this.#options.outbox.publish(known, name, this.#addresses.subjectOf(name), draft, done);
     // Only where a namespace is used that was not there at the start: the payload is valid until this returns.
     const copy = { ...draft, payload: Uint8Array.prototype.slice.call(draft.payload) };
-    this.#places.withStream(name, retention, done, () => this.publish(name, retention, copy, done));
+    this.#addresses.withStream(name, retention, done, () => this.publish(name, retention, copy, done));
   };
 
   history: Broker["history"] = (name, retention, query, done) => {
-    this.#places.withStream(name, retention, done, (stream, subject) => {
+    this.#addresses.withStream(name, retention, done, (stream, subject) => {
       const room = this.#rooms.get(name);
       const head = room === undefined || room.state === "opening" ? null : room.last;
       this.#history.page(stream, subject, retention, query, head).then(
@@ -328,7 +328,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (ack === null) return void (this.#looks.ask(), outbox.again(waiting));
     if ("error" in ack) return outbox.refused(waiting, ack.error, ack.reason, ack.text);
     const room = this.#rooms.get(waiting.room);
-    const stream = room?.stream ?? this.#places.streamOf(waiting.room);
+    const stream = room?.stream ?? this.#addresses.streamOf(waiting.room);
     if (stream === undefined) return; // it was given to one
     // A place that was another's already: the stream may have been deleted and made again.
     const isOdd = !looked && !ack.duplicate && ack.seq <= waiting.after;
@@ -354,7 +354,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (waiting === undefined) return;
     const value = { epoch, seq, duplicate, ...(!duplicate && waiting.copySeq === seq && { prev: waiting.copyPrev }) };
     if (!waiting.asksFirst) return waiting.done({ value });
-    const stream = this.#places.streamOf(waiting.room);
+    const stream = this.#addresses.streamOf(waiting.room);
     if (stream === undefined) return waiting.done({ value });
     this.#history.isFirst(stream, waiting.subject).then(
       (first) => waiting.done({ value: { ...value, first } }),
@@ -380,7 +380,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const { listening, reader, streams } = this.#options;
     const refused = await new Promise<ErrorCode | null>((settled) => {
       const regained = () => void (room.state !== "opening" && this.#rooms.get(room.name) === room && this.#bringBack(room));
-      room.heard = listening.listen({ room: room.name, subject: this.#places.copiesOf(room.name), message: (message) => this.#arrived(room, message), settled, regained });
+      room.heard = listening.listen({ room: room.name, subject: this.#addresses.copiesOf(room.name), message: (message) => this.#arrived(room, message), settled, regained });
     });
     if (refused !== null) return refused;
     const last = await reader.last(room.stream, room.subject);

@@ -1,5 +1,5 @@
 /** A node on its way out: how far it is with sending its sessions away. The reactors do it, each for its own. */
-import type { DrainOptions, DrainProgress } from "../messages/drain.ts";
+import type { DrainOptions, DrainProgress } from "../messages/drainoptions.ts";
 import type { Counters } from "../link/counters.ts";
 import type { Logger } from "../platform/log/log.ts";
 import type { NodeState } from "../link/threads.ts";

@@ -2,7 +2,7 @@
 export const nowhere = "";
 
 /** Where the sessions of this node are: what it has to say again when Redis has lost it. */
-export class Places {
+export class OwnSessions {
   /** Pairs of a room and a user with a session in it. */
   members = 0;
   /** Room or nothing → user → sessions. */

@@ -4,7 +4,7 @@ import type { NatsLog } from "../connection/connection.ts";
 import { inSubject, outSubject, partitionOf, tokenOf } from "../wire/names.ts";
 import type { Stream, Streams } from "../streams/streams.ts";
 
-export interface PlacesOptions {
+export interface AddressesOptions {
   readonly streams: Streams;
   readonly prefix: string;
   readonly partitions: number;
@@ -12,10 +12,10 @@ export interface PlacesOptions {
   readonly log: NatsLog;
 }
 
-export class Places {
-  readonly #options: PlacesOptions;
+export class Addresses {
+  readonly #options: AddressesOptions;
 
-  constructor(options: PlacesOptions) {
+  constructor(options: AddressesOptions) {
     this.#options = options;
   }
 

@@ -24,7 +24,7 @@ export interface DrainOrder {
   readonly phase: number;
 }
 
-export class Drain {
+export class SendAway {
   readonly #reactor: Reactor;
   readonly #order: DrainOrder;
   readonly #onDone: () => void;
