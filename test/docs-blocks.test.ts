@@ -160,7 +160,7 @@ npx() { if [ "$1" = flux-gateway ]; then shift; flux-gateway "$@"; else command 
 async function runPage({ path, blocks }: Page, folder: string): Promise<{ code: number | null; said: string }> {
   const free = new Map<number, number>();
   for (const port of ports) free.set(port, await freePort("127.0.0.1"));
-  const place = (text: string) => text.replace(/\b\d{4}\b/g, (digits) => String(free.get(Number(digits)) ?? digits));
+  const place = (text: string) => text.replace(/(?<=[\w\]]:|[Pp]ort(?:"?[:=]? ?)|listen\()\d{4}\b/g, (digits) => String(free.get(Number(digits)) ?? digits));
   const steps = blocks.flatMap((block, i) => {
     const { language, text, line } = block;
     const said = `echo "── ${path}:${line}"`;

@@ -12,8 +12,8 @@ import { addTokenCommand } from "./commands/token.ts";
 
 const precedence = `
 Every option of start has a variable (--admin-port: FLUX_ADMIN_PORT) and a key in the file (adminPort).
-A flag counts more than the environment, that more than the file, that more than the default.
-Times are written 500ms, 30s, 24h or as milliseconds; sizes 64KiB, 1MiB or as bytes.`;
+A flag overrides the environment, the environment overrides the file, the file overrides the default.
+Write times as 500ms, 30s, 24h or in milliseconds, sizes as 64KiB, 1MiB or in bytes.`;
 
 const examples = `
 Examples:
