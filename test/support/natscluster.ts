@@ -60,6 +60,10 @@ export async function startNatsCluster(t: Pick<Test, "teardown">, size = 3): Pro
   const connections = await Promise.all(servers.map(({ port }) => connect({ servers: `127.0.0.1:${port}`, maxReconnectAttempts: -1, reconnectTimeWait: 100 })));
   t.teardown(() => Promise.all(connections.map((connection) => connection.close())));
   for (const one of connections) await until(async () => "memory" in (await ask(one, "INFO")), "JetStream to have a leader", electedMs);
+  // The leader places streams only on servers that it has heard of, which comes later than the election.
+  const probe = JSON.stringify({ name: "PROBE", subjects: ["probe"], storage: "memory", num_replicas: size });
+  await until(async () => "config" in (await ask(connections[0]!, "STREAM.CREATE.PROBE", probe)), "a stream on every server", electedMs);
+  await until(async () => (await ask(connections[0]!, "STREAM.DELETE.PROBE")).success === true, "that stream to go", electedMs);
   /** As any server knows it. */
   const stateOf = async (stream: string): Promise<Replicas> => {
     const answers = await Promise.all(connections.map((one) => ask(one, `STREAM.INFO.${stream}`)));
@@ -88,9 +92,9 @@ export async function startNatsCluster(t: Pick<Test, "teardown">, size = 3): Pro
   };
 }
 
-async function ask(connection: NatsConnection, call: string): Promise<Record<string, unknown>> {
+async function ask(connection: NatsConnection, call: string, body = ""): Promise<Record<string, unknown>> {
   try {
-    return (await connection.request(`$JS.API.${call}`, "", { timeout: 1_000 })).json<Record<string, unknown>>();
+    return (await connection.request(`$JS.API.${call}`, body, { timeout: 1_000 })).json<Record<string, unknown>>();
   } catch {
     return {}; // nobody leads, or the server is gone
   }
