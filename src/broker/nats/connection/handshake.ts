@@ -1,7 +1,8 @@
 /**
  * A server that refuses a connection says so with `-ERR` and closes. The client library (nats 2.29) understands some of
  * these lines; of any other, such as "maximum connections exceeded", it waits for its timeout and then says "timeout".
- * Here such a line ends the attempt at once, with the server's words.
+ * Here such a line ends the attempt at once, with the server's words. The library has no other place to hear it:
+ * test/nats-library.test.ts fails where a new version has changed this one.
  */
 import { NatsError } from "nats";
 import { ProtocolHandler } from "nats/lib/nats-base-client/protocol.js";

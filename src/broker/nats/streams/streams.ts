@@ -198,7 +198,13 @@ export class Streams {
     return { ...state, created, isBounded: (config.max_bytes ?? 0) > 0 || (config.max_msgs ?? 0) > 0 };
   }
 
-  /** A call of JetStream's API. @throws ApiFailure, what readAnswer throws, or what the client library does */
+  /**
+   * A call of JetStream's API. The library's `jetstreamManager` was refused. It takes any JSON without `error` for an answer,
+   * where readAnswer looks at every field (test/nats-hostile.test.ts). Its `streams.info` with a filter reads all pages of
+   * subjects, and its `streams.update` asks for the stream once more and merges. It has no read that is bounded by bytes
+   * and speaks to a consumer by one shared subscription (../history/pulls.ts).
+   * @throws ApiFailure, what readAnswer throws, or what the client library does
+   */
   async request<T>(call: string, body: unknown, read: (fields: Fields) => T | null): Promise<T> {
     const answer = await this.#connection.request(`$JS.API.${call}`, JSON.stringify(body), { timeout: apiTimeoutMs });
     return readAnswer(call, answer.string(), read);

@@ -5,7 +5,7 @@
  */
 import type { Msg } from "nats";
 
-/** What a message of this version of the library is made of. */
+/** What a message of this version of the library is made of: private, and held by test/nats-library.test.ts. */
 interface RawMessage {
   readonly _rdata?: Uint8Array;
   readonly _msg?: { readonly hdr: number; readonly subject: Uint8Array };
