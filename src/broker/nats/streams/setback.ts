@@ -6,7 +6,12 @@
  *
  * nats-server: a leader without a quorum steps down after `lostQuorumInterval`, 10 s (server/raft.go).
  */
-import type { Stream } from "./streams.ts";
+
+interface Stream {
+  readonly name: string;
+  /** The highest sequence that this node has seen. */
+  readonly seen: number;
+}
 
 /** Longer than a server takes to notice that it leads nobody. */
 const confirmMs = 15_000;
