@@ -46,8 +46,9 @@ export class Writes {
   /** By what is written, the newest number that is under way. */
   readonly #underWay = new Map<string, number>();
   #puts = 0;
-  /** Nothing is sent before it. */
-  #again: NodeJS.Timeout | null = null;
+  /** paused: nothing is sent until a timer or the return of Redis, which refused writes. stopped: nothing is kept any more. */
+  #state: "sending" | "paused" | "stopped" = "sending";
+  #pause: NodeJS.Timeout | undefined;
   /** Something was refused for now: what was sent behind it counts as refused too, until nothing of that is under way. */
   #isBehind = false;
   #timesBehind = 0;
@@ -59,7 +60,6 @@ export class Writes {
   /** The last of them: what they came to is heard in the order in which they left. */
   #last: Promise<void> = Promise.resolve();
   #hasDropped = false;
-  #stopped = false;
 
   constructor(options: WritesOptions) {
     this.#options = options;
@@ -76,7 +76,7 @@ export class Writes {
     this.#waiting.set(of, { of, command, number: ++this.#puts });
     this.#turn ??= setImmediate(() => {
       this.#turn = null;
-      if (this.#sending === 0 && this.#again === null) this.#send();
+      if (this.#sending === 0 && this.#state !== "paused") this.#send();
     });
   }
 
@@ -95,7 +95,7 @@ export class Writes {
     const { redis } = this.#options;
     const before = this.#waiting.get(of);
     if (before === undefined) return this.#readBehind(of, command);
-    if (this.#again !== null) throw new RedisAway("Redis does not take what was written before it");
+    if (this.#state === "paused") throw new RedisAway("Redis does not take what was written before it");
     this.#waiting.delete(of);
     this.#underWay.set(of, before.number);
     // Whole: the read must not be answered where the write before it is not known.
@@ -117,7 +117,7 @@ export class Writes {
 
   /** Sends everything now: what is sent after it finds it written. */
   flush(): void {
-    while (this.#waiting.size > 0 && this.#again === null && this.#options.redis.up) this.#send();
+    while (this.#waiting.size > 0 && this.#state !== "paused" && this.#options.redis.up) this.#send();
   }
 
   /** Sends everything now, and resolves when it is answered, or waits because it could not be sent. */
@@ -126,7 +126,7 @@ export class Writes {
     do {
       this.flush();
       await Promise.all(this.#sent);
-    } while (this.#again === null && this.#options.redis.up && this.#waiting.size + this.#sent.size > 0 && this.#isOpen(last));
+    } while (this.#state !== "paused" && this.#options.redis.up && this.#waiting.size + this.#sent.size > 0 && this.#isOpen(last));
   }
 
   /** Whether anything waits or is under way that was put up to then. */
@@ -140,11 +140,11 @@ export class Writes {
     if (this.#turn !== null) clearImmediate(this.#turn);
     this.#turn = null;
     // Tried once more; what is refused then is lost with this node.
-    this.#pause(null);
+    this.#resume();
     do await this.settled();
-    while (this.#waiting.size > 0 && this.#again === null && this.#options.redis.up);
-    this.#pause(null);
-    this.#stopped = true;
+    while (this.#waiting.size > 0 && this.#state !== "paused" && this.#options.redis.up);
+    this.#resume();
+    this.#state = "stopped";
     if (this.#waiting.size > 0) this.#options.log.warn({ waiting: this.#waiting.size }, `writes of ${this.#options.what} are lost: Redis did not take them before this node ended`);
     this.#waiting.clear();
   }
@@ -186,7 +186,7 @@ export class Writes {
   }
 
   #goOn(): void {
-    if (this.#sending === 0 && this.#waiting.size > 0 && this.#turn === null && this.#again === null && !this.#stopped) this.#send();
+    if (this.#sending === 0 && this.#waiting.size > 0 && this.#turn === null && this.#state === "sending") this.#send();
   }
 
   /**
@@ -206,7 +206,7 @@ export class Writes {
       this.#keep(batch.slice(done));
       this.#isBehind = true;
       this.#timesBehind++;
-      if (errors.some(isForNow)) this.#pause(againMs);
+      if (errors.some(isForNow)) this.#pauseFor(againMs);
     } else if (this.#waiting.size <= this.#options.waitingMax / 2) this.#makeGood();
   }
 
@@ -222,13 +222,13 @@ export class Writes {
   #failed(batch: readonly Numbered[]): void {
     this.#keep(batch);
     this.#isBehind = true;
-    if (this.#options.redis.up && !this.#stopped) this.#pause(againMs);
+    if (this.#options.redis.up) this.#pauseFor(againMs);
   }
 
   /** They wait again, in front of what came meanwhile, unless something newer of the same waits or is under way. */
   #keep(batch: readonly Numbered[]): void {
     for (const write of batch) this.#landed(write);
-    if (this.#stopped) return;
+    if (this.#state === "stopped") return;
     const wanted = batch.filter(({ of, number }) => number > Math.max(this.#waiting.get(of)?.number ?? 0, this.#underWay.get(of) ?? 0));
     const all = [...wanted, ...this.#waiting.values()].sort((a, b) => a.number - b.number);
     this.#waiting.clear();
@@ -239,13 +239,19 @@ export class Writes {
     if (this.#underWay.get(of) === number) this.#underWay.delete(of);
   }
 
-  /** For so long; null: not any more. */
-  #pause(ms: number | null): void {
-    if (this.#again !== null) clearTimeout(this.#again);
-    this.#again = ms === null ? null : setTimeout(() => {
-      this.#again = null;
-      if (this.#sending === 0 && !this.#stopped) this.#send();
+  #pauseFor(ms: number): void {
+    if (this.#state === "stopped") return;
+    this.#state = "paused";
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => {
+      this.#resume();
+      if (this.#sending === 0) this.#send();
     }, ms).unref();
+  }
+
+  #resume(): void {
+    clearTimeout(this.#pause);
+    if (this.#state === "paused") this.#state = "sending";
   }
 
   #drop(): void {
@@ -259,7 +265,8 @@ export class Writes {
   #back(): void {
     // Refused by one that is not a primary any more the connection is made anew each time: not at once, again and again.
     const isRefusing = performance.now() - this.#refusedAt < backMs;
-    this.#pause(isRefusing ? backMs : null);
+    if (isRefusing) this.#pauseFor(backMs);
+    else this.#resume();
     if (!isRefusing && this.#sending === 0) this.#send();
     this.#makeGood();
   }
