@@ -10,6 +10,7 @@ import { Pulls } from "../src/broker/nats/history/pulls.ts";
 import { Refusals } from "../src/broker/nats/refusals.ts";
 import { Reader } from "../src/broker/nats/history/reading.ts";
 import { Streams, type Stream } from "../src/broker/nats/streams/streams.ts";
+import { until } from "./support/until.ts";
 import { startNats } from "./support/nats.ts";
 import { brokerOptions, durable, startBroker, value } from "./support/natsbroker.ts";
 
@@ -48,6 +49,31 @@ t.test("no more reads run than may, whoever asks between the end of one and the 
   t.equal(most, 32);
   t.equal(reader.reads, 300);
   t.equal(running, 0);
+});
+
+t.test("a replica that is behind ends early: it is asked again until it has what the leader has, and what has gone is not waited for", async (t) => {
+  const options = { ...brokerOptions(await startNats(t)), partitions: 1 };
+  const a = await startBroker(t, options);
+  for (const text of ["1", "2", "3"]) value(await a.publish("x", text));
+  const connection = await connectNats(options, "reader");
+  t.teardown(() => connection.close());
+  const listening = new Listening({ connection, refusals: new Refusals(options.log), log: options.log });
+  const streams = new Streams(connection, options, listening, options.log, () => undefined);
+  const [stream] = await streams.prepare("test", durable);
+  const subject = `${options.prefix}.in.0.test.x`;
+  let [newest, asked] = [5, 0];
+  // Its only server stands for one with a replica: what the others have it is given after a while.
+  const leader = { isReplicated: true, request: streams.request.bind(streams), last: async () => (asked++, newest) } as unknown as Streams;
+  const reader = new Reader(connection, leader, new Pulls(listening));
+  const reading = reader.read(stream!, subject, { from: 1, limit: 10, upTo: 5 });
+  await until(() => asked >= 2, "the leader to be asked again");
+  for (const text of ["4", "5"]) value(await a.publish("x", text));
+  t.same((await reading).kept.map(({ seq }) => seq), [1, 2, 3, 4, 5]);
+  newest = asked = 0;
+  t.equal((await reader.read(stream!, subject, { from: 6, limit: 10, upTo: 9 })).kept.length, 0, "what was there has gone");
+  t.equal(asked, 1);
+  t.equal((await reader.read(stream!, subject, { from: 1, limit: 10, upTo: 5 })).kept.length, 5);
+  t.equal(asked, 1, "nobody is asked where nothing is missing");
 });
 
 t.test("a page costs about its own bytes to read, however large and many the publications are, and pages lead through all of them", async (t) => {

@@ -283,7 +283,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   /** True: there was nothing more in the stream. */
   async #readOn(room: DurableRoom): Promise<boolean> {
     const { stream, subject, epoch } = room;
-    const { kept, ended } = await this.#options.reader.read(stream, subject, { from: room.last, limit: pieceSize });
+    const { kept, ended } = await this.#options.reader.read(stream, subject, { from: room.last, limit: pieceSize, upTo: room.held[0]?.before ?? 0 });
     this.#unreadable.ends(stream);
     const isWhole = room.last === 0 || kept[0]?.seq === room.last || isComplete(room, await this.#options.streams.state(stream, subject));
     if (this.#rooms.get(room.name) !== room || epoch !== stream.epoch) return false;

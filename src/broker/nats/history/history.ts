@@ -96,7 +96,7 @@ export class History {
     let trimmed = false;
     for (let from = seq, isFirst = true; ; isFirst = false) {
       const limit = query.limit + 2 - found.length;
-      const { kept, ended } = await this.#reader.read(stream, subject, { from, limit, bytesMax: bytesOf(query) });
+      const { kept, ended } = await this.#reader.read(stream, subject, { from, limit, bytesMax: bytesOf(query), upTo: head });
       const isThere = isFirst && kept[0]?.seq === seq;
       trimmed ||= isFirst && !isThere && !(await this.#isComplete(asked));
       if (trimmed && query.orOldest !== true) return unrecoverable;
@@ -129,14 +129,14 @@ export class History {
 
   async #below(asked: Asked, below: number, head: number): Promise<PageAnswer> {
     const { stream, subject, query, epoch } = asked;
-    const listed = await this.#listBefore(asked, below);
+    const listed = await this.#listBefore(asked, below, head);
     const wanted = newestOf(listed, query);
     const position = { epoch, seq: head };
     if (wanted.length === 0) return { value: { publications: [], position, more: false } };
     const kept: Kept[] = [];
     while (kept.length < wanted.length) {
       const from = kept.length === 0 ? wanted[0]!.seq : kept.at(-1)!.seq + 1;
-      const piece = await this.#reader.read(stream, subject, { from, limit: wanted.length - kept.length });
+      const piece = await this.#reader.read(stream, subject, { from, limit: wanted.length - kept.length, upTo: wanted.at(-1)!.seq });
       kept.push(...piece.kept);
       if (piece.ended) break;
     }
@@ -148,12 +148,12 @@ export class History {
   }
 
   /** Sequences and sizes of the subject below one, oldest first: at least one more than the page takes, if there are so many. */
-  async #listBefore(asked: Asked, below: number): Promise<Listed[]> {
+  async #listBefore(asked: Asked, below: number, head: number): Promise<Listed[]> {
     const { stream, subject } = asked;
     const from = await this.#startBefore(asked, below);
     const listed: Listed[] = [];
     for (let next = from; ; ) {
-      const { kept, ended } = await this.#reader.read(stream, subject, { from: next, limit: listedMax, what: "sizes" });
+      const { kept, ended } = await this.#reader.read(stream, subject, { from: next, limit: listedMax, what: "sizes", upTo: head });
       for (const { seq, size } of kept) if (seq < below) listed.push({ seq, size });
       const last = kept.at(-1)?.seq ?? below;
       if (ended || last >= below) return listed;

@@ -2,6 +2,7 @@
  * Reading what a stream has kept of one subject. There is no query for that in NATS 2.9 but a consumer, which is made
  * for each read and asked for no more messages and bytes than are wanted; nothing of it is acknowledged.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Msg, NatsConnection } from "nats";
 import pLimit from "p-limit";
 import { Consumer } from "./consumer.ts";
@@ -33,6 +34,11 @@ interface ReadOptions {
   readonly limit: number;
   /** Of messages with all that goes with them, as the server counts; one that is larger comes alone. */
   readonly bytesMax?: number;
+  /**
+   * A sequence that the subject had as its newest when it was last asked, or that somebody has seen. A read that ends before
+   * it came from a replica that is behind, unless the message has gone since.
+   */
+  readonly upTo?: number;
   /** Without "data" sequences and subjects only; sizes are in headers, which take time to read. */
   readonly what?: What;
 }
@@ -42,6 +48,9 @@ const readsMax = 32;
 const readBytesMax = 1024 * 1024;
 /** How often one is tried whose beginning does not arrive. */
 const attemptsMax = 5;
+/** With replicas: how often, and how long apart, a read is tried again that came from a replica which is behind. */
+const behindMax = 15;
+const behindPauseMs = 200;
 const nanosecondsPerSecond = 1e9;
 const nanosecondsPerMs = 1e6;
 
@@ -67,12 +76,23 @@ export class Reader {
   read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece> {
     return this.#inTurn(async () => {
       if (subject !== undefined) this.#reads++;
-      for (let n = 0; n < attemptsMax; n++) {
+      let [lost, behind] = [0, 0];
+      while (lost < attemptsMax && behind < behindMax) {
         const piece = await this.#read(stream, subject, options);
-        if (piece !== null) return piece;
+        if (piece === null) lost++;
+        else if (!(await this.#endsEarly(stream, subject, options, piece))) return piece;
+        else if (++behind < behindMax) await sleep(behindPauseMs, undefined, { ref: false });
       }
+      if (behind > 0) throw new Error(`a server that reads ${stream.name} has a replica that is behind: its end is missing`);
       throw new Error(`what ${stream.name} pushed for a read was lost on its way, ${attemptsMax} times`);
     });
+  }
+
+  /** NATS gives a consumer to any server with a replica: right after a route or a server is back that may lack what others have. */
+  async #endsEarly(stream: Stream, subject: string | undefined, { from, upTo = 0 }: ReadOptions, { kept, ended }: Piece): Promise<boolean> {
+    const reached = kept.at(-1)?.seq ?? from - 1;
+    if (!ended || subject === undefined || reached >= upTo || !this.#streams.isReplicated) return false;
+    return (await this.#streams.last(stream, subject)) > reached;
   }
 
   /** Sequence of the newest message of a subject, 0 where there is none. */
