@@ -13,6 +13,7 @@ import { serveDrain, type Drains } from "./drain.ts";
 import { strangeHost, strangePage } from "./host.ts";
 import { keyCheck } from "./key.ts";
 import { answer, refuse, Refused, send } from "./request.ts";
+import { Routes, type Serve } from "./routes.ts";
 import { Sparse } from "../platform/log/sparse.ts";
 import { serveSurvey, type Ask } from "./survey.ts";
 
@@ -43,10 +44,6 @@ export interface Served {
   readonly survey: Ask;
 }
 
-type Serve = (req: IncomingMessage, res: ServerResponse, caller: Caller) => Promise<void> | void;
-type Methods = Readonly<Partial<Record<"GET" | "POST", Serve>>>;
-type Paths = ReadonlyMap<string, Methods>;
-
 /** Connections at once: they are open files, which the port for clients needs. */
 const connectionsMax = 64;
 /** Of one address: whoever opens them and asks nothing must not keep everybody else out. */
@@ -60,7 +57,7 @@ const lookMs = 5_000;
 export async function startAdmin({ host, port, key, log }: AdminOptions, served: Served): Promise<Admin> {
   const audit = new Audit(log, key);
   const hasKey = key === "" ? null : keyCheck(key);
-  const paths = pathsOf(served, audit);
+  const routes = routesOf(served, audit);
   const door: Door = (req) => {
     if (hasKey !== null && !hasKey(req.headers.authorization)) {
       throw new Refused(401, "unauthorized", "Authorization: must be Bearer and the admin key of this node (--admin-key, FLUX_ADMIN_KEY)");
@@ -69,26 +66,26 @@ export async function startAdmin({ host, port, key, log }: AdminOptions, served:
     const strange = hasKey === null ? (strangeHost(req) ?? strangePage(req)) : null;
     if (strange !== null) throw new Refused(403, "forbidden", strange);
   };
-  return listen({ host, port }, { paths, door, audit, log });
+  return listen({ host, port }, { routes, door, audit, log });
 }
 
 /** Nothing but the metrics, for reading, without a key. */
 export function startMetrics(listening: Listening, metrics: Served["metrics"], log: Logger): Promise<Admin> {
-  const paths: Paths = new Map([["/metrics", { GET: serveMetrics(sharedFor(metricsFreshMs, metrics)) }]]);
-  return listen(listening, { paths, door: () => {}, audit: null, log });
+  const routes = new Routes().add("GET", "/metrics", serveMetrics(sharedFor(metricsFreshMs, metrics)));
+  return listen(listening, { routes, door: () => {}, audit: null, log });
 }
 
-function pathsOf({ metrics, slow, nodes, survey, disconnect, drains }: Served, audit: Audit): Paths {
-  const paths: Paths = new Map<string, Methods>([
-    ["/", { GET: (_, res) => answer(res, 200, { name: "flux-gateway admin", paths: [...paths.keys()] }) }],
-    ["/metrics", { GET: serveMetrics(metrics) }],
-    ["/slow", { GET: (_, res) => answer(res, 200, { sessions: slow() }) }],
-    ["/nodes", { GET: (_, res) => answer(res, 200, nodes()) }],
-    ["/survey", { GET: (req, res) => serveSurvey(req, res, survey) }],
-    ["/disconnect", { POST: (req, res, caller) => serveDisconnect(req, res, disconnect, caller, audit) }],
-    ["/drain", { GET: (_, res) => answer(res, 200, drains.progress()), POST: (req, res, caller) => serveDrain(req, res, drains, caller, audit) }],
-  ]);
-  return paths;
+function routesOf({ metrics, slow, nodes, survey, disconnect, drains }: Served, audit: Audit): Routes {
+  const routes: Routes = new Routes()
+    .add("GET", "/", (_, res) => answer(res, 200, { name: "flux-gateway admin", paths: routes.paths }))
+    .add("GET", "/metrics", serveMetrics(metrics))
+    .add("GET", "/slow", (_, res) => answer(res, 200, { sessions: slow() }))
+    .add("GET", "/nodes", (_, res) => answer(res, 200, nodes()))
+    .add("GET", "/survey", (req, res) => serveSurvey(req, res, survey))
+    .add("POST", "/disconnect", (req, res, caller) => serveDisconnect(req, res, disconnect, caller, audit))
+    .add("GET", "/drain", (_, res) => answer(res, 200, drains.progress()))
+    .add("POST", "/drain", (req, res, caller) => serveDrain(req, res, drains, caller, audit));
+  return routes;
 }
 
 function serveMetrics(metrics: Served["metrics"]): Serve {
@@ -117,26 +114,18 @@ function sharedFor(ms: number, metrics: Served["metrics"]): Served["metrics"] {
 type Door = (req: IncomingMessage) => void;
 
 interface Serving {
-  readonly paths: Paths;
+  readonly routes: Routes;
   readonly door: Door;
   /** Hears of what is refused; null: nobody does. */
   readonly audit: Audit | null;
   readonly log: Logger;
 }
 
-async function listen({ host, port }: Listening, { paths, door, audit, log }: Serving): Promise<Admin> {
-  const serve = async (req: IncomingMessage, res: ServerResponse, caller: Caller): Promise<void> => {
-    const { path } = caller;
+async function listen({ host, port }: Listening, { routes, door, audit, log }: Serving): Promise<Admin> {
+  const respond = async (req: IncomingMessage, res: ServerResponse, caller: Caller): Promise<void> => {
     door(req);
-    const methods = paths.get(path);
-    if (methods === undefined) throw new Refused(404, "not_found", `there is no ${JSON.stringify(path)} here: ${[...paths.keys()].join(", ")}`);
-    const handler = methods[(req.method === "HEAD" ? "GET" : req.method) as "GET" | "POST"];
-    if (handler === undefined) {
-      const allowed = [...(methods.GET ? ["GET", "HEAD"] : []), ...(methods.POST ? ["POST"] : [])].join(", ");
-      res.setHeader("Allow", allowed);
-      throw new Refused(405, "method_not_allowed", `only ${allowed}`);
-    }
-    await handler(req, res, caller);
+    const { serve, parameters } = routes.find(caller.method, req.url ?? "", res);
+    await serve(req, res, caller, parameters);
   };
   const server = createServer({ headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: lookMs }, (req, res) => {
     const caller = { from: req.socket.remoteAddress ?? "unknown", method: req.method ?? "", path: (req.url ?? "").split("?")[0]!.slice(0, pathMax) };
@@ -150,7 +139,7 @@ async function listen({ host, port }: Listening, { paths, door, audit, log }: Se
       refuse(res, refused);
       if (req.method === "POST" || [401, 403, 500].includes(refused.status)) audit?.refused(caller, refused.code, refused.message);
     };
-    serve(req, res, caller).catch(failed).catch((error: unknown) => {
+    respond(req, res, caller).catch(failed).catch((error: unknown) => {
       log.error({ err: error, path: caller.path }, "the admin port could not answer");
       res.destroy();
     });
