@@ -1,28 +1,28 @@
 /**
- * Every code a client can be given, in one table each: closes end the socket, error replies do not.
- * The reference pages are made from these tables; the SDK decides by them whether to come back.
+ * Every code that a client can receive, in two tables: a close ends the socket, an error reply does not. The reference
+ * pages are made from these tables. The SDK uses them to decide whether to reconnect.
  */
 
 /**
- * Close codes. 3000–3499: come back, session and positions are kept. 3500–3999: do not come back before
- * something changes. No close of the client ends the session, only its `bye` does: proxies and pages close with 1000 and
- * 1001 as well.
+ * Close codes. 3000 to 3499: reconnect; the session and its positions are kept. 3500 to 3999: do not reconnect until
+ * something has changed. A close by the client does not end the session, only its `bye` does: proxies and pages also
+ * close with 1000 and 1001.
  */
 export const closes = {
   bye: { code: 1000, text: "the client said bye" },
   handshake_timeout: { code: 3000, text: "no hello within the handshake timeout" },
-  shutdown: { code: 3001, text: "the node is going away" },
+  shutdown: { code: 3001, text: "the node drains or stops; reconnect" },
   token_expired: { code: 3005, text: "the token has expired; reconnect with a new one" },
-  slow_consumer: { code: 3008, text: "the socket did not keep up with what was sent to it" },
+  slow_consumer: { code: 3008, text: "the client read too slowly and its socket queue was full" },
   session_replaced: { code: 3010, text: "the session was resumed on another socket; reconnect as a new session" },
   no_heartbeat: { code: 3012, text: "the socket was silent and did not answer a ping, or a frame was not completed in time" },
   rate_limited: { code: 3013, text: "commands kept coming after rate_limited" },
   overloaded: { code: 3014, text: "the node cannot take the session right now" },
   invalid_token: { code: 3500, text: "the token is missing, or this node cannot verify it" },
-  bad_frame: { code: 3501, text: "a frame could not be read" },
+  bad_frame: { code: 3501, text: "a frame is malformed" },
   unsupported_version: { code: 3502, text: "the node does not speak this version of the protocol" },
   frame_too_large: { code: 3503, text: "a frame is larger than frameBytesMax" },
-  disconnected: { code: 3504, text: "the application has ended this user's sessions" },
+  disconnected: { code: 3504, text: "the application disconnected this user" },
   forbidden_origin: { code: 3505, text: "pages of this origin may not connect (allowedOrigins)" },
   not_hello: { code: 3506, text: "the first frame was not hello" },
   too_many_sessions: { code: 3507, text: "the user has sessionsPerUserMax sessions" },
@@ -44,13 +44,13 @@ export const errors = {
   overloaded: { retryable: true, text: "the node cannot take more right now" },
   unavailable: { retryable: true, text: "NATS, Redis, the disk or the key server does not answer, or the node drains; try again" },
   unrecoverable_position: { retryable: false, text: "the history no longer covers this position" },
-  too_large: { retryable: false, text: "the result would not fit a frame, or the publication is larger than NATS takes" },
+  too_large: { retryable: false, text: "the result does not fit into one frame, or the publication is larger than NATS allows" },
   internal: { retryable: true, text: "the node failed; its log says why" },
 } as const satisfies Record<string, { retryable: boolean; text: string }>;
 
 export type ErrorCode = keyof typeof errors;
 
-/** Whether a client that has not said bye should connect again after its socket was closed with `code`. */
+/** Whether a client should reconnect after a close with this code, unless it said bye. */
 export function mayReconnect(code: number): boolean {
   return !((code >= 3500 && code < 4000) || (code >= 4500 && code < 5000));
 }

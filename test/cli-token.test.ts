@@ -151,11 +151,11 @@ t.test("token explain shows what a token says, and whether a node would take it"
     ["rooms", "chat:*: join"], ["", "*: nothing"], ["send", "no direct messages"], ["limits", "the node's commands a second, 3 rooms"], ["ignored", "colour"], ["verdict", /^good/],
   ]);
   t.match(await runBuilt(["explain", "-", "--auth-secret", secret], `Bearer ${good}\n`), { code: 0, out: /verdict +good/ });
-  t.match(await run(["explain", good, "--auth-audience", "game"], env), { code: 1, out: /verdict +refused, invalid_token: aud: is for another audience/ });
+  t.match(await run(["explain", good, "--auth-audience", "game"], env), { code: 1, out: /verdict +refused, invalid_token: aud: names none of the accepted audiences/ });
   t.match(await run(["explain", good]), { code: 1, out: /user +ann[^]*verdict +not checked: no key is configured/ });
   const wrong: [string, RegExp][] = [
     [await token({ sub: "ann", exp: now - 60 }, secret), /expires +.*, \d+ (seconds|minutes) ago[^]*refused, token_expired: has expired/],
-    [await token({ sub: "ann" }, "a secret that nobody has given it"), /user +ann[^]*refused, invalid_token: its signature is not of any key/],
+    [await token({ sub: "ann" }, "a secret that nobody has given it"), /user +ann[^]*refused, invalid_token: no key of this node has signed it/],
     [handmade({ alg: "none" }, { sub: "a\u001b[31mnn" }), /algorithm +none[^]*user +a�\[31mnn[^]*claims +sub: control characters[^]*refused, invalid_token: is not signed/],
     ["garbage", /token +cannot be read[^]*refused, invalid_token: is not a JWT/],
   ];

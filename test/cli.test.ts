@@ -172,9 +172,9 @@ t.test("config check tells everything that is wrong with a file", async (t) => {
   t.equal(code, 1);
   t.equal(out, "");
   t.same(err.trimEnd().split("\n"), [
-    `error: prot in ${bad}: there is no such option; did you mean port?`,
+    `error: prot in ${bad}: unknown option; did you mean port?`,
     `error: port in ${bad}: must be a whole number from 0 to 65535, not "x"`,
-    `error: namespaces.live.historySize in ${bad}: namespace live keeps no history; set live.durable to true, or leave historySize out`,
+    `error: namespaces.live.historySize in ${bad}: namespace live stores no history; set live.durable to true, or remove historySize`,
   ]);
 });
 
@@ -188,7 +188,7 @@ t.test("config check reads what a file names, and used to call a certificate goo
     return (out + err).replaceAll(/ in \S+flux\.json/g, "").trimEnd().split("\n");
   };
   t.match(await check({ tlsCert: at("cert.pem"), tlsKey: at("key.pem"), authKeys: [at("keys.pem")], dataDir: at("file/data") }), [
-    /^error: authKeys \S+keys\.pem: /, /^error: tlsCert: \S+cert\.pem holds no certificate in PEM/, /^error: dataDir \S+: \S+\/file is a file/,
+    /^error: authKeys \S+keys\.pem: /, /^error: tlsCert: \S+cert\.pem contains no PEM certificate/, /^error: dataDir \S+: \S+\/file is a file/,
   ]);
   t.match(await check({ nats: "tls://h", natsTlsCa: at("ca.pem"), natsCreds: at("none") }), [/^error: natsTlsCa: \S+ca\.pem holds no certificate/, /^error: natsCreds: \S+none cannot be read.*ENOENT/]);
   t.match(await check({ dataDir: "/proc/x" }), [/^error: dataDir \/proc\/x: this user cannot make files in \/proc/]);
@@ -206,7 +206,7 @@ t.test("a key that stands twice in a file is refused, wherever it stands", async
 
 t.test("a data directory that cannot be is refused at once, and used to keep the process spinning without hearing a signal", async (t) => {
   for (const dir of ["/proc/x", "/proc/x/y", "/dev/null/x"]) {
-    t.match(await run(t, ["start", ...freePorts, "--reactors", "1", "--log-level", "error", "--data-dir", dir]), { code: 1, err: /^error: --data-dir \/.*; (choose another directory|name a directory, or a path that is free)\n$/ }, dir);
+    t.match(await run(t, ["start", ...freePorts, "--reactors", "1", "--log-level", "error", "--data-dir", dir]), { code: 1, err: /^error: --data-dir \/.*; (choose another directory|choose a directory or an unused path)\n$/ }, dir);
   }
 });
 
@@ -315,11 +315,11 @@ t.test("a port that is taken is one clear line, under the name the operator type
     t.equal(err.trimEnd().split("\n").length, 1, err);
     return err;
   };
-  t.match(await problem(["--port", port, "--admin-port", "0"]), new RegExp(`^error: --port ${port}: something else listens on 127\\.0\\.0\\.1:${port}; `));
-  t.match(await problem(["--port", "0", "--admin-port", port]), new RegExp(`^error: --admin-port ${port}: something else listens`));
-  t.match(await problem(["--admin-port", "0"], { FLUX_PORT: port }), new RegExp(`^error: FLUX_PORT ${port}: something else listens`));
+  t.match(await problem(["--port", port, "--admin-port", "0"]), new RegExp(`^error: --port ${port}: another process listens on 127\\.0\\.0\\.1:${port}; `));
+  t.match(await problem(["--port", "0", "--admin-port", port]), new RegExp(`^error: --admin-port ${port}: another process listens`));
+  t.match(await problem(["--admin-port", "0"], { FLUX_PORT: port }), new RegExp(`^error: FLUX_PORT ${port}: another process listens`));
   const path = fileWith(t, `{"port":${port}}`);
-  t.match(await problem(["--admin-port", "0", "--config", path]), new RegExp(`^error: port in .*flux\\.json ${port}: something else listens`));
+  t.match(await problem(["--admin-port", "0", "--config", path]), new RegExp(`^error: port in .*flux\\.json ${port}: another process listens`));
 });
 
 t.test("everything wrong with the options is told at once, without a stack", async (t) => {
@@ -327,8 +327,8 @@ t.test("everything wrong with the options is told at once, without a stack", asy
   t.equal(code, 1);
   t.equal(out, "");
   t.same(err.trimEnd().split("\n"), [
-    "error: FLUX_RECATORS: there is no such option; did you mean FLUX_REACTORS?",
+    "error: FLUX_RECATORS: unknown option; did you mean FLUX_REACTORS?",
     'error: --port: must be a whole number from 0 to 65535, not "http"',
-    "error: --host: other machines can reach 0.0.0.0, and without a key for tokens anyone there could connect; give one with --auth-secret or --auth-keys, use 127.0.0.1, or allow it with --allow-anonymous",
+    "error: --host: other machines can reach 0.0.0.0, and without a token key anyone there can connect; set --auth-secret or --auth-keys, use 127.0.0.1, or allow it with --allow-anonymous",
   ]);
 });

@@ -121,9 +121,9 @@ t.test("NATS: servers are addresses, what lets the node in is shown to nobody, a
     t.notMatch(problems.join(), "hunter2");
   }
   const nats = "10.0.0.1";
-  t.match(problemsOf({ flags: { nats, dataDir: "data" } }), [/^--data-dir: rooms are kept by NATS.*leave --data-dir or --nats out/]);
-  t.match(problemsOf({ flags: { natsToken: "t" } }), [/^--nats-token: is of no use without --nats/]);
-  t.match(problemsOf({ flags: { nats, natsPassword: "p" } }), [/^--nats-password: is of no use without --nats-user/]);
+  t.match(problemsOf({ flags: { nats, dataDir: "data" } }), [/^--data-dir: NATS stores the rooms.*remove --data-dir or --nats/]);
+  t.match(problemsOf({ flags: { natsToken: "t" } }), [/^--nats-token: has no effect without --nats/]);
+  t.match(problemsOf({ flags: { nats, natsPassword: "p" } }), [/^--nats-password: has no effect without --nats-user/]);
   for (const nats of ["nats://ann:p%ZZ@h", "nats://a:b@h1,nats://c:d@h2", "nats://a:b@h1,nats://token@h2"]) {
     t.match(problemsOf({ options: { nats: nats.split(",") } }), [/^nats: /], nats);
     t.notMatch(problemsOf({ options: { nats: nats.split(",") } }).join(), /p%ZZ|token@|c:d/, "without what is secret");
@@ -131,9 +131,9 @@ t.test("NATS: servers are addresses, what lets the node in is shown to nobody, a
   t.same(problemsOf({ options: { nats: ["nats://a:p%40ss@h1", "nats://a:p%40ss@h2", "nats://h3"] } }), []);
   t.match(problemsOf({ options: { nats: ["nats://a:b@h"], natsToken: "t" } }), [/^natsToken: .*one of them/]);
   for (const both of [{ natsCreds: "c", natsToken: "t" }, { natsCreds: "c", natsUser: "u" }, { natsToken: "t", natsUser: "u", natsPassword: "p" }]) {
-    t.match(problemsOf({ flags: { nats, ...both } }), [/^--nats-\w+: NATS lets a node in by one of them; leave --nats-\w+ or --nats-\w+ out/]);
+    t.match(problemsOf({ flags: { nats, ...both } }), [/^--nats-\w+: NATS authenticates a node by one of them; remove --nats-\w+ or --nats-\w+/]);
   }
-  t.match(problemsOf({ flags: { nats, natsTlsKey: "k.pem" } }), [/^--nats-tls-key: is of no use without --nats-tls-cert/]);
+  t.match(problemsOf({ flags: { nats, natsTlsKey: "k.pem" } }), [/^--nats-tls-key: has no effect without --nats-tls-cert/]);
 });
 
 t.test("times and sizes are read with their units", async (t) => {
@@ -198,12 +198,12 @@ t.test("no limit may be zero or less, but those of commands, bytes and handshake
 });
 
 t.test("an unknown name is refused, and the nearest known one suggested", async (t) => {
-  t.same(problemsOf({ env: { FLUX_PROT: "1", HOME: "/" } }), ["FLUX_PROT: there is no such option; did you mean FLUX_PORT?"]);
-  t.same(problemsOf({ file: file({ heartBeatMs: 1 }) }), ["heartBeatMs in flux.json: there is no such option; did you mean heartbeatMs?"]);
-  t.same(problemsOf({ options: unchecked({ reactor: 1 }) }), ["reactor: there is no such option; did you mean reactors?"]);
-  t.same(problemsOf({ file: file({ entirelyElse: 1 }) }), ["entirelyElse in flux.json: there is no such option"]);
+  t.same(problemsOf({ env: { FLUX_PROT: "1", HOME: "/" } }), ["FLUX_PROT: unknown option; did you mean FLUX_PORT?"]);
+  t.same(problemsOf({ file: file({ heartBeatMs: 1 }) }), ["heartBeatMs in flux.json: unknown option; did you mean heartbeatMs?"]);
+  t.same(problemsOf({ options: unchecked({ reactor: 1 }) }), ["reactor: unknown option; did you mean reactors?"]);
+  t.same(problemsOf({ file: file({ entirelyElse: 1 }) }), ["entirelyElse in flux.json: unknown option"]);
   t.same(problemsOf({ file: file({ namespaces: { chat: { historysize: 1 } } }) }), [
-    "namespaces.chat.historysize in flux.json: there is no such option; did you mean historySize?",
+    "namespaces.chat.historysize in flux.json: unknown option; did you mean historySize?",
   ]);
   t.equal(nearest("prot", ["port", "host"]), "port");
   t.equal(nearest("xyz", ["port", "host"]), undefined);
@@ -220,7 +220,7 @@ t.test("variables that Kubernetes makes for services called flux are not taken f
     FLUX_GATEWAY_PORT_8080_TCP: "tcp://10.0.0.8:8080",
   };
   t.equal(resolveConfig({ env }).config.port, 8080);
-  t.match(problemsOf({ env: { FLUX_GATEWAY_PORT: "8080" } }), [/^FLUX_GATEWAY_PORT: there is no such option/]);
+  t.match(problemsOf({ env: { FLUX_GATEWAY_PORT: "8080" } }), [/^FLUX_GATEWAY_PORT: unknown option/]);
 });
 
 t.test("an empty variable counts as not set", async (t) => {
@@ -237,7 +237,7 @@ t.test("a file that holds no object is refused", async (t) => {
 });
 
 t.test("a node that other machines can reach needs a key for tokens, or --allow-anonymous", async (t) => {
-  const advice = "other machines can reach 0.0.0.0, and without a key for tokens anyone there could connect; give one with";
+  const advice = "other machines can reach 0.0.0.0, and without a token key anyone there can connect; set";
   const flags = `${advice} --auth-secret or --auth-keys, use 127.0.0.1, or allow it with`;
   t.same(problemsOf({ flags: { host: "0.0.0.0" } }), [`--host: ${flags} --allow-anonymous`]);
   t.same(problemsOf({ env: { FLUX_HOST: "0.0.0.0" }, file: file({ allowAnonymous: false }) }), [`FLUX_HOST: ${flags} allowAnonymous in flux.json`]);
@@ -257,21 +257,21 @@ t.test("a node that other machines can reach needs a key for tokens, or --allow-
 });
 
 t.test("the two ports must differ, unless both are picked by the system", async (t) => {
-  t.same(problemsOf({ flags: { port: "8081" } }), ["--port: --port and --admin-port (default) are both 8081; give one of them another port"]);
-  t.same(problemsOf({ env: { FLUX_ADMIN_PORT: "8080" } }), ["FLUX_ADMIN_PORT: --port (default) and FLUX_ADMIN_PORT are both 8080; give one of them another port"]);
+  t.same(problemsOf({ flags: { port: "8081" } }), ["--port: --port and --admin-port (default) are both 8081; choose another port for one of them"]);
+  t.same(problemsOf({ env: { FLUX_ADMIN_PORT: "8080" } }), ["FLUX_ADMIN_PORT: --port (default) and FLUX_ADMIN_PORT are both 8080; choose another port for one of them"]);
   t.same(problemsOf({ options: { port: 0, adminPort: 0 } }), []);
 });
 
 t.test("an admin port that other machines can reach needs a key; the metrics alone need none", async (t) => {
   const [problem = ""] = problemsOf({ flags: { adminHost: "0.0.0.0" } });
-  t.match(problem, /^--admin-host: other machines can reach 0\.0\.0\.0, .*give one with --admin-key, use 127\.0\.0\.1, .*--metrics-port$/);
+  t.match(problem, /^--admin-host: other machines can reach 0\.0\.0\.0, .*set --admin-key, use 127\.0\.0\.1, .*--metrics-port$/);
   t.match(problemsOf({ env: { FLUX_ADMIN_HOST: "10.0.0.7", FLUX_ALLOW_ANONYMOUS: "true" } }), [/^FLUX_ADMIN_HOST: .*--admin-key/], "clients without tokens are another matter");
   t.same(problemsOf({ flags: { adminHost: "0.0.0.0", adminKey: "k".repeat(32) } }), []);
   for (const adminHost of ["::1", "localhost", "127.0.0.2"]) t.same(problemsOf({ flags: { adminHost } }), [], adminHost);
   for (const adminKey of ["short", "with a space in it, which no header has", "ü".repeat(32)]) t.match(problemsOf({ flags: { adminKey } }), [/^--admin-key: must be a secret of 32 to 1024 printable ASCII characters without spaces, not one of \d+$/]);
   t.same(problemsOf({ flags: { metricsHost: "0.0.0.0", metricsPort: "9090" } }), []);
-  t.match(problemsOf({ flags: { metricsHost: "0.0.0.0" } }), ["--metrics-host: is of no use without --metrics-port; give both"]);
-  t.match(problemsOf({ flags: { metricsPort: "8080" } }), ["--metrics-port: --metrics-port and --port (default) are both 8080; give one of them another port"]);
+  t.match(problemsOf({ flags: { metricsHost: "0.0.0.0" } }), ["--metrics-host: has no effect without --metrics-port; set both"]);
+  t.match(problemsOf({ flags: { metricsPort: "8080" } }), ["--metrics-port: --metrics-port and --port (default) are both 8080; choose another port for one of them"]);
   t.same(problemsOf({ flags: { metricsPort: "0", tcpPort: "0", port: "0", adminPort: "0" } }), []);
 });
 
@@ -280,7 +280,7 @@ t.test("a secret that ends with a line break is refused, as the other side may u
     for (const end of ["\n", "\r\n"]) {
       const value = `${"s".repeat(32)}${end}`;
       const problems = problemsOf({ file: file({ [key]: value }) });
-      t.match(problems, [new RegExp(`^${key} in flux\\.json: .*one that ends with a line break: take it away`)], key);
+      t.match(problems, [new RegExp(`^${key} in flux\\.json: .*one that ends with a line break; remove it`)], key);
       t.notMatch(problems.join(), /sss/);
     }
   }
@@ -294,7 +294,7 @@ t.test("a ring is a power of two and holds at least 16 frames", async (t) => {
   ]);
   t.match(problemsOf({ flags: { frameBytesMax: "1MiB" } }), [/^--frame-bytes-max: --ring-bytes \(default\) of 4MiB is less than 16 × --frame-bytes-max of 1MiB/]);
   t.equal(resolveConfig({ flags: { frameBytesMax: "1MiB", ringBytes: "16MiB" } }).config.ringBytes, 2 ** 24);
-  t.match(problemsOf({ flags: { frameBytesMax: "200" } }), [/^--frame-bytes-max: --room-name-bytes-max \(default\) of 255 fits no frame/]);
+  t.match(problemsOf({ flags: { frameBytesMax: "200" } }), [/^--frame-bytes-max: --room-name-bytes-max \(default\) of 255 does not fit into a frame/]);
 });
 
 t.test("given namespaces are laid over the built-in ones, option by option, and null removes one", async (t) => {
@@ -322,7 +322,7 @@ t.test("a namespace whose members nobody may know tells of nobody: the built-in 
   const { config } = resolveConfig({ options: { namespaces: { chat: { presence: "nobody" }, live: { presence: "anyone" } } } });
   t.match(config.namespaces, { chat: { presence: "nobody", presenceEvents: false }, live: { presence: "anyone", presenceEvents: false } });
   t.same(problemsOf({ file: file({ namespaces: { live: { presenceEvents: true } } }) }), [
-    "namespaces.live.presenceEvents in flux.json: nobody may know who is in a room of live; set live.presence to members, or leave presenceEvents out",
+    "namespaces.live.presenceEvents in flux.json: namespace live has no presence (presence: nobody); set live.presence to members, or remove presenceEvents",
   ]);
   t.match(problemsOf({ flags: { namespaces: '{"chat":{"presence":"all"}}' } }), [/chat\.presence: must be members, anyone or nobody/]);
 });
@@ -330,21 +330,21 @@ t.test("a namespace whose members nobody may know tells of nobody: the built-in 
 t.test("a namespace made ephemeral forgets the built-in history, but not one that was asked for", async (t) => {
   t.same(resolveConfig({ options: { namespaces: { chat: { durable: false } } } }).config.namespaces.chat, { durable: false, ...present });
   t.same(problemsOf({ options: { namespaces: { live: { slowReaders: "catch-up" } } } }), [
-    "namespaces.live.slowReaders: namespace live keeps no history that slow readers could catch up from; set live.durable to true, or choose drop or disconnect",
+    "namespaces.live.slowReaders: namespace live stores no history from which slow readers could catch up; set live.durable to true, or set slowReaders to drop or disconnect",
   ]);
   t.same(problemsOf({ file: file({ namespaces: { chat: { durable: false, historySize: 5 } } }) }), [
-    "namespaces.chat.historySize in flux.json: namespace chat keeps no history; set chat.durable to true, or leave historySize out",
+    "namespaces.chat.historySize in flux.json: namespace chat stores no history; set chat.durable to true, or remove historySize",
   ]);
   t.same(problemsOf({ env: { FLUX_NAMESPACES: '{"live":{"historyTtlMs":"1h"}}' } }), [
-    "FLUX_NAMESPACES live.historyTtlMs: namespace live keeps no history; set live.durable to true, or leave historyTtlMs out",
+    "FLUX_NAMESPACES live.historyTtlMs: namespace live stores no history; set live.durable to true, or remove historyTtlMs",
   ]);
   t.equal(problemsOf({ flags: { namespaces: '{"x":{"historyBytesMax":"1MiB"}}' } }).length, 1, "a new namespace is ephemeral unless told");
 });
 
 t.test("namespaces that make no sense are refused", async (t) => {
-  t.match(problemsOf({ flags: { namespaces: '{"a:b":{}}' } }), [/^--namespaces "a:b": a namespace is named by 1 to 64 letters/]);
-  t.match(problemsOf({ file: file({ namespaces: { "": {} } }) }), [/^namespaces."" in flux.json: a namespace is named by/]);
-  t.match(problemsOf({ flags: { namespaces: '{"__proto__":{"durable":true}}' } }), [/^--namespaces "__proto__": a namespace is named by/]);
+  t.match(problemsOf({ flags: { namespaces: '{"a:b":{}}' } }), [/^--namespaces "a:b": the name of a namespace has 1 to 64 letters/]);
+  t.match(problemsOf({ file: file({ namespaces: { "": {} } }) }), [/^namespaces."" in flux.json: the name of a namespace has/]);
+  t.match(problemsOf({ flags: { namespaces: '{"__proto__":{"durable":true}}' } }), [/^--namespaces "__proto__": the name of a namespace has/]);
   t.same(problemsOf({ flags: { namespaces: "{chat" } }), ['--namespaces: must be a JSON object such as {"chat":{"historySize":100}}']);
   t.same(problemsOf({ flags: { namespaces: "[]" } }), ['--namespaces: must be a JSON object such as {"chat":{"historySize":100}}']);
   t.match(problemsOf({ flags: { namespaces: '{"chat":true}' } }), [/^--namespaces chat: must be an object of options/]);
@@ -366,7 +366,7 @@ t.test("options given as undefined count as not given", async (t) => {
 
 t.test("a previous secret needs a present one", async (t) => {
   const [now, before] = ["n".repeat(32), "b".repeat(32)];
-  t.same(problemsOf({ flags: { authSecretPrevious: before } }), ["--auth-secret-previous: without --auth-secret it is not the previous one; give the one tokens are signed with now"]);
+  t.same(problemsOf({ flags: { authSecretPrevious: before } }), ["--auth-secret-previous: there is no current secret; set --auth-secret to the secret that signs tokens now"]);
   const given = { authSecret: now, authSecretPrevious: before };
   for (const by of [{ flags: given }, { options: given }, { file: file(given) }, { env: { FLUX_AUTH_SECRET: now, FLUX_AUTH_SECRET_PREVIOUS: before } }]) {
     t.match(resolveConfig(by).config, given);
@@ -378,7 +378,7 @@ t.test("a secret is never shown, not even where it is refused", async (t) => {
   const pem = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----";
   t.same(problemsOf({ flags: { authSecret: short } }), ["--auth-secret: must be a secret of 32 to 1024 characters, not one of 9"]);
   t.same(problemsOf({ flags: { host: "0.0.0.0", resumeSecret: 5, authSecret: short } }).filter((problem) => problem.includes("5")), []);
-  t.same(problemsOf({ env: { FLUX_AUTH_SECRET: pem } }), ["FLUX_AUTH_SECRET: must be a secret of 32 to 1024 characters, not a key in PEM, which belongs into authKeys"]);
+  t.same(problemsOf({ env: { FLUX_AUTH_SECRET: pem } }), ["FLUX_AUTH_SECRET: must be a secret of 32 to 1024 characters, not a PEM key, which belongs in authKeys"]);
   const { config } = resolveConfig({ flags: { authSecret: "s".repeat(32) } });
   t.equal(showValue(config, "authSecret"), "[hidden]");
   t.equal(jsonValue(config, "authSecret"), "[hidden]");

@@ -80,8 +80,8 @@ async function refusal(dataDir: string): Promise<string> {
 
 t.test("a data directory that is a file is refused, naming the option", async (t) => {
   const folder = t.testdir({ file: "text" });
-  t.match(await refusal(join(folder, "file")), /^--data-dir .*file; name a directory/);
-  t.match(await refusal(join(folder, "file", "below")), /^--data-dir .*file; name a directory/);
+  t.match(await refusal(join(folder, "file")), /^--data-dir .*file; choose a directory/);
+  t.match(await refusal(join(folder, "file", "below")), /^--data-dir .*file; choose a directory/);
 });
 
 t.test("a data directory that may not be written to is refused", async (t) => {
@@ -100,7 +100,7 @@ t.test("a data directory that another node has is refused, and free once that on
   const dataDir = t.testdir();
   const options = { port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", dataDir } as const;
   const first = await createGateway(options);
-  t.match(await refusal(dataDir), /^--data-dir .*another node uses it; end that one/);
+  t.match(await refusal(dataDir), /^--data-dir .*another node uses it; stop that node/);
   await first.close();
   const second = await createGateway(options);
   await second.close();
@@ -116,11 +116,11 @@ t.test("a data directory whose path is longer than a socket's may be is locked a
 
 t.test("a data directory of a newer format is refused", async (t) => {
   const dataDir = t.testdir({ format: "flux-gateway data, format 2\n" });
-  t.match(await refusal(dataDir), /^--data-dir .*newer version of flux-gateway \(format 2, this one reads 1\); start that version/);
+  t.match(await refusal(dataDir), /^--data-dir .*newer version of flux-gateway wrote it \(format 2, this version reads 1\); start that version/);
 });
 
 t.test("a data directory whose format cannot be read is refused", async (t) => {
-  t.match(await refusal(t.testdir({ format: "something else" })), /^--data-dir .*does not say what format/);
+  t.match(await refusal(t.testdir({ format: "something else" })), /^--data-dir .*names no format/);
 });
 
 t.test("damage in the middle of a file is refused, naming the file and the byte", async (t) => {
@@ -135,7 +135,7 @@ t.test("damage in the middle of a file is refused, naming the file and the byte"
   const at = bytes.indexOf("publication 7");
   bytes[at] = bytes[at]! ^ 255;
   writeFileSync(file!, bytes);
-  t.match(await refusal(dataDir), new RegExp(`^--data-dir .*${file!.slice(-15)} is damaged at byte \\d+ of ${bytes.length}.*put a backup in its place`));
+  t.match(await refusal(dataDir), new RegExp(`^--data-dir .*${file!.slice(-15)} is damaged at byte \\d+ of ${bytes.length}.*restore a backup`));
 });
 
 // ------------------------------------------------------------------------------------- torn tails
@@ -151,7 +151,7 @@ t.test("what a power loss tore at the end is cut off and said, and everything be
 
   const second = await openBroker(folder);
   t.same(await second.words("chat:a"), ["publication 0", "publication 1", "publication 2", "publication 3"]);
-  t.match(second.said, [{ level: "warn", text: /never committed, and is cut off/ }]);
+  t.match(second.said, [{ level: "warn", text: /an incomplete last write was cut off/ }]);
   t.equal(seqOf(await second.publish("chat:a", "instead")), 5);
   await second.broker.stop();
 
@@ -208,7 +208,7 @@ t.test("a full disk refuses publishes as unavailable, is said once, and is over 
   await until(() => (void retry().then((done) => (back ||= done)), back), "the disk to be tried again");
   acknowledged.push(last);
   t.equal(first.broker.disk().failing, false);
-  t.match(first.said.at(-1), { level: "warn", text: /takes what is published again/ });
+  t.match(first.said.at(-1), { level: "warn", text: /disk writes succeed again/ });
   t.equal(seqOf(await first.publish("chat:a", "next")), acknowledged.length + 1, "no position was left out");
   await first.broker.stop();
 

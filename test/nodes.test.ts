@@ -108,13 +108,13 @@ t.test("a Redis that cannot be used keeps a node from starting, and the error sa
     t.ok(error instanceof Error && error.name === ConfigError.name, String(error));
     return String((error as Error).message);
   };
-  t.match(await refused(`redis://127.0.0.1:${nobody}`), new RegExp(`^--redis redis://127.0.0.1:${nobody}: cannot be used: .*ECONNREFUSED.*is Redis running there`));
+  t.match(await refused(`redis://127.0.0.1:${nobody}`), new RegExp(`^--redis redis://127.0.0.1:${nobody}: cannot be used: .*ECONNREFUSED.*check that Redis runs there`));
   const wrong = await refused(`redis://:wrong-secret@127.0.0.1:${locked.port}/3`);
   t.match(wrong, new RegExp(`^--redis redis://127.0.0.1:${locked.port}/3: cannot be used: WRONGPASS.*put user and password into the address`));
   t.notMatch(wrong, /wrong-secret/);
   t.match(await refused(locked.url.replace(":right@", "")), /NOAUTH.*put user and password into the address/);
-  t.match(await refused("redis://no-such-host.invalid:1"), /check the host's name/);
-  t.match(await refused(`redis://127.0.0.1:${(silent.address() as AddressInfo).port}`), /no answer within 5 s; is Redis running there/);
+  t.match(await refused("redis://no-such-host.invalid:1"), /check the host name/);
+  t.match(await refused(`redis://127.0.0.1:${(silent.address() as AddressInfo).port}`), /no answer within 5 s; check that Redis runs there/);
   const node = await createGateway({ port: 0, adminPort: 0, demo: false, logLevel: "silent", reactors: 1, redis: locked.url });
   t.equal(node.nodes().stale, false, "with the password it starts");
   await node.close();

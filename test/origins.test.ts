@@ -52,7 +52,7 @@ t.test("patterns are brought into the form browsers send, and any other shape is
     "https://*.u@example.com", "https://**.example.com", "wss://*.example.com", "https://a.example.com*",
   ];
   for (const one of wrong) {
-    t.throws(() => read(one), new ConfigError([`allowedOrigins: must be origins such as https://example.com:8443 or https://*.example.com (http or https, "*." at the front of a host with two labels or more: any labels before them, and not that host itself), no path, separated by commas, or "*" for any, not ${JSON.stringify(one)}`]), one);
+    t.throws(() => read(one), new ConfigError([`allowedOrigins: must be origins such as https://example.com:8443 or https://*.example.com (http or https; "*." in front of a host of two or more labels matches the hosts below it), without a path, separated by commas, or "*" for any, not ${JSON.stringify(one)}`]), one);
   }
 });
 

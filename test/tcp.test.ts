@@ -332,7 +332,7 @@ t.test("without the option there is no TCP port; one that is taken is refused by
   t.equal(resolveConfig().config.tcpPort, null);
   t.equal(resolveConfig({ flags: { tcpPort: "off" } }).config.tcpPort, null);
   const { tcpPort } = shared;
-  await t.rejects(startNode(t, { tcpPort }), { message: new RegExp(`^--tcp-port ${tcpPort}: something else listens`) });
+  await t.rejects(startNode(t, { tcpPort }), { message: new RegExp(`^--tcp-port ${tcpPort}: another process listens`) });
 });
 
 t.test("reactors share the TCP port where this Node can", async (t) => {

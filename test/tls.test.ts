@@ -169,13 +169,13 @@ t.test("files that make no certificate are refused before anything listens, each
   const garbage = join(files, "garbage");
   writeFileSync(garbage, "no PEM");
   const cases: [options: NodeOptions, problem: RegExp][] = [
-    [{ tlsCert: first.cert }, /^tlsCert: is of no use without tlsKey; give both$/],
-    [{ tlsKey: first.key }, /^tlsKey: is of no use without tlsCert; give both$/],
+    [{ tlsCert: first.cert }, /^tlsCert: has no effect without tlsKey; set both$/],
+    [{ tlsKey: first.key }, /^tlsKey: has no effect without tlsCert; set both$/],
     [{ tlsCert: join(files, "none"), tlsKey: first.key }, /^--tls-cert: .*none cannot be read.*ENOENT/],
     [{ tlsCert: first.cert, tlsKey: join(files, "none") }, /^--tls-key: .*none cannot be read/],
-    [{ tlsCert: garbage, tlsKey: first.key }, /^--tls-cert: .*garbage holds no certificate in PEM/],
-    [{ tlsCert: first.cert, tlsKey: garbage }, /^--tls-key: .*garbage holds no private key in PEM/],
-    [{ tlsCert: first.cert, tlsKey: second.key }, /^--tls-key: .*second\.key is not the key of the certificate in .*first\.crt/],
+    [{ tlsCert: garbage, tlsKey: first.key }, /^--tls-cert: .*garbage contains no PEM certificate/],
+    [{ tlsCert: first.cert, tlsKey: garbage }, /^--tls-key: .*garbage contains no PEM private key/],
+    [{ tlsCert: first.cert, tlsKey: second.key }, /^--tls-key: .*second\.key does not belong to the certificate in .*first\.crt/],
     [{ tlsCert: locked.cert, tlsKey: locked.key }, /^--tls-key: .*locked\.key is encrypted; give its passphrase with --tls-passphrase/],
     [{ tlsCert: locked.cert, tlsKey: locked.key, tlsPassphrase: "wrong" }, /^--tls-passphrase: does not open/],
   ];
@@ -190,7 +190,7 @@ t.test("a certificate that has expired or soon will is warned of, and served", a
   const soon = makePair(files, "soon", { days: 3 });
   const certificate = readCertificate(resolveConfig({ options: { tlsCert: soon.cert, tlsKey: soon.key } }).config)!;
   t.match(expiryWarning(certificate), /soon\.crt expires in [23] days/);
-  t.match(expiryWarning(certificate, Date.now() + 4 * 86_400_000), /has expired on 20/);
+  t.match(expiryWarning(certificate, Date.now() + 4 * 86_400_000), /expired on 20/);
   const { config } = resolveConfig({ options: { tlsCert: first.cert, tlsKey: first.key } });
   t.equal(expiryWarning(readCertificate(config)!), null);
   t.throws(() => readCertificate({ ...config, tlsKey: "" }), ConfigError);

@@ -1,17 +1,17 @@
-/** What a token says, checked and bounded, and the grant that comes of it. Claims that nobody here knows are ignored. */
+/** Reads, checks and bounds the claims of a token, and makes the grant. Unknown claims are ignored. */
 import type { JWTPayload } from "jose";
 import * as z from "zod";
 import { rightNames, type Grant } from "./grants.ts";
 import { nameProblem } from "../config/roomnames.ts";
 
-/** No provider's token comes near it; whatever is larger is refused unread. */
+/** No provider's tokens are nearly this long. Longer tokens are rejected unread. */
 export const tokenBytesMax = 8192;
 export const patternsMax = 100;
 const nameBytesMax = 128;
 const patternBytesMax = 256;
 const perSecondMax = 1_000_000;
 const roomsMax = 100_000;
-/** Seconds since 1970 up to the year 9999: what is above are milliseconds, or a mistake. */
+/** Seconds since 1970 up to the year 9999. Larger values are milliseconds, or a mistake. */
 const secondsMax = 253_402_300_799;
 
 const seconds = z.number().min(0).max(secondsMax);
@@ -36,8 +36,8 @@ const claims = z.object({
 });
 
 /**
- * Names go into keys and logs: no control characters, and no longer than others may be. Not by `superRefine`: what that
- * makes of every value V8 puts among what is old, where it is collected late, two hundred bytes of it.
+ * Names become part of keys and logs, so they contain no control characters and have the length limits of other names.
+ * `superRefine` is avoided: V8 puts 200 bytes per value into its old space, where garbage is collected late.
  */
 function text(bytesMax: number) {
   const problemOf = (value: unknown) => nameProblem("name", String(value), bytesMax);

@@ -1,4 +1,4 @@
-/** The keys that the configuration names: secrets, and files of PEM, a JWK or a JWKS. Read once, at start. */
+/** Reads the configured keys once, at start: secrets, and files of PEM, JWK or JWKS. */
 import { readFileSync, statSync } from "node:fs";
 import { ConfigError, type Config } from "../config/config.ts";
 import { isRecord } from "../config/namespaces.ts";
@@ -8,7 +8,7 @@ const fileBytesMax = 1_048_576;
 
 type KeyConfig = Pick<Config, "authSecret" | "authSecretPrevious" | "authKeys">;
 
-/** @throws ConfigError with every problem there is. */
+/** @throws ConfigError with every problem found. */
 export function readKeys({ authSecret, authSecretPrevious, authKeys }: KeyConfig): KeyMaterial[] {
   const keys: KeyMaterial[] = [authSecret, authSecretPrevious].filter((secret) => secret !== "").map((secret) => secretKey(secret));
   const problems: string[] = [];
@@ -28,13 +28,13 @@ export function readKeys({ authSecret, authSecretPrevious, authKeys }: KeyConfig
 function readKeyFile(path: string): KeyMaterial[] {
   const text = textOf(path);
   const keys = /-----BEGIN /.test(text) ? keysOfPem(text) : keysOfJson(text);
-  if (keys.length > keysMax) throw new KeyProblem(`holds ${keys.length} keys; at most ${keysMax} are read from one file`);
+  if (keys.length > keysMax) throw new KeyProblem(`contains ${keys.length} keys; one file may have at most ${keysMax}`);
   return keys;
 }
 
 function keysOfPem(text: string): KeyMaterial[] {
   const blocks = text.match(/-----BEGIN ([A-Z0-9 ]+)-----[\s\S]*?-----END \1-----/g) ?? [];
-  if (blocks.length === 0) throw new KeyProblem("begins a PEM block and does not end it; is the file whole?");
+  if (blocks.length === 0) throw new KeyProblem("contains a PEM block without its end; check that the file is complete");
   return blocks.map((block, i) => named(blocks.length, i, () => keyOfPem(block)));
 }
 
@@ -43,22 +43,22 @@ function keysOfJson(text: string): KeyMaterial[] {
   try {
     value = JSON.parse(text);
   } catch {
-    // Neither: what the parser did not like about it helps nobody, and might show some of it.
+    // Neither format. The parser's own message would not help, and might show part of a key.
     throw new KeyProblem("is neither PEM (-----BEGIN PUBLIC KEY-----) nor JSON (a JWK or a JWKS)");
   }
-  if (!isRecord(value)) throw new KeyProblem("must hold a JWK or a JWKS, an object");
+  if (!isRecord(value)) throw new KeyProblem("must contain an object: a JWK or a JWKS");
   const { keys } = value;
   if (!Array.isArray(keys)) return [keyOfJwk(value)];
-  if (keys.length === 0) throw new KeyProblem("is a JWKS without any key");
+  if (keys.length === 0) throw new KeyProblem("is a JWKS without keys");
   return keys.map((key: unknown, i) =>
     named(keys.length, i, () => {
-      if (!isRecord(key)) throw new KeyProblem("is no object");
+      if (!isRecord(key)) throw new KeyProblem("is not an object");
       return keyOfJwk(key);
     }),
   );
 }
 
-/** Of several keys in a file, says which one is wrong. */
+/** Names the wrong key, where a file has several. */
 function named<T>(count: number, i: number, read: () => T): T {
   try {
     return read();
@@ -70,7 +70,7 @@ function named<T>(count: number, i: number, read: () => T): T {
 
 function textOf(path: string): string {
   try {
-    if (statSync(path).size > fileBytesMax) throw new KeyProblem("is larger than any file of keys should be (1 MiB)");
+    if (statSync(path).size > fileBytesMax) throw new KeyProblem("is larger than 1 MiB, the limit for a file of keys");
     return readFileSync(path, "utf8");
   } catch (error) {
     if (error instanceof KeyProblem) throw error;
@@ -79,7 +79,7 @@ function textOf(path: string): string {
 }
 
 const reasons: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file; the path is relative to the working directory",
+  ENOENT: "the file does not exist; the path is relative to the working directory",
   EACCES: "permission denied; let the user that runs flux-gateway read it",
   EISDIR: "it is a directory; give the path of a file",
 };

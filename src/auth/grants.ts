@@ -1,10 +1,12 @@
-/** What a session may do: made from its token when it says hello, asked at every command, without waiting for anyone. */
+/**
+ * A grant: the rights of a session. It is made from the token at hello and checked, without waiting, at every command.
+ */
 
-/** What can be allowed in a room. */
+/** Rights that a token can give in a room. */
 export const rightNames = ["join", "publish", "history", "presence"] as const;
 export type Right = (typeof rightNames)[number];
 
-/** One line of a token's `rooms` claim: rooms whose name matches, and what may be done in them. */
+/** One entry of a token's `rooms` claim: a pattern of room names, and the rights in them. */
 export interface RoomRule {
   /** `chat:general`, or with `*` for any run of characters: `chat:*`. */
   readonly pattern: string;
@@ -13,11 +15,11 @@ export interface RoomRule {
 
 export interface Grant {
   readonly user: string;
-  /** Tenants share nothing: rooms, users and presence of one are not there for another. "" where there are none. */
+  /** Tenants share nothing: not rooms, not users, not presence. "" without tenants. */
   readonly tenant: string;
-  /** What its token is known by, "" where there is none. */
+  /** Hash that identifies the token; "" where there is none. */
   readonly tokenHash: string;
-  /** Milliseconds since 1970; 0 for a token that does not say. */
+  /** Milliseconds since 1970; 0 if the token has no iat. */
   readonly issuedAt: number;
   /** Milliseconds since 1970; 0 for never. */
   readonly expiresAt: number;
@@ -25,18 +27,18 @@ export interface Grant {
   readonly rooms: readonly RoomRule[] | null;
   /** Whether it may send direct messages. */
   readonly send: boolean;
-  /** Limits of its own, lower or higher than the node's; null where the node's hold. */
+  /** The token's own limits, lower or higher than the node's. Null: the node's apply. */
   readonly commandsPerSecond: number | null;
   readonly roomsMax: number | null;
 }
 
-/** Whether the grant gives this right in this room. A namespace may still refuse. */
+/** Whether the grant gives this right in this room. The namespace may still reject the command. */
 export function allows(grant: Grant, right: Right, room: string): boolean {
   if (grant.rooms === null) return true;
   return grant.rooms.some((rule) => rule.rights.includes(right) && matches(rule.pattern, room));
 }
 
-/** `*` is any run of characters, everything else itself. Linear: backtracks to the last star only. */
+/** Matches `*` with any run of characters. Linear: it backtracks to the last star only. */
 function matches(pattern: string, name: string): boolean {
   let p = 0;
   let n = 0;
@@ -60,7 +62,7 @@ function matches(pattern: string, name: string): boolean {
   return p === pattern.length;
 }
 
-/** What a client gets that proves nothing, where those may connect. */
+/** The grant of a client without a token, where such clients may connect. */
 export function anonymous(user: string): Grant {
   return { user, tenant: "", tokenHash: "", issuedAt: Date.now(), expiresAt: 0, rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
 }

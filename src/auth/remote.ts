@@ -1,28 +1,28 @@
 /**
- * Keys from a URL (JWKS), as identity providers publish them. Fetched when the reactor starts, again when they are old
- * or a token names one that is not among them, never more often than the cooldown. While the server is away the keys
- * that were there stay good, and no token costs a request.
+ * Keys from a URL (JWKS) of an identity provider. A reactor fetches them at start, and again when they are old or a
+ * token names an unknown key, but never more often than the cooldown. While the server is unavailable the known keys
+ * stay valid. No token costs a request by itself.
  */
 import { createRemoteJWKSet } from "jose";
 import { importKeys, keyOfJwk, KeyProblem, keysMax, type Key, type KeyMaterial } from "./keys.ts";
 
 const timeoutMs = 5000;
-/** Between two requests. */
+/** Shortest time between two requests. */
 const cooldownMs = 5000;
 const freshMs = 600_000;
 
 export interface RemoteKeys {
-  /** What is known now; null before they have ever been fetched. */
+  /** The known keys; null before the first successful request. */
   readonly keys: readonly Key[] | null;
-  /** Fetches them if they may have changed: resolves with whether what is known then is the newest there is. */
+  /** Fetches the keys if they may have changed. Resolves with whether the result is current. */
   renew(): Promise<boolean>;
-  /** To be called at every use: renews old ones without anybody waiting. */
+  /** Called at every use: renews old keys in the background. */
   touch(): void;
 }
 
-/** @param onOutage is told once when the keys cannot be had, with the reason, and once, with null, when they can again. */
+/** @param onOutage receives the reason once when the keys cannot be fetched, and null once when they can again. */
 export function createRemoteKeys(url: string, onOutage: (problem: string | null) => void): RemoteKeys {
-  // Only fetches: jose would choose keys by what the token says, we choose by what the key is.
+  // Used only to fetch: jose would choose keys by the token; this code chooses by the key.
   const remote = createRemoteJWKSet(new URL(url), { timeoutDuration: timeoutMs, cacheMaxAge: Infinity });
   let keys: readonly Key[] | null = null;
   let askedAt = -Infinity;
@@ -39,7 +39,7 @@ export function createRemoteKeys(url: string, onOutage: (problem: string | null)
     try {
       await remote.reload();
       const usable = usableKeys(remote.jwks()?.keys ?? []);
-      if (usable.length === 0) throw new KeyProblem("holds no key that this node can use: RSA, P-256 or Ed25519");
+      if (usable.length === 0) throw new KeyProblem("contains no usable key (RSA, P-256 or Ed25519)");
       keys = await importKeys(usable);
       report(null);
       return true;
@@ -63,7 +63,7 @@ export function createRemoteKeys(url: string, onOutage: (problem: string | null)
   };
 }
 
-/** A secret that is published is none, and what cannot be used does not spoil the others. */
+/** The usable keys. Published secrets are ignored, and unusable keys do not affect the others. */
 function usableKeys(jwks: readonly object[]): KeyMaterial[] {
   const usable: KeyMaterial[] = [];
   for (const jwk of jwks.slice(0, keysMax)) {
@@ -77,7 +77,7 @@ function usableKeys(jwks: readonly object[]): KeyMaterial[] {
   return usable;
 }
 
-/** fetch hides what happened in its cause. */
+/** fetch hides the actual error in its cause. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { cause } = error;

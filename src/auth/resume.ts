@@ -1,8 +1,8 @@
 /**
- * Resume tokens: that a client had a session on this gateway, whose it was, and what it might do. They are all that is
- * needed where the store of sessions is away. `base64url(JSON).base64url(HMAC)`, the HMAC is SHA-256 with a secret that
- * the nodes share. Made and checked in microseconds and without waiting, since every ready carries
- * one and a storm of reconnects begins with checking them.
+ * Resume tokens prove that a client had a session on this gateway, of which user, and with which grant. A node needs
+ * nothing else where the session store is unavailable. Format: `base64url(JSON).base64url(HMAC)`, with SHA-256 and a
+ * secret that all nodes share. Creating and checking take microseconds and never wait: every ready carries a token, and
+ * a storm of reconnects begins with checking them.
  */
 import * as z from "zod";
 import { rightNames, type Grant } from "./grants.ts";
@@ -10,16 +10,16 @@ import { Mac } from "./mac.ts";
 
 export interface ResumeClaims {
   readonly session: string;
-  /** Of the socket that was given it: see sessions/sessions.ts. */
+  /** Generation of the socket that received the token: see sessions/sessions.ts. */
   readonly generation: number;
-  /** Of the token the session had when this one was made. */
+  /** Grant of the session when this token was made. */
   readonly grant: Grant;
 }
 
-/** No token that a node makes comes near it: grants are bounded by the token they come from. */
+/** No node makes tokens nearly this long: a grant is bounded by the token it comes from. */
 const tokenCharsMax = 65_536;
 
-/** Null where there is nothing that most grants do not say. */
+/** Null for the limits that most grants have. */
 const bounds = z.nullable(
   z.object({
     rooms: z.nullable(z.array(z.object({ pattern: z.string(), rights: z.array(z.enum(rightNames)) }))),
@@ -29,7 +29,7 @@ const bounds = z.nullable(
   }),
 );
 const unbounded = { rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
-/** Those that an earlier version has made say nothing of the generation. */
+/** Tokens of earlier versions have no generation. */
 const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.string(), z.number(), z.number(), bounds, z.int().min(0).optional()]);
 
 export class ResumeTokens {
@@ -46,7 +46,7 @@ export class ResumeTokens {
     return `${body}.${this.#mac.sign(body).toString("base64url")}`;
   }
 
-  /** Null: it was not made with this secret. Whether it has expired is the caller's to see. */
+  /** Null: not signed with this secret. The caller checks the expiry. */
   read(token: string): ResumeClaims | null {
     const dot = token.indexOf(".");
     if (token.length > tokenCharsMax || dot < 0) return null;
@@ -59,7 +59,7 @@ export class ResumeTokens {
   }
 }
 
-/** Undefined where it is not JSON: who knows the secret may have signed anything, and must not stop a reactor with it. */
+/** Undefined for invalid JSON: a holder of the secret may sign anything, and it must not crash a reactor. */
 function parse(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -1,9 +1,9 @@
 /**
- * Tickets: a client that had a session shows one with its upgrade (`/ws?resume=TICKET`) and is let in before those that
- * come anew, when a node has to choose. A ticket opens nothing by itself, so it may stand in an address, where proxies
- * log it; the resume token may not.
+ * Tickets: a client that had a session sends one with its upgrade (`/ws?resume=TICKET`). An overloaded node admits it
+ * before new clients. A ticket grants nothing else, so it may be part of a URL, which proxies log; the resume token may
+ * not.
  *
- *   [u32 minute it was made][6 random bytes][first 10 bytes of HMAC-SHA-256]   in base64url: 27 characters
+ *     [u32 minute of creation][6 random bytes][first 10 bytes of HMAC-SHA-256]   in base64url: 27 characters
  */
 import { randomBytes } from "node:crypto";
 import { Mac } from "./mac.ts";
@@ -13,9 +13,9 @@ const randomAt = 4;
 const macAt = 10;
 const ticketBytes = 20;
 const ticketChars = Math.ceil((ticketBytes * 4) / 3);
-/** A socket that lives longer loses its precedence, no more. */
+/** A ticket of an older socket only loses its precedence. */
 const ageMaxMinutes = 7 * 24 * 60;
-/** Random bytes are asked for this many tickets at a time: each call costs more than the bytes. */
+/** Tickets per call for random bytes: a call costs more than the bytes. */
 const randomTickets = 512;
 
 export class Tickets {
@@ -23,7 +23,7 @@ export class Tickets {
   #random = Buffer.alloc(0);
 
   constructor(secret: string) {
-    // A key of its own: what is signed as a ticket is good for nothing else.
+    // A key of its own, so that a ticket's signature is valid for nothing else.
     this.#mac = new Mac(new Mac(Buffer.from(secret)).sign("tickets"));
   }
 
@@ -43,7 +43,7 @@ export class Tickets {
     const bytes = Buffer.from(ticket, "base64url");
     if (bytes.length !== ticketBytes) return false;
     const age = minute() - bytes.readUInt32BE(0);
-    // Clocks of nodes differ a little. Comparing in constant time would protect a secret that is not one.
+    // Clocks of nodes differ a little. The MAC protects no secret, so constant time is not needed.
     return age >= -1 && age <= ageMaxMinutes && this.#sign(bytes).compare(bytes, macAt, ticketBytes, 0, ticketBytes - macAt) === 0;
   }
 

@@ -1,6 +1,6 @@
 /**
- * Tokens (JWT) to grants. What was found of one is remembered, good or bad: a client that comes back, and ten thousand
- * that come back at once, do not pay for their signatures again, and neither does a flood of one bad token.
+ * Turns tokens (JWT) into grants and remembers the result, good or bad. So a reconnecting client, ten thousand of them,
+ * or a flood of one bad token cost no further signature checks.
  */
 import { hash as digest } from "node:crypto";
 import { decodeProtectedHeader, errors, jwtVerify, UnsecuredJWT, type JWTClaimVerificationOptions, type JWTPayload } from "jose";
@@ -12,14 +12,13 @@ import { algorithms, importKeys, secretsAmong, type Key, type KeyMaterial, type 
 import { createRemoteKeys, type RemoteKeys } from "./remote.ts";
 
 export type Refused = "invalid_token" | "token_expired" | "unavailable";
-/** `text` is for people: what is wrong, without anything of the token. */
+/** `text` tells people what is wrong, without quoting the token. */
 export type Verdict = { readonly grant: Grant } | { readonly refused: Refused; readonly text: string };
 
 export interface Verifier {
   /**
-   * At once where the token is known, not worth a look, or signed with a secret. Never rejects.
-   * @param vouched what a resume token says: where it was made for this very token, on any node, the signature is known
-   *   to be good.
+   * Synchronous where the token is known, malformed, or signed with a secret. Never rejects.
+   * @param vouched grant of a resume token. If a node made it for this same token, the signature is known to be valid.
    */
   verify(token: string, vouched?: Grant): Verdict | Promise<Verdict>;
 }
@@ -28,24 +27,24 @@ export interface VerifierOptions {
   readonly config: AuthConfig;
   /** From secrets and files. */
   readonly keys: readonly KeyMaterial[];
-  /** The keys from the URL cannot be had, or, with null, can again. */
+  /** Called when the keys at the URL cannot be fetched, and with null when they can again. */
   onOutage?(problem: string | null): void;
-  /** A signature was looked at; for counting. */
+  /** Called after each signature check, for counting. */
   onVerified?(verdict: Verdict): void;
 }
 
 type AuthConfig = Pick<Config, "authJwksUrl" | "authAudience" | "authIssuer" | "authClockToleranceMs">;
 
-/** Entries and bytes of what is remembered of good tokens. */
+/** Entries and bytes of the memory for good tokens. */
 const knownMax = 20_000;
 const knownBytesMax = 16_777_216;
 const entryBytes = 256;
 const badMax = 10_000;
-/** A bad token stays bad, but for keys that come from a URL and clocks that go on. */
+/** Bad tokens are remembered only this long: keys from a URL change, and clocks move on. */
 const badMs = 1000;
-/** jose also reads what is no base64url: then one signature would make many tokens. */
+/** jose also decodes invalid base64url: one signature would then be valid for many tokens. */
 const shape = /^[\w-]+\.[\w-]+\.[\w-]*$/;
-/** Keys that are tried for a token that does not name one. */
+/** Keys tried for a token without a kid. */
 const triesMax = 8;
 
 export function createVerifier({ config, keys: materials, onOutage, onVerified }: VerifierOptions): Verifier {
@@ -77,7 +76,7 @@ export function createVerifier({ config, keys: materials, onOutage, onVerified }
   };
   return {
     verify(given, vouched) {
-      // A token from a file comes with the end of its line.
+      // A token from a file ends with a line break.
       const token = given.trim();
       if (token.length > tokenBytesMax) return invalid(`token: at most ${tokenBytesMax} bytes`);
       if (!shape.test(token)) return invalid("token: is not a JWT");
@@ -121,30 +120,30 @@ class Malformed extends Error {}
 
 function headerOf(token: string): Header {
   const { alg, kid, crit } = decodeProtectedHeader(token);
-  if (kid !== undefined && typeof kid !== "string") throw new Malformed("token: its kid is no text");
+  if (kid !== undefined && typeof kid !== "string") throw new Malformed("token: its kid is not a text");
   if (!algorithms.some((name) => name === alg)) {
     throw new Malformed(alg === "none" ? "token: is not signed" : `token: is not signed with one of ${algorithms.join(", ")}`);
   }
-  if (crit !== undefined) throw new Malformed("token: says in crit that it must be understood in a way that is not known here");
+  if (crit !== undefined) throw new Malformed("token: has critical extensions (crit) that this node does not support");
   return { algorithm: String(alg), kid: kid ?? null };
 }
 
-/** A token with what its header says of it. */
+/** A token and its header. */
 interface Signed extends Header {
   readonly token: string;
   readonly hash: string;
 }
 
 /**
- * It costs less than having another thread do it, and nothing of the handshake has to be kept meanwhile: while
- * thousands come, what waits outlives its youth in V8's heap, and is collected late.
+ * Verifying synchronously costs less than another thread and keeps no state of the handshake waiting. In a storm of
+ * thousands, waiting state would move to V8's old space, where it is collected late.
  */
 function findSecret(signed: Signed, secrets: readonly Secret[], config: AuthConfig): Verdict {
   const [header = "", payload = "", signature = ""] = signed.token.split(".");
   const here = candidates(signed, secrets);
   if (!here.some(({ mac }) => mac.isSignature(`${header}.${payload}`, signature))) return refusedBy(here, signed);
   try {
-    // jose looks at claims without waiting only where no signature is to be checked.
+    // jose offers synchronous claim checks only for unsigned tokens.
     return judge(UnsecuredJWT.decode(`${unsecured}.${payload}.`, claimsWanted(config)).payload, signed.hash, config);
   } catch (error) {
     return refusalOf(error);
@@ -153,7 +152,10 @@ function findSecret(signed: Signed, secrets: readonly Secret[], config: AuthConf
 
 const unsecured = Buffer.from(JSON.stringify({ alg: "none" })).toString("base64url");
 
-/** Tries the keys that are here, then, if the token may be signed with a newer one from the URL, those that are new. */
+/**
+ * Tries the known keys. Then, if a newer key from the URL may have signed the token, fetches the keys and tries the new
+ * ones.
+ */
 async function find(signed: Signed, imported: Promise<readonly Key[]>, remote: RemoteKeys | null, config: AuthConfig): Promise<Verdict> {
   const own = await imported;
   const here = candidates(signed, [...own, ...(remote?.keys ?? [])]);
@@ -167,27 +169,27 @@ async function find(signed: Signed, imported: Promise<readonly Key[]>, remote: R
   const more = candidates(signed, remote.keys ?? []);
   const another = await check(signed, more.filter((key) => !here.includes(key)), config);
   if (another !== null) return another;
-  // Whether there is such a key cannot be known now: the client may come back with the same token.
-  return isNewest ? refused : { refused: "unavailable", text: "token: the keys to check it with cannot be had now" };
+  // Such a key may exist: the client may retry with the same token.
+  return isNewest ? refused : { refused: "unavailable", text: "token: the keys to verify it are unavailable; try again" };
 }
 
-/** Keys of the token's algorithm: those it names, or else all, up to a number. */
+/** Keys for the token's algorithm: those with its kid, else all, up to a number. */
 function candidates<K extends Key | Secret>({ algorithm, kid }: Header, keys: readonly K[]): K[] {
   const fitting = keys.filter((key) => key.algorithm === algorithm);
   const named = kid === null ? [] : fitting.filter((key) => key.kid === kid);
   if (named.length > 0) return named.slice(0, triesMax);
-  // A name that is unknown can still be that of a key which has none here, such as a secret.
+  // A kid that matches no key may belong to a key without one, such as a secret.
   return (kid === null ? fitting : fitting.filter((key) => key.kid === "")).slice(0, triesMax);
 }
 
 function refusedBy(tried: readonly unknown[], { algorithm, kid }: Header): Verdict {
-  if (tried.length > 0) return invalid("token: its signature is not of any key here");
-  return invalid(kid === null ? `token: there is no key for ${algorithm}` : `token: there is no key of its kid for ${algorithm}`);
+  if (tried.length > 0) return invalid("token: no key of this node has signed it");
+  return invalid(kid === null ? `token: this node has no key for ${algorithm}` : `token: this node has no key with its kid for ${algorithm}`);
 }
 
 // ------------------------------------------------------------------------------- what it says
 
-/** Null: none of the keys has signed it. */
+/** Null: signed by none of the keys. */
 async function check({ token, hash, algorithm }: Signed, keys: readonly Key[], config: AuthConfig): Promise<Verdict | null> {
   for (const { key } of keys) {
     try {
@@ -208,19 +210,19 @@ function claimsWanted({ authClockToleranceMs, authAudience, authIssuer }: AuthCo
   };
 }
 
-/** The tolerance is for clocks that are ahead of ours: what has expired has expired. */
+/** The tolerance covers clocks ahead of ours. It does not extend an expired token. */
 function judge(payload: JWTPayload, hash: string, { authClockToleranceMs }: AuthConfig): Verdict {
   const read = grantOf(payload, hash);
   if ("problem" in read) return invalid(`token: ${read.problem}`);
   if (isOver(read.grant)) return expired;
-  if (read.grant.issuedAt > Date.now() + authClockToleranceMs) return invalid("token: iat: was issued in the future; compare the clocks");
+  if (read.grant.issuedAt > Date.now() + authClockToleranceMs) return invalid("token: iat: is in the future; compare the clocks of issuer and node");
   return read;
 }
 
 const words: Readonly<Record<string, string>> = {
-  aud: "aud: is for another audience, or for none",
-  iss: "iss: is of another issuer, or of none",
-  nbf: "nbf: is not valid yet",
+  aud: "aud: names none of the accepted audiences (authAudience)",
+  iss: "iss: names none of the accepted issuers (authIssuer)",
+  nbf: "nbf: the token is not valid yet",
 };
 
 function refusalOf(error: unknown): Verdict {

@@ -1,4 +1,4 @@
-/** Checks of addresses of servers and nodes. A password in one is never shown, not even where it is refused. */
+/** Checks of server and node addresses. Passwords in them are never shown, not even when an address is rejected. */
 import { readRedisTarget, showRedisAddress } from "../redis/target.ts";
 import { scalar, shown, type Check } from "./checks.ts";
 
@@ -6,12 +6,12 @@ export function redisAddress(): Check<string> {
   const wanted =
     "an address such as redis://:password@10.0.0.5:6379/0, redis+sentinel://:password@host1:26379,host2:26379/mymaster or redis+cluster://host1:6379,host2:6379 (rediss for TLS)";
   const read = (value: unknown) => (value === "" || (typeof value === "string" && readRedisTarget(value)) ? value : undefined);
-  // Where it cannot be read nobody knows what of it is the password.
-  const said = (value: unknown) => (typeof value === "string" && value.includes("@") ? "one that cannot be read" : shown(value));
+  // In an unreadable address nobody knows which part is the password.
+  const said = (value: unknown) => (typeof value === "string" && value.includes("@") ? "an address that cannot be parsed" : shown(value));
   return scalar(wanted, "url", showRedisAddress, read, said);
 }
 
-/** Where clients connect to: a WebSocket's address. */
+/** The WebSocket address that clients connect to. */
 export function clientUrl(): Check<string> {
   const wanted = "an address such as wss://ws1.example.com/ws";
   return scalar(wanted, "url", String, (value) => {

@@ -1,31 +1,31 @@
 /**
- * What an option's value may be. A value comes as JSON from a file or as a string from a flag or a variable;
- * every check takes both, and says in one sentence what it wanted.
+ * Checks of option values. A value comes as JSON from a file, or as a string from a flag or a variable. Every check
+ * accepts both, and states in one sentence what is allowed.
  */
 import * as z from "zod";
 
 export interface Check<T> {
   readonly schema: z.ZodType<T>;
-  /** What the command line's help calls the value, empty for an option without one. */
+  /** Name of the value in the command line's help; empty for an option without one. */
   readonly takes: string;
-  /** What is allowed, in a few words: a range, or the words there are. Documentation shows it. */
+  /** Allowed values in a few words, for documentation. */
   readonly allowed: string;
-  /** The value as an operator would write it. */
+  /** The value, as an operator would write it. */
   show(value: T): string;
-  /** What a file may hold, in JSON Schema. It is for editors: the check itself decides. */
+  /** JSON Schema of the value in a file, for editors. The check itself decides. */
   readonly json: JsonSchema;
 }
 
 export type JsonSchema = { readonly [key: string]: unknown };
 
-/** The value a check hands on. */
+/** The type of a check's result. */
 export type Checked<C> = C extends Check<infer T> ? T : never;
 
 const timeUnits = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000], ["s", 1000], ["ms", 1]] as const;
 const sizeUnits = [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10], ["B", 1]] as const;
 type Units = readonly (readonly [name: string, factor: number])[];
 
-/** Timers of Node fire at once if they are set for longer than 2^31 - 1 ms, which is a little more than this. */
+/** Node's timers fire at once if they are set for more than 2^31 - 1 ms, which is a little more than this. */
 export const timerMsMax = 24 * 86_400_000;
 
 export function count(min: number, max: number): Check<number> {
@@ -34,7 +34,7 @@ export function count(min: number, max: number): Check<number> {
   return { ...scalar(wanted, "n", String, (value) => within(read(value), min, max)), allowed: `${min} to ${max}`, json: numberOr(min, max, digits) };
 }
 
-/** A port, or null where there is to be none. */
+/** A port, or null for no port. */
 export function portOrOff(): Check<number | null> {
   const check = scalar("a port from 0 to 65535, or off", "n|off", (value: number | null) => String(value ?? "off"), (value) => {
     if (value === null || value === "off") return null;
@@ -43,14 +43,14 @@ export function portOrOff(): Check<number | null> {
   return { ...check, allowed: "0 to 65535, `off`", json: anyOf(numberOr(0, 65_535, digits), { enum: ["off", null] }) };
 }
 
-/** A length of time in milliseconds: a number of them, or `500ms`, `30s`, `15m`, `24h`, `7d`. */
+/** A duration: a number of milliseconds, or `500ms`, `30s`, `15m`, `24h`, `7d`. */
 export function time(min: number, max: number): Check<number> {
   const allowed = `${showTime(min)} to ${showTime(max)}`;
   const wanted = `a time from ${allowed}, such as 500ms, 30s or 24h (a bare number is milliseconds)`;
   return { ...scalar(wanted, "time", showTime, (value) => within(measured(value, timeUnits), min, max)), allowed, json: numberOr(min, max, unitPattern(timeUnits)) };
 }
 
-/** A size in bytes: a number of them, or `64KiB`, `1MiB`, `1GiB`. */
+/** A size: a number of bytes, or `64KiB`, `1MiB`, `1GiB`. */
 export function size(min: number, max: number): Check<number> {
   const allowed = `${showSize(min)} to ${showSize(max)}`;
   const wanted = `a size from ${allowed}, such as 64KiB or 1MiB (a bare number is bytes)`;
@@ -89,28 +89,28 @@ export function matching(pattern: RegExp, wanted: string, takes: string): Check<
   return { ...check, json: { type: "string", pattern: pattern.source } };
 }
 
-/** A text that is shown to nobody, not even where it is refused. */
+/** A secret. It is never shown, not even when it is rejected. */
 export function secret(min: number, max: number): Check<string> {
   return hiddenText(`a secret of ${min} to ${max} characters`, (value) => value.length >= min && value.length <= max);
 }
 
-/** One that goes into a header of HTTP. */
+/** A secret for an HTTP header. */
 export function headerSecret(min: number, max: number): Check<string> {
   const isPrintable = (value: string) => /^[!-~]*$/.test(value);
   return hiddenText(`a secret of ${min} to ${max} printable ASCII characters without spaces`, (value) => value.length >= min && value.length <= max && isPrintable(value));
 }
 
 /**
- * A secret that ends with a line break is refused, not trimmed: editors and `echo` add one unasked, but whoever signs with
- * the same file may well use it as it is, and then a trimmed one would be another secret.
+ * Rejects a secret that ends with a line break. Editors and `echo` add one. It is not trimmed: the program that signs
+ * with the same file may not trim it, and would then use another secret.
  */
 function hiddenText(wanted: string, isGood: (value: string) => boolean): Check<string> {
   const show = (value: string) => (value === "" ? "" : hidden);
   const isPem = (value: string) => value.includes("-----BEGIN ");
   const said = (value: unknown) => {
-    if (typeof value !== "string") return "something else than text";
-    if (isPem(value)) return "a key in PEM, which belongs into authKeys";
-    return endsWithBreak(value) ? "one that ends with a line break: take it away (printf %s writes none), here and where the same secret is used" : `one of ${value.length}`;
+    if (typeof value !== "string") return "a value that is no text";
+    if (isPem(value)) return "a PEM key, which belongs in authKeys";
+    return endsWithBreak(value) ? "one that ends with a line break; remove it (printf %s writes none) here and wherever the secret is used" : `one of ${value.length}`;
   };
   const read = (value: unknown) => {
     if (typeof value !== "string" || isPem(value) || endsWithBreak(value)) return undefined;
@@ -119,7 +119,7 @@ function hiddenText(wanted: string, isGood: (value: string) => boolean): Check<s
   return scalar(wanted, "secret", show, read, said);
 }
 
-/** The passphrase of a key: shown to nobody, of any length. */
+/** The passphrase of a key: never shown, of any length. */
 export function passphraseText(max: number): Check<string> {
   return hiddenText(`a text of at most ${max} characters`, (value) => value.length <= max && !value.includes("\0"));
 }
@@ -130,7 +130,7 @@ function endsWithBreak(value: string): boolean {
 
 export const hidden = "[hidden]";
 
-/** Texts from a JSON array or separated by commas. */
+/** A list of texts, from a JSON array or separated by commas. */
 export function list(pattern: RegExp, wanted: string, takes: string): Check<readonly string[]> {
   const show = (parts: readonly string[]) => parts.join(",");
   const check = scalar(`${wanted}, separated by commas`, takes, show, (value) => {
@@ -143,7 +143,7 @@ export function list(pattern: RegExp, wanted: string, takes: string): Check<read
 
 const natsServer = /^(?:(?:nats|tls):\/\/)?(?:(?:[^\s,/@:%]|%[0-9a-fA-F]{2})+(?::(?:[^\s,/@%]|%[0-9a-fA-F]{2})*)?@)?(?:[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?\/?$/;
 
-/** Addresses of NATS servers; passwords in them are not shown, not even where one is refused. */
+/** Addresses of NATS servers. Passwords in them are never shown, not even when an address is rejected. */
 export function natsServers(): Check<readonly string[]> {
   const wanted = "addresses such as nats://10.0.0.1:4222, separated by commas";
   const show = (list: readonly string[]) => list.map((server) => server.replace(/^(\w+:\/\/)?[^@]*@/, `$1${hidden}@`)).join(",");
@@ -156,7 +156,7 @@ export function natsServers(): Check<readonly string[]> {
   return { ...scalar(wanted, "servers", show, read, () => "what was given"), json: textOrTexts };
 }
 
-/** An address that what matters is fetched from: https, or http from this machine. */
+/** A URL of trusted content: https, or http on this machine. */
 export function secureUrl(isHere: (host: string) => boolean): Check<string> {
   const wanted = "an address such as https://id.example.com/jwks.json (https; http only from this machine; no user or password)";
   return scalar(wanted, "url", String, (value) => {
@@ -169,7 +169,7 @@ export function secureUrl(isHere: (host: string) => boolean): Check<string> {
   });
 }
 
-/** @param read makes the value of what was given, or undefined if it cannot. @param said shows what was refused. */
+/** @param read parses the value; undefined: invalid. @param said shows a rejected value. */
 export function scalar<T>(
   wanted: string,
   takes: string,
@@ -193,7 +193,7 @@ function anyOf(...schemas: JsonSchema[]): JsonSchema {
   return { anyOf: schemas };
 }
 
-/** A number within a range, or a text that stands for one. */
+/** Schema of a number in a range, or a text with a unit. */
 function numberOr(minimum: number, maximum: number, pattern: string): JsonSchema {
   return { type: ["integer", "string"], minimum, maximum, pattern };
 }
@@ -227,13 +227,13 @@ export function showSize(bytes: number): string {
   return inUnits(bytes, sizeUnits, "B");
 }
 
-/** In the largest unit that needs no fraction; one day is 24h, as people say. */
+/** In the largest unit that gives a whole number. One day is 24h. */
 function inUnits(value: number, units: Units, smallest: string): string {
   const unit = units.find(([name, factor]) => value % factor === 0 && value >= (name === "d" ? 2 * factor : factor));
   return unit ? `${value / unit[1]}${unit[0]}` : `${value}${smallest}`;
 }
 
-/** A refused value as it stands in an error: short, and on one line. */
+/** A rejected value for an error text: short, on one line. */
 export function shown(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;

@@ -1,4 +1,4 @@
-/** Configuration: how a value is found for each option of the table (config/options.ts): flag, then environment, file, default. */
+/** Finds the value of each option (config/options.ts): from flag, environment, file or default, in this order. */
 import { hidden, type Checked } from "./checks.ts";
 import { contradictions, hasKey } from "./contradictions.ts";
 import { readEnvironment } from "./environment.ts";
@@ -25,25 +25,25 @@ export interface Config extends Flat {
   readonly namespaces: Namespaces;
 }
 
-/** What an embedding program may give: any part of the configuration. */
+/** Options of an embedding program: any part of the configuration. */
 export type GatewayOptions = { readonly [K in keyof Flat]?: Flat[K] | undefined } & {
   readonly namespaces?: NamespacesGiven | undefined;
 };
 
-/** One option as the command line and the documentation show it. */
+/** One option, as command line and documentation show it. */
 export interface Option {
   readonly key: keyof Config;
   readonly flag: string;
   readonly env: string;
   readonly group: string;
-  /** What the value is called in help; empty for an option that is on or off. */
+  /** Name of the value in help; empty for a switch. */
   readonly takes: string;
-  /** What a value may be, as documentation shows it. */
+  /** Allowed values, for documentation. */
   readonly allowed: string;
   readonly defaultText: string;
   readonly text: string;
   readonly over?: Told;
-  /** Of an option that is on or off: what its `--no-` flag does. */
+  /** For a switch: effect of its `--no-` flag. */
   readonly off?: string;
 }
 
@@ -67,19 +67,19 @@ export const options: readonly Option[] = [
   },
 ];
 
-/** The value of an option as an operator would write it; a secret is not shown. */
+/** The value of an option, as an operator would write it. Secrets are hidden. */
 export function showValue(config: Config, key: Key): string {
   const { check }: Row<unknown> = rows[key];
   return check.show(config[key]);
 }
 
-/** The value as JSON shows it: a text as it may be shown. */
+/** The value for JSON output. Secrets are hidden. */
 export function jsonValue(config: Config, key: Key): unknown {
   const shown = showValue(config, key);
   return shown.includes(hidden) ? shown : config[key];
 }
 
-/** What is wrong with the configuration or with what it asks of the machine: one sentence each, naming the option. */
+/** Errors of the configuration, or of the machine it needs: one sentence each, naming the option. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
   readonly problems: readonly string[];
@@ -91,7 +91,7 @@ export class ConfigError extends Error {
 }
 
 export interface Given {
-  /** By key of the option. */
+  /** By option key. */
   readonly flags?: Readonly<Record<string, unknown>>;
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly file?: { readonly name: string; readonly values: unknown };
@@ -110,12 +110,12 @@ interface Layer {
   readonly values: Readonly<Record<string, unknown>>;
 }
 
-/** What was resolved, by the configuration that came out: an embedding program and the command line pass it on. */
+/** Earlier results by configuration object, so that a resolved configuration can be passed on. */
 const resolvedBefore = new WeakMap<object, Resolved>();
 
 /**
- * A configuration that came from here may be given again as `options`, and is then taken as it is.
- * @throws ConfigError with every problem there is.
+ * A resolved configuration may be passed again as `options` and is used unchanged.
+ * @throws ConfigError with every problem found.
  */
 export function resolveConfig(given: Given = {}): Resolved {
   const before = given.options && resolvedBefore.get(given.options);
@@ -140,14 +140,14 @@ export function resolveConfig(given: Given = {}): Resolved {
     }
   }
   const isGuarded = values.allowAnonymous === true || hasKey(values as Partial<Flat>);
-  // In this order: each of these may depend on those before it.
+  // In this order: each default may depend on the earlier ones.
   const preset = (key: Key, known: Partial<Known>) => {
     const { preset: given }: Row<unknown> = rows[key];
     values[key] ??= typeof given === "function" ? given(known as Known) : given;
   };
   for (const key of ["frameBytesMax", "memoryLimitBytes", "ringBytes", "reactors"] as const) preset(key, values as Partial<Known>);
   for (const key of keys) preset(key, { ...(values as Omit<Known, "isGuarded">), isGuarded });
-  // Every key is set by now, each to what its own check handed on or to its own default.
+  // Every key is set now, to a checked value or to its default.
   const flat = values as Flat;
   problems.push(...contradictions(flat, refused, (key) => sources.get(key) ?? fallback(key)));
 
@@ -159,7 +159,7 @@ export function resolveConfig(given: Given = {}): Resolved {
   return resolved;
 }
 
-/** What was given, what counts most first. Names that are no option's are problems. */
+/** The given values, highest priority first. Unknown names become problems. */
 function layersOf({ flags, env, file, options }: Given, problems: string[]): Layer[] {
   const layers: Layer[] = [];
   const known = [...keys, "namespaces"];
@@ -172,7 +172,7 @@ function layersOf({ flags, env, file, options }: Given, problems: string[]): Lay
   if (flags) add("flag", "", flags);
   if (options) add("option", "", options);
   if (env) layers.push({ rank: "environment", name: "", values: readEnvironment(env, [...known, "config"], problems) });
-  // What an editor reads, and no option.
+  // `$schema` is for editors and is no option.
   if (file && isRecord(file.values)) add("file", file.name, Object.fromEntries(Object.entries(file.values).filter(([key]) => key !== "$schema")));
   else if (file) problems.push(`${file.name}: must hold a JSON object such as {"port":8080}`);
   return layers;

@@ -1,10 +1,10 @@
-/** The node's options in the environment: variables named `FLUX_` and the option's key. */
+/** Reads options from environment variables: `FLUX_` and the option's key. */
 import { envOf, unknownName } from "./sources.ts";
 
 /**
- * Values by key. A variable that is empty counts as not set.
- * @param keys of all options that a variable can give.
- * @param problems is told of variables that are no option's.
+ * Returns values by key. An empty variable counts as not set.
+ * @param keys of the options that a variable can set.
+ * @param problems receives an error for each unknown variable.
  */
 export function readEnvironment(
   env: Readonly<Record<string, string | undefined>>,
@@ -23,8 +23,8 @@ export function readEnvironment(
 }
 
 /**
- * Kubernetes tells every pod about the services around it in variables made from their names: a service called
- * `flux` or `flux-gateway` sets FLUX_PORT=tcp://10.0.0.7:8080, FLUX_GATEWAY_SERVICE_HOST and more. Nobody typed those.
+ * Kubernetes sets variables named after the services around a pod. A service `flux` or `flux-gateway` sets
+ * FLUX_PORT=tcp://10.0.0.7:8080, FLUX_GATEWAY_SERVICE_HOST and more. These are not options.
  */
 function isServiceLink(name: string, value: string): boolean {
   if (name.endsWith("_PORT") && /^(tcp|udp|sctp):\/\//.test(value)) return true;

@@ -1,6 +1,6 @@
 /**
- * Options of namespaces, the kinds of room. Each source of configuration gives some namespaces some options; they
- * are laid over the built-in ones name by name and option by option, and `null` takes a namespace away.
+ * Options of namespaces, the kinds of room. Each source of configuration may set some options of some namespaces. They
+ * are merged over the built-in namespaces, option by option; `null` removes a namespace.
  */
 import { count, oneOf, size, time, yesOrNo, type Check, type Checked } from "./checks.ts";
 import { label, unknownName, type Source } from "./sources.ts";
@@ -43,7 +43,7 @@ type Fields = { readonly [K in NamespaceKey]: Checked<Rows[K]["check"]> };
 type HistoryKey = (typeof historyKeys)[number];
 
 export const namespaceKeys = Object.keys(namespaceRows) as NamespaceKey[];
-/** Options that only a durable namespace has. */
+/** Options that apply only to durable namespaces. */
 export const historyKeys = ["historySize", "historyTtlMs", "historyBytesMax"] as const;
 
 type DurableNamespace = Omit<Fields, "durable"> & { readonly durable: true };
@@ -51,7 +51,7 @@ type EphemeralNamespace = Omit<Fields, "durable" | HistoryKey> & { readonly dura
 export type NamespaceConfig = DurableNamespace | EphemeralNamespace;
 export type Namespaces = { readonly [name: string]: NamespaceConfig };
 
-/** What may be given: options of some namespaces, `null` to remove one. */
+/** A source's value: options of some namespaces, or `null` to remove one. */
 export type NamespacesGiven = { readonly [name: string]: Partial<Fields> | null };
 
 export const builtInNamespaces: NamespacesGiven = {
@@ -60,7 +60,7 @@ export const builtInNamespaces: NamespacesGiven = {
   default: { durable: false, publish: "members" },
 };
 
-/** What one source gave for `namespaces`. */
+/** The value of `namespaces` from one source. */
 export interface NamespacesLayer {
   readonly source: Source;
   readonly value: unknown;
@@ -79,12 +79,13 @@ type Cells = Map<NamespaceKey, Cell>;
 
 export const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$/;
 const nameRule =
-  'a namespace is named by 1 to 64 letters, digits, "_" or "-", without a colon: the rooms of chat are called chat:anything';
+  'the name of a namespace has 1 to 64 letters, digits, "_" or "-", and no colon: the rooms of chat are named chat:anything';
 
 /**
- * @param layers what counts least first; the built-in namespaces are the first of them.
- * @param problems is added to.
- * @returns the namespaces, and for each of their options (as `chat.historySize`) where it came from.
+ * Merges the layers.
+ * @param layers lowest priority first, beginning with the built-in namespaces.
+ * @param problems receives errors.
+ * @returns the namespaces, and the source of each option (as `chat.historySize`).
  */
 export function mergeNamespaces(layers: readonly NamespacesLayer[], problems: string[]): Merged {
   const draft = new Map<string, Cells>();
@@ -93,7 +94,7 @@ export function mergeNamespaces(layers: readonly NamespacesLayer[], problems: st
   const fallback = layers[0]?.source ?? { rank: "default", name: "namespaces" };
   const last = layers.at(-1)?.source ?? fallback;
   if (draft.size === 0) {
-    problems.push(`${label(last, "namespaces")}: every namespace is removed and no room could be joined; leave at least one`);
+    problems.push(`${label(last, "namespaces")}: every namespace is removed, so no room can be joined; keep at least one`);
   }
 
   const sources = new Map<string, Source>();
@@ -152,14 +153,15 @@ function layOptions(
 }
 
 function finish(name: string, cells: Cells, fallback: Source, problems: string[]): NamespaceConfig {
-  // A cell holds only what passed the check of its own row.
+  // A cell contains only values that passed the check of its own row.
   const read = <K extends NamespaceKey>(key: K) => (cells.get(key)?.value ?? namespaceRows[key].default) as Fields[K];
   const presence = read("presence");
   const events = cells.get("presenceEvents");
-  // What the built-in namespace told goes with its presence; what someone asked for must not be lost silently.
+  // Presence events set by a built-in namespace go with its presence. Those that an operator set must not be lost
+  // silently.
   if (presence === "nobody" && read("presenceEvents") && events !== undefined && events.source.rank !== "default") {
     const subject = label(events.source, "namespaces", `${name}.presenceEvents`);
-    problems.push(`${subject}: nobody may know who is in a room of ${name}; set ${name}.presence to members, or leave presenceEvents out`);
+    problems.push(`${subject}: namespace ${name} has no presence (presence: nobody); set ${name}.presence to members, or remove presenceEvents`);
   }
   const common = {
     publish: read("publish"),
@@ -179,20 +181,21 @@ function finish(name: string, cells: Cells, fallback: Source, problems: string[]
   }
   if (read("slowReaders") === "catch-up") {
     const subject = label(cells.get("slowReaders")?.source ?? fallback, "namespaces", `${name}.slowReaders`);
-    const way = `set ${name}.durable to true, or choose drop or disconnect`;
-    problems.push(`${subject}: namespace ${name} keeps no history that slow readers could catch up from; ${way}`);
+    const way = `set ${name}.durable to true, or set slowReaders to drop or disconnect`;
+    problems.push(`${subject}: namespace ${name} stores no history from which slow readers could catch up; ${way}`);
   }
   for (const key of historyKeys) {
     const cell = cells.get(key);
-    // What the built-in namespace had goes with its history; what someone asked for must not be lost silently.
+    // History options of a built-in namespace go with its history. Those that an operator set must not be lost
+    // silently.
     if (cell === undefined || cell.source.rank === "default") continue;
     const subject = label(cell.source, "namespaces", `${name}.${key}`);
-    problems.push(`${subject}: namespace ${name} keeps no history; set ${name}.durable to true, or leave ${key} out`);
+    problems.push(`${subject}: namespace ${name} stores no history; set ${name}.durable to true, or remove ${key}`);
   }
   return { durable: false, ...common };
 }
 
-/** A namespace's option as an operator would write it. */
+/** An option of a namespace, as an operator would write it. */
 export function showNamespaceOption(key: NamespaceKey, value: unknown): string {
   const check: Check<unknown> = namespaceRows[key].check;
   return check.show(value);
@@ -206,6 +209,6 @@ function parsed(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    return undefined; // refused by the caller, like any value that is not an object
+    return undefined; // the caller rejects it, like any other value that is no object
   }
 }

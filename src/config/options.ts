@@ -1,4 +1,4 @@
-/** The table of options: what each is, what it may be, and what it is where nothing is given. */
+/** The table of options: meaning, check and default of each. */
 import { randomBytes } from "node:crypto";
 import type { CloseName, ErrorCode } from "../errors.ts";
 import { usableCores } from "../platform/machine.ts";
@@ -44,8 +44,8 @@ const many = count(1, 100_000_000);
 const bytes = size(1, 2 ** 40);
 
 /**
- * Every option: its group, check, default, and what it is. Flag and variable are made from the key: `adminPort`,
- * `--admin-port`, `FLUX_ADMIN_PORT`.
+ * Every option: group, check, default and text. Flag and variable are made from the key: `adminPort`, `--admin-port`,
+ * `FLUX_ADMIN_PORT`.
  */
 export const rows = {
   host: row("Network", host, (known) => (known.isGuarded ? "0.0.0.0" : "127.0.0.1"), "Address that clients connect to.", {
@@ -272,18 +272,18 @@ export const rows = {
 export interface Row<T> {
   readonly group: string;
   readonly check: Check<T>;
-  /** A value, or how to find one when nothing was given. */
+  /** The default, or a function that computes it. */
   readonly preset: T | ((known: Known) => T);
   readonly text: string;
-  /** What the default is, in words, where it is found at start-up. */
+  /** Text for a default that is computed at start. */
   readonly otherwise?: string;
-  /** What a client is told that goes over this limit. */
+  /** What happens to a client that exceeds this limit. */
   readonly over?: Told;
-  /** Of an option that is on or off: what its `--no-` flag does. */
+  /** For a switch: effect of its `--no-` flag. */
   readonly off?: string;
 }
 
-/** What defaults depend on: other options, given or by default. */
+/** Values that defaults depend on: other options, given or by default. */
 export interface Known extends MemoryGiven {
   readonly isGuarded: boolean;
   readonly frameBytesMax: number;

@@ -1,19 +1,19 @@
 /**
- * Origins whose pages may connect, as they are configured and as browsers send them. A star stands for the first labels
- * of a host, one or more: `https://*.example.com` is a.example.com and a.b.example.com, and not example.com itself.
+ * Origins whose pages may connect, as configured and as browsers send them. A star stands for one or more leading
+ * labels of a host: `https://*.example.com` matches a.example.com and a.b.example.com, but not example.com.
  */
 import { scalar, type Check, textOrTexts } from "./checks.ts";
 
 const originPattern = /^[a-z][a-z0-9+.-]*:\/\/[^/\s,?#@]+$/i;
-/** Behind the star come two labels at least: `*.com` would be every site of a registry. */
+/** At least two labels must follow the star: `*.com` would match every site of a registry. */
 const starPattern = /^(https?:\/\/)\*(\.[^/\s,?#@*.:]+(?:\.[^/\s,?#@*.:]+)+(?::\d{1,5})?)$/i;
-/** What a star stands for, as browsers send hosts: in small letters, and other scripts in Punycode. */
+/** The labels a star may match, as browsers send them: in lower case, other scripts in Punycode. */
 const labels = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/;
 
 /** From a JSON array or separated by commas. */
 export function origins(): Check<readonly string[]> {
   const wanted =
-    'origins such as https://example.com:8443 or https://*.example.com (http or https, "*." at the front of a host with two labels or more: any labels before them, and not that host itself), no path, separated by commas, or "*" for any';
+    'origins such as https://example.com:8443 or https://*.example.com (http or https; "*." in front of a host of two or more labels matches the hosts below it), without a path, separated by commas, or "*" for any';
   const show = (list: readonly string[]) => list.join(",");
   const check = scalar(wanted, "origins", show, (value) => {
     const list: unknown = typeof value === "string" ? value.split(",").map((part) => part.trim()) : value;
@@ -24,7 +24,7 @@ export function origins(): Check<readonly string[]> {
   return { ...check, json: textOrTexts };
 }
 
-/** Browsers send scheme and host in lower case and leave a default port out; `null` is what a page of no origin sends. */
+/** Browsers send scheme and host in lower case and omit a default port. Pages without an origin send `null`. */
 function origin(value: unknown): string | undefined {
   if (typeof value !== "string") return undefined;
   if (value === "*" || value === "null") return value;
@@ -34,7 +34,7 @@ function origin(value: unknown): string | undefined {
   return read === "null" ? value.toLowerCase() : read;
 }
 
-/** Brought into the same form, with a label in the star's place meanwhile. */
+/** Normalizes a pattern like an origin, with a label in place of the star meanwhile. */
 function starred(value: string): string | undefined {
   const [, scheme, rest] = starPattern.exec(value) ?? [];
   const example = `${scheme}a${rest}`;
@@ -42,7 +42,7 @@ function starred(value: string): string | undefined {
   return new URL(example).origin.replace("://a.", "://*.");
 }
 
-/** Whether one of them is this origin. */
+/** Whether the origin matches one of the patterns. */
 export function isAmong(allowed: readonly string[], origin: string): boolean {
   return allowed.some((one) => one === "*" || isOne(one, origin));
 }
@@ -52,6 +52,6 @@ function isOne(pattern: string, origin: string): boolean {
   if (star < 0) return pattern === origin;
   const [before, behind] = [pattern.slice(0, star), pattern.slice(star + 1)];
   if (!origin.startsWith(before) || !origin.endsWith(behind)) return false;
-  // Where both are longer than the origin, the star stands for nothing.
+  // If prefix and suffix overlap in the origin, nothing is left for the star.
   return labels.test(origin.slice(before.length, Math.max(before.length, origin.length - behind.length)));
 }

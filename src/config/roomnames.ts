@@ -1,28 +1,28 @@
-/** Room names: which are valid, and which kind of room they name. */
+/** Room names: valid names, and the namespace that a name belongs to. */
 import type { Retention } from "../broker/broker.ts";
 import type { Config } from "./config.ts";
 import { inboxName, nameOfRoom } from "../protocol/roomkeys.ts";
 
-/** A namespace of the configuration, as rooms carry it. */
+/** A namespace of the configuration, in the form that rooms use. */
 export interface RoomKind {
-  /** Who may publish: sessions in the room, any session, or none. */
+  /** Who may publish: members, any session, or nobody. */
   readonly publish: "members" | "anyone" | "nobody";
-  /** Who may ask who is in it, likewise; and whether members are told who comes and goes. */
+  /** Who may read the room's members, likewise; and whether members receive presence events. */
   readonly presence: "members" | "anyone" | "nobody";
   readonly presenceEvents: boolean;
   readonly retention: Retention;
-  /** What becomes of a member whose socket does not keep up. */
+  /** What happens to a member whose socket queue is full. */
   readonly slowReaders: SlowReaders;
-  /** How long deliveries may wait to leave together. */
+  /** Time that deliveries may wait to be sent together. */
   readonly flushMs: number;
 }
 
-/** disconnect: it is closed. drop: it misses publications and is told. catch-up: it is given them later. */
+/** disconnect: closes the socket. drop: skips publications and reports the gap. catch-up: delivers them later. */
 export type SlowReaders = "disconnect" | "drop" | "catch-up";
 
 type KindsConfig = Pick<Config, "namespaces" | "inboxSize" | "inboxTtlMs" | "inboxBytesMax">;
 
-/** Finds the kind of a room: `chat:general` is in namespace `chat`, a name without a colon in `default`. */
+/** Finds a room's kind: `chat:general` is in namespace `chat`, a name without a colon in `default`. */
 export type KindOf = (room: string) => RoomKind | null;
 
 export function compileKinds(config: KindsConfig): KindOf {
@@ -47,7 +47,7 @@ function inboxRetention({ inboxSize, inboxTtlMs, inboxBytesMax }: KindsConfig): 
   return { durable: true, historySize: inboxSize, historyTtlMs: inboxTtlMs, historyBytesMax: inboxBytesMax };
 }
 
-/** What is kept, by namespace; inboxes are one of their own. */
+/** Retention of durable namespaces by name. Inboxes are a namespace of their own. */
 export function durableNamespaces(config: KindsConfig): ReadonlyMap<string, Retention> {
   const all = Object.entries(config.namespaces).map(([name, namespace]) => [name, retentionOf(namespace)] as const);
   return new Map([...all.filter(([, { durable }]) => durable), [inboxNamespace, inboxRetention(config)]]);
@@ -58,10 +58,10 @@ function namespaceNamed(room: string): string {
   return colon < 0 ? "default" : room.slice(0, colon);
 }
 
-/** What inboxes are called where a namespace is asked for; no namespace can be called so. */
+/** Name of the inboxes' namespace. No configured namespace can have it. */
 export const inboxNamespace = "_inbox";
 
-/** Namespace of a room by its key. */
+/** Namespace of a room, by the room's key. */
 export function namespaceOf(key: string): string {
   const room = nameOfRoom(key);
   return room === inboxName ? inboxNamespace : namespaceNamed(room);
@@ -71,13 +71,16 @@ export function roomNameProblem(name: string, bytesMax: number): string | null {
   return nameProblem("room", name, bytesMax);
 }
 
-/** Why a name is refused, or null. Any Unicode goes but control characters: they confuse logs, and keys are made with one. */
+/**
+ * Why a name is invalid, or null. Any Unicode is valid except control characters: they confuse logs, and room keys
+ * contain one.
+ */
 export function nameProblem(field: string, name: string, bytesMax: number): string | null {
-  if (name.length === 0) return `${field}: a name is needed`;
-  // A character of UTF-16 takes at most three bytes: most names need no counting.
+  if (name.length === 0) return `${field}: the name is empty`;
+  // One UTF-16 unit takes at most three bytes in UTF-8, so most names need no counting.
   if (name.length * 3 > bytesMax && Buffer.byteLength(name) > bytesMax) return `${field}: at most ${bytesMax} bytes`;
   if (controlCharacter.test(name)) return `${field}: control characters are not allowed`;
-  if (!name.isWellFormed()) return `${field}: half of a surrogate pair`;
+  if (!name.isWellFormed()) return `${field}: contains half of a surrogate pair (invalid Unicode)`;
   return null;
 }
 

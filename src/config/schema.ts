@@ -1,4 +1,4 @@
-/** The JSON schema of a configuration file, made from the table of options: editors check and complete a file with it. */
+/** JSON Schema of a configuration file, made from the table of options. Editors check and complete the file with it. */
 import type { JsonSchema } from "./checks.ts";
 import { namePattern, namespaceKeys, namespaceRows } from "./namespaces.ts";
 import type { Option } from "./config.ts";

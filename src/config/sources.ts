@@ -1,11 +1,11 @@
-/** Where an option's value came from, and what to call the option in an error: what the operator typed. */
+/** The source of an option's value, and the option's name in errors: as the operator typed it. */
 
-/** From what counts most to what counts least. `option`: given by the program that embeds the node. */
+/** Highest priority first. `option`: given by the embedding program. */
 export type Rank = "flag" | "option" | "environment" | "file" | "default";
 
 export interface Source {
   readonly rank: Rank;
-  /** The file's name for rank `file`; for `default`, which of its names the operator would use. */
+  /** Name of the file for rank `file`. For `default`: the option's name as the operator would type it. */
   readonly name: string;
 }
 
@@ -22,7 +22,7 @@ export function envOf(key: string): string {
   return `FLUX_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
 }
 
-/** @param path inside a nested option, such as `chat.historySize` in `namespaces`. */
+/** @param path within a nested option, such as `chat.historySize` in `namespaces`. */
 export function label(source: Source, key: string, path?: string): string {
   const dotted = path === undefined ? key : `${key}.${path}`;
   const spaced = path === undefined ? "" : ` ${path}`;
@@ -40,13 +40,13 @@ export function label(source: Source, key: string, path?: string): string {
   }
 }
 
-/** What to say of a name that is none of `known`. */
+/** Error text for an unknown name. */
 export function unknownName(label: string, name: string, known: readonly string[]): string {
   const near = nearest(name, known);
-  return near === undefined ? `${label}: there is no such option` : `${label}: there is no such option; did you mean ${near}?`;
+  return near === undefined ? `${label}: unknown option` : `${label}: unknown option; did you mean ${near}?`;
 }
 
-/** The known name that takes the fewest edits, if that is few enough to be a slip. */
+/** The most similar known name, if few enough edits make it a likely typing error. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   let best: string | undefined;
   let least = Math.max(2, Math.floor(name.length / 3)) + 1;
@@ -57,7 +57,7 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   return best;
 }
 
-/** Levenshtein's distance, one row at a time. */
+/** Levenshtein distance, computed row by row. */
 function editsBetween(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, at) => at);
   for (let i = 1; i <= from.length; i++) {

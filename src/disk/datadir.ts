@@ -1,9 +1,9 @@
 /**
- * The data directory of a node: one node at a time has it, and it says which format its files are of.
+ * The data directory of a node. One node at a time uses it; `format` holds the version of its files.
  *
  *     format          "flux-gateway data, format 1"
- *     lock            a socket that listens as long as the node lives
- *     resume-secret   what resume tokens are signed with, where the configuration gives none
+ *     lock            a socket on which the node listens while it runs
+ *     resume-secret   signs resume tokens where the configuration has no resumeSecret
  *     log/            durable rooms and inboxes
  *     sessions/       sessions, what devices have read, sign-outs
  */
@@ -18,15 +18,15 @@ import { syncFolder } from "./segment.ts";
 
 export interface DataDir {
   readonly path: string;
-  /** The folder of a journal. */
+  /** Path of a journal's folder. */
   folder(name: string): string;
-  /** The secret that is kept here; made when it is asked for the first time. */
+  /** Reads the stored secret; creates one on the first call. */
   secret(): Promise<string>;
-  /** Lets another node have it. */
+  /** Releases the lock, so that another node may use the directory. */
   close(): Promise<void>;
 }
 
-/** @throws DataDirError where it cannot be used, or another node has it. */
+/** @throws DataDirError where the directory cannot be used, or another node uses it. */
 export async function openDataDir(name: string): Promise<DataDir> {
   const path = resolve(name);
   prepare(path);
@@ -48,7 +48,7 @@ export async function openDataDir(name: string): Promise<DataDir> {
 function prepare(path: string): void {
   try {
     makeFolder(path);
-    opendirSync(path).closeSync(); // what is no directory says so, before what this user may do with it
+    opendirSync(path).closeSync(); // fails for a file before the check of access rights, so that the error says why
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw explained(error);
@@ -56,8 +56,8 @@ function prepare(path: string): void {
 }
 
 /**
- * With what is missing above it. Not by mkdir's own `recursive`: where the system answers ENOENT below a directory that
- * is there, as /proc does, Node 20 tries again without end, and the process hears no signal.
+ * Creates a directory and its parents. mkdir's own `recursive` would hang: on ENOENT below an existing directory, as in
+ * /proc, Node 20 retries forever, and the process handles no signal.
  */
 function makeFolder(path: string): void {
   const missing: string[] = [];
@@ -66,7 +66,7 @@ function makeFolder(path: string): void {
     try {
       mkdirSync(folder, { mode: 0o700 });
     } catch (error) {
-      // Another process made it, or it is one that this user may not look into: what comes next tells.
+      // Another process created it, or this user may not look into it: the next step finds out.
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     }
   }
@@ -80,21 +80,21 @@ async function checkFormat(path: string): Promise<void> {
   if (format === formatVersion) return;
   if (format > formatVersion) {
     throw new DataDirError(
-      `it was written by a newer version of flux-gateway (format ${format}, this one reads ${formatVersion}); start that version, or choose another`,
+      `a newer version of flux-gateway wrote it (format ${format}, this version reads ${formatVersion}); start that version, or choose another directory`,
     );
   }
-  throw new DataDirError(`${file} does not say what format it is of; put a backup in its place, or choose another`);
+  throw new DataDirError(`${file} names no format; restore a backup, or choose another directory`);
 }
 
 async function secretIn(path: string): Promise<string> {
   const file = join(path, "resume-secret");
   if (!existsSync(file)) await writeWhole(path, "resume-secret", `${randomId(32)}\n`);
   const secret = readFileSync(file, "utf8").trim();
-  if (secret.length < 32) throw new DataDirError(`${file} is damaged; remove it, and no session from before is resumed`);
+  if (secret.length < 32) throw new DataDirError(`${file} is damaged; delete it (clients then cannot resume their sessions), or restore a backup`);
   return secret;
 }
 
-/** The file is there with all of its text, or not at all. */
+/** Writes a file atomically: after a crash it is complete or absent. */
 async function writeWhole(path: string, name: string, text: string): Promise<void> {
   const half = join(path, `${name}.new`);
   const handle = await open(half, "w", 0o600);

@@ -1,9 +1,9 @@
-/** What is wrong with the data directory, in a sentence that says what to do; the gateway names the option before it. */
+/** A problem with the data directory, and what to do about it. The gateway puts the option's name in front. */
 export class DataDirError extends Error {
   override readonly name = "DataDirError";
 }
 
-/** What the operating system said, as a sentence for whoever starts the node. */
+/** Turns an error of the operating system into a sentence for the operator. */
 export function explained(error: unknown): DataDirError {
   if (error instanceof DataDirError) return error;
   const { code, message, path } = error as NodeJS.ErrnoException;
@@ -11,17 +11,17 @@ export function explained(error: unknown): DataDirError {
   switch (code) {
     case "EEXIST":
     case "ENOTDIR":
-      return new DataDirError("it, or a part of its path, is a file; name a directory, or a path that is free");
+      return new DataDirError("it, or a part of its path, is a file; choose a directory or an unused path");
     case "ENOENT":
-      return new DataDirError(`${where} cannot be made: the file system there, such as /proc, has no place for it; choose another directory`);
+      return new DataDirError(`${where} cannot be created: its file system, such as /proc, does not allow it; choose another directory`);
     case "EACCES":
     case "EPERM":
-      return new DataDirError(`this user may not read and write ${where}; change who owns it, or choose another directory`);
+      return new DataDirError(`this user may not read and write ${where}; change its owner, or choose another directory`);
     case "EROFS":
       return new DataDirError("its file system is read-only; choose another directory");
     case "ENOSPC":
     case "EDQUOT":
-      return new DataDirError("its file system is full; make room there, or choose another directory");
+      return new DataDirError("its file system is full; free some space, or choose another directory");
     default:
       return new DataDirError(`it cannot be used: ${message}`, { cause: error });
   }

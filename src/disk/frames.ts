@@ -1,13 +1,12 @@
 /**
- * How records lie in a file of a journal. A file begins with a head of 16 bytes, behind it lie frames, one for each
- * commit:
+ * Layout of a journal file: a head of 16 bytes, then one frame per commit.
  *
  *     head   "FLUXDATA"  u32 version  u32 salt
- *     frame  u32 magic   u32 length of the records   u32 CRC-32 of the records, begun with the salt   the records
- *     record u32 length, itself included   what it says
+ *     frame  u32 magic   u32 length of the records   u32 CRC-32 of the records, seeded with the salt   the records
+ *     record u32 length, including itself   payload
  *
- * All numbers are little-endian. The salt is random for every file, so that nobody can send a payload that passes
- * for a frame where the end of a file is being looked for.
+ * All numbers are little-endian. Each file has a random salt. So no client can send a payload that looks like a frame
+ * to the search for the end of a file.
  */
 import { readSync } from "node:fs";
 import { crc32 } from "node:zlib";
@@ -19,7 +18,7 @@ export const recordHeadBytes = 4;
 
 const fileMagic = Buffer.from("FLUXDATA");
 const frameMagic = 0x4d524646;
-/** Read at a time. */
+/** Bytes per read. */
 const windowBytes = 1024 * 1024;
 
 export function fileHead(salt: number): Buffer {
@@ -30,14 +29,14 @@ export function fileHead(salt: number): Buffer {
   return head;
 }
 
-/** Puts the head before the records of a frame; the frame's first bytes were left free for it. */
+/** Writes the frame's head into the bytes that were reserved before its records. */
 export function sealFrame(frame: Buffer, salt: number): void {
   frame.writeUInt32LE(frameMagic, 0);
   frame.writeUInt32LE(frame.length - frameHeadBytes, 4);
   frame.writeUInt32LE(crc32(frame.subarray(frameHeadBytes), salt), 8);
 }
 
-/** How a file ends: all of it is whole, or nothing is behind what is whole, or something is. */
+/** How a file ends: intact; with an incomplete last write; or with intact frames after a damaged one. */
 export type Ending = "whole" | "torn" | "damaged";
 
 export interface FileHead {
@@ -45,7 +44,7 @@ export interface FileHead {
   readonly salt: number;
 }
 
-/** Null: the file was never begun. "foreign": it is not one of a journal. */
+/** Null: the file was never started. "foreign": the file belongs to no journal. */
 export function readFileHead(file: number): FileHead | "foreign" | null {
   const head = Buffer.alloc(fileHeadBytes);
   const length = readSync(file, head, 0, fileHeadBytes, 0);
@@ -55,12 +54,12 @@ export function readFileHead(file: number): FileHead | "foreign" | null {
 }
 
 export interface Scanned {
-  /** Up to where the file is whole. */
+  /** Length of the intact part. */
   readonly bytes: number;
   readonly ending: Ending;
 }
 
-/** Reads a file's frames, and gives every record with where in the file it lies. A record is valid until return. */
+/** Passes each record of a file, with its offset, to `onRecord`. A record is valid until return. */
 export function scanFrames(file: number, size: number, salt: number, onRecord: (record: Buffer, at: number) => void): Scanned {
   const window = new Window(file, size);
   let at = fileHeadBytes;
@@ -76,7 +75,7 @@ export function scanFrames(file: number, size: number, salt: number, onRecord: (
   return { bytes: at, ending: hasFrameAfter(window, at + 1, salt) ? "damaged" : "torn" };
 }
 
-/** The length of a frame's records as its head has it; 0 where that is no head. */
+/** The length of a frame's records, from its head; 0 where there is no head. */
 export function recordsLength(head: Buffer): number {
   return head.readUInt32LE(0) === frameMagic ? head.readUInt32LE(4) : 0;
 }
@@ -85,7 +84,7 @@ export function isWhole(head: Buffer, records: Buffer, salt: number): boolean {
   return crc32(records, salt) === head.readUInt32LE(8);
 }
 
-/** The records of the frame at this place; null where there is no whole one. */
+/** The records of the frame at this offset; null where no intact frame is there. */
 function recordsAt(window: Window, at: number, salt: number): Buffer | null {
   const head = window.at(at, frameHeadBytes);
   const length = head === null ? 0 : recordsLength(head);
@@ -95,7 +94,9 @@ function recordsAt(window: Window, at: number, salt: number): Buffer | null {
   return records !== null && isWhole(sealed, records, salt) ? records : null;
 }
 
-/** Only one frame is written at a time: a whole one behind a broken one means that more than a write was cut short. */
+/**
+ * Frames are written one at a time. So an intact frame after a broken one means damage, not only an incomplete write.
+ */
 function hasFrameAfter(window: Window, from: number, salt: number): boolean {
   for (let at = from; at + frameHeadBytes <= window.size; at++) {
     if (window.byte(at) === (frameMagic & 255) && recordsAt(window, at, salt) !== null) return true;
@@ -103,7 +104,7 @@ function hasFrameAfter(window: Window, from: number, salt: number): boolean {
   return false;
 }
 
-/** A piece of a file in memory that moves along as it is read. */
+/** The part of a file that is in memory. It moves as the file is read. */
 class Window {
   readonly size: number;
   readonly #file: number;
@@ -115,7 +116,7 @@ class Window {
     this.size = size;
   }
 
-  /** Null: the file ends before. */
+  /** Null where the file ends earlier. */
   at(start: number, length: number): Buffer | null {
     if (start + length > this.size) return null;
     if (start < this.#start || start + length > this.#start + this.#bytes.length) this.#move(start, length);

@@ -1,14 +1,14 @@
 /**
- * A journal: records in files, made durable together. What arrives while a commit is being written goes into the next
- * one, so that one sync of the disk serves all of them, and the thread that appends never waits for the disk.
+ * A journal: records in files, committed together. Records that arrive during a commit go into the next one. So one
+ * sync serves all of them, and the appending thread never waits for the disk.
  *
- * Whoever appends is told when its record is durable, in the order of appending; until then nobody may be told of it.
- * Where a commit fails, it and everything that waits behind it has failed, and nothing of it is in the files.
+ * The journal calls back once a record is durable, in the order of appending. Nobody may see the record before that. A
+ * failed commit fails with every record queued behind it, and the files contain none of them.
  */
 import { fileHeadBytes, frameHeadBytes, sealFrame } from "./frames.ts";
 import { createSegment, type Segment } from "./segment.ts";
 
-/** What waits for a record to be durable. One of the two is called, once. */
+/** Called back once for a record: `committed` or `failed`. */
 export interface Waiting {
   committed(segment: Segment, at: number): void;
   failed(): void;
@@ -16,34 +16,34 @@ export interface Waiting {
 
 export interface JournalOptions {
   readonly folder: string;
-  /** A file that has grown to this is followed by the next. */
+  /** Size at which the journal starts the next file. */
   readonly segmentBytes: number;
-  /** Bytes of records that may wait for their commit. */
+  /** Bytes of records that may wait for a commit. */
   readonly uncommittedBytesMax: number;
-  /** Whether a commit is answered when it is on the disk, or when the operating system has it. */
+  /** Whether a commit counts as done once the disk has it, or once the operating system has it. */
   readonly sync: boolean;
   readonly log: JournalLog;
 }
 
-/** What the journal needs of the node's log. */
+/** The part of the node's log that the journal uses. */
 export interface JournalLog {
   error(fields: object, text: string): void;
   warn(fields: object, text: string): void;
   info(fields: object, text: string): void;
 }
 
-/** What is counted, for metrics. */
+/** Counters for metrics. */
 export interface JournalCounts {
   commits: number;
   failedCommits: number;
   records: number;
   bytes: number;
-  /** Commits by how long they took, in the steps of `commitBucketsMs`, and the sum of it. */
+  /** Commits by duration, in the steps of `commitBucketsMs`, and the sum of all durations. */
   readonly buckets: number[];
   sumMs: number;
 }
 
-/** What a journal says of itself. */
+/** State of a journal, for metrics. */
 export interface DiskUsage {
   readonly bytes: number;
   readonly uncommittedBytes: number;
@@ -53,27 +53,28 @@ export interface DiskUsage {
 
 export const commitBucketsMs = [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000] as const;
 
-/** After a failed commit this long everything is refused at once, then the disk is tried again. */
+/** Time after a failed commit in which the journal rejects every record. Then it tries the disk again. */
 const retryMs = 1000;
 /**
- * Whoever was answered by a commit often has the next record soon: the next commit waits for as many as there were, for
- * this share of what the last one took. Else half of the publishers would always wait for the other half's commit.
+ * A publisher whose commit is acknowledged often sends its next record at once. So the next commit waits for as many
+ * records as the last had, for this share of its duration. Otherwise half of the publishers would always wait for the
+ * commit of the other half.
  */
 const gatherShare = 0.5;
 const gatherMsMax = 10;
-/** Timers are no finer. */
+/** Timers are no finer than this. */
 const gatherMsMin = 1;
 const batchBytesMin = 256 * 1024;
-/** A buffer that has grown beyond this is not kept. */
+/** Larger buffers are not reused. */
 const batchBytesKept = 4 * 1024 * 1024;
 
 interface Batch {
   buffer: Buffer;
   used: number;
   readonly waiting: Waiting[];
-  /** Told when all of those have been. */
+  /** Called after all callbacks of the batch. */
   readonly settled: (() => void)[];
-  /** Where in the buffer the record of each lies. */
+  /** Offset of each record in the buffer. */
   readonly starts: number[];
 }
 
@@ -81,16 +82,16 @@ export class Journal {
   readonly counts: JournalCounts = {
     commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: new Array<number>(commitBucketsMs.length + 1).fill(0), sumMs: 0,
   };
-  /** Oldest first; the last is written to. */
+  /** Oldest first. The journal writes to the last. */
   readonly segments: Segment[];
   readonly #options: JournalOptions;
   readonly #free: Batch[] = [];
-  /** Of all files but the last. */
+  /** Bytes of all files but the last. */
   #olderBytes: number;
   #forming: Batch = newBatch();
   #writing: Batch | null = null;
   #scheduled = false;
-  /** How many records the next commit is to have, and until when it waits for them. */
+  /** Records the next commit waits for, and until when. */
   #expected = 0;
   #gatherUntil = 0;
   #gathering: NodeJS.Timeout | null = null;
@@ -121,13 +122,13 @@ export class Journal {
     return this.#failingSince > 0;
   }
 
-  /** Why a record of this length would be refused now; null where it would not. */
+  /** Why a record of this length would be rejected now, or null. */
   refusal(length: number): "overloaded" | "unavailable" | null {
     if (this.#failingSince > 0 && (performance.now() < this.#retryAt || this.#writing !== null)) return "unavailable";
     return this.uncommittedBytes + length > this.#options.uncommittedBytesMax ? "overloaded" : null;
   }
 
-  /** Room for a record in the next commit, to be written before anything else happens. Ask for `refusal` first. */
+  /** Reserves space for a record in the next commit; the caller fills it synchronously, after asking `refusal`. */
   append(length: number, waiting: Waiting): Buffer {
     const batch = this.#forming;
     const start = batch.used;
@@ -141,18 +142,18 @@ export class Journal {
     return record;
   }
 
-  /** What is appended from here on goes into a new file. */
+  /** Later records go into a new file. */
   roll(): void {
     this.#rollWanted = true;
   }
 
-  /** Resolves when all that was appended until now is durable or has failed. */
+  /** Resolves when every record appended so far is durable or has failed. */
   settled(): Promise<void> {
     const batch = this.#forming.waiting.length > 0 ? this.#forming : this.#writing;
     return batch === null ? Promise.resolve() : new Promise((resolve) => batch.settled.push(resolve));
   }
 
-  /** Resolves when nothing waits any more: while there is much to do that is never. */
+  /** Resolves when no record waits: under constant load, never. */
   async idle(): Promise<void> {
     while (this.#writing !== null || this.#forming.waiting.length > 0) {
       await new Promise<void>((resolve) => this.#idle.push(resolve));
@@ -164,21 +165,21 @@ export class Journal {
     await Promise.all(this.segments.map(({ file }) => file.close()));
   }
 
-  /** Takes a file away, of which nothing is needed any more. */
+  /** Deletes a file that nothing needs any more. */
   async remove(segment: Segment): Promise<void> {
     this.segments.splice(this.segments.indexOf(segment), 1);
     this.#olderBytes -= segment.bytes;
     await segment.remove();
   }
 
-  /** Begins the next commit now, or when it has what is expected of it. */
+  /** Starts the next commit now, or once the expected records have arrived. */
   #plan(): void {
     if (this.#forming.waiting.length < this.#expected && performance.now() < this.#gatherUntil) {
       this.#gathering ??= setTimeout(() => this.#schedule(), this.#gatherUntil - performance.now());
     } else this.#schedule();
   }
 
-  /** At the end of this turn: what comes in with it goes into the same commit. */
+  /** Commits at the end of this turn of the event loop, so that all records of the turn share one commit. */
   #schedule(): void {
     if (this.#gathering !== null) clearTimeout(this.#gathering);
     this.#gathering = null;
@@ -206,7 +207,7 @@ export class Journal {
         this.#expected = batch.waiting.length + this.#forming.waiting.length;
         this.#writing = null;
         const gatherMs = Math.min(gatherMsMax, ms * gatherShare);
-        // A quick disk gets its next work before those who waited are told.
+        // A fast disk gets its next commit before the callbacks of this one run.
         if (gatherMs < gatherMsMin) this.#next();
         else this.#gatherUntil = began + ms + gatherMs;
         this.#settle(batch, segment, at);
@@ -239,7 +240,7 @@ export class Journal {
       try {
         batch.waiting[i]!.committed(segment, at + batch.starts[i]!);
       } catch (error) {
-        this.#options.log.error({ err: error }, "journal: what was to follow a commit failed");
+        this.#options.log.error({ err: error }, "journal: a callback threw after a commit; the record is durable");
       }
     }
     this.#release(batch);
@@ -250,7 +251,7 @@ export class Journal {
     const { folder, log } = this.#options;
     if (this.#failingSince === 0) {
       this.#failingSince = Date.now();
-      log.error({ err: error, folder }, "the disk does not take what is published; it is refused until the disk does");
+      log.error({ err: error, folder }, "disk write failed: durable publishes are rejected until it recovers; check the disk's free space and health");
     }
     this.#retryAt = performance.now() + retryMs;
     const behind = this.#forming;
@@ -261,7 +262,7 @@ export class Journal {
         try {
           one.failed();
         } catch (another) {
-          log.error({ err: another }, "journal: what was to follow a failed commit failed");
+          log.error({ err: another }, "journal: a callback threw after a failed commit");
         }
       }
     }
@@ -280,7 +281,7 @@ export class Journal {
     counts.buckets[bucket < 0 ? commitBucketsMs.length : bucket]!++;
     if (this.#failingSince === 0) return;
     const seconds = Math.round((Date.now() - this.#failingSince) / 1000);
-    this.#options.log.warn({ folder: this.#options.folder, seconds }, "the disk takes what is published again");
+    this.#options.log.warn({ folder: this.#options.folder, seconds }, "disk writes succeed again: durable publishes are accepted");
     this.#failingSince = 0;
   }
 
@@ -297,7 +298,7 @@ function newBatch(): Batch {
   return { buffer: Buffer.allocUnsafeSlow(batchBytesMin), used: frameHeadBytes, waiting: [], settled: [], starts: [] };
 }
 
-/** Records that lie in the old buffer already stay there for those who look at them; they are copied. */
+/** Copies the records. Callers that hold a slice of the old buffer keep it. */
 function grow(batch: Batch, need: number): void {
   let size = batch.buffer.length * 2;
   while (size < need) size *= 2;

@@ -1,6 +1,7 @@
 /**
- * One node at a time has a data directory: it listens on a socket in it. Unlike a file with a process's number, which
- * another process may get after a crash or in another container, a socket whose process is gone answers to nobody.
+ * Lets one node at a time use a data directory: the node listens on a socket in it. A file with a process id would not
+ * do: after a crash, or in another container, another process may have that id. Nobody answers on the socket of a dead
+ * process.
  */
 import { closeSync, openSync, readlinkSync, rmSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
@@ -11,20 +12,20 @@ export interface Lock {
   release(): Promise<void>;
 }
 
-/** Paths of sockets may have so many bytes, whatever those of files may. */
+/** The length limit of socket paths is lower than that of file paths. */
 const socketPathBytesMax = 100;
 const answerMs = 2000;
 
-/** @throws DataDirError where another node is there. */
+/** @throws DataDirError where another node uses the folder. */
 export async function lockFolder(folder: string): Promise<Lock> {
   const file = join(folder, "lock");
   const { path, release } = shortened(folder, file);
   try {
     const server = createServer((socket) => socket.destroy()).unref();
     if (!(await listens(server, path))) {
-      if (await answers(path)) throw new DataDirError("another node uses it; end that one, or choose another");
+      if (await answers(path)) throw new DataDirError("another node uses it; stop that node, or choose another directory");
       rmSync(file, { force: true });
-      if (!(await listens(server, path))) throw new DataDirError("another node has just taken it; end that one, or choose another");
+      if (!(await listens(server, path))) throw new DataDirError("another node has just locked it; stop that node, or choose another directory");
     }
     return {
       release: async () => {
@@ -38,7 +39,7 @@ export async function lockFolder(folder: string): Promise<Lock> {
   }
 }
 
-/** Another name of the same file where its own is too long: by way of the open folder, which only Linux has. */
+/** A shorter path to the same file, where its own is too long: through the open folder's descriptor, on Linux only. */
 function shortened(folder: string, file: string): { path: string; release: () => void } {
   if (Buffer.byteLength(file) <= socketPathBytesMax) return { path: file, release: () => undefined };
   const handle = openSync(folder, "r");
@@ -47,22 +48,23 @@ function shortened(folder: string, file: string): { path: string; release: () =>
     readlinkSync(path);
   } catch (error) {
     closeSync(handle);
-    throw new DataDirError("its path is too long; choose one of at most 90 bytes", { cause: error });
+    throw new DataDirError("its path is too long; choose a path of at most 90 bytes", { cause: error });
   }
   return { path: `${path}/lock`, release: () => closeSync(handle) };
 }
 
-/** False: there is a socket already, of someone or of nobody any more. */
+/** False where the socket exists already, of a running node or of a dead one. */
 function listens(server: Server, path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const failed = (error: NodeJS.ErrnoException) => {
       if (error.code === "EADDRINUSE") resolve(false);
-      else reject(new DataDirError(`no lock can be made in it: ${error.message}`));
+      else reject(new DataDirError(`its lock cannot be created: ${error.message}`));
     };
     server.once("error", failed);
     server.listen(path, () => {
       server.off("error", failed);
-      // One that asks and cannot be accepted, for want of files, finds that somebody is there all the same.
+      // A connection that cannot be accepted, for lack of file descriptors, still shows the other side that a node is
+      // here.
       server.on("error", () => undefined);
       resolve(true);
     });
@@ -76,7 +78,7 @@ function answers(path: string): Promise<boolean> {
       socket.destroy();
       resolve(answer);
     };
-    // One that does not answer in time is busy, not gone.
+    // A node that does not answer in time is busy, not dead.
     socket.setTimeout(answerMs, () => end(true));
     socket.once("connect", () => end(true));
     socket.once("error", (error: NodeJS.ErrnoException) => end(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"));

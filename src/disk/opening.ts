@@ -1,4 +1,6 @@
-/** Opening a journal: its files in order, every record of them read once, and what a power loss tore cut off. */
+/**
+ * Opens a journal: reads each record of its files once, in order, and truncates a write that a power loss cut short.
+ */
 import { fstatSync, mkdirSync, readdirSync, unlinkSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { DataDirError } from "./error.ts";
@@ -6,10 +8,10 @@ import { formatVersion, readFileHead, scanFrames } from "./frames.ts";
 import { Journal, type JournalOptions } from "./journal.ts";
 import { Segment, createSegment, openFlags, segmentId, segmentPath } from "./segment.ts";
 
-/** A record as it was found; valid until return. */
+/** Receives each record found. The buffer is valid until return. */
 export type OnRecord = (record: Buffer, segment: Segment, at: number) => void;
 
-/** @throws DataDirError where a file is damaged or not of this version. */
+/** @throws DataDirError where a file is damaged or has another format version. */
 export async function openJournal(options: JournalOptions, onRecord: OnRecord): Promise<Journal> {
   const { folder, sync } = options;
   mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -23,7 +25,7 @@ export async function openJournal(options: JournalOptions, onRecord: OnRecord): 
   return new Journal(options, segments);
 }
 
-/** Null: a file that was created, and never written to. */
+/** Null for a file that was created and never written to: it is deleted. */
 async function openSegment({ folder, sync, log }: JournalOptions, id: number, last: boolean, onRecord: OnRecord): Promise<Segment | null> {
   const path = segmentPath(folder, id);
   const handle = await open(path, openFlags(sync));
@@ -41,7 +43,7 @@ async function openSegment({ folder, sync, log }: JournalOptions, id: number, la
     const { bytes, ending } = scanFrames(handle.fd, size, head.salt, (record, at) => onRecord(record, segment, at));
     if (ending === "damaged" || (ending === "torn" && !last)) throw damaged(path, bytes, size);
     if (ending === "torn") {
-      log.warn({ file: path, from: bytes, bytes: size - bytes }, "the end of a file was never committed, and is cut off");
+      log.warn({ file: path, from: bytes, bytes: size - bytes }, "journal: an incomplete last write was cut off; it was never acknowledged");
       await handle.truncate(bytes);
       await handle.sync();
     }
@@ -55,13 +57,13 @@ async function openSegment({ folder, sync, log }: JournalOptions, id: number, la
 
 function otherFormat(path: string, version: number): DataDirError {
   return new DataDirError(
-    `${path} is of format ${version}, and this version of flux-gateway reads ${formatVersion}; start the version that wrote it`,
+    `${path} has format ${version}, and this version of flux-gateway reads format ${formatVersion}; start the version that wrote the file`,
   );
 }
 
 function damaged(path: string, at: number, size: number): DataDirError {
   return new DataDirError(
-    `${path} is damaged at byte ${at} of ${size}, and more than a last write that was cut short; ` +
-      "put a backup in its place, or move the whole directory away to begin with an empty one",
+    `${path} is damaged at byte ${at} of ${size}, and not only by an incomplete last write; ` +
+      "restore a backup, or move the whole directory elsewhere to start with an empty one",
   );
 }

@@ -1,8 +1,8 @@
-/** Reads a file of a journal while the node serves: frame by frame, never much at once. */
+/** Reads a journal file while the node runs, one frame at a time, so that memory stays small. */
 import { fileHeadBytes, frameHeadBytes, isWhole, recordsLength } from "./frames.ts";
 import type { Segment } from "./segment.ts";
 
-/** The records of each frame, and where in the file they begin. @throws Error at a frame that is not whole. */
+/** Yields the records of each frame and their offset in the file. @throws Error at a damaged frame. */
 export async function* framesOf(segment: Segment): AsyncGenerator<[records: Buffer, at: number]> {
   for (let at = fileHeadBytes; at < segment.bytes; ) {
     const head = await segment.read(at, frameHeadBytes);

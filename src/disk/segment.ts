@@ -1,4 +1,7 @@
-/** One file of a journal: the newest is written to, the others only read, until nothing in them is needed any more. */
+/**
+ * One file of a journal. The newest file is written to; the others are only read, until all of their records are
+ * obsolete.
+ */
 import { constants } from "node:fs";
 import { open, unlink, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
@@ -10,9 +13,9 @@ export class Segment {
   readonly path: string;
   readonly salt: number;
   readonly file: FileHandle;
-  /** Up to where it is written and whole. */
+  /** Length of the file that is written and intact. */
   bytes: number;
-  /** For its owner: bytes of records that are still needed, others that point here, and the time of its newest. */
+  /** Kept by the owner: bytes of records still needed, records that point to this file, time of the newest record. */
   liveBytes = 0;
   anchors = 0;
   newestAt = 0;
@@ -25,7 +28,7 @@ export class Segment {
     this.bytes = bytes;
   }
 
-  /** Reads `length` bytes from `at`; throws where there are not so many. */
+  /** Reads `length` bytes at `at`. @throws Error where the file is shorter. */
   async read(at: number, length: number): Promise<Buffer> {
     const bytes = Buffer.allocUnsafe(length);
     for (let done = 0; done < length; ) {
@@ -36,7 +39,7 @@ export class Segment {
     return bytes;
   }
 
-  /** Writes a frame behind what is whole. What a failed write left there is cut off. */
+  /** Writes a frame after the last intact one and truncates what a failed write left there. */
   async append(frame: Buffer): Promise<number> {
     const at = this.bytes;
     try {
@@ -44,7 +47,7 @@ export class Segment {
         done += (await this.file.write(frame, done, frame.length - done, at + done)).bytesWritten;
       }
     } catch (error) {
-      await this.file.truncate(at).catch(() => undefined); // the next write begins at the same place all the same
+      await this.file.truncate(at).catch(() => undefined); // if this fails too, the next write starts at the same place
       throw error;
     }
     this.bytes = at + frame.length;
@@ -57,7 +60,7 @@ export class Segment {
   }
 }
 
-/** With `sync` a write is on the disk when it is answered: one call where write and fdatasync would be two. */
+/** With O_DSYNC, a write that returns is on the disk: one system call in place of write and fdatasync. */
 export function openFlags(sync: boolean): number {
   return constants.O_RDWR | (sync ? constants.O_DSYNC : 0);
 }
@@ -71,7 +74,7 @@ export function segmentId(name: string): number | null {
   return match === null ? null : Number(match[1]);
 }
 
-/** A new, empty file. */
+/** Creates a new, empty file. */
 export async function createSegment(folder: string, id: number, sync: boolean): Promise<Segment> {
   const path = segmentPath(folder, id);
   const salt = randomBytes(4).readUInt32LE();
@@ -81,13 +84,13 @@ export async function createSegment(folder: string, id: number, sync: boolean): 
     if (sync) await syncFolder(folder);
   } catch (error) {
     await file.close();
-    await unlink(path).catch(() => undefined); // a file without a whole head is taken for one that was never begun
+    await unlink(path).catch(() => undefined); // opening treats a file without a complete head as never started
     throw error;
   }
   return new Segment(id, path, salt, file, fileHeadBytes);
 }
 
-/** A file's name outlives a power loss only once its folder is on the disk. */
+/** A new file survives a power loss only once its folder is synced as well. */
 export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, "r");
   try {

@@ -1,4 +1,4 @@
-/** Composition of what nodes share by way of Redis; without Redis, of what a node does alone. */
+/** Builds what nodes share through Redis, or, without Redis, the local counterparts. */
 import type { Config } from "../config/config.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { createMemoryPresence } from "../presence/memory.ts";
@@ -19,7 +19,7 @@ import type { NodeFacts, Registry, RegistryEvents } from "../registry/registry.t
 import { createRedisSessions, type RedisSessions, type RedisSessionsOptions } from "../sessions/redis/redis.ts";
 import type { SessionsHere } from "../sessions/sessions.ts";
 
-/** @throws ConfigError where Redis cannot be reached, or this node may not do there what it has to. */
+/** @throws ConfigError where Redis cannot be reached, or rejects a command that the node needs. */
 export async function connectRedis(config: Config, log: Logger): Promise<RedisLink | null> {
   const { redis: address, redisPrefix: prefix, redisTlsCa: tlsCa, redisAnswerMs: answerMs } = config;
   const target = readRedisTarget(address);
@@ -50,7 +50,7 @@ export async function openRegistry(config: Config, redis: RedisLink | null, fact
   }));
 }
 
-/** `nodeChanged`: what a node that is dead or has left has left behind is to be taken back, unless it is there again. */
+/** `nodeChanged` takes over the entries of a node that died or left, unless that node comes back. */
 export async function openPresence(config: Config, redis: RedisLink | null, log: Logger, events: PresenceEvents): Promise<{ presence: Presence } & RegistryEvents> {
   const { presenceGraceMs: graceMs, presenceIntervalMs: intervalMs, lastSeenTtlMs, lastSeenMax } = config;
   const limits = { graceMs, intervalMs, namedUsersMax: config.presenceNamedUsersMax, namedChangesMax: config.presenceNamedChangesMax, lastSeenTtlMs };
@@ -63,13 +63,13 @@ export async function openPresence(config: Config, redis: RedisLink | null, log:
   };
 }
 
-/** What nodes share of sessions: where they are kept, and what their resume tokens are signed with. */
+/** Sessions that nodes share: the store, and the secret that signs resume tokens. */
 export interface SharedSessions {
   readonly store: RedisSessions;
   readonly secret: string;
 }
 
-/** What a store that nodes share says of sessions, and asks of those that have a socket here. */
+/** Events of the shared store, and the sessions that have a socket on this node. */
 export type SessionEvents = Pick<RedisSessionsOptions, "onForgotten" | "onTaken"> & { readonly sockets: SessionsHere };
 
 export async function openSessions(config: Config, redis: RedisLink, log: Logger, events: SessionEvents): Promise<SharedSessions> {
@@ -83,7 +83,7 @@ export async function openMessages(config: Config, redis: RedisLink | null, log:
   return atStart(config, createRedisMessages({ redis, prefix: config.redisPrefix, id: config.nodeId, log }, events));
 }
 
-/** The secret of all nodes: made by the first of them, and written again where Redis comes back without it. */
+/** The secret of all nodes. The first node creates it; a node stores it again where Redis has lost it. */
 async function sharedSecret(redis: RedisLink, key: string, log: Logger): Promise<string> {
   const agree = async (own: string) => {
     await redis.run("set", key, own, "nx");
@@ -93,12 +93,12 @@ async function sharedSecret(redis: RedisLink, key: string, log: Logger): Promise
   redis.onUp(() => {
     agree(secret).then(
       (found) => {
-        if (found !== secret) log.error("nodes sign resume tokens with different secrets since Redis lost theirs: restart this node, or give all of them one --resume-secret");
+        if (found !== secret) log.error("resume tokens: nodes use different secrets since Redis lost the shared one, and clients cannot resume on other nodes; restart this node, or set the same --resume-secret on all nodes");
       },
-      () => undefined, // away again: asked again when it is back
+      () => undefined, // unavailable again: the next connection repeats this
     );
   });
   return secret;
 }
 
-const saidOf = { up: "is up", draining: "is draining", down: "is down: nothing new was heard of it", left: "has left" } as const;
+const saidOf = { up: "is up", draining: "is draining", down: "is down: its heartbeats stopped", left: "has left" } as const;

@@ -1,4 +1,4 @@
-/** A node on its way out: how far it is with sending its sessions away. The reactors do it, each for its own. */
+/** The drain of this node and its progress. Each reactor disconnects its own sessions. */
 import type { DrainOptions, DrainProgress } from "../messages/drainoptions.ts";
 import type { Counters } from "../link/counters.ts";
 import type { Logger } from "../platform/log/log.ts";
@@ -10,7 +10,7 @@ export interface DrainParts {
   readonly reactors: Reactors;
   readonly counters: readonly Counters[];
   readonly drainMs: number;
-  /** Tells the other nodes. */
+  /** Announces the drain to the other nodes. */
   announce(): Promise<void>;
   readonly log: Logger;
 }
@@ -25,19 +25,19 @@ export class Drain {
     this.#parts = parts;
   }
 
-  /** Resolves when no session is left. A second call joins the first, whatever it asks for. */
+  /** Resolves when no session is left. A second call joins the first and ignores its own options. */
   begin(options: DrainOptions = {}): Promise<void> {
     return (this.#done ??= this.#run(options));
   }
 
   async #run({ windowMs = this.#parts.drainMs, url = "" }: DrainOptions): Promise<void> {
     const { state, reactors, announce, log } = this.#parts;
-    // First of all, so that whoever balances load sends nobody here any more.
+    // First of all, so that load balancers send no more clients here.
     state.leaving = true;
     this.#began = { at: performance.now(), sessions: this.#left, windowMs };
-    log.info({ sessions: this.#left, windowMs, ...(url !== "" && { url }) }, "draining: sessions are sent away");
-    // Not waited for: whoever cannot be told now hears of it later, and the sessions have to go all the same.
-    announce().catch((error: unknown) => log.error({ err: error }, "other nodes could not be told that this one is draining"));
+    log.info({ sessions: this.#left, windowMs, ...(url !== "" && { url }) }, "draining: the node disconnects its sessions");
+    // Not awaited: the drain goes on even if the other nodes cannot hear of it now.
+    announce().catch((error: unknown) => log.error({ err: error }, "draining: the announcement to other nodes failed; they may send clients here until the next heartbeat"));
     await reactors.drain(windowMs, url);
     this.#overAt = performance.now();
     log.info({ left: this.#left }, "drained");

@@ -1,4 +1,4 @@
-/** Composition: assembles the parts of a node (node.ts), starts them in order and ends them in reverse. */
+/** Assembles the parts of a node (parts.ts), starts them in order and stops them in reverse. */
 import { startAdmin, startMetrics, type Admin, type Served } from "../admin/admin.ts";
 import type { Drains } from "../admin/drain.ts";
 import { expiryWarning, renewCertificate, watchCertificate } from "../config/certificate.ts";
@@ -24,52 +24,52 @@ import { version } from "../platform/version.ts";
 /** A running node. */
 export interface Gateway {
   readonly config: Config;
-  /** The port clients connect to; the one that was free if 0 was asked for. */
+  /** The port clients connect to. If 0 was given, a free one. */
   readonly port: number;
-  /** The port for raw TCP, null where there is none. */
+  /** The port for raw TCP, or null. */
   readonly tcpPort: number | null;
   readonly adminPort: number;
-  /** The port that serves the metrics alone, null where there is none. */
+  /** The port that serves only the metrics, or null. */
   readonly metricsPort: number | null;
-  /** Where clients connect to, seen from this machine. */
+  /** The address clients connect to, from this machine. */
   readonly url: string;
   readonly log: Logger;
-  /** Everything the node counts, in Prometheus's text format. */
+  /** All metrics, in Prometheus's text format. */
   metrics(): Promise<string>;
   /**
-   * Closes every session of a user (3504) and ends it; with `signOut` tokens and resumes given out until now are refused
-   * from here on too. It is done on this node when the call returns, and on the others as they hear of it. Resolves with
-   * how many sessions each of them had; never rejects, so nobody has to wait for it.
+   * Closes and ends every session of a user (3504). With `signOut`, all nodes also reject the user's tokens and resume
+   * tokens issued before now. This node is done when the call returns, the others when they receive the message.
+   * Resolves with the number of sessions on each node; never rejects.
    */
   disconnect(user: string, options?: { readonly tenant?: string; readonly signOut?: boolean } & SurveyOptions): Promise<Survey<"user">>;
   /**
-   * Asks all nodes: how they are, how many sessions of a user or members of a room each of them has. Never rejects: it
-   * names the nodes that did not answer in time.
+   * Asks all nodes: their health, the sessions of a user, or the members of a room. Never rejects; the result names the
+   * nodes that did not answer in time.
    */
   survey<Q extends Question>(question: Q, options?: SurveyOptions): Promise<Survey<Q["kind"]>>;
-  /** All nodes of the gateway, this one first; stale: Redis is away, and this is what was known before. */
+  /** All nodes of the gateway, this one first. `stale`: Redis is unavailable, and the list may be out of date. */
   nodes(): { readonly node: string; readonly stale: boolean; readonly nodes: readonly KnownNode[] };
   /**
-   * Reads the certificate's files again, for connections to come. False: they are no good, the log says why, and the
-   * certificate there was goes on. The node does it by itself soon after a file has changed.
+   * Reads the certificate's files again, for new connections. False: the files are invalid, the log says why, and the
+   * node keeps the old certificate. The node also does this by itself soon after a file has changed.
    */
   reloadCertificate(): boolean;
-  /** Makes a reactor throw, as a bug in it would, or not before a socket is full, inside uWS: for tests of what that costs. */
+  /** Makes a reactor throw as a bug would; with `whenFull` inside uWS, once a socket's queue is full. For tests. */
   failReactor(index: number, whenFull?: boolean): void;
   /**
-   * Takes no more sockets, sends every session away (`reconnect`, then a close with 3001), spread over `drainMs`, and
-   * closes. A second call joins the first.
+   * Takes no new sockets, disconnects every session (`reconnect`, then close 3001) spread over `drainMs`, and closes. A
+   * second call joins the first.
    */
   drain(options?: DrainOptions): Promise<void>;
-  /** Closes every session with 3001, frees the ports and ends the threads, at once, also in the middle of a drain. */
+  /** Closes every session with 3001 at once, frees the ports and stops the threads. Also ends a drain in progress. */
   close(): Promise<void>;
-  /** Resolves when the node has closed, whoever asked for it. */
+  /** Resolves when the node has closed, for whatever reason. */
   readonly ended: Promise<void>;
 }
 
 /**
- * Starts a node. Only `options` count: flags, environment and file are for `flux-gateway start` to read.
- * @throws ConfigError that names the option, where one is wrong or a port is taken.
+ * Starts a node. Only `options` count: flags, environment and file are read by `flux-gateway start`.
+ * @throws ConfigError that names the option, where a value is wrong or a port is in use.
  */
 export async function createGateway(options: GatewayOptions = {}, parts: Parts = {}): Promise<Gateway> {
   const setup = await readSetup(options);
@@ -77,7 +77,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const { config, certificate, log, port, tcpPort } = setup;
   const { hub, reactors, stores, draining, surveys, others, redis } = node;
 
-  // However often and by whom its end is asked for, it ends once.
+  // The node shuts down once, however often it is asked to.
   let admin: AdminPorts | null = null;
   let onEnded = () => {};
   const ended = new Promise<void>((resolve) => (onEnded = resolve));
@@ -87,7 +87,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const reloadCertificate = () => renewCertificate(config, log, (renewed) => reactors.renew(renewed));
   const unwatch = watch(node, reloadCertificate);
 
-  // What the admin port is asked, and whoever embeds the node asks.
+  // Served on the admin port and to the embedding program.
   const metrics = metricsOf(node);
   const nodes = () => ({ node: config.nodeId, stale: others.stale, nodes: others.nodes().map(knownNode) });
   const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
@@ -97,7 +97,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     return surveys.hear<"user">({ kind: "user", sessions: closed }, tell, { timeoutMs });
   };
 
-  // Other nodes are known before clients come, and know of this one when it takes them.
+  // The node knows the others before clients come. The others hear of it when it can take clients.
   try {
     others.hear(await openMessages(config, redis, log, { received: (message) => onMessage(node, drains, message) }));
     const facts = nodeFacts(config, port, node.counters, () => reactors.serving);
@@ -151,7 +151,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
   return registry;
 }
 
-/** What another node has to say. */
+/** Handles a message of another node. */
 function onMessage({ setup: { config, log }, hub: { sessions, lateDisconnects }, surveys, others }: Node, drains: Drains, message: NodeMessage): void {
   switch (message.kind) {
     case "taken": return sessions.taken(message.session, message.generation);
@@ -166,18 +166,18 @@ function onMessage({ setup: { config, log }, hub: { sessions, lateDisconnects },
     case "answer": return surveys.answered(message);
     case "drain": {
       const { kind: _, started, ...options } = message;
-      // Meant is one that had this name before, or this one is not among the nodes yet, or any more.
+      // Ignored if meant for an earlier node of this name, or if this node is not in the registry.
       if (started !== others.nodes().find(({ id }) => id === config.nodeId)?.started) return;
       const asked = drainShape.safeParse(options);
       if (asked.success) void drains.begin(asked.data);
-      else log.warn({ problem: asked.error.issues[0]?.message }, "a drain that was asked for through Redis is not possible as it was asked");
+      else log.warn({ problem: asked.error.issues[0]?.message }, "drain: a request of another node is invalid and was ignored");
     }
   }
 }
 
 interface AdminPorts {
   readonly admin: Admin;
-  /** Where the metrics are served alone; null: they are not. */
+  /** The port that serves only the metrics; null where there is none. */
   readonly metrics: Admin | null;
   close(): Promise<unknown>;
 }
@@ -195,7 +195,7 @@ async function startAdminPorts({ adminHost, adminPort, adminKey, metricsHost, me
   return { admin, metrics, close: () => Promise.all([admin.close(), metrics.close()]) };
 }
 
-/** Watches what the node depends on, until what it returns is called. */
+/** Watches NATS and the certificate until the returned function is called. */
 function watch({ setup: { config, certificate, log }, stores: { nats }, state }: Node, onNewCertificate: () => void): () => void {
   const unwatchNats = nats && watchNatsAway(nats, config.natsGraceMs, state, log);
   const unwatchCertificate = certificate && watchCertificate(certificate, onNewCertificate);
@@ -207,7 +207,7 @@ function watch({ setup: { config, certificate, log }, stores: { nats }, state }:
   };
 }
 
-/** The drain of this node, which closes then, and those of others. */
+/** The drain of this node, which closes it at the end, and the drains of others. */
 function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node, close: () => Promise<void>): Drains {
   const look = async (id: string) => (await surveys.askOne(id, { kind: "health" }))?.drain ?? null;
   const own: Drains = {
@@ -225,12 +225,12 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
   return own;
 }
 
-/** Who serves goes before what it serves from; the admin port is last, where somebody may be told how it goes. */
+/** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
 async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
   state.leaving = true;
   guard.stop();
   unwatch();
-  // Told first: from here on nobody sends clients to this node.
+  // First: from here on the other nodes send no clients here.
   await others.leave();
   await reactors.close("shutdown");
   hub.close();

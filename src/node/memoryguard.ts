@@ -1,10 +1,10 @@
 /**
- * Keeps a node from being killed for its memory. Above a mark it takes no more sockets, and those it has go on; it takes
- * them again a little below, or it would open and close its door with every collection of garbage. Where half of the
- * reserve is gone as well, publishes are refused.
+ * Keeps the kernel from killing the node for its memory. Above a mark the node takes no new sockets and keeps those it
+ * has. It takes new ones again a little below the mark, so that a garbage collection does not flip the state. When half
+ * of the reserve is used up too, the node rejects publishes.
  *
- * The mark leaves a reserve for what is under way. Between two looks no more sockets are taken than the memory below
- * the mark is enough for, so that neither the rate of connects nor a main thread that is late can use the reserve up.
+ * The mark leaves a reserve for work in progress. Between two checks the node takes only as many sockets as fit below
+ * the mark. So neither fast connects nor a delayed main thread can use up the reserve.
  */
 import { getHeapStatistics } from "node:v8";
 import type { Config } from "../config/config.ts";
@@ -15,19 +15,24 @@ import { planMemory } from "../platform/memoryplan.ts";
 import type { NodeState } from "../link/threads.ts";
 
 const mib = 2 ** 20;
-/** It looks this often at most and at least, and in between so that memory which is used up as fast as this is noticed. */
+/**
+ * Bounds of the interval between checks. In between, the interval shrinks so that memory growing this fast is noticed
+ * in time.
+ */
 const lookMsMin = 20;
 const lookMsMax = 1000;
 const growthBytesPerMs = mib / 4;
-/** What one socket is counted with before it is there: an idle one has a quarter of it, and in a heap a half. */
+/**
+ * Memory counted for a socket before it connects. An idle socket uses a quarter of it, and half of the share in a heap.
+ */
 const socketBytes = 16 * 1024;
 const socketHeapBytes = 4 * 1024;
-/** What a socket that has not said hello yet will take besides: its session, its place in a room, and the garbage of both. */
+/** Memory that a socket needs after its hello: the session, its place in a room, and the garbage of both. */
 const sessionBytes = 8 * 1024;
 const creditMax = 2 ** 30;
-/** So many points below the mark at which it stopped. */
+/** Points below the mark at which the node takes sockets again. */
 const belowPercent = 5;
-/** Share of a heap's limit above which it counts as full: V8 ends the process at the limit. */
+/** Share of a heap's limit above which it counts as full: at the limit V8 aborts the process. */
 const heapShare = 0.9;
 
 export interface Heap {
@@ -38,26 +43,26 @@ export interface Heap {
 export interface MemoryGuardOptions {
   readonly limitBytes: number;
   readonly highPercent: number;
-  /** Left for what is under way, where `highPercent` leaves less. Default: nothing. */
+  /** Bytes reserved for work in progress, where `highPercent` leaves less. Default: none. */
   readonly reserveBytes?: number;
-  /** What is used, for tests. */
+  /** Replaces the measurement, in tests. */
   readonly used?: () => number;
-  /** The heaps of all threads. Default: none is looked at. */
+  /** The heaps of all threads. Default: none are checked. */
   readonly heaps?: () => readonly Heap[];
-  /** It is short of memory now, or no longer. */
+  /** Called when the node becomes short of memory, and when it no longer is. */
   onChange(short: boolean, usedBytes: number): void;
-  /** What sockets that have come will take when they have said hello and joined. Default: nothing. */
+  /** Memory that sockets in the handshake will need once they have joined. Default: none. */
   readonly underWay?: () => number;
-  /** Frees what can be freed: called while it is short, every `collectMs`. */
+  /** Frees memory. Called every `collectMs` while the node is short of memory. */
   collect?(): void;
-  /** After each look: how many sockets may be taken until the next, and whether publishes have to be refused. */
+  /** Called after each check: sockets that may connect until the next one, and whether publishes must be rejected. */
   onLook?(credit: number, tight: boolean): void;
 }
 
-/** How often garbage is collected while the node is short of memory, which stops each thread for a moment. */
+/** Interval of garbage collections while the node is short of memory. Each one stops every thread for a moment. */
 const collectMs = 2000;
 
-/** The guard of a node, which is not ready while it is short of memory. */
+/** The memory guard of a node. The node is not ready while it is short of memory. */
 export function guardMemory(config: Config, state: NodeState, counters: readonly Counters[], collect: () => void, log: Logger): MemoryGuard {
   const { memoryLimitBytes: limitBytes, memoryHighPercent: highPercent } = config;
   return new MemoryGuard({
@@ -68,29 +73,29 @@ export function guardMemory(config: Config, state: NodeState, counters: readonly
     collect,
     onChange: (short, usedBytes) => {
       state.shortOfMemory = short;
-      if (short) log.warn({ usedBytes, limitBytes }, "short of memory: the node takes no more sockets until it uses less");
-      else log.info({ usedBytes, limitBytes }, "there is memory again: sockets are taken");
+      if (short) log.warn({ usedBytes, limitBytes }, "short of memory: the node rejects new sockets until it uses less; add memory or nodes");
+      else log.info({ usedBytes, limitBytes }, "memory is available again: the node takes new sockets");
     },
     onLook: (credit, tight) => {
       state.socketCredit = credit;
-      if (tight !== state.outOfMemory && tight) log.warn({ limitBytes }, "nearly out of memory: publishes are refused until the node uses less");
+      if (tight !== state.outOfMemory && tight) log.warn({ limitBytes }, "nearly out of memory: the node rejects publishes until it uses less; add memory or nodes");
       state.outOfMemory = tight;
     },
   });
 }
 
-/** A reactor's as it was at its last look at it, a tenth of a second ago. */
+/** A reactor's numbers are up to a tenth of a second old. */
 function heapsOf(counters: readonly Counters[]): Heap[] {
   const { used_heap_size: usedBytes, heap_size_limit: limitBytes } = getHeapStatistics();
   const reactors = counters.map((of) => ({ usedBytes: of.get("heapBytes"), limitBytes: of.get("heapLimitBytes") }));
-  // One that has only begun has not looked yet.
+  // A reactor that has just started has no numbers yet.
   return [{ usedBytes, limitBytes }, ...reactors.filter((heap) => heap.limitBytes > 0)];
 }
 
 export class MemoryGuard {
   readonly #options: MemoryGuardOptions;
   readonly #used: () => number;
-  /** Above this no more sockets are taken. */
+  /** Above this the node takes no new sockets. */
   readonly #markBytes: number;
   readonly #reserveBytes: number;
   #short = false;
@@ -103,7 +108,7 @@ export class MemoryGuard {
     const { limitBytes, highPercent, reserveBytes = 0 } = options;
     this.#markBytes = Math.max(0, Math.min((limitBytes * highPercent) / 100, limitBytes - reserveBytes));
     this.#reserveBytes = limitBytes - this.#markBytes;
-    // What else is in the container counts only against the container's own limit.
+    // Memory of other processes in the container counts only where the limit is the container's own.
     const ofContainer = limitBytes === memoryLimit();
     this.#used = options.used ?? (ofContainer ? memoryUsed : processMemoryUsed);
   }
@@ -138,7 +143,7 @@ export class MemoryGuard {
     const heapRoom = Math.min(Infinity, ...(heaps?.() ?? []).map((heap) => heap.limitBytes * heapShare * share - heap.usedBytes));
     const short = planned > this.#markBytes * share || heapRoom < 0;
     const credit = short ? 0 : Math.min(creditMax, headroom / socketBytes, heapRoom / socketHeapBytes);
-    // Less than half of the reserve is left; it is over when three quarters are.
+    // Begins when less than half of the reserve is left, and ends when a quarter is.
     this.#tight = used > limitBytes - this.#reserveBytes * (this.#tight ? 0.75 : 0.5);
     onLook?.(Math.max(0, Math.floor(credit)), this.#tight);
     if (short !== this.#short) {
@@ -154,7 +159,7 @@ export class MemoryGuard {
   }
 }
 
-/** The nearer to the mark, the sooner. */
+/** The closer to the mark, the sooner the next check. */
 export function lookInMs(headroomBytes: number): number {
   return Math.max(lookMsMin, Math.min(lookMsMax, headroomBytes / growthBytesPerMs));
 }

@@ -1,4 +1,4 @@
-/** Composition: what a node is made of. When it is assembled everything is there, and nothing serves yet: gateway.ts starts it. */
+/** Builds all parts of a node. Nothing serves yet: gateway.ts starts them. */
 import { connectRedis, openPresence, openSessions } from "./cluster.ts";
 import { collectGarbage } from "../platform/collect.ts";
 import { Drain } from "./drainprogress.ts";
@@ -26,14 +26,14 @@ import { NodeState } from "../link/threads.ts";
 
 export interface Node {
   readonly setup: Setup;
-  /** Null where the node is alone. */
+  /** Null for a single node. */
   readonly redis: RedisLink | null;
   readonly others: OtherNodes;
   readonly rooms: HubRooms;
   readonly tailBudget: TailBudget;
   readonly stores: NodeStores;
   readonly hub: Hub;
-  /** What the main thread and the reactors both see. */
+  /** Shared between the main thread and the reactors. */
   readonly state: NodeState;
   readonly counters: readonly Counters[];
   readonly reactors: Reactors;
@@ -42,10 +42,10 @@ export interface Node {
   readonly surveys: Surveys;
 }
 
-/** What keeps publications, sessions and who is there; and what a change of another node means for that. */
+/** Broker, session store and presence, and their reaction to changes of other nodes. */
 export type NodeStores = Stores & RegistryEvents & { readonly presence: Presence };
 
-/** From what nodes share, by way of what keeps rooms and sessions, to those who serve them. @throws ConfigError */
+/** Builds from the bottom up: connections, stores, hub, reactors. @throws ConfigError */
 export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const { config, log } = setup;
   const redis = await connectRedis(config, log);
@@ -72,7 +72,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   return node;
 }
 
-/** The hub, with its rooms and with the stores, which tell it of what comes. */
+/** The hub with its rooms and stores. The stores call it with events. */
 async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, others: OtherNodes, state: NodeState): Promise<Pick<Node, "rooms" | "tailBudget" | "stores" | "hub">> {
   const { config, log } = setup;
   const tailBudget = new TailBudget(planMemory(config).tailsBytes);
@@ -96,7 +96,7 @@ async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, othe
   return { rooms, tailBudget, stores, hub };
 }
 
-/** Where one cannot be opened, what was opened before it is closed in reverse. @param hub is made when they are open. */
+/** On an error, closes in reverse what is open already. @param hub exists once the stores are open. */
 async function openNodeStores({ config, log }: Setup, parts: Parts, redis: RedisLink | null, kindOf: KindOf, hub: () => Hub): Promise<NodeStores> {
   const opened: (() => Promise<void>)[] = [async () => redis?.close()];
   try {
@@ -123,12 +123,12 @@ async function openNodeStores({ config, log }: Setup, parts: Parts, redis: Redis
   }
 }
 
-/** Stored sessions that have a socket are kept alive this often: several times in their life. */
+/** Interval of renewing stored sessions that have a socket: several times within sessionTtlMs. */
 function keepWithin(ttlMs: number): number {
   return Math.max(10, Math.min(30_000, ttlMs / 4));
 }
 
-/** What this node says for itself when all are asked. */
+/** The answer of this node to a survey. */
 function answerTo(question: Question, { hub, rooms, state, redis, draining, stores: { nats } }: Node): NodeAnswer {
   switch (question.kind) {
     case "user": return { kind: "user", sessions: hub.sessions.countOf(question.tenant ?? "", question.user) };

@@ -1,11 +1,11 @@
-/** The ports a node listens on, and what is wrong with one that cannot be had. */
+/** The ports a node listens on, and the errors of ports that cannot be used. */
 import { randomInt } from "node:crypto";
 import { createServer, type AddressInfo } from "node:net";
 import { ConfigError, type Config } from "../config/config.ts";
 
 /**
- * The ports to listen on, free ones for 0. Reactors share them on purpose (SO_REUSEPORT, which uWS does not set for
- * port 0), and would share them with another node without a word: this sees first that nobody is there.
+ * Returns the ports to listen on; for 0 a free one. Reactors share a port (SO_REUSEPORT, which uWS does not set for
+ * port 0). They would also share it silently with another node, so this first checks that nobody listens there.
  */
 export async function findPorts({ host, port, tcpHost, tcpPort }: Config): Promise<{ port: number; tcpPort: number | null }> {
   const web = await probe("--host", "--port", host, port);
@@ -20,14 +20,14 @@ export async function findPorts({ host, port, tcpHost, tcpPort }: Config): Promi
 }
 
 /**
- * What is taken for 0: below the ports that systems take for outgoing connections (Linux from 32,768 on, others from 49,152).
- * One of those may be gone between looking and listening.
+ * Range for 0: below the ports that systems use for outgoing connections (Linux from 32,768, others from 49,152). Such
+ * a port could be in use again before the node listens.
  */
 const freeFrom = 20_000;
 const freeTo = 32_768;
 const triesMax = 50;
 
-/** One that nobody listens on. */
+/** A port on which nobody listens. */
 export async function freePort(host = "127.0.0.1"): Promise<number> {
   const { port, close } = await listenOn(host, 0);
   await close();
@@ -68,18 +68,18 @@ export function listenProblem(hostFlag: string, portFlag: string, host: string, 
   const where = at(host, port);
   switch ((error as NodeJS.ErrnoException).code) {
     case "EADDRINUSE":
-      return `${portFlag} ${port}: something else listens on ${where}; end it or choose another port`;
+      return `${portFlag} ${port}: another process listens on ${where}; stop it or choose another port`;
     case "EACCES":
-      return `${portFlag} ${port}: this user may not listen on ${where}; choose a port from 1024 on`;
+      return `${portFlag} ${port}: this user may not listen on ${where}; choose a port of 1024 or more`;
     case "EADDRNOTAVAIL":
     case "ENOTFOUND":
-      return `${hostFlag} ${host}: this machine has no such address; choose one of its own, or 0.0.0.0 for all`;
+      return `${hostFlag} ${host}: this machine does not have this address; choose one that it has, or 0.0.0.0 for all`;
     default:
       return `${hostFlag} ${host} ${portFlag} ${port}: cannot listen: ${String((error as Error).message)}`;
   }
 }
 
-/** A host to connect to where `host` may mean every address. */
+/** A host to connect to, where `host` may stand for every address. */
 export function reachable(host: string): string {
   return host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
 }

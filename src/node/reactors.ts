@@ -1,8 +1,8 @@
 /**
- * The reactors of a node, seen from the main thread: starts them, replaces one that fails, ends them.
+ * The reactors of a node, seen from the main thread: starts them, replaces one that fails, stops them.
  *
- * A reactor that throws closes its sockets and ends; another takes its place on the same port, and its clients come
- * back to it. Worker.terminate() is never called: uWS would take the process down with it.
+ * A reactor that throws closes its sockets and exits. A new one takes its place on the same port, and the clients
+ * reconnect. Nothing here calls Worker.terminate(): uWS would take the process down with it.
  */
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -27,45 +27,45 @@ export interface ReactorsOptions {
   readonly resumeSecret: string;
   readonly authKeys: readonly KeyMaterial[];
   readonly certificate: Certificate | null;
-  /** Where all of them listen. */
+  /** Port on which all reactors listen. */
   readonly port: number;
-  /** Where those that can listen for raw TCP; null: it is off. */
+  /** Port for raw TCP, of the reactors that can listen there; null where it is off. */
   readonly tcpPort: number | null;
   readonly hub: Hub;
   readonly counters: readonly SharedArrayBuffer[];
   readonly nodeState: SharedArrayBuffer;
   readonly log: Logger;
-  /** How many reactors take sockets now; called when that changes. */
+  /** Called when the number of reactors that take sockets changes. */
   onServing(reactors: number): void;
 }
 
-/** A reactor that ran at least this long is replaced at once, one that fails sooner after a pause. */
+/** A reactor that ran at least this long is replaced at once; after an earlier failure the node pauses first. */
 const stableMs = 10_000;
 const pauseMs = 500;
-/** Reactors that start at once: each opens a hundred files to load its code, and a process may have few. */
+/** Reactors that start at the same time. Each opens a hundred files to load its code, and the limit may be low. */
 const startingMax = 2;
 /**
- * uWS reads it when its binary is loaded, which the first reactor does: of a request that comes in pieces it keeps so
- * many bytes of headers, 4 KiB by default, which a browser's cookies and a token can exceed. 16 KiB is what Node's own
- * HTTP takes.
+ * uWS reads this variable when the first reactor loads its binary. It limits the headers uWS keeps of a request that
+ * arrives in pieces. The default, 4 KiB, is too small for a browser's cookies and a token. Node's own HTTP takes 16
+ * KiB.
  */
 const headersVariable = "UWS_HTTP_MAX_HEADERS_SIZE";
 const headersBytesMax = 16_384;
-/** Slow sessions that are named. */
+/** Slow sessions in one list. */
 const slowNamedMax = 20;
-/** Little, so that the hub serves reactors in turn and one that is flooded does not keep the others waiting. */
+/** Small, so that the hub serves the reactors in turn and a flooded one does not delay the others. */
 const readBudgetBytes = 16 * 1024;
 
 const extension = extname(import.meta.url);
 const entry = new URL(`../reactor/main${extension}`, import.meta.url);
-/** From src a reactor needs the loader that this thread has; the data plane runs without what else was preloaded. */
+/** Run from src, a reactor needs the loader of this thread. In dist it runs without anything preloaded. */
 const execArgv = extension === ".ts" ? process.execArgv : [];
 
 interface Running extends Reactor {
   readonly worker: Worker;
   readonly startedAt: number;
   readonly ended: Promise<void>;
-  /** It has sent all its sessions away. */
+  /** Resolves once the reactor has disconnected all its sessions. */
   readonly drained: Promise<void>;
   onDrained(): void;
   serving: boolean;
@@ -78,7 +78,7 @@ export class Reactors {
   readonly #options: ReactorsOptions;
   readonly #running: (Running | null)[] = [];
   readonly #withoutKeys = new Set<number>();
-  /** Of reactors that start from now on. */
+  /** Used by reactors that start from now on. */
   #certificate: Certificate | null;
   readonly #refusals: RefusalLog;
   #started = false;
@@ -90,7 +90,7 @@ export class Reactors {
     this.#refusals = new RefusalLog(options.log);
   }
 
-  /** Resolves when all of them listen. `@throws` what keeps one from it. */
+  /** Resolves when all reactors listen. `@throws` the reason why one cannot. */
   async start(): Promise<void> {
     process.env[headersVariable] ??= String(headersBytesMax);
     const indexes = this.#options.counters.map((_, index) => index);
@@ -108,7 +108,7 @@ export class Reactors {
     return this.#running[index]?.link.depth ?? { ring: 0, overflow: 0 };
   }
 
-  /** New connections get this certificate; those there are keep theirs. */
+  /** New connections get this certificate; open ones keep theirs. */
   renew(certificate: Certificate): void {
     this.#certificate = certificate;
     for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "certificate", certificate } satisfies ToReactor);
@@ -131,8 +131,8 @@ export class Reactors {
   }
 
   /**
-   * Has every session sent away, spread over this time; resolves when none is left. One that fails meanwhile is not
-   * replaced: its sessions are away, too.
+   * Disconnects every session, spread over `windowMs`; resolves when none is left. A reactor that fails meanwhile is
+   * not replaced: its sessions are gone too.
    */
   async drain(windowMs: number, url: string): Promise<void> {
     this.#leaving = true;
@@ -141,7 +141,7 @@ export class Reactors {
     await Promise.all(running.map(({ drained, ended }) => Promise.race([drained, ended])));
   }
 
-  /** Closes every session with this code and ends the reactors. */
+  /** Closes every session with this code and stops the reactors. */
   async close(name: CloseName): Promise<void> {
     this.#leaving = true;
     const running = this.#running.filter((reactor) => reactor !== null);
@@ -161,7 +161,7 @@ export class Reactors {
         if (message.kind === "drained") return running.onDrained();
         if (message.kind === "renewed") {
           const { problem } = message;
-          if (problem !== null) this.#options.log.error({ reactor: index, problem }, `reactor ${index} goes on with the old certificate`);
+          if (problem !== null) this.#options.log.error({ reactor: index, problem }, `reactor ${index} cannot use the new certificate and keeps the old one; check the certificate's files`);
           return;
         }
         if (message.kind === "slow") {
@@ -180,19 +180,19 @@ export class Reactors {
       });
       this.#running[index] = running;
       this.#options.hub.attach(running);
-      // Settled already unless it ended before it could listen.
-      running.ended.then(() => reject(new Error(`reactor ${index} ended before it listened`)), reject);
+      // No effect unless the reactor exited before it listened.
+      running.ended.then(() => reject(new Error(`reactor ${index} exited before it listened`)), reject);
     });
   }
 
-  /** Every reactor fetches them for itself; the log hears of it once. */
+  /** Every reactor fetches the keys for itself; the log has one line for all of them. */
   #onKeys(index: number, problem: string | null): void {
     const before = this.#withoutKeys.size;
     if (problem === null) this.#withoutKeys.delete(index);
     else this.#withoutKeys.add(index);
     const { log } = this.#options;
-    if (problem !== null && before === 0) log.warn({ problem }, "the keys at authJwksUrl cannot be fetched; those that are known stay good");
-    if (problem === null && before === 1) log.info("the keys at authJwksUrl can be fetched again");
+    if (problem !== null && before === 0) log.warn({ problem }, "authJwksUrl: the keys cannot be fetched; the node keeps using those it has");
+    if (problem === null && before === 1) log.info("authJwksUrl: the keys can be fetched again");
   }
 
   #create(index: number, onMessage: (message: Exclude<FromReactor, number>) => void): Running {
@@ -220,13 +220,13 @@ export class Reactors {
       if (message === doorbell) link.wake();
       else onMessage(message);
     });
-    // What the reactor could not handle itself, such as a syntax error in its code.
-    worker.on("error", (error) => log.error({ reactor: index, err: error }, `reactor ${index} broke`));
+    // Errors the reactor cannot handle itself, such as a syntax error in its code.
+    worker.on("error", (error) => log.error({ reactor: index, err: error }, `reactor ${index} crashed`));
     worker.once("exit", () => this.#exited(running));
     return running;
   }
 
-  /** Where Node cannot share a port between threads, the first reactor alone has those on TCP. */
+  /** Where Node cannot share a port between threads, the first reactor serves all raw TCP. */
   #tcpPort(index: number): ReactorData["tcpPort"] {
     const { tcpPort: port, counters } = this.#options;
     const shared = counters.length > 1 && canSharePorts();
@@ -244,14 +244,14 @@ export class Reactors {
     this.restarts++;
     this.#options.onServing(this.serving);
     const stable = performance.now() - running.startedAt >= stableMs;
-    this.#options.log.warn({ reactor: running.index }, `reactor ${running.index} ended; another takes its place`);
+    this.#options.log.warn({ reactor: running.index }, `reactor ${running.index} exited; its clients reconnect, and a new reactor replaces it`);
     setTimeout(() => this.#replace(running.index), stable ? 0 : pauseMs);
   }
 
   #replace(index: number): void {
     if (this.#leaving) return;
     this.#spawn(index).catch((error: unknown) =>
-      this.#options.log.error({ reactor: index, err: error }, `reactor ${index} could not be replaced`),
+      this.#options.log.error({ reactor: index, err: error }, `reactor ${index} could not be replaced; the node runs with fewer reactors until it is restarted`),
     );
   }
 }

@@ -1,4 +1,4 @@
-/** What is wrong with Redis when a node starts, in words that name the option and what to do. */
+/** Errors of Redis at the start of a node, as texts that name the option and the remedy. */
 import { ConfigError, type Config } from "../config/config.ts";
 import { RedisAway } from "../redis/redis.ts";
 import { isForRights, refusalOf, rightsNeeded, type Refusal } from "../redis/rights.ts";
@@ -9,7 +9,7 @@ export function unreachable(config: Config, error: unknown): ConfigError {
   return new ConfigError([`--redis ${redisServer(config.redis)}: cannot be used: ${whyNot(error, config)}`]);
 }
 
-/** What Redis refuses of a part's start is for whoever started the node to mend. @throws ConfigError */
+/** Turns a rejection by Redis during start into an error for the operator. @throws ConfigError */
 export async function atStart<T>(config: Config, opening: Promise<T>): Promise<T> {
   try {
     return await opening;
@@ -17,7 +17,7 @@ export async function atStart<T>(config: Config, opening: Promise<T>): Promise<T
     const refusal = refusalOf(error);
     if (refusal !== null) throw refusedAtStart(config, [refusal]);
     if (!(error instanceof RedisAway) && !isConnectionLost(error)) throw error;
-    throw new ConfigError([`--redis ${redisServer(config.redis)}: the connection was lost while the node started: ${(error as Error).message}; look at the log of Redis, and start the node again`]);
+    throw new ConfigError([`--redis ${redisServer(config.redis)}: the connection was lost while the node started: ${(error as Error).message}; read the log of Redis, and start the node again`]);
   }
 }
 
@@ -32,36 +32,36 @@ export function refusedAtStart(config: Config, refused: readonly Refusal[]): Con
 function howToAllow(problem: string, { redis: address, redisPrefix: prefix }: Config): string {
   const target = readRedisTarget(address);
   const user = target?.user || "default";
-  if (isForRights(problem)) return `give the user ${user} what nodes need: ACL SETUSER ${user} ${rightsNeeded(prefix, target?.kind === "cluster")}; --redis-prefix (${prefix}) is what its keys and channels begin with`;
-  if (/READONLY|MASTERDOWN/.test(problem)) return "this is a replica: name its primary, or the Sentinels";
-  if (/\b(?:OOM|MISCONF|NOREPLICAS|LOADING|CLUSTERDOWN|BUSY)\b/.test(problem)) return "Redis takes no commands in the state that it is in: mend that, and start the node again";
-  return "nodes need Redis 6 or later, with all of its commands under their own names";
+  if (isForRights(problem)) return `grant the user ${user} the rights that nodes need: ACL SETUSER ${user} ${rightsNeeded(prefix, target?.kind === "cluster")}; keys and channels begin with --redis-prefix (${prefix})`;
+  if (/READONLY|MASTERDOWN/.test(problem)) return "this server is a replica; give the address of the primary or of the Sentinels";
+  if (/\b(?:OOM|MISCONF|NOREPLICAS|LOADING|CLUSTERDOWN|BUSY)\b/.test(problem)) return "Redis accepts no commands in its present state; repair Redis, and start the node again";
+  return "nodes need Redis 6 or later without renamed commands";
 }
 
 function isConnectionLost(error: unknown): boolean {
   return error instanceof Error && (/^(?:AbortError|MaxRetriesPerRequestError)$/.test(error.name) || /Connection is closed|Stream isn't writeable/.test(error.message));
 }
 
-/** What an operator can do about it, behind what Redis or the system said. */
+/** The error of Redis or of the system, followed by what the operator can do. */
 function whyNot(error: unknown, config: Config): string {
   const { redis: address, redisTlsCa: tlsCa } = config;
   if (error instanceof TlsFileProblem) return error.message;
   const text = error instanceof Error ? error.message : String(error);
   if (/NOPERM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN/.test(text)) return `${text}; ${howToAllow(text, config)}`;
-  if (/DENIED/.test(text)) return `${text}; give Redis a password and put it into the address, redis://:password@host:port, or "protected-mode no" into redis.conf where only nodes reach it`;
+  if (/DENIED/.test(text)) return `${text}; set a password in Redis and in the address (redis://:password@host:port), or, where only nodes can reach Redis, "protected-mode no" in redis.conf`;
   if (/max number of clients/.test(text)) return `${text}; raise maxclients in redis.conf: every node has two connections`;
   if (/NOAUTH|WRONGPASS|invalid password/i.test(text)) return `${text}; put user and password into the address: redis://user:password@host:port`;
-  if (/ENOTFOUND|EAI_AGAIN/.test(text)) return `${text}; check the host's name`;
+  if (/ENOTFOUND|EAI_AGAIN/.test(text)) return `${text}; check the host name`;
   if (/self-signed|unable to (?:get|verify)/.test(text)) {
-    const how = tlsCa === "" ? "give the certificate of whoever signed it with --redis-tls-ca" : `--redis-tls-ca, ${tlsCa}, has to hold the certificate of whoever signed it`;
+    const how = tlsCa === "" ? "set --redis-tls-ca to the certificate of its issuer" : `--redis-tls-ca (${tlsCa}) must contain the certificate of its issuer`;
     return `the server's certificate is not trusted (${text}); ${how}`;
   }
-  if (/altnames/.test(text)) return `the server's certificate is for another name (${text}); connect by a name that it has`;
-  // Of Sentinels, and of a cluster's nodes, the client does not say more.
+  if (/altnames/.test(text)) return `the server's certificate is for another name (${text}); connect by a name in the certificate`;
+  // For Sentinels and cluster nodes the client reports nothing more specific.
   if (address.startsWith("rediss+") && /Connection is closed/.test(text)) {
-    return `${text}; check the addresses, and whether whoever signed the servers' certificates is trusted: ${tlsCa === "" ? "see --redis-tls-ca" : `--redis-tls-ca is ${tlsCa}`}`;
+    return `${text}; check the addresses, and that the issuer of the servers' certificates is trusted: ${tlsCa === "" ? "see --redis-tls-ca" : `--redis-tls-ca is ${tlsCa}`}`;
   }
-  if (/sentinel/i.test(text)) return `${text}; check the Sentinels' addresses and the name they know the server by`;
+  if (/sentinel/i.test(text)) return `${text}; check the addresses of the Sentinels and the name of the primary`;
   if (/certificate|SSL|TLS|wrong version number/i.test(text)) return `${text}; rediss:// is for servers with TLS, redis:// for those without`;
-  return `${text}; is Redis running there, and may this machine reach it?`;
+  return `${text}; check that Redis runs there and that this machine can reach it`;
 }

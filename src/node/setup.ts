@@ -1,4 +1,4 @@
-/** What a node is started with, checked before anything is opened: options, keys, certificate, and what this machine has for it. */
+/** Checks everything a node starts with before it opens anything: options, keys, certificate, ports, open files. */
 import { readKeys } from "../auth/files.ts";
 import type { KeyMaterial } from "../auth/keys.ts";
 import { readCertificate, type Certificate } from "../config/certificate.ts";
@@ -8,27 +8,27 @@ import { openFilesMax } from "../platform/machine.ts";
 import { findPorts } from "./ports.ts";
 
 export interface Setup {
-  /** As it was asked for, with as many sockets as can be had. */
+  /** As given, with socketsMax lowered to the sockets this process can open. */
   readonly config: Config;
   readonly authKeys: readonly KeyMaterial[];
   /** Null where TLS is off. */
   readonly certificate: Certificate | null;
   readonly log: Logger;
-  /** For clients; the ones that were free if 0 was asked for. */
+  /** Port for clients. If 0 was given, a free one. */
   readonly port: number;
-  /** For raw TCP, null where there is none. */
+  /** Port for raw TCP, or null. */
   readonly tcpPort: number | null;
 }
 
-/** What is held back of the open files for everything that is not a client's socket, and what a data directory takes. */
+/** Open files reserved for everything but client sockets, and those a data directory needs. */
 const otherFiles = 60;
 const filesOnDisk = 120;
-/** Listen sockets (main.ts of the reactor), and what an event loop needs. */
+/** Listen sockets (main.ts of the reactor), and the files of an event loop. */
 const filesPerReactor = 32;
-/** And for sockets on their way in and out, which are in no session yet or any more. */
+/** Share for sockets that are connecting or closing and have no session. */
 const spareShare = 0.05;
 
-/** @throws ConfigError that names the option, where one is wrong or a port is taken. */
+/** @throws ConfigError that names the option, where a value is wrong or a port is in use. */
 export async function readSetup(options: GatewayOptions): Promise<Setup> {
   const { config: asked } = resolveConfig({ options });
   const authKeys = readKeys(asked);
@@ -39,19 +39,19 @@ export async function readSetup(options: GatewayOptions): Promise<Setup> {
   return { config, authKeys, certificate, log, ...(await findPorts(config)) };
 }
 
-/** NATS is for rooms, Redis for people: several nodes with one of them alone are one gateway for half of what they do. */
+/** NATS carries rooms, Redis carries sessions and presence. A gateway of several nodes needs both. */
 function warnOfHalves({ nats, redis }: Config, log: Logger): void {
   const hasNats = nats.length > 0;
   const hasRedis = redis !== "";
   if (hasNats === hasRedis) return;
   log.warn(
     hasNats
-      ? "--nats without --redis: nodes share rooms, but each knows its own sessions only: a resume, presence, disconnect and --sign-out stop at this node; with more than one, give --redis as well"
-      : "--redis without --nats: nodes share sessions and presence, but each has its own rooms: what is published here stays here; with more than one, give --nats as well",
+      ? "--nats without --redis: nodes share rooms, but not sessions; resume, presence, disconnect and --sign-out work within one node only; with more than one node, set --redis as well"
+      : "--redis without --nats: nodes share sessions and presence, but not rooms; members on other nodes do not receive publications of this node; with more than one node, set --nats as well",
   );
 }
 
-/** Every socket is a file: past the process's limit uWS could neither accept a socket nor refuse it, and would spin. */
+/** Every socket is an open file. Past the process's limit uWS can neither accept nor reject a socket, and spins. */
 function affordableSockets({ socketsMax, reactors, dataDir }: Config, log: Logger): number {
   const files = openFilesMax() ?? Infinity;
   const others = otherFiles + (dataDir === "" ? 0 : filesOnDisk);

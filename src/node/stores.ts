@@ -1,4 +1,4 @@
-/** Composition of what keeps publications and sessions: in memory, on disk, in NATS and Redis. */
+/** Builds the stores of publications and sessions: in memory, on disk, in NATS and Redis. */
 import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "../broker/broker.ts";
 import { createLogBroker } from "../broker/disk/log.ts";
 import { createMemoryBroker } from "../broker/memory.ts";
@@ -15,31 +15,33 @@ import { createDiskSessions } from "../sessions/disk.ts";
 import { createMemorySessions } from "../sessions/memory.ts";
 import type { Sessions } from "../sessions/sessions.ts";
 
-/** Sessions that are stored at most, on disk also those with a socket, and devices whose place in an inbox is remembered. */
+/** Upper limits: sessions in the store (on disk also those with a socket), and devices with a stored inbox position. */
 const storedSessionsMax = 1_000_000;
 const cursorsMax = 1_000_000;
-/** A message from NATS may be this part of a ring, which takes records of half of it: in JSON a byte may become three. */
+/**
+ * A message from NATS may take this part of a ring. A ring takes records of half its size, and JSON may triple a byte.
+ */
 const ringShare = 8;
-/** Bytes of publications that may wait for their commit to the disk. */
+/** Bytes of publications that may wait for a commit to disk. */
 const uncommittedBytesMax = 16 * 1024 * 1024;
 
-/** What outlives a socket, and with a data directory the node. */
+/** State that outlives a socket, and with a data directory also the node. */
 export interface Stores {
   readonly broker: Broker;
   readonly store: Sessions;
   readonly resumeSecret: string;
   /** The journals of a data directory, for metrics. */
   readonly journals: Readonly<Record<string, () => DiskUsage>>;
-  /** Writes of sessions that nodes share. */
+  /** Writes to the session store that nodes share. */
   readonly writes: () => { readonly waiting: number; readonly dropped: number };
-  /** What the connection to NATS says of itself; null where there is none. */
+  /** State of the connection to NATS; null where there is none. */
   readonly nats: (() => ConnectionUsage) | null;
   close(): Promise<void>;
 }
 
-/** What a program that embeds a node brings itself, in place of what the options would make. */
+/** Parts that an embedding program supplies instead of those the options would choose. */
 export interface Parts {
-  /** Where publications get their order and are kept. It is stopped with the node. */
+  /** Orders and stores publications. The node stops it when it closes. */
   readonly broker?: (deliver: Deliver, moved: Moved) => Broker | Promise<Broker>;
 }
 
@@ -47,7 +49,7 @@ export interface StoresOptions {
   readonly config: Config;
   readonly log: Logger;
   readonly parts: Parts;
-  /** Sessions that nodes share; null where they are each node's own. */
+  /** The session store that nodes share; null where each node has its own. */
   readonly shared: SharedSessions | null;
   readonly retentionOf: (room: string) => Retention | null;
   readonly deliver: Deliver;
@@ -58,12 +60,12 @@ export interface StoresOptions {
 export async function openStores(options: StoresOptions): Promise<Stores> {
   const { dataDir, nats } = options.config;
   if (nats.length > 0 && options.parts.broker !== undefined) {
-    throw new ConfigError(["nats: the broker that createGateway was given keeps the rooms; leave one of them out"]);
+    throw new ConfigError(["nats: createGateway was given a broker as well, and rooms need one; remove nats or the broker"]);
   }
   return dataDir === "" ? openShared(options) : openOnDisk(options, dataDir);
 }
 
-/** Nothing on this machine's disk: in memory, or where other nodes have it too. */
+/** Without a data directory: in memory, or in stores that other nodes share. */
 async function openShared({ config, log, parts, shared, deliver, moved }: StoresOptions): Promise<Stores> {
   const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved);
   const broker = nats ?? (await parts.broker?.(deliver, moved)) ?? createMemoryBroker(roomLimits(config), deliver);
@@ -108,7 +110,7 @@ function sessionLimits({ sessionTtlMs: ttlMs }: Config): Parameters<typeof creat
 
 const noWrites = () => ({ waiting: 0, dropped: 0 });
 
-/** The client library is loaded where it is needed only. */
+/** Loads the client library only where NATS is configured. */
 async function openNats(config: Config, log: Logger, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
   const { createNatsBroker, NatsProblem } = await import("../broker/nats/broker.ts");
   const { nats: servers, natsUser: user, natsPassword: password, natsToken: token, natsCreds: creds } = config;

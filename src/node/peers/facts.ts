@@ -1,13 +1,13 @@
-/** What this node says of itself to the others. */
+/** The facts that this node publishes about itself. */
 import { networkInterfaces } from "node:os";
 import type { Config } from "../../config/config.ts";
 import type { Counters } from "../../link/counters.ts";
 import type { NodeFacts, RegisteredNode } from "../../registry/registry.ts";
 import { version } from "../../platform/version.ts";
 
-/** A node as programs and operators are shown it. What nodes write into Redis has older names. */
+/** A node as programs and operators see it. The record in Redis has older field names. */
 export type KnownNode = Omit<RegisteredNode, "last_heartbeat"> & {
-  /** By the node's own clock, in milliseconds since 1970: when it said this. */
+  /** When the node published this, by its own clock, in milliseconds since 1970. */
   readonly lastHeartbeat: number;
 };
 
@@ -16,10 +16,10 @@ export function knownNode({ last_heartbeat: lastHeartbeat, ...node }: Registered
 }
 
 const everyAddress = new Set(["0.0.0.0", "::"]);
-/** Whoever asks again sooner is told the same: a share of CPU of a moment means nothing. */
+/** Facts are reused for this long: a CPU share over a shorter time means nothing. */
 const freshMs = 500;
 
-/** @param serving how many reactors take sockets. */
+/** @param serving counts the reactors that take sockets. */
 export function nodeFacts(config: Config, port: number, counters: readonly Counters[], serving: () => number): () => NodeFacts {
   const { region, reactors } = config;
   const ip = config.nodeHost || (everyAddress.has(config.host) ? ownAddress() : config.host);

@@ -1,6 +1,6 @@
 /**
- * The other nodes, for parts that are there before any of them is known. Until this node hears and knows them, and where
- * it is alone, there are none, and what is said goes nowhere.
+ * The other nodes, for parts that exist before any other node is known. Until `hear` and `know` are called, and in a
+ * single node, the list holds no others and messages go nowhere.
  */
 import type { DrainSaid, NodeMessage, NodeMessages } from "../../messages/messages.ts";
 import type { OwnState, RegisteredNode, Registry } from "../../registry/registry.ts";
@@ -10,7 +10,7 @@ export class OtherNodes {
   #messages: NodeMessages | null = null;
   #registry: Registry | null = null;
 
-  /** They can be spoken to from here on. */
+  /** From here on messages reach other nodes. */
   hear(messages: NodeMessages): void {
     this.#messages = messages;
   }
@@ -19,12 +19,12 @@ export class OtherNodes {
     this.#registry = registry;
   }
 
-  /** All of them, and this one first. */
+  /** All nodes, this one first. */
   nodes(): readonly RegisteredNode[] {
     return this.#registry?.nodes() ?? [];
   }
 
-  /** The registry could not be looked at lately. */
+  /** The registry could not be read lately, so the list may be out of date. */
   get stale(): boolean {
     return this.#registry?.stale ?? false;
   }
@@ -41,13 +41,13 @@ export class OtherNodes {
     this.#messages?.sendAll(message);
   }
 
-  /** Null: there is no such node, or it is down. @param look asks it how far its drain is; null: it does not say. */
+  /** Null: no such node, or it is down. @param look asks the node for its progress; null: no answer. */
   drainOf(id: string, look: (id: string) => Promise<DrainSaid | null>): RemoteDrain | null {
     const isKnown = this.nodes().some((one) => one.id === id && one.state !== "down");
     return isKnown && this.#registry !== null && this.#messages !== null ? new RemoteDrain({ id, registry: this.#registry, messages: this.#messages, look: () => look(id) }) : null;
   }
 
-  /** They forget this node. */
+  /** Removes this node from the lists of the others. */
   async leave(): Promise<void> {
     await this.#registry?.stop();
   }

@@ -1,10 +1,12 @@
-/** The drain of another node: asked for by a message, and followed in the registry and by what the node says of it. */
+/** The drain of another node: a message starts it; the registry and the node's answers show its progress. */
 import type { DrainOptions, DrainProgress } from "../../messages/drainoptions.ts";
 import type { DrainSaid, NodeMessages } from "../../messages/messages.ts";
 import type { RegisteredNode, Registry } from "../../registry/registry.ts";
 
 const lookMs = 200;
-/** A message is told at most once, and a node that drains already joins a second call to the first. */
+/**
+ * Messages are delivered at most once, so the request is repeated. A draining node joins it to the drain in progress.
+ */
 const askAgainMsDefault = 2000;
 const asksMax = 5;
 
@@ -12,20 +14,20 @@ export interface RemoteDrainParts {
   readonly id: string;
   readonly registry: Registry;
   readonly messages: NodeMessages;
-  /** Asks the node how far it is; null: it did not say. MUST NOT reject. */
+  /** Asks the node for its progress. Null: no answer. MUST NOT reject. */
   readonly look: () => Promise<DrainSaid | null>;
   readonly askAgainMs?: number;
 }
 
 export class RemoteDrain {
   readonly #parts: RemoteDrainParts;
-  /** The life of the node that is meant: one that begins under its name is another. */
+  /** Start time of the node meant: a restarted node of the same name is another node. */
   readonly #started: number | undefined;
   #startedAt = performance.now();
   #sessions = 0;
   #windowMs = 0;
   #unheard = false;
-  /** What the node said last. */
+  /** Last answer of the node. */
   #said: DrainSaid | null = null;
   #looking = false;
 
@@ -34,7 +36,7 @@ export class RemoteDrain {
     this.#started = parts.registry.nodes().find((node) => node.id === parts.id)?.started;
   }
 
-  /** Resolves when the node is gone, or dead, and when it has not heard of it: `progress` tells which. */
+  /** Resolves when the node has left or died, or did not hear the request: `progress` tells which. */
   begin({ windowMs, url }: DrainOptions): Promise<void> {
     const { id, messages, askAgainMs = askAgainMsDefault } = this.#parts;
     this.#startedAt = performance.now();
@@ -62,8 +64,8 @@ export class RemoteDrain {
   }
 
   /**
-   * As the node itself counts. Until it has said something, and where its version does not: sockets as of its last
-   * heartbeat, and the window that was asked for, or 0. A node that died has left behind what it had.
+   * Progress as the node counts. Without an answer of the node: sockets as of its last heartbeat, and the window asked
+   * for, or 0. For a node that died: the sockets it had left.
    */
   progress(): DrainProgress {
     const node = this.#node;

@@ -1,6 +1,6 @@
 /**
- * One question to all nodes, answered in one place. Messages between nodes are told at most once, so an answer may be
- * missing: each survey ends after a while and says which nodes it has not heard.
+ * Asks all nodes one question and collects the answers. Messages between nodes are delivered at most once, so an answer
+ * may be missing. Each survey ends after a timeout and names the nodes that did not answer.
  */
 import * as z from "zod";
 import { randomId } from "../../platform/ids.ts";
@@ -8,7 +8,7 @@ import type { NodeAnswer, NodeMessage, Question, ReplyTo } from "../../messages/
 import { summed, type Survey, type SurveyOptions } from "../../messages/survey.ts";
 import type { RegisteredNode } from "../../registry/registry.ts";
 
-/** Other nodes would not answer another. */
+/** The limits that other nodes check. */
 const name = z.string().min(1).max(256);
 const questionShape = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("health") }),
@@ -18,29 +18,29 @@ const questionShape = z.discriminatedUnion("kind", [
 
 export interface SurveysOptions {
   readonly node: string;
-  /** All nodes, this one too. */
+  /** All nodes, including this one. */
   readonly nodes: () => readonly RegisteredNode[];
-  /** What this node says. */
+  /** The answer of this node. */
   readonly answer: (question: Question) => NodeAnswer;
-  /** Whether messages to others leave at once. */
+  /** Whether messages to other nodes leave at once. */
   readonly reachable: () => boolean;
   readonly send: (node: string, message: NodeMessage) => void;
   readonly sendAll: (message: NodeMessage) => void;
 }
 
-/** A survey that waits for answers. */
+/** A survey in progress. */
 interface Open {
   readonly kind: Question["kind"];
   readonly answers: Map<string, NodeAnswer>;
-  /** Those that are not there yet, of nodes that should be able to. */
+  /** Nodes that can answer and have not yet. */
   readonly awaited: Set<string>;
   readonly end: () => void;
 }
 
 const timeoutMsDefault = 2_000;
-/** Longer is no survey, and past 2^31 no timer. */
+/** Upper limit of a survey's timeout. */
 const timeoutMsMax = 60_000;
-/** Surveys at once. Beyond that the other nodes are not waited for, and none of them has answered. */
+/** Surveys at the same time. Beyond it a survey waits for no other node and reports all of them as missing. */
 const openMax = 1_000;
 
 export class Surveys {
@@ -53,20 +53,20 @@ export class Surveys {
 
   /**
    * Never rejects.
-   * @throws TypeError at a question that is none: only a program that embeds a node can ask one.
+   * @throws TypeError for an invalid question, which only an embedding program can ask.
    */
   ask<Q extends Question>(question: Q, options: SurveyOptions = {}): Promise<Survey<Q["kind"]>> {
     const { answer, reachable, sendAll } = this.#options;
     const { error } = questionShape.safeParse(question);
     if (error !== undefined) throw new TypeError(`survey: ${error.issues[0]?.path.join(".") || "question"}: ${error.issues[0]?.message}`);
-    // Neither left to wait for Redis nor asked in vain: nobody would be there for the answers.
+    // Without Redis the question is neither queued nor sent: nobody would wait for the answers.
     const tell = (replyTo: ReplyTo) => void (reachable() && this.#open.has(replyTo.survey) && sendAll({ kind: "question", question, replyTo }));
     return this.hear<Q["kind"]>(answer(question), tell, options);
   }
 
   /**
    * Collects answers of the same kind as this node's own.
-   * @param tell has all other nodes answer to this address.
+   * @param tell makes all other nodes answer to this address.
    */
   hear<K extends Question["kind"]>(own: NodeAnswer, tell: (replyTo: ReplyTo) => void, { timeoutMs = timeoutMsDefault }: SurveyOptions = {}): Promise<Survey<K>> {
     const { node, reachable } = this.#options;
@@ -91,7 +91,7 @@ export class Surveys {
     });
   }
 
-  /** What one other node says; null: it does not answer in time, or cannot be asked. */
+  /** The answer of one other node. Null: it did not answer in time, or cannot be reached. */
   askOne<Q extends Question>(node: string, question: Q, timeoutMs = timeoutMsDefault): Promise<Extract<NodeAnswer, { kind: Q["kind"] }> | null> {
     if (!this.#options.reachable() || this.#open.size >= openMax) return Promise.resolve(null);
     return new Promise((resolve) => {
@@ -100,7 +100,7 @@ export class Surveys {
       const end = () => {
         clearTimeout(timer);
         this.#open.delete(survey);
-        // Answers of another kind are not kept.
+        // Answers of another kind are dropped.
         resolve((answers.get(node) as Extract<NodeAnswer, { kind: Q["kind"] }> | undefined) ?? null);
       };
       const timer = setTimeout(end, timeoutMs);
@@ -119,17 +119,17 @@ export class Surveys {
     send(to, { kind: "answer", survey, node, answer });
   }
 
-  /** Another node has answered; for a survey that is over, or has this node's answer, it comes too late. */
+  /** Takes the answer of another node. Dropped if the survey is over or has this node's answer already. */
   answered({ survey, node, answer }: Extract<NodeMessage, { kind: "answer" }>): void {
     const open = this.#open.get(survey);
     if (open === undefined || answer.kind !== open.kind || open.answers.has(node)) return;
-    // Others than those that are known may answer as well, if not without end.
+    // Unknown nodes may answer too, up to a limit.
     if (!open.awaited.delete(node) && open.answers.size >= openMax) return;
     open.answers.set(node, answer);
     if (open.awaited.size === 0) open.end();
   }
 
-  /** Ends those that wait, with what they have. */
+  /** Ends the surveys in progress with the answers they have. */
   stop(): void {
     for (const { end } of [...this.#open.values()]) end();
   }
