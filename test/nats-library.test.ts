@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { connect, StringCodec, type Msg } from "nats";
+import { connect, headers, StringCodec, type Msg } from "nats";
 import { ProtocolHandler } from "nats/lib/nats-base-client/protocol.js";
 import t from "tap";
 import { startNats } from "./support/nats.ts";
@@ -22,7 +22,6 @@ t.test("a message keeps its bytes, and where its subject and headers are in them
   const { url } = await startNats(t, { jetStream: false });
   const connection = await connect({ servers: url });
   t.teardown(() => connection.close());
-  const { headers } = await import("nats");
   const subscription = connection.subscribe("a.7");
   const fields = headers();
   fields.set("Nats-Sequence", "12");

@@ -83,6 +83,7 @@ t.test("a session that was taken while Redis was away stays that node's when the
   newer!.store.put(second);
   await written(newer!);
   t.same(newer!.lost, []);
+  await until(() => third!.link.up, "the third to be back");
   t.same((await third!.taken("s")).answer, { value: second });
 });
 
