@@ -9,7 +9,7 @@ const node = await startNode(t, { demo: true, reactors: 1 });
 /** Whatever comes back on one connection until the answer to a last request, whose path says so. */
 async function talk(...requests: string[]): Promise<string> {
   const last = "GET /the-end HTTP/1.1\r\nHost: a\r\n\r\n";
-  const received = await exchange(node.port, requests.join("") + last, (bytes) => bytes.includes("nothing here") && bytes.toString().endsWith("}}"));
+  const received = await exchange(node.port, requests.join("") + last, (bytes) => bytes.includes("not found") && bytes.toString().endsWith("}}"));
   return received.toString();
 }
 

@@ -48,12 +48,12 @@ t.test("sockets that are refused before the upgrade, refreshes that are refused,
   await ann.bye();
   await until(() => said("socket gone").length === 1, "the log to say that the socket is gone");
   t.equal(said("refused, sockets_max").length, 1);
-  t.match(JSON.parse(said("refused, sockets_max")[0]!), { level: "info", reason: "sockets_max", msg: /^a socket was refused, sockets_max: the node holds as many sockets as it may; --sockets-max/ });
+  t.match(JSON.parse(said("refused, sockets_max")[0]!), { level: "info", reason: "sockets_max", msg: /^a socket was refused, sockets_max: socket limit reached; --sockets-max/ });
   t.equal(said("refused, refresh").length, 1);
   t.match(JSON.parse(said("refused, refresh")[0]!), { level: "info", reason: "refresh", msg: /^a newer token was refused, refresh: token: is not a JWT; its session ends when the token it has expires/ });
   t.match(said('"level":"trace"').map((line) => JSON.parse(line) as object), [
     { msg: "command refused", user: "ann", session: ann.ready!.session, code: "unauthorized", text: "token: is not a JWT" },
-    { msg: "command refused", text: "token: is another user's" },
+    { msg: "command refused", text: "token: belongs to another user" },
     { msg: "socket closed", user: "ann", reason: "bye", code: 1000 },
     { msg: "socket gone", user: "ann", over: true },
   ]);
@@ -90,6 +90,6 @@ t.test("trace has a bound, and says how much it left out", (t) => {
   t.equal(posted.length, 200);
   now = 1000;
   trace.gone(session);
-  t.match(posted.slice(200), [{ kind: "trace", text: "lines were left out", fields: { unsaid: 800 } }, { kind: "trace", text: "socket gone" }]);
+  t.match(posted.slice(200), [{ kind: "trace", text: "trace lines omitted", fields: { unsaid: 800 } }, { kind: "trace", text: "socket gone" }]);
   t.end();
 });

@@ -1,6 +1,4 @@
-/**
- * One function per command of a session that is ready: validate, act, answer. They return; nothing here awaits or throws.
- */
+/** One function per command of a ready session. Each validates, acts and answers. None awaits or throws. */
 import { allows } from "../auth/grants.ts";
 import { writeHistory, writePublish } from "../link/records.ts";
 import { writeAck } from "../link/sessions.ts";
@@ -16,13 +14,15 @@ import { countMembers, memberOf, type Session } from "./session/session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
-/** Bytes of an idempotency key: twice a UUID and room for a prefix. */
+/** Bytes of an idempotency key: two UUIDs, or a UUID with a prefix. */
 const keyCharsMax = 128;
 const noBytes = new Uint8Array(0);
-/** Else a session that never stops publishing would never have had its last answer. */
-const leaving = "the node is going away: come back, and send it again";
-/** JSON is written again in its shortest form, which for a number like 1e20 is the longer one. */
-const grown = "data: larger than a frame when written out";
+/**
+ * While the node drains, new publishes are refused. A session that kept publishing would never reach its last answer.
+ */
+const leaving = "node is draining: reconnect, then send again";
+/** The node writes JSON data again in its shortest form. A number like 1e20 gets longer by that. */
+const grown = "data: exceeds the frame limit when re-encoded";
 
 export function join(reactor: Reactor, session: Session, id: number, fields: Fields<"join">): void {
   const room = fields.room ?? "";
@@ -38,7 +38,7 @@ export function join(reactor: Reactor, session: Session, id: number, fields: Fie
   if (!reactor.rooms.join(session, wanted)) refuse(reactor, session, id, "overloaded");
 }
 
-/** Rooms the session may be in; its inbox is one of them. */
+/** Rooms the session may be in, its inbox included. */
 export function roomsMax(reactor: Reactor, session: Session): number {
   return session.grant!.roomsMax ?? reactor.config.roomsPerSessionMax;
 }
@@ -89,7 +89,7 @@ export function send(reactor: Reactor, session: Session, id: number, fields: Fie
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   if (!isFit(reactor, session, id, payload, format, key)) return;
   const inbox = inboxKey(grant!.tenant, user);
-  // A key is its sender's: another's message with the same one must not be taken for a repetition of this.
+  // A key belongs to its sender. Another user's message with the same key is not a repetition of this one.
   const ownKey = key === "" ? "" : senderKey(grant!.user, key);
   if (!writePublish(reactor.link, slot, life, id, wire, 0, inbox, grant!.user, ownKey, format, false, true, payload)) {
     return refuse(reactor, session, id, "overloaded");
@@ -97,7 +97,7 @@ export function send(reactor: Reactor, session: Session, id: number, fields: Fie
   reactor.counters.add("publishes", 1);
 }
 
-/** False: the payload or the key was refused. */
+/** @returns false when the payload or the key was refused. */
 function isFit(reactor: Reactor, session: Session, id: number, payload: Uint8Array, format: number, key: string): boolean {
   if (payload.length > reactor.config.frameBytesMax) {
     refuse(reactor, session, id, "too_large", grown);
@@ -111,7 +111,7 @@ function isFit(reactor: Reactor, session: Session, id: number, payload: Uint8Arr
 
 export function ack(reactor: Reactor, session: Session, id: number, { position }: Fields<"ack">): void {
   if (memberOf(session, inboxName) === null) return refuse(reactor, session, id, "not_joined");
-  if (position == null) return refuse(reactor, session, id, "bad_request", "position: is needed");
+  if (position == null) return refuse(reactor, session, id, "bad_request", "position: required");
   const problem = positionProblem("position", position);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   const { slot, life, wire } = session;
@@ -120,7 +120,7 @@ export function ack(reactor: Reactor, session: Session, id: number, { position }
   }
 }
 
-/** The session is over with its socket, and cannot be resumed. */
+/** Ends the session with its socket: it cannot be resumed. */
 export function bye(reactor: Reactor, session: Session): void {
   session.over = true;
   closeSession(reactor, session, "bye");
@@ -130,7 +130,7 @@ export function history(reactor: Reactor, session: Session, id: number, fields: 
   const room = fields.room ?? "";
   const since = fields.since ?? null;
   const before = fields.before ?? null;
-  const both = since !== null && before !== null ? "since, before: only one of them" : null;
+  const both = since !== null && before !== null ? "since, before: set only one" : null;
   const problem = both ?? positionProblem("since", since) ?? positionProblem("before", before);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   if (memberOf(session, room) === null) return refuse(reactor, session, id, "not_joined");

@@ -1,4 +1,4 @@
-/** What every part of a reactor works with. Made once, in main.ts; reactor.ts adds the parts that work with it. */
+/** What every part of a reactor works with. main.ts makes it once; reactor.ts adds the parts that depend on it. */
 import type { Verifier } from "../auth/verifier.ts";
 import type { Config } from "../config/config.ts";
 import type { Counters } from "../link/counters.ts";
@@ -17,30 +17,30 @@ import type { Trace } from "./trace.ts";
 
 export interface Context {
   readonly config: Config;
-  /** Messages of at least this many bytes are compressed; infinity where compression is off. */
+  /** Messages of at least this many bytes are compressed. Infinity where compression is off. */
   readonly compressFrom: number;
-  /** Whom deliveries go to. */
+  /** The receivers of deliveries. */
   readonly audiences: Audiences;
   readonly link: Link;
   readonly counters: Counters;
   readonly sessions: ReactorSessions;
   readonly encoder: Encoder;
   readonly pool: BufferPool;
-  /** The node refuses what would take more memory. */
+  /** True while the node refuses whatever takes more memory. */
   readonly outOfMemory: () => boolean;
-  /** What may wait in the queues of all sockets. */
+  /** Bounds the bytes queued for all sockets together. */
   readonly queueBudget: QueueBudget;
   readonly kindOf: KindOf;
-  /** Null where no key is configured: everybody is anonymous. */
+  /** Null without a configured key: every client is anonymous. */
   readonly verifier: Verifier | null;
   readonly resumeTokens: ResumeTokens;
   readonly tickets: Tickets;
   readonly admission: Admission;
   readonly refusals: Refusals;
-  /** Tells the log who said hello; null where it is not for debugging. */
+  /** Logs each hello. Null unless the log level is debug or trace. */
   readonly greeted: ((session: Session, client: string, resumed: boolean) => void) | null;
-  /** Tells the log what becomes of single sockets and commands; null where nobody asked for that. */
+  /** Logs single sockets and commands. Null unless the log level is trace. */
   readonly trace: Trace | null;
-  /** Those that have been told to come back elsewhere and wait for their last answers (sendaway.ts). */
+  /** Sessions that the drain has asked to reconnect, and that wait for their last answers (sendaway.ts). */
   readonly leaving: Set<Session>;
 }

@@ -11,7 +11,10 @@ import { admitCommand, costOf } from "./session/rate.ts";
 import type { Reactor } from "./reactor.ts";
 import type { Early, Session } from "./session/session.ts";
 
-/** What a socket sent: of a stream format any number of frames, the first and the last maybe in part; else one frame or a batch. */
+/**
+ * Handles the bytes of one message. A stream format carries any number of frames, split anywhere. Other formats carry
+ * one frame or one batch.
+ */
 export function onMessage(reactor: Reactor, session: Session, message: Uint8Array): void {
   if (formats[session.wire]!.isStream) return onStream(reactor, session, message);
   signOfLife(reactor, session);
@@ -24,7 +27,7 @@ function onStream(reactor: Reactor, session: Session, message: Uint8Array): void
   const split = session.split;
   session.split = null;
   const rest = cutFrames(split, message, config.frameBytesMax, pool, (bytes, start, end) => {
-    // What waits behind hello needs bytes of its own.
+    // Frames behind hello wait, so they need bytes of their own.
     if (session.greeting === null) onBytes(reactor, session, bytes, start, end);
     else onBytes(reactor, session, bytes.slice(start, end), 0, end - start);
     return isOpen(session);
@@ -32,11 +35,15 @@ function onStream(reactor: Reactor, session: Session, message: Uint8Array): void
   if (rest === tooLarge) return closeSession(reactor, session, "frame_too_large");
   if (!isOpen(session)) return release(rest, pool);
   session.split = rest;
-  // More of a frame that had begun is none: whoever sends a byte now and then would hold its buffer for ever.
+  // The continuation of a split frame is no sign of life. A client that sends one byte now and then would keep the
+  // buffer forever.
   if (rest === null || rest !== split) signOfLife(reactor, session);
 }
 
-/** Something whole came from the socket, or a beginning: a frame has to be whole within the heartbeat and its grace. */
+/**
+ * Call this for a whole frame or the beginning of one. A frame must be complete within the heartbeat and its grace
+ * period.
+ */
 function signOfLife({ heartbeat }: Reactor, session: Session): void {
   if (session.state === "ready") heartbeat.heard(session);
 }
@@ -56,14 +63,14 @@ function onFrame(reactor: Reactor, session: Session, frame: Early, bytes: number
 }
 
 function refuseBadFrame(reactor: Reactor, session: Session, { id, kind, message }: BadFrame): void {
-  // Before hello there is no session to answer to.
+  // Before hello there is no session that an error reply could name.
   if (session.state === "handshake") return closeSession(reactor, session, kind === "hello" ? "bad_frame" : "not_hello");
   reactor.counters.add("framesIn", 1);
   if (id !== 0) session.unanswered++;
   if (admitCommand(reactor, session, id, 1)) refuse(reactor, session, id, "bad_request", message);
 }
 
-/** What came behind hello and waited for its answer. */
+/** Dispatches the frames that arrived behind hello and waited for its answer. */
 export function dispatchEarly(reactor: Reactor, session: Session, early: readonly Early[]): void {
   for (const frame of early) {
     if (!isOpen(session)) return;
@@ -95,12 +102,12 @@ function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void 
     case "watch": return watch(reactor, session, id, frame.watch!, true);
     case "unwatch": return watch(reactor, session, id, frame.unwatch!, false);
     case "bye": return commands.bye(reactor, session);
-    case "hello": return refuse(reactor, session, id, "bad_request", "hello: has been said");
-    case undefined: return refuse(reactor, session, id, "bad_request", "a frame without a command this node knows");
+    case "hello": return refuse(reactor, session, id, "bad_request", "hello: already sent");
+    case undefined: return refuse(reactor, session, id, "bad_request", "unknown command: this node supports none in the frame");
   }
 }
 
-/** It may say something: it is not on its way out. */
+/** Whether the session's frames are still processed: its socket is not closing. */
 export function isOpen(session: Session): boolean {
   return session.state === "handshake" || session.state === "ready";
 }

@@ -1,10 +1,10 @@
 /**
- * A reactor: one worker thread with its own event loop, its own uWS App on the node's port, and the sessions of
- * the sockets that the kernel gives it.
+ * A reactor: one worker thread with its own event loop, its own uWS App on the node's port, and the sessions of the
+ * sockets that the kernel assigns to it.
  *
- * A worker that goes away while its App is open takes the whole process with it (uWS aborts). So whatever is
- * thrown here closes the App first and then ends the thread; the main thread starts another. The App is closed in
- * a turn of its own: what threw may have been called by uWS, which is not done with its socket before that.
+ * uWS aborts the whole process when a worker exits while its App is open. So an uncaught error first closes the App and
+ * then ends the thread; the main thread starts another. The App is closed in a later turn of the loop: uWS may have
+ * called the code that threw, and it still needs its socket.
  */
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
 import { getHeapStatistics } from "node:v8";
@@ -50,12 +50,12 @@ import { Trace } from "./trace.ts";
 import { serveWebSockets } from "./transport/websocket.ts";
 
 const sampleMs = 1000;
-/** The node takes sockets by what there is left of the heaps, and a crowd fills one within a second. */
+/** Memory admission uses these figures, and a crowd of clients fills a heap within a second. */
 const heapSampleMs = 100;
 const lagResolutionMs = 50;
-/** What readers that are behind have to take what is queued for them when the node closes. */
+/** Time for lagging readers to read their queues when the node closes. */
 const flushMs = 1000;
-/** Of what a client calls itself, in a log line. */
+/** Maximum length of the client's name in a log line. */
 const clientCharsMax = 64;
 
 const { index, config, resumeSecret, authKeys, certificate, port, tcpPort, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
@@ -66,7 +66,7 @@ const link = new Link({
   out: toHub,
   in: fromHub,
   overflowBytesMax: config.overflowBytesMax,
-  readBudgetBytes: 1 << 20, // the larger the batch, the more is packed
+  readBudgetBytes: 1 << 20, // larger batches pack more frames together
   ringDoorbell: () => main.postMessage(doorbell),
   onRecord,
   onBatchEnd: () => rooms.deliveries.flush(),
@@ -147,7 +147,7 @@ function sendBack(app: TemplatedApp): void {
   for (const session of context.sessions.open()) if (session.audience === app) closeSession(context, session, "shutdown");
 }
 
-/** New connections get the new certificate; if it is no good after all, the old one goes on. */
+/** New connections get the new certificate. If it cannot be used, the old one stays. */
 function renew(renewed: Certificate): void {
   try {
     if (!entrances.open(renewed)) throw new Error(`cannot listen on ${config.host}:${port} again`);
@@ -192,7 +192,7 @@ function onMessage(message: ToReactor): void {
       return renew(message.certificate);
     case "fail":
       if (!message.inCallback) return toldToFail();
-      // uWS calls it in the middle of writing to sockets, which is when a closed App hurts most.
+      // uWS calls it while it writes to sockets, when closing an App does most harm.
       rooms.slow.dropped = toldToFail;
   }
 }
@@ -201,14 +201,14 @@ function toldToFail(): never {
   throw new Error("told to fail");
 }
 
-/** Sessions go in their turns. It still listens, to tell those who come that it is not the place. */
+/** Sends the sessions away in their turns. The port stays open, so that the node can refuse new clients with a code. */
 function sendAway(windowMs: number, url: string): void {
   returnWindow.stop();
   drain = new SendAway(reactor, { windowMs, url, phase: (index + 0.5) / allCounters.length }, () => post({ kind: "drained" }));
   drain.start();
 }
 
-/** Takes no more sockets, closes those there are, and waits for what is still queued in some of them. */
+/** Stops listening, closes all sockets, and waits until their queues are sent. */
 function close(name: CloseName): void {
   drain?.stop();
   returnWindow.stop();
@@ -233,7 +233,7 @@ function onVerified(): void {
 }
 
 function fail(error: unknown): void {
-  // What comes before the App is closed may well throw too.
+  // Closing may throw too, and must not start again.
   if (failed) return;
   failed = true;
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -251,7 +251,7 @@ function end(code: number): void {
   queues.stop();
   link.close();
   entrances.close();
-  // A turn of the loop lets close frames and what is queued leave.
+  // One turn of the loop sends close frames and queued bytes.
   setTimeout(() => process.exit(code), code === 0 ? 50 : 0);
 }
 
@@ -281,7 +281,7 @@ function lagMs(nanoseconds: number): number {
   return Math.max(0, nanoseconds / 1e6 - lagResolutionMs);
 }
 
-/** Nothing is said while there are none. */
+/** Posts an empty list once, when the last slow session has recovered. */
 function tellSlow(sessions: readonly SlowSession[]): void {
   if (sessions.length > 0 || toldSlow) post({ kind: "slow", sessions });
   toldSlow = sessions.length > 0;

@@ -1,4 +1,4 @@
-/** Everything that goes to one session: frames, errors, and the end. */
+/** Everything that goes to one session: frames, errors, and the close. */
 import { closes, type CloseName, type ErrorCode } from "../errors.ts";
 import { formats } from "../protocol/formats/formats.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
@@ -23,14 +23,17 @@ export function sendFrame(context: Context, session: Session, frame: ServerFrame
   sendBytes(context, session, context.encoder.frame(session.wire, frame));
 }
 
-/** An error reply: the command is refused, the session goes on. */
+/** Sends an error reply. The command is refused; the session goes on. */
 export function refuse(context: Context, session: Session, id: number, code: ErrorCode, text?: string): void {
   context.counters.add("errorReplies", 1);
   context.trace?.refused(session, id, code, text ?? "");
   sendBytes(context, session, context.encoder.error(session.wire, id, code, text));
 }
 
-/** Ends the session's socket; `text` is for the log, `reason` for the client. What is queued leaves first; its close handler runs before this returns. */
+/**
+ * Closes the session's socket. `text` is for the log, `reason` for the client. Queued bytes are sent first; the close
+ * handler runs before this returns.
+ */
 export function closeSession(context: Context, session: Session, name: CloseName, text = "", reason: string = name): void {
   const { socket } = session;
   if (socket === null) return;
@@ -42,8 +45,8 @@ export function closeSession(context: Context, session: Session, name: CloseName
 }
 
 /**
- * The socket has missed something: no more is read from or sent to it. It is taken out of its rooms and closed when
- * uWS is done with what it is doing, for this is called from inside its callbacks.
+ * Closes a session whose socket missed something. The node stops reading from it and sending to it. uWS may be calling
+ * this, so leaving its topics and closing wait until uWS has returned.
  */
 export function tooSlow(context: Context, session: Session): void {
   if (session.state === "closing" || session.state === "closed") return;
@@ -55,12 +58,15 @@ export function tooSlow(context: Context, session: Session): void {
   });
 }
 
-/** Nothing that is published from here on is for this session. */
+/** Unsubscribes the session from all rooms: later publications do not reach it. */
 export function stopDeliveries({ socket }: Session): void {
   for (const topic of socket?.getTopics() ?? []) socket!.unsubscribe(topic);
 }
 
-/** uWS drops a close frame too while the queue is full: it is sent when the queue has drained, or heartbeat.ts gives up. */
+/**
+ * uWS drops a close frame too while the queue is full. So the frame is sent after the queue drains; else heartbeat.ts
+ * ends the socket.
+ */
 export function closeSlow(context: Context, session: Session): void {
   if (session.socket?.getBufferedAmount() === 0) closeSession(context, session, "slow_consumer");
 }

@@ -1,6 +1,6 @@
 /**
- * What a payload of format JSON has to be. It is put into the text of JSON clients as it came, so it must be JSON; and
- * not nested so deeply that a reader with a recursive parser falls over it.
+ * Checks payloads of format JSON. The node copies such a payload unchanged into the text for JSON clients, so it must
+ * be valid JSON. Its nesting is limited, because a deep one overflows the stack of a recursive parser.
  */
 import { isUtf8 } from "node:buffer";
 import { Format } from "../protocol/messages.ts";
@@ -11,7 +11,7 @@ const depthMax = 100;
 export function payloadProblem(payload: Uint8Array, format: number, parsed: boolean): string | null {
   if (format === Format.BINARY) return null;
   if (format !== Format.JSON) return "format: BINARY or JSON";
-  if (!parsed && !isJson(payload)) return "payload: format JSON, but not JSON in UTF-8";
+  if (!parsed && !isJson(payload)) return "payload: not valid JSON in UTF-8, though its format is JSON";
   return depth(payload) > depthMax ? `payload: nested more than ${depthMax} deep` : null;
 }
 
@@ -21,14 +21,14 @@ function isJson(payload: Uint8Array): boolean {
     JSON.parse(Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString());
     return true;
   } catch {
-    return false; // what is wrong with it is the client's to find out
+    return false; // the reply only says that it is no JSON
   }
 }
 
 const quote = 0x22;
 const backslash = 0x5c;
 
-/** How deep arrays and objects are nested in bytes that are JSON. */
+/** How deep arrays and objects are nested. The bytes must be valid JSON. */
 function depth(json: Uint8Array): number {
   let now = 0;
   let most = 0;

@@ -1,4 +1,4 @@
-/** The commands that ask who is there, and what the hub says of users unasked. */
+/** The presence commands, and the status events that the hub sends unasked. */
 import { allows } from "../auth/grants.ts";
 import type { RecordReader } from "../link/link.ts";
 import { writePresence, writeWatch } from "../link/presence.ts";
@@ -12,7 +12,7 @@ import { memberOf, type Session } from "./session/session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
-/** Characters of `after`, which is the node's own. */
+/** Characters of `after`, a cursor that the node itself made. */
 const afterCharsMax = 64;
 
 export function presence(reactor: Reactor, session: Session, id: number, fields: Fields<"presence">): void {
@@ -23,10 +23,10 @@ export function presence(reactor: Reactor, session: Session, id: number, fields:
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   const kind = reactor.kindOf(room);
   if (kind === null) return refuse(reactor, session, id, "unknown_namespace");
-  if (kind.presence === "nobody") return refuse(reactor, session, id, "forbidden", "nobody may know who is in this room");
+  if (kind.presence === "nobody") return refuse(reactor, session, id, "forbidden", "presence is disabled for this room");
   if (!allows(session.grant!, "presence", room)) return refuse(reactor, session, id, "forbidden");
   if (kind.presence === "members" && memberOf(session, room) === null) return refuse(reactor, session, id, "not_joined");
-  if (after.length > afterCharsMax) return refuse(reactor, session, id, "bad_request", "after: is next of the page before");
+  if (after.length > afterCharsMax) return refuse(reactor, session, id, "bad_request", "after: must be `next` of the previous page");
   const { slot, life, wire } = session;
   const limit = fields.countsOnly === true ? 0 : Math.min(fields.limit || config.presencePageMax, config.presencePageMax);
   if (!writePresence(reactor.link, { slot, life, id, wire, room: keyOf(session, room), after, limit })) {
@@ -36,7 +36,7 @@ export function presence(reactor: Reactor, session: Session, id: number, fields:
 
 export function watch(reactor: Reactor, session: Session, id: number, fields: Fields<"watch">, begin: boolean): void {
   const users = fields.users ?? [];
-  if (!reactor.config.userStatus) return refuse(reactor, session, id, "forbidden", "users cannot be watched on this node");
+  if (!reactor.config.userStatus) return refuse(reactor, session, id, "forbidden", "watching users is disabled on this node: set userStatus");
   const problem = usersProblem(users);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   const { slot, life, wire } = session;
@@ -44,7 +44,7 @@ export function watch(reactor: Reactor, session: Session, id: number, fields: Fi
 }
 
 function usersProblem(users: readonly string[]): string | null {
-  if (users.length === 0 || users.length > pageSizeMax) return `users: from 1 to ${pageSizeMax} of them`;
+  if (users.length === 0 || users.length > pageSizeMax) return `users: must name 1 to ${pageSizeMax} users`;
   for (const user of users) {
     const problem = nameProblem("users", user, userNameBytesMax);
     if (problem !== null) return problem;
@@ -52,7 +52,7 @@ function usersProblem(users: readonly string[]): string | null {
   return null;
 }
 
-/** What has become of a user that these sessions watch. */
+/** Sends a user's new status to the sessions that watch this user. */
 export function onStatus(reactor: Reactor, record: RecordReader): void {
   const frame = record.blob();
   for (let left = record.u32(); left > 0; left--) {

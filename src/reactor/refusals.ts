@@ -1,10 +1,10 @@
-/** Clients that are refused: the log is told the first of each reason, then one in a while. */
+/** Logs refused clients: the first of each reason, then one line per interval. */
 import type { CloseName } from "../errors.ts";
 import { printable } from "../platform/log/quoted.ts";
 import { Sparse } from "../platform/log/sparse.ts";
 import type { FromReactor, RefusalReason } from "../link/threads.ts";
 
-/** Ends that are part of every day. The others somebody has to do something about, at the client or in the configuration. */
+/** Reasons of normal operation. Any other needs a change at the client or in the configuration. */
 const everyday: ReadonlySet<RefusalReason> = new Set<CloseName>([
   "bye", "shutdown", "token_expired", "slow_consumer", "session_replaced", "no_heartbeat",
 ]);

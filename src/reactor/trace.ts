@@ -1,6 +1,6 @@
 /**
- * Log level trace: what becomes of single sockets and commands. It is for finding one client's trouble. What is published
- * is not in it, and no token. A crowd would fill the log and the main thread's memory, so it has a bound.
+ * Log level trace: events of single sockets and commands, for finding one client's problem. It logs no payload and no
+ * token. It is bounded: with many clients it would fill the log and the main thread's memory.
  */
 import { closes, type CloseName, type ErrorCode } from "../errors.ts";
 import type { FromReactor } from "../link/threads.ts";
@@ -31,7 +31,7 @@ export class Trace {
     this.#tell("socket closed", session, { reason: name, code: closes[name].code, ...(text !== "" && { text: text.slice(0, textMax) }) });
   }
 
-  /** A socket is gone, whoever has closed it. */
+  /** A socket is gone, no matter which side closed it. */
   gone(session: Session): void {
     this.#tell("socket gone", session, { over: session.over });
   }
@@ -45,7 +45,7 @@ export class Trace {
     const now = this.#clock();
     const unsaid = this.#lines - linesMax;
     if (now - this.#since >= everyMs) {
-      if (unsaid > 0) this.#post({ kind: "trace", text: "lines were left out", fields: { unsaid } });
+      if (unsaid > 0) this.#post({ kind: "trace", text: "trace lines omitted", fields: { unsaid } });
       this.#since = now;
       this.#lines = 0;
     }

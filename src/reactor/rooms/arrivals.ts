@@ -1,12 +1,13 @@
 /**
- * Members on their way into rooms, or back in. The hub names them by number. A session may have 100,000 of them, so what is asked
- * of one session's is not looked for among all its members: whether there are any, and which wait for its socket to drain.
+ * Members on their way into rooms, or back into them. The hub names each by a number. A session may have 100,000
+ * members, so two questions have an index per session: whether it has any arrival, and which of them wait for its
+ * socket to drain.
  */
 import type { Arrival, Session } from "../session/session.ts";
 
 interface OfSession {
   count: number;
-  /** Null: none, as with most. */
+  /** Null for none, the usual case. */
   held: Set<Arrival> | null;
 }
 
@@ -18,7 +19,7 @@ export class Arrivals {
     return this.#byNumber.get(number);
   }
 
-  /** Whether the session has any. */
+  /** Whether the session has any arrival. */
   has(session: Session): boolean {
     return this.#bySession.has(session);
   }
@@ -39,7 +40,7 @@ export class Arrivals {
     if (--own.count === 0) this.#bySession.delete(session);
   }
 
-  /** It waits for its session's socket to drain. */
+  /** Marks an arrival as waiting for its session's socket to drain. */
   hold(arrival: Arrival): void {
     const own = this.#bySession.get(arrival.member.session);
     if (own === undefined || !this.#byNumber.has(arrival.number)) return;
@@ -47,7 +48,7 @@ export class Arrivals {
     own.held.add(arrival);
   }
 
-  /** Those that wait, which then wait no more. */
+  /** Returns the waiting arrivals of the session, and clears their mark. */
   release(session: Session): Iterable<Arrival> {
     const own = this.#bySession.get(session);
     if (own?.held == null) return [];

@@ -1,7 +1,7 @@
 /**
- * What the hub delivers to rooms, on its way to their members: kept back for the room's window, packed with its
- * neighbours, or published at once. Deliveries of a stream format that follow each other in one batch to the same topic are
- * packed into one message: what uWS does per message and socket is then done once for all of them.
+ * Deliveries from the hub to the members of rooms. A delivery waits in the room's flush window, is packed with its
+ * neighbours, or is published at once. Deliveries of a stream format that follow each other in one batch to the same
+ * topic become one message. uWS then does its work per message and socket only once.
  */
 import { now } from "../../link/clock.ts";
 import type { RecordReader } from "../../link/link.ts";
@@ -26,7 +26,7 @@ export class Deliveries {
   #packed = 0;
   #packRoom: ReactorRoom | null = null;
   #packWire = 0;
-  /** The first publication packed, and the one before it. */
+  /** The first publication in the pack, and the one before it. */
   #packSeq = 0;
   #packPrev = 0;
 
@@ -37,7 +37,7 @@ export class Deliveries {
     this.#windows = new Windows(fanout, (ms) => context.counters.fanout(ms));
   }
 
-  /** One publication for the members of a room that speak one format. False: not in this turn of the loop. */
+  /** Delivers one publication to the members of a room in one format. False: not in this turn of the loop. */
   onRecord(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
     const wire = record.u8();
@@ -54,7 +54,7 @@ export class Deliveries {
     const members = room.live[wire]! - (excluded === null ? 0 : 1);
     if (room.flushMs > 0) {
       if (excluded === null && this.#windows.add(room, wire, frame, seq, prev, at)) return this.#count(members, frame.length);
-      // It cannot wait, so what waits before it has to leave.
+      // The publication cannot wait, so the waiting ones have to leave before it.
       if (!this.#fanout.mayPublish(0, this.#waiting(room, wire))) return false;
       this.#windows.flush(room, wire);
       if (excluded === null && this.#windows.add(room, wire, frame, seq, prev, at)) return this.#count(members, frame.length);
@@ -67,7 +67,7 @@ export class Deliveries {
     this.#fanout.publish(room, wire, frame, seq, prev, excluded);
   }
 
-  /** A frame that tells the members of a room that speak one format where they are now. False: not in this turn of the loop. */
+  /** Sends the members of a room in one format a frame with their new position. False: not in this turn of the loop. */
   onMoved(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
     const wire = record.u8();
@@ -107,7 +107,7 @@ export class Deliveries {
     this.#packed += frame.length;
   }
 
-  /** Publishes what has been packed. */
+  /** Publishes the pack. */
   flush(): void {
     const room = this.#packRoom;
     if (room === null) return;
@@ -117,7 +117,7 @@ export class Deliveries {
     this.#fanout.publish(room, this.#packWire, pack, this.#packSeq, this.#packPrev, null);
   }
 
-  /** Publishes what waits for this session, as far as this turn of the loop may publish more: what does not leave now waits on. */
+  /** Publishes what waits for this session, within the limit of this turn of the loop. The rest goes on waiting. */
   flushFor(session: Session): void {
     this.flush();
     const { wire } = session;
@@ -125,8 +125,9 @@ export class Deliveries {
   }
 
   /**
-   * Sends what waits for this member to it alone, which is about to leave. To publish it to the room would be more than a turn
-   * of the loop may publish: a session may leave many rooms at once, and it is not asked for in the ring, where it could wait.
+   * Sends a leaving member what waits for it, to this member alone. Publishing it to the room could exceed the limit of
+   * this turn: a session may leave many rooms at once. A leave does not come through the ring, so it cannot be put off
+   * to a later turn.
    */
   handOver({ state, room, session }: Member): void {
     if (state !== "live") return;
@@ -138,24 +139,24 @@ export class Deliveries {
     });
   }
 
-  /** The same of all its rooms, for a session that is about to be closed. */
+  /** The same for all rooms of a session that is about to be closed. */
   handOverAll(session: Session): void {
     this.flush();
     for (const member of membersOf(session)) this.handOver(member);
   }
 
-  /** Whether what waits for the members of this room that speak this format may be published in this turn of the loop. */
+  /** Whether this turn of the loop may still publish what waits for the room's members in this format. */
   mayFlush(room: ReactorRoom, wire: number): boolean {
     const waiting = this.#windows.waiting(room, wire);
     return waiting === 0 || this.#fanout.mayPublish(0, waiting - 1);
   }
 
-  /** Publishes it. */
+  /** Publishes what waits for the room's members in this format. */
   flushRoom(room: ReactorRoom, wire: number): void {
     this.#windows.flush(room, wire);
   }
 
-  /** A member of the room is live no more: what waits for members is nobody's where it was the last. */
+  /** Call this after a live member left. When it was the last, what waits has no receiver and is discarded. */
   left(room: ReactorRoom, wire: number): void {
     if (room.live[wire]! === 0) this.#windows.discard(room, wire);
   }

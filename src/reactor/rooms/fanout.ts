@@ -1,26 +1,26 @@
 /**
- * What leaves for the members of rooms: one publish for all live members of one format, and a short memory of what was
- * published, so that it can be said what a socket missed.
+ * Publishes to the members of rooms: one publish for all live members in one format. It remembers the latest publishes,
+ * so that a later look finds what a socket missed.
  *
- * uWS does not write what is published at once. It notes up to 32 messages for every subscriber and hands them to its
- * socket before and after the loop waits for events, or when there is a 33rd. A socket that is full by then loses the
- * first message that does not fit (`dropped` is called with it) and the rest of what was noted. Where that happens
- * between two turns of the loop, nothing can follow before slow.ts has dealt with it. Inside a publish something would:
- * the 33rd message, or one of 16 kB and more, which is sent at once whatever was noted. So no more is published in a
- * turn than is noted, and large messages go first in theirs; the ring waits meanwhile (`mayPublish`).
+ * uWS does not write a publish at once. It notes up to 32 messages per subscriber. It hands them to the socket before
+ * and after the loop waits for events, or when a 33rd message comes. A socket that is full by then loses the first
+ * message that does not fit (uWS calls `dropped` with it) and all noted ones behind it. Between two turns of the loop,
+ * nothing can follow before slow.ts has dealt with the loss. Inside a publish something could follow: the 33rd message,
+ * or one of at least 16 kB, which uWS sends at once. So one turn publishes no more than uWS notes, and a large message
+ * goes first in its turn. Meanwhile the ring waits (`mayPublish`).
  */
 import { formatCount, formats } from "../../protocol/formats/formats.ts";
 import type { ReactorRoom, Session } from "../session/session.ts";
 import { largeBytes } from "../transport/large.ts";
 import type { Audiences } from "../transport/socket.ts";
 
-/** What uWS notes for a subscriber, less the one whose publish would hand them over. */
+/** The number that uWS notes for a subscriber, less the one whose publish would hand them over. */
 const publishesPerTurn = 31;
-/** Publishes that are remembered: those of more turns than a socket can be behind in what it is told. */
+/** Remembered publishes. They span more turns than uWS takes to report a loss. */
 const remembered = 256;
-/** The seq of a frame that tells members where they are now: no publication has it. */
+/** The seq of a frame that tells members their new position: no publication has it. */
 const move = -1;
-/** Added to the wire format of a change of presence, so that no publication has the same. */
+/** Added to the wire format of a presence change, so that no publication has the same. */
 export const presenceOffset = formatCount;
 
 /** Up to where a member has everything, and in which era of the room's stream. */
@@ -29,13 +29,13 @@ export interface Place {
   readonly era: number;
 }
 
-/** What may wait in the queues of all sockets (queuebudget.ts). */
+/** The bytes queued for all sockets together (queuebudget.ts). */
 export interface SharedQueues {
-  /** Whether so much may wait besides what does. */
+  /** Whether so many bytes may wait besides those that already do. */
   takes(bytes: number): boolean;
   /** Cuts the longest queues. */
   relieve(): void;
-  /** To each live member by itself, as long as its queue may grow; the others have missed it. */
+  /** Sends to each live member by itself, as long as its queue may grow. The others have missed the message. */
   sendEach(room: ReactorRoom, wire: number, message: Uint8Array, compress: boolean, excluded: Session | null): void;
   turn(): void;
 }
@@ -46,19 +46,19 @@ export class Fanout {
   /** Publishes so far: the order of the next one. */
   order = 0;
   readonly #audiences: Audiences;
-  /** Bytes from which a message is compressed, where that is on. */
+  /** Bytes from which a message is compressed, where compression is on. */
   readonly #compressFrom: number;
-  /** Called before something is published. */
+  /** Called before each publish. */
   readonly #settle: () => void;
-  /** Inside a publish: its order. */
+  /** The order of the publish under way, else -1. */
   #publishing = -1;
   readonly #queues: SharedQueues;
   #inTurn = 0;
   #turn = 0;
   #turnSeen = 0;
   #watching = false;
-  // Publish n lies in place n % remembered: which room and format, and the first publication in it; of a change, which is
-  // no publication, its version, and a wire format that no publication has.
+  // Publish n is in slot n % remembered: its room, its format, and its first publication. A presence change has its
+  // version there instead, and a wire format that no publication has.
   readonly #handles = new Uint32Array(remembered);
   readonly #wires = new Uint8Array(remembered);
   readonly #seqs = new Float64Array(remembered);
@@ -72,13 +72,15 @@ export class Fanout {
     this.#settle = settle;
   }
 
-  /** Whether a message of this size may be published in this turn, besides `waiting` others that will be before it. */
+  /** Whether this turn may publish a message of this size after `waiting` others. */
   mayPublish(bytes: number, waiting: number): boolean {
     const before = this.#inTurn + waiting;
     return bytes < largeBytes ? before < publishesPerTurn : before === 0;
   }
 
-  /** To the live members of one format, but `excluded`: `message` begins with publication `seq`, which follows `prev`. */
+  /**
+   * To the live members in one format except `excluded`. `message` begins with publication `seq`, which follows `prev`.
+   */
   publish(room: ReactorRoom, wire: number, message: Uint8Array, seq: number, prev: number, excluded: Session | null): void {
     this.#settle();
     const at = this.order % remembered;
@@ -101,8 +103,8 @@ export class Fanout {
   }
 
   /**
-   * To the members of one format that are told who comes and goes. It has a place in the order, for who misses it misses
-   * what comes behind it too; but by itself it is nothing that could be caught up with.
+   * To the members in one format that see presence. The change has a place in the order: a socket that misses it also
+   * misses the publications behind it. No recovery gives back the change itself.
    */
   tell(room: ReactorRoom, wire: number, message: Uint8Array, version: number): void {
     this.#settle();
@@ -118,7 +120,9 @@ export class Fanout {
     if (message.length < largeBytes) this.#count();
   }
 
-  /** Order of the publish that began with this publication, or was this change; -1 where it is not remembered. */
+  /**
+   * Order of the publish that began with this publication, or of this presence change. -1 where it is not remembered.
+   */
   find(handle: number, wire: number, seq: number): number {
     for (let order = this.#newest; order >= this.#oldest; order--) {
       const at = order % remembered;
@@ -127,14 +131,20 @@ export class Fanout {
     return -1;
   }
 
-  /** Tells the live members of one format that they are in `era` from here on. They were complete up to `prev` of `eraBefore`. */
+  /**
+   * Tells the live members in one format that they are in `era` from here on. They were complete up to `prev` of
+   * `eraBefore`.
+   */
   moved(room: ReactorRoom, wire: number, message: Uint8Array, prev: number, eraBefore: number, era: number): void {
     room.eras[wire] = eraBefore;
     this.publish(room, wire, message, move, prev, null);
     room.eras[wire] = era;
   }
 
-  /** Where a member of the room was complete before the publish `from` and all after it; null: the room had none of them. */
+  /**
+   * Up to where a member of the room was complete before the publish `from` and all later ones. Null: the room had none
+   * of them.
+   */
   placeBefore(handle: number, wire: number, from: number): Place | null {
     for (let order = Math.max(from, this.#oldest); order <= this.#newest; order++) {
       const at = order % remembered;
@@ -143,7 +153,7 @@ export class Fanout {
     return null;
   }
 
-  /** Handles of the rooms that had a publish for members of one format, `from` or a later one. */
+  /** Handles of the rooms that had a publish in one format, `from` or a later one. */
   roomsSince(wire: number, from: number): Set<number> {
     const handles = new Set<number>();
     for (let order = Math.max(from, this.#oldest); order <= this.#newest; order++) {
@@ -153,7 +163,7 @@ export class Fanout {
     return handles;
   }
 
-  /** Whether a socket that missed this publish has got nothing later and will not: all from it on is remembered. */
+  /** Whether a socket that missed this publish has received nothing later: all publishes since are remembered. */
   isExact(order: number): boolean {
     return order >= this.#oldest && (this.#publishing < 0 || this.#publishing === order);
   }
@@ -163,7 +173,7 @@ export class Fanout {
     return this.#publishing;
   }
 
-  /** A turn of the loop begins: what was noted in the one before has been handed over. */
+  /** Call this when a turn of the loop begins: uWS has handed over what it noted in the turn before. */
   turn = (): void => {
     this.#turn++;
     this.#inTurn = 0;
@@ -186,7 +196,9 @@ export class Fanout {
     setImmediate(this.#watch);
   }
 
-  /** Immediates run behind uWS's own look at the end of a turn; but one of them may have published before this one. */
+  /**
+   * Immediates run after uWS's own work at the end of a turn. But another immediate may have published before this one.
+   */
   #watch = (): void => {
     this.#watching = false;
     if (this.#turn === this.#turnSeen) this.turn();

@@ -1,26 +1,26 @@
 /**
- * What may wait in the queues of all sockets of a reactor together. uWS bounds the queue of each, and a thousand readers
- * that do not read would have a thousand of those bounds: more than a small machine has.
+ * Bounds the bytes queued for all sockets of a reactor together. uWS bounds the queue of each socket. A thousand
+ * lagging readers would hold a thousand of those bounds, more memory than a small machine has.
  *
- * What is published may wait for every member, so it is counted with all of them, until that would be too much: then the
- * queues are looked at, and only where they are long indeed does anything else happen (fanout.ts).
+ * A publish may wait for every member, so its bytes count once per member. When that sum exceeds the bound, the real
+ * queues are measured. Only if they exceed it too, something else happens (fanout.ts).
  *
- * A queue counts with the largest message it took until it is empty, not with what is left of it: uWS keeps the memory
- * that it grew to.
+ * Until it is empty, a queue counts with the largest size it had, not with what is left: uWS keeps the memory it grew
+ * to.
  */
 import type { Counters } from "../../link/counters.ts";
 import type { Session, ReactorSessions } from "../session/session.ts";
 
-/** What the longest queues are cut back to: else the next message would find them full again. */
+/** The longest queues are cut to this share of the bound. Otherwise the next message would exceed it again. */
 const relievedShare = 0.5;
 
 export class QueueBudget {
   readonly #bytesMax: number;
   readonly #sessions: ReactorSessions;
   readonly #counters: Counters;
-  /** Bytes that waited when they were counted last, and all that may have been added since. */
+  /** Bytes that waited at the last count, plus all that may have been added since. */
   #waiting = 0;
-  /** Published in this turn of the loop: uWS may only have noted it, so a count does not see it yet. */
+  /** Bytes published in this turn of the loop. uWS may only have noted them, so a count does not see them yet. */
   #inTurn = 0;
   #relieving = false;
 
@@ -30,7 +30,7 @@ export class QueueBudget {
     this.#counters = counters;
   }
 
-  /** Whether so much may wait besides what does. */
+  /** Whether so many bytes may wait besides those that already do. */
   takes(bytes: number): boolean {
     if (!this.#fits(bytes)) {
       this.#waiting = this.#count();
@@ -40,7 +40,7 @@ export class QueueBudget {
     return true;
   }
 
-  /** One socket has not taken these bytes at once. Called from inside uWS too, so the queues are cut a little later. */
+  /** Counts bytes that one socket queued. uWS may be calling this, so queues are cut a little later. */
   add(session: Session, bytes: number): void {
     this.addNow(session, bytes);
     if (this.#relieving || this.#fits(0)) return;
@@ -52,15 +52,15 @@ export class QueueBudget {
     });
   }
 
-  /** A turn of the loop begins: what was noted in the one before has been handed over. */
+  /** Call this when a turn of the loop begins: uWS has handed over what it noted in the turn before. */
   turn(): void {
     this.#waiting += this.#inTurn;
     this.#inTurn = 0;
   }
 
   /**
-   * Drops the sockets with the longest queues until the others have room. There is no close frame: it would have to wait
-   * behind the queue. Their clients come back and recover.
+   * Drops the sockets with the longest queues until the others have room. They get no close frame, which would wait
+   * behind the queue. Their clients reconnect and recover.
    */
   relieve(): void {
     const queued: { session: Session; bytes: number }[] = [];
@@ -80,24 +80,24 @@ export class QueueBudget {
     this.#waiting = Math.max(0, sum - this.#inTurn);
   }
 
-  /** Makes room for so much, or half of what there may be, where there is less. */
+  /** Makes room for so many bytes. Where half of the bound is less, it makes room for that. */
   makeRoom(bytes: number): void {
     if (this.#fits(bytes)) return;
     this.#waiting = this.#count();
     if (!this.#fits(bytes)) this.relieve();
   }
 
-  /** Whether one socket may be sent so much now. */
+  /** Whether one socket may be sent so many bytes now. */
   takesNow(bytes: number): boolean {
     return this.#fits(bytes);
   }
 
-  /** How many pages of this size may be on their way to sockets: half of what may wait. */
+  /** How many pages of this size may be on their way to sockets: half of the bound. */
   pagesMax(pageBytes: number): number {
     return Math.max(1, Math.floor(this.#bytesMax / 2 / pageBytes));
   }
 
-  /** One socket has not taken these bytes at once, and nothing is to be done about it here. */
+  /** Counts bytes that one socket queued, and cuts no queue. */
   addNow(session: Session, bytes: number): void {
     this.#waiting += bytes;
     session.queueHeld = Math.max(session.queueHeld, bytes);
@@ -118,7 +118,7 @@ export class QueueBudget {
   }
 }
 
-/** Bytes of memory that the session's queue takes. */
+/** Bytes of memory that the session's queue holds. */
 function heldBy(session: Session): number {
   const bytes = session.socket?.getBufferedAmount() ?? 0;
   session.queueHeld = bytes === 0 ? 0 : Math.max(bytes, session.queueHeld);
@@ -126,8 +126,8 @@ function heldBy(session: Session): number {
 }
 
 /**
- * Pages that the hub has been asked for: what it answers has to be kept until the socket takes it, and a crowd of readers that
- * are behind asks at once. The others wait for their turn.
+ * Pages that the hub has been asked for. The node has to hold each page until the socket takes it. Many lagging readers
+ * ask at once, so only some requests are under way and the others wait.
  */
 export class PagesAsked<T> {
   readonly #max: number;
@@ -146,7 +146,7 @@ export class PagesAsked<T> {
     else if (this.#write(who)) this.#asked.add(who);
   }
 
-  /** Its page is here, or it has gone. */
+  /** Call this when the page has arrived, or nobody wants it any more. */
   done(who: T): void {
     this.#waiting.delete(who);
     if (!this.#asked.delete(who)) return;

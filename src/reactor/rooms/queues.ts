@@ -1,6 +1,6 @@
 /**
- * Which sockets do not take what is sent to them, and how much waits. A slice of all sockets is looked at every tenth of
- * a second, so that a second's look at many costs none of its tenths much; whoever asks gets what the last look found.
+ * Measures which sockets lag, and how many bytes wait for them. Each timer looks at a tenth of the sockets, so that no
+ * single look takes long. Admin requests get the result of the last full look.
  */
 import type { SlowSession } from "../../link/threads.ts";
 import type { Context } from "../context.ts";
@@ -8,10 +8,10 @@ import { membersOf, type Session } from "../session/session.ts";
 
 const slices = 10;
 const sliceMs = 100;
-/** Sessions that are named, those with the longest queues. */
+/** Sessions reported by name: those with the longest queues. */
 const namedMax = 20;
 const namedRoomsMax = 10;
-/** From this share of its bound on a queue is worth a name. */
+/** A session is reported from this share of the queue's bound on. */
 const namedShare = 1 / 16;
 
 export class Queues {
@@ -40,7 +40,8 @@ export class Queues {
 
   #slice(): void {
     const { sessions } = this.#context;
-    // Of those there are now: a node that fills up during a look would go on in steps for the few there were, for hours.
+    // Computed from the current count. With the count at the start, a node that fills up during a look would go on in
+    // tiny steps for hours.
     const end = Math.min(sessions.end, this.#next + Math.ceil(sessions.end / slices));
     for (; this.#next < end; this.#next++) {
       const session = sessions.at(this.#next);

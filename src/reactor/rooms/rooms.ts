@@ -1,11 +1,11 @@
 /**
- * The rooms of one reactor and who is in them, and what the hub says about them: joined, page, refused, deliver.
+ * The rooms of one reactor with their members, and the hub's records about them: joined, page, refused, deliver.
  *
- * A room's live members of one format are subscribed to one topic, so a delivery (deliveries.ts) is one publish whatever
- * their number.
+ * All live members in one format are subscribed to one topic. So a delivery (deliveries.ts) is one publish, however
+ * many there are.
  *
- * A member whose socket is full is taken out of the topic (slow.ts) and is from then on like one on its way in: it
- * asks the hub for a page whenever its socket has room, and the page that reaches the head makes it live again.
+ * A member whose socket is full is taken out of the topic (slow.ts). From then on it recovers like a member on its way
+ * in: it asks the hub for a page whenever its socket has room. The page that reaches the head makes it live again.
  */
 import { allows } from "../../auth/grants.ts";
 import type { RecordReader } from "../../link/link.ts";
@@ -23,13 +23,13 @@ import { PagesAsked } from "./queuebudget.ts";
 import { sendEach } from "./sendeach.ts";
 import { addMember, delist, enlist, memberOf, membersOf, removeMember, type Arrival, type Member, type ReactorRoom, type Session } from "../session/session.ts";
 
-/** A replay's next page is asked for once less than this waits in the socket. */
+/** A replay's next page is requested once fewer bytes than this wait in the socket. */
 const replayQueueBytes = 64 * 1024;
 
-/** What a page takes, about: no less than its largest publication. */
+/** About the bytes of a page. A page has at least its largest publication. */
 const pageBytes = 32 * 1024;
 
-/** What a session wants of a room, by the name it knows it by. */
+/** A session's request to be in a room, under the session's name for it. */
 export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history" | "restored"> {
   readonly name: string;
 }
@@ -81,7 +81,7 @@ export class ReactorRooms {
     return true;
   }
 
-  /** Its client wants out. */
+  /** The client leaves the room. */
   leave(session: Session, member: Member, id: number): void {
     const { state, arrival } = member;
     if (state === "joining") arrival!.leaveId = id;
@@ -89,7 +89,7 @@ export class ReactorRooms {
     if (state !== "joining") sendLeft(this.#context, member, id);
   }
 
-  /** The session may not be in the room any more. */
+  /** The node takes the member out: the session may not be in the room any more. */
   evict(session: Session, member: Member): void {
     const { state } = member;
     this.#end(session, member, "evicted");
@@ -108,7 +108,7 @@ export class ReactorRooms {
     this.#drop(member, false);
   }
 
-  /** The session's socket is gone; uWS has ended its subscriptions. */
+  /** Call this when the session's socket is gone. uWS has ended its subscriptions. */
   leaveAll(session: Session): void {
     for (const member of membersOf(session)) this.#drop(member, true);
     session.members = null;
@@ -135,7 +135,7 @@ export class ReactorRooms {
   onRecord(kind: number, record: RecordReader): boolean | void {
     if (kind === kinds.deliver) return this.deliveries.onRecord(record);
     if (kind === kinds.moved) return this.deliveries.onMoved(record);
-    // Whatever else it is must not overtake a delivery.
+    // Any other record must not overtake a delivery.
     this.deliveries.flush();
     switch (kind) {
       case kinds.reply: return this.#onReply(record);
@@ -152,7 +152,10 @@ export class ReactorRooms {
     if (session !== null) sendBytes(this.#context, session, record.blob());
   }
 
-  /** What waits for a room leaves before somebody becomes live in it: not in this turn of the loop, if that is too much for it. */
+  /**
+   * What waits for a room is published before a new member becomes live. True: that exceeds the limit of this turn of
+   * the loop.
+   */
   #mustWait(room: ReactorRoom | null | undefined, wire: number): boolean {
     return room != null && !this.deliveries.mayFlush(room, wire);
   }
@@ -168,11 +171,11 @@ export class ReactorRooms {
     const { wire } = member.session;
     if (live && this.#mustWait(this.#rooms.get(handle), wire)) return false;
     if (member.state === "gone") {
-      // It left before it was in: the hub has counted it.
+      // It left before it was in, but the hub has counted it.
       this.#arrived(arrival);
       if (!live) writeAbandon(this.#context.link, number);
       const { slot, life } = member.session;
-      // Joined again meanwhile: the place in the room that the hub keeps for the session is the new member's.
+      // When the session has joined again meanwhile, the place that the hub keeps belongs to the new member.
       const isBack = memberOf(member.session, member.name) !== null;
       writeLeave(this.#context.link, { slot, life, handle, wire, lost: arrival.ended === null || isBack });
       return answerBoth(this.#context, arrival, record.blob());
@@ -207,7 +210,7 @@ export class ReactorRooms {
     if (live) {
       // What waits for the room is in the frame already.
       this.deliveries.flushRoom(member.room!, session.wire);
-      // First the frame, then the topic: what the room gets from here on comes behind it.
+      // First the frame, then the topic: later publications of the room then follow the frame.
       sendBytes(this.#context, session, frame);
       if (member.state !== "replaying" || session.state !== "ready" || session.socket === null) return;
       this.#arrived(arrival);
@@ -224,7 +227,10 @@ export class ReactorRooms {
     else this.#arriving.hold(arrival);
   }
 
-  /** Takes a live member out of its room's topic; it has everything up to that place. `skip`: it is only told what it missed. */
+  /**
+   * Takes a live member out of its room's topic. It has everything up to that place. `skip`: it is only told what it
+   * missed.
+   */
   #withdraw(member: Member, { seq, era }: Place, skip: boolean): void {
     const { session, room } = member;
     const { wire } = session;
@@ -263,7 +269,7 @@ export class ReactorRooms {
     else this.#arriving.hold(arrival);
   }
 
-  /** Nothing more can be sent: not even a page that was asked for when there was room. */
+  /** Whether the socket takes nothing more, not even a page that was requested when it had room. */
   #isFull({ socket }: Session): boolean {
     return socket !== null && socket.getBufferedAmount() > this.#context.config.socketQueueBytesMax;
   }
@@ -283,7 +289,7 @@ export class ReactorRooms {
     sendGone(this.#context, member.session, member.name);
   }
 
-  /** Who came and who went. One a second at most for a room: it is not packed with what is delivered. */
+  /** A presence change. A room has at most one a second, so it is not packed with deliveries. */
   #onPresenceChanged(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
     const wire = record.u8();
@@ -308,7 +314,7 @@ export class ReactorRooms {
     session.socket?.unsubscribe(room!.presenceTopics[wire]!);
   }
 
-  /** Whether a member is told who comes and goes, when its session's grant has changed. */
+  /** Updates whether a member gets presence changes, after its session's grant has changed. */
   setPresence(member: Member): void {
     const { seesPresence: saw, session, room } = member;
     member.seesPresence = this.#maySeePresence(session, member.name);
@@ -327,7 +333,7 @@ export class ReactorRooms {
   #drop(member: Member, lost: boolean): void {
     const { state, room, session, arrival } = member;
     member.state = "gone";
-    if (room === null) return; // still joining: the hub's answer will find it gone
+    if (room === null) return; // still joining: the hub's answer will find its state
     const { slot, life, wire } = session;
     if (arrival !== null) {
       this.#arrived(arrival);
@@ -371,15 +377,15 @@ export class ReactorRooms {
   }
 }
 
-/** The hub's answer to a join, then to the leave that came before it. */
+/** Sends the hub's answer to a join, then the answer to the leave that overtook it. */
 function answerBoth(context: Context, { member, ended, leaveId }: Arrival, frame: Uint8Array): void {
-  if (ended === null) return; // its socket is gone
+  if (ended === null) return; // the socket is gone
   sendBytes(context, member.session, frame);
   if (ended === "evicted") sendGone(context, member.session, member.name);
   else sendLeft(context, member, leaveId);
 }
 
-/** Unasked: the node has ended the membership, or could not bring it back. */
+/** Unasked: the node has ended the membership, or could not restore it. */
 export function sendGone(context: Context, session: Session, name: string): void {
   sendFrame(context, session, { id: 0, left: { room: name } });
 }

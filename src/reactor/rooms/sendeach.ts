@@ -1,4 +1,4 @@
-/** What the members of a room get one by one, and not by one publish for all. */
+/** Sends to the members of a room one by one, instead of one publish for all. */
 import type { Context } from "../context.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import type { ReactorRoom, Session } from "../session/session.ts";
@@ -7,8 +7,8 @@ import { sendAny } from "../transport/large.ts";
 import { dropped, queued } from "../transport/socket.ts";
 
 /**
- * Large messages, and any where all copies together may be more than there is room for. Then the longest queues are cut
- * first. Members for whose copy there is no room have missed it, as with a full queue of their own.
+ * Used for large messages, and for any message whose copies together exceed the budget of all queues. The longest
+ * queues are cut first. A member without room for its copy has missed the message, as with a full queue of its own.
  */
 export function sendEach(
   { config, queueBudget }: Context,

@@ -1,11 +1,11 @@
 /**
- * Sockets that do not keep up. What a room's members get by its topic a full socket misses; here it is found out from
- * where on, and what becomes of it is decided by the room's namespace (`slowReaders`): the session is closed and
- * recovers when it comes back, or it is taken out of the topic until there is room again and is then given what it
- * missed, or told of it.
+ * Sockets that lag. A full socket misses what is published to its topics. This file finds the first publish it missed.
+ * `slowReaders` of the room's namespace decides what follows. Either the session is closed and recovers when its client
+ * reconnects. Or the member leaves the topic until its socket has room; then it gets what it missed, or an event that
+ * says what.
  *
- * uWS tells of it in the middle of its own work, when topics must not be touched. The session is noted, and dealt with
- * before anything else is published: so nothing reaches it behind the gap.
+ * uWS reports the loss in the middle of its own work, when topics must not change. So the session is noted, and handled
+ * before the next publish: nothing reaches it behind the gap.
  */
 import { noFrame } from "../../protocol/formats/format.ts";
 import { formats } from "../../protocol/formats/formats.ts";
@@ -14,7 +14,7 @@ import { presenceOffset, type Fanout, type Place } from "./fanout.ts";
 import { stopDeliveries, tooSlow } from "../outgoing.ts";
 import { memberOf, type Member, type ReactorRoom, type Session } from "../session/session.ts";
 
-/** A session is to be taken out of the room's topic: it has everything up to this place. */
+/** Takes a member out of its room's topic. It has everything up to this place. */
 export type Withdraw = (member: Member, place: Place, skip: boolean) => void;
 
 export class SlowReaders {
@@ -22,7 +22,7 @@ export class SlowReaders {
   readonly #fanout: Fanout;
   readonly #roomOf: (handle: number) => ReactorRoom | undefined;
   readonly #withdraw: Withdraw;
-  /** The first publish that a session missed. */
+  /** The first publish that each session missed. */
   readonly #missed = new Map<Session, number>();
 
   /** @param roomOf a room with members on this reactor, by its handle */
@@ -33,11 +33,11 @@ export class SlowReaders {
     this.#withdraw = withdraw;
   }
 
-  /** uWS did not take a message for this socket, and skips what was noted behind it. Called inside uWS. */
+  /** uWS did not take a message for this socket, and skips the noted ones behind it. uWS calls this. */
   dropped(session: Session, message: Uint8Array, isBinary: boolean): void {
     this.#context.counters.add("droppedBatches", 1);
-    // Our pings have no bytes; heartbeat.ts sees that nothing comes back. Pongs, which uWS sends by itself, come as text
-    // with whatever the client put into its ping.
+    // Our pings have no bytes; heartbeat.ts notices when no answer comes. The pongs that uWS sends by itself arrive
+    // here as text with the payload of the client's ping.
     if (session.state !== "ready" || message.length === 0 || isBinary !== formats[session.wire]!.isBinary) return;
     const order = this.#orderOf(session, message);
     if (order === noFrame) return;
@@ -45,16 +45,16 @@ export class SlowReaders {
     this.#note(session, order);
   }
 
-  /** A socket that knows at once did not take what is being published. */
+  /** A socket that reports a full queue at once did not take the publish under way. */
   droppedNow(session: Session): void {
     this.#context.counters.add("droppedBatches", 1);
     if (session.state !== "ready") return;
-    // What is no publication has no place to go on from.
+    // A frame that is no publication has no position to go on from.
     if (this.#fanout.current < 0) tooSlow(this.#context, session);
     this.#note(session, this.#fanout.current);
   }
 
-  /** Before anything is published: sessions that missed something get no more of it. */
+  /** Runs before each publish: sessions that missed something get nothing more of it. */
   settle = (): void => {
     if (this.#missed.size === 0) return;
     for (const [session, order] of this.#missed) this.#settleOne(session, order);
@@ -76,7 +76,7 @@ export class SlowReaders {
     if (session.state !== "ready" || session.socket === null) return;
     const { kindOf } = this.#context;
     const { wire } = session;
-    // By what was published since, which is little: a session may be in 100,000 rooms.
+    // It looks at the few rooms with a publish since then: a session may be in 100,000 rooms.
     const behind = [...this.#fanout.roomsSince(wire, order)].flatMap((handle) => {
       const room = this.#roomOf(handle);
       const member = room === undefined ? null : memberOf(session, room.name);
@@ -91,7 +91,10 @@ export class SlowReaders {
     for (const { member, place } of behind) this.#withdraw(member, place, kindOf(member.name)?.slowReaders === "drop");
   }
 
-  /** -1: it was for this session alone, or is of a room that it has just left. `noFrame`: nothing of ours. */
+  /**
+   * -1: the message was for this session alone, or its room was just left. `noFrame`: the node did not make the
+   * message.
+   */
   #orderOf(session: Session, message: Uint8Array): number | typeof noFrame {
     const first = formats[session.wire]!.firstOf(message);
     if (first === noFrame) return noFrame;

@@ -1,26 +1,26 @@
 /**
  * Flush windows. In a room whose namespace has `flushMs`, publications wait up to that long on the reactor and leave
- * together: those of a stream format (binary) as one message, others (JSON), a message each, in one write. The window opens with the first
- * publication that waits and closes when its time is over, when it is full, or when who is in the room changes: a
- * member gets all of a window or nothing of it.
+ * together. In a stream format (binary) they form one message; in others (JSON) each is a message, and one write sends
+ * all. The first waiting publication opens the window. The window closes when its time is over, when it is full, or
+ * when the room's members change. So a member gets all of a window or nothing of it.
  *
- * Windows are taken from a pool of a fixed size and used again; where there is none left, nothing waits.
+ * Windows come from a pool of fixed size. When the pool is empty, nothing waits.
  */
 import { now } from "../../link/clock.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import type { Fanout } from "./fanout.ts";
 import type { ReactorRoom, Window, WindowQueue } from "../session/session.ts";
 
-/** As packs (deliveries.ts): below the size from which uWS sends a message at once. */
+/** As for packs (deliveries.ts): below the size from which uWS sends a message at once. */
 export const windowBytes = 15 * 1024;
-/** Publications in a window that are messages of their own, each a publish: half of what a turn of the loop may publish. */
+/** Publications in a window of a format without streams, where each is a publish. Half of the publishes of a turn. */
 const messagesMax = 15;
 /** 15 MB of a reactor. */
 const windowsMax = 1024;
 
 export class Windows {
   readonly #fanout: Fanout;
-  /** A window has left, after this many milliseconds since the hub delivered its first publication. */
+  /** Called after a window has left, with the milliseconds since the hub delivered its first publication. */
   readonly #onFlushed: (ms: number) => void;
   readonly #free: Window[] = [];
   #made = 0;
@@ -31,13 +31,13 @@ export class Windows {
     this.#onFlushed = onFlushed;
   }
 
-  /** Publishes that it takes to empty the room's window. */
+  /** Publishes that emptying the room's window takes. */
   waiting(room: ReactorRoom, wire: number): number {
     const window = room.windows[wire]!;
     return window === null ? 0 : formats[wire]!.isStream ? 1 : window.frames;
   }
 
-  /** False: it cannot wait; what waits before it has to leave first. */
+  /** False: the publication cannot wait; what waits before it has to leave first. */
   add(room: ReactorRoom, wire: number, frame: Uint8Array, seq: number, prev: number, at: number): boolean {
     const window = room.windows[wire] ?? (frame.length > windowBytes ? null : this.#open(room, wire, at));
     const { isStream } = formats[wire]!;
@@ -53,7 +53,7 @@ export class Windows {
     return true;
   }
 
-  /** What waits for the members of this room that speak this format, message by message. */
+  /** Calls `use` with each message that waits for the room's members in this format. */
   each(room: ReactorRoom, wire: number, use: (message: Uint8Array) => void): void {
     const window = room.windows[wire]!;
     if (window === null) return;
@@ -62,15 +62,15 @@ export class Windows {
     for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) use(bytes.subarray(start, ends[i]));
   }
 
-  /** Publishes what waits for the members of this room that speak this format. */
+  /** Publishes what waits for the room's members in this format. */
   flush(room: ReactorRoom, wire: number): void {
     const window = room.windows[wire]!;
     if (window !== null) this.#close(window);
   }
 
   /**
-   * Forgets what waits for members of whom none is left. Nobody else may get it: not who joins next, whose position is
-   * behind it, though the topic is the same.
+   * Drops a window whose receivers have all left. A member that joins next has the same topic, but its position is
+   * already behind the window.
    */
   discard(room: ReactorRoom, wire: number): void {
     const window = room.windows[wire]!;
@@ -148,7 +148,7 @@ export class Windows {
     queue.timer = null;
     const time = now();
     while (queue.first !== null && queue.first.dueAt <= time + 0.5) {
-      // As much as a turn of the loop takes; the rest in the next.
+      // As many windows as a turn of the loop may publish; the rest follow in the next.
       if (!this.#fanout.mayPublish(0, this.waiting(queue.first.room, queue.first.wire) - 1)) return this.#wake(queue, 1);
       this.#close(queue.first);
     }

@@ -1,9 +1,9 @@
-/** Tokens that run out: their sessions are warned in time to bring a new one, and closed when none has come. */
+/** Token expiry: warns a session in time to send a new token, and closes it when none has come. */
 import type { Grant } from "../../auth/grants.ts";
 import type { Context } from "../context.ts";
 import { closeSession, sendFrame } from "../outgoing.ts";
 
-/** A token of 2 s is warned of as well: a look falls into the last fifth of its lifetime. */
+/** Short enough to warn for a token of 2 s too: one look falls into the last fifth of its lifetime. */
 const lookMs = 250;
 const warnedShare = 0.8;
 
@@ -43,12 +43,13 @@ export class Expiry {
 }
 
 /**
- * When the session is warned: `tokenWarningMs` before its token expires, but not before so much of the token's lifetime
- * is over, or a token that lives shorter than that would be asked for as soon as it is there. 0: it never expires.
+ * When the session is warned: `tokenWarningMs` before its token expires, but never in the first part of the token's
+ * lifetime. Otherwise a token with a short lifetime would be asked for as soon as it arrives. 0: the token never
+ * expires.
  */
 export function warningAt({ issuedAt, expiresAt }: Pick<Grant, "issuedAt" | "expiresAt">, tokenWarningMs: number, now = Date.now()): number {
   if (expiresAt === 0) return 0;
-  // Of a token that does not say when it was issued, the lifetime is counted from now.
+  // Without an issue time in the token, its lifetime counts from now.
   const from = issuedAt === 0 ? now : issuedAt;
   return Math.max(expiresAt - tokenWarningMs, from + warnedShare * (expiresAt - from));
 }

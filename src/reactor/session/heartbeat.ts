@@ -1,13 +1,13 @@
 /**
- * Silence. A socket from which nothing came for `heartbeatMs` is pinged, and closed if nothing comes in the grace
- * after that; one that has not said hello in time is closed as well. Time is counted in ticks, so that hearing
- * from a socket costs one store, and a look at all of them is a walk over arrays.
+ * Detects silent sockets. A socket that sent nothing for `heartbeatMs` gets a ping. If nothing comes within the grace
+ * period, the node closes it. The node also closes a socket without a timely hello. Time is counted in ticks: hearing
+ * from a socket is one store, and a look at all of them walks over arrays.
  */
 import { closeSession } from "../outgoing.ts";
 import type { Context } from "../context.ts";
 import type { Session } from "./session.ts";
 
-/** Calls `run` every `ms` until what it returns is called. */
+/** Calls `run` every `ms` until the returned function is called. */
 type Every = (ms: number, run: () => void) => () => void;
 
 const repeat: Every = (ms, run) => {
@@ -32,7 +32,7 @@ export class Heartbeat {
     this.#every = every;
     const { heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs } = context.config;
     this.#tickMs = Math.min(1000, Math.max(10, Math.min(heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs) / 4));
-    // One more, since what was heard at the end of a tick is counted from its beginning.
+    // One tick more: a frame at the end of a tick counts from the tick's beginning.
     this.#pingAfter = Math.ceil(heartbeatMs / this.#tickMs);
     this.#closeAfter = Math.ceil((heartbeatMs + heartbeatGraceMs) / this.#tickMs) + 1;
     this.#helloWithin = Math.ceil(handshakeTimeoutMs / this.#tickMs) + 1;
@@ -46,7 +46,7 @@ export class Heartbeat {
     this.#stop?.();
   }
 
-  /** Something came from this socket. */
+  /** Call this when something came from the socket. */
   heard(session: Session): void {
     this.#context.sessions.heardAt[session.slot] = this.tick;
     this.#context.sessions.pinged[session.slot] = 0;
@@ -66,7 +66,7 @@ export class Heartbeat {
   #judge(session: Session, silent: number): void {
     switch (session.state) {
       case "handshake":
-        // Only hello ends the handshake; other bytes do not extend it: heard() is not called before.
+        // Only hello ends the handshake. Other bytes do not extend it: nothing calls heard() before hello.
         if (silent >= this.#helloWithin) closeSession(this.#context, session, "handshake_timeout");
         return;
       case "ready":
@@ -74,7 +74,7 @@ export class Heartbeat {
         if (silent >= this.#pingAfter) this.#ping(session);
         return;
       case "closing":
-        // It was too slow, and takes nothing: no close frame would reach it.
+        // The client was too slow and reads nothing: no close frame would reach it.
         if (silent >= this.#closeAfter) session.socket?.close();
         return;
       default:

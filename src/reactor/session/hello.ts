@@ -1,7 +1,6 @@
 /**
- * From hello to ready: who is it, may it come in, and is it coming back. The token is verified here, on the reactor, and
- * remembered for the next time; then the hub is asked, which knows the user's other sessions and the store. What the
- * client sends while that goes on waits in order.
+ * From hello to ready. The reactor verifies the token, and caches the result. Then it asks the hub, which knows the
+ * user's other sessions and the store of sessions to resume. Meanwhile the client's frames wait in order.
  */
 import type { Verdict } from "../../auth/verifier.ts";
 import type { ErrorCode } from "../../errors.ts";
@@ -27,11 +26,14 @@ type Refresh = NonNullable<ClientFrame["refresh"]>;
 const earlyFramesMax = 64;
 const deviceBytesMax = 128;
 const anonymousPrefix = "anon-";
-/** Shared, as most have nothing or one frame there: V8 makes room for seventeen where something is pushed into an empty array. */
+/**
+ * Shared by all, since most clients send no frame there, or one. V8 allocates room for seventeen elements on the first
+ * push to an empty array.
+ */
 const nothing: Early[] = [];
 
 export function hello(reactor: Reactor, session: Session, id: number, fields: Hello): void {
-  if (fields.version !== protocolVersion) return closeSession(reactor, session, "unsupported_version", `hello.version: ${fields.version ?? 0}, and this node speaks ${protocolVersion}`);
+  if (fields.version !== protocolVersion) return closeSession(reactor, session, "unsupported_version", `hello.version: ${fields.version ?? 0} is not supported: this node speaks ${protocolVersion}`);
   const device = fields.device ?? "";
   if (device !== "" && nameProblem("device", device, deviceBytesMax) !== null) return closeSession(reactor, session, "bad_frame");
   const token = fields.token || session.token;
@@ -43,7 +45,7 @@ export function hello(reactor: Reactor, session: Session, id: number, fields: He
   const verdict = verifier.verify(token, claims?.grant);
   if (!(verdict instanceof Promise)) return onVerdict(reactor, session, fields, claims, verdict);
   const { life } = session;
-  // The frame lies in the message's bytes, which are gone by then; strings and numbers of it are not.
+  // The frame's bytes are gone by then. Its strings and numbers are copies.
   void verdict.then((late) => {
     if (session.life !== life || session.state !== "handshake" || session.socket === null) return;
     onVerdict(reactor, session, fields, claims, late);
@@ -56,14 +58,17 @@ function onVerdict(reactor: Reactor, session: Session, fields: Hello, claims: Re
   closeSession(reactor, session, verdict.refused === "unavailable" ? "overloaded" : verdict.refused, verdict.text);
 }
 
-/** What the resume token says, if this gateway made it for this session. */
+/** The claims of the resume token, if this gateway made the token for this session. */
 function resumeClaims(reactor: Reactor, { resume }: Hello): ResumeClaims | null {
   if (resume == null) return null;
   const claims = reactor.resumeTokens.read(resume.token ?? "");
   return claims !== null && claims.session === resume.session ? claims : null;
 }
 
-/** A resume token stands for the token its session had when it was made, as long as that is good, and for that session only. */
+/**
+ * Without a token, the resume token stands for the one that its session had. It does so until that one expires, and for
+ * that session only.
+ */
 function withoutToken(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null): void {
   const anybody = reactor.verifier === null || reactor.config.allowAnonymous;
   const isOver = claims !== null && claims.grant.expiresAt !== 0 && claims.grant.expiresAt <= Date.now();
@@ -71,16 +76,19 @@ function withoutToken(reactor: Reactor, session: Session, fields: Hello, claims:
   if (claims !== null && !isOver) {
     return introduce(reactor, session, fields, claims, claims.grant, anybody && isAnonymous(claims.grant));
   }
-  if (!anybody) return closeSession(reactor, session, "invalid_token", claims === null ? "token: there is none" : "token: its resume token is over");
+  if (!anybody) return closeSession(reactor, session, "invalid_token", claims === null ? "token: missing" : "resume token: expired");
   introduce(reactor, session, fields, null, anonymous(`${anonymousPrefix}${randomId(6)}`), true);
 }
 
-/** Nobody gains by a token that looks like it: such a grant is what everybody gets. */
+/** Forging such a grant gains nothing: every anonymous client gets the same. */
 function isAnonymous({ user, tenant, expiresAt, rooms }: Grant): boolean {
   return user.startsWith(anonymousPrefix) && tenant === "" && expiresAt === 0 && rooms === null;
 }
 
-/** @param mayBegin a session that cannot be resumed may begin anew: more than a resume token speaks for the client. */
+/**
+ * @param mayBegin whether a session that cannot be resumed may begin again as a new one. A resume token alone does not
+ * allow it.
+ */
 function introduce(
   reactor: Reactor,
   session: Session,
@@ -92,7 +100,7 @@ function introduce(
   session.grant = grant;
   const { slot, life, wire } = session;
   const { user, tenant, issuedAt } = grant;
-  // Someone else's session is not resumed, however good its token is.
+  // Another user's session is never resumed, even with a valid resume token.
   const isOwn = claims !== null && claims.grant.user === user && claims.grant.tenant === tenant;
   const resume = isOwn ? claims.session : "";
   const resumeIssuedAt = isOwn ? claims.grant.issuedAt : 0;
@@ -104,12 +112,12 @@ function introduce(
   if (reactor.outOfMemory() || !writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
 }
 
-/** As many as it can have rooms; of one that cannot be read nothing is known, as of one that is not there. */
+/** At most as many places as the session may have rooms. An unreadable place is skipped like one that was not sent. */
 function placesOf(reactor: Reactor, session: Session, { resume }: Hello): PlaceInRoom[] {
   const places: PlaceInRoom[] = [];
   for (const { room, position } of resume?.positions ?? []) {
     if (places.length >= roomsMax(reactor, session)) break;
-    // A control character in a name would make another tenant's key of it.
+    // A control character in a name would turn it into another tenant's key.
     if (!room || position == null || roomNameProblem(room, reactor.config.roomNameBytesMax) !== null) continue;
     if (positionProblem("position", position) !== null) continue;
     places.push({ name: room, epoch: position.epoch ?? "", seq: position.seq ?? 0 });
@@ -117,7 +125,7 @@ function placesOf(reactor: Reactor, session: Session, { resume }: Hello): PlaceI
   return places;
 }
 
-/** A frame that came before the answer to hello; its bytes are its own. */
+/** Keeps a frame that came before the answer to hello. The frame's bytes must be its own. */
 export function keepEarly(reactor: Reactor, session: Session, frame: Early, bytes: number): void {
   const greeting = session.greeting!;
   if (greeting.early === nothing) greeting.early = [frame];
@@ -130,7 +138,7 @@ export function keepEarly(reactor: Reactor, session: Session, frame: Early, byte
 
 // ------------------------------------------------------------------------------- the hub's answer
 
-/** @returns what waited behind hello, now to be dispatched. */
+/** @returns the frames that waited behind hello, to be dispatched now. */
 export function onAdmitted(reactor: Reactor, record: RecordReader): { session: Session; early: readonly Early[] } | null {
   const admitted = readAdmitted(record);
   const session = reactor.sessions.find(admitted.slot, admitted.life);
@@ -177,7 +185,7 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
   });
 }
 
-/** Joins a resumed session to a room it was in, from where it was. */
+/** Joins a resumed session to a room it was in, from its position there. */
 function restore(reactor: Reactor, session: Session, { name, epoch, seq }: PlaceInRoom): void {
   if (session.state !== "ready") return;
   const may = mayBeIn(reactor, session, name) && countMembers(session) < roomsMax(reactor, session);
@@ -191,14 +199,14 @@ export function onKick(reactor: Reactor, record: RecordReader): void {
   const { slot, life, name } = readKick(record);
   const session = reactor.sessions.find(slot, life);
   if (session === null || session.state === "closing") return;
-  // What its rooms got before is still for it.
+  // Deliveries to its rooms until now are still for this session.
   reactor.rooms.deliveries.handOverAll(session);
   closeSession(reactor, session, name);
 }
 
 // ------------------------------------------------------------------------------- a new token
 
-/** Takes a new token of the same user; rooms that it does not allow any more are left. */
+/** Takes a new token of the same user. The session leaves the rooms that the new token does not allow. */
 export function refresh(reactor: Reactor, session: Session, id: number, { token }: Refresh): void {
   const { verifier } = reactor;
   if (verifier === null) return sendRefreshed(reactor, session, id);
@@ -218,12 +226,12 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
   }
   const { grant } = verdict;
   const { user, tenant, issuedAt } = session.grant!;
-  if (grant.user !== user || grant.tenant !== tenant) return refuseRefresh(reactor, session, id, "unauthorized", "token: is another user's");
-  // One from before the user was signed out would be: signing out ends sessions, and they begin with newer tokens.
+  if (grant.user !== user || grant.tenant !== tenant) return refuseRefresh(reactor, session, id, "unauthorized", "token: belongs to another user");
+  // Signing out ends sessions, and new sessions need newer tokens. An older token could be from before a sign-out.
   if (grant.issuedAt < issuedAt - reactor.config.authClockToleranceMs) {
-    return refuseRefresh(reactor, session, id, "unauthorized", "token: is older than the one in use");
+    return refuseRefresh(reactor, session, id, "unauthorized", "token: older than the token in use");
   }
-  // A warning for the same end is not given twice: the application has no token that lasts longer.
+  // The session gets no second warning for the same expiry: the application has no longer token.
   if (grant.expiresAt !== session.grant!.expiresAt) {
     reactor.sessions.tokenDueAt[session.slot] = warningAt(grant, reactor.config.tokenWarningMs);
   }
@@ -237,7 +245,10 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
   sendRefreshed(reactor, session, id);
 }
 
-/** The session goes on with the token it has, until that expires: then its client is gone, and nobody knew why. */
+/**
+ * The session goes on with its present token and closes when that expires. The log names the reason, which nobody would
+ * see otherwise.
+ */
 function refuseRefresh(reactor: Reactor, session: Session, id: number, code: ErrorCode, text: string): void {
   reactor.refusals.tell("refresh", text, "");
   refuse(reactor, session, id, code, text);

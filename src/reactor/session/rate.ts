@@ -1,8 +1,8 @@
 /**
- * Commands and bytes per second: the generic cell rate algorithm (ITU-T I.371), a token bucket in one number. Every command
- * costs 1/rate seconds; a session may be ahead of the clock by what its burst costs. Bytes are paid for when they have
- * been read, so a session can owe some: while it does, its commands are refused, and its socket is not read where the
- * transport can do that.
+ * Limits of commands and bytes per second: the generic cell rate algorithm (ITU-T I.371), a token bucket in one number.
+ * Every command costs 1/rate seconds. A session may be ahead of the clock by the cost of its burst. Bytes are charged
+ * after they have been read, so a session can owe some. While it does, its commands are refused. Where the transport
+ * can pause, the node also stops reading the socket.
  */
 import { historyLimitDefault, pageSizeMax } from "../../protocol/limits.ts";
 import type { ClientFrame } from "../../protocol/messages.ts";
@@ -13,17 +13,22 @@ import type { Session } from "./session.ts";
 /** Seconds of the allowed rate that may be used at once. */
 const burstSeconds = 2;
 
-/** Publications read from the history for the cost of one command: about what they cost the hub beside a publish. */
+/**
+ * Publications read from the history for the cost of one command. The ratio is about the hub's work for a read compared
+ * with a publish.
+ */
 const publicationsPerCommand = 16;
-/** A recovery's length is not known before it is read. */
+/** The length of a recovery is unknown before it is read, so its cost is fixed. */
 const recoveryCost = 8;
-/** A token that is not known costs a signature, which for some keys is a fifth of a millisecond. */
+/** An unknown token costs a signature check, which takes a fifth of a millisecond for some keys. */
 const refreshCost = 20;
 
-/** A session that is over the rate of bytes this long without a rest does not slow down by being paused. */
+/** A session that exceeds the byte rate this long without a rest is closed: pausing does not slow it down. */
 const overMsMax = 30_000;
 
-/** What a frame costs, in commands: reading history is more work than anything else, and it is the hub's; pages of users come near it. */
+/**
+ * The cost of a frame, in commands. Reading history is the most work, and the hub does it. Pages of users come near it.
+ */
 export function costOf({ history, join, refresh, presence, watch, unwatch }: ClientFrame): number {
   if (history != null) return 1 + readingCost(history.limit || historyLimitDefault);
   if (presence != null) return presence.countsOnly ? 1 : 1 + readingCost(presence.limit || pageSizeMax);
@@ -39,8 +44,8 @@ function readingCost(limit: number): number {
 }
 
 /**
- * Bytes came from the session. False: it was closed, for it does not stop. While it owes bytes its socket is not read; uWS's
- * WebSocket has to be, and there its commands are refused.
+ * Charges bytes that came from the session. False: the session was closed, because it did not slow down. While it owes
+ * bytes the node does not read its socket. uWS cannot pause a WebSocket, so there its commands are refused.
  */
 export function chargeBytes(context: Context, session: Session, bytes: number): boolean {
   const { bytesPerSecond } = context.config;
@@ -52,7 +57,7 @@ export function chargeBytes(context: Context, session: Session, bytes: number): 
   bytesPaidUntil[slot] = until;
   const burstMs = bytesBurstMs(context.config);
   const debtMs = until - time - burstMs;
-  // As with commands: forgiven once half a burst has been saved up.
+  // As with commands, the debt is forgiven once half a burst has been saved up.
   if (debtMs <= -burstMs / 2) bytesOverSince[slot] = 0;
   if (debtMs <= 0) return true;
   if (bytesOverSince[slot] === 0) {
@@ -72,7 +77,7 @@ function refuseBytes(context: Context, session: Session, id: number): void {
   if (session.state === "ready") refuse(context, session, id, "rate_limited", `more than ${context.config.bytesPerSecond} bytes per second`);
 }
 
-/** Whatever the rate, two frames of any size fit into a burst. */
+/** Two frames of any size fit into a burst, whatever the rate. */
 function bytesBurstMs({ bytesPerSecond, frameBytesMax }: Context["config"]): number {
   return Math.max(burstSeconds * 1000, (2 * frameBytesMax * 1000) / bytesPerSecond);
 }
@@ -82,7 +87,7 @@ function owesBytes({ config, sessions }: Context, { slot }: Session): boolean {
   return config.bytesPerSecond > 0 && sessions.bytesPaidUntil[slot]! - performance.now() > bytesBurstMs(config);
 }
 
-/** False: the command was refused, or the session closed because it does not stop. */
+/** False: the command was refused, or the session was closed because it did not slow down. */
 export function admitCommand(context: Context, session: Session, id: number, cost: number): boolean {
   const rate = session.grant?.commandsPerSecond ?? context.config.commandsPerSecond;
   if (session.socket?.pauseFor === undefined && owesBytes(context, session)) {
@@ -92,17 +97,18 @@ export function admitCommand(context: Context, session: Session, id: number, cos
   if (rate === 0) return true;
   const { paidUntil } = context.sessions;
   const time = performance.now();
-  // Whatever the rate, one command of any kind fits into a burst.
+  // One command of any kind fits into a burst, whatever the rate.
   const costMs = Math.min((cost * 1000) / rate, burstSeconds * 500);
   const from = Math.max(paidUntil[session.slot]!, time);
   if (from - time <= burstSeconds * 1000 - costMs) {
     paidUntil[session.slot] = from + costMs;
-    // Forgiven once half a burst has been saved up: even in a flood one command gets through every few milliseconds.
+    // Refusals are forgiven once half a burst has been saved up. Even in a flood one command passes every few
+    // milliseconds.
     if (from - time <= (burstSeconds * 1000) / 2) session.refusals = 0;
     return true;
   }
   context.counters.add("rateLimited", 1);
-  // Whoever ignores as many refusals as a burst holds is not slowing down: answering costs more than closing.
+  // A client that ignores as many refusals as a burst holds does not slow down. Closing costs less than answering.
   if (++session.refusals > burstSeconds * rate) closeSession(context, session, "rate_limited");
   else refuse(context, session, id, "rate_limited");
   return false;

@@ -1,24 +1,26 @@
 /**
- * Sends the sessions of a reactor away before the node ends. Each in its turn is given what waits for it, told when and
- * where to come back, and closed with 3001: its session is kept, and what it missed is given to it where it comes to.
+ * Sends away the sessions of a reactor before the node exits. Each session, in its turn, gets what waits for it. It is
+ * asked to reconnect, with a delay and a URL, and is then closed with 3001. The node keeps the session, and the client
+ * recovers at its next node.
  *
- * What it has asked is answered first, so that no publish is left in doubt: from its turn on it may begin no other. No
- * session comes in meanwhile, since the door is closed; one that is saying hello waits for the answer like for any other.
+ * Commands under way are answered first, so that no publish stays in doubt. From its turn on a session may begin no new
+ * publish. The node admits no new sessions meanwhile. A session that waits for the answer to hello is handled like any
+ * other.
  */
 import { closeSession, sendFrame } from "../outgoing.ts";
 import type { Reactor } from "../reactor.ts";
 import type { Session } from "./session.ts";
 import { stepMs, turns, turnsPerStep, type Turn } from "./turns.ts";
 
-/** What a session has asked is answered within this time, or a broker that cannot be reached gives up after its own. */
+/** Answers are awaited this long. An unreachable broker gives up after its own timeout, which may be longer. */
 const answersMs = 4000;
 const afterBrokerMs = 1000;
-/** What readers that are behind have to take what is queued for them. */
+/** Time for lagging readers to read their queues. */
 const flushMs = 1000;
 
 export interface DrainOrder {
   readonly windowMs: number;
-  /** Where clients are sent; "": where they came from. */
+  /** The URL that clients reconnect to. Empty: the URL they used before. */
   readonly url: string;
   /** See turns.ts. */
   readonly phase: number;
@@ -32,9 +34,9 @@ export class SendAway {
   readonly #perStep: number;
   readonly #startedAt = performance.now();
   #next = 0;
-  /** Until when those that were told wait for their answers, at the latest. */
+  /** Until when each session that was told waits for its answers. */
   readonly #until = new Map<Session, number>();
-  /** Something may be on its way to a slow reader until then. */
+  /** Until then, bytes may be on their way to a slow reader. */
   #flushedAt = 0;
   #timer: NodeJS.Timeout | null = null;
 
@@ -61,7 +63,7 @@ export class SendAway {
     const elapsed = now - this.#startedAt;
     for (let left = this.#perStep; left > 0 && this.#next < this.#turns.length; this.#next++) {
       const turn = this.#turns[this.#next]!;
-      // Whoever has gone by itself is not waited for.
+      // A session that has disconnected takes no turn.
       if (!isHere(turn.of)) continue;
       if (turn.atMs > elapsed) break;
       left--;
@@ -91,7 +93,7 @@ export class SendAway {
   }
 }
 
-/** One that has gone, or is being closed for another reason, needs no turn. */
+/** False for a session that has disconnected, or is closing for another reason: it needs no turn. */
 function isHere({ socket, state }: Session): boolean {
   return socket !== null && (state === "handshake" || state === "ready");
 }

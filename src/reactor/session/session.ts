@@ -1,4 +1,4 @@
-/** Our records of clients and of their places in rooms, and the table of all that a reactor has. */
+/** Records of clients and of their memberships in rooms, and the table of all sessions of a reactor. */
 import type { Grant } from "../../auth/grants.ts";
 import type { Counters } from "../../link/counters.ts";
 import type { SplitFrame } from "../../protocol/framing.ts";
@@ -7,60 +7,60 @@ import type { ClientFrame } from "../../protocol/messages.ts";
 import type { Audience, Socket } from "../transport/socket.ts";
 
 /**
- * connecting: the socket is being upgraded. handshake: it may only say hello. ready: it may do everything.
- * closing: nothing is read any more, what is queued still leaves. closed: the socket is gone.
+ * connecting: the socket is being upgraded. handshake: the client may only say hello. ready: it may do everything.
+ * closing: nothing is read any more, queued bytes still leave. closed: the socket is gone.
  */
 export type State = "connecting" | "handshake" | "ready" | "closing" | "closed";
 
 /** Every field is set at creation, so that all sessions have one shape. */
 export interface Session {
-  /** Null before the upgrade and once the socket is gone: uWS objects must not be touched then. */
+  /** Null before the upgrade and after the socket is gone: uWS objects must not be touched then. */
   socket: Socket | null;
-  /** The sockets that its own is published to with. */
+  /** The sockets that one publish to the session's topics reaches. */
   readonly audience: Audience;
   state: State;
-  /** Its place in the table, and which of the sessions that had it. */
+  /** Its slot in the table, and a number that tells successive sessions in that slot apart. */
   slot: number;
   life: number;
   /** Index of its wire format (protocol/formats/formats.ts). */
   readonly wire: number;
-  /** Of the page that may not connect; empty: it may, or it is no page. */
+  /** The origin of a page that may not connect. Empty: the origin is allowed, or there is none. */
   readonly forbiddenOrigin: string;
-  /** Random id; empty before the hub has admitted it. */
+  /** Random id; empty before the hub has admitted the session. */
   id: string;
   /** Which of the session's sockets this is, as its resume token says. */
   generation: number;
-  /** What it may do, from when its token was found good. */
+  /** The rights of the session, from the moment its token was verified. */
   grant: Grant | null;
-  /** A token that came with the upgrade, until hello is said. */
+  /** The token that came with the upgrade, until hello. */
   token: string;
-  /** Hello is under way; null before it came and once the hub has answered. */
+  /** Hello is under way. Null before it came and after the hub has answered. */
   greeting: Greeting | null;
-  /** The first of its places in rooms, each of which knows the next: most sessions are in few, and an array costs more. Of many a map, by name. */
+  /** The session's memberships. Few are a linked list, since an array costs more memory. Many are a map by name. */
   members: Member | Map<string, Member> | null;
   /** A frame that began in one message and goes on in another. */
   split: SplitFrame | null;
-  /** Its client has ended it: it is not kept for a resume. */
+  /** The client has ended the session: it is not kept for a resume. */
   over: boolean;
   /** Commands refused for their rate since one was accepted. */
   refusals: number;
-  /** Commands with an id that wait for their answer. A refused ack, which is answered only then, is not counted. */
+  /** Commands with an id that wait for their answer. An ack is not counted: it gets an answer only when refused. */
   unanswered: number;
-  /** Bytes that the memory of its queue was grown to since it was last seen empty (queuebudget.ts). */
+  /** The size that the memory of its queue has grown to since it was last seen empty (queuebudget.ts). */
   queueHeld: number;
 }
 
-/** Hello waits for its token to be verified, then for the hub; what the client sends meanwhile waits behind it. */
+/** Hello waits for its token to be verified, then for the hub. Later frames of the client wait behind it. */
 export interface Greeting {
   /** Id of the command. */
   readonly id: number;
-  /** What the client calls itself; it may be anything. */
+  /** The client's name for itself, which may be any text. */
   readonly client: string;
   early: Early[];
   earlyBytes: number;
 }
 
-/** A frame, or what was wrong with it. */
+/** A frame, or the problem found in it. */
 export type Early = ClientFrame | BadFrame;
 
 /** A room with members on this reactor. */
@@ -71,32 +71,32 @@ export interface ReactorRoom {
   readonly joined: number[];
   /** Members that deliveries go to, by wire format. */
   readonly live: number[];
-  /** The first of them, by wire format: each knows the next. */
+  /** The first of them, by wire format: each links to the next. */
   readonly firsts: (Member | null)[];
-  /** In which era of the room's stream the members of each format are. */
+  /** The era of the room's stream that the members of each format are in. */
   readonly eras: number[];
   /** Topics of its members' sockets, by format. */
   readonly topics: readonly string[];
-  /** Members that are told who comes and goes, by format. They are subscribed to topics of their own. */
+  /** Members that get presence changes, by format. They are subscribed to topics of their own. */
   readonly presence: number[];
   readonly presenceTopics: readonly string[];
-  /** How long deliveries may wait to leave together, and those that do, by format. */
+  /** How long deliveries may wait to leave together, and those that wait now, by format. */
   readonly flushMs: number;
   readonly windows: (Window | null)[];
 }
 
-/** Deliveries that wait for each other (windows.ts): those to the members of a room that speak one format. */
+/** Deliveries to the members of a room in one format that wait to leave together (windows.ts). */
 export interface Window {
   room: ReactorRoom;
   wire: number;
   readonly bytes: Buffer;
   used: number;
   frames: number;
-  /** Of every frame that is a message of its own, of the first of a stream: where it ends, its seq and the one before it. */
+  /** Per frame: where it ends, its seq, and the seq before it. In a stream format only the first frame has seqs. */
   readonly ends: Uint32Array;
   readonly seqs: Float64Array;
   readonly prevs: Float64Array;
-  /** When the hub delivered the first, and when it leaves at the latest. */
+  /** When the hub delivered the first frame, and when the window leaves at the latest. */
   since: number;
   dueAt: number;
   queue: WindowQueue;
@@ -104,7 +104,7 @@ export interface Window {
   after: Window | null;
 }
 
-/** Windows of one length, in the order in which they were opened: they close in the same. */
+/** Windows of one length, in the order in which they opened. They close in the same order. */
 export interface WindowQueue {
   readonly flushMs: number;
   first: Window | null;
@@ -114,39 +114,39 @@ export interface WindowQueue {
 
 /** A session in a room. joining: the hub has been asked. replaying: it gets pages, then becomes live. */
 export interface Member {
-  /** As the client knows it; once it is in, the string that all members share. */
+  /** The client's name for the room. After the join, the string that all members share. */
   name: string;
   readonly session: Session;
   state: "joining" | "replaying" | "live" | "gone";
   room: ReactorRoom | null;
-  /** Its session's grant lets it publish here. */
+  /** The session's grant allows publishing here. */
   mayPublish: boolean;
-  /** It is to be told who comes and goes: its namespace has that, and its session's grant allows it. */
+  /** The member gets presence changes: its namespace has them, and its session's grant allows it. */
   seesPresence: boolean;
   /** Order of the first publish (fanout.ts) that it is live for. */
   liveAt: number;
-  /** Null while it is live, which most are and stay. */
+  /** Null while it is live, the usual state. */
   arrival: Arrival | null;
-  /** The session's next, where they are a list. */
+  /** The session's next membership, where they are a list. */
   next: Member | null;
-  /** The room's live members of one format are a list, too. */
+  /** The room's live members in one format are a linked list, too. */
   before: Member | null;
   after: Member | null;
 }
 
-/** A member on its way in, or back in: it was live, and its socket became full. */
+/** A member on its way in, or on its way back: it was live, and its socket became full. */
 export interface Arrival {
   readonly member: Member;
-  /** By which the hub knows it. */
+  /** The hub's number for it. */
   readonly number: number;
-  /** asked: by its client. restored: by the node, for a session that was resumed. behind: it was live, and did not keep up. */
+  /** asked: by its client. restored: by the node, for a session that was resumed. behind: it was live, and lagged. */
   readonly kind: "asked" | "restored" | "behind";
   /** While it is replaying: it has everything up to here, in this era of the room's stream. */
   seq: number;
   era: number;
   /**
-   * What ended it before the hub answered the join; the client is told behind that answer. null: nothing has, or its socket
-   * is gone. left: its client's leave. evicted: the node, as its grant has changed.
+   * What ended the membership before the hub answered the join. The client learns it after that answer. null: nothing,
+   * or the socket is gone. left: the client's leave. evicted: the node, since the session's grant has changed.
    */
   ended: "left" | "evicted" | null;
   /** Id of that leave; 0 without one. */
@@ -154,19 +154,19 @@ export interface Arrival {
 }
 
 /**
- * Up to this many places of a session are a list that is looked through. Those of more are found by name, as each join would
- * take longer than the one before; a map for each session would cost the many that are in few rooms too much.
+ * Up to this many memberships of a session are a list that is searched. More are a map by name, since each join would
+ * take longer than the one before. A map for every session would cost the many with few rooms too much memory.
  */
 const listedMax = 16;
 
-/** The session's place in a room, on its way in or there. */
+/** The session's membership in a room, joining or joined. */
 export function memberOf({ members }: Session, room: string): Member | null {
   if (members instanceof Map) return members.get(room) ?? null;
   for (let member = members; member !== null; member = member.next) if (member.name === room) return member;
   return null;
 }
 
-/** All of a session's places in rooms, in a list of its own, which may be gone through while they change. Not for the data path. */
+/** All of a session's memberships in a new array, safe to walk through while they change. Not for the data path. */
 export function membersOf({ members }: Session): Member[] {
   if (members instanceof Map) return [...members.values()];
   const all: Member[] = [];
@@ -174,7 +174,7 @@ export function membersOf({ members }: Session): Member[] {
   return all;
 }
 
-/** Puts a member of the room where deliveries go to. */
+/** Adds a member to the room's live ones, which deliveries go to. */
 export function enlist(member: Member): void {
   const { room, session: { wire } } = member;
   const first = room!.firsts[wire] ?? null;
@@ -212,7 +212,7 @@ export function removeMember(session: Session, removed: Member): void {
   const { members } = session;
   if (members instanceof Map) {
     if (members.get(removed.name) === removed) members.delete(removed.name);
-    // Well below the bound, so that one that comes and goes does not move all of them each time.
+    // Half of the bound, so that a session near it does not convert all its memberships with each join and leave.
     if (members.size <= listedMax / 2) session.members = chained([...members.values()]);
   } else session.members = chained(membersOf(session).filter((member) => member !== removed));
   removed.next = null;
@@ -250,22 +250,24 @@ export function createSession(audience: Audience, wire: number, forbiddenOrigin:
 
 const firstSlots = 1024;
 
-/** Sessions by slot. What is looked at often or of many at once lies in typed arrays beside them. */
+/** Sessions by slot. Typed arrays beside them hold the values that are read often or of many sessions at once. */
 export class ReactorSessions {
   readonly #counters: Counters;
   readonly #slots: (Session | null)[] = [];
   readonly #free: number[] = [];
   #lives = new Uint32Array(firstSlots);
-  /** Tick of heartbeat.ts at which the socket was last heard, and whether it has been pinged since. */
+  /** The tick of heartbeat.ts at which the socket was last heard, and whether it has been pinged since. */
   heardAt = new Uint32Array(firstSlots);
   pinged = new Uint8Array(firstSlots);
-  /** Rate limit: when the session has made up for the commands it has sent, milliseconds of now(). */
+  /** Rate limit: when the session has paid for the commands it has sent, milliseconds of now(). */
   paidUntil = new Float64Array(firstSlots);
   /** The same for the bytes it has sent. */
   bytesPaidUntil = new Float64Array(firstSlots);
-  /** Since when it has been sending more, without a rest; 0 for not. */
+  /** Since when it has exceeded the byte rate without a rest; 0 for not. */
   bytesOverSince = new Float64Array(firstSlots);
-  /** When the session's token asks for something next, a warning or the end: milliseconds since 1970, 0 for never (expiry.ts). */
+  /**
+   * When the session's token is next due, for a warning or its end: milliseconds since 1970, 0 for never (expiry.ts).
+   */
   tokenDueAt = new Float64Array(firstSlots);
 
   constructor(counters: Counters) {
@@ -302,12 +304,12 @@ export class ReactorSessions {
     return this.#slots[slot] ?? null;
   }
 
-  /** All that have a socket. */
+  /** All sessions that have a socket. */
   *open(): Generator<Session> {
     for (const session of this.#slots) if (session !== null) yield session;
   }
 
-  /** The session a record from the hub is meant for, if it still is. */
+  /** The session that a record from the hub names, if it still has the slot. */
   find(slot: number, life: number): Session | null {
     const session = this.#slots[slot] ?? null;
     return session !== null && session.life === life ? session : null;
@@ -321,7 +323,7 @@ export class ReactorSessions {
   }
 
   #grow(): void {
-    // Half more: twice as much would leave a node with just over a power of two twice what it needs.
+    // Grows by half. Doubling would give a node just over a power of two twice the memory it needs.
     const size = Math.ceil(this.#lives.length * 1.5);
     this.#lives = grown(this.#lives, new Uint32Array(size));
     this.heardAt = grown(this.heardAt, new Uint32Array(size));

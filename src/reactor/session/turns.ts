@@ -1,23 +1,26 @@
 /**
- * In which order and when sessions are sent away. A pure function of chance, so that what it promises can be checked
- * without waiting: no part of the window has more turns than its share.
+ * In which order and when sessions are sent away. A function without state or clock, so that a test can check its
+ * guarantee without waiting: no part of the window has more turns than its share.
  */
 export interface Turn<T> {
   readonly of: T;
   /** From the beginning of the drain. */
   readonly atMs: number;
-  /** What the client is asked to wait before it comes back. */
+  /** How long the client is asked to wait before it reconnects. */
   readonly delayMs: number;
 }
 
 /** Sessions are sent away in steps of a timer. */
 export const stepMs = 100;
-/** The clients of one step come back over the time to the next; where all go in one, over a second. */
+/**
+ * The clients of one step return within the time to the next step. When one step sends all, they return within a
+ * second.
+ */
 const spreadMsMin = 1000;
 
 /**
- * Evenly over the window, in an order that chance decides: the same clients must not always be the first.
- * @param phase from 0 to 1: reactors whose phases lie apart do not take their turns at the same moments
+ * Spreads turns evenly over the window, in random order: the same clients must not always be first.
+ * @param phase from 0 to 1: reactors with different phases do not take their turns at the same moments
  */
 export function turns<T>(all: readonly T[], windowMs: number, phase: number, random: () => number): Turn<T>[] {
   const spreadMs = Math.max(stepMs, spreadMsMin - windowMs);
@@ -28,7 +31,7 @@ export function turns<T>(all: readonly T[], windowMs: number, phase: number, ran
   }));
 }
 
-/** Turns that one step may take: a loop that was held up makes up for it at twice the pace, not all at once. */
+/** Turns that one step may take. A loop that was held up catches up at twice the pace, not all at once. */
 export function turnsPerStep(count: number, windowMs: number): number {
   return windowMs < stepMs ? Infinity : Math.ceil((2 * count * stepMs) / windowMs);
 }

@@ -1,15 +1,15 @@
 /**
- * Who may shake hands now: a token bucket for upgrades, so that a crowd at the door leaves the node time for those who
- * are in. Half of the bucket is kept for clients that come back, which show a ticket (tickets.ts): they have rooms to
- * recover, and a crowd of strangers must not keep them out. Refused before the upgrade, a client costs least.
+ * Admits handshakes by a token bucket for upgrades. A crowd of new clients then leaves the node time for those already
+ * connected. Half of the bucket is kept for clients that reconnect, which show a ticket (tickets.ts). They have rooms
+ * to recover, and a crowd of new clients must not keep them out. A refusal before the upgrade costs least.
  *
- * A node's rate is divided among its reactors, as the kernel divides sockets among them.
+ * The rate of a node is divided among its reactors, as the kernel divides sockets among them.
  */
 import type { Tickets } from "../../auth/tickets.ts";
 
 /** Seconds of the rate that may come at once. */
 const burstSeconds = 1;
-/** Those who are refused are asked to come back over this many seconds, not all in the same one. */
+/** Refused clients are asked to retry over this many seconds, not all in the same one. */
 const retrySeconds = 5;
 
 export class Admission {
@@ -17,11 +17,11 @@ export class Admission {
   readonly #now: () => number;
   readonly #perMs: number;
   readonly #capacity: number;
-  /** What only tickets may take. */
+  /** The part that only tickets may take. */
   readonly #kept: number;
   #filled: number;
   #filledAt: number;
-  /** Tickets that were let in lately: each counts once a second, or one of them could be shown a thousand times. */
+  /** Tickets admitted lately. Each counts once a second, or a client could show one of them a thousand times. */
   readonly #shown = new Set<string>();
   #shownSince = 0;
 
@@ -36,7 +36,7 @@ export class Admission {
     this.#filled = this.#capacity;
   }
 
-  /** @param ticket "" for none. Most tickets are not even looked at: nobody is refused while there is enough. */
+  /** @param ticket "" for none. While the bucket is full enough no ticket is checked. */
   admit(ticket: string): boolean {
     if (this.#perMs === 0) return true;
     const time = this.#now();

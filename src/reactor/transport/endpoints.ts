@@ -1,4 +1,4 @@
-/** The paths of the port for clients, as documentation shows them. test/docs-endpoints.test.ts asks for each. */
+/** The paths of the port for clients, as the documentation shows them. test/docs-endpoints.test.ts requests each. */
 import { subprotocols } from "../../protocol/messages.ts";
 
 export interface PublicEndpoint {

@@ -1,23 +1,23 @@
 /**
- * The uWS Apps of a reactor. One is enough, until a new certificate comes: uWS binds a certificate to its App, so a
- * second App listens on the same port, the first stops listening and stays for the sockets it has. Topics are an App's
- * own: each is an audience of its own while it lives.
+ * The uWS Apps of a reactor. One is enough until a new certificate comes. uWS binds a certificate to its App, so a
+ * second App then listens on the same port. The first stops listening and stays for the sockets it has. Topics belong
+ * to an App: while it lives, each App is an audience of its own.
  */
 import uWS, { type TemplatedApp, type us_listen_socket } from "uWebSockets.js";
 import type { Certificate } from "../../config/certificate.ts";
 import type { Reactor } from "../reactor.ts";
 
-/** uWS's backlog is 512 a listen socket: with this many on the port, 10,000 clients can come at once. */
+/** uWS has a backlog of 512 for each listen socket. With this many on the port, 10,000 clients can connect at once. */
 const listenSockets = 16;
-/** Every publish goes to each App: with more than this, the sockets of the oldest are asked to come back. */
+/** Every publish goes to each App. With more Apps than this, the sockets of the oldest are asked to reconnect. */
 const appsMax = 4;
-/** A request that was under way when the App stopped listening has this long: longer than uWS lets one take. */
+/** Time for requests under way when the App stops listening: longer than uWS allows a request. */
 const retireMs = 15_000;
 
 interface Entrance {
   readonly app: TemplatedApp;
   readonly listeners: us_listen_socket[];
-  /** WebSockets that are open. */
+  /** Counts the open WebSockets. */
   readonly sockets: () => number;
   retiredAt: number;
 }
@@ -25,15 +25,15 @@ interface Entrance {
 export interface EntrancesOptions {
   readonly reactor: Reactor;
   readonly port: number;
-  /** Puts the routes on a new App; returns how many WebSockets it has open. */
+  /** Puts the routes on a new App; returns a function that counts its open WebSockets. */
   serve(app: TemplatedApp): () => number;
-  /** Too many Apps: the sessions of this one have to come back. */
+  /** Called when there are too many Apps: the sessions of this one have to reconnect. */
   sendBack(app: TemplatedApp): void;
 }
 
 export class Entrances {
   readonly #options: EntrancesOptions;
-  /** The newest last; it alone listens. */
+  /** The newest last; only that one listens. */
   readonly #all: Entrance[] = [];
 
   constructor(options: EntrancesOptions) {
@@ -42,7 +42,7 @@ export class Entrances {
 
   /**
    * Listens with this certificate, or none, in place of the one before.
-   * @returns whether the port could be had. `@throws` what uWS finds wrong with the certificate's files.
+   * @returns whether the port could be opened. `@throws` uWS's error about the certificate's files.
    */
   open(certificate: Certificate | null): boolean {
     const { reactor, port, serve } = this.#options;
@@ -66,7 +66,7 @@ export class Entrances {
     return true;
   }
 
-  /** Closes Apps that nobody is in any more. */
+  /** Closes retired Apps without sockets. */
   tidy(): void {
     const before = performance.now() - retireMs;
     for (const entrance of this.#all.filter(({ retiredAt }) => retiredAt > 0 && retiredAt < before)) {
@@ -77,12 +77,12 @@ export class Entrances {
     }
   }
 
-  /** Takes no more sockets. */
+  /** Stops listening. */
   stop(): void {
     for (const { listeners } of this.#all) for (const listener of listeners.splice(0)) uWS.us_listen_socket_close(listener);
   }
 
-  /** Closes every socket: a thread must not end before. */
+  /** Closes every socket: the thread must not exit before. */
   close(): void {
     for (const { app } of this.#all.splice(0)) app.close();
   }

@@ -1,4 +1,4 @@
-/** HTTP on the public port: health, readiness, the demo page; clear answers to everything else. */
+/** HTTP on the public port: health, readiness, the demo page, and an error for everything else. */
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, extname } from "node:path";
 import type { HttpResponse, TemplatedApp } from "uWebSockets.js";
@@ -12,7 +12,7 @@ const securityHeaders = {
   "Referrer-Policy": "no-referrer",
 } as const;
 
-/** Types of the demo's files, by ending. */
+/** Types of the demo's files, by file extension. */
 const types: Readonly<Record<string, string>> = {
   ".html": "text/html; charset=utf-8",
   ".css": "text/css; charset=utf-8",
@@ -26,22 +26,22 @@ export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): 
     if (state.ready) respondJson(res, "200 OK", { status: "ready", node: config.nodeId }, isHead);
     else respondError(res, "503 Service Unavailable", "unavailable", state.problem, { isHead });
   };
-  const paths = new Map<string, Handler>([["/health", health], ["/ready", ready], ["/ws", (res, isHead) => respondUpgrade(res, "this is a WebSocket", isHead)]]);
+  const paths = new Map<string, Handler>([["/health", health], ["/ready", ready], ["/ws", (res, isHead) => respondUpgrade(res, "WebSocket handshake required", isHead)]]);
   if (config.demo) for (const [path, handler] of demoFiles()) paths.set(path, handler);
   for (const [path, handler] of paths) {
-    // Some balancers ask with HEAD.
+    // Some load balancers ask with HEAD.
     app.get(path, (res) => handler(res, false)).head(path, (res) => handler(res, true));
-    app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET", { headers: { Allow: "GET, HEAD" } }));
+    app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET, HEAD", { headers: { Allow: "GET, HEAD" } }));
   }
   app.any("/*", (res, req) => {
-    respondError(res, "404 Not Found", "bad_request", "nothing here; the WebSocket is at /ws", { isHead: req.getMethod() === "head" });
+    respondError(res, "404 Not Found", "bad_request", "not found: the WebSocket endpoint is /ws", { isHead: req.getMethod() === "head" });
   });
 }
 
-/** @param isHead the head of the answer only, as GET would have it. */
+/** @param isHead sends only the head of the answer that GET would get. */
 type Handler = (res: HttpResponse, isHead: boolean) => void;
 
-/** The page and the SDK it uses from where the build has put them, by path. */
+/** The demo page and the SDK bundle it uses, as the build made them, by path. */
 function demoFiles(): [path: string, handler: Handler][] {
   const dist = new URL("dist/", packageFolder);
   const files = readdirSync(new URL("demo/", dist)).map((name) => `demo/${name}`);
@@ -53,28 +53,28 @@ function demoFiles(): [path: string, handler: Handler][] {
   });
 }
 
-/** What an answer has besides its body. */
+/** Parts of an answer besides its body. */
 interface Extras {
   readonly headers?: Readonly<Record<string, string>>;
   readonly isHead?: boolean;
-  /** The socket is closed. */
+  /** Closes the socket after the answer. */
   readonly isLast?: boolean;
 }
 
-/** An error as every HTTP answer of the node has it: `{error: {code, text, retryable}}`. */
+/** An error in the form of every HTTP answer of the node: `{error: {code, text, retryable}}`. */
 export function respondError(res: HttpResponse, status: string, code: string, text: string, { headers, ...extras }: Extras = {}): void {
   const retryable = status.startsWith("503");
   const retry = retryable ? { "Retry-After": "1" } : {};
   respond(res, status, jsonType, JSON.stringify({ error: { code, text, retryable } }), { ...extras, headers: { ...retry, ...headers } });
 }
 
-/** To what is no handshake of a WebSocket, or one of another version (RFC 6455, 4.4). */
+/** Answers a request that is no WebSocket handshake, or has another version (RFC 6455, 4.4). */
 export function respondUpgrade(res: HttpResponse, text: string, isHead = false): void {
   const headers = { Upgrade: "websocket", Connection: "Upgrade", "Sec-WebSocket-Version": webSocketVersion };
   respondError(res, "426 Upgrade Required", "bad_request", text, { headers, isHead });
 }
 
-/** The only one that uWS speaks. */
+/** The only version that uWS supports. */
 export const webSocketVersion = "13";
 
 const jsonType = "application/json; charset=utf-8";
@@ -93,7 +93,7 @@ function respond(
   res.cork(() => {
     res.writeStatus(status).writeHeader("Content-Type", type);
     for (const [name, value] of Object.entries(headers)) res.writeHeader(name, value);
-    // Given a length, endWithoutBody waits for that many bytes of a body.
+    // With a length, endWithoutBody would wait for that many bytes of a body.
     if (isHead) res.writeHeader("Content-Length", String(Buffer.byteLength(body))).endWithoutBody();
     else res.end(body, isLast);
   });

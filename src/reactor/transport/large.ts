@@ -1,21 +1,23 @@
 /**
- * Large messages, and why they leave in fragments. uWS formats a message that its cork buffer cannot take inside the
- * socket's queue, and never gives that memory back before the socket closes, however much of the message left at once: a
- * message of 60 kB to 400 members that kept up took 24 MB for good. A fragment that fits the cork buffer does not touch
- * the queue as long as the kernel takes it. WebSocket clients put fragments together by themselves (RFC 6455, 5.4).
+ * Sends large messages in fragments. uWS formats a message that exceeds its cork buffer inside the socket's queue. It
+ * frees that memory only when the socket closes, however soon the message left. A message of 60 kB to 400 members that
+ * kept up took 24 MB for good. A fragment that fits the cork buffer does not touch the queue while the kernel takes it.
+ * WebSocket clients join the fragments themselves (RFC 6455, 5.4).
  */
 import { queued, taken, type Socket } from "./socket.ts";
 
-/** From this size on uWS does not note what is published for the end of the turn but sends it; its cork buffer is as large. */
+/**
+ * From this size on uWS sends a publish at once instead of at the end of the turn. Its cork buffer has the same size.
+ */
 export const largeBytes = 16 * 1024;
-/** What fits the cork buffer with a header of four bytes. */
+/** Fits the cork buffer with a header of four bytes. */
 const fragmentBytes = largeBytes - 8;
 
 /**
  * Sends a message of any size to one socket.
  *
- * uWS drops what comes when the queue is over its bound, and in the middle of a message that would end the stream. So a
- * message that reaches the bound is sent whole. So is a compressed one, which has no parts.
+ * uWS drops bytes while the queue exceeds its bound. In the middle of a message that would break the stream. So a
+ * message that would reach the bound is sent whole. A compressed message is sent whole too, because it has no parts.
  * @param queueBytesMax where uWS begins to drop
  * @returns as `Socket.send`
  */

@@ -1,23 +1,24 @@
 /**
- * Which web pages may connect. Browsers send the page's origin and let any page open a WebSocket anywhere, so
- * without this check every site a user visits could talk to a gateway that only that user can reach.
+ * Which web pages may connect. Browsers send the page's origin, and let any page open a WebSocket to any host. Without
+ * this check, every site that a user visits could talk to a gateway that only the user can reach.
  */
 import { isLoopback, type Config } from "../../config/config.ts";
 import { isAmong } from "../../config/origins.ts";
 import { quoted } from "../../platform/log/quoted.ts";
 
-/** @param origin the Origin header, "" where there is none: not a browser's page @param host the Host header */
+/** @param origin the Origin header, "" without one: the client is no page in a browser @param host the Host header */
 export function isWelcome(config: Pick<Config, "allowedOrigins" | "host">, origin: string, host: string): boolean {
   if (origin === "" || isAmong(config.allowedOrigins, origin)) return true;
   const page = parse(origin);
   if (page === null || page.host !== host) return false;
-  // A name that an attacker lets point to 127.0.0.1 is the same host to the browser: on loopback only its own names count.
+  // An attacker can let a name point to 127.0.0.1, which makes it the same host to the browser. So on loopback only
+  // loopback names count.
   return !isLoopback(config.host) || isLoopback(page.hostname.replace(/^\[|\]$/g, ""));
 }
 
-/** What the log and the page itself are told of a page that may not connect, with what lets it in. */
+/** The texts for a page that may not connect: one for the log, one for the page. Each says how to allow it. */
 export function forbidden(origin: string): { readonly text: string; readonly reason: string } {
-  // Whoever sends an Origin that is none gets no advice, and nothing of it into a close frame.
+  // A value that is no origin gets no advice, and none of it goes into a close frame.
   if (!plain.test(origin)) return { text: `Origin: ${quoted(origin)} may not connect: it is not in --allowed-origins`, reason: "forbidden_origin" };
   const allow = `--allowed-origins ${origin}`;
   return {
@@ -26,7 +27,7 @@ export function forbidden(origin: string): { readonly text: string; readonly rea
   };
 }
 
-/** As browsers write an origin; short enough for the reason of a close, which has 123 bytes. */
+/** The form in which browsers write an origin. Short enough for the reason of a close, which has 123 bytes. */
 const plain = /^https?:\/\/[a-z0-9.:[\]_-]{1,64}$/;
 
 function parse(origin: string): URL | null {

@@ -1,21 +1,27 @@
 /**
- * What a session needs of its socket, whatever it runs on. uWS's WebSocket is one as it is: nothing lies between a
- * session and it, and a delivery to a room stays one call for all of its WebSockets. tcp.ts makes the other kind.
+ * What a session needs of its socket, for all transports. uWS's WebSocket already has this interface: nothing lies
+ * between it and the session. A delivery to a room stays one call for all its WebSockets. tcpsocket.ts implements it
+ * for TCP.
  */
 export interface Socket {
-  /** Hands over bytes that are valid only until return. `queued`: they wait; `dropped`: they were not taken, the queue is full. */
+  /**
+   * Sends bytes that are valid only until return. Returns `queued` when they wait, `dropped` when the queue was full.
+   */
   send(bytes: Uint8Array, isBinary: boolean, compress?: boolean): number;
-  /** A message in parts, where the transport has that (large.ts). */
+  /** Send a message in parts, where the transport can (large.ts). */
   sendFirstFragment?(bytes: Uint8Array, isBinary: boolean): number;
   sendFragment?(bytes: Uint8Array): number;
   sendLastFragment?(bytes: Uint8Array): number;
-  /** Tells the client why, lets what is queued leave, and closes. The session's close handler runs before this returns. */
+  /**
+   * Sends the client the code, lets queued bytes leave, and closes. The session's close handler runs before this
+   * returns.
+   */
   end(code: number, reason: string): void;
-  /** Closes at once; so does the close handler run. */
+  /** Closes at once. The close handler runs before this returns. */
   close(): void;
   /** Asks the client for a sign of life, where the transport can. */
   ping(): number;
-  /** Reads nothing for this long, where the transport can: uWS's WebSocket cannot. */
+  /** Stops reading for this long, where the transport can. uWS's WebSocket cannot. */
   pauseFor?(ms: number): void;
   /** Bytes that wait to be sent. */
   getBufferedAmount(): number;
@@ -23,14 +29,14 @@ export interface Socket {
   unsubscribe(topic: string): boolean;
   isSubscribed(topic: string): boolean;
   getTopics(): string[];
-  /** To the other subscribers of its own audience. */
+  /** Publishes to the other subscribers of the socket's own audience. */
   publish(topic: string, bytes: Uint8Array, isBinary: boolean, compress?: boolean): boolean;
 }
 
-/** Answers of send: the bytes were taken and are on their way, or were taken and wait. */
+/** Results of send: the bytes are on their way, or they wait. */
 export const taken = 1;
 export const queued = 0;
-/** Answer of send: the bytes were not taken. */
+/** Result of send: the bytes were not taken. */
 export const dropped = 2;
 
 /** Sockets that one publish reaches: those of one uWS App, or those on TCP. */
@@ -38,7 +44,7 @@ export interface Audience {
   publish(topic: string, bytes: Uint8Array, isBinary: boolean, compress?: boolean): boolean;
 }
 
-/** All audiences of a reactor: mostly there is one. */
+/** All audiences of a reactor: usually one. */
 export class Audiences implements Audience {
   readonly #all: Audience[] = [];
 
@@ -51,13 +57,13 @@ export class Audiences implements Audience {
     if (at >= 0) this.#all.splice(at, 1);
   }
 
-  /** Bytes that are valid only until return. */
+  /** Publishes bytes that are valid only until return. */
   publish(topic: string, bytes: Uint8Array, isBinary: boolean, compress = false): boolean {
     for (let i = 0; i < this.#all.length; i++) this.#all[i]!.publish(topic, bytes, isBinary, compress);
     return true;
   }
 
-  /** To all but one socket, which is of the audience named. */
+  /** Publishes to all but one socket, whose own audience is `its`. */
   publishExcept(socket: Socket, its: Audience, topic: string, bytes: Uint8Array, isBinary: boolean, compress = false): void {
     socket.publish(topic, bytes, isBinary, compress);
     for (const audience of this.#all) if (audience !== its) audience.publish(topic, bytes, isBinary, compress);

@@ -1,4 +1,4 @@
-/** What all transports do with a socket that has come and one that is gone. */
+/** What all transports do when a socket opens and when it is gone. */
 import type { CloseName, ErrorCode } from "../../errors.ts";
 import { Counters, type CounterName } from "../../link/counters.ts";
 import { writeGone } from "../../link/sessions.ts";
@@ -13,7 +13,10 @@ export function opened({ sessions, heartbeat }: Reactor, session: Session, socke
   sessions.add(session, heartbeat.tick);
 }
 
-/** The session is kept for a resume, unless its client has ended it. That may wait behind a hello that is not answered yet. */
+/**
+ * Keeps the session for a resume, unless its client has ended it. The client's bye may still wait behind an unanswered
+ * hello.
+ */
 export function gone({ rooms, link, pool, sessions, trace }: Reactor, session: Session): void {
   trace?.gone(session);
   const over = session.over || session.greeting?.early.some((frame) => "bye" in frame && frame.bye != null) === true;
@@ -25,7 +28,7 @@ export function gone({ rooms, link, pool, sessions, trace }: Reactor, session: S
   sessions.remove(session);
 }
 
-/** Why a socket is not taken: where that is counted, what the log calls it, and what its client is told over HTTP and over TCP. */
+/** Why a socket is refused: its counter, its reason in the log, and its codes for HTTP and for TCP. */
 export interface Refusal {
   readonly counter: CounterName;
   readonly reason: TurnedAway;
@@ -34,23 +37,23 @@ export interface Refusal {
   readonly text: string;
 }
 
-const crowded = "more clients come than the node lets in at once";
+const crowded = "handshake rate exceeded: retry later";
 
 export const refusals = {
-  leaving: { counter: "refusedLeaving", reason: "draining", error: "unavailable", close: "shutdown", text: "the node is going away" },
-  full: { counter: "refusedSockets", reason: "sockets_max", error: "overloaded", close: "overloaded", text: "the node holds as many sockets as it may" },
-  short: { counter: "refusedMemory", reason: "memory", error: "overloaded", close: "overloaded", text: "the node is short of memory" },
+  leaving: { counter: "refusedLeaving", reason: "draining", error: "unavailable", close: "shutdown", text: "node is draining: connect to another node" },
+  full: { counter: "refusedSockets", reason: "sockets_max", error: "overloaded", close: "overloaded", text: "socket limit reached" },
+  short: { counter: "refusedMemory", reason: "memory", error: "overloaded", close: "overloaded", text: "node is short of memory" },
   crowd: { counter: "refusedHandshakes", reason: "handshakes", error: "overloaded", close: "overloaded", text: crowded },
   returning: { counter: "refusedResumes", reason: "returns", error: "overloaded", close: "overloaded", text: crowded },
 } as const satisfies Record<string, Refusal>;
 
-/** Counts it, and has the log say so now and then. */
+/** Counts a refusal, and logs it at intervals. */
 export function turnedAway({ counters, refusals }: Reactor, { counter, reason, text }: Refusal): void {
   counters.add(counter, 1);
   refusals.tell(reason, text, "");
 }
 
-/** Why the node takes no sockets now, of any transport and on any reactor; null: it does. */
+/** Why the node takes no sockets now, on any transport and reactor. Null: it takes them. */
 export function doorkeeper(state: NodeState, socketsMax: number, all: readonly SharedArrayBuffer[]): () => Refusal | null {
   const reactors = all.map((shared) => new Counters(shared));
   return () => {

@@ -1,4 +1,4 @@
-/** The TCP transport: takes connections, or tells them why not. */
+/** The TCP transport: accepts connections, or refuses them with a code. */
 import { createServer, type ListenOptions, type Server, type Socket as Stream } from "node:net";
 import { createServer as createTlsServer, type TlsOptions } from "node:tls";
 import type { Certificate } from "../../config/certificate.ts";
@@ -10,7 +10,7 @@ import { opened, refusals, turnedAway, type Refusal } from "./sockets.ts";
 import { TcpAudience } from "./tcpaudience.ts";
 import { TcpSocket } from "./tcpsocket.ts";
 
-/** Connections that are being told so; more are dropped without a word. */
+/** Connections that are being sent a refusal. More are dropped without one. */
 const refusedMax = 256;
 const refusedMs = 1000;
 const backlog = 4096;
@@ -50,10 +50,10 @@ export function serveTcp(reactor: Reactor, door: () => Refusal | null, where: Tc
   const common = { allowHalfOpen: true, noDelay: true };
   const handshakeTimeout = config.handshakeTimeoutMs;
   const secure = certificate && createTlsServer({ ...common, ...pair(certificate), handshakeTimeout }, take);
-  // A handshake that failed is the client's affair: its connection is closed.
+  // A failed handshake closes the client's connection, and needs no other action.
   secure?.on("tlsClientError", (_, stream) => void stream.destroy());
   const server = secure ?? createServer(common, take);
-  // Those that shake hands are no sessions yet, and are counted nowhere else.
+  // Connections in the TLS handshake are no sessions yet, and only this counts them.
   server.maxConnections = config.socketsMax + refusedMax;
   listen(server, where);
   return { stop: () => void server.close(), renew: (renewed) => secure?.setSecureContext(pair(renewed)) };
@@ -69,13 +69,13 @@ function listen(server: Server, { host, port, shared, listening, failed }: TcpLi
   const options: ListenOptions & { reusePort?: boolean } = { host, port, backlog, ...(shared && { reusePort: true }) };
   server.listen(options, () => {
     server.off("error", failed);
-    // One that could not be accepted, for want of files: it is gone, the others go on.
+    // A connection that could not be accepted, for want of file descriptors, is lost. The others go on.
     server.on("error", () => undefined);
     listening();
   });
 }
 
-/** Tells a connection that there is no room for it now, and sees that it goes. */
+/** Sends a connection the refusal, and drops it if it stays. */
 function refuser(reactor: Reactor): (stream: Stream, refusal: Refusal) => void {
   const { encoder } = reactor;
   let refused = 0;

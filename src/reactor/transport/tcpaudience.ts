@@ -1,10 +1,10 @@
-/** Rooms on TCP: which sockets a publication goes to, and when what they were given leaves. */
+/** Rooms on TCP: which sockets a publication goes to, and when their writes are sent. */
 import type { Audience } from "./socket.ts";
 
 export interface Subscriber {
-  /** Takes bytes that belong to all who get them. */
+  /** Takes bytes that all subscribers share. */
   deliver(bytes: Buffer): void;
-  /** Lets go what was held back so that it leaves together. */
+  /** Sends the writes that were held back to leave together. */
   uncork(): void;
   getTopics(): string[];
 }
@@ -18,7 +18,7 @@ export class TcpAudience implements Audience {
     return this.publishExcept(null, topic, bytes);
   }
 
-  /** The bytes are copied once for all: a socket may still hold them when the ring is written over. */
+  /** Copies the bytes once for all: a socket may still hold them when the ring is written over. */
   publishExcept(excluded: Subscriber | null, topic: string, bytes: Uint8Array): boolean {
     const sockets = this.#subscribers.get(topic);
     if (sockets === undefined) return false;
@@ -38,12 +38,12 @@ export class TcpAudience implements Audience {
     if (sockets?.delete(socket) === true && sockets.size === 0) this.#subscribers.delete(topic);
   }
 
-  /** The socket is gone. */
+  /** Call this when the socket is gone. */
   forget(socket: Subscriber): void {
     for (const topic of socket.getTopics()) this.unsubscribe(socket, topic);
   }
 
-  /** Once whatever runs now is done: a batch of the ring, or one read of a socket. */
+  /** Uncorks once the code under way is done: a batch of the ring, or one read of a socket. */
   uncorkSoon(socket: Subscriber): void {
     if (this.#corked.push(socket) === 1) process.nextTick(() => this.#uncork());
   }

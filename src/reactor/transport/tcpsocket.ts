@@ -1,6 +1,7 @@
 /**
- * A socket on raw TCP, as sessions see sockets (socket.ts). TCP has no close codes and no pings: the code is told in a
- * last frame, and the client's own frames are the sign of life. It can close one half: see halfClosed.
+ * A socket on raw TCP, with the interface that sessions use (socket.ts). TCP has no close codes and no pings. The close
+ * code goes in a last frame, and the client's own frames are the sign of life. A client can close one half: see
+ * halfClosed.
  */
 import type { Socket as Stream } from "node:net";
 import { isOpen, onMessage } from "../dispatch.ts";
@@ -12,9 +13,9 @@ import { dropped, queued, taken, type Socket } from "./socket.ts";
 import { gone } from "./sockets.ts";
 import type { TcpAudience } from "./tcpaudience.ts";
 
-/** How long a socket that has been told to go may take what is queued for it, and close. */
+/** How long a closing socket may take its queued bytes, and close. */
 const lingerMs = 10_000;
-/** Above this much queued for a client its commands are not read: whoever does not take answers asks no more. */
+/** With more than this queued for a client, its commands are not read until it reads answers. */
 const unreadQueueBytes = 64 * 1024;
 
 export class TcpSocket implements Socket {
@@ -25,7 +26,7 @@ export class TcpSocket implements Socket {
   #corked = false;
   #ended = false;
   #half = false;
-  /** So much is queued that something may wait for it to leave (rooms.ts, and reading). */
+  /** So much is queued that rooms.ts or reading may wait for the queue to drain. */
   #heavy = false;
   readonly #heavyBytes: number;
   #timer: NodeJS.Timeout | undefined;
@@ -40,7 +41,7 @@ export class TcpSocket implements Socket {
     this.#stream = stream;
     stream.on("data", (chunk: Buffer) => this.#read(chunk));
     stream.on("end", () => this.#halfClosed());
-    // A reset is one of the ways a socket ends; close follows and is what counts.
+    // A reset is a normal end of a socket. The close event follows and does the work.
     stream.on("error", () => stream.destroy());
     stream.on("close", () => this.#gone());
   }
@@ -78,8 +79,8 @@ export class TcpSocket implements Socket {
   }
 
   /**
-   * The client says no more, but may still read: what it asked is answered, then the socket is closed. It may be resumed,
-   * as after any loss.
+   * The client sends no more, but may still read. Its commands are answered, then the socket is closed. The session may
+   * be resumed, as after any disconnect.
    */
   #halfClosed(): void {
     if (this.#ended) return;
@@ -95,7 +96,7 @@ export class TcpSocket implements Socket {
     this.#finish();
   }
 
-  /** Closes without a code: the client has ended the socket, there is nothing to tell it. */
+  /** Closes without a code: the client itself has ended the socket. */
   #finish(): void {
     if (this.#ended) return;
     this.#leave();
@@ -111,7 +112,7 @@ export class TcpSocket implements Socket {
     return this.#stream.writableLength > 0 ? queued : taken;
   }
 
-  /** Bytes that belong to all who get them. */
+  /** Takes bytes that all receivers share. */
   deliver(bytes: Buffer): void {
     if (this.#ended) return;
     if (this.#stream.writableLength <= this.#reactor.config.socketQueueBytesMax) return this.#write(bytes);
@@ -130,7 +131,7 @@ export class TcpSocket implements Socket {
     this.#gone();
   }
 
-  /** There is nothing a client on TCP would answer by itself. */
+  /** A TCP client would not answer a ping by itself. */
   ping(): number {
     return 1;
   }
@@ -139,7 +140,7 @@ export class TcpSocket implements Socket {
     return this.#stream.writableLength;
   }
 
-  /** What is written in one turn of the loop leaves together. */
+  /** Writes of one turn of the loop leave together. */
   #write(bytes: Buffer): void {
     if (!this.#corked) {
       this.#corked = true;
@@ -150,7 +151,7 @@ export class TcpSocket implements Socket {
     if (this.#stream.writableLength > this.#heavyBytes) this.#heavy = true;
   }
 
-  /** Node tells of a drain only where its own mark was passed, which may be above ours. */
+  /** Node emits drain only above its own mark, which may be higher than ours. */
   #written = (): void => {
     if (!this.#heavy || this.#stream.writableLength > 0) return;
     this.#heavy = false;
@@ -162,7 +163,10 @@ export class TcpSocket implements Socket {
     this.#stream.uncork();
   }
 
-  /** FIN, once what is queued has left. What still comes is read and thrown away: unread bytes would make it a reset. */
+  /**
+   * Sends FIN once the queue has left. It reads and discards later bytes, because unread bytes would turn FIN into a
+   * reset.
+   */
   #leave(): void {
     clearTimeout(this.#timer);
     this.#stream.end();

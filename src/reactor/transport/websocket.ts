@@ -1,4 +1,4 @@
-/** The WebSocket transport: uWS's callbacks, in the order of a socket's life. */
+/** The WebSocket transport: uWS's callbacks, in the order of a socket's lifetime. */
 import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_socket_context_t, type WebSocket } from "uWebSockets.js";
 import { defaultFormat, formatOfSubprotocol, formats } from "../../protocol/formats/formats.ts";
 import { retryAfter } from "./admission.ts";
@@ -13,34 +13,34 @@ import { gone, opened, refusals, turnedAway, type Refusal } from "./sockets.ts";
 
 /** A message may hold several frames, up to this many of the largest. */
 const messageFramesMax = 4;
-/** What uWS takes for a timeout, besides 0 for none. */
+/** The range that uWS accepts for a timeout, besides 0 for none. */
 const idleSecondsMin = 16;
 const idleSecondsMax = 960;
 
-/** What a control frame of a client has besides its payload: a short length, and a mask. */
+/** A client's control frame has a short length and a mask besides its payload. */
 const controlHeaderBytes = 6;
 
 /**
- * uWS sets every property of it on the socket's own object. Past about a dozen V8 turns that into a hash table, 830 bytes
- * each, so the session is one property and an object of its own.
+ * uWS copies every property onto the socket's own object. Past about a dozen, V8 turns that object into a hash table of
+ * 830 bytes. So the session is one property and a separate object.
  */
 interface SocketData {
   readonly session: Session;
 }
 
-/** @returns how many of them are open. */
+/** @returns a function that counts the open sockets. */
 export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () => Refusal | null): () => number {
   const { config, counters, rooms, heartbeat, admission } = reactor;
 
   let sockets = 0;
 
-  /** Pings and pongs are work too, and the smallest of them cost most for their bytes. */
+  /** Charges pings and pongs too. The smallest of them cost most for their bytes. */
   const onControl = (socket: WebSocket<SocketData>, payload: ArrayBuffer): void => {
     const { session } = socket.getUserData();
-    // While a frame is only begun they are no sign of life: it has to become whole.
+    // While a split frame is incomplete they are no sign of life: the frame has to be completed.
     if (session.state === "ready" && session.split === null) heartbeat.heard(session);
     if (!isOpen(session)) return;
-    // Refused, it is closed: there is nothing more to do with it either way.
+    // A session over its limit is closed by this call, and needs no more here.
     chargeBytes(reactor, session, payload.byteLength + controlHeaderBytes);
   };
 
@@ -49,13 +49,13 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
     maxBackpressure: config.socketQueueBytesMax,
     idleTimeout: idleSeconds(config),
     sendPingsAutomatically: false,
-    // Counted after inflation: what is longer then ends the socket, and nothing longer is ever held.
+    // uWS measures messages after inflation: a longer one ends the socket, and is never held in memory.
     compression: compressors[config.compression],
 
     upgrade(res, req, socketContext) {
       const closed = door();
       if (closed !== null) return turnAway(reactor, res, closed);
-      // uWS upgrades whatever version is asked for.
+      // uWS upgrades any version.
       if (req.getHeader("sec-websocket-version") !== webSocketVersion) return respondUpgrade(res, `Sec-WebSocket-Version: must be ${webSocketVersion}`);
       const ticket = req.getQuery("resume") ?? "";
       if (!admission.admit(ticket)) return turnAway(reactor, res, ticket === "" ? refusals.crowd : refusals.returning);
@@ -66,7 +66,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
       const { session } = socket.getUserData();
       sockets++;
       opened(reactor, session, socket);
-      // Only a WebSocket can be closed with a code that tells the page's script why.
+      // A WebSocket can be closed with a code that the page's script sees. A refused upgrade shows it nothing.
       const { forbiddenOrigin: origin } = session;
       if (origin === "") return;
       const { text, reason } = forbidden(origin);
@@ -85,7 +85,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
 
     pong: onControl,
 
-    // uWS has answered it.
+    // uWS has already answered it.
     ping: onControl,
 
     drain(socket) {
@@ -94,7 +94,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
       else rooms.drained(session);
     },
 
-    // Called about once per batch that a full socket missed, not once per message.
+    // uWS calls it about once per batch that a full socket missed, not once per message.
     dropped(socket, message, isBinary) {
       rooms.slow.dropped(socket.getUserData().session, new Uint8Array(message), isBinary);
     },
@@ -102,7 +102,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
     close(socket, code, reason) {
       const { session } = socket.getUserData();
       sockets--;
-      // uWS has dropped it, and there is nobody left to send a code to.
+      // uWS has dropped the socket: no client is left to send a code to.
       if (code === noCode && isUnreadable(reason)) counters.add("unreadable", 1);
       gone(reactor, session);
     },
@@ -110,7 +110,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
   return () => sockets;
 }
 
-/** The socket is closed too: a crowd that keeps its sockets open would be there all the same. */
+/** Closes the socket too: sockets that stay open would still burden the node. */
 function turnAway(reactor: Reactor, res: HttpResponse, refusal: Refusal): void {
   const { error, text } = refusal;
   turnedAway(reactor, refusal);
@@ -136,22 +136,26 @@ function upgrade(
   );
 }
 
-/** The first that is known of those that a client offers. Mostly it offers one. */
+/** The first supported format of those that the client offers. Most clients offer one. */
 function chosenOf(offered: string): string {
   if (formatOfSubprotocol(offered) >= 0) return offered;
   return offered.split(",").map((name) => name.trim()).find((name) => formatOfSubprotocol(name) >= 0) ?? "";
 }
 
-/** As the libraries of clients write it: any case, and spaces as they like. uWS has trimmed it. */
+/** Accepts any case and any spacing, as client libraries differ. uWS has trimmed the value. */
 const bearer = /^bearer[ \t]+(.+)$/i;
 
-/** A token that does not wait for hello: the header is for programs, the query for what can set no header. */
+/**
+ * A token that comes with the upgrade: in the header from programs, in the query from clients that can set no header.
+ */
 function tokenOf(req: HttpRequest): string {
   const token = bearer.exec(req.getHeader("authorization"))?.[1];
   return token ?? req.getQuery("token") ?? "";
 }
 
-/** Windows of its own would cost a socket 90 kB, and uWS keeps them where a client has asked it not to. */
+/**
+ * uWS's dedicated compression windows would cost 90 kB per socket. uWS keeps them even where a client asked it not to.
+ */
 const compressors = {
   off: uWS.DISABLED,
   shared: uWS.SHARED_COMPRESSOR | uWS.SHARED_DECOMPRESSOR,
@@ -159,12 +163,12 @@ const compressors = {
 
 const noCode = 1006;
 
-/** What uWS says of sockets that it drops for a message. Of those that end or break the rules of frames it says nothing. */
+/** The reason that uWS gives for a socket it drops because of a message. For other protocol errors it gives none. */
 function isUnreadable(reason: ArrayBuffer): boolean {
   return reason.byteLength > 0 && /^Received (?:too big|invalid)/.test(Buffer.from(reason).toString("latin1"));
 }
 
-/** uWS's own timeout only ends sockets that our heartbeat has given up, so it is longer than ours, or off. */
+/** uWS's own timeout ends only sockets that our heartbeat has given up. So it is longer than ours, or off. */
 function idleSeconds({ heartbeatMs, heartbeatGraceMs, handshakeTimeoutMs }: Reactor["config"]): number {
   const seconds = Math.ceil((2 * Math.max(heartbeatMs + heartbeatGraceMs, handshakeTimeoutMs)) / 1000);
   return seconds > idleSecondsMax ? 0 : Math.max(idleSecondsMin, seconds);
