@@ -4,7 +4,7 @@ import { runInNewContext } from "node:vm";
 import t from "tap";
 import { LateDisconnects } from "../src/hub/sessions/disconnects.ts";
 import { HubSessions } from "../src/hub/sessions/sessions.ts";
-import type { Reactor } from "../src/hub/rooms.ts";
+import type { AttachedReactor } from "../src/hub/rooms.ts";
 import { Link } from "../src/link/link.ts";
 import { kinds } from "../src/link/records.ts";
 import { createRing } from "../src/link/ring.ts";
@@ -39,7 +39,7 @@ function start(outlivesProcess = true) {
     }
   } });
   const link = new Link({ ...common, out: rings[1], in: rings[0], onRecord: () => {} });
-  const reactor: Reactor = { index: 0, link, live: true };
+  const reactor: AttachedReactor = { index: 0, link, live: true };
   const nobody = () => {};
   const sessions = new HubSessions({ store: late, node: "n", sessionsPerUserMax: 10, roomNamesBytesMax: 1_000, toNode: () => {}, onBegin: nobody, onEnd: nobody });
   const hello = (slot: number, resume = "", resumeGeneration = 0) =>

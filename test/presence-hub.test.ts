@@ -2,7 +2,7 @@
 import t from "tap";
 import { resolveConfig } from "../src/config/config.ts";
 import { HubPresence } from "../src/hub/presence.ts";
-import { HubRooms, type Reactor } from "../src/hub/rooms.ts";
+import { HubRooms, type AttachedReactor } from "../src/hub/rooms.ts";
 import type { HubSession } from "../src/hub/sessions/sessions.ts";
 import { TailBudget } from "../src/hub/recovery/tail.ts";
 import { Link, type RecordReader } from "../src/link/link.ts";
@@ -42,7 +42,7 @@ function reactorOf(index: number) {
   const common = { overflowBytesMax, readBudgetBytes: 1 << 20, onBatchEnd: () => {} };
   const reader: Link = new Link({ ...common, out: toHub, in: fromHub, onRecord, ringDoorbell: () => {} });
   const link: Link = new Link({ ...common, out: fromHub, in: toHub, onRecord: () => {}, ringDoorbell: () => (isAwake.now ? reader.wake() : undefined) });
-  const reactor: Reactor = { index, link, live: true };
+  const reactor: AttachedReactor = { index, link, live: true };
   const wake = () => {
     isAwake.now = true;
     for (let i = 0; i < 100; i++) (reader.wake(), link.wake());

@@ -31,7 +31,7 @@ t.test("a refused client is a close with its code, and one line with a hint for 
   const said = (words: string) => node.lastWords.filter((line) => line.includes(words));
   await until(() => said('"msg":"hello"').length === 1 && said("forbidden_origin").length === 1, "the log to say so");
   t.equal(said("refused, invalid_token").length, 1);
-  t.match(JSON.parse(said("refused, invalid_token")[0]!), { level: "info", reason: "invalid_token", code: 3500, client: "app 1.2", msg: /token: is not a JWT; flux-gateway token explain/ });
+  t.match(JSON.parse(said("refused, invalid_token")[0]!), { level: "info", reason: "invalid_token", code: 3500, client: "app 1.2", msg: /token: is not a JWT; run flux-gateway token explain/ });
   t.match(JSON.parse(said('"msg":"hello"')[0]!), { level: "debug", user: "ann", client: "app 1.3", resumed: false });
   t.match(JSON.parse(said("forbidden_origin")[0]!), { code: 3505, msg: /Origin: "https:\/\/evil\.example" may not connect: .*another port is another origin.*; allow it with --allowed-origins https:\/\/evil\.example$/ });
   t.notMatch(node.lastWords.join("\n"), new RegExp(`${good}|not-a-jwt`), "no token is in the log");
@@ -50,7 +50,7 @@ t.test("sockets that are refused before the upgrade, refreshes that are refused,
   t.equal(said("refused, sockets_max").length, 1);
   t.match(JSON.parse(said("refused, sockets_max")[0]!), { level: "info", reason: "sockets_max", msg: /^a socket was refused, sockets_max: socket limit reached; --sockets-max/ });
   t.equal(said("refused, refresh").length, 1);
-  t.match(JSON.parse(said("refused, refresh")[0]!), { level: "info", reason: "refresh", msg: /^a newer token was refused, refresh: token: is not a JWT; its session ends when the token it has expires/ });
+  t.match(JSON.parse(said("refused, refresh")[0]!), { level: "info", reason: "refresh", msg: /^a newer token was refused, refresh: token: is not a JWT; the session closes when its present token expires/ });
   t.match(said('"level":"trace"').map((line) => JSON.parse(line) as object), [
     { msg: "command refused", user: "ann", session: ann.ready!.session, code: "unauthorized", text: "token: is not a JWT" },
     { msg: "command refused", text: "token: belongs to another user" },

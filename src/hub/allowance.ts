@@ -1,15 +1,15 @@
 /**
- * So many an hour, or a minute, for each of many users, and all of them at once if one likes: the generic cell rate
- * algorithm as in reactor/rate.ts, one number for each user who has used any of it lately.
+ * A limit per user and period, which a user may also spend at once. It uses the generic cell rate algorithm, as
+ * reactor/session/rate.ts does: one number for each user who has spent any of it lately.
  */
 
-/** Users remembered at most, those who began longest ago go first: they have most of theirs back. */
+/** Users remembered at most. Those who began longest ago are evicted first: they have most of their allowance back. */
 const usersMax = 100_000;
 
 export class Allowance {
   readonly #periodMs: number;
   readonly #costMs: number;
-  /** Until when what a user has taken is paid for. */
+  /** Until when each user's takes are paid for. */
   readonly #paidUntil = new Map<string, number>();
   readonly #clock: () => number;
 
@@ -39,7 +39,7 @@ export class Allowance {
     return true;
   }
 
-  /** Forgets users who have everything back. */
+  /** Drops users who have their whole allowance back. */
   sweep(): void {
     const time = this.#clock();
     for (const [user, paidUntil] of this.#paidUntil) if (paidUntil <= time) this.#paidUntil.delete(user);

@@ -1,7 +1,7 @@
 /**
- * The hub: where order is made. It runs in the main thread, is the only one to talk to the broker, and tells
- * every reactor about a room through one ring, first in first out. "Here is your history up to 41" and "live: 42"
- * can therefore never be swapped, and nothing else is needed for ordered delivery, gapless joins and recovery.
+ * The hub gives every room its order. It runs in the main thread, and only it talks to the broker. It tells each
+ * reactor everything about a room through one ring, first in first out. So "here is your history up to 41" and "live:
+ * 42" can never be swapped. Ordered delivery, gapless joins and recovery need nothing else.
  */
 import type { Answer, Broker, Draft, Position, Published, Stored } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
@@ -41,7 +41,7 @@ import { Joins } from "./joins.ts";
 import { Lagging } from "./recovery/lagging.ts";
 import { HubPresence } from "./presence.ts";
 import { Replays } from "./recovery/replays.ts";
-import { countIn, type Reactor, type HubRoom, type HubRooms } from "./rooms.ts";
+import { countIn, type AttachedReactor, type HubRoom, type HubRooms } from "./rooms.ts";
 import { HubSessions, type HubSession } from "./sessions/sessions.ts";
 
 export interface HubOptions extends InboxLimits {
@@ -54,31 +54,31 @@ export interface HubOptions extends InboxLimits {
   readonly toNode: (node: string, message: NodeMessage) => void;
   readonly sessionsPerUserMax: number;
   readonly roomNamesBytesMax: number;
-  /** How often what is stored of sessions is kept alive: well within its life. */
+  /** Interval of renewing stored sessions: well within their TTL. */
   readonly keepMs: number;
   readonly kindOf: KindOf;
   readonly pageBytesMax: number;
   readonly encoder: Encoder;
   readonly log: Logger;
-  /** Nothing more is kept or delivered than what was accepted. */
+  /** True: nothing more is stored or delivered than was already accepted. */
   outOfMemory?(): boolean;
 }
 
 const sweepMs = 5_000;
-/** Sessions are kept alive in so many steps, each of which is over before anybody notices. */
+/** Sessions are renewed in so many short steps, so that none delays publishes noticeably. */
 const keepParts = 64;
 const nothing = new Uint8Array(0);
 
 export class Hub {
-  /** Publications delivered to this node, commands refused here, and commands that failed by our own mistake. */
+  /** Publications delivered to this node, commands refused here, and commands that failed by a bug of ours. */
   publications = 0;
   refusals = 0;
   failures = 0;
 
   readonly #options: HubOptions;
   readonly #rooms: HubRooms;
-  readonly #reactors: (Reactor | null)[] = [];
-  /** By index: which of all reactors there ever were that is. */
+  readonly #reactors: (AttachedReactor | null)[] = [];
+  /** By index: the number of the reactor that has it now. Numbers are never used again. */
   readonly #numbers: number[] = [];
   #lastNumber = 0;
   readonly #lagging: Lagging;
@@ -90,7 +90,7 @@ export class Hub {
   readonly #inboxes: Inboxes;
   readonly #joins: Joins;
   readonly presence: HubPresence;
-  // One record for every publish: read, used and forgotten before the next.
+  // One record for all publishes: it is read and used before the next one arrives.
   readonly #publish: PublishRecord = {
     slot: 0, life: 0, id: 0, wire: 0, handle: 0, room: "", sender: "", key: "",
     format: 0, excludeSelf: false, direct: false, payload: nothing,
@@ -102,7 +102,7 @@ export class Hub {
     this.#lagging = new Lagging({ ...options, failed: (reactor, error) => this.#failed(reactor, kinds.deliver, error) });
     this.#replays = new Replays(options, this.#lagging);
     const { store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
-    const refuse = (reactor: Reactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
+    const refuse = (reactor: AttachedReactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
     this.presence = new HubPresence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
     const onBegin = (session: HubSession) => this.presence.began(session);
     const onEnd = (session: HubSession) => this.presence.ended(session);
@@ -116,13 +116,13 @@ export class Hub {
     this.#keeper = setInterval(() => this.sessions.keep(keepParts), keepMs / keepParts).unref();
   }
 
-  attach(reactor: Reactor): void {
+  attach(reactor: AttachedReactor): void {
     this.#reactors[reactor.index] = reactor;
     this.#numbers[reactor.index] = ++this.#lastNumber;
   }
 
   /** A reactor is gone, and every session it had. */
-  detach(reactor: Reactor): void {
+  detach(reactor: AttachedReactor): void {
     reactor.live = false;
     this.#reactors[reactor.index] = null;
     this.#lagging.forgetReactor(reactor);
@@ -131,13 +131,13 @@ export class Hub {
     this.sessions.forgetReactor(reactor);
   }
 
-  /** What was queued for a reactor is in its ring. */
-  onRoom(reactor: Reactor): void {
+  /** The reactor's overflow queue is empty: all of it is in the ring. */
+  onRoom(reactor: AttachedReactor): void {
     this.#lagging.goOn(reactor);
   }
 
-  /** One record from a reactor. A record that fails by our own mistake costs only itself. */
-  onRecord(reactor: Reactor, kind: number, record: RecordReader): void {
+  /** Handles one record from a reactor. A bug that a record triggers costs only this record. */
+  onRecord(reactor: AttachedReactor, kind: number, record: RecordReader): void {
     try {
       this.#dispatch(reactor, kind, record);
     } catch (error) {
@@ -145,12 +145,12 @@ export class Hub {
     }
   }
 
-  #failed({ index }: Reactor, kind: number, error: unknown): void {
+  #failed({ index }: AttachedReactor, kind: number, error: unknown): void {
     this.failures++;
-    this.#options.log.error({ err: error, kind, reactor: index }, "hub: a record failed");
+    this.#options.log.error({ err: error, kind, reactor: index }, "hub: handling a record failed, the record is skipped: report this as a bug");
   }
 
-  #dispatch(reactor: Reactor, kind: number, record: RecordReader): void {
+  #dispatch(reactor: AttachedReactor, kind: number, record: RecordReader): void {
     switch (kind) {
       case kinds.publish: return this.#onPublish(reactor, readPublish(record, this.#publish));
       case kinds.join: return this.#joins.join(reactor, readJoin(record));
@@ -177,17 +177,18 @@ export class Hub {
 
   // ------------------------------------------------------------------------------------ publish
 
-  #onPublish(reactor: Reactor, publish: PublishRecord): void {
+  #onPublish(reactor: AttachedReactor, publish: PublishRecord): void {
     const room = publish.handle === 0 ? this.#rooms.named(publish.room) : this.#rooms.numbered(publish.handle);
     const key = room?.key ?? publish.room;
-    // A handle that is no more: the room was forgotten, which it is only without members.
+    // The handle is unknown: the room was evicted, which needs it to have no members.
     if (key === "") return this.#refuse(reactor, publish, "not_joined");
     const kind = this.#kindToPublish(key, room);
     if (typeof kind === "string") return this.#refuse(reactor, publish, kind);
     const { slot, life, id, wire, excludeSelf, direct, sender, format, payload } = publish;
     const from = direct ? this.sessions.find(reactor, slot, life)?.userKey : undefined;
     if (from !== undefined && !this.#inboxes.maySend(from, room)) return this.#refuse(reactor, publish, "rate_limited");
-    // A copy may come back when another reactor has the index, with a session in the same slot that lives as its first, too.
+    // A copy may return after another reactor got the index, where slot and life may be the same. The number tells them
+    // apart.
     const origin = excludeSelf ? `${this.#numbers[reactor.index]} ${slot} ${life}` : "";
     const draft = { sender, key: publish.key, format, payload, origin, asksFirst: from !== undefined };
     this.#options.broker.publish(key, kind.retention, draft, (answer) => {
@@ -199,8 +200,8 @@ export class Hub {
   }
 
   /**
-   * A publication of the node itself, of no session: into a room with members or without, by its key. `draft.payload` is valid
-   * only until this returns.
+   * Publishes for the node itself, not for a session, into any room by its key. `draft.payload` is valid only until
+   * this returns.
    */
   publish(key: string, draft: Draft, done: (answer: Answer<Published>) => void): void {
     const kind = this.#kindToPublish(key, this.#rooms.named(key));
@@ -208,7 +209,7 @@ export class Hub {
     this.#options.broker.publish(key, kind.retention, draft, done);
   }
 
-  /** What the room is, or why nothing may be published into it now. */
+  /** The kind of the room, or why nothing may be published into it now. */
   #kindToPublish(key: string, room: HubRoom | undefined): RoomKind | ErrorCode {
     const kind = room?.kind ?? this.#options.kindOf(nameOfRoom(key));
     if (kind === null) return "unknown_namespace";
@@ -216,13 +217,13 @@ export class Hub {
     return isOverloaded ? "overloaded" : kind;
   }
 
-  #answerSend(reactor: Reactor, asker: Asker, answer: Answer<Published>): void {
+  #answerSend(reactor: AttachedReactor, asker: Asker, answer: Answer<Published>): void {
     if ("error" in answer) return this.#refuse(reactor, asker, answer.error);
     const { epoch, seq, duplicate } = answer.value;
     this.#reply(reactor, asker, this.#options.encoder.frame(asker.wire, { id: asker.id, sent: { position: { epoch, seq }, duplicate } }));
   }
 
-  #answerPublish(reactor: Reactor, asker: Asker, key: string, answer: Answer<Published>): void {
+  #answerPublish(reactor: AttachedReactor, asker: Asker, key: string, answer: Answer<Published>): void {
     if ("error" in answer) return this.#refuse(reactor, asker, answer.error);
     const { epoch, seq, duplicate, prev } = answer.value;
     const receivers = this.#rooms.named(key)?.members ?? 0;
@@ -231,7 +232,7 @@ export class Hub {
     this.#reply(reactor, asker, this.#options.encoder.frame(asker.wire, { id: asker.id, published }));
   }
 
-  /** Whether a reactor with members of this room is so far behind that nothing more may be promised to it. */
+  /** Whether a reactor with members of this room lags so far that it must not be promised more. */
   #isCongested(room: HubRoom): boolean {
     for (const reactor of this.#reactors) {
       if (reactor?.link.congested === true && this.#hasMembers(room, reactor.index)) return true;
@@ -239,13 +240,13 @@ export class Hub {
     return false;
   }
 
-  /** The broker's delivery: encoded once per format, written once per reactor and format. */
+  /** Called by the broker for each delivery: encodes once per format, writes once per reactor and format. */
   deliver(key: string, stored: Stored): void {
     const room = this.#rooms.named(key);
     if (room === undefined) return;
     const { seq: before, era: eraBefore } = room;
     this.publications++;
-    // Something is missing before it: what the tail has is not all there was.
+    // A publication before it is missing, so the tail is incomplete.
     if (stored.prev !== room.seq || stored.epoch !== room.epoch) room.tail.clear(stored.prev);
     this.#enter(room, stored.epoch);
     room.seq = stored.seq;
@@ -278,14 +279,14 @@ export class Hub {
     }
   }
 
-  /** A position of another epoch means nothing in this one, so it counts as another era. */
+  /** A position of another epoch cannot be compared with this one's, so a new epoch begins an era. */
   #enter(room: HubRoom, epoch: string): void {
     if (room.epoch === epoch) return;
     room.epoch = epoch;
     room.era++;
   }
 
-  /** The broker's word that a room's stream is another one now: members are told that they have a gap. */
+  /** Called by the broker when a room's stream was replaced by another: members are told of the gap. */
   moved(key: string, { epoch, seq }: Position): void {
     const room = this.#rooms.named(key);
     if (room === undefined) return;
@@ -313,7 +314,7 @@ export class Hub {
 
   // ------------------------------------------------------------------------------- what members do
 
-  #onLeave(reactor: Reactor, { slot, life, handle, wire, lost }: LeaveRecord): void {
+  #onLeave(reactor: AttachedReactor, { slot, life, handle, wire, lost }: LeaveRecord): void {
     const room = this.#rooms.numbered(handle);
     if (room === undefined) return;
     this.#rooms.count(room, reactor.index, wire, -1);
@@ -325,33 +326,33 @@ export class Hub {
     this.presence.emptied(room);
   }
 
-  #onPresence(reactor: Reactor, asked: PresenceRecord): void {
+  #onPresence(reactor: AttachedReactor, asked: PresenceRecord): void {
     if (reactor.link.congested) return this.#refuse(reactor, asked, "overloaded");
     this.presence.answer(reactor, asked);
   }
 
-  #onWatch(reactor: Reactor, asked: WatchRecord): void {
+  #onWatch(reactor: AttachedReactor, asked: WatchRecord): void {
     if (reactor.link.congested) return this.#refuse(reactor, asked, "overloaded");
     const session = this.sessions.find(reactor, asked.slot, asked.life);
     if (session?.state === "here") this.presence.watch(reactor, session, asked);
   }
 
-  /** A room that a resumed session could not be brought back into, by its name. */
-  #onUnplaced(reactor: Reactor, { slot, life, name }: ReturnType<typeof readUnplaced>): void {
+  /** A resumed session could not be brought back into this room. */
+  #onUnplaced(reactor: AttachedReactor, { slot, life, name }: ReturnType<typeof readUnplaced>): void {
     const session = this.sessions.find(reactor, slot, life);
     if (session === undefined) return;
     this.sessions.left(session, name);
-    // An earlier membership may have counted it in.
+    // An earlier membership of the session may still be counted.
     const room = this.#rooms.named(roomKey(tenantOfUser(session.userKey), name));
     if (room !== undefined) this.presence.left(session, room);
   }
 
-  #onBehind(reactor: Reactor, behind: BehindRecord): void {
+  #onBehind(reactor: AttachedReactor, behind: BehindRecord): void {
     const room = this.#rooms.numbered(behind.handle);
     if (room !== undefined) this.#replays.resume(reactor, room, behind);
   }
 
-  #onAck(reactor: Reactor, ack: AckRecord): void {
+  #onAck(reactor: AttachedReactor, ack: AckRecord): void {
     const session = this.sessions.find(reactor, ack.slot, ack.life);
     const refused = session === undefined ? null : this.#inboxes.acknowledge(session, ack);
     if (refused !== null) this.#refuse(reactor, ack, refused);
@@ -365,12 +366,12 @@ export class Hub {
 
   // ------------------------------------------------------------------------------------ answers
 
-  #refuse(reactor: Reactor, asker: Asker, code: ErrorCode): void {
+  #refuse(reactor: AttachedReactor, asker: Asker, code: ErrorCode): void {
     this.refusals++;
     this.#reply(reactor, asker, this.#options.encoder.error(asker.wire, asker.id, code));
   }
 
-  #reply(reactor: Reactor, asker: Asker, frame: Uint8Array): void {
+  #reply(reactor: AttachedReactor, asker: Asker, frame: Uint8Array): void {
     if (reactor.live) writeReply(reactor.link, asker.slot, asker.life, frame);
   }
 

@@ -1,7 +1,7 @@
 /**
- * Direct messages: an inbox is the durable room of one user, and each of the user's devices has a cursor in it. What is
- * particular about inboxes is where a device begins, what acknowledging does, and that anybody may publish to them: so
- * there are limits to what one user may send, and to how many inboxes that nobody has used before one user may begin.
+ * Direct messages. An inbox is the durable room of one user, and each of the user's devices has a cursor in it. Inboxes
+ * differ from other rooms in three ways: where a device begins, what an acknowledgement does, and that any user may
+ * publish to them. So one user's messages are limited, and so is the number of unused inboxes that one user may begin.
  */
 import type { Position, Published } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
@@ -16,7 +16,7 @@ import type { HubRoom, HubRooms } from "./rooms.ts";
 import type { HubSession, HubSessions } from "./sessions/sessions.ts";
 
 export interface InboxLimits {
-  /** Direct messages a user may send, and inboxes a user may be the first to write to; 0 is no limit. */
+  /** Direct messages a user may send, and inboxes a user may be the first to write to. 0 is no limit. */
   readonly sendsPerMinute: number;
   readonly newInboxesPerHour: number;
 }
@@ -42,9 +42,9 @@ export class Inboxes {
   }
 
   /**
-   * Where a device goes on: at the position its client gave, else behind what the device has acknowledged, or with all
-   * there is for one that never did; it is told if that is not all there was. Where the inbox does not reach back to
-   * a position, or is another one by now, the device is told, and gets the newest.
+   * Where a device continues: at the position that its client gave, else behind its cursor. A device that never
+   * acknowledged gets everything that is kept, and is told if older messages are lost. If the inbox no longer covers
+   * the position, or has a new epoch, the device is told and gets the newest.
    */
   placeOf(session: HubSession, room: HubRoom, join: JoinRecord, done: (join: Joining) => void): void {
     if (join.epoch !== null) return done(join.restored ? { ...join, history: pageSizeMax } : join);
@@ -55,12 +55,12 @@ export class Inboxes {
     });
   }
 
-  /** Moves the device's cursor. What is wrong with the position, or null. */
+  /** Moves the device's cursor. Returns the error in the position, or null. */
   acknowledge(session: HubSession, { epoch, seq }: AckRecord): ErrorCode | null {
     const { userKey, device } = session;
     const inbox = this.#options.rooms.named(inboxKey(tenantOfUser(userKey), nameOfUser(userKey)));
     if (inbox?.open !== true) return "not_joined";
-    // A position it cannot have been given would hide what is still to come.
+    // A position that was never delivered would hide messages that are still to come.
     if (epoch !== inbox.epoch || seq > inbox.seq) return "unrecoverable_position";
     this.#options.store.acknowledge(userKey, device, { epoch, seq });
     this.#options.sessions.advanced(session, inbox, seq);
@@ -69,13 +69,13 @@ export class Inboxes {
 
   // ------------------------------------------------------------------------------- limits of senders
 
-  /** Whether this user may send now, to an inbox that somebody is in or that may not be there yet. */
+  /** Whether this user may send now. The inbox may have members, or not exist yet. */
   maySend(from: string, inbox: HubRoom | undefined): boolean {
     if (inbox === undefined && this.#beginnings.isSpent(from)) return false;
     return this.#sends.take(from);
   }
 
-  /** The first message of an inbox has begun it. Only the broker knows, so it counts when it is done. */
+  /** Counts a new inbox after its first message. Only the broker knows whether it was the first. */
   sent(from: string, { seq, duplicate, first = seq === 1 }: Published): void {
     if (first && !duplicate) this.#beginnings.take(from);
   }

@@ -1,8 +1,9 @@
 /**
- * Joining: a room is opened for the first who wants to be in it, and everybody who waits for that is let in when it is. It
- * keeps its place for a while when nobody is in it any more.
+ * Joins. The first join opens a room at the broker, and all joins that wait are admitted once it is open. An empty room
+ * keeps its place for a while.
  *
- * Rooms of resumed sessions are refused nothing that will pass: where the reactor is behind, or the broker away, they wait.
+ * Rooms of resumed sessions are refused only for lasting reasons. While the reactor lags or the broker is unavailable,
+ * they wait.
  */
 import type { Broker } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
@@ -14,7 +15,7 @@ import type { Inboxes } from "./inboxes.ts";
 import { Postponed } from "./postponed.ts";
 import type { HubPresence } from "./presence.ts";
 import type { Joining, Replays } from "./recovery/replays.ts";
-import type { Reactor, HubRoom, HubRooms } from "./rooms.ts";
+import type { AttachedReactor, HubRoom, HubRooms } from "./rooms.ts";
 import type { HubSession, HubSessions } from "./sessions/sessions.ts";
 
 export interface JoinsOptions {
@@ -26,11 +27,11 @@ export interface JoinsOptions {
   readonly presence: HubPresence;
   readonly inboxes: Inboxes;
   readonly replays: Replays;
-  /** A join that had waited failed by our own mistake. */
-  failed(reactor: Reactor, error: unknown): void;
+  /** A join that had waited failed by a bug of ours. */
+  failed(reactor: AttachedReactor, error: unknown): void;
 }
 
-/** Until the rooms of resumed sessions are tried again: their reactor was behind, or the broker away. */
+/** Retry intervals for rooms of resumed sessions: after the reactor lagged, and after the broker was unavailable. */
 const behindPauseMs = 20;
 const awayPauseMs = 500;
 
@@ -43,7 +44,7 @@ export class Joins {
     this.#options = options;
   }
 
-  join(reactor: Reactor, join: JoinRecord): void {
+  join(reactor: AttachedReactor, join: JoinRecord): void {
     const { rooms, kindOf } = this.#options;
     if (reactor.link.congested) {
       if (join.restored) return this.#postponed.add(reactor, join);
@@ -64,7 +65,7 @@ export class Joins {
     this.#open(room);
   }
 
-  #again(reactor: Reactor, join: JoinRecord): void {
+  #again(reactor: AttachedReactor, join: JoinRecord): void {
     if (!reactor.live) return;
     try {
       this.join(reactor, join);
@@ -90,8 +91,8 @@ export class Joins {
     });
   }
 
-  /** Counts the member first: whatever is delivered from now on is written behind its `joined`. */
-  #admit(reactor: Reactor, room: HubRoom, join: JoinRecord): void {
+  /** Counts the member first: every later delivery is then written behind its `joined`. */
+  #admit(reactor: AttachedReactor, room: HubRoom, join: JoinRecord): void {
     const { rooms, sessions, inboxes } = this.#options;
     rooms.count(room, reactor.index, join.wire, 1);
     const session = sessions.find(reactor, join.slot, join.life);
@@ -101,7 +102,7 @@ export class Joins {
     this.#begin(reactor, session, room, join);
   }
 
-  #begin(reactor: Reactor, session: HubSession | undefined, room: HubRoom, join: Joining): void {
+  #begin(reactor: AttachedReactor, session: HubSession | undefined, room: HubRoom, join: Joining): void {
     const { sessions, presence, replays } = this.#options;
     const isKnown = join.epoch === room.epoch && join.seq <= room.seq;
     if (session !== undefined) {
@@ -111,16 +112,16 @@ export class Joins {
     replays.begin(reactor, room, join);
   }
 
-  #refuse(reactor: Reactor, join: JoinRecord, code: ErrorCode): void {
+  #refuse(reactor: AttachedReactor, join: JoinRecord, code: ErrorCode): void {
     if (reactor.live) writeRefused(reactor.link, join.member, this.#options.encoder.error(join.wire, join.id, code));
   }
 
-  /** Rooms that have been empty for long give up their place. */
+  /** Closes rooms that have been empty for long. */
   sweep(): void {
     for (const room of this.#options.rooms.expired()) this.#forget(room);
   }
 
-  /** Where places are needed, the longest empty gives up its own. */
+  /** Closes the room that has been empty longest, to make room for another. */
   #forgetEmptiest(): void {
     const room = this.#options.rooms.emptiest();
     if (room !== null) this.#forget(room);

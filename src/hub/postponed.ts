@@ -1,23 +1,23 @@
 /**
- * Joins that wait because their reactor is behind, or the broker is away: rooms of resumed sessions, which were told that
- * they are in them. They are refused nothing, so what bounds them is what each session was in.
+ * Joins that wait while their reactor lags or the broker is unavailable. They belong to resumed sessions, which were
+ * told that they are in these rooms. None is refused, so the bound is the number of rooms that each session was in.
  */
 import type { JoinRecord } from "../link/records.ts";
-import type { Reactor } from "./rooms.ts";
+import type { AttachedReactor } from "./rooms.ts";
 
 export class Postponed {
-  readonly #waiting: { reactor: Reactor; join: JoinRecord }[] = [];
-  readonly #again: (reactor: Reactor, join: JoinRecord) => void;
+  readonly #waiting: { reactor: AttachedReactor; join: JoinRecord }[] = [];
+  readonly #again: (reactor: AttachedReactor, join: JoinRecord) => void;
   readonly #pauseMs: number;
   #timer: NodeJS.Timeout | null = null;
 
-  /** @param again may add it once more. @param pauseMs until they are looked at again */
-  constructor(pauseMs: number, again: (reactor: Reactor, join: JoinRecord) => void) {
+  /** @param again may add it once more. @param pauseMs until they are tried again */
+  constructor(pauseMs: number, again: (reactor: AttachedReactor, join: JoinRecord) => void) {
     this.#pauseMs = pauseMs;
     this.#again = again;
   }
 
-  add(reactor: Reactor, join: JoinRecord): void {
+  add(reactor: AttachedReactor, join: JoinRecord): void {
     this.#waiting.push({ reactor, join });
     this.#timer ??= setTimeout(() => {
       this.#timer = null;

@@ -1,7 +1,7 @@
 /**
- * Presence on this node: sessions and their rooms become users for the seam, and what it says of them becomes frames.
- * A change of a room goes to its members as a publication does, encoded once a format and written once a reactor, in
- * the ring in which they are answered; so whoever asks who is there knows which changes come after the answer.
+ * Presence on this node. It turns sessions and their rooms into users for the seam, and the seam's news into frames. A
+ * room's change goes to its members like a publication: encoded once a format, written once a reactor. It uses the ring
+ * that also carries replies. So a client that asks for the members knows which changes come after the answer.
  */
 import type { ErrorCode } from "../errors.ts";
 import { writeReply, type Asker } from "../link/records.ts";
@@ -13,7 +13,7 @@ import type { Presence as Store, RoomChange, Status } from "../presence/presence
 import { nameOfRoom, nameOfUser, roomKey, tenantOfUser, userKey } from "../protocol/roomkeys.ts";
 import type { KindOf } from "../config/roomnames.ts";
 import { listed } from "./sessions/places.ts";
-import { countIn, type Reactor, type HubRoom, type HubRooms } from "./rooms.ts";
+import { countIn, type AttachedReactor, type HubRoom, type HubRooms } from "./rooms.ts";
 import type { HubSession } from "./sessions/sessions.ts";
 import { Watches } from "./watches.ts";
 
@@ -21,29 +21,29 @@ export interface HubPresenceOptions {
   readonly store: Store;
   readonly rooms: HubRooms;
   /** By index. */
-  readonly reactors: readonly (Reactor | null)[];
+  readonly reactors: readonly (AttachedReactor | null)[];
   readonly kindOf: KindOf;
   readonly encoder: Encoder;
-  /** About what the names in one frame hold. */
+  /** About the bytes of all names in one frame. */
   readonly pageBytesMax: number;
   readonly watchedPerSessionMax: number;
-  refuse(reactor: Reactor, asker: Asker, code: ErrorCode): void;
+  refuse(reactor: AttachedReactor, asker: Asker, code: ErrorCode): void;
 }
 
-/** What a user takes in a frame besides the name, and how much longer JSON can make a name. */
+/** Bytes of a user in a frame besides the name, and the factor by which JSON can lengthen a name. */
 const userBytes = 48;
 const jsonFactor = 2;
 /** Sessions in one record: it must fit the smallest ring. */
 const sessionsPerRecord = 128;
-/** What could not be told because a reactor was too far behind is tried again after this. */
+/** News that waited because a reactor lagged is tried again after this. */
 const laterMs = 250;
 
 export class HubPresence {
-  /** Changes of rooms and of users that members and watchers were told of. */
+  /** Changes of rooms and users that members and watchers were told of. */
   changes = 0;
   readonly #options: HubPresenceOptions;
   readonly #watches = new Watches<HubSession>();
-  /** By room and by user, the newest: what is to be told when the reactors have caught up. */
+  /** By room and by user, the newest news that waits until the reactors have caught up. */
   readonly #late = new Map<string, () => void>();
   #timer: NodeJS.Timeout | null = null;
 
@@ -57,7 +57,7 @@ export class HubPresence {
     this.#options.store.online(user, socketId);
   }
 
-  /** Whatever the reactor has still to say of its rooms, it is in none any more. */
+  /** The session leaves all its rooms here. Later records of the reactor about them change nothing. */
   ended(session: HubSession): void {
     const { store, kindOf, rooms } = this.#options;
     for (const { name } of listed(session.rooms)) {
@@ -71,9 +71,9 @@ export class HubPresence {
     store.offline(session.userKey, session.socketId);
   }
 
-  /** Counted first, then followed: the first member need not be told of itself. */
+  /** Enters the user before it follows the room: the first member needs no event about itself. */
   entered({ userKey: user, socketId, state }: HubSession, room: HubRoom): void {
-    // A session that was replaced has left for good; its last joins are still on their way.
+    // A session that was replaced has left for good, though its last joins may still arrive.
     if (state !== "here" || room.kind.presence === "nobody") return;
     this.#options.store.enter(room.key, user, socketId);
     if (!room.kind.presenceEvents || room.followed) return;
@@ -85,7 +85,7 @@ export class HubPresence {
     if (room.kind.presence !== "nobody") this.#options.store.leave(room.key, user, socketId);
   }
 
-  /** Nobody is to be told of a room that has no members here. */
+  /** A room without members here needs no presence events. */
   emptied(room: HubRoom): void {
     if (!room.followed || room.members > 0) return;
     room.followed = false;
@@ -94,12 +94,12 @@ export class HubPresence {
 
   // ------------------------------------------------------------------------------- commands
 
-  answer(reactor: Reactor, asked: PresenceRecord): void {
+  answer(reactor: AttachedReactor, asked: PresenceRecord): void {
     const { store, pageBytesMax: bytesMax } = this.#options;
     const { room, after, limit } = asked;
     store.members(room, { after, limit, bytesMax, bytesEach: userBytes }, (answer) => {
       if ("error" in answer) return this.#options.refuse(reactor, asked, answer.error);
-      // The reactor may have fallen behind meanwhile: pages are not queued for it.
+      // The reactor may have begun to lag meanwhile: pages are not queued for it.
       if (reactor.link.congested) return this.#options.refuse(reactor, asked, "overloaded");
       const { members, ...page } = answer.value;
       const named = members.map(({ user, sessions }) => ({ user: nameOfUser(user), sessions }));
@@ -107,7 +107,7 @@ export class HubPresence {
     });
   }
 
-  watch(reactor: Reactor, session: HubSession, asked: WatchRecord): void {
+  watch(reactor: AttachedReactor, session: HubSession, asked: WatchRecord): void {
     const { store, watchedPerSessionMax, pageBytesMax } = this.#options;
     const users = asked.users.map((user) => userKey(tenantOfUser(session.userKey), user));
     if (!asked.begin) {
@@ -131,7 +131,7 @@ export class HubPresence {
     const { rooms, reactors, encoder, pageBytesMax } = this.#options;
     const room = rooms.named(key);
     if (room === undefined || room.members === 0) return;
-    // Told late, it may have left out others before it; the counts are as good then as now.
+    // A late change may have replaced earlier ones, so it carries counts only. They stay right.
     const counts = { ...change, joined: [], left: [], countsOnly: true };
     if (this.#mustWait(`room ${key}`, () => this.roomChanged(key, counts))) return;
     this.changes++;
@@ -166,7 +166,7 @@ export class HubPresence {
     }
   }
 
-  /** Presence is the first to give way where a reactor is far behind; newer news of the same takes the place of older. */
+  /** Presence gives way first when a reactor lags. Newer news about the same room or user replaces older. */
   #mustWait(of: string, tell: () => void): boolean {
     this.#late.delete(of);
     if (!this.#options.reactors.some((reactor) => reactor?.link.congested === true)) return false;
@@ -178,7 +178,7 @@ export class HubPresence {
   #tellLate(): void {
     this.#timer = null;
     const late = [...this.#late.values()];
-    // Whoever still has to wait comes in again; what nobody is to be told of any more is forgotten.
+    // News that still has to wait is added again. News without a receiver any more is dropped.
     this.#late.clear();
     for (const tell of late) tell();
   }
@@ -188,7 +188,7 @@ export class HubPresence {
     this.#late.clear();
   }
 
-  #reply(reactor: Reactor, asker: Asker, frame: ServerFrame): void {
+  #reply(reactor: AttachedReactor, asker: Asker, frame: ServerFrame): void {
     if (!reactor.live || asker.id === 0) return;
     writeReply(reactor.link, asker.slot, asker.life, this.#options.encoder.frame(asker.wire, frame));
   }

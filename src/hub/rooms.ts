@@ -1,4 +1,4 @@
-/** The rooms of one node: who is interested in them, and where they stand. */
+/** The rooms of one node: their members by reactor, and their positions. */
 import type { RoomKind } from "../config/roomnames.ts";
 import type { Position } from "../broker/broker.ts";
 import { now } from "../link/clock.ts";
@@ -8,24 +8,24 @@ import { formatCount } from "../protocol/formats/formats.ts";
 import { nameOfRoom } from "../protocol/roomkeys.ts";
 import { Tail, type TailBudget, type TailLimits } from "./recovery/tail.ts";
 
-/** A reactor as the hub sees it. A replaced one is another record with the same index. */
-export interface Reactor {
+/** A reactor as the hub sees it. A reactor that replaces another gets a new record with the same index. */
+export interface AttachedReactor {
   readonly index: number;
   readonly link: Link;
   live: boolean;
 }
 
 export interface HubRoom {
-  /** Its name in the node and its stores (roomkeys.ts), and the one its members know. */
+  /** Its name in the node and its stores (roomkeys.ts), and the name its members use. */
   readonly key: string;
   readonly name: string;
-  /** The number reactors know it by; never used again. */
+  /** The number that reactors know it by; never used again. */
   readonly handle: number;
   readonly kind: RoomKind;
-  /** Opening until the broker delivers for it; joins wait until then. */
+  /** False until the broker delivers for it; joins wait until then. */
   open: boolean;
   epoch: string;
-  /** Which of its epochs that is, counted here: reactors know them by it. */
+  /** The number of its epoch, counted here. Reactors know epochs by it. */
   era: number;
   /** The head: seq of the newest publication. */
   seq: number;
@@ -33,10 +33,10 @@ export interface HubRoom {
   members: number;
   /** Members by reactor and wire format: read with `countIn`. */
   readonly interest: Uint32Array;
-  readonly waiting: { reactor: Reactor; join: JoinRecord }[];
-  /** Its members are to be told who comes and goes. */
+  readonly waiting: { reactor: AttachedReactor; join: JoinRecord }[];
+  /** Its members get presence events. */
   followed: boolean;
-  /** When the last member left, and when it was published to last, by the clock that nobody sets (link/clock.ts). */
+  /** When the last member left, and when the last publication came, by the monotonic clock (link/clock.ts). */
   emptySince: number;
   publishedAt: number;
 }
@@ -48,7 +48,7 @@ export interface HubRoomsOptions {
   readonly tailBudget: TailBudget;
 }
 
-/** How long a room without members keeps its place and its tail: long enough for a page to be reloaded. */
+/** How long a room without members keeps its place and its tail: long enough to reload a page. */
 const emptyRoomMs = 60_000;
 /** Share of the tails' bytes in use from which quiet rooms give up theirs. */
 const tailsPressed = 0.9;
@@ -81,7 +81,7 @@ export class HubRooms {
     return this.#byKey.size >= this.#options.roomsMax;
   }
 
-  /** A new room, not open yet; null where the node has as many as it may. */
+  /** A new room, not open yet; null where the node has `roomsMax` rooms. */
   create(key: string, kind: RoomKind): HubRoom | null {
     if (this.full) return null;
     const { tailLimits, tailBudget, reactors } = this.#options;
@@ -129,7 +129,7 @@ export class HubRooms {
     this.#recount(room, by);
   }
 
-  /** Forgets every member a reactor had. */
+  /** Counts out all members of a reactor. */
   forgetReactor(reactor: number): void {
     for (const room of this.#byKey.values()) {
       let had = 0;
@@ -145,13 +145,13 @@ export class HubRooms {
     return null;
   }
 
-  /** Rooms that have been empty long enough to be forgotten. */
+  /** Rooms that have been empty long enough to be evicted. */
   expired(): HubRoom[] {
     const before = now() - emptyRoomMs;
     return [...this.#empty].filter((room) => room.open && room.emptySince < before);
   }
 
-  /** Takes the tails of quiet rooms where tails are running out of bytes: busy rooms need theirs more. */
+  /** Releases the tails of quiet rooms when the tails' bytes run out: busy rooms need them more. */
   releaseQuietTails(): void {
     const { used, bytesMax } = this.#options.tailBudget;
     if (used < bytesMax * tailsPressed) return;
@@ -169,7 +169,7 @@ export class HubRooms {
   }
 }
 
-/** Members of the room on a reactor that speak one wire format. */
+/** Members of the room on a reactor in one wire format. */
 export function countIn(room: HubRoom, reactor: number, wire: number): number {
   return room.interest[place(reactor, wire)]!;
 }
@@ -178,7 +178,7 @@ function place(reactor: number, wire: number): number {
   return formatCount * reactor + wire;
 }
 
-/** The room's head as the protocol has it. */
+/** The room's head in the form of the protocol. */
 export function headOf(room: HubRoom): Position {
   return { epoch: room.epoch, seq: room.seq };
 }

@@ -1,4 +1,4 @@
-/** Who watches whom, both ways round. Sessions stand for whatever is told; users are keys. */
+/** Which sessions watch which users, in both directions. Sessions can be any objects; users are keys. */
 export class Watches<Session> {
   /** Pairs of a session and a user. */
   size = 0;

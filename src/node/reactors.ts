@@ -20,7 +20,7 @@ import { youngMb } from "../platform/heap.ts";
 import { planMemory } from "../platform/memoryplan.ts";
 import type { Hub } from "../hub/hub.ts";
 import { RefusalLog } from "../hub/sessions/refusallog.ts";
-import type { Reactor } from "../hub/rooms.ts";
+import type { AttachedReactor } from "../hub/rooms.ts";
 
 export interface ReactorsOptions {
   readonly config: Config;
@@ -61,7 +61,7 @@ const entry = new URL(`../reactor/main${extension}`, import.meta.url);
 /** Run from src, a reactor needs the loader of this thread. In dist it runs without anything preloaded. */
 const execArgv = extension === ".ts" ? process.execArgv : [];
 
-interface Running extends Reactor {
+interface Running extends AttachedReactor {
   readonly worker: Worker;
   readonly startedAt: number;
   readonly ended: Promise<void>;

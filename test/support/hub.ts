@@ -3,7 +3,7 @@ import { resolveConfig } from "../../src/config/config.ts";
 import { createMemoryBroker } from "../../src/broker/memory.ts";
 import type { Broker } from "../../src/broker/broker.ts";
 import { Hub } from "../../src/hub/hub.ts";
-import { HubRooms, type Reactor } from "../../src/hub/rooms.ts";
+import { HubRooms, type AttachedReactor } from "../../src/hub/rooms.ts";
 import { TailBudget } from "../../src/hub/recovery/tail.ts";
 import { Link, type RecordReader } from "../../src/link/link.ts";
 import * as records from "../../src/link/records.ts";
@@ -81,7 +81,7 @@ export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker
     const link: Link = new Link({
       ...common, out: fromHub, in: toHub, onRoom: () => hub.onRoom(reactor), onRecord: (kind, record) => hub.onRecord(reactor, kind, record),
     });
-    const reactor: Reactor = { index, link, live: true };
+    const reactor: AttachedReactor = { index, link, live: true };
     hub.attach(reactor);
     const join = (member: number, room: string, more: Partial<records.JoinRecord> = {}) =>
       records.writeJoin(reader, { member, slot: 0, life: 1, id: member, wire: 0, room, epoch: null, seq: 0, history: 0, restored: false, ...more });

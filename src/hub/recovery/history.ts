@@ -1,11 +1,11 @@
-/** The history command: from the room's tail if that reaches back far enough, else from the broker. */
+/** The history command: answers from the room's tail if it reaches back far enough, else from the broker. */
 import type { Page } from "../../broker/broker.ts";
 import { writeReply, type HistoryRecord } from "../../link/records.ts";
 import { historyLimitDefault, pageSizeMax } from "../../protocol/limits.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
-import { headOf, type Reactor, type HubRoom } from "../rooms.ts";
+import { headOf, type AttachedReactor, type HubRoom } from "../rooms.ts";
 
-export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: Reactor, room: HubRoom, asked: HistoryRecord): void {
+export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: AttachedReactor, room: HubRoom, asked: HistoryRecord): void {
   const limit = Math.min(asked.limit || historyLimitDefault, pageSizeMax);
   const send = (frame: Uint8Array) => {
     if (reactor.live) writeReply(reactor.link, asked.slot, asked.life, frame);
@@ -18,7 +18,7 @@ export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reacto
   const query = { direction: asked.direction, position: asked, limit, bytesMax: pageBytesMax, bytesEach: recordBytes(room) };
   broker.history(room.key, room.kind.retention, query, (answer) => {
     if ("error" in answer) return send(encoder.error(asked.wire, asked.id, answer.error));
-    // The reactor may have fallen behind meanwhile: pages are not queued for it.
+    // The reactor may have begun to lag meanwhile: pages are not queued for it.
     if (reactor.link.congested) return send(encoder.error(asked.wire, asked.id, "overloaded"));
     page(bodiesOf(encoder, room, answer.value.publications), answer.value.position, answer.value.more);
   });

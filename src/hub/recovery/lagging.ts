@@ -1,10 +1,12 @@
 /**
- * Reactors that do not keep up with the hub. The queue before a reactor's ring is bounded, but what other nodes publish
- * cannot be refused. So past the bound a room is marked behind for the reactor: the hub remembers up to where its members have
- * everything, and writes nothing more of the room. When the queue is empty, the reactor is given the rest from there on, out of
- * the room's tail or the broker. Where the rest is not kept any more, its members get `sync`, and the loss is counted.
+ * Reactors that lag behind the hub. The queue before a reactor's ring is bounded, but publications of other nodes
+ * cannot be refused. So at the bound a room is marked behind for the reactor. The hub remembers up to where its members
+ * there have everything, and writes nothing more of the room. When the queue is empty, it writes the rest from there
+ * on, from the room's tail or from the broker. Where the rest is not kept any more, the members get `sync`, and the
+ * loss is counted.
  *
- * While a room is marked nobody becomes live in it on that reactor: it would get what the others still have to get.
+ * While a room is marked, no member becomes live in it on that reactor. The publications that the others still lack
+ * would reach it too.
  */
 import type { Broker } from "../../broker/broker.ts";
 import { now } from "../../link/clock.ts";
@@ -14,51 +16,51 @@ import type { Encoder } from "../../protocol/encoder.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import { pageSizeMax } from "../../protocol/limits.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
-import { countIn, headOf, type Reactor, type HubRoom } from "../rooms.ts";
+import { countIn, headOf, type AttachedReactor, type HubRoom } from "../rooms.ts";
 
-/** A room of a reactor whose members of one format are behind. There are no more of them than rooms with members there. */
+/** A room on a reactor whose members in one format are behind. Bounded by the rooms with members there. */
 interface Mark {
   readonly room: HubRoom;
   readonly wire: number;
   /** The members have everything up to here, in this era of the stream. */
   cursor: number;
   readonly era: number;
-  /** Publications that were not written, and have not been given later. */
+  /** Publications that were skipped and have not been delivered since. */
   missing: number;
   /** There is a gap, whatever can be read. */
   isLost: boolean;
   reading: boolean;
-  /** What members that are being replayed to wait with. */
+  /** Replays to single members that wait for the mark to go. */
   held: (() => void)[];
 }
 
-/** What is put off for one reactor. */
+/** The work put off for one reactor. */
 interface Backlog {
-  readonly reactor: Reactor;
+  readonly reactor: AttachedReactor;
   /** By wire format. */
   readonly marks: readonly Map<HubRoom, Mark>[];
-  /** What waits until the queue is empty. */
+  /** Calls that wait until the queue is empty. */
   readonly waiting: Set<() => void>;
   reads: number;
-  /** It is being worked off, further up the stack. */
+  /** The backlog is being worked off, further up the stack. */
   busy: boolean;
 }
 
 /** Rooms of a reactor that are read from the broker at once. */
 const readsMax = 4;
-/** Until a room is tried again whose broker cannot be read. */
+/** Retry interval for a room whose broker cannot be read. */
 const retryMs = 500;
-/** A reactor that falls behind again within this time is not worth another line in the log. */
+/** A reactor that lags again within this time gets no further line in the log. */
 const quietMs = 10_000;
 
 export interface LaggingOptions extends Reading {
   readonly log: Logger;
-  /** Something that had waited failed by our own mistake. */
-  failed(reactor: Reactor, error: unknown): void;
+  /** Work that had waited failed by a bug of ours. */
+  failed(reactor: AttachedReactor, error: unknown): void;
 }
 
 export class Lagging {
-  /** Publications that reactors were given late, and those that they never got. */
+  /** Publications that reactors got late, and those that they never got. */
   late = 0;
   lost = 0;
   readonly #broker: Broker;
@@ -78,14 +80,14 @@ export class Lagging {
     this.#log = log;
   }
 
-  /** Rooms that are marked, one with members of two wire formats being two. */
+  /** Marked rooms. A room with members in two wire formats counts twice. */
   get rooms(): number {
     return this.#backlogs.reduce((sum, backlog) => sum + (backlog === null ? 0 : marked(backlog)), 0);
   }
 
-  /** Whether a publication is not to be written for this reactor now. Its members had everything up to `cursor` before it. */
-  skips(reactor: Reactor, room: HubRoom, wire: number, cursor: number, era: number): boolean {
-    // The data path: mostly there is no backlog.
+  /** Whether this publication is skipped for the reactor now. Its members had everything up to `cursor` before it. */
+  skips(reactor: AttachedReactor, room: HubRoom, wire: number, cursor: number, era: number): boolean {
+    // The data path: usually there is no backlog.
     if (this.#backlogs[reactor.index] == null && !reactor.link.congested) return false;
     const mark = this.#markIfBehind(reactor, room, wire, cursor, era);
     if (mark === null) return false;
@@ -93,35 +95,35 @@ export class Lagging {
     return true;
   }
 
-  /** The same of the news that there is a gap. */
-  skipsMove(reactor: Reactor, room: HubRoom, wire: number, cursor: number, era: number): boolean {
+  /** The same for a frame that tells of a gap. */
+  skipsMove(reactor: AttachedReactor, room: HubRoom, wire: number, cursor: number, era: number): boolean {
     const mark = this.#markIfBehind(reactor, room, wire, cursor, era);
     if (mark !== null) mark.isLost = true;
     return mark !== null;
   }
 
-  isMarked(reactor: Reactor, room: HubRoom, wire: number): boolean {
+  isMarked(reactor: AttachedReactor, room: HubRoom, wire: number): boolean {
     return this.#markOf(reactor, room, wire) !== undefined;
   }
 
-  /** Does it when the room is marked no longer. */
-  hold(reactor: Reactor, room: HubRoom, wire: number, again: () => void): void {
+  /** Calls `again` when the room is no longer marked. */
+  hold(reactor: AttachedReactor, room: HubRoom, wire: number, again: () => void): void {
     this.#markOf(reactor, room, wire)!.held.push(again);
   }
 
-  /** Whether it has to wait until the reactor's queue is empty, since that is at its bound: it is done then. */
-  waits(reactor: Reactor, again: () => void): boolean {
+  /** Whether the reactor's queue is at its bound. Then `again` is called once the queue is empty. */
+  waits(reactor: AttachedReactor, again: () => void): boolean {
     if (!reactor.live || !reactor.link.congested) return false;
     this.#backlogOf(reactor).waiting.add(again);
     return true;
   }
 
-  forgetReactor({ index }: Reactor): void {
+  forgetReactor({ index }: AttachedReactor): void {
     this.#backlogs[index] = null;
   }
 
-  /** The reactor's queue is empty: what was put off goes on, until something has to be queued again. */
-  goOn(reactor: Reactor): void {
+  /** The reactor's queue is empty: the backlog is worked off until the queue fills again. */
+  goOn(reactor: AttachedReactor): void {
     const backlog = this.#backlogs[reactor.index];
     if (backlog == null || backlog.reactor !== reactor || backlog.busy) return;
     backlog.busy = true;
@@ -167,7 +169,7 @@ export class Lagging {
     const isGiven = this.#run(reactor, () => {
       writeDeliver(reactor.link, handle, wire, nobody, 0, now(), seq, cursor, this.#encoder.publication(wire, body, null));
     });
-    // What cannot be written is missed by them all: else it would be tried for ever.
+    // A publication that cannot be written is lost for all members. Otherwise it would be tried forever.
     if (!isGiven) mark.isLost = true;
     else {
       mark.cursor = seq;
@@ -195,10 +197,10 @@ export class Lagging {
         mark.isLost = true;
       } else if (era === room.era) {
         const { publications, position, more } = answer.value;
-        // The broker may be further than what was delivered here: that is still to come.
+        // The broker may be ahead of what it delivered here: the rest is still to come.
         const delivered = publications.filter((publication) => publication.seq <= room.seq);
         bodiesOf(this.#encoder, room, delivered).forEach((body, i) => mark.isLost || this.#give(backlog, mark, delivered[i]!.seq, body));
-        // Nothing more: the head is reached, even where that is no publication that is kept.
+        // No more pages: the head is reached, even where the head is no stored publication.
         if (!more || delivered.length < publications.length) mark.cursor = Math.max(mark.cursor, Math.min(position.seq, room.seq));
         if (mark.cursor === seq) mark.isLost = true;
       }
@@ -214,14 +216,14 @@ export class Lagging {
     this.#settle(backlog, mark);
   }
 
-  /** What is delivered from here on is written again. */
+  /** From here on deliveries are written again. */
   #settle({ reactor, marks }: Backlog, { room, wire, held }: Mark): void {
     marks[wire]!.delete(room);
     for (const again of held) this.#run(reactor, again);
   }
 
-  /** One that fails costs only itself. */
-  #run(reactor: Reactor, act: () => void): boolean {
+  /** Contains an error to this one call. */
+  #run(reactor: AttachedReactor, act: () => void): boolean {
     try {
       act();
       return true;
@@ -231,12 +233,12 @@ export class Lagging {
     }
   }
 
-  #markOf({ index }: Reactor, room: HubRoom, wire: number): Mark | undefined {
+  #markOf({ index }: AttachedReactor, room: HubRoom, wire: number): Mark | undefined {
     return this.#backlogs[index]?.marks[wire]!.get(room);
   }
 
-  /** The room's mark, which it gets where the reactor is past its bound; null: what comes is written. */
-  #markIfBehind(reactor: Reactor, room: HubRoom, wire: number, cursor: number, era: number): Mark | null {
+  /** The room's mark, made now if the reactor is at its bound. Null: deliveries are written. */
+  #markIfBehind(reactor: AttachedReactor, room: HubRoom, wire: number, cursor: number, era: number): Mark | null {
     const known = this.#markOf(reactor, room, wire);
     if (known !== undefined || !reactor.link.congested) return known ?? null;
     const mark: Mark = { room, wire, cursor, era, missing: 0, isLost: false, reading: false, held: [] };
@@ -245,14 +247,14 @@ export class Lagging {
     return mark;
   }
 
-  #backlogOf(reactor: Reactor): Backlog {
+  #backlogOf(reactor: AttachedReactor): Backlog {
     return (this.#backlogs[reactor.index] ??= { reactor, marks: formats.map(() => new Map<HubRoom, Mark>()), waiting: new Set(), reads: 0, busy: false });
   }
 
-  #tellLog({ index, link }: Reactor): void {
+  #tellLog({ index, link }: AttachedReactor): void {
     if (now() - this.#loggedAt < quietMs) return;
     this.#loggedAt = now();
-    this.#log.warn({ reactor: index, queuedBytes: link.depth.overflow }, `reactor ${index} does not keep up: its rooms get what is published when it has read what is queued for it`);
+    this.#log.warn({ reactor: index, queuedBytes: link.depth.overflow }, `reactor ${index} lags: publications for its clients are delayed until it has read its queue; see flux_ring_overflow_bytes`);
   }
 }
 

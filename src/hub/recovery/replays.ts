@@ -1,13 +1,13 @@
 /**
- * Joining with history: a member is given what it missed page by page, each when the one before has left its
- * socket, and becomes live with the page that reaches the head. Until then what the room gets is not sent to it
- * but read for it, so a recovery holds no more than a cursor, however long the history and slow the reader.
+ * Joining with history. A member gets what it missed page by page, each when the one before has left its socket. The
+ * page that reaches the head makes it live. Until then the room's publications are not sent to it but read for it. So a
+ * recovery holds only a cursor, however long the history and however slow the reader.
  *
- * A member that was live and whose socket did not keep up comes back to this: it is given what it missed in the same
- * pages, or told what it will not get, once its socket has room again.
+ * A live member whose socket lagged comes back to this. Once its socket has room again, it gets what it missed in the
+ * same pages, or is told what it will not get.
  *
- * All or nothing: `recovered: true` is only said where everything after the member's position is there to be
- * read. If the history is trimmed under a slow replay, the member gets `sync` and knows that it has a gap.
+ * All or nothing: `recovered: true` means that everything after the member's position can be read. If the history is
+ * trimmed under a slow replay, the member gets `sync` and knows that it has a gap.
  */
 import type { Broker, Stored } from "../../broker/broker.ts";
 import { writeJoined, writePage, type BehindRecord, type JoinRecord } from "../../link/records.ts";
@@ -16,11 +16,11 @@ import { pageSizeMax } from "../../protocol/limits.ts";
 import { inboxName } from "../../protocol/roomkeys.ts";
 import type { Lagging } from "./lagging.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
-import { headOf, type Reactor, type HubRoom } from "../rooms.ts";
+import { headOf, type AttachedReactor, type HubRoom } from "../rooms.ts";
 
-/** A join whose place is known. */
+/** A join whose position is known. */
 export interface Joining extends JoinRecord {
-  /** Where not all is kept that came after the position, what is kept is wanted from its beginning. */
+  /** Where part of the history after the position is trimmed, begin with the oldest that is kept. */
   readonly orOldest?: boolean;
 }
 
@@ -31,18 +31,18 @@ interface Replay {
   /** The member has everything up to here, in this era of the stream. */
   cursor: number;
   readonly era: number;
-  /** It was live before and fell behind. */
+  /** It was live before and lagged. */
   readonly behind: boolean;
   /** It is told what it missed, not given it. */
   readonly skip: boolean;
 }
 
-/** A piece of history: bodies, the seq of the last, and whether that reaches the head. Null: no longer there. */
+/** A piece of history: bodies, and the seq up to which they reach. Null: no longer kept. */
 type Piece = { bodies: Uint8Array[]; seq: number; trimmed?: boolean } | null;
-/** It may be there, but cannot be read now. */
+/** `unavailable`: it may be kept, but cannot be read now. */
 type Read = Piece | "unavailable";
 
-/** Until a member's next page is tried again. */
+/** Retry interval for a member's next page. */
 const retryMs = 500;
 
 export class Replays {
@@ -50,8 +50,8 @@ export class Replays {
   readonly #encoder: Encoder;
   readonly #pageBytesMax: number;
   readonly #lagging: Lagging;
-  readonly #running = new Map<Reactor, Map<number, Replay>>();
-  /** Publications that members which were behind were given later, and those they were only told of. */
+  readonly #running = new Map<AttachedReactor, Map<number, Replay>>();
+  /** Publications that lagging members got later, and those they were only told of. */
   caughtUp = 0;
   skipped = 0;
 
@@ -62,21 +62,24 @@ export class Replays {
     this.#encoder = encoder;
   }
 
-  /** Members that are being replayed to. */
+  /** Members with a replay under way. */
   get size(): number {
     let sum = 0;
     for (const replays of this.#running.values()) sum += replays.size;
     return sum;
   }
 
-  /** Answers a join whose member has just been counted in. Where its position is lost, it gets history as if it had none. */
-  begin(reactor: Reactor, room: HubRoom, join: Joining): void {
+  /**
+   * Answers a join whose member has just been counted in. If its position is lost, it gets history like a join without
+   * one.
+   */
+  begin(reactor: AttachedReactor, room: HubRoom, join: Joining): void {
     if (join.epoch !== room.epoch) return this.#joinWithHistory(reactor, room, join);
     const { era } = room;
     const answer = (read: Read) => {
-      // It was read of a stream that is another one by now.
+      // The stream was replaced while it was read.
       if (room.era !== era) return this.#joinWithHistory(reactor, room, join);
-      // What it missed is given to it when the broker is back; until then nothing of the room is.
+      // The member gets what it missed when the broker is available again. Until then it gets nothing of the room.
       const piece: Read = read === "unavailable" && join.seq < room.seq ? { bodies: [], seq: join.seq } : read;
       if (piece === null || piece === "unavailable") this.#joinWithHistory(reactor, room, join);
       else this.#joined(reactor, room, join, piece, piece.seq, piece.trimmed !== true);
@@ -84,12 +87,12 @@ export class Replays {
     this.#read(room, join.seq, answer, join.orOldest);
   }
 
-  /** The member's last page has left: the next one, or the news that it is broken. */
-  next(reactor: Reactor, member: number): void {
+  /** The member's last page has left: sends the next one, or `sync` if the replay cannot go on. */
+  next(reactor: AttachedReactor, member: number): void {
     const replay = this.#running.get(reactor)?.get(member);
-    if (replay === undefined) return; // it left meanwhile
+    if (replay === undefined) return; // the member left meanwhile
     if (this.#lagging.waits(reactor, () => this.next(reactor, member))) return;
-    // There is nothing to give to it, and the reactor's other members are not where it is.
+    // There is nothing new to send, and the reactor's other members are behind this one.
     if (replay.cursor === replay.room.seq && this.#isHeld(reactor, replay)) return;
     if (replay.skip || isLost(replay)) return this.#broken(reactor, replay);
     this.#read(replay.room, replay.cursor, (piece) => {
@@ -105,20 +108,20 @@ export class Replays {
     });
   }
 
-  /** A member is behind from `seq` on: it will ask when it can take more. */
-  resume(reactor: Reactor, room: HubRoom, { member, wire, seq, era, skip }: BehindRecord): void {
+  /** A member lags from `seq` on: it will ask when it can take more. */
+  resume(reactor: AttachedReactor, room: HubRoom, { member, wire, seq, era, skip }: BehindRecord): void {
     this.#remember(reactor, { room, member, wire, cursor: seq, era, behind: true, skip });
   }
 
-  abandon(reactor: Reactor, member: number): void {
+  abandon(reactor: AttachedReactor, member: number): void {
     this.#running.get(reactor)?.delete(member);
   }
 
-  forgetReactor(reactor: Reactor): void {
+  forgetReactor(reactor: AttachedReactor): void {
     this.#running.delete(reactor);
   }
 
-  #joinWithHistory(reactor: Reactor, room: HubRoom, join: JoinRecord): void {
+  #joinWithHistory(reactor: AttachedReactor, room: HubRoom, join: JoinRecord): void {
     const count = Math.min(join.history, pageSizeMax);
     if (count === 0) return this.#joined(reactor, room, join, null, room.seq, false);
     if (room.tail.holds(count) || !room.kind.retention.durable) {
@@ -128,7 +131,7 @@ export class Replays {
     const { era } = room;
     const query = { direction: "newest", position: headOf(room), limit: count, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {
-      // The newest are a courtesy: a broker that cannot be read does not keep anybody from joining.
+      // The newest publications are optional: an unreadable broker does not prevent a join.
       const publications = "value" in answer ? answer.value.publications : [];
       const seq = "value" in answer ? answer.value.position.seq : room.seq;
       if (room.era !== era) return this.#joined(reactor, room, join, null, room.seq, false);
@@ -136,13 +139,13 @@ export class Replays {
     });
   }
 
-  /** `piece` null: nothing is replayed. Otherwise the member has everything up to `cursor` with this answer. */
-  #joined(reactor: Reactor, room: HubRoom, join: JoinRecord, piece: Piece, cursor: number, recovered: boolean): void {
+  /** `piece` null: nothing is replayed. Otherwise this answer gives the member everything up to `cursor`. */
+  #joined(reactor: AttachedReactor, room: HubRoom, join: JoinRecord, piece: Piece, cursor: number, recovered: boolean): void {
     if (!reactor.live) return;
-    // A reactor that does not keep up gets no pages, which would be queued: they come when it asks for the next.
+    // A lagging reactor gets no pages, which would queue up. They follow when it asks for the next.
     const later = reactor.link.congested && recovered;
     if (later) cursor = join.seq;
-    // The newest of a room are a courtesy then; but a device's messages are not asked for again.
+    // A room's newest publications are optional then. A device's messages are not, since no later page brings them.
     const isBare = later || (reactor.link.congested && room.name !== inboxName);
     const live = cursor >= room.seq && !this.#lagging.isMarked(reactor, room, join.wire);
     const head = { room: room.name, position: headOf(room), recovered, more: !live };
@@ -151,14 +154,17 @@ export class Replays {
     if (!live) this.#remember(reactor, { room, member: join.member, wire: join.wire, cursor, era: room.era, behind: false, skip: false });
   }
 
-  /** Whether it has to wait until the others of its room on its reactor have caught up: it may not be live before them. */
-  #isHeld(reactor: Reactor, { room, member, wire }: Replay): boolean {
+  /**
+   * Whether it has to wait until the room's other members on its reactor have caught up: it must not be live before
+   * them.
+   */
+  #isHeld(reactor: AttachedReactor, { room, member, wire }: Replay): boolean {
     if (!this.#lagging.isMarked(reactor, room, wire)) return false;
     this.#lagging.hold(reactor, room, wire, () => this.next(reactor, member));
     return true;
   }
 
-  #broken(reactor: Reactor, replay: Replay): void {
+  #broken(reactor: AttachedReactor, replay: Replay): void {
     if (this.#isHeld(reactor, replay)) return;
     const frame = this.#encoder.frame(replay.wire, {
       id: 0,
@@ -169,7 +175,7 @@ export class Replays {
     this.abandon(reactor, replay.member);
   }
 
-  #remember(reactor: Reactor, replay: Replay): void {
+  #remember(reactor: AttachedReactor, replay: Replay): void {
     let replays = this.#running.get(reactor);
     if (replays === undefined) this.#running.set(reactor, (replays = new Map<number, Replay>()));
     replays.set(replay.member, replay);
@@ -177,14 +183,14 @@ export class Replays {
 
   /** Reads on after `seq`: from the tail if it reaches back so far, else from the broker. */
   #read(room: HubRoom, seq: number, done: (read: Read) => void, orOldest = false): void {
-    // Behind our head there may be a place that another node knows: the broker has to tell.
+    // A position beyond our head may exist on another node: only the broker knows.
     if (seq <= room.seq && room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
     const position = { epoch: room.epoch, seq };
     const query = { direction: "since", position, limit: pageSizeMax, orOldest, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {
       if ("error" in answer) return done(answer.error === "unavailable" ? "unavailable" : null);
       const { publications, position, more, trimmed = false } = answer.value;
-      // Nothing more: the head is reached, even where it is no publication that is kept.
+      // No more pages: the head is reached, even where the head is no stored publication.
       const reached = more ? publications.at(-1)?.seq ?? seq : Math.max(seq, position.seq);
       done({ bodies: this.#bodies(room, publications), seq: reached, trimmed });
     });
@@ -199,7 +205,7 @@ export class Replays {
   }
 }
 
-/** Where the member is there is nothing to go on from: the stream is another one, or has been set back. */
+/** The member's position is unusable: the stream was replaced, or has been set back. */
 function isLost({ era, cursor, room }: Replay): boolean {
   return era !== room.era || cursor > room.seq;
 }

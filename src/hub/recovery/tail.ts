@@ -1,11 +1,10 @@
 /**
- * The newest publications of one active room, as encoded bodies, so that most recoveries and history requests
- * never touch the broker.
+ * The newest publications of one active room, as encoded bodies. Most recoveries and history requests are answered from
+ * here, without the broker.
  *
- * Bodies lie one behind the other in one buffer that is used round and round; a body that does not fit before
- * the end starts again at 0. The buffer and the index double while the room is busy, up to their limits and as
- * far as the budget that all rooms share allows; after that every new body pushes out the oldest, and nothing
- * is allocated.
+ * The bodies lie one behind the other in a ring buffer. A body that does not fit before the end starts again at 0.
+ * Buffer and index double while the room is busy, up to their limits and as far as the budget of all rooms allows.
+ * After that every new body pushes out the oldest, and nothing is allocated.
  */
 import { now } from "../../link/clock.ts";
 
@@ -22,7 +21,7 @@ export class TailBudget {
     this.bytesMax = bytesMax;
   }
 
-  /** `anyway`: the bytes are taken even where there are none left. */
+  /** `anyway`: takes the bytes even where none are left. */
   take(bytes: number, anyway: boolean): boolean {
     if (!anyway && this.used + bytes > this.bytesMax) return false;
     this.used += bytes;
@@ -30,7 +29,7 @@ export class TailBudget {
   }
 }
 
-/** What every busy room has, whatever the budget: a new room must not be worse off than the old ones. */
+/** Every busy room gets this much, whatever the budget: a new room must not be worse off than the old ones. */
 const firstBytes = 1024;
 const firstEntries = 8;
 
@@ -52,7 +51,7 @@ export class Tail {
   #end = 0; // where the next body goes
   #base = 0; // seq before the oldest entry: everything after it is here
 
-  /** @param ttlMs how long what is here may be given to anybody, by `clock`; 0: as long as it is here */
+  /** @param ttlMs how long an entry may be delivered, by `clock`; 0: as long as it is here */
   constructor(limits: TailLimits, budget: TailBudget, headSeq: number, ttlMs = 0, clock = now) {
     this.#ttlMs = ttlMs;
     this.#clock = clock;
@@ -80,7 +79,7 @@ export class Tail {
     return seq >= this.#base;
   }
 
-  /** Bodies after `seq`, oldest first, up to about `bytesMax`, the first in any case. Views: use them at once. */
+  /** Bodies after `seq`, oldest first, up to about `bytesMax` but at least one. Views: use them at once. */
   after(seq: number, bytesMax: number): { seq: number; bodies: Uint8Array[] } {
     const bodies: Uint8Array[] = [];
     let last = seq;
@@ -107,7 +106,7 @@ export class Tail {
     return this.#next - this.#oldest >= count || this.#base === 0;
   }
 
-  /** The newest `count` bodies, as far as they are here, oldest first, up to about `bytesMax`. */
+  /** Up to `count` of the newest bodies, oldest first, up to about `bytesMax`. */
   newest(count: number, bytesMax: number): Uint8Array[] {
     this.#expire();
     const bodies: Uint8Array[] = [];
@@ -121,14 +120,14 @@ export class Tail {
     return bodies.reverse();
   }
 
-  /** Forgets everything up to `headSeq`. */
+  /** Drops everything up to `headSeq`. */
   clear(headSeq: number): void {
     this.#oldest = this.#next;
     this.#base = headSeq;
     this.#end = 0;
   }
 
-  /** Forgets everything and gives its bytes back to the budget. */
+  /** Drops everything and gives its bytes back to the budget. */
   release(): void {
     if (this.#bytes.length === 0) return;
     this.clear(this.#next > this.#oldest ? this.#seqs[(this.#next - 1) % this.#capacity]! : this.#base);
@@ -136,7 +135,7 @@ export class Tail {
     this.#bytes = Buffer.alloc(0);
   }
 
-  /** What the broker keeps no longer is not given from here either. */
+  /** Drops what the broker no longer keeps: it must not be delivered from here either. */
   #expire(): void {
     if (this.#ttlMs === 0) return;
     const before = this.#clock() - this.#ttlMs;
@@ -148,7 +147,7 @@ export class Tail {
     return this.#bytes.subarray(this.#starts[slot], this.#ends[slot]);
   }
 
-  /** The first entry after `seq`, by halving: seqs increase. */
+  /** The first entry after `seq`, by binary search: seqs increase. */
   #firstAfter(seq: number): number {
     let low = this.#oldest;
     let high = this.#next;
@@ -160,7 +159,7 @@ export class Tail {
     return low;
   }
 
-  /** Makes `#end` the start of a gap of `length` bytes and the index one entry free. */
+  /** Makes room for `length` bytes at `#end`, and for one index entry. */
   #makeRoom(length: number): boolean {
     while (!this.#placed(length)) {
       if (this.#grow(length)) continue;
@@ -173,7 +172,9 @@ export class Tail {
     return true;
   }
 
-  /** Whether a body of `length` fits at `#end`, or at 0, which `#end` then is, without touching the oldest. */
+  /**
+   * Whether a body of `length` fits at `#end` without touching the oldest. Moves `#end` to 0 where it fits only there.
+   */
   #placed(length: number): boolean {
     if (this.#oldest === this.#next) {
       this.#end = 0;

@@ -1,4 +1,4 @@
-/** Who is on the way in: hellos that the store is being asked about, and sign-outs that they have to meet. */
+/** Hellos that wait for the store's answer, and the sign-outs that apply to them. */
 import { allOf, withOne, withoutOne, type Held } from "../../platform/held.ts";
 
 /** By user, sessions whose hello has reached the hub and is not answered yet. */
@@ -9,7 +9,7 @@ export class Arrivals<S extends { readonly userKey: string }> {
     this.#byUser.set(session.userKey, withOne(this.#byUser.get(session.userKey) ?? null, session));
   }
 
-  /** One that is not among them is ignored. */
+  /** Ignores a session that is not among them. */
   remove(session: S): void {
     const known = this.#byUser.get(session.userKey);
     if (known === undefined) return;
@@ -30,13 +30,13 @@ export class Arrivals<S extends { readonly userKey: string }> {
 const signedOutMax = 10_000;
 
 /**
- * The newest sign-outs that this node was told of. The store has all of them. But its answer may have been on its way
- * when a user was signed out, a node of a Redis Cluster hears of a sign-out before it is written, and a Redis that is
- * unavailable answers nothing.
+ * The newest sign-outs that this node was told of. The store has all of them, but three cases need this memory. The
+ * store's answer may be older than the sign-out. A node of a Redis Cluster hears of a sign-out before it is written. An
+ * unavailable Redis gives no answer.
  */
 export class SignedOut {
   readonly #max: number;
-  // Insertion order; a user who is signed out again moves to the end.
+  // In insertion order; a user who is signed out again moves to the end.
   readonly #times = new Map<string, number>();
 
   constructor(max = signedOutMax) {

@@ -1,6 +1,7 @@
 /**
- * Disconnects that are said late, and again: what another node had to keep while Redis was away. They are meant for the
- * sessions that a user had then. One that has begun since stays, or a user who has come back would be sent away once more.
+ * Disconnects that arrive late, and maybe twice: another node kept them while Redis was unavailable. They apply to the
+ * sessions that the user had at that time. A session that began later stays. Otherwise a user who has reconnected would
+ * be disconnected once more.
  */
 import type { SessionHere } from "../../sessions/sessions.ts";
 
@@ -9,7 +10,7 @@ export interface Came extends SessionHere {
   readonly cameAt: number;
 }
 
-/** Those that have a socket here, also those whose hello is not answered yet. */
+/** Sessions with a socket here, including those whose hello is not answered yet. */
 export interface CameHere {
   here(): Came[];
   end(sessions: readonly Came[]): void;
@@ -17,7 +18,7 @@ export interface CameHere {
 
 export class LateDisconnects {
   readonly #sessions: CameHere;
-  /** Users who are to be disconnected, and since when. */
+  /** Users to disconnect, and since when. */
   readonly #due = new Map<string, number>();
 
   constructor(sessions: CameHere) {
@@ -26,7 +27,7 @@ export class LateDisconnects {
 
   /** The user was disconnected so long ago. */
   disconnect(userKey: string, agoMs: number): void {
-    // All sessions are gone through: once for all that come together.
+    // Ending searches all sessions, so it runs once for all disconnects that arrive together.
     if (this.#due.size === 0) setImmediate(() => this.#end());
     this.#due.set(userKey, Math.max(performance.now() - agoMs, this.#due.get(userKey) ?? 0));
   }

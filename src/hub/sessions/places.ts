@@ -1,6 +1,6 @@
 /**
- * A session's places in rooms. Few are an array that is looked through: most sessions are in few rooms, and a map for each would
- * cost more than the places. Many are found by name, as each room that a session enters would take longer than the one before.
+ * A session's places in rooms. Few are an array that is searched: most sessions are in few rooms, and a map for each
+ * would cost more than the places. Many are a map by name, since each join would take longer than the one before.
  */
 import type { PlaceInRoom } from "../../link/sessions.ts";
 
@@ -18,13 +18,13 @@ export function placeIn(places: Places, room: string): PlaceInRoom | undefined {
   return Array.isArray(places) ? places.find(({ name }) => name === room) : places.get(room);
 }
 
-/** With this place, in the place of an earlier one in the same room. What it is given may change, and is to be used no more. */
+/** Adds this place, or replaces an earlier one in the same room. It may change its argument, so use only the result. */
 export function withPlace(places: Places, place: PlaceInRoom): Places {
   if (!Array.isArray(places)) return places.set(place.name, place);
   const at = places.findIndex(({ name }) => name === place.name);
   if (at >= 0) places[at] = place;
   else if (places.length >= listedMax) return byName([...places, place]);
-  // V8 makes room for seventeen where something is pushed into an empty array.
+  // V8 allocates room for seventeen elements on the first push to an empty array.
   else if (places.length === 0) return [place];
   else places.push(place);
   return places;
@@ -33,11 +33,11 @@ export function withPlace(places: Places, place: PlaceInRoom): Places {
 export function withoutPlace(places: Places, room: string): Places {
   if (Array.isArray(places)) return places.length > listedMax ? byName(places.filter(({ name }) => name !== room)) : places.filter(({ name }) => name !== room);
   places.delete(room);
-  // Well below the bound, so that one that comes and goes does not move all of them each time.
+  // Half of the bound, so that a session near it does not convert all its places with each join and leave.
   return places.size <= listedMax / 2 ? [...places.values()] : places;
 }
 
-/** Those of a session that was brought back. */
+/** The places of a session that was resumed. */
 export function placesOf(places: readonly PlaceInRoom[]): Places {
   return places.length === 0 ? noPlaces : places.length > listedMax ? byName(places) : [...places];
 }

@@ -1,27 +1,27 @@
-/** What the log says of clients that were refused: one line for each reason, now and then, with what to do about it. */
+/** Log lines about refused clients: one line per reason and interval, with what to do. */
 import { closes, type CloseName } from "../../errors.ts";
 import type { Logger } from "../../platform/log/log.ts";
 import { Sparse } from "../../platform/log/sparse.ts";
 import type { Refusal, RefusalReason } from "../../link/threads.ts";
 
-/** What to do about it, for whoever reads the log. */
+/** What an operator can do about each reason. */
 const hints: Readonly<Partial<Record<RefusalReason, string>>> = {
-  invalid_token: "flux-gateway token explain TOKEN says what is wrong with one; the node checks with --auth-secret, --auth-keys and --auth-jwks-url",
-  disconnected: "its user was disconnected or signed out: a token issued later is good again",
+  invalid_token: "run flux-gateway token explain TOKEN to see why; the node verifies with --auth-secret, --auth-keys and --auth-jwks-url",
+  disconnected: "the user was disconnected or signed out: a token issued later is accepted",
   frame_too_large: "--frame-bytes-max sets the limit",
   too_many_sessions: "--sessions-per-user-max sets the limit",
   rate_limited: "--commands-per-second and --bytes-per-second set the limits",
   handshake_timeout: "clients have --handshake-timeout-ms to say hello",
-  unsupported_version: "the client's version of the SDK is for another version of the gateway",
-  not_hello: "a client has to begin with hello",
-  bad_frame: "what it sends is not of this protocol",
-  overloaded: "its memory or the way to its hub is full, or the keys at --auth-jwks-url cannot be had",
-  draining: "it drains, or starts or ends: a load balancer that asks /ready sends nobody here",
-  sockets_max: "--sockets-max sets the limit, and lowers itself to the files that the process may open (ulimit -n)",
-  memory: "--memory-limit-bytes and --memory-high-percent say when; flux_memory_used_bytes shows it",
+  unsupported_version: "use an SDK version that matches the gateway",
+  not_hello: "the client's first frame must be hello",
+  bad_frame: "the client does not use this protocol",
+  overloaded: "the node is short of memory, a ring to its hub is full, or --auth-jwks-url is unreachable",
+  draining: "the node is starting, draining or stopping: let the load balancer check /ready",
+  sockets_max: "--sockets-max sets the limit; the limit of open files (ulimit -n) may lower it",
+  memory: "--memory-limit-bytes and --memory-high-percent set the limit; see flux_memory_used_bytes",
   handshakes: "--handshakes-per-second sets the limit",
   returns: "--handshakes-per-second sets the limit",
-  refresh: "its session ends when the token it has expires; flux-gateway token explain TOKEN says what is wrong with one",
+  refresh: "the session closes when its present token expires; run flux-gateway token explain TOKEN to see why",
 };
 
 export class RefusalLog {
@@ -32,7 +32,7 @@ export class RefusalLog {
     this.#log = log;
   }
 
-  /** Every reactor tells the first of a reason; the log has one line for all of them. */
+  /** Every reactor reports the first refusal of a reason. The log has one line for all of them. */
   tell({ reason, text, client, unsaid }: Refusal & { readonly unsaid: number }): void {
     const due = this.#sparse.due(reason, unsaid);
     if (due === null) return;

@@ -1,11 +1,11 @@
-/** What a session is resumed with: whether it is the client's, and the rooms it is brought back into. */
+/** Resuming: whether the session belongs to the client, and the rooms it is brought back into. */
 import type { Answer } from "../../broker/broker.ts";
 import type { HelloRecord, PlaceInRoom } from "../../link/sessions.ts";
 import { userKey } from "../../protocol/roomkeys.ts";
 import type { SessionRecord } from "../../sessions/sessions.ts";
 import { listed, type Places } from "./places.ts";
 
-/** What is known of a session that has a socket. */
+/** What the node knows of a session that has a socket. */
 interface Known {
   readonly userKey: string;
   readonly generation: number;
@@ -17,17 +17,19 @@ export interface Resuming {
   readonly hello: Pick<HelloRecord, "positions">;
   /** The socket on this node that has the session. */
   readonly before: Known | undefined;
-  /** The store's answer, and the generation it gave. */
+  /** The store's answer, and the generation it assigned. */
   readonly answer: Answer<SessionRecord | null>;
   readonly taken: number;
   readonly roomNamesBytesMax: number;
 }
 
-/** Where the session is to be brought back to; null: there is no such session any more, or it is another user's. */
+/**
+ * The rooms to bring the session back into. Null: the session does not exist any more, or it belongs to another user.
+ */
 export function roomsOf({ session, hello: { positions }, before, answer, taken, roomNamesBytesMax }: Resuming): PlaceInRoom[] | null {
-  // The store is unavailable: the signed token says that there was such a session, and the client where it was.
+  // The store is unavailable. The signed token proves that the session existed, and the client says where it was.
   const stored = "value" in answer ? answer.value : { userKey: session.userKey, rooms: [...positions] };
-  // A socket that is here knows better, unless the session has been elsewhere since.
+  // A socket on this node knows the rooms better, unless the session has been on another node since.
   const isBest = before !== undefined && (before.generation >= taken - 1 || stored === null);
   const found = isBest ? before : stored;
   if (found === null) return null;
@@ -36,8 +38,8 @@ export function roomsOf({ session, hello: { positions }, before, answer, taken, 
 }
 
 /**
- * The rooms of a stored session, each from where its client says it is, else from where the store has it. What ready
- * has no room for is not brought back: it does not name them, and the client joins them itself.
+ * The rooms of a stored session, each from the client's position, else from the stored one. Rooms whose names do not
+ * fit into `ready` are left out: it does not name them, and the client joins them itself.
  */
 function placesFor(rooms: readonly PlaceInRoom[], positions: readonly PlaceInRoom[], bytesMax: number): PlaceInRoom[] {
   const said = new Map(positions.map((place) => [place.name, place]));

@@ -1,7 +1,6 @@
 /**
- * The sessions of one node: who says hello, who comes back, and whose socket is whose. The hub alone knows all of a
- * user's sessions, so limits per user, replaced sockets and signing out are decided here; the store behind the seam
- * knows what outlives a socket.
+ * The sessions of one node: hello, resume, replace, end. Only the hub knows all of a user's sessions. So it decides on
+ * limits per user, replaced sockets and sign-outs. The store behind the seam knows what outlives a socket.
  */
 import type { CloseName } from "../../errors.ts";
 import { allOf, countOf, withOne, withoutOne, type Held } from "../../platform/held.ts";
@@ -13,22 +12,22 @@ import type { SessionHere, Sessions as Store } from "../../sessions/sessions.ts"
 import { Arrivals, SignedOut } from "./arrivals.ts";
 import { listed, noPlaces, placeIn, placesOf, withoutPlace, withPlace, type Places } from "./places.ts";
 import { roomsOf } from "./resuming.ts";
-import type { Reactor, HubRoom } from "../rooms.ts";
+import type { AttachedReactor, HubRoom } from "../rooms.ts";
 
-/** A session that has a socket on this node. Another socket of it is another record. */
+/** A session that has a socket on this node. Each socket of a session has a record of its own. */
 export interface HubSession {
   id: string;
-  /** Unlike the id, of this socket alone. */
+  /** Unlike the id, it belongs to this socket alone. */
   readonly socketId: string;
   /** Holds the names of the user and the tenant. */
   readonly userKey: string;
   readonly device: string;
   /** Of its token, milliseconds since 1970. */
   readonly issuedAt: number;
-  /** By the clock of `performance.now()`; whole milliseconds, as V8 keeps any other number in an object of its own. */
+  /** By the clock of `performance.now()`, in whole milliseconds: V8 stores any other number as a separate object. */
   readonly cameAt: number;
-  /** The reactor that has its socket; its slot there, and which of those that had the slot it is. */
-  readonly reactor: Reactor;
+  /** The reactor that has its socket, its slot there, and the slot's life. */
+  readonly reactor: AttachedReactor;
   readonly slot: number;
   readonly life: number;
   readonly wire: number;
@@ -36,8 +35,8 @@ export interface HubSession {
   /** Higher than that of every socket that had the session before. */
   generation: number;
   /**
-   * arriving: the store is being asked. gone: replaced or closed, its socket's last records are still to come. over: its
-   * client said bye before the store had answered; the session that it asked for ends.
+   * arriving: the store is being asked. gone: replaced or closed; its socket's last records are still to come. over:
+   * the client said bye before the store answered, so the session it asked for ends.
    */
   state: "arriving" | "here" | "gone" | "over";
 }
@@ -46,22 +45,22 @@ export interface HubSessionsOptions {
   readonly store: Store;
   readonly node: string;
   readonly sessionsPerUserMax: number;
-  /** Of the names of all rooms that a session is brought back into: they are listed in one frame. */
+  /** Bytes of the names of all rooms that a session is brought back into: one frame lists them. */
   readonly roomNamesBytesMax: number;
-  /** Tells another node. */
+  /** Sends to another node. */
   toNode(node: string, message: NodeMessage): void;
-  /** A session has its socket here, or no longer: called once each for every socket. */
+  /** Called once for every socket: when a session has its socket here, and when it no longer does. */
   onBegin(session: HubSession): void;
   onEnd(session: HubSession): void;
 }
 
-/** Changes of a session's rooms are written together: a client joins many at once. */
+/** Changes of a session's rooms are written together, since a client joins many at once. */
 const writeAfterMs = 50;
 /** Sessions that are written in one go. */
 const writesMax = 2_000;
 
 export class HubSessions {
-  /** Sessions that were resumed, and sockets that were closed for it or by the application. */
+  /** Sessions that were resumed, and sockets that were closed by a resume or by the application. */
   resumed = 0;
   kicked = 0;
   readonly #options: HubSessionsOptions;
@@ -70,12 +69,14 @@ export class HubSessions {
   readonly #byId = new Map<string, HubSession>();
   readonly #byUser = new Map<string, Held<HubSession>>();
   readonly #unwritten = new Set<HubSession>();
-  /** Hellos that the store is being asked about: who is disconnected meanwhile does not come in. */
+  /** Hellos that wait for the store's answer. A disconnect in the meantime refuses them. */
   readonly #arrivals = new Arrivals<HubSession>();
   readonly #signedOut = new SignedOut();
-  /** Sessions that are being taken from the store, for how many sockets, and the generation others took them as meanwhile. */
+  /**
+   * Sessions being taken from the store: for how many sockets, and the newest generation that others took meanwhile.
+   */
   readonly #taking = new Map<string, { sockets: number; newest: number }>();
-  /** Where keep() is in #byId; null between its rounds. One that nobody moves on would hold whatever leaves the map. */
+  /** Where keep() is in #byId; null between its rounds. An abandoned iterator would keep deleted entries in memory. */
   #keeping: IterableIterator<HubSession> | null = null;
   #lastSocketId = 0;
   #lastPlace: PlaceInRoom = { name: "", epoch: "", seq: 0 };
@@ -93,22 +94,22 @@ export class HubSessions {
     return this.#byUser.size;
   }
 
-  /** The session that has this slot, if it is still the one that is meant. */
-  find(reactor: Reactor, slot: number, life: number): HubSession | undefined {
+  /** The session that has this slot, if the slot's life is still the same. */
+  find(reactor: AttachedReactor, slot: number, life: number): HubSession | undefined {
     const session = this.#sockets[reactor.index]?.[slot];
     return session?.reactor === reactor && session.life === life ? session : undefined;
   }
 
   // ------------------------------------------------------------------------------- coming
 
-  hello(reactor: Reactor, hello: HelloRecord): void {
+  hello(reactor: AttachedReactor, hello: HelloRecord): void {
     const session = this.#arrive(reactor, hello);
     this.#options.store.signedOutAt(session.userKey, (answer) => {
       if (session.state === "gone") return;
-      // A store that cannot be read keeps nobody out: it is the exception that someone was signed out. What this node was
-      // told of sign-outs holds all the same, also where it was told while the store was asked.
+      // An unreadable store refuses nobody, since sign-outs are rare. Sign-outs that this node was told of apply
+      // anyway, also while the store is being asked.
       const time = Math.max("value" in answer ? answer.value : 0, this.#signedOut.at(session.userKey));
-      // A token that does not say when it was issued cannot be told from one that counts no more.
+      // A token without an issue time may be older than the sign-out, so it is refused too.
       if (time > 0 && hello.issuedAt <= time) return this.#refuse(session, "disconnected");
       if (hello.resume === "") this.#begin(session);
       else if (time > 0 && hello.resumeIssuedAt <= time) this.#beginInstead(session, hello);
@@ -128,7 +129,7 @@ export class HubSessions {
     const taking = this.#taking.get(id) ?? { sockets: 0, newest: 0 };
     taking.sockets++;
     this.#taking.set(id, taking);
-    // Also where it has a socket here: of all its sockets on all nodes this becomes the newest.
+    // Also asked when the socket before is here: this socket must become the newest of all on all nodes.
     store.take(id, hello.resumeGeneration, (answer, taken) => {
       if (--taking.sockets === 0) this.#taking.delete(id);
       if (session.state === "gone") return;
@@ -145,13 +146,13 @@ export class HubSessions {
     });
   }
 
-  /** There is no such session any more. A resume token alone does not begin one: it would outlive the token behind it. */
+  /** The session does not exist any more. A resume token alone begins no new one, or it would outlive its token. */
   #beginInstead(session: HubSession, hello: HelloRecord): void {
     if (hello.mayBegin) this.#begin(session);
     else this.#refuse(session, "token_expired");
   }
 
-  #arrive(reactor: Reactor, hello: HelloRecord): HubSession {
+  #arrive(reactor: AttachedReactor, hello: HelloRecord): HubSession {
     const { slot, life, wire, user, device, issuedAt } = hello;
     const session: HubSession = {
       id: "",
@@ -182,10 +183,10 @@ export class HubSessions {
     this.#byId.set(id, session);
     this.#byUser.set(key, withOne(this.#ofUser(key), session));
     if (resumed) this.resumed++;
-    // They are entered again as they are joined; until then a loss must not forget them.
+    // The rooms count as left until they are joined again. Listing them now keeps them if the socket is lost before.
     if (rooms.length > 0) session.rooms = placesOf(rooms);
     if (resumed) this.#write(session);
-    // At once, where that is of use: its client may come back to another node before anything else is written of it.
+    // Written at once where the store outlives the process: the client may soon reconnect to another node.
     else if (this.#options.store.outlivesProcess) this.#options.store.put(this.#record(session));
     this.#options.onBegin(session);
     writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms });
@@ -194,7 +195,7 @@ export class HubSessions {
   // ------------------------------------------------------------------------------- going
 
   /** The socket is gone; `over`: and with it the session. */
-  gone(reactor: Reactor, slot: number, life: number, over: boolean): void {
+  gone(reactor: AttachedReactor, slot: number, life: number, over: boolean): void {
     const session = this.find(reactor, slot, life);
     if (session === undefined) return;
     this.#sockets[reactor.index]![slot] = undefined;
@@ -204,7 +205,7 @@ export class HubSessions {
   }
 
   /** A reactor is gone, and the sockets of all its sessions. */
-  forgetReactor(reactor: Reactor): void {
+  forgetReactor(reactor: AttachedReactor): void {
     for (const session of this.#sockets[reactor.index] ?? []) {
       if (session === undefined) continue;
       if (session.state === "here") this.#lost(session, false);
@@ -214,7 +215,7 @@ export class HubSessions {
     this.#sockets[reactor.index] = [];
   }
 
-  /** A session has its socket on another node now. One that was resumed here later than that stays. */
+  /** Another node has taken the session. A socket that resumed it here later than that stays. */
   taken(id: string, generation: number): void {
     const session = this.#byId.get(id);
     if (session !== undefined && session.generation < generation) this.#replace(session);
@@ -222,18 +223,20 @@ export class HubSessions {
     if (taking !== undefined) taking.newest = Math.max(taking.newest, generation);
   }
 
-  /** Those of a user that have a socket here. */
+  /** Sessions of a user that have a socket here. */
   countOf(tenant: string, user: string): number {
     return countOf(this.#ofUser(userKey(tenant, user)));
   }
 
-  /** Closes every session of a user, and lets none of them come back, whether it has a socket or not. Sockets that were closed. */
+  /**
+   * Ends all sessions of a user, with a socket or without: none can be resumed. Returns how many sockets were closed.
+   */
   disconnect(tenant: string, user: string): number {
     this.#options.store.endAll(tenant, user);
     return this.close(tenant, user);
   }
 
-  /** Closes those that have a socket here, and ends them; hellos that the store is asked about are refused. How many there were. */
+  /** Ends a user's sessions with a socket here, and refuses waiting hellos. Returns how many there were. */
   close(tenant: string, user: string): number {
     const sessions = this.#allOf(userKey(tenant, user));
     for (const session of sessions) this.#end(session);
@@ -251,12 +254,12 @@ export class HubSessions {
     return [...allOf(this.#ofUser(key)), ...this.#arrivals.of(key)];
   }
 
-  /** All that have a socket here, and those that are arriving, which have no id yet. */
+  /** All sessions with a socket here, and those arriving, which have no id yet. */
   here(): HubSession[] {
     return [...this.#byId.values(), ...this.#arrivals.all()];
   }
 
-  /** Closes and ends those of them that have their socket still. */
+  /** Closes and ends those of them that still have their socket. */
   end(sessions: readonly SessionHere[]): void {
     for (const { userKey: key, socketId } of sessions) {
       const session = this.#allOf(key).find((one) => one.socketId === socketId);
@@ -264,7 +267,10 @@ export class HubSessions {
     }
   }
 
-  /** Disconnects the user, and refuses every token and every resume that was given out until now. When that is, and sockets that were closed. */
+  /**
+   * Disconnects the user, and refuses all tokens and resumes from before. Returns the time, and how many sockets
+   * closed.
+   */
   signOut(tenant: string, user: string): { time: number; closed: number } {
     const time = Date.now();
     this.signedOut(tenant, user, time);
@@ -272,12 +278,12 @@ export class HubSessions {
     return { time, closed: this.disconnect(tenant, user) };
   }
 
-  /** A user was signed out, here or on another node. That holds here at once, whatever the store says of it. */
+  /** A user was signed out on some node. This node applies it at once, whatever the store answers. */
   signedOut(tenant: string, user: string, time: number): void {
     this.#signedOut.note(userKey(tenant, user), time);
   }
 
-  /** Another socket has the session now. Its rooms are not left: they come along. */
+  /** Another socket has the session now. Its rooms are not left: the new socket has them. */
   #replace(session: HubSession): void {
     this.#kick(session, "session_replaced");
     if (session.state === "here") this.#unlist(session);
@@ -308,7 +314,7 @@ export class HubSessions {
     return this.#byUser.get(key) ?? null;
   }
 
-  /** It does not become a session. Its socket's last records are still to come, as of one that was replaced. */
+  /** Refuses the hello. Its socket's last records are still to come, as after a replacement. */
   #refuse(session: HubSession, name: CloseName): void {
     if (session.state === "over") return;
     this.#arrivals.remove(session);
@@ -324,14 +330,14 @@ export class HubSessions {
     this.#write(session);
   }
 
-  /** One for all who come into a room one after the other while nothing is published. */
+  /** One object for all that enter a room while nothing is published. */
   #placeIn({ name, epoch }: HubRoom, seq: number): PlaceInRoom {
     const { name: lastName, epoch: lastEpoch, seq: lastSeq } = this.#lastPlace;
     if (name !== lastName || epoch !== lastEpoch || seq !== lastSeq) this.#lastPlace = { name, epoch, seq };
     return this.#lastPlace;
   }
 
-  /** What it has been given of a room where it is already; never back. */
+  /** Moves the session's position in a room forward, never back. */
   advanced(session: HubSession, room: HubRoom, seq: number): void {
     const place = placeIn(session.rooms, room.name);
     if (place !== undefined && (place.epoch !== room.epoch || place.seq < seq)) this.entered(session, room, seq);
@@ -348,7 +354,7 @@ export class HubSessions {
     this.#writer ??= setTimeout(() => this.#flush(), writeAfterMs).unref();
   }
 
-  /** The store does not have this session, or for null some, as it should: written again. */
+  /** The store has lost this session, or for null maybe several: they are written again. */
   forgotten(id: string | null): void {
     for (const session of id === null ? this.#byId.values() : [this.#byId.get(id)]) if (session !== undefined) this.#write(session);
   }
@@ -369,7 +375,7 @@ export class HubSessions {
     return { id, tenant: tenantOfUser(key), user: nameOfUser(key), device, node: this.#options.node, generation, rooms: listed(rooms) };
   }
 
-  /** Keeps the stored sessions of the sockets that are here alive, where there are such, this share (one of `parts`) of them at a time. */
+  /** Renews the stored sessions of the sockets here, one of `parts` shares at a time. */
   keep(parts: number): void {
     if (!this.#options.store.outlivesProcess) return;
     for (let left = Math.ceil(this.#byId.size / parts); left > 0; left--) {
