@@ -124,7 +124,7 @@ t.test("every error is JSON with a code and a text of our own", async (t) => {
     [400, "bad_request", /^kind: must be health, user or room$/, "/survey?kind=eval"],
     [400, "bad_request", /^user: is missing; it must be a string$/, "/survey?kind=user"],
     [400, "bad_request", /^query: there is no field "timeoutMs"$/, "/survey?kind=health&timeoutMs=1"],
-    [400, "bad_request", /^user: a name is needed$/, "/survey?kind=user&user="],
+    [400, "bad_request", /^user: the name is empty$/, "/survey?kind=user&user="],
     [400, "bad_request", /^body: is not valid JSON$/, "/drain", { method: "POST", headers: json, body: "{" }],
     [400, "bad_request", /^body: must be a JSON object$/, "/drain", { method: "POST", headers: json, body: "[]" }],
     [400, "bad_request", /^windowMs: must be a number$/, "/drain", { method: "POST", headers: json, body: '{"windowMs":"30s"}' }],

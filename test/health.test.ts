@@ -56,7 +56,9 @@ async function run(t: Test, id: string, flags: readonly string[], more: Record<s
   t.teardown(() => child.kill("SIGKILL"));
   await until(async () => {
     if (child.exitCode !== null) throw new Error(`the node ended with ${child.exitCode}`);
-    return (await check(env)).code === 0;
+    const { code, said } = await check(env);
+    // Another node may serve the default port of this machine.
+    return code === 0 && said.includes(id);
   }, `node ${id} to be healthy`);
   return { env, child, ended, file: () => readListening().length && files().find((file) => readFileSync(file, "utf8").includes(id)) };
 }

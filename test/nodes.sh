@@ -55,8 +55,15 @@ mount -t tmpfs tmpfs "$root/dev/shm"
 mount --rbind /sys "$root/sys"
 mount -t tmpfs tmpfs "$root/tmp"
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+# npm in the root trusts whom npm out here trusts.
+authorities=
+if [ -n "${NODE_EXTRA_CA_CERTS:-}" ]; then
+  authorities=/etc/ssl/outside.pem
+  mkdir -p "$root/etc/ssl"
+  cp -L "$NODE_EXTRA_CA_CERTS" "$root$authorities"
+fi
 printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 %s\n' "$(hostname)" >"$root/etc/hosts"
-enter() { env -i HOME=/root LANG=C.UTF-8 TMPDIR=/tmp DEBIAN_FRONTEND=noninteractive PATH="${node:+$node/bin:}/usr/sbin:/usr/bin:/sbin:/bin" chroot "$root" "$@"; }
+enter() { env -i ${authorities:+NODE_EXTRA_CA_CERTS="$authorities"} HOME=/root LANG=C.UTF-8 TMPDIR=/tmp DEBIAN_FRONTEND=noninteractive PATH="${node:+$node/bin:}/usr/sbin:/usr/bin:/sbin:/bin" chroot "$root" "$@"; }
 
 if [ "$(cat "$root/.packages" 2>/dev/null)" != "${packages[*]}" ]; then
   say "installing ${packages[*]}"

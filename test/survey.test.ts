@@ -118,7 +118,7 @@ t.test("the admin port answers surveys as JSON, and says what is wrong with a qu
   t.match(await ask(`?kind=room&room=${encodeURIComponent("chat:über")}&tenant=red`), { status: 200, body: { members: 1 } });
   t.match(await ask("?kind=health"), { status: 200, body: { sessions: 1, answers: [{ node: "a", ready: true }, { node: "b", ready: true }] } });
   const refused: [string, RegExp][] = [
-    ["", /kind/], ["?kind=eval", /kind/], ["?kind=user", /user/], ["?kind=user&user=", /user: a name is needed/], ["?kind=user&user=a%1fb", /user: control/],
+    ["", /kind/], ["?kind=eval", /kind/], ["?kind=user", /user/], ["?kind=user&user=", /user: the name is empty/], ["?kind=user&user=a%1fb", /user: control/],
     [`?kind=user&user=${"x".repeat(129)}`, /at most 128 bytes/], ["?kind=room&user=ann", /room/], ["?kind=room&room=x&tenant=%0a", /tenant/], ["?kind=health&timeoutMs=1", /timeoutMs/],
   ];
   for (const [query, why] of refused) t.match(await ask(query), { status: 400, body: { error: { code: "bad_request", text: why } } }, query);
