@@ -1,7 +1,7 @@
 /**
- * What a reactor counts: fixed slots of a SharedArrayBuffer. The reactor alone writes, the main thread reads
- * when it is scraped. 64-bit floats: a store is one instruction on every platform uWebSockets.js has a
- * binary for, so a reader never sees half a number.
+ * A reactor's counters: fixed slots of a SharedArrayBuffer. Only the reactor writes, and the main thread reads at each
+ * scrape. The slots are 64-bit floats. A store is one instruction on every platform that uWebSockets.js supports, so a
+ * reader never sees half a number.
  */
 import { closes, type CloseName } from "../errors.ts";
 
@@ -11,13 +11,13 @@ const names = [
   "closing",
   "tcpSockets", // of them
   "refusedSockets",
-  "refusedLeaving", // because the node was on its way out, and short of memory
+  "refusedLeaving", // because the node drained, and for want of memory
   "refusedMemory",
   "refusedHandshakes", // without a ticket, and with one
   "refusedResumes",
   "tokensVerified",
   "tokensRefused",
-  "keysAway", // gauge: 1 while keys that come from a URL cannot be had
+  "keysAway", // gauge: 1 while the URL of the keys is unavailable
   "unreadable",
   "framesIn",
   "framesOut",
@@ -30,7 +30,7 @@ const names = [
   "slowConsumers",
   "droppedBatches",
   "behind", // gauge: members
-  "queueLongestBytes", // gauges, as the last look at all sockets found them
+  "queueLongestBytes", // gauges, from the last look at all sockets
   "queuesOver10",
   "queuesOver50",
   "queuesFull",
@@ -52,12 +52,12 @@ const names = [
   "fanoutCount",
 ] as const;
 
-/** Closes, by the reason of each: a slot for every one in the table, which no client can add to. */
+/** Closes by reason. Every reason of the table has a slot, so clients cannot add any. */
 const closeNames = Object.keys(closes) as CloseName[];
 
 export type CounterName = (typeof names)[number];
 
-/** Upper bounds of the fan-out histogram, milliseconds; one more slot holds what is above the last. */
+/** Upper bounds of the fan-out histogram, milliseconds. One more slot holds the values above the last. */
 export const fanoutBucketsMs = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000] as const;
 
 const index = Object.fromEntries(names.map((name, i) => [name, i])) as Record<CounterName, number>;

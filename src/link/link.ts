@@ -1,9 +1,9 @@
 /**
- * One end of what a reactor and the hub say to each other: a ring out, a ring in, and a doorbell for each.
+ * One end of the connection between a reactor and the hub: a ring out, a ring in, and a doorbell for each.
  *
- * Writing a record is `begin`, the fields in order, `end`; reading is the same fields in the same order from
- * `record` (records.ts has one pair of functions a kind). When the ring is full records wait, in order, in an
- * overflow queue of at most `overflowBytesMax`; beyond it `begin` refuses what may be refused.
+ * Writing a record is `begin`, the fields in order, `end`. Reading takes the same fields in the same order from
+ * `record` (records.ts has one pair of functions a kind). When the ring is full, records wait in order in an overflow
+ * queue of at most `overflowBytesMax`. Beyond it `begin` refuses records that may be refused.
  */
 import { RingReader, ringRecordMax, RingWriter } from "./ring.ts";
 
@@ -11,15 +11,15 @@ export interface LinkOptions {
   readonly out: SharedArrayBuffer;
   readonly in: SharedArrayBuffer;
   readonly overflowBytesMax: number;
-  /** How much is read before other events of the loop get their turn. */
+  /** How many bytes are read before other events of the loop get their turn. */
   readonly readBudgetBytes: number;
   /** Wakes the other end: it must call `wake` soon. */
   ringDoorbell(): void;
-  /** One record came in; its fields are to be read from `record` before returning. False: not in this turn, again in the next. */
+  /** Handles one record. Read its fields from `record` before returning. False: not in this turn, again in the next. */
   onRecord(kind: number, record: RecordReader): boolean | void;
   /** A turn of the loop in which reading goes on begins. */
   onTurn?(): void;
-  /** What waited for room in the ring has all been written: there is room again. */
+  /** The overflow queue is empty: there is room in the ring again. */
   onRoom?(): void;
   /** The records of one batch have been handled. */
   onBatchEnd(): void;
@@ -31,11 +31,11 @@ export class Link {
   readonly #options: LinkOptions;
   readonly #record: RecordReader;
   readonly #recordMax: number;
-  /** Records that wait, the first at `#first`: taking them off the front of a long array would copy it each time. */
+  /** Waiting records, the first at `#first`: removing from the front of a long array would copy it each time. */
   #overflow: { kind: number; body: Buffer }[] = [];
   #first = 0;
   #overflowBytes = 0;
-  /** A turn of the loop in which reading and writing go on is due. There is one such chain of turns, however often the doorbell rings. */
+  /** The next turn of reading and writing is scheduled. At most one is, however often the doorbell rings. */
   #scheduled = false;
   #closed = false;
   /** Overflow buffers allocated so far. */
@@ -58,9 +58,9 @@ export class Link {
   }
 
   /**
-   * Starts a record of at most `bodyBytesMax`. False: refused, the other end is too far behind. Records that
-   * settle something already promised (`mustPass`) are never refused; what can cause them is bounded.
-   * `@throws RangeError` for a record that no ring of this size could ever take: a mistake of ours.
+   * Starts a record of at most `bodyBytesMax`. False: refused, the other end lags too far. Records that complete an
+   * accepted command (`mustPass`) are never refused; their causes are bounded. `@throws RangeError` for a record too
+   * large for a ring of this size: a bug of ours.
    */
   begin(kind: number, bodyBytesMax: number, mustPass: boolean): boolean {
     if (bodyBytesMax > this.#recordMax) throw new RangeError(`a record of ${bodyBytesMax} bytes, the ring takes ${this.#recordMax}`);
@@ -112,7 +112,7 @@ export class Link {
 
   /** The doorbell rang: there are records to read, or there is room to write. */
   wake(): void {
-    // The turn that is due reads and writes, too. A second chain of turns beside it would have the loop's turns counted twice.
+    // The scheduled turn reads and writes, too. A second chain of turns beside it would count the loop's turns twice.
     if (this.#scheduled || this.#closed) return;
     this.#flush();
     do {
@@ -222,7 +222,7 @@ export class RecordReader {
     return value;
   }
 
-  /** For what is kept: a number that was read as f64 takes an object of its own in V8, however small it is. */
+  /** For numbers that are stored: V8 keeps a number read as f64 in an object of its own, however small it is. */
   whole(): number {
     const low = this.u32();
     return this.u32() * wordValues + low;

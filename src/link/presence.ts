@@ -1,4 +1,4 @@
-/** The records of presence, as records.ts has the others. */
+/** The records of presence; records.ts has the others. */
 import type { Link, RecordReader } from "./link.ts";
 import { textBytesMax } from "./link.ts";
 import { kinds, type Asker } from "./records.ts";
@@ -67,7 +67,7 @@ function readAsker(r: RecordReader): Asker {
 
 // ------------------------------------------------------------------------------- hub → reactor
 
-/** A frame, with the version of the change in it, for the members of a room that speak this format and may know who is in it. */
+/** A presence change as a frame, with its version, for the members of a room in this format that see presence. */
 export function writePresenceChanged(link: Link, handle: number, wire: number, version: number, frame: Uint8Array): void {
   link.begin(kinds.presenceChanged, 24 + frame.length, true);
   link.u32(handle);
@@ -77,7 +77,7 @@ export function writePresenceChanged(link: Link, handle: number, wire: number, v
   link.end();
 }
 
-/** A frame for some sessions that speak one format. */
+/** A frame for several sessions with one format. */
 export function writeStatus(link: Link, sessions: readonly Pick<Asker, "slot" | "life">[], frame: Uint8Array): void {
   link.begin(kinds.status, 16 + 8 * sessions.length + frame.length, true);
   link.blob(frame);

@@ -1,8 +1,9 @@
 /**
- * The records on the rings, one pair of functions a kind: what is written in which order is read in the same.
+ * The records on the rings, one pair of functions a kind: fields are read in the order they are written.
  *
- * `slot` and `life` name a session of a reactor: slots are used again, a life is not. `member` names a session
- * in a room while it is on its way in. `handle` is the hub's number for a room, never used again.
+ * `slot` and `life` name a session of a reactor: slots are reused, and `life` tells the sessions of a slot apart.
+ * `member` names a session in a room while it is on its way in. `handle` is the hub's number for a room, never used
+ * again.
  */
 import type { Link, RecordReader } from "./link.ts";
 import { textBytesMax } from "./link.ts";
@@ -35,7 +36,7 @@ export const kinds = {
   status: 41,
 } as const;
 
-/** Who asked for something and how to answer. */
+/** The session that sent a command, and how to answer it. */
 export interface Asker {
   slot: number;
   life: number;
@@ -47,7 +48,7 @@ export interface Asker {
 
 // ------------------------------------------------------------------------------- reactor → hub
 
-/** A session wants into a room; the hub answers joined or refused. */
+/** A session joins a room. The hub answers joined or refused. */
 export interface JoinRecord {
   member: number;
   slot: number;
@@ -56,18 +57,18 @@ export interface JoinRecord {
   wire: number;
   /** The room's key. */
   room: string;
-  /** Where to recover from, or null. */
+  /** The position to recover from, or null. */
   epoch: string | null;
   seq: number;
   /** Without recovery: how many of the newest publications to send. */
   history: number;
-  /** The node does it, for a session that was resumed. */
+  /** The node itself joins, for a session that was resumed. */
   restored: boolean;
 }
 
 export function writeJoin(link: Link, r: JoinRecord): boolean {
   const bytes = 40 + textBytesMax(r.room) + textBytesMax(r.epoch ?? "");
-  // What the hub promised a resumed session is not refused: there are no more of these than rooms it was in.
+  // The hub has promised the resumed session its rooms, so this is not refused. The session's rooms bound the number.
   if (!link.begin(kinds.join, bytes, r.restored)) return false;
   link.u32(r.member);
   link.u32(r.slot);
@@ -98,13 +99,13 @@ export function readJoin(r: RecordReader): JoinRecord {
   return { member, slot, life, id, wire, seq, history, room, epoch: (flags & 1) === 0 ? null : epoch, restored };
 }
 
-/** A member that was joined is gone. */
+/** A joined member has left. */
 export interface LeaveRecord {
   slot: number;
   life: number;
   handle: number;
   wire: number;
-  /** Its socket is lost: the session may come back and is then in the room again. */
+  /** Its socket is lost: the session may be resumed and is then in the room again. */
   lost: boolean;
 }
 
@@ -126,11 +127,11 @@ export function readLeave(r: RecordReader): LeaveRecord {
   return { slot, life, handle, wire, lost: r.u8() !== 0 };
 }
 
-/** A publish command; `handle` is 0 where the reactor does not know the room's, `room` is then its key. */
+/** A publish command. `handle` is 0 where the reactor does not know the room's; `room` is then its key. */
 export interface PublishRecord extends Asker {
   handle: number;
   room: string;
-  /** A direct message: the room is somebody's inbox, and the answer is sent. */
+  /** A direct message: the room is a user's inbox, and the answer is sent. */
   direct: boolean;
   sender: string;
   key: string;
@@ -140,7 +141,7 @@ export interface PublishRecord extends Asker {
   payload: Uint8Array;
 }
 
-/** Fields one by one: this is the data path, and an object a publish would be garbage. */
+/** Separate fields instead of an object: on the data path an object per publish would be garbage. */
 export function writePublish(
   link: Link,
   slot: number,
@@ -172,7 +173,7 @@ export function writePublish(
   return true;
 }
 
-/** Reads into `into`, which is used again for every publish. */
+/** Reads into `into`, which is reused for every publish. */
 export function readPublish(r: RecordReader, into: PublishRecord): PublishRecord {
   into.slot = r.u32();
   into.life = r.u32();
@@ -232,20 +233,20 @@ export function writeNext(link: Link, member: number): void {
   writeMember(link, kinds.next, member);
 }
 
-/** A member that was being replayed to is gone; a leave follows. */
+/** A member with a replay under way is gone; a leave follows. */
 export function writeAbandon(link: Link, member: number): void {
   writeMember(link, kinds.abandon, member);
 }
 
-/** A member whose socket is full has everything up to `seq`, and gets nothing until it asks for the next page. */
+/** A member whose socket is full has everything up to `seq`. It gets nothing until it asks for the next page. */
 export interface BehindRecord {
   member: number;
   handle: number;
   seq: number;
-  /** Era of the room's stream in which it has that: in a later one the position means nothing. */
+  /** The era of the room's stream that `seq` belongs to. In a later era the position means nothing. */
   era: number;
   wire: number;
-  /** It is not given what it missed, but told of it. */
+  /** The member is told what it missed, not given it. */
   skip: boolean;
 }
 
@@ -287,8 +288,8 @@ export function writeReply(link: Link, slot: number, life: number, frame: Uint8A
 }
 
 /**
- * The answer to join. `live`: nothing more is to be replayed, what the room gets from here on is for it too.
- * With this frame the member has everything up to `seq` of the stream's `era`.
+ * The answer to join. `live`: no page follows, and later deliveries to the room are for this member too. With this
+ * frame the member has everything up to `seq` of the stream's `era`.
  */
 export function writeJoined(link: Link, member: number, handle: number, live: boolean, seq: number, era: number, frame: Uint8Array): void {
   link.begin(kinds.joined, 32 + frame.length, true);
@@ -320,12 +321,12 @@ export function writeRefused(link: Link, member: number, frame: Uint8Array): voi
   link.end();
 }
 
-/** Slot that no session has: nobody is excluded. */
+/** A slot that no session has: no session is excluded. */
 export const nobody = 0xffffffff;
 
 /**
- * The publication `seq`, which came after `prev`, as a frame for every member of a room that speaks this format, but
- * the session `slot`, `life`.
+ * The publication `seq`, which follows `prev`, as a frame for every member of a room in this format. The session
+ * `slot`, `life` is excluded.
  * @param at when the hub sent it, in milliseconds of `now()` of clock.ts
  */
 export function writeDeliver(
@@ -351,16 +352,16 @@ export function writeDeliver(
   link.end();
 }
 
-/** Where the members of a room are, and where they will be with the frame that is sent to them. */
+/** The position of a room's members before and after a frame that moves it. */
 export interface Move {
   /** They have everything up to here of the stream's era. */
   readonly prev: number;
   readonly eraBefore: number;
-  /** In which they are from here on. */
+  /** Their era from here on. */
   readonly era: number;
 }
 
-/** A frame that tells every member of a room that speaks this format that its position is another one now, with a gap before it. */
+/** A frame that tells every member of a room in this format its new position, with a gap before it. */
 export function writeMoved(link: Link, handle: number, wire: number, { prev, eraBefore, era }: Move, frame: Uint8Array): void {
   link.begin(kinds.moved, 32 + frame.length, true);
   link.u32(handle);

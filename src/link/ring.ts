@@ -9,35 +9,35 @@
  * Records are never split over the end, so a body can be handed on as one view. Head and tail count bytes and
  * run freely over 2^32; their difference is what is in the ring. Each lies in a cache line of its own.
  */
-const headAt = 0; // bytes read so far; written by the reader
-const tailAt = 16; // bytes written so far; written by the writer
+const headAt = 0; // bytes read so far; only the reader writes it
+const tailAt = 16; // bytes written so far; only the writer writes it
 const asleepAt = 32; // 1: the reader waits for a doorbell
 const blockedAt = 48; // 1: the writer waits for room
 const controlBytes = 256;
 const recordHeaderBytes = 8;
 const filler = 0xffffffff;
 
-/** @param bytes of data, a power of two. Touched once here, so that it counts as used memory from the start. */
+/** @param bytes of data, a power of two. All are touched here, so that they count as used memory from the start. */
 export function createRing(bytes: number): SharedArrayBuffer {
   if (bytes < 1024 || (bytes & (bytes - 1)) !== 0) throw new RangeError(`ring of ${bytes} bytes: not a power of two`);
   const shared = new SharedArrayBuffer(controlBytes + bytes);
   new Uint8Array(shared).fill(0);
-  // A new reader has not looked yet: let the first record ring.
+  // A new reader has read nothing yet, so the first record must ring.
   new Int32Array(shared)[asleepAt] = 1;
   return shared;
 }
 
-/** The largest body that fits a ring of this many bytes whatever the place of its head. */
+/** The largest body that fits a ring of this many bytes, wherever its head is. */
 export function ringRecordMax(bytes: number): number {
   return bytes / 2 - 2 * recordHeaderBytes;
 }
 
 export class RingWriter {
-  /** The ring's data; a reserved record's body starts at `reserve`'s answer. */
+  /** The ring's data. `reserve` returns where a record's body starts. */
   readonly bytes: Buffer;
   readonly #control: Int32Array;
   readonly #mask: number;
-  #head = 0; // the reader's place when last looked at
+  #head = 0; // the reader's position at the last look
   #tail = 0;
   #at = 0; // where the reserved record starts
 
@@ -47,7 +47,10 @@ export class RingWriter {
     this.#mask = this.bytes.length - 1;
   }
 
-  /** Room for a body of up to `bodyBytesMax`: where it starts in `bytes`, or -1 while the ring is too full. */
+  /**
+   * Reserves room for a body of up to `bodyBytesMax`. Returns where it starts in `bytes`, or -1 while the ring is too
+   * full.
+   */
   reserve(bodyBytesMax: number): number {
     const need = recordHeaderBytes + align(bodyBytesMax);
     let at = this.#tail & this.#mask;
@@ -72,7 +75,9 @@ export class RingWriter {
     return Atomics.load(this.#control, asleepAt) === 1 && Atomics.exchange(this.#control, asleepAt, 0) === 1;
   }
 
-  /** Says that the writer waits for room. False: there is room already, or a reader that will not notice. */
+  /**
+   * Announces that the writer waits for room. False: the reader has already read everything, so no doorbell would come.
+   */
   block(): boolean {
     Atomics.store(this.#control, blockedAt, 1);
     return Atomics.load(this.#control, headAt) >>> 0 !== this.#tail;
@@ -91,8 +96,8 @@ export class RingWriter {
 }
 
 /**
- * Called with one record: its kind and where its body lies in the ring's `bytes`, valid until it returns. False: not
- * now; reading stops, and begins with this record the next time.
+ * Called with one record: its kind, and where its body lies in the ring's `bytes`, valid until it returns. False: not
+ * now. Reading stops, and begins with this record the next time.
  */
 export type OnRecord = (kind: number, start: number, end: number) => boolean | void;
 
@@ -120,7 +125,7 @@ export class RingReader {
         continue;
       }
       const body = at + recordHeaderBytes;
-      // A handler that throws must not meet the same record again.
+      // A handler that throws must not get the same record again.
       const from = this.#head;
       this.#head = (from + recordHeaderBytes + align(bodyBytes)) >>> 0;
       if (onRecord(this.bytes.readUInt32LE(at + 4), body, body + bodyBytes) !== false) continue;
@@ -139,7 +144,7 @@ export class RingReader {
     return false;
   }
 
-  /** Whether the writer waits for room; forgets that it did. */
+  /** Whether the writer waits for room. Clears the mark. */
   takeBlocked(): boolean {
     return Atomics.load(this.#control, blockedAt) === 1 && Atomics.exchange(this.#control, blockedAt, 0) === 1;
   }

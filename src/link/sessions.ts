@@ -1,4 +1,4 @@
-/** The records of sessions that come and go, as records.ts has the others. */
+/** The records of sessions; records.ts has the others. */
 import type { CloseName } from "../errors.ts";
 import type { Link, RecordReader } from "./link.ts";
 import { textBytesMax } from "./link.ts";
@@ -6,7 +6,7 @@ import { kinds, type Asker } from "./records.ts";
 
 // ------------------------------------------------------------------------------- reactor → hub
 
-/** A client has said hello and is who it says; the hub answers admitted or kick. */
+/** A client has said hello, and its token is verified. The hub answers admitted or kick. */
 export interface HelloRecord {
   slot: number;
   life: number;
@@ -18,12 +18,12 @@ export interface HelloRecord {
   issuedAt: number;
   /** Whether it may begin a session where it cannot resume one. */
   mayBegin: boolean;
-  /** The session to resume, whose resume token was good; "" for none. */
+  /** The session to resume, whose resume token was verified; "" for none. */
   resume: string;
   /** When that resume token was made, and the generation of the socket that it was given to. */
   resumeIssuedAt: number;
   resumeGeneration: number;
-  /** Where the client says it is in its rooms. */
+  /** The client's own positions in its rooms. */
   positions: readonly PlaceInRoom[];
 }
 
@@ -65,7 +65,7 @@ export function readHello(r: RecordReader): HelloRecord {
   return { slot, life, wire, mayBegin, user, device, issuedAt, resume, resumeIssuedAt, resumeGeneration, positions: readPlaces(r) };
 }
 
-/** A session that had been admitted, or was about to be, has lost its socket. `over`: by its client's wish, for good. */
+/** A session has lost its socket, admitted or not yet. `over`: its client ended it for good. */
 export function writeGone(link: Link, slot: number, life: number, over: boolean): void {
   link.begin(kinds.gone, 12, true);
   link.u32(slot);
@@ -74,7 +74,7 @@ export function writeGone(link: Link, slot: number, life: number, over: boolean)
   link.end();
 }
 
-/** A session could not be brought back into this room: it is not in it any more. */
+/** A resumed session could not be brought back into this room, and is not in it any more. */
 export function writeUnplaced(link: Link, slot: number, life: number, name: string): void {
   link.begin(kinds.unplaced, 16 + textBytesMax(name), true);
   link.u32(slot);
@@ -92,7 +92,7 @@ export interface AckRecord extends Asker {
   seq: number;
 }
 
-/** A device has read its user's inbox up to here. */
+/** A device has acknowledged its user's inbox up to here. */
 export function writeAck(link: Link, asker: Asker, epoch: string, seq: number): boolean {
   if (!link.begin(kinds.ack, 32 + textBytesMax(epoch), false)) return false;
   link.u32(asker.slot);
@@ -116,15 +116,15 @@ export function readAck(r: RecordReader): AckRecord {
 
 // ------------------------------------------------------------------------------- hub → reactor
 
-/** The answer to hello: this is a session of the node. */
+/** The answer to hello: the session is admitted. */
 export interface AdmittedRecord {
   slot: number;
   life: number;
   session: string;
-  /** Which of the session's sockets this is: its resume token says so. */
+  /** Which of the session's sockets this is, as its resume token says. */
   generation: number;
   resumed: boolean;
-  /** Rooms it is to be joined to again, and from where on. */
+  /** The rooms to join again, each with the position to recover from. */
   rooms: readonly PlaceInRoom[];
 }
 
@@ -148,7 +148,7 @@ export function readAdmitted(r: RecordReader): AdmittedRecord {
   return { slot, life, generation, resumed, session, rooms: readPlaces(r) };
 }
 
-/** A session is to be closed with this name of errors.ts. */
+/** The session is to be closed with this name of errors.ts. */
 export function writeKick(link: Link, slot: number, life: number, name: CloseName): void {
   link.begin(kinds.kick, 16 + textBytesMax(name), true);
   link.u32(slot);

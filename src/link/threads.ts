@@ -1,4 +1,4 @@
-/** What the main thread and a reactor share and post to each other, besides records on rings (link/records.ts). */
+/** State and messages that the main thread and a reactor share, besides records on rings (link/records.ts). */
 import type { KeyMaterial } from "../auth/keys.ts";
 import type { Certificate } from "../config/certificate.ts";
 import type { Config } from "../config/config.ts";
@@ -7,19 +7,19 @@ import type { CloseName } from "../errors.ts";
 /** There are records to read, or there is room to write: look at the rings. */
 export const doorbell = 0;
 
-/** What a reactor is started with. */
+/** The data that a reactor starts with. */
 export interface ReactorData {
   readonly index: number;
   readonly config: Config;
-  /** What resume tokens are signed with. */
+  /** Signs resume tokens. */
   readonly resumeSecret: string;
-  /** What clients' tokens are checked with, besides keys from a URL. */
+  /** The configured keys for clients' tokens, besides keys from a URL. */
   readonly authKeys: readonly KeyMaterial[];
-  /** What TLS is served with; null where it is off. */
+  /** For TLS; null where it is off. */
   readonly certificate: Certificate | null;
-  /** Where to listen, together with the other reactors. */
+  /** The port to listen on, together with the other reactors. */
   readonly port: number;
-  /** Where to listen for raw TCP; null where this reactor does not. */
+  /** The port for raw TCP; null where this reactor does not listen on it. */
   readonly tcpPort: { readonly port: number; readonly shared: boolean } | null;
   readonly toHub: SharedArrayBuffer;
   readonly fromHub: SharedArrayBuffer;
@@ -30,52 +30,52 @@ export interface ReactorData {
 
 export type ToReactor =
   | typeof doorbell
-  /** Stop listening, close every session with this code, and end. */
+  /** Stop listening, close every session with this code, and exit. */
   | { readonly kind: "close"; readonly name: CloseName }
-  /** Send the sessions away one after the other. New sockets are refused already: NodeState says so. */
+  /** Send the sessions away one after the other. NodeState already makes reactors refuse new sockets. */
   | { readonly kind: "drain"; readonly windowMs: number; readonly url: string }
   /** Collect garbage now: the node is short of memory. */
   | { readonly kind: "collect" }
-  /** Serve new connections with this one. */
+  /** Use this certificate for new connections. */
   | { readonly kind: "certificate"; readonly certificate: Certificate }
-  /** Throw, as a bug would, now or inside uWS's next callback for a session: tests check what that costs. */
+  /** Throw, as a bug would, now or inside uWS's next callback for a session: tests check the consequences. */
   | { readonly kind: "fail"; readonly inCallback: boolean };
 
 export type FromReactor =
   | typeof doorbell
-  /** The keys at `authJwksUrl` cannot be had, for this reason, or, with null, can again. */
+  /** The keys at `authJwksUrl` are unavailable, for this reason. Null: they are available again. */
   | { readonly kind: "keys"; readonly problem: string | null }
   | { readonly kind: "listening" }
   /** Every session has been sent away. */
   | { readonly kind: "drained" }
-  /** It has the new certificate, or could not take it. */
+  /** The reactor has the new certificate, or could not load it. */
   | { readonly kind: "renewed"; readonly problem: string | null }
   /** Its slowest sessions now, the longest queue first. */
   | { readonly kind: "slow"; readonly sessions: readonly SlowSession[] }
-  /** Clients were refused; `unsaid` is how many more since the last one that was told. */
+  /** Clients were refused. `unsaid` counts the refusals since the last such message. */
   | ({ readonly kind: "refused"; readonly unsaid: number } & Refusal)
   /** A session began or was resumed; posted at log level debug and below only. */
   | { readonly kind: "hello"; readonly session: string; readonly user: string; readonly client: string; readonly resumed: boolean }
-  /** What became of one socket or command, for log level trace. */
+  /** An event of one socket or command, for log level trace. */
   | { readonly kind: "trace"; readonly text: string; readonly fields: Readonly<Record<string, string | number | boolean>> }
-  /** It could not listen, or something was thrown: it has closed its sockets and will end. */
+  /** The reactor could not listen, or code threw: it has closed its sockets and will exit. */
   | { readonly kind: "failed"; readonly stage: "listen" | "run"; readonly text: string };
 
-/** Why a socket was not even upgraded. */
+/** Why a socket was refused before its upgrade. */
 export type TurnedAway = "draining" | "sockets_max" | "memory" | "handshakes" | "returns";
-/** As the log names them: how a session was closed, why a socket was not taken, or that a newer token was no good. */
+/** Reasons as the log names them: a close, a refused socket, or a refused newer token. */
 export type RefusalReason = CloseName | TurnedAway | "refresh";
 
 /** Why a client was refused. */
 export interface Refusal {
   readonly reason: RefusalReason;
-  /** More of it than the code says; never a token. */
+  /** Details that the code does not tell; never a token. */
   readonly text: string;
-  /** What the client calls itself in hello; it may be anything. */
+  /** The client's name for itself in hello, which may be any text. */
   readonly client: string;
 }
 
-/** A session whose socket does not take what is sent to it. What its client chose of this must not become a metric's label. */
+/** A session whose socket lags. Fields that its client chose must not become a metric's label. */
 export interface SlowSession {
   readonly session: string;
   readonly user: string;
@@ -84,11 +84,11 @@ export interface SlowSession {
   readonly queuedBytes: number;
   /** For how long its queue has been long. */
   readonly slowMs: number;
-  /** Rooms it gets nothing of until there is room; the first of them. */
+  /** The first of the rooms that send it nothing until its queue has room. */
   readonly roomsBehind: readonly string[];
 }
 
-/** What the whole node says of itself, read by reactors for `/ready` and before they take a socket. */
+/** The state of the whole node. Reactors read it for `/ready`, and before they accept a socket. */
 export class NodeState {
   readonly #words: Int32Array;
 
@@ -98,25 +98,25 @@ export class NodeState {
 
   static create(): SharedArrayBuffer {
     const shared = new SharedArrayBuffer(4 * words.length);
-    // Until memory has been looked at.
+    // Unbounded until memory has been checked.
     new NodeState(shared).socketCredit = 2 ** 30;
     return shared;
   }
 
-  /** Whether it can do what it is there for. */
+  /** Whether the node can serve clients. */
   get ready(): boolean {
     return this.problem === "";
   }
 
   /** Why it is not ready; empty where it is. */
   get problem(): string {
-    if (this.leaving) return "draining: the node takes nothing new, and will end";
-    if (this.shortOfMemory) return "short of memory: the node takes no sockets until it uses less";
-    if (this.cutOff) return "cut off: the node cannot reach what it shares with others";
-    return this.serving ? "" : "starting: the node takes no sockets yet";
+    if (this.leaving) return "draining: the node accepts no new clients and will exit";
+    if (this.shortOfMemory) return "short of memory: the node accepts no sockets until it uses less";
+    if (this.cutOff) return "cut off: the node cannot reach NATS";
+    return this.serving ? "" : "starting: the node accepts no sockets yet";
   }
 
-  /** Some reactor listens. */
+  /** At least one reactor listens. */
   get serving(): boolean {
     return this.#get("serving");
   }
@@ -125,7 +125,7 @@ export class NodeState {
     this.#set("serving", value);
   }
 
-  /** What it shares with other nodes cannot be reached. */
+  /** The node cannot reach NATS, which it shares with other nodes. */
   get cutOff(): boolean {
     return this.#get("cutOff");
   }
@@ -134,7 +134,7 @@ export class NodeState {
     this.#set("cutOff", value);
   }
 
-  /** It takes no more sockets until it uses less. */
+  /** The node accepts no more sockets until it uses less memory. */
   get shortOfMemory(): boolean {
     return this.#get("shortOfMemory");
   }
@@ -152,17 +152,17 @@ export class NodeState {
     this.#set("outOfMemory", value);
   }
 
-  /** Sockets that may be taken before memory is looked at again. */
+  /** Sockets that may be accepted before the next memory check. */
   set socketCredit(sockets: number) {
     Atomics.store(this.#words, words.indexOf("socketCredit"), sockets);
   }
 
-  /** False: no more before memory is looked at again. */
+  /** False: no more before the next memory check. */
   takeSocket(): boolean {
     return Atomics.load(this.#words, words.indexOf("socketCredit")) > 0 && Atomics.sub(this.#words, words.indexOf("socketCredit"), 1) > 0;
   }
 
-  /** It takes nothing new, and will end. */
+  /** The node accepts nothing new, and will exit. */
   get leaving(): boolean {
     return this.#get("leaving");
   }

@@ -1,6 +1,6 @@
 /**
- * Binary frames of flux.v1: `[u32 big-endian length][protobuf]`. Writers keep one growing buffer each, so a
- * frame costs no buffer; what they return is a view that the next call overwrites.
+ * Binary frames of flux.v1: `[u32 big-endian length][protobuf]`. Each writer keeps one growing buffer, so a frame
+ * allocates none. Writers return a view that the next call overwrites.
  */
 import protobuf from "protobufjs/minimal.js";
 import { ClientFrame, HistoryPage, Joined, Publication, Replay, ServerFrame } from "./messages.ts";
@@ -8,7 +8,7 @@ import { ClientFrame, HistoryPage, Joined, Publication, Replay, ServerFrame } fr
 /** Bytes of the length before every frame. */
 export const headerBytes = 4;
 
-/** `@throws` whatever protobufjs makes of malformed bytes. Byte fields are views into `bytes`. */
+/** `@throws` protobufjs's error for malformed bytes. Byte fields are views into `bytes`. */
 export function decodeClientFrame(bytes: Uint8Array, start: number, end: number): ClientFrame {
   return ClientFrame.decode(at(bytes, start, end));
 }
@@ -30,8 +30,8 @@ export function encodeClientFrame(frame: ClientFrame): Uint8Array {
 }
 
 /**
- * Encodes what a node sends. Publications are encoded once, as bodies; live events, replays and history
- * pages are made by splicing bodies, which protobuf allows since a field's bytes do not depend on its place.
+ * Encodes frames of the node. Publications are encoded once, as bodies. Live events, replays and history pages are made
+ * by splicing bodies. Protobuf allows that, since a field's bytes do not depend on its place.
  */
 export class ServerFrameEncoder {
   // A body is spliced into the frame while it is still in its own buffer, so there are two.
@@ -55,7 +55,7 @@ export class ServerFrameEncoder {
     return this.#finish();
   }
 
-  /** A publication without frame or length: what logs keep and the other methods splice. */
+  /** A publication without frame or length. Logs store it, and the other methods splice it. */
   body(publication: Publication): Uint8Array {
     Publication.encode(publication, this.#bodies.begin());
     return this.#bodies.view();
@@ -120,7 +120,7 @@ export interface PageHead {
   history: HistoryPage;
 }
 
-/** Field tags of flux.proto for what is spliced: field number × 8 + wire type. */
+/** Field tags of flux.proto for splicing: field number × 8 + wire type. */
 const tags = { id: 8, publication: delimited(10) } as const;
 const pages = {
   joined: { type: Joined, event: delimited(3), publications: delimited(4) },
@@ -142,7 +142,7 @@ function withLength(bytes: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** protobufjs makes a Long of every uint64 where it finds `long`; ours all fit a number, or are refused. */
+/** protobufjs makes a Long of every uint64 when `long` is installed. Ours all fit a number; larger ones are refused. */
 class NumberReader extends protobuf.Reader {
   override uint64 = (): never => {
     let value = 0;

@@ -1,6 +1,6 @@
 /**
- * Frames of the node in the format a session speaks, named by its index. What comes back is ready for one WebSocket message
- * and valid until the next call.
+ * Encodes frames of the node in a session's format, named by its index. Each result is one whole WebSocket message,
+ * valid until the next call.
  */
 import { errors, type ErrorCode } from "../errors.ts";
 import { ServerFrameEncoder, type PageHead, type PageKind } from "./codec.ts";
@@ -8,7 +8,7 @@ import { formats } from "./formats/formats.ts";
 import type { Publication, ServerFrame } from "./messages.ts";
 
 export class Encoder {
-  /** Also makes the bodies of publications, which logs keep and all formats begin with. */
+  /** Also makes the bodies of publications, which logs store and all formats start from. */
   readonly binary: ServerFrameEncoder;
 
   constructor(bytes: number) {
@@ -19,7 +19,7 @@ export class Encoder {
     return formats[wire]!.frame(this.binary, frame);
   }
 
-  /** The live event of one publication, from its body; `publication` spares a format that needs it decoded the work. */
+  /** The live event of one publication, from its body. `publication` saves a format that needs it decoded the work. */
   publication(wire: number, body: Uint8Array, publication: Publication | null): Uint8Array {
     return formats[wire]!.publication(this.binary, body, publication);
   }
@@ -28,7 +28,7 @@ export class Encoder {
     return formats[wire]!.page(this.binary, kind, id, head, bodies);
   }
 
-  /** An error reply; `text` where the table's is not precise enough. */
+  /** An error reply. `text` replaces the text of the table with a more precise one. */
   error(wire: number, id: number, code: ErrorCode, text?: string): Uint8Array {
     const { retryable } = errors[code];
     return this.frame(wire, { id, error: { code, text: text ?? errors[code].text, retryable } });

@@ -3,10 +3,10 @@
  *
  *   [u32 big-endian length][length bytes of frame][u32 length][frame] …
  *
- * Chunks split and pack frames as they like. A frame that lies whole in a chunk is handed over in place, as
- * offsets; only one that is split is copied. A node holds one of these states per socket, 100,000 of them, so an
- * idle one is `null`, and what a split frame holds grows with the bytes that have arrived, never with the length
- * it announces: whoever wants our memory pays for it in bytes.
+ * Chunks split and pack frames at any byte. A frame that lies whole in a chunk is handed over in place, as offsets;
+ * only a split one is copied. A node holds one of these states per socket, 100,000 of them, so an idle one is `null`.
+ * The memory of a split frame grows with the bytes that have arrived, never with the announced length. So a client
+ * has to send as many bytes as it makes the node hold.
  */
 
 /** The beginning of a frame, its length included, whose end has not arrived. */
@@ -21,14 +21,14 @@ export type FramePool = {
 /** One frame: bytes `start` to `end` of `buffer`, valid until return. False: the session is over, read no further. */
 export type OnFrame = (buffer: Uint8Array, start: number, end: number) => boolean;
 
-/** What cutFrames returns when a frame announces more than it may have. Nothing is held any more. */
+/** The result of cutFrames when a frame announces a length over the limit. No buffer is held any more. */
 export const tooLarge = Symbol("a frame is larger than frameBytesMax");
 
 const headerBytes = 4;
 
 /**
- * Reads on: `split` is what the call before returned. Returns what to pass to the next one, null if the chunk ended
- * where a frame did (or onFrame asked to stop).
+ * Continues reading: `split` is the result of the call before. Returns the argument for the next call: null if the
+ * chunk ended where a frame did, or onFrame asked to stop.
  */
 export function cutFrames(
   split: SplitFrame | null,
@@ -61,7 +61,7 @@ export function cutFrames(
   return at === chunkEnd ? null : keep(chunk, at, pool);
 }
 
-/** Gives back what a socket that is gone held. */
+/** Gives back the buffer of a socket that is gone. */
 export function release(split: SplitFrame | null, pool: FramePool): void {
   if (split !== null) pool.give(split.buffer);
 }
@@ -134,14 +134,14 @@ function keep(chunk: Uint8Array, at: number, pool: FramePool): SplitFrame {
 }
 
 const smallestBytes = 512;
-/** What may lie unused per size class: 2,048 of the smallest buffers, 16 of 64 KiB. */
+/** Unused buffers kept per size class: 2,048 of the smallest, 16 of 64 KiB. */
 const keptBytesPerClass = 1024 * 1024;
 
 type SizeClass = { bytes: number; keptMax: number; kept: Uint8Array[] };
 
 /** Buffers for split frames, in size classes doubling from 512 bytes up to the largest frame with its length. */
 export class BufferPool implements FramePool {
-  /** Buffers made because none was kept. A node that is warm makes none. */
+  /** Buffers made because none was kept. A warm node makes none. */
   allocated = 0;
   /** Buffers that were taken and not given back. */
   taken = 0;
@@ -149,7 +149,7 @@ export class BufferPool implements FramePool {
 
   constructor(frameBytesMax: number, keptPerClassMax = Number.POSITIVE_INFINITY) {
     const largest = frameBytesMax + headerBytes;
-    // The last class takes in the one before it, which would differ from it by less than a doubling.
+    // The last class replaces the one before it, which would be more than half its size.
     for (let bytes = smallestBytes; bytes * 2 <= largest; bytes *= 2) this.#addClass(bytes, keptPerClassMax);
     this.#addClass(largest, keptPerClassMax);
   }

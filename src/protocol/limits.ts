@@ -1,5 +1,5 @@
-/** Limits that are the protocol's, not the configuration's. */
+/** Limits of the protocol that no configuration changes. */
 
-/** Publications a history command gets that does not say how many it wants, and at most in one page of anything. */
+/** Publications of a history command without a limit, and the maximum in one page of any kind. */
 export const historyLimitDefault = 100;
 export const pageSizeMax = 256;

@@ -25,8 +25,8 @@ export type ErrorReply = flux.v1.Error.$Properties;
 export const protocolVersion = 1;
 export const subprotocols = { binary: "flux.v1.proto", json: "flux.v1.json" } as const;
 
-// A 64-bit field that is not on the wire reads as its type's default, which protobufjs makes a Long where it finds
-// `long`. Ours are plain numbers everywhere (codec.ts), so the defaults are too.
+// An absent 64-bit field reads as its type's default, which protobufjs makes a Long when `long` is installed. Our
+// 64-bit fields are plain numbers (codec.ts), so the defaults are too.
 for (const type of Object.values(flux.v1)) {
   const defaults = (type as { prototype?: object }).prototype ?? {};
   for (const [field, value] of Object.entries(defaults)) {

@@ -1,11 +1,11 @@
 /**
- * Keys: the names of rooms and users inside a node and in its stores. A client's names are unique within its tenant
- * only, so a key is `tenant US name`; an inbox is the room `@inbox` of one user, `tenant US @inbox US user`. The unit
- * separator is a control character, which no name may hold: keys of different things cannot meet.
+ * Keys: the names of rooms and users inside a node and in its stores. A client's names are unique only within its
+ * tenant, so a key is `tenant US name`. An inbox is the room `@inbox` of one user, `tenant US @inbox US user`. The unit
+ * separator is a control character, which no name may contain. So keys of different things never collide.
  */
 const separator = "\u001f";
 
-/** What clients call the room of their own direct messages. */
+/** The name under which clients join the room of their own direct messages. */
 export const inboxName = "@inbox";
 
 export function roomKey(tenant: string, room: string): string {
@@ -20,7 +20,7 @@ export function userKey(tenant: string, user: string): string {
   return `${tenant}${separator}${user}`;
 }
 
-/** The idempotency key of a direct message: another sender's message with the same one is another message. */
+/** The idempotency key of a direct message: the same key of another sender is a different message. */
 export function senderKey(user: string, key: string): string {
   return `${user}${separator}${key}`;
 }
@@ -33,7 +33,7 @@ export function nameOfRoom(key: string): string {
   return end < 0 ? key.slice(start + 1) : key.slice(start + 1, end);
 }
 
-/** The name and the tenant of the user whose key it is. */
+/** The name of the user, from the user's key. */
 export function nameOfUser(key: string): string {
   return key.slice(key.indexOf(separator) + 1);
 }

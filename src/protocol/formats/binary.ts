@@ -4,7 +4,7 @@ import { readLength } from "../framing.ts";
 import { subprotocols } from "../messages.ts";
 import { noFrame, wireFormat } from "./format.ts";
 
-/** Tag of a ServerFrame's id. It comes first, behind the length, and is written only where the frame answers a command. */
+/** Tag of a ServerFrame's id. It comes first, behind the length, and only in a frame that answers a command. */
 const idTag = 8;
 
 export const binary = wireFormat({
@@ -18,7 +18,7 @@ export const binary = wireFormat({
     try {
       return decodeClientFrame(bytes, start, end);
     } catch {
-      // What protobufjs says of the bytes helps nobody who sees a close code.
+      // The client sees only a close code, so protobufjs's error text is dropped.
       return null;
     }
   },

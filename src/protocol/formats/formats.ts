@@ -1,4 +1,4 @@
-/** The wire formats there are. Hub, reactor and link name them by their index, which is the order here. */
+/** All wire formats. Hub, reactor and link name them by their index in this array. */
 import { binary } from "./binary.ts";
 import type { WireFormat } from "./format.ts";
 import { json } from "./json.ts";
@@ -6,10 +6,10 @@ import { json } from "./json.ts";
 export const formats: readonly WireFormat[] = [binary, json];
 export const formatCount = formats.length;
 
-/** What a socket without a subprotocol speaks: raw TCP, and WebSockets that offer none. */
+/** The format of sockets without a subprotocol: raw TCP, and WebSockets that offer none. */
 export const defaultFormat = formats.indexOf(binary);
 
-/** -1: there is no such subprotocol. */
+/** -1: no format has this subprotocol. */
 export function formatOfSubprotocol(subprotocol: string): number {
   return formats.findIndex((format) => format.subprotocol === subprotocol);
 }

@@ -1,7 +1,7 @@
 /**
- * The JSON form of flux.v1: proto3 JSON (64-bit numbers as strings, enums by name), except that a payload is
- * `data` (any JSON value) or `b64` (base64 of bytes). Input is checked field by field; unknown fields are
- * refused by name, so that a typing error is told and not ignored.
+ * The JSON form of flux.v1: proto3 JSON (64-bit numbers as strings, enums by name), with one exception: a payload is
+ * `data` (any JSON value) or `b64` (base64 of bytes). Input is checked field by field. Unknown fields are refused by
+ * name, so that a typing error is reported and not ignored.
  */
 import protobuf from "protobufjs/minimal.js";
 import * as z from "zod";
@@ -95,7 +95,7 @@ export const json = wireFormat({
     try {
       value = JSON.parse(utf8.decode(message)) as SentEvent | null;
     } catch {
-      // Every frame of ours is JSON.
+      // Every frame of the node is JSON.
       return noFrame;
     }
     if (typeof value !== "object" || value === null) return noFrame;
@@ -113,7 +113,7 @@ interface SentEvent {
   readonly presenceChanged?: { readonly room: string; readonly version: number } | null;
 }
 
-/** One frame of a message, checked; a BadFrame names the first field that is wrong. */
+/** Checks one frame of a message. A BadFrame names the first invalid field. */
 export function decodeClientJson(value: unknown): ClientFrame | BadFrame {
   const result = clientFrame.safeParse(value);
   if (!result.success) {
@@ -122,7 +122,7 @@ export function decodeClientJson(value: unknown): ClientFrame | BadFrame {
     return badFrame(value, `${where}: ${issue?.message ?? "malformed"}`);
   }
   const kinds = Object.keys(result.data).filter((key) => key !== "id");
-  if (kinds.length > 1) return badFrame(value, `one command a frame, not ${kinds.join(" and ")}`);
+  if (kinds.length > 1) return badFrame(value, `only one command per frame, not ${kinds.join(" and ")}`);
   return { ...result.data, command: kinds[0] } as ClientFrame;
 }
 
@@ -130,7 +130,7 @@ function badFrame(value: unknown, text: string): BadFrame {
   return new BadFrame(idOf(value), Object.keys(Object(value)).find((key) => key !== "id") ?? "", text);
 }
 
-/** Any event of the node but those that carry publications. */
+/** Any event of the node except those that carry publications. */
 export function encodeServerJson(frame: ServerFrame): string {
   return JSON.stringify(jsonOf(frame));
 }
@@ -153,7 +153,7 @@ export function pageJson<K extends PageKind>(
 }
 
 function publicationText(p: Publication): string {
-  // The payload of a JSON publication was checked when it came in, so it can be put in as it is.
+  // The payload of a JSON publication was checked on arrival, so it is copied unchanged.
   const payload =
     p.format === Format.JSON
       ? `"data":${utf8.decode(p.payload ?? noPayload)}`
