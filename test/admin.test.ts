@@ -115,15 +115,15 @@ t.test("what strangers write is one line of the log, also for people, and has no
 t.test("every error is JSON with a code and a text of our own", async (t) => {
   const { port } = await startPort(t, {}, { nodes: () => { throw new Error("a secret inside"); } });
   const refused: [number, string, RegExp, string, Asked?][] = [
-    [404, "not_found", /no "\/nothing" here: \/, \/metrics/, "/nothing"],
+    [404, "not_found", /unknown path "\/nothing": this port has \/, \/metrics/, "/nothing"],
     [404, "not_found", /no "\/__proto__"/, "/__proto__"],
     [405, "method_not_allowed", /only POST/, "/disconnect"],
     [405, "method_not_allowed", /only GET, HEAD$/, "/metrics", { method: "POST" }],
     [405, "method_not_allowed", /only GET, HEAD, POST/, "/drain", { method: "DELETE" }],
-    [500, "internal", /^the node made a mistake; its log says which$/, "/nodes"],
+    [500, "internal", /^the request failed: the log of the node says why$/, "/nodes"],
     [400, "bad_request", /^kind: must be health, user or room$/, "/survey?kind=eval"],
     [400, "bad_request", /^user: is missing; it must be a string$/, "/survey?kind=user"],
-    [400, "bad_request", /^query: there is no field "timeoutMs"$/, "/survey?kind=health&timeoutMs=1"],
+    [400, "bad_request", /^query: unknown field "timeoutMs"$/, "/survey?kind=health&timeoutMs=1"],
     [400, "bad_request", /^user: the name is empty$/, "/survey?kind=user&user="],
     [400, "bad_request", /^body: is not valid JSON$/, "/drain", { method: "POST", headers: json, body: "{" }],
     [400, "bad_request", /^body: must be a JSON object$/, "/drain", { method: "POST", headers: json, body: "[]" }],
@@ -219,7 +219,7 @@ t.test("connections that cannot be accepted end no node: they are logged once in
   syncBuiltinESMExports();
   // As Node does where accept fails for want of files.
   for (let i = 0; i < 3; i++) servers[0]!.emit("error", Object.assign(new Error("accept EMFILE"), { code: "EMFILE" }));
-  t.equal(lines.filter(({ msg }) => /could not accept/.test(String(msg))).length, 1);
+  t.equal(lines.filter(({ msg }) => /accepting a connection failed/.test(String(msg))).length, 1);
   t.equal((await ask(port, "/")).status, 200);
 });
 
@@ -232,5 +232,5 @@ t.test("a part of the node that throws is answered 500, also where its answer ca
     nodes: () => ({ nodes: 1n as unknown as [] }),
   });
   for (const path of ["/slow", "/nodes"]) t.match(await ask(port, path), { status: 500, text: /"internal"/ });
-  t.equal(lines.filter(({ msg }) => /could not answer/.test(String(msg))).length, 2);
+  t.equal(lines.filter(({ msg }) => /a request failed/.test(String(msg))).length, 2);
 });

@@ -143,8 +143,8 @@ t.test("while Redis is away another node cannot be asked, which is said at once;
   });
   const refused = await post();
   t.equal(refused.status, 503);
-  t.match(await refused.json(), { error: { code: "unavailable", text: /Redis is away.*own admin port/ } });
-  t.match(await command(["drain", "b", "--admin-port", String(a.adminPort)]), { code: 1, err: /503.*Redis is away/ });
+  t.match(await refused.json(), { error: { code: "unavailable", text: /Redis is unavailable.*own admin port/ } });
+  t.match(await command(["drain", "b", "--admin-port", String(a.adminPort)]), { code: 1, err: /503.*Redis is unavailable/ });
   // This has to hold, and is said when Redis is back; behind the drain, had that been kept.
   void a.disconnect("nobody");
   await own.start();

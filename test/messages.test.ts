@@ -86,7 +86,7 @@ t.test("a Redis that lets nobody publish is logged once, with its words, and tol
   const b = await startMessages(t, redis.url, prefix, "b");
   a.messages.sendAll(question);
   await until(() => a.warnings.length === 1, "it to be logged");
-  t.match(a.warnings[0], { fields: { problem: /NOPERM/ }, text: /^Redis refuses messages to other nodes/ });
+  t.match(a.warnings[0], { fields: { problem: /NOPERM/ }, text: /^Redis refuses to publish/ });
   for (const user of ["ann", "bob", "eve"]) a.messages.sendAll(disconnect(user));
   const before = a.link.failures;
   await until(() => a.link.failures >= before + 6, "them to be refused again");

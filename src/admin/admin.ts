@@ -1,7 +1,7 @@
 /**
- * The admin port: metrics, which sessions are slow, which nodes there are, what they say when they are all asked, ending
- * a user's sessions, and the node's own end. Served by the main thread, apart from clients. It is on loopback and open to
- * this machine, or asks for a key. Every answer is JSON, but for the metrics.
+ * The admin port: metrics, slow sessions, the nodes, surveys, disconnecting users, and draining. The main thread serves
+ * it on a port of its own. It listens on loopback and is open to this machine, or requires a key. Every answer is JSON,
+ * except the metrics.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -28,12 +28,12 @@ export interface Listening {
 }
 
 export interface AdminOptions extends Listening {
-  /** Every request has to show it; empty: none. */
+  /** Required from every request; empty: none. */
   readonly key: string;
   readonly log: Logger;
 }
 
-/** What is served. */
+/** The functions behind the paths. */
 export interface Served {
   readonly metrics: Pick<Registry, "metrics" | "contentType">;
   readonly slow: () => unknown;
@@ -44,16 +44,16 @@ export interface Served {
   readonly survey: Ask;
 }
 
-/** Connections at once: they are open files, which the port for clients needs. */
+/** Maximum connections. They use file descriptors that the port for clients needs. */
 const connectionsMax = 64;
-/** Of one address: whoever opens them and asks nothing must not keep everybody else out. */
+/** Per address: a client that opens connections and sends nothing must not lock out all others. */
 const connectionsOfOneMax = 32;
-/** How long a request may take to arrive, and how often Node looks. */
+/** How long a request may take to arrive, and how often Node checks that. */
 const headersMs = 10_000;
 const requestMs = 30_000;
 const lookMs = 5_000;
 
-/** @throws what `listen` throws, with its `code`. */
+/** @throws the error of `listen`, with its `code`. */
 export async function startAdmin({ host, port, key, log }: AdminOptions, served: Served): Promise<Admin> {
   const audit = new Audit(log, key);
   const hasKey = key === "" ? null : keyCheck(key);
@@ -62,14 +62,14 @@ export async function startAdmin({ host, port, key, log }: AdminOptions, served:
     if (hasKey !== null && !hasKey(req.headers.authorization)) {
       throw new Refused(401, "unauthorized", "Authorization: must be Bearer and the admin key of this node (--admin-key, FLUX_ADMIN_KEY)");
     }
-    // A page can neither show the key nor, but for its own, choose the name: others may be pointed to this machine.
+    // Without a key, a web page could name another host that points to this machine. Only its own loopback names pass.
     const strange = hasKey === null ? (strangeHost(req) ?? strangePage(req)) : null;
     if (strange !== null) throw new Refused(403, "forbidden", strange);
   };
   return listen({ host, port }, { routes, door, audit, log });
 }
 
-/** Nothing but the metrics, for reading, without a key. */
+/** Serves only the metrics, without a key. */
 export function startMetrics(listening: Listening, metrics: Served["metrics"], log: Logger): Promise<Admin> {
   const routes = new Routes().add("GET", "/metrics", serveMetrics(sharedFor(metricsFreshMs, metrics)));
   return listen(listening, { routes, door: () => {}, audit: null, log });
@@ -97,7 +97,10 @@ function serveMetrics(metrics: Served["metrics"]): Serve {
 
 const metricsFreshMs = 500;
 
-/** Anybody may ask, and making the text takes the main thread milliseconds: it is made at most once in so long. */
+/**
+ * Requests need no key, and making the text takes the main thread milliseconds. So it is made at most once in this
+ * time.
+ */
 function sharedFor(ms: number, metrics: Served["metrics"]): Served["metrics"] {
   let made: { readonly at: number; readonly text: Promise<string> } | null = null;
   return {
@@ -110,13 +113,13 @@ function sharedFor(ms: number, metrics: Served["metrics"]): Served["metrics"] {
   };
 }
 
-/** Lets a request in. @throws Refused */
+/** Checks a request before it is served. @throws Refused */
 type Door = (req: IncomingMessage) => void;
 
 interface Serving {
   readonly routes: Routes;
   readonly door: Door;
-  /** Hears of what is refused; null: nobody does. */
+  /** Logs refused requests; null: no log. */
   readonly audit: Audit | null;
   readonly log: Logger;
 }
@@ -129,18 +132,18 @@ async function listen({ host, port }: Listening, { routes, door, audit, log }: S
   };
   const server = createServer({ headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: lookMs }, (req, res) => {
     const caller = { from: req.socket.remoteAddress ?? "unknown", method: req.method ?? "", path: (req.url ?? "").split("?")[0]!.slice(0, pathMax) };
-    // A client that is gone, or what was answered twice, is this answer's affair.
+    // The client has disconnected, or an answer was sent twice: it concerns this response alone.
     res.on("error", () => res.destroy());
     const failed = (error: unknown) => {
-      if (!(error instanceof Refused)) log.error({ err: error, path: caller.path }, "the admin port could not answer");
-      const refused = error instanceof Refused ? error : new Refused(500, "internal", "the node made a mistake; its log says which");
+      if (!(error instanceof Refused)) log.error({ err: error, path: caller.path }, "admin port: a request failed and got 500");
+      const refused = error instanceof Refused ? error : new Refused(500, "internal", "the request failed: the log of the node says why");
       if (res.headersSent) return res.destroy();
       if (refused.status === 401) res.setHeader("WWW-Authenticate", "Bearer");
       refuse(res, refused);
       if (req.method === "POST" || [401, 403, 500].includes(refused.status)) audit?.refused(caller, refused.code, refused.message);
     };
     respond(req, res, caller).catch(failed).catch((error: unknown) => {
-      log.error({ err: error, path: caller.path }, "the admin port could not answer");
+      log.error({ err: error, path: caller.path }, "admin port: a request failed and its connection was dropped");
       res.destroy();
     });
   });
@@ -150,7 +153,7 @@ async function listen({ host, port }: Listening, { routes, door, audit, log }: S
   const unaccepted = new Sparse();
   server.on("error", (error) => {
     const unsaid = unaccepted.due("accept");
-    if (unsaid !== null) log.warn({ err: error, ...(unsaid > 0 && { unsaid }) }, "the admin port could not accept a connection, for want of files perhaps (ulimit -n)");
+    if (unsaid !== null) log.warn({ err: error, ...(unsaid > 0 && { unsaid }) }, "admin port: accepting a connection failed, maybe at the limit of open files (ulimit -n)");
   });
   return {
     port: (server.address() as AddressInfo).port,

@@ -1,14 +1,14 @@
 /**
- * The audit log: one line for every action on the admin port. It says who asked (address, and the key's id, never the
- * key), what for, and how it went. Requests that were refused are logged too, but not all of them: whoever reaches the
- * port can send as many as he likes.
+ * The audit log: one line for every action on the admin port. It has the caller (address and id of the key, never the
+ * key), the request and the outcome. Refused requests are logged at intervals only: a caller can send any number of
+ * them.
  */
 import type { Logger } from "../platform/log/log.ts";
 import { printable } from "../platform/log/quoted.ts";
 import { Sparse } from "../platform/log/sparse.ts";
 import { keyId } from "./key.ts";
 
-/** Who sends a request. It is read when the request arrives: later its socket may be gone. */
+/** The sender of a request. Read when the request arrives, since its socket may be gone later. */
 export interface Caller {
   /** The address that the node sees. */
   readonly from: string;
@@ -18,7 +18,7 @@ export interface Caller {
 
 export class Audit {
   readonly #log: Logger;
-  /** Id of the key that every request had to show; none: the port is open to this machine. */
+  /** Id of the required key; none: the port is open to this machine. */
   readonly #key: string;
   readonly #refusals: Sparse;
 
@@ -28,12 +28,12 @@ export class Audit {
     this.#refusals = new Sparse();
   }
 
-  /** @param asked what the action was to do; no secrets. @param outcome what came of it. */
+  /** @param asked the fields of the request, without secrets. @param outcome the result. */
   done({ from }: Caller, action: string, asked: object, outcome: object): void {
     this.#log.info({ audit: { action, from, key: this.#key, asked, outcome } }, `admin port: ${action}`);
   }
 
-  /** @param text what the caller was answered. */
+  /** @param text the error text that the caller got. */
   refused({ from, method, path }: Caller, code: string, text: string): void {
     const unsaid = this.#refusals.due(code);
     if (unsaid === null) return;

@@ -1,4 +1,7 @@
-/** `POST /disconnect` of the admin port: `{"user": "ann", "tenant": "acme", "signOut": true}` is answered as surveys are. */
+/**
+ * `POST /disconnect` of the admin port: `{"user": "ann", "tenant": "acme", "signOut": true}`. The answer has the form
+ * of a survey's.
+ */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import * as z from "zod";
 import type { Survey } from "../messages/survey.ts";
@@ -6,7 +9,7 @@ import type { Audit, Caller } from "./audit.ts";
 import { tenantShape, userShape } from "./names.ts";
 import { answer, readCommand } from "./request.ts";
 
-/** Ends a user's sessions; how many there were, on each node. */
+/** Ends a user's sessions on all nodes, and returns how many each had. */
 export type Disconnect = (user: string, options: { readonly tenant: string; readonly signOut: boolean }) => Promise<Survey<"user">>;
 
 const asked = z.strictObject({ user: userShape, tenant: tenantShape, signOut: z.boolean().default(false) });

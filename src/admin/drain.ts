@@ -1,7 +1,7 @@
 /**
- * `/drain` of the admin port. POST `{"windowMs": 30000, "url": "wss://…", "node": "b"}`, all or none of them, begins a drain,
- * of another node where one is named, or joins the one there is, and is answered a line of JSON about it every half
- * second, until the last says that it is over. GET says how far it is.
+ * `/drain` of the admin port. POST takes `{"windowMs": 30000, "url": "wss://…", "node": "b"}`, where all fields are
+ * optional. It begins a drain of this node, or of the named one, or joins a drain under way. The answer is a line of
+ * JSON with the progress every half second, until the last one with `over`. GET answers the progress once.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,7 +16,9 @@ export interface NodeDrain {
   progress(): DrainProgress;
 }
 
-/** That of this node, and by its id that of any; null where there is no such node, unavailable where it cannot be told. */
+/**
+ * The drain of this node, and of any node by its id. Null: unknown node. unavailable: the node cannot be reached now.
+ */
 export interface Drains extends NodeDrain {
   of(node: string): NodeDrain | null | "unavailable";
 }
@@ -31,8 +33,8 @@ export async function serveDrain(req: IncomingMessage, res: ServerResponse, drai
   const command = await readCommand(req, asked);
   const { node, ...options } = command;
   const drain = node === undefined ? drains : drains.of(node);
-  if (drain === null) throw new Refused(404, "not_found", `there is no node ${JSON.stringify(node)} here: GET /nodes tells which there are`);
-  if (drain === "unavailable") throw new Refused(503, "unavailable", `Redis is away, and node ${JSON.stringify(node)} cannot be told: ask on its own admin port, or when Redis is back`);
+  if (drain === null) throw new Refused(404, "not_found", `unknown node ${JSON.stringify(node)}: GET /nodes lists all nodes`);
+  if (drain === "unavailable") throw new Refused(503, "unavailable", `Redis is unavailable, so node ${JSON.stringify(node)} cannot be reached: drain it on its own admin port, or retry later`);
   const isJoined = drain === drains && drain.progress().state === "draining";
   let isGone = false;
   res.on("close", () => (isGone = true));

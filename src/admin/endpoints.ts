@@ -1,4 +1,7 @@
-/** The paths of the admin port, as documentation shows them. test/docs-endpoints.test.ts compares them with what is served. */
+/**
+ * The paths of the admin port, as the documentation shows them. test/docs-endpoints.test.ts compares them with the
+ * served ones.
+ */
 
 export interface Endpoint {
   readonly method: "GET" | "POST";
@@ -31,11 +34,11 @@ export const adminEndpoints: readonly Endpoint[] = [
   {
     method: "POST", path: "/drain", takes: '`{"windowMs":30000,"url":"wss://…","node":"b"}`; every field is optional',
     text: "Begins a drain of this node, or of `node`, or joins the drain that is under way. The process exits when no session is left.",
-    answers: ["200, a line of JSON every half second as `GET /drain` answers", "404 `not_found`: no such node", "503 `unavailable`: Redis is unavailable, so another node cannot be told"],
+    answers: ["200, a line of JSON every half second as `GET /drain` answers", "404 `not_found`: no such node", "503 `unavailable`: Redis is unavailable, so another node cannot be reached"],
   },
 ];
 
-/** What any request may be answered. */
+/** Refusals that any request may get. */
 export const adminRefusals: readonly (readonly [status: string, code: string, when: string])[] = [
   ["400", "bad_request", "A field is missing, malformed or unknown, or the body is not valid JSON."],
   ["401", "unauthorized", "The port has a key (`adminKey`) and the request does not show it: `Authorization: Bearer KEY`."],

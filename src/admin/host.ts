@@ -1,15 +1,18 @@
-/** By what name the admin port was asked, and by whom. */
+/** Checks the host name of a request to the admin port, and its origin. */
 import type { IncomingMessage } from "node:http";
 import { isLoopback } from "../config/config.ts";
 
-/** On loopback, what is wrong with the name: another's may have been pointed here by a page. Null where nothing is. */
+/** On loopback, an error for a host name that is no loopback name: a web page may have pointed it here. Null: none. */
 export function strangeHost({ headers, socket }: IncomingMessage): string | null {
   const host = (headers.host ?? "").replace(/:\d*$/, "").replace(/^\[(.*)\]$/, "$1");
   const isLocal = isLoopback((socket.localAddress ?? "").replace(/^::ffff:/, ""));
-  return isLocal && !isLoopback(host) ? `Host: ${JSON.stringify(host)} is no name of this machine's loopback` : null;
+  return isLocal && !isLoopback(host) ? `Host: ${JSON.stringify(host)} is not a loopback name of this machine` : null;
 }
 
-/** Of a request that a page of another origin has a browser make, what says so. Null where nothing does: a person may open the port in a browser. */
+/**
+ * An error for a request from a page of another origin, as browsers mark it. A person may still open the port in a
+ * browser.
+ */
 export function strangePage({ headers: { "sec-fetch-site": site } }: IncomingMessage): string | null {
   return site === "cross-site" || site === "same-site" ? `Sec-Fetch-Site: ${site}, from a page of another origin` : null;
 }

@@ -1,12 +1,14 @@
-/** The key of the admin port: whoever shows it may do everything that the port offers. */
+/** The key of the admin port. It allows everything that the port offers. */
 import { createHash, timingSafeEqual } from "node:crypto";
 
-/** What names a key in the log, without giving it away. */
+/** A short id that names a key in the log without revealing it. */
 export function keyId(key: string): string {
   return digest(`flux-gateway admin key\0${key}`).toString("hex").slice(0, 8);
 }
 
-/** Whether an Authorization header carries the key. Digests are compared, so the time tells neither length nor beginning. */
+/**
+ * Whether an Authorization header carries the key. It compares digests, so the time reveals neither length nor prefix.
+ */
 export function keyCheck(key: string): (authorization: string | undefined) => boolean {
   const wanted = digest(key);
   return (authorization = "") => timingSafeEqual(digest(/^bearer +(\S+) *$/i.exec(authorization)?.[1] ?? ""), wanted);

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { nameProblem } from "../config/roomnames.ts";
 
 const nameBytesMax = 128;
-/** The most that `roomNameBytesMax` may be. */
+/** The maximum of the option `roomNameBytesMax`. */
 const roomBytesMax = 4096;
 
 export const userShape = name("user", nameBytesMax);

@@ -1,13 +1,13 @@
-/** What is wrong with a request, in one sentence that names the field. */
+/** Describes the first error in a request, in one sentence that names the field. */
 import type * as z from "zod";
 
-/** @param whole what the request is called where no single field is wrong: `body` or `query`. */
+/** @param whole the name of the request where no single field is wrong: `body` or `query`. */
 export function problemOf({ issues }: z.ZodError, whole: "body" | "query"): string {
   const issue = issues[0];
   if (issue === undefined) return `${whole}: malformed`;
   const field = issue.path.join(".");
   const said = sentence(issue, whole);
-  // A name's own rule begins with the field already.
+  // The error of a name begins with the field already.
   return said.startsWith(`${field}:`) && field !== "" ? said : `${field || whole}: ${said}`;
 }
 
@@ -21,9 +21,9 @@ function sentence(issue: z.core.$ZodIssue, whole: string): string {
     case "too_big":
       return `must be at most ${issue.maximum}${unit(issue.origin)}`;
     case "unrecognized_keys":
-      return `there is no field ${issue.keys.map((key) => JSON.stringify(key.slice(0, shownMax))).join(", ")}`;
+      return `unknown field ${issue.keys.map((key) => JSON.stringify(key.slice(0, shownMax))).join(", ")}`;
     case "invalid_union":
-      return issue.path.length === 0 ? `the ${whole} is malformed` : "is none of the values it may have";
+      return issue.path.length === 0 ? `the ${whole} is malformed` : "is not an allowed value";
     case "custom":
       return issue.message;
     default:

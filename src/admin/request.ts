@@ -1,8 +1,8 @@
 /**
- * What every request to the admin port that changes something has to get past. Whoever reaches the port may make it, so
- * no page that happens to run in such a browser must: a request that carries what only browsers send is refused, and so
- * is any but JSON, which a page could only send elsewhere after asking with OPTIONS first, and a host name that an
- * attacker may have pointed to this machine.
+ * Checks for every request to the admin port that changes something. A web page in a browser that can reach the port
+ * must not be able to send such a request. So headers that only browsers send are refused. Any body type but JSON is
+ * refused too: a page cannot send JSON to another origin without an OPTIONS request first. The host name is checked as
+ * well, since an attacker may point one to this machine.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type * as z from "zod";
@@ -10,7 +10,7 @@ import { problemOf } from "./problem.ts";
 
 const bodyBytesMax = 4096;
 
-/** Why a request is not done: what it is answered, and the log says. */
+/** A refused request: its answer, and the text for the log. */
 export class Refused extends Error {
   readonly status: number;
   readonly code: string;
@@ -22,10 +22,10 @@ export class Refused extends Error {
   }
 }
 
-/** What was asked for. @throws Refused */
+/** Reads and checks the body. @throws Refused */
 export async function readCommand<T>(req: IncomingMessage, schema: z.ZodType<T>): Promise<T> {
   const { origin, "sec-fetch-site": site } = req.headers;
-  if (origin !== undefined || site !== undefined) throw new Refused(403, "forbidden", "not for web pages: the request has an Origin or Sec-Fetch-Site header");
+  if (origin !== undefined || site !== undefined) throw new Refused(403, "forbidden", "web pages may not send this: the request has an Origin or Sec-Fetch-Site header");
   const type = req.headers["content-type"]?.split(";")[0]?.trim().toLowerCase();
   if (type !== "application/json") throw new Refused(415, "bad_request", "Content-Type: must be application/json");
   const parsed = schema.safeParse(parse(await read(req)));
@@ -37,18 +37,18 @@ export function answer(res: ServerResponse, status: number, value: object): void
   send(res, status, "application/json", `${JSON.stringify(value)}\n`);
 }
 
-/** With its length, which Node does not send with a head alone, and for whoever reads it: no page is to take it for a script. */
+/** Sends the length, which Node omits for HEAD, and nosniff, so that no page can load the answer as a script. */
 export function send(res: ServerResponse, status: number, type: string, text: string): void {
   res.writeHead(status, { "Content-Type": type, "Content-Length": Buffer.byteLength(text), "X-Content-Type-Options": "nosniff" }).end(text);
 }
 
 export function refuse(res: ServerResponse, { status, code, message: text }: Refused): void {
-  // What was not read of the request would be taken for the next one.
+  // The unread rest of the request would be taken for the next one.
   res.setHeader("Connection", "close");
   answer(res, status, { error: { code, text } });
 }
 
-/** What is too large is not read to its end. */
+/** Stops reading when the body is too large. */
 async function read(req: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;

@@ -1,30 +1,30 @@
 /**
- * Which function serves a method and a path; HEAD is served as GET. On `find-my-way`, the router of Fastify: it decodes
- * parameters (a room is named `a/b` or `a:b`), and touches neither request nor body.
+ * Maps a method and a path to its function; HEAD is served as GET. Uses `find-my-way`, the router of Fastify. It
+ * decodes parameters (a room may be named `a/b` or `a:b`), and touches neither request nor body.
  *
- * Refused: `hono`, which has requests, answers and bodies of its own; `rou3`, which leaves parameters encoded, takes
- * "/drain/" for "/drain" and follows ".." in a path.
+ * Why not others: `hono` has its own requests, answers and bodies. `rou3` leaves parameters encoded, takes "/drain/"
+ * for "/drain" and follows ".." in a path.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import FindMyWay from "find-my-way";
 import type { Caller } from "./audit.ts";
 import { Refused } from "./request.ts";
 
-/** What a path has in place of `:name`. */
+/** The values of a path's `:name` parameters. */
 export type Parameters = Readonly<Record<string, string | undefined>>;
 export type Serve = (req: IncomingMessage, res: ServerResponse, caller: Caller, parameters: Parameters) => Promise<void> | void;
 
 const methods = ["GET", "POST", "PUT", "DELETE"] as const;
 type Method = (typeof methods)[number];
 
-/** Bytes of one parameter: the longest name there is, with every byte of it written as %XX. */
+/** Bytes of one parameter: the longest name, with every byte of it written as %XX. */
 const parameterBytesMax = 3 * 1_024;
 
 export class Routes {
   readonly #router = FindMyWay({ maxParamLength: parameterBytesMax });
   readonly #paths = new Set<string>();
 
-  /** All that are served, as they were added. */
+  /** All served paths, in the order they were added. */
   get paths(): string[] {
     return [...this.#paths];
   }
@@ -36,22 +36,22 @@ export class Routes {
   }
 
   /**
-   * @param url as the request has it
-   * @throws Refused, after it has set `Allow` where the path has other methods.
+   * @param url as in the request
+   * @throws Refused, after setting `Allow` where the path has other methods.
    */
   find(method: string, url: string, res: ServerResponse): { serve: Serve; parameters: Parameters } {
     const [path = ""] = url.split("?");
     const found = this.#find(method === "HEAD" ? "GET" : method, path);
     if (found !== null) return found;
     const allowed = methods.filter((one) => this.#find(one, path) !== null).flatMap((one) => (one === "GET" ? ["GET", "HEAD"] : [one]));
-    if (allowed.length === 0) throw new Refused(404, "not_found", `there is no ${JSON.stringify(path.slice(0, shownMax))} here: ${this.paths.join(", ")}`);
+    if (allowed.length === 0) throw new Refused(404, "not_found", `unknown path ${JSON.stringify(path.slice(0, shownMax))}: this port has ${this.paths.join(", ")}`);
     res.setHeader("Allow", allowed.join(", "));
     throw new Refused(405, "method_not_allowed", `only ${allowed.join(", ")}`);
   }
 
   #find(method: string, path: string): { serve: Serve; parameters: Parameters } | null {
     const found = this.#router.find(method as Method, path);
-    // The router lets "/rooms/" have a room without a name.
+    // For "/rooms/" the router would give a room without a name.
     if (found === null || Object.values(found.params).includes("")) return null;
     return { serve: found.store as Serve, parameters: found.params };
   }

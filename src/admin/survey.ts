@@ -1,5 +1,5 @@
 /**
- * `GET /survey` of the admin port: what all nodes say, and which of them say nothing. `?kind=health`,
+ * `GET /survey` of the admin port: asks all nodes a question, and lists the nodes without an answer. `?kind=health`,
  * `?kind=user&user=ann&tenant=acme`, `?kind=room&room=chat:general`.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";

@@ -1,4 +1,4 @@
-/** A node that is alone has nobody to tell anything. */
+/** Messages of a single node: there is no other node to send to. */
 import type { NodeMessages } from "./messages.ts";
 
 export function createMemoryMessages(): NodeMessages {

@@ -1,24 +1,24 @@
 /**
- * The messages seam: what one node has to tell another, or all of them. Each is told at most once and in no promised
- * order, so none may be the only thing that something depends on: what has to hold is in a store as well.
+ * The messages seam: messages from one node to another, or to all. Each is delivered at most once and in no fixed
+ * order. So nothing may depend on a message alone: facts that must hold are in a store as well.
  */
 
-/** How a node is, as it says itself. */
+/** The health of a node, by its own account. */
 export interface Health {
   readonly ready: boolean;
-  /** Why it is not; empty where it is. */
+  /** Why it is not ready; empty where it is. */
   readonly problem: string;
   readonly sessions: number;
   readonly users: number;
   readonly rooms: number;
-  /** Whether it reaches them; null where it has none. */
+  /** Whether it reaches them; null where it uses none. */
   readonly redis: boolean | null;
   readonly nats: boolean | null;
-  /** How far its drain is; not there where it does not drain. */
+  /** The progress of its drain; absent where it does not drain. */
   readonly drain?: DrainSaid | undefined;
 }
 
-/** As the node that drains counts it; times in milliseconds. */
+/** By the count of the draining node; times in milliseconds. */
 export interface DrainSaid {
   readonly sessions: number;
   readonly left: number;
@@ -26,7 +26,7 @@ export interface DrainSaid {
   readonly elapsedMs: number;
 }
 
-/** What all nodes can be asked; each answers for itself. */
+/** Questions to all nodes. Each node answers for itself. */
 export type Question =
   | { readonly kind: "health" }
   | { readonly kind: "user"; readonly user: string; readonly tenant?: string | undefined }
@@ -38,19 +38,21 @@ export type NodeAnswer =
   | { readonly kind: "user"; readonly sessions: number }
   | { readonly kind: "room"; readonly members: number };
 
-/** Where an answer goes: to the node that asks, for the survey that it knows by this name. */
+/** The recipient of an answer: the asking node, and its name for the survey. */
 export interface ReplyTo {
   readonly node: string;
   readonly survey: string;
 }
 
 export type NodeMessage =
-  /** A session was resumed elsewhere, for the `generation`th time: its socket here, if it is an earlier one, has lost it. */
+  /**
+   * A session was resumed on another node with this generation. A socket here with a lower one has lost the session.
+   */
   | { readonly kind: "taken"; readonly session: string; readonly generation: number }
   /**
-   * Every session of the user is to be closed and ended; whoever wants to know is told how many there were. Said late or
-   * again it says how long ago that was: who came since stays, and nobody wants to know any more. No two clocks are compared.
-   * `signedOutAt`: tokens of the user that were issued then or before (milliseconds since 1970) count no more.
+   * Closes and ends every session of the user. `replyTo` gets the number of sessions. A late or repeated message
+   * carries `agoMs`, its age: sessions that began since stay, and no reply is sent. Two clocks are never compared.
+   * `signedOutAt`: tokens of the user issued then (milliseconds since 1970) or before are invalid.
    */
   | {
     readonly kind: "disconnect"; readonly tenant: string; readonly user: string; readonly signedOutAt?: number | undefined;
@@ -58,27 +60,30 @@ export type NodeMessage =
   }
   | { readonly kind: "question"; readonly question: Question; readonly replyTo: ReplyTo }
   | { readonly kind: "answer"; readonly survey: string; readonly node: string; readonly answer: NodeAnswer }
-  /** The node that began then, by its own word, is to send its sessions away and end, as drainoptions.ts has it. */
+  /** Drains the node whose start time, by its own clock, is `started`, and makes it exit (drainoptions.ts). */
   | { readonly kind: "drain"; readonly started: number; readonly windowMs?: number | undefined; readonly url?: string | undefined };
 
-/** Messages that have to hold. Whoever asks, drains or answers is not there any more, or asks again himself. */
+/**
+ * Messages that must be delivered later if not now. For surveys, drains and answers the sender may be gone, or repeats
+ * them itself.
+ */
 export function holds({ kind }: NodeMessage): boolean {
   return kind === "taken" || kind === "disconnect";
 }
 
 export interface MessageEvents {
-  /** MUST NOT be called for what this node has sent itself, nor twice for one message. */
+  /** MUST NOT be called for messages of this node, nor twice for one message. */
   received(message: NodeMessage): void;
 }
 
 export interface NodeMessages {
   /**
-   * To one node, which may not be there any more. What cannot be sent now MUST be sent when it can be, up to a bound,
-   * where it has to hold; anything else MUST NOT.
+   * Sends to one node, which may be gone. A message that must hold and cannot be sent now MUST be sent later, up to a
+   * bound. Any other MUST NOT.
    */
   send(node: string, message: NodeMessage): void;
 
-  /** To every other node, likewise. */
+  /** Sends to every other node, with the same rules. */
   sendAll(message: NodeMessage): void;
 
   stop(): Promise<void>;

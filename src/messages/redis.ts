@@ -13,23 +13,26 @@ export interface RedisMessagesOptions {
   readonly refusedAgainMs?: number;
 }
 
-/** A message that has to hold. */
+/** A message that must be delivered later if not now. */
 interface Kept {
   readonly channel: string;
   readonly once: string;
   readonly message: NodeMessage;
-  /** When Redis was first there for it: what the store was told with it holds since then. Null: not yet. */
+  /** When Redis was first available for it, and the store had the fact. Null: not yet. */
   since: number | null;
 }
 
-/** Messages that wait for Redis to be back, or to take them. */
+/** Messages that wait while Redis is unavailable or refuses them. */
 const waitingMax = 10_000;
-/** How soon what Redis has refused is tried again. */
+/** Retry interval after Redis has refused messages. */
 const refusedAgainMsDefault = 5_000;
-/** Nodes find back to Redis one after the other: what has waited for it is said so often, so far apart, and heard once. */
+/**
+ * Nodes reconnect to Redis one after the other. So a message that waited is sent so often, at this interval, and
+ * handled once.
+ */
 const timesSaid = 6;
 const saidAgainMs = 2_000;
-/** Messages that are known to have been heard. */
+/** Received messages that are remembered, to ignore repetitions. */
 const heardMax = 10_000;
 
 const name = z.string().max(256);
@@ -55,7 +58,7 @@ const answer = z.discriminatedUnion("kind", [
 
 const envelope = z.object({
   from: z.string(),
-  /** Of this message alone. */
+  /** The id of this message. */
   once: name.optional(),
   message: z.discriminatedUnion("kind", [
     z.object({ kind: z.literal("taken"), session: z.string(), generation: z.number() }),
@@ -70,7 +73,7 @@ const envelope = z.object({
 export async function createRedisMessages(options: RedisMessagesOptions, events: MessageEvents): Promise<NodeMessages> {
   const { redis, prefix, id, log, refusedAgainMs = refusedAgainMsDefault } = options;
   const channelOf = (node: string) => `${prefix}node:${node}`;
-  // No node is called so: a name holds no asterisk.
+  // No node has this name, since names contain no asterisk.
   const all = channelOf("*");
   let waiting: Kept[] = [];
   const heard = new Set<string>();
@@ -100,7 +103,7 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
     if (once === undefined) return false;
     if (heard.has(once)) return true;
     heard.add(once);
-    // In the order in which they were heard.
+    // In the order in which they were received.
     if (heard.size > heardMax) heard.delete(first(heard));
     return false;
   }
@@ -108,7 +111,7 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
   function sayAgain(late: readonly Kept[], times: number): void {
     if (late.length === 0 || times === 0) return;
     later(saidAgainMs, () => {
-      // Away once more: it was said already.
+      // Redis is unavailable again: the message was sent before.
       for (const kept of late) sayOnce(kept).catch(() => undefined);
       sayAgain(late, times - 1);
     });
@@ -127,7 +130,7 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
     else publish(channel, { message }).catch(noticeRefusal);
   }
 
-  /** Whether it is said; else it waits. */
+  /** Resolves with whether the message was sent; otherwise it waits. */
   async function say(kept: Kept): Promise<boolean> {
     try {
       await sayOnce(kept);
@@ -156,16 +159,16 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
     refused = false;
   }
 
-  /** Redis is there and does not let this node publish; logged once until it does, or has been away. */
+  /** Redis refuses to publish. Logged once, until it succeeds or the connection is lost. */
   function noticeRefusal(error: unknown): boolean {
     if (error instanceof RedisAway) return false;
     const problem = error instanceof Error ? error.message : String(error);
-    if (!refused) log.warn({ problem }, "Redis refuses messages to other nodes, which learn late of sessions they have lost and of users who are disconnected; it is tried again: may this node publish?");
+    if (!refused) log.warn({ problem }, "Redis refuses to publish: other nodes learn late of resumed sessions and of disconnected users; check the right to publish; the node retries");
     refused = true;
     return true;
   }
 
-  /** First one of them, for Redis refuses all or none. */
+  /** Tries one message first, since Redis refuses all or none. */
   function tryAgain(): void {
     if (tryingAgain || stopped) return;
     tryingAgain = true;
@@ -180,7 +183,7 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
   function keep(kept: Kept): void {
     if (stopped) return;
     if (waiting.length < waitingMax) return void waiting.push(kept);
-    if (!dropping) log.warn({ waiting: waitingMax }, "messages to other nodes are dropped: too many wait for Redis to be back");
+    if (!dropping) log.warn({ waiting: waitingMax }, "messages to other nodes are dropped: too many wait for Redis");
     dropping = true;
   }
 
@@ -216,6 +219,6 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    return undefined; // nothing of ours
+    return undefined; // not a message of a node
   }
 }

@@ -1,15 +1,15 @@
 /**
- * Things that fall due one and the same time after they were put here, each once, in that order: one timer for all of
- * them, and a bounded number a turn, so that a thousand of them at once do not hold up everything else.
+ * Calls back for each item once, a fixed time after it was put here, in that order. One timer serves all items. Each
+ * turn handles a bounded number, so that a thousand at once do not delay everything else.
  */
 const turnMax = 512;
-/** Of those that ask somebody, so many wait for their answers at once. */
+/** Asynchronous callbacks under way at once. */
 const underWayMax = 100;
 
 export class Due<T> {
   readonly #afterMs: number;
   readonly #onDue: (item: T) => Promise<void> | void;
-  /** When each is due, by the clock of `performance.now()`; in that order, as all of them wait equally long. */
+  /** When each is due, by the clock of `performance.now()`. In order, since all wait equally long. */
   readonly #waiting = new Map<T, number>();
   #timer: NodeJS.Timeout | null = null;
   #underWay = 0;
@@ -20,7 +20,7 @@ export class Due<T> {
     this.#onDue = onDue;
   }
 
-  /** What waits already goes on waiting. */
+  /** An item that waits already keeps its time. */
   put(item: T): void {
     if (this.#waiting.has(item)) return;
     this.#waiting.set(item, performance.now() + this.#afterMs);
@@ -55,7 +55,7 @@ export class Due<T> {
     this.#arm();
   }
 
-  /** For the first that waits. */
+  /** Sets the timer for the first item. */
   #arm(): void {
     if (this.#timer !== null || this.#underWay >= underWayMax) return;
     for (const at of this.#waiting.values()) {

@@ -1,16 +1,18 @@
 /**
- * When users were seen last: for a time, and up to a number of users, of whom the longest gone are forgotten first.
- * `lru-cache` was refused: 81 bytes an entry where this takes 53 (100,000 entries, Node 20), 28 of them for its maximum at
- * once.
+ * When users were last seen, with a TTL and a bound: at the bound the users longest gone are evicted first. Why not
+ * `lru-cache`: it takes 81 bytes an entry where this takes 53 (100,000 entries, Node 20), and allocates 28 of them for
+ * its maximum at once.
  */
 
-/** At the bound this share goes at once: finding the front of a Map steps over everything that was deleted there. */
+/**
+ * At the bound this share is evicted at once: finding the front of a Map steps over everything that was deleted there.
+ */
 const batchShare = 1 / 64;
 
 export class LastSeen {
   readonly #max: number;
   readonly #ttlMs: number;
-  // In the order in which they went, nearly: the clock may be set back.
+  // In the order in which they went offline, almost: the clock may be set back.
   readonly #times = new Map<string, number>();
 
   constructor(max: number, ttlMs: number) {
@@ -38,7 +40,7 @@ export class LastSeen {
     this.#times.clear();
   }
 
-  /** The first ones, up to so many, as far as they went at `until` or before. */
+  /** Drops up to `count` users from the front, as far as they went at `until` or before. */
   #forget(count: number, until: number): void {
     for (const [user, time] of this.#times) {
       if (count-- <= 0 || time > until) return;

@@ -1,18 +1,18 @@
-/** The embedded presence of one node, in memory: it ends with the process, and so do the sessions that it is of. */
+/** The embedded presence of one node, in memory. It is lost with the process, like the sessions it describes. */
 import { Due } from "./due.ts";
 import type { Presence, PresenceEvents } from "./presence.ts";
-import { Room, type Member } from "./room.ts";
+import { PresenceRoom, type PresenceMember } from "./room.ts";
 import { Statuses } from "./statuses.ts";
 
 export interface MemoryPresenceOptions {
-  /** A user who goes and is back within this has not been away. */
+  /** A user who returns within this time counts as present throughout. */
   readonly graceMs: number;
-  /** Changes of a room are told together, this often at most. */
+  /** Changes of a room are collected, and announced at this interval at most. */
   readonly intervalMs: number;
-  /** With more users than this in a room, or more changes at once, it is not told who they are. */
+  /** Above these numbers, of users in a room or of changes at once, names are left out. */
   readonly namedUsersMax: number;
   readonly namedChangesMax: number;
-  /** How long, and of how many users, it is known when they were last seen. */
+  /** How long, and of how many users, last-seen times are kept. */
   readonly lastSeenTtlMs: number;
   readonly lastSeenMax: number;
   /** Milliseconds since 1970; replaced in tests. */
@@ -26,16 +26,16 @@ export function createMemoryPresence(options: MemoryPresenceOptions, events: Pre
   const namedMax = { users: options.namedUsersMax, changes: options.namedChangesMax };
   const statusChanged = events.statusChanged.bind(events);
   const statuses = new Statuses({ graceMs, lastSeenTtlMs, lastSeenMax, clock, statusChanged });
-  const rooms = new Map<string, Room>();
+  const rooms = new Map<string, PresenceRoom>();
   let members = 0;
-  /** No lower than the version of any room that was forgotten: a room that comes back must not count anew. */
+  /** At least the version of every room that was dropped: a room that returns must not count from the beginning. */
   let version = 0;
 
-  const changed = new Due<Room>(intervalMs, (room) => {
+  const changed = new Due<PresenceRoom>(intervalMs, (room) => {
     const change = room.takeChange();
     if (change !== null) events.roomChanged(room.key, change);
   });
-  const leaving = new Due<Member>(graceMs, (member) => {
+  const leaving = new Due<PresenceMember>(graceMs, (member) => {
     const { room, user } = member;
     room.remove(member);
     members--;
@@ -44,20 +44,20 @@ export function createMemoryPresence(options: MemoryPresenceOptions, events: Pre
   });
   const sweeper = setInterval(() => statuses.expire(), sweepMs).unref();
 
-  function roomOf(key: string): Room {
+  function roomOf(key: string): PresenceRoom {
     let room = rooms.get(key);
-    if (room === undefined) rooms.set(key, (room = new Room(key, version)));
+    if (room === undefined) rooms.set(key, (room = new PresenceRoom(key, version)));
     return room;
   }
 
-  function note(room: Room, user: string, joined: boolean): void {
+  function note(room: PresenceRoom, user: string, joined: boolean): void {
     if (!room.followed) return;
     room.note(user, joined, namedMax);
     changed.put(room);
   }
 
-  /** Only rooms with members, or members who are to be told, are kept. */
-  function forgetUnless(room: Room): void {
+  /** Keeps a room only while it has members or is followed. */
+  function forgetUnless(room: PresenceRoom): void {
     if (room.users > 0 || room.followed) return;
     version = Math.max(version, room.version);
     rooms.delete(room.key);
@@ -82,7 +82,7 @@ export function createMemoryPresence(options: MemoryPresenceOptions, events: Pre
       const room = roomOf(key);
       if (room.followed) return;
       room.followed = true;
-      // Whoever was told of the room before must see that it was not told of everything.
+      // Members who saw the room before must notice that they missed changes.
       room.version++;
     },
 
@@ -96,7 +96,7 @@ export function createMemoryPresence(options: MemoryPresenceOptions, events: Pre
     },
 
     members(key, query, done) {
-      const page = (rooms.get(key) ?? new Room(key, version)).page(query);
+      const page = (rooms.get(key) ?? new PresenceRoom(key, version)).page(query);
       done(page === null ? { error: "bad_request" } : { value: page });
     },
 

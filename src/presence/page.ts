@@ -1,6 +1,6 @@
 import type { MembersQuery, RoomPresence } from "./presence.ts";
 
-/** A page from what readRoom (scripts.ts) answers with. */
+/** Makes a page from the answer of readRoom (scripts.ts). */
 export function pageOf([version, users, sessions, ...rows]: (string | number)[], { limit, bytesMax, bytesEach }: MembersQuery): RoomPresence {
   const members: { user: string; sessions: number }[] = [];
   const counts = { version: Number(version), users: Number(users), sessions: Number(sessions), members };

@@ -1,12 +1,13 @@
 /**
- * The presence seam: who is in which room, and who is there at all. Rooms and users are named by keys (roomkeys.ts),
- * which hold the tenant. A session is named by whatever stays the same while it has its socket.
+ * The presence seam: which users are in which room, and which are online. Rooms and users are named by keys
+ * (roomkeys.ts), which contain the tenant. Any string that stays the same while a session has its socket can name the
+ * session.
  *
- * Changes are for people to look at, so they are batched and late on purpose: a user who goes and is back within the
- * grace has not been away, and until the grace is over is still there in every answer, with no sessions.
+ * People read changes, so changes are batched and delayed on purpose. A user who returns within the grace counts as
+ * present throughout. Until the grace is over, every answer lists the user, with no sessions.
  *
- * Answers come by callback, exactly once, for the reason that broker.ts gives. Changes are told by the callbacks the
- * implementation was made with.
+ * Answers come by callback, exactly once, for the reason that broker.ts gives. Changes go to the callbacks that the
+ * implementation was created with.
  */
 import type { Answer } from "../broker/broker.ts";
 
@@ -28,7 +29,7 @@ export interface MembersQuery {
 }
 
 export interface RoomPresence {
-  /** Of the last change that was told. */
+  /** Version of the last change that was announced. */
   readonly version: number;
   readonly users: number;
   readonly sessions: number;
@@ -37,7 +38,7 @@ export interface RoomPresence {
   readonly next: string;
 }
 
-/** Who came and who went, once the grace was over. */
+/** Users who joined and users who left, after the grace. */
 export interface RoomChange {
   readonly version: number;
   readonly users: number;
@@ -51,53 +52,54 @@ export interface RoomChange {
 export interface Status {
   readonly user: string;
   readonly online: boolean;
-  /** Of a user who is not online: when the last session was over, milliseconds since 1970; 0 where it is not known. */
+  /** When the last session of an offline user ended, milliseconds since 1970; 0 where unknown. */
   readonly lastSeen: number;
 }
 
 export interface PresenceEvents {
   /**
    * MUST be called for followed rooms only, and at most once an interval for each. Each version MUST be one more than
-   * the last that was told or answered, so that whoever sees a larger step knows that something was missed.
+   * the last announced or answered version. So a client that sees a larger step knows that it missed a change.
    */
   roomChanged(room: string, change: RoomChange): void;
-  /** MUST be called for watched users only, and only when what was told or answered last no longer holds. */
+  /** MUST be called for watched users only, and only when the last announced or answered status no longer holds. */
   statusChanged(status: Status): void;
 }
 
 export interface Presence {
   /**
-   * A session of the user is in the room, or no longer. A session MUST be counted once, however often it enters, and
-   * leaving a room it is not in MUST change nothing.
+   * A session of the user enters or leaves the room. A session MUST be counted once, however often it enters. Leaving a
+   * room without being in it MUST change nothing.
    */
   enter(room: string, user: string, session: string): void;
   leave(room: string, user: string, session: string): void;
 
   /**
-   * This node has members who are to be told of changes in the room from now on; it ends with `unfollow`. Changes before
-   * `follow` need not be told.
+   * From now on this node has members that get the room's changes, until `unfollow`. Changes before `follow` need not
+   * be announced.
    */
   follow(room: string): void;
   unfollow(room: string): void;
 
   /**
-   * Who is in the room. A member who was there from the first page to the last MUST be on exactly one of them. Whoever
-   * takes the pages and the changes told after each as sets, in their order, MUST come to what the room is then: what is
-   * answered and undone before it was told has to be told. MUST answer `bad_request` for an `after` that is none.
+   * The members of the room. A member present from the first page to the last MUST be on exactly one of them. Pages and
+   * later changes, applied as set operations in their order, MUST lead to the room's state. So a change that an answer
+   * showed MUST be announced when it is undone, even if it never was announced itself. MUST answer `bad_request` for an
+   * invalid `after`.
    */
   members(room: string, query: MembersQuery, done: (answer: Answer<RoomPresence>) => void): void;
 
-  /** A session of the user has begun, or is over; several make one user who is online. As `enter` and `leave`. */
+  /** A session of the user begins or ends. Several sessions make one online user. Rules as for `enter` and `leave`. */
   online(user: string, session: string): void;
   offline(user: string, session: string): void;
 
-  /** In the order of `users`. MUST NOT be older than what was told of a user before it. */
+  /** In the order of `users`. MUST NOT be older than the last announced status of a user. */
   statuses(users: readonly string[], done: (answer: Answer<readonly Status[]>) => void): void;
-  /** Someone on this node wants to know of changes to the user's status; counted, as several may. */
+  /** Begins or ends watching the user's status on this node. Calls are counted, since several sessions may watch. */
   watch(user: string): void;
   unwatch(user: string): void;
 
-  /** Rooms with members, members of all of them, and users who are online; within the grace, too. */
+  /** Rooms with members, members of all of them, and online users; each including those within the grace. */
   usage(): { readonly rooms: number; readonly members: number; readonly users: number };
 
   stop(): Promise<void>;

@@ -1,43 +1,43 @@
 /**
- * The members of one room, and what is to be told of them. A member keeps its number from when it came until it is
- * gone, and pages go by that number: whoever stays is on one page, and a page costs what is on it.
+ * The members of one room, and their changes to announce. A member keeps its number while it is in the room, and pages
+ * are ordered by that number. So a member that stays is on one page, and reading a page costs only its own members.
  */
 import { countOf, withoutOne, withOne, type Held } from "../platform/held.ts";
 import type { MembersQuery, RoomChange, RoomMember, RoomPresence } from "./presence.ts";
 
-export interface Member {
-  readonly room: Room;
+export interface PresenceMember {
+  readonly room: PresenceRoom;
   readonly user: string;
   /** Grows with every member that comes. */
   readonly number: number;
-  /** Null within the grace, and for one that is gone. */
+  /** Null within the grace, and for a member that is gone. */
   sessions: Held<string>;
   gone: boolean;
 }
 
-/** Above these it is not told who came and went, only how many there are. */
+/** Above these, changes carry counts only. */
 export interface NamedMax {
   readonly users: number;
   readonly changes: number;
 }
 
-/** Gone members keep their place among the others until they are this many and half of all. */
+/** Gone members stay in the list until they are this many and half of it. */
 const goneMin = 32;
 
-export class Room {
+export class PresenceRoom {
   readonly key: string;
   followed = false;
   version: number;
   sessions = 0;
-  readonly #members = new Map<string, Member>();
-  /** By number; with some that are gone. */
-  #order: Member[] = [];
+  readonly #members = new Map<string, PresenceMember>();
+  /** By number; includes some that are gone. */
+  #order: PresenceMember[] = [];
   #lastNumber = 0;
-  /** User → joined or left, since the last change was told. Null: nothing yet. */
+  /** User → joined or left, since the last announced change. Null: none yet. */
   #changes: Map<string, boolean> | null = null;
-  /** Too many to name. */
+  /** There are too many changes to name. */
   #crowded = false;
-  /** Someone was answered since the last change was told. */
+  /** A page was answered since the last announced change. */
   #answered = false;
 
   constructor(key: string, version: number) {
@@ -49,11 +49,11 @@ export class Room {
     return this.#members.size;
   }
 
-  member(user: string): Member | undefined {
+  member(user: string): PresenceMember | undefined {
     return this.#members.get(user);
   }
 
-  /** True: a user has come who was not here. */
+  /** True: the user was not in the room before. */
   enter(user: string, session: string): boolean {
     let member = this.#members.get(user);
     const isNew = member === undefined;
@@ -70,7 +70,7 @@ export class Room {
   }
 
   /** The member whose last session this was. */
-  leave(user: string, session: string): Member | null {
+  leave(user: string, session: string): PresenceMember | null {
     const member = this.#members.get(user);
     if (member === undefined || member.sessions === null) return null;
     const before = countOf(member.sessions);
@@ -80,7 +80,7 @@ export class Room {
   }
 
   /** The grace of a member without sessions is over. */
-  remove(member: Member): void {
+  remove(member: PresenceMember): void {
     member.gone = true;
     this.#members.delete(member.user);
     const gone = this.#order.length - this.#members.size;
@@ -107,7 +107,7 @@ export class Room {
     return { version, users, sessions, members, next: "" };
   }
 
-  /** The first place behind the member with this number, by halving. */
+  /** The first index behind the member with this number, by binary search. */
   #firstAfter(number: number): number {
     let low = 0;
     let high = this.#order.length;
@@ -121,11 +121,11 @@ export class Room {
 
   // ------------------------------------------------------------------------------- what is told
 
-  /** A user came or went, and it is to be told. */
+  /** Notes a user's join or leave for the next change. */
   note(user: string, joined: boolean, namedMax: NamedMax): void {
     if (this.#crowded) return;
     this.#changes ??= new Map();
-    // Undone before it was told: nothing to tell, but to those who have seen it in an answer.
+    // Undone before it was announced: nothing to announce, unless an answer has shown it.
     if (this.#changes.get(user) === !joined && !this.#answered) this.#changes.delete(user);
     else this.#changes.set(user, joined);
     if (this.#changes.size <= namedMax.changes && this.users <= namedMax.users) return;
@@ -133,7 +133,7 @@ export class Room {
     this.#crowded = true;
   }
 
-  /** What has changed since this was asked last; null for nothing. */
+  /** The changes since the last call; null for none. */
   takeChange(): RoomChange | null {
     const changes = this.#changes ?? [];
     const countsOnly = this.#crowded;

@@ -1,4 +1,4 @@
-/** Who is there at all, who was and when, and who is watched. */
+/** Which users are online, when others were last seen, and which are watched. */
 import { Due } from "./due.ts";
 import { withoutOne, withOne, type Held } from "../platform/held.ts";
 import { LastSeen } from "./lastseen.ts";
@@ -14,9 +14,9 @@ export interface StatusesOptions {
 
 export class Statuses {
   readonly #options: StatusesOptions;
-  /** The sessions of users who are online; none of one who went and whose grace is not over. Most users are only here. */
+  /** Online users with their sessions; a user within the grace has none. Most users appear only here. */
   readonly #online = new Map<string, Held<string>>();
-  /** When those went who are within the grace. */
+  /** When users within the grace went. */
   readonly #wentAt = new Map<string, number>();
   readonly #watchers = new Map<string, number>();
   readonly #lastSeen: LastSeen;
@@ -77,7 +77,7 @@ export class Statuses {
     this.#lastSeen.clear();
   }
 
-  /** Within the grace: nobody was told, and nobody is. */
+  /** The user returns within the grace: no watcher is notified. */
   #back(user: string): void {
     this.#leaving.take(user);
     this.#wentAt.delete(user);

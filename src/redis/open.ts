@@ -1,23 +1,23 @@
-/** Makes the connection to Redis: to one server, to the one that Sentinels name, or to a cluster. */
+/** Opens the connection to Redis: to one server, to the server that Sentinels name, or to a cluster. */
 import type { Cluster, Redis, RedisOptions as ClientOptions } from "ioredis";
 import { RedisLink, type RedisOptions } from "./redis.ts";
-import { drop, livesOf, type Lives } from "./servers.ts";
+import { drop, runIdsOf, type RunIds } from "./servers.ts";
 import { tlsOptions } from "./tls.ts";
 
 const retryMsMax = 1_000;
 const connectMs = 5_000;
 const keepAliveMs = 10_000;
-/** A cluster does not say that one of its servers was restarted, or another made a primary: its servers are looked at so often. */
+/** A cluster does not announce a restarted server or a new primary, so its servers are checked at this interval. */
 const clusterLookMs = 5_000;
 
 /**
  * Connects, and resolves when Redis answers.
- * @throws TlsFileProblem, or an Error that says in a sentence why it does not.
+ * @throws TlsFileProblem, or an Error whose message says why Redis is unavailable.
  */
 export async function openRedis(options: RedisOptions): Promise<RedisLink> {
   const { target, tlsCa = "" } = options;
-  // Loaded only now: a node without Redis does not need it.
-  // By its default export: a bundle makes no named ones of a module that is CommonJS and loaded late.
+  // Loaded only now: a node without Redis does not need it. Imported by its default export: a bundle gives a CommonJS
+  // module that is loaded late no named ones.
   const { default: { Cluster, Redis } } = await import("ioredis");
   let isStarting = true;
   let problem = "";
@@ -29,14 +29,15 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
     lazyConnect: true,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    // Zero: what was under way when a connection is lost fails then.
+    // Zero: commands under way fail when their connection is lost.
     maxRetriesPerRequest: 0,
     connectTimeout: connectMs,
     keepAlive: keepAliveMs,
-    // Its answers are thrown away, and one that a server gives before it closes, such as DENIED, would be taken for one.
+    // The client ignores the answers of CLIENT SETINFO. An error such as DENIED, sent before a server closes, would
+    // pass for one.
     disableClientInfo: true,
-    autoResubscribe: false, // nobody would catch what becomes of it, and a connection that is lost again would end the node
-    // An old primary after a failover: the connection is made anew, to the new one.
+    autoResubscribe: false, // its promise has no handler: another lost connection would crash the node
+    // READONLY comes from an old primary after a failover: reconnecting leads to the new one.
     reconnectOnError: (error) => error.message.startsWith("READONLY"),
     retryStrategy: (times) => (isStarting ? null : retryMs(times)),
   };
@@ -56,30 +57,30 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
   const client = make(false);
   const subscriber = target.kind === "cluster" ? client : make(true);
   const clients = new Set([client, subscriber]);
-  // The first says why; those behind it follow from it.
+  // The first error is the cause; later ones follow from it.
   const note = (error: Error) => (problem ||= reason(error));
-  let lives: Lives;
+  let runIds: RunIds;
   for (const one of clients) one.on("error", note);
   try {
     await within(Promise.all([...clients].map((one) => one.connect())), connectMs);
     await within(client.call("PING"), connectMs);
-    lives = await within(livesOf(client), connectMs);
+    runIds = await within(runIdsOf(client), connectMs);
   } catch (error) {
     clients.forEach(drop);
     throw new Error(problem || reason(error));
   }
   isStarting = false;
-  return new RedisLink(client, subscriber, lives, options);
+  return new RedisLink(client, subscriber, runIds, options);
 }
 
-/** A cluster's client says of all its nodes together that they failed, and keeps why the last did. */
+/** A cluster's client reports only that all its servers failed. The cause is in the last server's error. */
 function reason(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { lastNodeError } = error as Error & { lastNodeError?: unknown };
   return lastNodeError instanceof Error ? `${error.message} ${lastNodeError.message}` : error.message;
 }
 
-/** Sooner at first, with some chance in it, so that not every node comes at once. */
+/** Short at first, with a random part, so that nodes do not all reconnect at once. */
 function retryMs(times: number): number {
   return Math.min(retryMsMax, 50 * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2);
 }

@@ -1,20 +1,21 @@
 /**
- * The connection to Redis that everything on this node shares: registry, sessions, presence. It is either up or away.
- * While it is away every command fails at once, and so does what was under way; a Redis that is connected and does not
- * answer is away, too. It is tried again for ever, and nothing is resent: whoever asked knows better what still matters.
+ * The connection to Redis that registry, sessions and presence of this node share. It is either up or unavailable.
+ * While it is unavailable every command fails at once, and so do those under way. A connected Redis that stops
+ * answering counts as unavailable, too. The node reconnects forever, and resends nothing: only the caller knows what
+ * still matters.
  */
 import type { Cluster, Redis } from "ioredis";
 import { isUnknownScript, Sending, type Command } from "./sending.ts";
-import { drop, livesOf, type Lives } from "./servers.ts";
+import { drop, runIdsOf, type RunIds } from "./servers.ts";
 import type { RedisTarget } from "./target.ts";
 
 export type { Command };
 
 export interface RedisOptions {
   readonly target: RedisTarget;
-  /** A file of certificates that those of servers with TLS are checked with. Default: those Node trusts. */
+  /** A file of CA certificates for servers with TLS. Default: those that Node trusts. */
   readonly tlsCa?: string;
-  /** Redis is away when it has answered nothing for so long. */
+  /** Redis counts as unavailable when it has answered nothing for so long. */
   readonly answerMs: number;
   readonly log: RedisLog;
 }
@@ -24,43 +25,43 @@ export interface RedisLog {
   warn(fields: object, text: string): void;
 }
 
-/** Why a command has no result: nobody knows whether it was carried out. */
+/** Why a command has no result. Redis may or may not have run it. */
 export class RedisAway extends Error {
   override readonly name = "RedisAway";
 }
 
 interface Batch {
-  /** How often it was found waiting. */
+  /** How many checks have found it waiting. */
   checks: number;
   readonly fail: (error: Error) => void;
 }
 
-/** Between two tries to subscribe where the server refuses it. */
+/** Retry interval after the server refused to subscribe. */
 const channelsRetryMs = 2_000;
-/** Waiting is counted in checks, not in time: a node that stood still itself has not been kept waiting. */
+/** Waiting is counted in checks, not in time: a node that was itself suspended has not waited for Redis. */
 const checksPerAnswer = 5;
 /** Exceptions are logged this often at most, and counted every time. */
 const exceptionLogMs = 10_000;
 
-/** An error that the server answered with begins with a word in capitals; the client may put words of its own before it. */
+/** A server's error begins with a word in capitals. The client may put its own words before it. */
 const serverSaid = /(?:^|: )([A-Z]{3,} .+)$/;
 
-/** One client for commands and one for subscriptions; a cluster's client has its own for those. */
+/** One client for commands and one for subscriptions. A cluster's client has a connection of its own for those. */
 export class RedisLink {
-  /** Commands sent, those that failed, and times it came back. */
+  /** Commands sent, those that failed, and how often Redis became available again. */
   commands = 0;
   failures = 0;
   returns = 0;
-  /** Exceptions that were thrown where Redis had answered or said something. */
+  /** Exceptions thrown by code that handled an answer or a message of Redis. */
   exceptions = 0;
   readonly #client: Redis | Cluster;
   readonly #subscriber: Redis | Cluster;
-  /** Several servers, each of which carries out what it is sent at its own time; else one, in the order it was sent. */
+  /** A cluster's servers run their commands independently. One server runs them in the order they were sent. */
   readonly isCluster: boolean;
   readonly #sending: Sending;
   readonly #answerMs: number;
   readonly #log: RedisLog;
-  /** What waits for its answers, the oldest first. */
+  /** Batches that wait for their answers, the oldest first. */
   readonly #batches = new Set<Batch>();
   readonly #listeners = new Map<string, (message: string) => void>();
   readonly #onUp: (() => void)[] = [];
@@ -71,29 +72,29 @@ export class RedisLink {
   readonly #watch: NodeJS.Timeout;
   #up = true;
   #hears = true;
-  /** The server refused the channels, which has been logged. */
+  /** The server refused to subscribe, and this has been logged. */
   #deaf = false;
   #subscribing: NodeJS.Timeout | undefined;
   #closing = false;
   #problem = "";
-  /** What the server said last of why it lets nobody in. */
+  /** The last error with which the server refused this node. */
   #said = "";
-  #lives: ReadonlySet<string>;
-  #lookingWho = false;
+  #runIds: ReadonlySet<string>;
+  #readingRunIds = false;
 
-  /** @param lives of the Redis that answers, as livesOf has them. */
-  constructor(client: Redis | Cluster, subscriber: Redis | Cluster, lives: Lives, { target, answerMs, log }: RedisOptions) {
+  /** @param runIds of the Redis that answers, from runIdsOf. */
+  constructor(client: Redis | Cluster, subscriber: Redis | Cluster, runIds: RunIds, { target, answerMs, log }: RedisOptions) {
     this.#client = client;
     this.#subscriber = subscriber;
-    this.#lives = new Set(lives.known);
+    this.#runIds = new Set(runIds.known);
     this.isCluster = target.kind === "cluster";
     this.#sending = new Sending(client, this.isCluster);
     this.#answerMs = answerMs;
     this.#log = log;
     for (const one of new Set([client, subscriber])) one.on("error", (error: Error) => this.#failed(error.message));
     client.on("ready", () => this.#cameBack());
-    // Of a cluster alone: which servers there are was found anew.
-    client.on("refresh", () => void this.#lookWho());
+    // Only a cluster's client emits it: it has read the list of servers again.
+    client.on("refresh", () => void this.#readRunIds());
     client.on("close", () => this.#wentAway(this.#problem || "the connection was closed"));
     subscriber.on("close", () => (this.#hears = false));
     subscriber.on("ready", () => void this.#subscribeAgain());
@@ -105,7 +106,7 @@ export class RedisLink {
     return this.#up;
   }
 
-  /** Whether what is published is heard: commands may be answered while it is not. */
+  /** Whether the channels are subscribed. Commands may be answered while they are not. */
   get hears(): boolean {
     return this.#hears;
   }
@@ -116,7 +117,7 @@ export class RedisLink {
     return result;
   }
 
-  /** As runAll, for commands of which none depends on another: a script that Redis does not know is sent again, whole. */
+  /** Like runAll, for independent commands: a script that Redis does not know is sent again, whole. */
   async runEach(commands: readonly Command[]): Promise<unknown[]> {
     const results = await this.runAll(commands);
     const unknown = [...results.keys()].filter((i) => isUnknownScript(results[i]));
@@ -127,9 +128,10 @@ export class RedisLink {
   }
 
   /**
-   * Sends commands together. What each came to, an Error where Redis refused it: also where it does not know a script, while
-   * it has run those behind it. Then everything from that one on has to be sent again, in its order, or all of it whole.
-   * @throws RedisAway where it is not known what they came to.
+   * Sends commands together. Returns a result for each, an Error where Redis refused it. Also an unknown script is an
+   * Error, though Redis has run the commands behind it. The caller then sends everything again from that one on, in
+   * order, or all of it whole.
+   * @throws RedisAway where it is not known which commands Redis ran.
    */
   runAll(commands: readonly Command[], { isWhole = false } = {}): Promise<unknown[]> {
     if (!this.#up) return Promise.reject(new RedisAway("Redis is away"));
@@ -153,39 +155,41 @@ export class RedisLink {
     });
   }
 
-  /** What is published on the channel, from now on and whenever Redis is back; not what is published meanwhile. */
+  /** Receives what is published on the channel, now and after each reconnect, but not what was published in between. */
   async subscribe(channel: string, onMessage: (message: string) => void): Promise<void> {
     this.#listeners.set(channel, onMessage);
     await this.#subscriber.subscribe(channel);
   }
 
-  /** Anybody who may publish can say anything: what a listener cannot take costs that message only. */
+  /** Any client with the right may publish anything. A message that the listener cannot read costs only itself. */
   #heard(channel: string, message: string): void {
     try {
       this.#listeners.get(channel)?.(message);
     } catch (error) {
       this.exceptions++;
-      if (!this.#unreadable) this.#log.warn({ channel, problem: String(error) }, "something was published on a channel of this gateway that is none of its messages; this is said once");
+      if (!this.#unreadable) this.#log.warn({ channel, problem: String(error) }, "Redis channel: ignored a message that no node sent; check which clients may publish under the prefix of this gateway (logged once)");
       this.#unreadable = true;
     }
   }
 
-  /** Called whenever Redis is back. */
+  /** Called whenever Redis is available again. */
   onUp(listener: () => void): void {
     this.#onUp.push(listener);
   }
 
-  /** Called whenever the channels can be heard again: what was published meanwhile was missed. */
+  /** Called when the channels are subscribed again: messages in between were missed. */
   onMissed(listener: () => void): void {
     this.#onMissed.push(listener);
   }
 
-  /** Called when Redis, or a part of it, is another process: it was restarted or failed over, and may have lost what it was told last. */
+  /** Called when a server of Redis was restarted or failed over. It may have lost the latest writes. */
   onAnother(listener: () => void): void {
     this.#onAnother.push(listener);
   }
 
-  /** On a connection that is new. The client of a cluster has done so by itself; asked again, it says when it was done. */
+  /**
+   * Subscribes on a new connection. A cluster's client has already done so; asked again, it resolves when that is done.
+   */
   async #subscribeAgain(): Promise<void> {
     const channels = [...this.#listeners.keys()];
     if (this.#closing) return;
@@ -200,19 +204,21 @@ export class RedisLink {
     for (const listener of this.#onMissed) this.contain(listener);
   }
 
-  /** By the loss of the connection, after which it is made again. Or by the server, which may have taken the right: tried again now and then. */
+  /**
+   * After a lost connection the client reconnects anyway. If the server refused, perhaps for a withdrawn right, retry.
+   */
   #channelsRefused(problem: string): void {
     const said = serverSaid.exec(problem)?.[1];
     if (said === undefined || this.#closing) return;
-    if (!this.#deaf) this.#log.warn({ problem: said }, "Redis refuses the channels of this gateway: this node does not hear other nodes until it may subscribe again");
+    if (!this.#deaf) this.#log.warn({ problem: said }, "Redis refuses to subscribe: this node gets no messages of other nodes until its user may subscribe; the node retries");
     this.#deaf = true;
     clearTimeout(this.#subscribing);
     this.#subscribing = setTimeout(() => void this.#subscribeAgain(), channelsRetryMs).unref();
   }
 
   /**
-   * Calls back where an answer of Redis is used. What it throws is this node's mistake: it is logged and counted, and ends
-   * neither the node nor what else waits for Redis.
+   * Calls code that handles an answer of Redis. An exception there is a bug of this node. It is logged and counted, and
+   * stops neither the node nor other callers of Redis.
    */
   contain(callback: () => void): void {
     try {
@@ -223,11 +229,11 @@ export class RedisLink {
       if (now - this.#exceptionAt < exceptionLogMs) return;
       this.#exceptionAt = now;
       const problem = error instanceof Error ? error.stack ?? error.message : String(error);
-      this.#log.warn({ problem, exceptions: this.exceptions }, "an exception where an answer of Redis was used: it is not used any further, the node goes on; please report this");
+      this.#log.warn({ problem, exceptions: this.exceptions }, "exception while handling an answer of Redis: the answer is dropped and the node goes on; please report this");
     }
   }
 
-  /** Gives `done` what was read, exactly once; an error where it could not be. */
+  /** Calls `done` exactly once: with the value read, or with an error. */
   answer<T>(reading: Promise<T>, done: (answer: { readonly value: T } | { readonly error: "unavailable" }) => void): void {
     void reading.then(
       (value) => this.contain(() => done({ value })),
@@ -240,7 +246,7 @@ export class RedisLink {
     clearInterval(this.#watch);
     clearTimeout(this.#subscribing);
     this.#failAll("closed");
-    // Not quit(): a Redis that is away would be waited for.
+    // Not quit(): it would wait for an unavailable Redis.
     for (const client of new Set([this.#client, this.#subscriber])) drop(client);
   }
 
@@ -248,20 +254,20 @@ export class RedisLink {
     // The oldest is the first.
     for (const batch of this.#batches) {
       if (++batch.checks <= checksPerAnswer) return;
-      // Whatever it still answers would come too late.
+      // Later answers would come too late.
       this.#wentAway(`no answer for ${this.#answerMs} ms`);
       this.#client.disconnect(true);
       return;
     }
   }
 
-  /** A server that is there and lets nobody in, such as one that was restarted without its password, says why. */
+  /** Logs why a reachable server refuses this node, for example after a restart without its password. */
   #failed(problem: string): void {
     this.#problem = problem;
     const said = serverSaid.exec(problem)?.[1];
     if (this.#up || said === undefined || said === this.#said) return;
     this.#said = said;
-    this.#log.warn({ problem: said }, "Redis answers and does not let this node in; it is tried again");
+    this.#log.warn({ problem: said }, "Redis refuses this node: check the user and password of --redis, and the state of the server; the node retries");
   }
 
   #wentAway(problem: string): void {
@@ -269,7 +275,7 @@ export class RedisLink {
     this.#sending.forget();
     if (!this.#up || this.#closing) return;
     this.#up = false;
-    this.#log.warn({ problem }, "Redis is away: what is known of other nodes, and sessions that have a socket, go on; it is tried again");
+    this.#log.warn({ problem }, "Redis is unavailable: connected sessions go on with the last known state of other nodes; the node reconnects");
   }
 
   #cameBack(): void {
@@ -278,19 +284,19 @@ export class RedisLink {
     this.#problem = "";
     this.#said = "";
     this.returns++;
-    this.#log.info({}, "Redis is back");
+    this.#log.info({}, "Redis is available again");
     for (const listener of this.#onUp) this.contain(listener);
-    void this.#lookWho();
+    void this.#readRunIds();
   }
 
-  async #lookWho(): Promise<void> {
-    if (!this.#up || this.#lookingWho) return;
-    this.#lookingWho = true;
-    const { known, all } = await livesOf(this.#client);
-    this.#lookingWho = false;
-    const isAnother = known.some((life) => !this.#lives.has(life));
-    // One that does not answer now may be back as it was.
-    this.#lives = new Set(all ? known : [...this.#lives, ...known]);
+  async #readRunIds(): Promise<void> {
+    if (!this.#up || this.#readingRunIds) return;
+    this.#readingRunIds = true;
+    const { known, all } = await runIdsOf(this.#client);
+    this.#readingRunIds = false;
+    const isAnother = known.some((runId) => !this.#runIds.has(runId));
+    // A server that does not answer now may return with its data.
+    this.#runIds = new Set(all ? known : [...this.#runIds, ...known]);
     if (!isAnother || this.#closing) return;
     for (const listener of this.#onAnother) this.contain(listener);
   }

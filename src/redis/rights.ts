@@ -1,8 +1,8 @@
-/** What a node has to be allowed to do in Redis. It is tried at the start: a refusal later would show up as something else. */
+/** The rights a node needs in Redis. The node tries them at start: a later refusal would be harder to recognize. */
 import { createHash } from "node:crypto";
 import type { RedisLink } from "./redis.ts";
 
-/** Written out: also where a script is one. */
+/** Written out, also for a script. */
 type Tried = readonly [name: string, ...args: (string | number)[]];
 
 const script = 'return redis.call("EXISTS", KEYS[1])';
@@ -11,16 +11,16 @@ export interface Refusal {
   readonly command: string;
   /** Its key or channel; "" where it has none. */
   readonly on: string;
-  /** What Redis said. */
+  /** The error of Redis. */
   readonly problem: string;
 }
 
-/** Keys that are tried are gone after so long, also where the user may not delete. */
+/** Tried keys expire after this, also where the user may not delete. */
 const keyMs = 10_000;
 
 /**
- * Every command that nodes and their scripts use, once, on keys of their own.
- * @returns those that Redis refuses.
+ * Runs every command that nodes and their scripts use, once, on keys of its own.
+ * @returns the commands that Redis refuses.
  * @throws RedisAway
  */
 export async function refusedCommands(redis: RedisLink, prefix: string, id: string): Promise<Refusal[]> {
@@ -32,7 +32,7 @@ export async function refusedCommands(redis: RedisLink, prefix: string, id: stri
   });
 }
 
-/** The error of a command that Redis refused; null for one that says something else. */
+/** The error of a command that Redis refused; null for any other error. */
 export function refusalOf(error: unknown): Refusal | null {
   if (!(error instanceof Error) || error.name !== "ReplyError") return null;
   const { command } = error as Error & { readonly command?: { readonly name: string; readonly args: readonly unknown[] } };
@@ -44,18 +44,18 @@ export function isForRights(problem: string): boolean {
   return /NOPERM|ACL failure|can't run this command/.test(problem);
 }
 
-/** What makes a user of Redis who may do all that nodes do. */
+/** ACL rules for a Redis user that may do everything nodes do. */
 export function rightsNeeded(prefix: string, isCluster: boolean): string {
   return `~${prefix}* &${prefix}* +@read +@write -@dangerous +@connection +@pubsub +eval +evalsha +time +info${isCluster ? " +cluster" : ""}`;
 }
 
 function onWhat([name, ...args]: Tried): string {
-  // The first argument is the script, the second how many keys there are.
+  // The first argument is the script, the second the number of keys.
   return String((/^eval/i.test(name) ? args[2] : args[0]) ?? "");
 }
 
 function tried(prefix: string, id: string): readonly Tried[] {
-  // One hash tag: in a cluster all are one server's.
+  // One hash tag: in a cluster one server has all of them.
   const key = (kind: string) => `${prefix}gateway:rights:{${id}}:${kind}`;
   const [text, hash, set, sorted] = [key("text"), key("hash"), key("set"), key("sorted")];
   return [

@@ -1,20 +1,20 @@
 /**
- * How commands and scripts leave for Redis. A script leaves whole until Redis has answered it, and by its hash from then on.
- * A Redis that forgot it (SCRIPT FLUSH, a failover behind a proxy) answers NOSCRIPT and does nothing.
+ * Sends commands and scripts to Redis. A script is sent whole until Redis has answered it once, and by its hash from
+ * then on. A Redis that has dropped it (SCRIPT FLUSH, a failover behind a proxy) answers NOSCRIPT and does nothing.
  *
- * To Redis Cluster scripts always leave whole. Each of its servers knows scripts of its own, and slots move between them:
- * NOSCRIPT would be an everyday answer there, and each costs everything behind it a second time.
+ * Redis Cluster always gets scripts whole. Each of its servers has its own scripts, and slots move between them.
+ * NOSCRIPT would be a common answer there, and each one means sending everything behind it a second time.
  *
- * ioredis' own `defineCommand` was refused: it sends such a script again by itself, behind what was pipelined after it, and
- * says nothing of that. An enter and a leave change places then, and somebody who left stays (test/redis-scripts.test.ts).
- * Here the caller hears of it and sends again what has to come in order.
+ * ioredis' own `defineCommand` does not fit. It resends such a script by itself, behind the commands pipelined after
+ * it, and does not report that. An enter and a leave would change places, and a user who left would stay
+ * (test/redis-scripts.test.ts). Here the caller learns of it and resends in order.
  */
 import type { Cluster, Redis } from "ioredis";
 import { Script } from "./scripts.ts";
 
 export type Command = readonly [what: string | Script, ...args: (string | number)[]];
 
-/** Redis does not know the script that it was to run by its hash, and did nothing. */
+/** Redis does not know the script's hash, and did nothing. */
 export function isUnknownScript(result: unknown): boolean {
   return result instanceof Error && result.message.startsWith("NOSCRIPT");
 }
@@ -22,7 +22,7 @@ export function isUnknownScript(result: unknown): boolean {
 export class Sending {
   readonly #client: Redis | Cluster;
   readonly #isCluster: boolean;
-  /** Those that Redis has been sent whole, and has answered. */
+  /** Scripts that Redis has been sent whole, and has answered. */
   readonly #known = new Set<Script>();
 
   constructor(client: Redis | Cluster, isCluster: boolean) {
@@ -30,44 +30,44 @@ export class Sending {
     this.#isCluster = isCluster;
   }
 
-  /** The connection is another, and so may be what it leads to. */
+  /** Call this when the connection is a new one: the server behind it may be another. */
   forget(): void {
     this.#known.clear();
   }
 
   /**
-   * Sends commands in one piece; a result for each, an Error where Redis refused it.
-   * @param isWhole sends all scripts whole: nothing depends on what Redis knows.
-   * @throws where it is not known what they came to.
+   * Sends commands in one piece. Returns a result for each, an Error where Redis refused it.
+   * @param isWhole sends all scripts whole: nothing depends on the scripts that Redis knows.
+   * @throws where it is not known which commands Redis ran.
    */
   async send(commands: readonly Command[], isWhole: boolean): Promise<unknown[]> {
     const results = await this.#results(commands.map((command) => this.#written(command, isWhole || this.#isCluster)));
-    // It forgets all of them at once.
+    // Redis drops all scripts at once.
     if (results.some(isUnknownScript)) this.#known.clear();
     else for (const [what] of commands) if (typeof what !== "string") this.#known.add(what);
     return results;
   }
 
-  /** As Redis has it. */
+  /** The command in the words of Redis. */
   #written([what, ...args]: Command, isWhole: boolean): [string, ...(string | number)[]] {
     if (typeof what === "string") return [what, ...args];
     const isKnown = !isWhole && this.#known.has(what);
     return isKnown ? ["evalsha", what.hash, what.keys, ...args] : ["eval", what.text, what.keys, ...args];
   }
 
-  /** A cluster's commands go to its nodes one by one: in a pipeline all would have to be for the same. */
+  /** A cluster's commands go out one by one: a pipeline must stay on one server. */
   async #results(commands: readonly [string, ...(string | number)[]][]): Promise<unknown[]> {
     if (this.#isCluster || commands.length === 1) {
       return Promise.all(commands.map(([name, ...args]) => this.#client.call(name, ...args).catch(refusal)));
     }
     const results = await this.#client.pipeline(commands.map((command) => [...command])).exec();
-    // Its type has null. Fewer results than commands would be taken for success.
-    if (results?.length !== commands.length) throw new Error("the client library has no result for some of the commands");
+    // Its type has null. Missing results would pass for success.
+    if (results?.length !== commands.length) throw new Error("the Redis client returned no result for some commands");
     return results.map(([error, result]) => (error === null ? result : refusal(error)));
   }
 }
 
-/** Redis answered, and said no; anything else means that nobody knows. */
+/** ReplyError: Redis refused the command. After any other error the outcome is unknown. */
 function refusal(error: Error): Error {
   if (error.name === "ReplyError") return error;
   throw error;

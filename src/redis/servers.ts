@@ -1,13 +1,16 @@
-/** The servers behind a client of Redis: which processes they are, and how their connections end. */
+/** The servers behind a client of Redis: their run ids, and how to drop their connections. */
 import type { Cluster, Redis } from "ioredis";
 
-/** Another for every process, and every start of one: of each server that may be written to, as far as it says. */
-export interface Lives {
+/**
+ * Run ids of the servers that take writes. Every start of a server process has a new one. `all`: every server has
+ * answered.
+ */
+export interface RunIds {
   readonly known: readonly string[];
   readonly all: boolean;
 }
 
-export async function livesOf(client: Redis | Cluster): Promise<Lives> {
+export async function runIdsOf(client: Redis | Cluster): Promise<RunIds> {
   const servers = "nodes" in client ? client.nodes("master") : [client];
   const infos = await Promise.all(servers.map((server) => server.call("INFO", "server").catch(() => "")));
   const known = infos.flatMap((info) => /^run_id:(\w+)/m.exec(String(info))?.[1] ?? []);
@@ -15,8 +18,8 @@ export async function livesOf(client: Redis | Cluster): Promise<Lives> {
 }
 
 /**
- * Disconnects for good. A TLS handshake that is under way fails by that, and a second error on its socket would be nobody's:
- * the client listens to one.
+ * Disconnects for good. This makes a TLS handshake under way fail. The client listens to one error of its socket, and a
+ * second one would be uncaught.
  */
 export function drop(client: Redis | Cluster): void {
   const connections = "nodes" in client ? client.nodes() : [client];

@@ -14,7 +14,7 @@ export interface RedisTarget {
   readonly user: string;
   readonly password: string;
   readonly db: number;
-  /** What the Sentinels call the server; else "". */
+  /** The Sentinels' name for the server; else "". */
   readonly name: string;
 }
 
@@ -23,7 +23,7 @@ const hostPattern = /^(\[[0-9a-fA-F:.%]+\]|[a-zA-Z0-9._-]+)(?::(\d{1,5}))?$/;
 const ports = { single: 6379, cluster: 6379, sentinel: 26_379 } as const;
 const dbMax = 1_000_000;
 
-/** Undefined: it is none of these. */
+/** Undefined: the address has none of these forms. */
 export function readRedisTarget(address: string): RedisTarget | undefined {
   const parts = shape.exec(address);
   if (parts === null) return undefined;
@@ -42,7 +42,7 @@ export function readRedisTarget(address: string): RedisTarget | undefined {
   return { kind, hosts, tls: tls !== "", ...credentials, db, name };
 }
 
-/** The address as it may be shown: without a password. */
+/** The address without its password, for display. */
 export function showRedisAddress(address: string): string {
   return address.replace(/^([a-z+]+:\/\/)([^/@]*)@/, (_, scheme: string, login: string) => {
     const [user = ""] = login.split(":");
@@ -50,7 +50,7 @@ export function showRedisAddress(address: string): string {
   });
 }
 
-/** The same without what proves anything: hosts, name and database. */
+/** The address without credentials: hosts, name and database. */
 export function redisServer(address: string): string {
   return address.replace(/^([a-z+]+:\/\/)[^/@]*@/, "$1");
 }
@@ -73,7 +73,7 @@ function readLogin(login: string): { user: string; password: string } | undefine
   try {
     return { user: decodeURIComponent(login.slice(0, Math.max(0, colon))), password: decodeURIComponent(login.slice(colon + 1)) };
   } catch {
-    return undefined; // a percent sign that encodes nothing
+    return undefined; // invalid percent-encoding
   }
 }
 

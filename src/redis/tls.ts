@@ -1,9 +1,9 @@
-/** TLS to Redis, and who is trusted to have signed the certificates of its servers. */
+/** TLS to Redis, and the CA certificates for its servers. */
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { RedisOptions } from "ioredis";
 
-/** The file is no good, in a sentence that names the option. */
+/** The file is unusable; the message names the option. */
 export class TlsFileProblem extends Error {
   override readonly name = "TlsFileProblem";
 }
@@ -14,11 +14,11 @@ export class TlsFileProblem extends Error {
  */
 export function tlsOptions(ca: string): Pick<RedisOptions, "tls" | "sentinelTLS" | "enableTLSForSentinelMode"> {
   const tls = ca === "" ? {} : trusting(ca);
-  // Without the flag the client speaks TLS to neither Sentinels nor the server that they name, whatever stands in `tls`.
+  // Without the flag the client uses TLS neither for Sentinels nor for the server they name, whatever `tls` contains.
   return { tls, sentinelTLS: tls, enableTLSForSentinelMode: true };
 }
 
-/** What the client asks for with every connection it makes: the file may be replaced before what is in it expires. */
+/** The client reads this for every new connection, so the file may be replaced before its certificates expire. */
 function trusting(path: string): { readonly ca: Buffer } {
   let good = readCertificates(path);
   return {
@@ -26,7 +26,7 @@ function trusting(path: string): { readonly ca: Buffer } {
       try {
         good = readCertificates(path);
       } catch {
-        // It is being replaced, or by what is no good: what there was may do still.
+        // The file is being replaced, or the new one is unusable: the last good one may still work.
       }
       return good;
     },
@@ -43,7 +43,7 @@ function readCertificates(path: string): Buffer {
   try {
     new X509Certificate(pem);
   } catch {
-    throw new TlsFileProblem(`the file of --redis-tls-ca, ${path}, holds no certificate (PEM)`); // OpenSSL's own words are no help
+    throw new TlsFileProblem(`the file of --redis-tls-ca, ${path}, holds no certificate (PEM)`); // OpenSSL's own text does not help
   }
   return pem;
 }

@@ -1,20 +1,21 @@
 /**
- * Writes on their way to Redis: the newest for each thing that is written, sent together once a turn, one batch under
- * way at a time. While Redis is away, or refuses writes as it does when it is full or not a primary any more, they wait,
- * up to a number; what does not fit then is dropped, counted, and made good by whoever owns it once Redis is back.
+ * Queues writes to Redis. Only the newest write of each thing is kept. One batch per turn of the loop is sent, and one
+ * batch is under way at a time. While Redis is unavailable or refuses writes, because it is full or no primary any
+ * more, writes wait, up to a bound. More are dropped and counted. Their owner writes them again once Redis is
+ * available.
  */
 import { RedisAway, type Command, type RedisLink } from "./redis.ts";
 import { isUnknownScript } from "./sending.ts";
 
 export interface WritesOptions {
   readonly redis: RedisLink;
-  /** What is written, for the log. */
+  /** The kind of data, for the log. */
   readonly what: string;
   readonly waitingMax: number;
   readonly log: { warn(fields: object, text: string): void };
-  /** What a write came to; not called for those that were replaced by a newer one or dropped. */
+  /** Called with the result of a write, but not for writes that were replaced by a newer one or dropped. */
   readonly onDone?: (write: Write, result: unknown) => void;
-  /** Redis is back, and writes were dropped while it was away. */
+  /** Redis is available again, and writes were dropped meanwhile. */
   readonly onDropped: () => void;
 }
 
@@ -23,41 +24,45 @@ export interface Write {
   readonly command: Command;
 }
 
-/** One that waits or is under way: of two of the same, the one with the higher number is the one that counts. */
+/** A write that waits or is under way. Of two writes of the same thing the higher number wins. */
 interface Numbered extends Write {
   readonly number: number;
 }
 
-/** Commands in one batch: more would keep answers behind it waiting. */
+/** Commands in one batch: a larger one would delay the answers behind it. */
 const batchMax = 512;
-/** A batch that failed or was refused although Redis is up, such as in a cluster of which a part is away, is tried again after this. */
+/** Retry interval for a batch that failed although Redis is up, for example in a cluster with an unavailable part. */
 const againMs = 250;
 const backMs = 1_000;
-/** Refusals that are further apart are of another outage, and said again. */
+/** A refusal this long after the last one belongs to a new outage, and is logged again. */
 const outageMs = 10_000;
-/** What Redis says of the state it is in, not of the write; before version 7 a script's refusal holds it inside. */
+/** Errors about the state of Redis, not about the write. Before version 7 a script's error wraps them. */
 const forNow = /(?:^|: -)(?:READONLY|OOM|MISCONF|NOREPLICAS|LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|BUSY)\b/;
 
 export class Writes {
   dropped = 0;
   readonly #options: WritesOptions;
-  /** By what is written. */
+  /** By the thing that is written. */
   readonly #waiting = new Map<string, Numbered>();
-  /** By what is written, the newest number that is under way. */
+  /** By the thing that is written, the newest number under way. */
   readonly #underWay = new Map<string, number>();
   #puts = 0;
-  /** paused: nothing is sent until a timer or the return of Redis, which refused writes. stopped: nothing is kept any more. */
+  /**
+   * paused: Redis refused writes, and nothing is sent until a timer or a reconnect. stopped: no write is kept any more.
+   */
   #state: "sending" | "paused" | "stopped" = "sending";
   #pause: NodeJS.Timeout | undefined;
-  /** Something was refused for now: what was sent behind it counts as refused too, until nothing of that is under way. */
+  /**
+   * A write was refused for now. Everything sent behind it counts as refused too, until all of it has been answered.
+   */
   #isBehind = false;
   #timesBehind = 0;
   #refusedAt = -Infinity;
   #turn: NodeJS.Immediate | null = null;
   #sending = 0;
-  /** All that is sent and not answered yet. */
+  /** Batches sent and not answered yet. */
   readonly #sent = new Set<Promise<void>>();
-  /** The last of them: what they came to is heard in the order in which they left. */
+  /** The last of them: results are handled in the order of sending. */
   #last: Promise<void> = Promise.resolve();
   #hasDropped = false;
 
@@ -70,7 +75,7 @@ export class Writes {
     return this.#waiting.size;
   }
 
-  /** `of` is what it writes: an earlier write of the same that still waits is not needed any more. */
+  /** Queues a write of `of`. It replaces an earlier write of the same thing that still waits. */
   put(of: string, command: Command): void {
     if (!this.#waiting.delete(of) && this.#waiting.size >= this.#options.waitingMax) return this.#drop();
     this.#waiting.set(of, { of, command, number: ++this.#puts });
@@ -80,7 +85,7 @@ export class Writes {
     });
   }
 
-  /** What is waiting to be written of this, if anything: to be put again, or something in its place. */
+  /** Removes and returns the waiting write of this thing, if any. The caller puts it back, or another in its place. */
   take(of: string): Command | undefined {
     const command = this.#waiting.get(of)?.command;
     this.#waiting.delete(of);
@@ -88,17 +93,17 @@ export class Writes {
   }
 
   /**
-   * Reads what `of` is about, behind whatever is still to be written of it.
-   * @throws RedisAway, and what Redis refuses it with.
+   * Reads `of` behind all writes of it that are queued or under way.
+   * @throws RedisAway, or the error with which Redis refuses it.
    */
   async read(of: string, command: Command): Promise<unknown> {
     const { redis } = this.#options;
     const before = this.#waiting.get(of);
     if (before === undefined) return this.#readBehind(of, command);
-    if (this.#state === "paused") throw new RedisAway("Redis does not take what was written before it");
+    if (this.#state === "paused") throw new RedisAway("Redis refuses the writes before this read");
     this.#waiting.delete(of);
     this.#underWay.set(of, before.number);
-    // Whole: the read must not be answered where the write before it is not known.
+    // Sent whole: the read must not be answered where the write before it was an unknown script.
     const reading = redis.runAll([before.command, command], { isWhole: true });
     this.#hear(reading, (results) => this.#settle([before], results), () => this.#failed([before]));
     const result = (await reading)[1];
@@ -106,7 +111,7 @@ export class Writes {
     return result;
   }
 
-  /** Behind the write of it that is under way, if any. Where that was of a script that Redis does not know, it is read again. */
+  /** Reads behind the write under way, if any. If Redis did not know that write's script, it reads again. */
   async #readBehind(of: string, command: Command): Promise<unknown> {
     const [isBehindWrite, last, behind] = [this.#underWay.has(of), this.#last, this.#timesBehind];
     const result = await this.#options.redis.run(...command);
@@ -115,12 +120,12 @@ export class Writes {
     return this.#timesBehind === behind ? result : this.read(of, command);
   }
 
-  /** Sends everything now: what is sent after it finds it written. */
+  /** Sends everything now: commands sent after it find it written. */
   flush(): void {
     while (this.#waiting.size > 0 && this.#state !== "paused" && this.#options.redis.up) this.#send();
   }
 
-  /** Sends everything now, and resolves when it is answered, or waits because it could not be sent. */
+  /** Sends everything now. Resolves when all is answered, or waits because it cannot be sent. */
   async settled(): Promise<void> {
     const last = this.#puts;
     do {
@@ -129,7 +134,7 @@ export class Writes {
     } while (this.#state !== "paused" && this.#options.redis.up && this.#waiting.size + this.#sent.size > 0 && this.#isOpen(last));
   }
 
-  /** Whether anything waits or is under way that was put up to then. */
+  /** Whether a write put up to then still waits or is under way. */
   #isOpen(number: number): boolean {
     for (const write of this.#waiting.values()) if (write.number <= number) return true;
     for (const underWay of this.#underWay.values()) if (underWay <= number) return true;
@@ -139,13 +144,13 @@ export class Writes {
   async stop(): Promise<void> {
     if (this.#turn !== null) clearImmediate(this.#turn);
     this.#turn = null;
-    // Tried once more; what is refused then is lost with this node.
+    // One last attempt; a write refused now is lost with this node.
     this.#resume();
     do await this.settled();
     while (this.#waiting.size > 0 && this.#state !== "paused" && this.#options.redis.up);
     this.#resume();
     this.#state = "stopped";
-    if (this.#waiting.size > 0) this.#options.log.warn({ waiting: this.#waiting.size }, `writes of ${this.#options.what} are lost: Redis did not take them before this node ended`);
+    if (this.#waiting.size > 0) this.#options.log.warn({ waiting: this.#waiting.size }, `writes of ${this.#options.what} are lost: Redis was unavailable or refused them until this node exited`);
     this.#waiting.clear();
   }
 
@@ -178,7 +183,7 @@ export class Writes {
   }
 
   #hear(sending: Promise<unknown[]>, onResults: (results: unknown[]) => void, onFailed: () => void): void {
-    sending.catch(() => undefined); // heard below, behind those before it
+    sending.catch(() => undefined); // handled below, behind earlier batches
     const heard = this.#last.then(() => sending).then(onResults, onFailed);
     this.#last = heard;
     this.#sent.add(heard);
@@ -190,8 +195,9 @@ export class Writes {
   }
 
   /**
-   * What writes came to. Those that were refused for now wait again, and with them all that were sent behind: each may
-   * depend on what was before it, and written twice it is the same. Of a script that Redis does not know they leave at once.
+   * Handles the results of a batch. Writes that were refused for now wait again, and so do all writes sent behind them.
+   * Each may depend on those before it, and writing twice has the same result. If Redis did not know a script, they are
+   * resent at once.
    */
   #settle(batch: readonly Numbered[], results: readonly unknown[]): void {
     const errors = results.slice(0, batch.length).filter((result) => result instanceof Error && !isUnknownScript(result)) as Error[];
@@ -210,7 +216,7 @@ export class Writes {
     } else if (this.#waiting.size <= this.#options.waitingMax / 2) this.#makeGood();
   }
 
-  /** Once an outage; what is wrong with the write itself each time. */
+  /** Logs a refusal once per outage, and an error in the write itself each time. */
   #say(refused: Error): void {
     const now = performance.now();
     const isKnown = isForNow(refused) && now - this.#refusedAt < outageMs;
@@ -218,14 +224,14 @@ export class Writes {
     if (!isKnown) this.#options.log.warn({ problem: refused.message }, `Redis refused a write of ${this.#options.what}`);
   }
 
-  /** Nobody knows what they came to. */
+  /** It is not known which writes Redis ran. */
   #failed(batch: readonly Numbered[]): void {
     this.#keep(batch);
     this.#isBehind = true;
     if (this.#options.redis.up) this.#pauseFor(againMs);
   }
 
-  /** They wait again, in front of what came meanwhile, unless something newer of the same waits or is under way. */
+  /** Queues the writes again, before later ones, unless a newer write of the same thing waits or is under way. */
   #keep(batch: readonly Numbered[]): void {
     for (const write of batch) this.#landed(write);
     if (this.#state === "stopped") return;
@@ -257,13 +263,13 @@ export class Writes {
   #drop(): void {
     this.dropped++;
     if (!this.#hasDropped) {
-      this.#options.log.warn({ waiting: this.#waiting.size }, `writes of ${this.#options.what} are dropped until Redis is back: too many wait; they are written anew then`);
+      this.#options.log.warn({ waiting: this.#waiting.size }, `writes of ${this.#options.what} are dropped: too many wait for Redis; this node writes its state again when Redis accepts writes`);
     }
     this.#hasDropped = true;
   }
 
   #back(): void {
-    // Refused by one that is not a primary any more the connection is made anew each time: not at once, again and again.
+    // A server that is no primary any more refuses after each reconnect: wait, so as not to reconnect in a loop.
     const isRefusing = performance.now() - this.#refusedAt < backMs;
     if (isRefusing) this.#pauseFor(backMs);
     else this.#resume();

@@ -1,7 +1,7 @@
 /**
- * Who is there, judged by what was seen of them. A node writes something new with every heartbeat; how long nothing new
- * was seen is measured by this node's own monotonic clock, so nobody's clock has to be right. Silence counts only while
- * this node has been looking: nobody is accused of what it did not see.
+ * The state of the other nodes, judged by their heartbeats. Every heartbeat changes a node's entry. This node measures
+ * the time without a change by its own monotonic clock, so no other clock has to be right. Silence counts only while
+ * this node has been reading: a node is never declared down for a time that was not observed.
  */
 import * as z from "zod";
 import type { NodeFacts, OwnState, RegisteredNode, RegistryEvents } from "./registry.ts";
@@ -12,21 +12,21 @@ const facts = z.object({
   last_heartbeat: z.number(),
 });
 
-/** What a node writes of itself. */
+/** A node's own entry. */
 export interface Entry extends NodeFacts {
   readonly state: OwnState;
   readonly last_heartbeat: number;
 }
 
 export interface MembersOptions {
-  /** This node, which is not among them. */
+  /** This node, which is not among the members. */
   readonly self: string;
-  /** Silent for so long: down. Down and silent for so long: to be forgotten. */
+  /** After this silence a node is down. After this much more, its entry is removed. */
   readonly deadMs: number;
   readonly forgetMs: number;
-  /** What is between looks that are further apart than this was not seen. */
+  /** The time between two looks further apart than this was not observed. */
   readonly gapMs: number;
-  /** Never steps. */
+  /** Monotonic. */
   readonly clock: () => number;
   readonly events: RegistryEvents;
 }
@@ -36,14 +36,14 @@ interface Member {
   text: string;
   entry: Entry;
   down: boolean;
-  /** When it said something new last, or this node began to look again. */
+  /** When its last change was seen, or when this node began to look again. */
   heardAt: number;
 }
 
 export class Members {
   readonly #options: MembersOptions;
   readonly #members = new Map<string, Member>();
-  /** Who left a moment ago, and which life of theirs it was: a look that was under way may still show them. */
+  /** Nodes that left a moment ago, with their start time: a look under way may still show their entries. */
   readonly #left = new Map<string, { readonly started: number; readonly at: number }>();
   #lookedAt: number;
 
@@ -53,9 +53,9 @@ export class Members {
   }
 
   /**
-   * All that is written of nodes now. `wasAway`: since the last look they may not have been able to write, and those that
-   * are still on their way back have their whole time again. Else it was this node that did not look, as it does where it
-   * is busy now and then: its pauses are not their silence, but what it saw between them is.
+   * Judges the current entries of all nodes. `wasAway`: since the last look, nodes may have been unable to write. Those
+   * still reconnecting get the whole time again. Otherwise, a gap comes from this node, which was busy. Such a pause
+   * does not count as silence of others, but what was seen between pauses does.
    */
   look(written: ReadonlyMap<string, string>, wasAway: boolean): void {
     const now = this.#options.clock();
@@ -69,7 +69,7 @@ export class Members {
     for (const member of [...this.#members.values()]) this.#judge(member, now, written.has(member.id));
   }
 
-  /** What a node has said of itself. What it has said before is no news, and nor is what cannot be read. */
+  /** A node's entry was read or received. An unchanged or unreadable entry is ignored. */
   heard(id: string, text: string): void {
     const known = this.#members.get(id);
     if (id === this.#options.self || known?.text === text) return;
@@ -82,7 +82,7 @@ export class Members {
     if (before !== entry.state) this.#tell(entry.state, member);
   }
 
-  /** A node has said that it goes, or was forgotten by another. */
+  /** A node has announced that it leaves, or another node has removed its entry. */
   left(id: string): void {
     const member = this.#members.get(id);
     if (member === undefined) return;
@@ -91,7 +91,7 @@ export class Members {
     this.#tell("left", member);
   }
 
-  /** Nodes that were silent for so long that what is written of them may go, and what that is. */
+  /** Nodes that were silent long enough to remove their entries, with these entries. */
   forgettable(): [id: string, text: string][] {
     const before = this.#options.clock() - this.#options.forgetMs;
     return [...this.#members.values()].filter(({ down, heardAt }) => down && heardAt <= before).map(({ id, text }) => [id, text]);
@@ -101,7 +101,7 @@ export class Members {
     return [...this.#members.values()].map((member) => this.#asSeen(member)).sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
-  /** A node that is written nowhere any more and was silent long enough is gone, whoever took it out. */
+  /** A silent node without an entry is gone, no matter which node removed the entry. */
   #judge(member: Member, now: number, isWritten: boolean): void {
     if (now - member.heardAt < this.#options.deadMs) return;
     if (!member.down) {
@@ -124,6 +124,6 @@ function read(text: string): Entry | null {
   try {
     return facts.parse(JSON.parse(text));
   } catch {
-    return null; // written by something else, or by a version that says other things
+    return null; // written by other software, or by a version with other fields
   }
 }

@@ -1,4 +1,4 @@
-/** The registry of a node that is alone: it knows itself. */
+/** The registry of a single node: it lists only this node. */
 import type { NodeFacts, OwnState, Registry } from "./registry.ts";
 
 export interface MemoryRegistryOptions {

@@ -1,6 +1,6 @@
 /**
- * The registry of all nodes on one Redis: a hash of what each says of itself, written with every heartbeat and looked at
- * more often, and a channel on which whoever comes, drains or leaves says so at once.
+ * The registry of all nodes on one Redis. A hash holds an entry per node, written with every heartbeat and read more
+ * often. On a channel, nodes announce at once that they start, drain or leave.
  */
 import type { RedisLink } from "../redis/redis.ts";
 import { Script } from "../redis/scripts.ts";
@@ -9,7 +9,7 @@ import type { NodeFacts, OwnState, Registry, RegistryEvents } from "./registry.t
 
 export interface RedisRegistryOptions {
   readonly redis: RedisLink;
-  /** What all keys and channels begin with. */
+  /** The prefix of all keys and channels. */
   readonly prefix: string;
   readonly id: string;
   readonly facts: () => NodeFacts;
@@ -20,9 +20,9 @@ export interface RedisRegistryOptions {
   readonly clock?: () => number;
 }
 
-/** The hash is looked at so many times between two heartbeats: that is how late a death is noticed. */
+/** Reads of the hash between two heartbeats. They bound how late a dead node is noticed. */
 const looksPerHeartbeat = 5;
-/** Dead for so many times what it takes to be dead: forgotten. */
+/** The entry of a dead node is removed after this many times `deadMs`. */
 const forgetFactor = 20;
 const leaveMs = 1_000;
 
@@ -64,13 +64,13 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
 
   function entry(current: OwnState): string {
     const { last_heartbeat: before } = parseEntry(written);
-    // It has to be another one each time, whatever the clock does.
+    // Each heartbeat must change the entry, even if the clock stands still.
     const now = clock();
     const said: Entry = { ...facts(), state: current, last_heartbeat: now === before ? now + 1 : now };
     return (written = JSON.stringify(said));
   }
 
-  /** One at a time: what comes later would only say the same again. */
+  /** Runs one look at a time: a second one would find the same. */
   function look(beat: boolean): Promise<void> {
     looking ??= lookOnce(beat).finally(() => (looking = null));
     return looking;
@@ -84,7 +84,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
       const results = await redis.runAll([...(beats ? [["hset", key, id, entry(state!)] as const] : []), ["hgetall", key]]);
       if (beats && !accepted(results[0])) return;
       const all = results.at(-1);
-      // Anything else is an error: another kind of value under this key, or no permission.
+      // Anything else is an error: another type of value under this key, or no permission.
       wasAway ||= !isHash(all);
       if (stopped || !isHash(all)) return;
       const entries = new Map(Object.entries(all));
@@ -94,20 +94,21 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
       wasAway = false;
       for (const [gone, text] of members.forgettable()) await forget(gone, text);
     } catch {
-      // The link has said that Redis is away; until it is back this is stale. What was written may not be there.
+      // The link has logged that Redis is unavailable. Until it is back this is stale, and the entry may not be
+      // written.
       beatAt = -Infinity;
     }
   }
 
   /**
-   * What came of writing the own entry. A Redis that can be read and refuses writes (full, or not a primary any more)
-   * shows everybody silent: nothing is judged by what it holds, and who is there has the whole time again afterwards.
+   * Handles the result of writing this node's entry. A Redis that refuses writes (full, or no primary any more) makes
+   * every node look silent. So its data judges no node, and afterwards every node has the whole time again.
    */
   function accepted(result: unknown): boolean {
     const problem = result instanceof Error ? result.message : "";
     if (problem !== "") beatAt = -Infinity;
     wasAway ||= problem !== "";
-    if (problem !== "" && !refused) log.error({ problem }, "Redis refuses this node's heartbeats: what is known of other nodes stays as it is; it is tried again");
+    if (problem !== "" && !refused) log.error({ problem }, "Redis refuses this node's heartbeats: the states of other nodes stay as last known; the node retries");
     refused = problem !== "";
     return !refused;
   }
@@ -118,17 +119,17 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
     members.left(gone);
   }
 
-  /** Somebody else writes what only this node should. */
+  /** Detects another process that writes this node's entry. */
   function noticeDouble(found: string | undefined): void {
     if (found === undefined || found === written || doubled) return;
     doubled = true;
-    log.error({ node: id }, `another node calls itself ${id}, too: give each its own --node-id, or they take each other's sessions and entries`);
+    log.error({ node: id }, `node id ${id} is used by another node, too: give each node its own --node-id, or they take each other's sessions and entries`);
   }
 
   return {
     async announce(next) {
       state = next;
-      // One that is under way may say what was before.
+      // A look under way may write the state before.
       await looking;
       const text = entry(next);
       beatAt = performance.now();
@@ -136,7 +137,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
         const [result] = await redis.runAll([["hset", key, id, text], ["publish", channel, JSON.stringify({ kind: next, node: id, entry: text })]]);
         accepted(result);
       } catch {
-        // Told with the first heartbeat once Redis is back.
+        // The first heartbeat after the reconnect announces it.
         beatAt = -Infinity;
       }
     },
@@ -158,7 +159,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
       state = null;
       if (!wasKnown || !redis.up) return;
       const leaving = redis.runAll([["hdel", key, id], ["publish", channel, JSON.stringify({ kind: "left", node: id })]]);
-      // A Redis that is going away itself is not waited for: the others notice.
+      // Bounded, for an unavailable Redis: the other nodes notice the silence.
       await Promise.race([leaving.catch(() => undefined), new Promise((resolve) => setTimeout(resolve, leaveMs).unref())]);
     },
   };
@@ -177,6 +178,6 @@ function parse(message: string): { kind: string; node: string; entry: string } |
     const { kind, node, entry = "" } = JSON.parse(message) as { kind?: unknown; node?: unknown; entry?: unknown };
     return typeof kind === "string" && typeof node === "string" && typeof entry === "string" ? { kind, node, entry } : null;
   } catch {
-    return null; // nothing of ours
+    return null; // not a message of a node
   }
 }

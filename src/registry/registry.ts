@@ -1,16 +1,16 @@
 /**
- * The registry seam: which nodes make up the gateway, and how each of them is. What it says it says from what this node
- * knows already: nobody waits for a network to learn who is there.
+ * The registry seam: the nodes of the gateway and their health. It answers at once from what this node already knows:
+ * no caller waits for the network.
  *
- * A registry that cannot reach the others keeps what it knew and says that it is stale. It MUST NOT take its own
- * blindness for the death of everybody else.
+ * A registry that cannot reach the others keeps its last state and reports itself stale. It MUST NOT declare other
+ * nodes dead because it cannot see them itself.
  */
 
-/** What a node says of itself, with every heartbeat. */
+/** A node's report about itself, with every heartbeat. */
 export interface NodeFacts {
   readonly ip: string;
   readonly port: number;
-  /** Where clients connect to. */
+  /** The URL for clients. */
   readonly url: string;
   readonly region: string;
   /** Share of the last second that its event loops were busy, 0 to 1: the mean of its reactors. */
@@ -22,44 +22,46 @@ export interface NodeFacts {
   readonly reactors: number;
   readonly version: string;
   readonly sockets: number;
-  /** Milliseconds since 1970 on the node's own clock, which nobody compares with another's. */
+  /** Milliseconds since 1970 on the node's own clock; never compared with another clock. */
   readonly started: number;
 }
 
-/** What it says it does: takes clients, or takes no new ones and is about to leave. */
+/** up: takes clients. draining: takes no new ones and is about to leave. */
 export type OwnState = "up" | "draining";
 
 export interface RegisteredNode extends NodeFacts {
   readonly id: string;
-  /** down: nothing was heard of it for too long. */
+  /** down: no heartbeat for too long. */
   readonly state: OwnState | "down";
-  /** By the node's own clock: when it said this. */
+  /** By the node's own clock: the time of this report. */
   readonly last_heartbeat: number;
-  /** By this node's clock, which never steps: for how long nothing new was heard of it. */
+  /** By this node's monotonic clock: the time since the last new heartbeat. */
   readonly silentMs: number;
 }
 
 export interface RegistryEvents {
   /**
-   * A node came up, is draining, is down, or is gone for good (`left`): MUST be called once for each such change of
-   * another node, and as soon as this node knows of it.
+   * A node came up, is draining, is down, or is gone for good (`left`). MUST be called once for each such change of
+   * another node, as soon as this node knows of it.
    */
   nodeChanged(change: { readonly kind: "up" | "draining" | "down" | "left"; readonly node: RegisteredNode }): void;
 }
 
 export interface Registry {
   /**
-   * This node is in that state from now on; the first call makes it known. MUST be told to the others at once, and again
-   * by itself where they could not be reached. Resolves when it was told, or could not be.
+   * Sets the state of this node; the first call makes it known. MUST tell the other nodes at once, and later by itself
+   * where they cannot be reached. Resolves when they were told, or could not be.
    */
   announce(state: OwnState): Promise<void>;
 
-  /** All nodes, this one first, those that are down too until they are forgotten. MUST answer without asking anybody. */
+  /**
+   * All nodes, this one first, down nodes included until their entries are removed. MUST answer without the network.
+   */
   nodes(): readonly RegisteredNode[];
 
-  /** The others could not be looked at lately: what `nodes` says is what was known then. */
+  /** The entries could not be read lately: `nodes` returns the last known state. */
   readonly stale: boolean;
 
-  /** This node is gone on purpose: MUST be forgotten by the others at once. Calls after it are errors of the caller. */
+  /** This node leaves on purpose: the others MUST remove it at once. Later calls are errors of the caller. */
   stop(): Promise<void>;
 }

@@ -1,7 +1,7 @@
 /**
- * The embedded sessions of one node, in memory and in a journal on disk: read once when the node starts, written behind
- * every change together with its neighbours. A write that fails is not lost: memory has it, and the journal is written
- * anew from memory when the disk takes it.
+ * The embedded sessions of one node, in memory and in a journal on disk. The node reads the journal at start, and
+ * appends every change to it, together with its neighbours. A failed write is not lost: memory has it, and the journal
+ * is rewritten from memory when the disk works again.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { DiskUsage, Journal, JournalLog, Waiting } from "../disk/journal.ts";
@@ -25,7 +25,7 @@ export interface DiskSessions extends Sessions {
   readonly disk: () => DiskUsage;
 }
 
-/** One line of the journal. `alive`: the node was there at this time, and with it the sessions that had a socket. */
+/** One line of the journal. `alive`: the node ran at this time, and with it the sessions that had a socket. */
 type Line =
   | readonly ["put", id: string, text: string, at: number]
   | readonly ["end", id: string]
@@ -36,16 +36,16 @@ type Line =
 
 const sweepMs = 5_000;
 const segmentBytes = 64 * 1024 * 1024;
-/** The journal is written anew once it is this large, and this many times what it was when it was new. */
+/** The journal is rewritten once it has this size, and has grown by this factor since the last rewrite. */
 const rewriteBytesMin = 4 * 1024 * 1024;
 const rewriteFactor = 3;
-/** Lines of a rewriting in one turn. */
+/** Lines that a rewrite writes in one turn of the loop. */
 const sliceLines = 1000;
 const lineHeadBytes = 4;
 
 export async function createDiskSessions(options: DiskSessionsOptions): Promise<DiskSessions> {
   const { ttlMs, sessionsMax, cursorsMax, clock = Date.now } = options;
-  /** While the journal is read nothing expires. */
+  /** Nothing expires while the journal is read. */
   let loadingAt: number | null = 0;
   let aliveAt = 0;
   const time = () => loadingAt ?? clock();
@@ -58,7 +58,7 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
     const line = JSON.parse(record.toString("utf8", lineHeadBytes)) as Line;
     aliveAt = Math.max(aliveAt, apply(tables, line));
   });
-  // All that are there had a socket when the node was last alive, or had lost it within their time.
+  // Each of them had a socket when the node last ran, or was still within its TTL.
   const found = table.ids().map((id) => [id, table.get(id) ?? ""] as const);
   loadingAt = aliveAt;
   for (const [id, text] of found) table.put(id, text);
@@ -124,7 +124,7 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
   };
 }
 
-/** The time that the line tells; 0 for none. */
+/** The time in the line; 0 for none. */
 function apply({ table, cursors, signOuts }: Tables, line: Line): number {
   switch (line[0]) {
     case "put":
@@ -153,7 +153,7 @@ class Writer implements Waiting {
   readonly #log: JournalLog;
   readonly #uncommittedBytesMax: number;
   readonly #clock: () => number;
-  /** Something is in memory alone: everything has to be written again. */
+  /** Some change is only in memory: everything has to be written again. */
   #behind = false;
   #rewriting: Promise<void> | null = null;
   #rewrittenBytes: number;
@@ -181,12 +181,12 @@ class Writer implements Waiting {
     this.#behind = true;
   }
 
-  /** Writes everything anew where that is due. */
+  /** Rewrites the journal where that is due. */
   tidy(): void {
     const grown = this.#journal.bytes > Math.max(rewriteBytesMin, rewriteFactor * this.#rewrittenBytes);
     if (this.#stopped || this.#rewriting !== null || !(grown || this.#behind)) return;
     this.#rewriting = this.#rewrite()
-      .catch((error: unknown) => this.#log.error({ err: error }, "writing the sessions anew failed"))
+      .catch((error: unknown) => this.#log.error({ err: error }, "rewriting the sessions journal failed: the old files stay and the node retries"))
       .finally(() => (this.#rewriting = null));
   }
 
@@ -195,12 +195,13 @@ class Writer implements Waiting {
     if (this.#behind) await this.#rewrite();
     this.#stopped = true;
     await this.#journal.idle();
-    if (this.#behind) this.#log.error({}, "sessions and what devices have read could not be written to the disk before the end");
+    if (this.#behind) this.#log.error({}, "sessions and inbox cursors could not be written to disk before the exit: the latest changes are lost");
   }
 
   /**
-   * Everything there is, into a new file; then the older ones go. What changes meanwhile lies behind what is written of
-   * it here: lines are made from what there is when they are written, and whatever is waited for, it is before that.
+   * Writes everything into a new file, then removes the older ones. A change made meanwhile lies behind the line that
+   * this writes about the same thing. Each line is made from the current state when it is written, and every wait comes
+   * before that.
    */
   async #rewrite(): Promise<void> {
     this.#behind = false;
@@ -209,7 +210,7 @@ class Writer implements Waiting {
     const lines = this.#lines();
     for (let n = 1; ; n++) {
       if (n % sliceLines === 0) await nextTurn();
-      // Half of what may wait is left to what changes meanwhile: if that were refused, all would have to be written again.
+      // Half of the queue is left to changes made meanwhile: if one were refused, all would have to be written again.
       if (this.#journal.refusal(this.#uncommittedBytesMax / 2) === "overloaded") await this.#journal.settled();
       const next = lines.next();
       if (next.done === true) break;

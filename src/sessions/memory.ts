@@ -1,4 +1,7 @@
-/** The embedded sessions of one node, in memory: gone with the process, upon which signed resume tokens have to do. */
+/**
+ * The embedded sessions of one node, in memory. They are lost with the process; then signed resume tokens have to
+ * suffice.
+ */
 import { Cursors, advances, cursorKey } from "./cursors.ts";
 import type { Sessions } from "./sessions.ts";
 import { SignOuts } from "./signouts.ts";
@@ -9,11 +12,11 @@ import { prefixOf, textOf } from "./text.ts";
 export interface MemorySessionsOptions {
   /** How long a session outlives its socket. */
   readonly ttlMs: number;
-  /** Sessions kept at most; past it the longest unwritten are forgotten. */
+  /** Maximum sessions; above it the longest unwritten are evicted. */
   readonly sessionsMax: number;
-  /** Cursors kept at most, and users whose sign-out is. */
+  /** Maximum cursors, and maximum users with a sign-out. */
   readonly cursorsMax: number;
-  /** Replaced in tests. Nothing here outlives the process, so it is one that nobody sets. */
+  /** Replaced in tests. It is monotonic, since nothing here outlives the process. */
   readonly clock?: () => number;
 }
 

@@ -1,15 +1,14 @@
 /**
- * The sessions seam: what is known of a session that must outlive its socket, so that another socket, on any node
- * that shares the store, can go on with it. And what devices have read of their users' inboxes, and which users were
- * signed out.
+ * The sessions seam. It stores what must outlive a session's socket, so that another socket can resume the session on
+ * any node that shares the store. It also stores the inbox cursors of devices, and which users were signed out.
  *
- * Answers come by callback, exactly once, for the reason that broker.ts gives. Writes are not answered: a store that
- * cannot be written to says so by way of its own log and metrics, and a session that cannot be read back is answered
- * `unavailable`, upon which the signed resume token and the client's own positions have to be enough.
+ * Answers come by callback, exactly once, for the reason that broker.ts gives. Writes are not answered. A store that
+ * cannot be written reports that by its log and metrics. A session that cannot be read is answered `unavailable`; then
+ * the signed resume token and the client's own positions have to suffice.
  */
 import type { Answer, Position } from "../broker/broker.ts";
 
-/** A session as it is stored. Users are named by tenant and name, which nobody else composes: see roomkeys.ts. */
+/** A session as it is stored. Users are named by tenant and name; roomkeys.ts alone composes keys of them. */
 export interface SessionRecord {
   readonly id: string;
   readonly tenant: string;
@@ -17,17 +16,22 @@ export interface SessionRecord {
   readonly device: string;
   /** The node it was on last. */
   readonly node: string;
-  /** Of its sockets the one that it is written for. The first has 0, and each that resumes it a higher one, as `take` says. */
+  /**
+   * The socket that the record is written for. The first has 0, and each that resumes has a higher one, as `take` says.
+   */
   readonly generation: number;
   readonly rooms: readonly StoredRoom[];
 }
 
-/** A room the session is in, and where it was when it joined or was resumed. */
+/** A room the session is in, and its position there at the join or resume. */
 export interface StoredRoom extends Position {
   readonly name: string;
 }
 
-/** A session that has a socket here; `socketId` is of this socket alone, `issuedAt` of its token. While it arrives it has no id. */
+/**
+ * A session with a socket on this node. `socketId` belongs to this socket, `issuedAt` to its token. While it arrives it
+ * has no id.
+ */
 export interface SessionHere {
   readonly id: string;
   readonly socketId: string;
@@ -35,64 +39,66 @@ export interface SessionHere {
   readonly issuedAt: number;
 }
 
-/** What a store that nodes share asks of this one. */
+/** The functions of this node that a shared store calls. */
 export interface SessionsHere {
   here(): SessionHere[];
-  /** They are over. */
+  /** Ends these sessions. */
   end(sessions: readonly SessionHere[]): void;
 }
 
 export interface Sessions {
   /**
-   * Whether another process may ask for what is put: another node, or this one when it has been started again. Where not,
-   * a session need not be put while it has a socket: the hub knows it, and if the hub is gone, so is the store.
+   * Whether another process may read the records: another node, or this one after a restart. If not, a session need not
+   * be put while it has a socket. The hub knows it, and a crash loses hub and store together.
    */
   readonly outlivesProcess: boolean;
 
   /**
-   * Writes the session. MUST be seen by every `take` after it. Lives until `end`, or `ttlMs` after the last `put` or
-   * `keep`; a record over the bounds of the store may be forgotten, the longest unwritten first.
+   * Writes the session. Every later `take` MUST see it. It lasts until `end`, or until `ttlMs` after the last `put` or
+   * `keep`. A store at its bound may evict records, the longest unwritten first.
    *
-   * Where nodes share the store a session is that node's which took it or put it with the highest generation, among equal
-   * ones the first's. `put`, `keep` and `end` of any other MUST change nothing, and the node MUST be told that it has lost
-   * the session when it puts or keeps it.
+   * Where nodes share the store, a session belongs to the node that took it or put it with the highest generation.
+   * Among equal ones the first counts. `put`, `keep` and `end` of any other node MUST change nothing. A node that puts
+   * or keeps a session it has lost MUST be told so.
    */
   put(record: SessionRecord): void;
 
-  /** The session's socket is there, or has just been lost: its life begins anew. An unknown id is ignored. */
+  /** Renews the session's TTL: its socket is open, or was just lost. An unknown id is ignored. */
   keep(id: string, generation: number): void;
 
   /**
-   * Reads a session in order to resume it. MUST answer null for one that was ended, has outlived its time, or was never
-   * there. It stays in the store: whoever resumes it puts it again. The session is from here on this node's. `generation`
-   * MUST be higher than `known`, which is that of the socket its client had before, and than all that the session was put
-   * with and taken as; where the store cannot be read, than `known`.
+   * Reads a session in order to resume it. MUST answer null for one that was ended, has expired, or never existed. The
+   * record stays in the store until it is put again. From here on the session belongs to this node. `generation` MUST
+   * be higher than `known`, the generation of the client's socket before. It MUST also be higher than all with which
+   * the session was put or taken; where the store cannot be read, only than `known`.
    */
   take(id: string, known: number, done: (answer: Answer<SessionRecord | null>, generation: number) => void): void;
 
-  /** The session is over: MUST NOT be taken again. */
+  /** Ends the session: it MUST NOT be taken again. */
   end(id: string, generation: number): void;
 
   /** The same for every session that the user has now. */
   endAll(tenant: string, user: string): void;
 
-  /** Up to where a device has read its user's inbox; null where it never has. */
+  /** Up to where a device has acknowledged its user's inbox; null where it never has. */
   cursor(user: string, device: string, done: (answer: Answer<Position | null>) => void): void;
 
-  /** MUST only move forward within an epoch; a position of another epoch replaces the cursor. Kept for at least 30 days. */
+  /**
+   * MUST only move forward within an epoch; a position of another epoch replaces the cursor. Kept for at least 30 days.
+   */
   acknowledge(user: string, device: string, position: Position): void;
 
-  /** Tokens of the user that were issued at `time` or before (milliseconds since 1970) count no more. */
+  /** Invalidates the user's tokens that were issued at `time` (milliseconds since 1970) or before. */
   signOut(user: string, time: number): void;
 
   /**
-   * When the user was signed out last; 0 for never. A store that had to forget sign-outs for want of room MUST answer
-   * no less than the newest of those for everybody else: a token too many is refused rather than one too few.
+   * When the user was signed out last; 0 for never. A store that has evicted sign-outs MUST answer at least the newest
+   * of those for every user without one. So it may refuse a valid token, but never accepts an invalidated one.
    */
   signedOutAt(user: string, done: (answer: Answer<number>) => void): void;
 
   usage(): { readonly sessions: number; readonly cursors: number };
 
-  /** Writes what is still to be written, and gives everything back. Calls after it are errors of the caller. */
+  /** Finishes pending writes and releases all resources. Later calls are errors of the caller. */
   stop(): Promise<void>;
 }

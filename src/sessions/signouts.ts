@@ -1,19 +1,22 @@
 /**
- * When users were signed out, in memory, up to a number. `lru-cache` was refused: 81 bytes an entry where this takes 53
- * (100,000 entries, Node 20), 28 of them for its maximum at once.
+ * When users were signed out, in memory, bounded. Why not `lru-cache`: it takes 81 bytes an entry where this takes 53
+ * (100,000 entries, Node 20), and allocates 28 of them for its maximum at once.
  */
 export class SignOuts {
-  // Insertion order; a user who is signed out again moves to the end.
+  // In insertion order; a user who is signed out again moves to the end.
   readonly #times = new Map<string, number>();
   readonly #max: number;
-  /** The newest that had to be forgotten. */
+  /** The newest time that was evicted. */
   #floor = 0;
 
   constructor(max: number) {
     this.#max = max;
   }
 
-  /** A user whose sign-out may have been forgotten gets the newest of those: an old token more is refused, never one less. */
+  /**
+   * A user whose sign-out may have been evicted gets the newest evicted time: this may refuse a valid token, but never
+   * accepts an invalidated one.
+   */
   get(user: string): number {
     return this.#times.get(user) ?? this.#floor;
   }
@@ -33,7 +36,7 @@ export class SignOuts {
     this.#floor = Math.max(this.#floor, time);
   }
 
-  /** Those that are remembered, the oldest entry first. */
+  /** All entries, the oldest first. */
   all(): [user: string, time: number][] {
     return [...this.#times];
   }

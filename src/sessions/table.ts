@@ -1,30 +1,32 @@
 /**
- * Texts by id, each for a time and all up to a number: how sessions are kept in memory. One string a session, because
- * a hundred thousand of them wait here for sockets that mostly never come back.
+ * Texts by id, with a TTL and a bound: the sessions in memory. Each session is one string, since a hundred thousand of
+ * them may wait here for clients that never return.
  *
- * `lru-cache` was refused: with a `ttl` it takes 81 bytes an entry beside id and text where this takes 76 (100,000 entries,
- * Node 20), 44 of them for its whole maximum at once, which is ten times what most nodes have. Its expiry looks at all
- * entries, where here the first that lives on ends the search.
+ * Why not `lru-cache`: with a `ttl` it takes 81 bytes an entry beside id and text where this takes 76 (100,000 entries,
+ * Node 20). It allocates 44 of them for its maximum at once, which is ten times what most nodes use. Its expiry looks
+ * at all entries; here the first unexpired one ends the search.
  */
 export interface TableOptions {
   readonly ttlMs: number;
   readonly max: number;
   readonly clock: () => number;
-  /** Told of every id that goes because of its time or the number. */
+  /** Called with every id that expires or is evicted. */
   readonly onForgotten?: (id: string) => void;
 }
 
 interface Row {
   text: string;
-  /** Whole milliseconds: V8 keeps any other number in an object of its own. */
+  /** Whole milliseconds: V8 stores any other number as a separate object. */
   until: number;
 }
 
-/** At the bound this share goes at once: finding the front of a Map steps over everything that was deleted there. */
+/**
+ * At the bound this share is evicted at once: finding the front of a Map steps over everything that was deleted there.
+ */
 const batchShare = 1 / 64;
 
 export class Table {
-  // All rows live equally long, so the order of writing is the order in which they expire.
+  // All rows have the same TTL, so the order of writing is the order of expiry.
   readonly #rows = new Map<string, Row>();
   readonly #options: TableOptions;
 
@@ -46,13 +48,13 @@ export class Table {
     if (this.#rows.size > this.#options.max) this.#forgetOldest(Math.ceil(this.#options.max * batchShare));
   }
 
-  /** In place of what is there, which lives no longer for it. */
+  /** Replaces the text of a row, and keeps its expiry. */
   replace(id: string, text: string): void {
     const row = this.#rows.get(id);
     if (row !== undefined) row.text = text;
   }
 
-  /** Begins its time anew; false for an id that is not there. */
+  /** Renews the TTL of a row; false for an unknown id. */
   keep(id: string): boolean {
     const text = this.get(id);
     if (text !== null) this.put(id, text);
@@ -64,7 +66,7 @@ export class Table {
     return row !== undefined && row.until > this.#options.clock() ? row.text : null;
   }
 
-  /** Every id there is, the longest unwritten first. */
+  /** All ids, the longest unwritten first. */
   ids(): string[] {
     return [...this.#rows.keys()];
   }
@@ -73,7 +75,10 @@ export class Table {
     this.#rows.delete(id);
   }
 
-  /** Whatever begins like this; its ids. Looks at every row: it is rarely asked for, and an index would be there for every session. */
+  /**
+   * Deletes all texts with this prefix and returns their ids. It looks at every row: it is rare, and an index would
+   * cost memory for every session.
+   */
   deleteAll(prefix: string): string[] {
     const ids: string[] = [];
     for (const [id, { text }] of this.#rows) if (text.startsWith(prefix)) ids.push(id);

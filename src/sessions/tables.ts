@@ -1,4 +1,6 @@
-/** What both embedded stores hold, and how it is read: one has it in memory alone, the other on disk as well. */
+/**
+ * The tables of both embedded stores and their reads. One store has them in memory alone, the other on disk as well.
+ */
 import type { Cursors } from "./cursors.ts";
 import { cursorKey } from "./cursors.ts";
 import type { Sessions } from "./sessions.ts";
@@ -25,7 +27,7 @@ export function readingOf({ table, cursors, signOuts }: Tables): Reading {
       if (text === null) return done({ value: null }, known + 1);
       const record = recordOf(id, text);
       const generation = Math.max(known, record.generation) + 1;
-      // In memory alone: after a start nobody has a socket, and clients say what they know.
+      // In memory alone: after a restart no session has a socket, and clients bring their generation.
       table.replace(id, textOf({ ...record, generation }));
       done({ value: record }, generation);
     },

@@ -8,18 +8,18 @@ export function textOf({ tenant, user, device, node, generation, rooms }: Sessio
   return inOnePiece(JSON.stringify([tenant, user, device, node, flat, generation] satisfies Fields));
 }
 
-/** V8 keeps what it has put together as the pieces it was made of, for as long as it lives: twice the memory. */
+/** V8 keeps a concatenated string as its pieces for as long as the string exists: twice the memory. */
 function inOnePiece(text: string): string {
   return Buffer.from(text).toString();
 }
 
-/** What the texts of a user's records begin with, and no others'. */
+/** The prefix of the texts of a user's records, and of no other user's. */
 export function prefixOf(tenant: string, user: string): string {
   return `${JSON.stringify([tenant, user]).slice(0, -1)},`;
 }
 
 export function recordOf(id: string, text: string): SessionRecord {
-  // Those that an earlier version has written have no generation.
+  // Records of earlier versions have no generation.
   const [tenant, user, device, node, flat, generation = 0] = JSON.parse(text) as Fields;
   const rooms: StoredRoom[] = [];
   for (let i = 0; i < flat.length; i += 3) {

@@ -1,30 +1,29 @@
-/**
- * Graces of those who have no session left, on any node: when one should be over it is looked whether it is. Each node
- * looks after those that began here, and after those that began on a node that is gone.
- */
+/** Ends grace periods in Redis. Each node ends those that began on this node or on a dead one. */
 import { Due } from "../due.ts";
 
 export interface GracesOptions {
   readonly graceMs: number;
-  /** How many of the room are still within theirs; anything but a number where that cannot be known. */
+  /**
+   * Ends due graces in the room. Resolves with the number of members still within theirs; not a number where unknown.
+   */
   endRoom(room: string): Promise<unknown>;
-  /** Anything but 0: it is not over, or that cannot be known. */
+  /** Ends the user's grace if due. Resolves with 0 when it is over; anything else: not over, or unknown. */
   endUser(user: string): Promise<unknown>;
-  /** Calls what follows an answer, and keeps what that throws from ending the node. */
+  /** Runs code that handles an answer, and catches its exceptions. */
   contain(callback: () => void): void;
-  /** Nobody of the room is in a grace any more. */
+  /** No member of the room is within a grace any more. */
   roomOver(room: string): void;
   userOver(user: string): void;
 }
 
-/** A grace is looked at this long after it should be over. */
+/** A grace is checked this long after its end. */
 const lateMs = 5;
 
 export class Graces {
   /** Members whose grace began here and is not over. */
   members = 0;
   readonly #options: GracesOptions;
-  /** Rooms, by how many of those they have. */
+  /** Rooms, with their number of such members. */
   readonly #inGrace = new Map<string, number>();
   readonly #rooms: Due<string>;
   readonly #users: Due<string>;
@@ -47,7 +46,7 @@ export class Graces {
     this.#add(room, 1);
   }
 
-  /** Somebody of the room may be in a grace. */
+  /** Schedules a check of the room: a member may be within a grace. */
   lookAtRoom(room: string): void {
     this.#rooms.put(room);
   }
@@ -62,7 +61,7 @@ export class Graces {
     this.#users.clear();
   }
 
-  /** It is one timer for all who left the room: whoever left after the first needs another. */
+  /** One timer covers all members that left the room. If some left after the first, it is set again. */
   #endRoom(room: string): Promise<void> {
     const left = this.#inGrace.get(room) ?? 0;
     this.#inGrace.delete(room);

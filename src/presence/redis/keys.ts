@@ -1,15 +1,18 @@
-/** Names of presence in Redis. Those of one room share a hash tag, and so do those of one user: scripts use them together. */
+/**
+ * Key names of presence in Redis. The keys of one room share a hash tag, and so do those of one user: scripts use them
+ * together.
+ */
 
 export interface PresenceKeys {
-  /** As the scripts want them. */
+  /** In the order that the scripts expect. */
   room(room: string): readonly string[];
   user(user: string): readonly string[];
-  /** Rooms and users that a node has sessions in and of. */
+  /** Rooms that a node has sessions in, and users that it has sessions of. */
   roomsOf(node: string): string;
   usersOf(node: string): string;
-  /** There while a node is not taken for dead. */
+  /** Exists until another node declares this one dead. */
   alive(node: string): string;
-  /** Who takes back what a node has left. */
+  /** Held by the node that removes the entries of a dead node. */
   lease(node: string): string;
   readonly channel: string;
 }
@@ -26,7 +29,7 @@ export function keysOf(prefix: string): PresenceKeys {
   };
 }
 
-/** A brace would end the tag where it should not: two names are never one, and a tag is never empty. */
+/** A brace would end the tag early. Escaping keeps tags of different names different, and never empty. */
 function tag(name: string): string {
   return name.replace(/[%{}]/g, (found) => `%${found.charCodeAt(0).toString(16)}`);
 }

@@ -1,9 +1,9 @@
-/** What is published of presence on Redis. */
+/** The presence messages published on Redis. */
 import * as z from "zod";
 
 /**
- * What nodes and the scripts tell: a room with something to tell, a node that is gone, what changed in a room, and a
- * user's status. cjson writes an empty list as an object.
+ * Messages of nodes and scripts: a room with changes to announce, a node that is gone, a room's changes, and a user's
+ * status. cjson writes an empty list as an object.
  */
 const names = z.union([z.array(z.string()), z.strictObject({}).transform((): string[] => [])]);
 const count = z.number().int().min(0);

@@ -1,11 +1,11 @@
-/** The room of those who are there at all. */
+/** The pseudo-room of all online users. */
 export const nowhere = "";
 
-/** Where the sessions of this node are: what it has to say again when Redis has lost it. */
+/** The sessions of this node by room. The node writes them again when Redis has lost them. */
 export class OwnSessions {
   /** Pairs of a room and a user with a session in it. */
   members = 0;
-  /** Room or nothing → user → sessions. */
+  /** Room, or "" → user → sessions. */
   readonly #rooms = new Map<string, Map<string, Set<string>>>();
 
   has(room: string): boolean {

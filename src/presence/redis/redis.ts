@@ -1,8 +1,8 @@
 /**
- * The presence of all nodes on one Redis, which counts: who is in a room, what has changed since it was told, and the
- * version of that. Nodes say who comes and goes, look when a grace or an interval is over, and are told of changes over a
- * channel. What a dead node has left is taken back by one of the others; a node that was taken for dead, and one whose
- * Redis has forgotten everything, says all of it again.
+ * The presence of all nodes on one Redis. Redis has the members of a room, its unannounced changes, and its version.
+ * Nodes write who enters and leaves, check when a grace or an interval is over, and receive changes over a channel. One
+ * of the other nodes removes the entries of a dead node. A node that was declared dead writes all its entries again,
+ * and so does one whose Redis has lost everything.
  */
 import { RedisAway, type RedisLink } from "../../redis/redis.ts";
 import { Due } from "../due.ts";
@@ -24,25 +24,28 @@ export interface RedisPresenceOptions extends Omit<MemoryPresenceOptions, "lastS
   readonly prefix: string;
   /** This node. */
   readonly node: string;
-  /** How often it looks whether it is taken for dead, and says again that it is not. */
+  /** How often the node checks that it is not declared dead, and renews its mark. */
   readonly aliveMs: number;
   readonly log: { warn(fields: object, text: string): void };
-  /** Writes that wait, while Redis is away or not as fast as they come. */
+  /** Writes that wait, while Redis is unavailable or slower than they come. */
   readonly waitingMax?: number;
 }
 
 export interface RedisPresence extends Presence {
-  /** A node is gone, or back: what one that is gone had is taken back, unless another node does so already. */
+  /**
+   * A node is gone, or is back. The entries of a node that is gone are removed, unless another node is already doing
+   * so.
+   */
   nodeGone(node: string): void;
   nodeBack(node: string): void;
 }
 
 const waitingMaxDefault = 100_000;
-/** A page is read again if something was told meanwhile. */
+/** A page is read again at most so often when changes are announced meanwhile. */
 const readsMax = 5;
-/** Rooms, or users, that Redis is asked about together. */
+/** Rooms or users in one request to Redis. */
 const askedMax = 100;
-/** What was missed and could not be asked for is asked for again after this. */
+/** Retry interval for missed changes that could not be requested. */
 const askAgainMs = 1_000;
 
 export async function createRedisPresence(options: RedisPresenceOptions, events: PresenceEvents): Promise<RedisPresence> {
@@ -51,11 +54,11 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   const places = new OwnSessions();
   const online = new OwnSessions();
   const followed = new Set<string>();
-  /** Version of the last change told of a room this node follows. */
-  const toldOf = new Map<string, number>();
+  /** Version of the last announced change of each followed room. */
+  const announcedOf = new Map<string, number>();
   const watched = new Watched((status) => redis.contain(() => events.statusChanged(status)));
   let stopped = false;
-  /** How often something was missed: the last time counts. */
+  /** How often messages were missed. Only the latest catch-up continues. */
   let missed = 0;
 
   const written = new Written({
@@ -73,7 +76,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     contain: (callback) => redis.contain(callback),
     endRoom: (room) => written.endGraces(room),
     endUser: (user) => written.endUserGrace(user),
-    // What has nothing of this node any more is not among what it would leave behind.
+    // Rooms without entries of this node go off its list of rooms to clean up.
     roomOver: (room) => void (places.has(room) || followed.has(room) || written.unlistRoom(room)),
     userOver: (user) => void (online.hasUser(nowhere, user) || written.unlistUser(user)),
   });
@@ -81,7 +84,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     redis, keys, node, log,
     dropRoom: async (room, gone) => {
       await written.dropRoom(room, gone);
-      // Graces that had begun there are nobody else's to end.
+      // Graces that began there now belong to this node.
       graces.lookAtRoom(room);
     },
     dropUser: async (user, gone) => {
@@ -91,7 +94,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   });
 
   await redis.subscribe(keys.channel, onMessage);
-  // Whatever an earlier process of this name has left.
+  // Removes the entries of an earlier process under this name.
   const isBehind = await remains.takeBack(node).then(() => false, () => true);
   await written.markAlive();
   const saying: Saying = new Saying({ ...options, isBehind, written, remains, waitingMax, places, online, followed, sayRoom, sayUser });
@@ -101,9 +104,9 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
   function sayRoom(room: string, afresh: boolean): void {
     written.listRoom(room);
-    // Graces that Redis has there may be nobody else's to end.
+    // Redis may have graces there that no other node ends.
     if (afresh) graces.lookAtRoom(room);
-    // What changed while nobody was known to follow was told to nobody.
+    // Changes from before this node followed were announced to nobody.
     if (followed.has(room)) (follow(room), doubt(room));
     else if (afresh) written.unfollow(room);
   }
@@ -116,7 +119,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   function follow(room: string): void {
     written.listRoom(room);
     written.follow(room);
-    // Something may be untold for want of somebody to tell it.
+    // Changes may be waiting for a follower to announce them.
     dirty.put(room);
   }
 
@@ -128,7 +131,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   // --------------------------------------------------------------------------- what is told
 
   function onMessage(text: string): void {
-    // The link says so where it is none of these.
+    // The link logs an unreadable message.
     const news = newsOf.parse(JSON.parse(text));
     if (stopped) return;
     if ("gone" in news) remains.nodeGone(news.gone);
@@ -137,15 +140,15 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     } else if ("room" in news) {
       const { room, ...change } = news;
       if (!followed.has(room)) return;
-      toldOf.set(room, change.version);
+      announcedOf.set(room, change.version);
       redis.contain(() => events.roomChanged(room, change));
     } else {
       const { version, ...status } = news;
-      watched.told(status, version);
+      watched.announced(status, version);
     }
   }
 
-  /** Rooms are told that they have to ask again, statuses are read: some at a time, each when those before are answered. */
+  /** Catches up on missed messages: marks rooms as doubtful, and reads statuses, one batch after the other. */
   async function askWhatWasMissed(time: number, rooms = [...followed], users = [...watched.known()]): Promise<void> {
     try {
       while (rooms.length > 0 || users.length > 0) {
@@ -156,7 +159,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
         (rooms.length > 0 ? rooms : users).splice(0, askedMax);
       }
     } catch {
-      // Not only when the channels are heard again: what is asked goes over another connection.
+      // Retries by timer too, since these requests use another connection than the channels.
       setTimeout(() => void askWhatWasMissed(time, rooms, users), askAgainMs).unref();
     }
   }
@@ -166,12 +169,12 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     await written.settled();
   }
 
-  /** One that Redis refuses to answer does not keep the others from being asked. */
+  /** An error for one user does not stop the others. */
   async function readAgain(users: readonly string[]): Promise<void> {
     for (const [i, read] of (await written.readUsers(users)).entries()) if (!(read instanceof Error)) statusOf(users[i]!, read);
   }
 
-  /** What could not be told has to be told later. */
+  /** If the announcement fails, it is tried again later. */
   async function tell(room: string): Promise<void> {
     if ((await written.tell(room)) === null && !stopped && followed.has(room)) dirty.put(room);
   }
@@ -183,8 +186,8 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     let reads = 0;
     do {
       read = pageOf(await written.readRoom(room, query.after === "" ? 0 : query.after, query.limit === 0 ? 0 : query.limit + 1), query);
-      // Told meanwhile, it would be newer than what is answered behind it.
-    } while (read.version < (toldOf.get(room) ?? 0) && ++reads < readsMax);
+      // Read again: an announcement made meanwhile is newer than the page, but would reach the client before it.
+    } while (read.version < (announcedOf.get(room) ?? 0) && ++reads < readsMax);
     return read;
   }
 
@@ -225,7 +228,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
     unfollow(room) {
       if (!followed.delete(room)) return;
-      toldOf.delete(room);
+      announcedOf.delete(room);
       dirty.take(room);
       written.unfollow(room);
       graces.lookAtRoom(room);
@@ -269,7 +272,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       dirty.clear();
       for (const room of followed) written.unfollow(room);
       await written.stop();
-      // Graces that have begun are the others' to end.
+      // The graces that have begun are left to the other nodes.
       if (redis.up) await redis.run("publish", keys.channel, JSON.stringify({ gone: node })).catch(() => undefined);
       places.clear();
       online.clear();

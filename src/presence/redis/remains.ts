@@ -1,7 +1,7 @@
 /**
- * What a node leaves behind when it dies: one of the others takes it back, room by room and user by user. Where Redis went
- * away before that was done, it is done when Redis is back, and where that other died over it, when its lease is over;
- * unless the node is back by then.
+ * Removes the presence entries of a dead node, room by room and user by user. One of the other nodes does it. If Redis
+ * becomes unavailable meanwhile, the work continues when it is available again. If the working node dies, another
+ * continues when its lease has expired. If the dead node returns, the work stops.
  */
 import type { RedisLink } from "../../redis/redis.ts";
 import type { PresenceKeys } from "./keys.ts";
@@ -14,18 +14,18 @@ export interface RemainsOptions {
   /** This node. */
   readonly node: string;
   readonly log: { warn(fields: object, text: string): void };
-  /** Its sessions leave the room, each with a grace. */
+  /** The dead node's sessions leave the room, each with a grace. */
   dropRoom(room: string, gone: string): Promise<void>;
   dropUser(user: string, gone: string): Promise<void>;
 }
 
-/** Who takes back what a node has left has so long for it. */
+/** How long a node may take to remove another's entries. */
 const leaseMs = 60_000;
-/** A lease is looked at this long after it should be over. */
+/** A lease is checked this long after its end. */
 const lateMs = 50;
-/** Rooms or users that are taken back at the same time, each by a script. */
+/** Rooms or users cleaned up at the same time, each by a script. */
 const dropsMax = 100;
-/** One for the rooms, one for the users. */
+/** One value for rooms, one for users. */
 interface Kinds<T> {
   readonly room: T;
   readonly user: T;
@@ -33,9 +33,9 @@ interface Kinds<T> {
 
 export class Remains {
   readonly #options: RemainsOptions;
-  /** Nodes that are gone, and are not known to have been seen to. */
+  /** Dead nodes whose entries may not be removed yet. */
   readonly #owed = new Set<string>();
-  /** Nodes that are being seen to; stopped where one is back. */
+  /** Cleanups under way; aborted when the node is back. */
   readonly #underWay = new Map<string, AbortController>();
   #stopped = false;
 
@@ -46,7 +46,7 @@ export class Remains {
     });
   }
 
-  /** A node is dead or has left: what it had is taken back, unless another node does so already. */
+  /** A node is dead or has left: its entries are removed, unless another node is already doing so. */
   nodeGone(gone: string): void {
     const { node, log } = this.#options;
     if (gone === node || this.#stopped) return;
@@ -56,12 +56,12 @@ export class Remains {
     this.#underWay.set(gone, until);
     const seen = this.#see(gone, until.signal).then(
       (waitMs) => (waitMs === 0 ? this.#owed.delete(gone) : this.#lookAgain(gone, waitMs)),
-      (error: unknown) => log.warn({ peer: gone, problem: String(error) }, "what a node has left could not be taken back; it is tried again when Redis is back"),
+      (error: unknown) => log.warn({ peer: gone, problem: String(error) }, "presence entries of a dead node could not be removed: its users stay listed; the node retries when Redis is available"),
     );
     void seen.finally(() => this.#underWay.delete(gone));
   }
 
-  /** What is under way ends with the rooms or users that it is at. */
+  /** A cleanup under way stops after the rooms or users it is working on. */
   nodeBack(node: string): void {
     this.#owed.delete(node);
     this.#underWay.get(node)?.abort();
@@ -73,12 +73,12 @@ export class Remains {
     }, waitMs).unref();
   }
 
-  /** Answers 0 when nothing is left, else after how long it is looked at again, should it be gone still. */
+  /** Resolves with 0 when no entry is left, else with the time until the next attempt. */
   async #see(gone: string, until: AbortSignal): Promise<number> {
     const { redis, keys, node } = this.#options;
     const lease = keys.lease(gone);
     const claimed = await redis.run("set", lease, node, "nx", "px", leaseMs);
-    // It may be one's own from before Redis was away.
+    // The lease may be this node's own, from before Redis was unavailable.
     if (claimed !== "OK" && (await redis.run("get", lease)) !== node) return Math.max(0, Number(await redis.run("pttl", lease))) + lateMs;
     await this.takeBack(gone, until);
     await redis.run("del", lease);
@@ -86,8 +86,9 @@ export class Remains {
   }
 
   /**
-   * Everything that a node had: its sessions leave, each with a grace. Should it be there after all, what it says meanwhile
-   * may be taken back as well: so its mark goes last once more, upon which it says all of it again.
+   * Removes all entries of a node: its sessions leave, each with a grace. If the node is alive after all, its entries
+   * of the meantime may be removed as well. So its mark is removed once more at the end, which makes it write all of
+   * them again.
    */
   async takeBack(gone: string, until?: AbortSignal): Promise<void> {
     const { redis, keys } = this.#options;
@@ -99,19 +100,22 @@ export class Remains {
   }
 
   /**
-   * What Redis has of this node in rooms and of users that it has not, by its lists and what went off them lately. They go
-   * off its lists with their graces.
+   * Removes the entries of this node in Redis that it does not have itself. It finds them by its lists in Redis and by
+   * the names that recently went off those lists. They go off the lists when their graces end.
    */
   async takeBackStale(has: Kinds<(name: string) => boolean>, unlisted: Kinds<Unlisted>): Promise<void> {
     const { node } = this.#options;
     await this.#drop(node, (kind, name) => !has[kind](name));
-    // Only now: some may have gone off a list before it was read.
+    // Only now: some names may have gone off a list before it was read.
     for (const kind of ["room", "user"] as const) {
       for (const names of pagesOf(unlisted[kind].names())) await this.#dropPage(kind, names.filter((name) => !has[kind](name)), node);
     }
   }
 
-  /** A page at a time; each name of it is a command of its own, for all together may take longer than Redis may be silent. */
+  /**
+   * Reads the list page by page. Each name is a command of its own: one for all could block Redis longer than it may be
+   * silent.
+   */
   async #drop(gone: string, isMeant: (kind: keyof Kinds<unknown>, name: string) => boolean, until?: AbortSignal): Promise<void> {
     const { redis, keys } = this.#options;
     const lists = { room: keys.roomsOf(gone), user: keys.usersOf(gone) };

@@ -1,7 +1,7 @@
 /**
- * Whether Redis has what this node has, and saying all of it again where it may not: this node was taken for dead, or Redis
- * has forgotten everything, or something could not be written. A little at a time, since what does not fit in what may wait
- * would be dropped.
+ * Checks that Redis has the entries of this node, and writes all of them again where it may not. That happens after the
+ * node was declared dead, after Redis has lost everything, and after a failed write. It writes in small parts: a larger
+ * queue would exceed its bound and be dropped.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RedisLink } from "../../redis/redis.ts";
@@ -13,35 +13,37 @@ export interface SayingOptions {
   readonly redis: RedisLink;
   readonly written: Written;
   readonly remains: Remains;
-  /** What an earlier process of this name has left could not be taken back. */
+  /** The entries of an earlier process under this name could not be removed. */
   readonly isBehind: boolean;
   readonly waitingMax: number;
-  /** How often it is looked whether this node is taken for dead. */
+  /** How often the node checks that it is not declared dead. */
   readonly aliveMs: number;
   readonly log: { warn(fields: object, text: string): void };
-  /** What this node has. */
+  /** The sessions and followed rooms of this node. */
   readonly places: OwnSessions;
   readonly online: OwnSessions;
   readonly followed: ReadonlySet<string>;
-  /** What comes before the room's members and the user's sessions; afresh: Redis may have something there that is not so. */
+  /**
+   * Runs before the room's members and the user's sessions are written. afresh: Redis may have outdated entries there.
+   */
   sayRoom(room: string, afresh: boolean): void;
   sayUser(user: string, afresh: boolean): void;
 }
 
-/** What is said again waits until no more than this share of it waits to be written; looked at so often. */
+/** Rewriting pauses while more than this share of the queue is in use, and checks again at this interval. */
 const waitingShare = 0.05;
 const lookMs = 5;
 
 export class Saying {
   readonly #options: SayingOptions;
   readonly #timer: NodeJS.Timeout;
-  /** Redis may have something of this node that is not so any more. */
+  /** Redis may have outdated entries of this node. */
   #isDoubtful: boolean;
-  /** It could not be begun anew: it is tried again when it is looked next. */
+  /** Starting again failed: the next check retries it. */
   #isBehind: boolean;
-  /** Why, as it was said last. */
+  /** The last logged reason. */
   #problem = "";
-  /** How often all has begun to be said again: the last time counts. */
+  /** How often a full rewrite has begun. Only the latest continues. */
   #times = 0;
   #stopped = false;
 
@@ -54,7 +56,7 @@ export class Saying {
     this.#timer = setInterval(() => void this.#look(), aliveMs).unref();
   }
 
-  /** Redis may have something of this node that is not so any more, or lack something: away with it, and all is said again. */
+  /** Redis may have outdated entries of this node, or lack some: removes the outdated ones and writes all again. */
   beginAnew(): void {
     const { remains, written, places, online, followed, log } = this.#options;
     this.#isDoubtful = true;
@@ -67,7 +69,7 @@ export class Saying {
     again.catch((error: unknown) => {
       this.#isBehind = true;
       const problem = String(error);
-      if (problem !== this.#problem) log.warn({ problem }, "presence could not be written anew; it is tried again when Redis is back");
+      if (problem !== this.#problem) log.warn({ problem }, "presence could not be rewritten: other nodes may show outdated members; the node retries when Redis is available");
       this.#problem = problem;
     });
   }
@@ -90,7 +92,7 @@ export class Saying {
     void this.#sayAll(false);
   }
 
-  /** Where Redis goes away, it is begun anew. */
+  /** If Redis becomes unavailable, the rewrite starts again later. */
   async #sayAll(afresh: boolean): Promise<void> {
     const { written, places, online, followed, sayRoom, sayUser } = this.#options;
     const time = ++this.#times;
@@ -114,7 +116,10 @@ export class Saying {
     this.#problem = "";
   }
 
-  /** Whoever is there stays all the time: a large room taken out and put back in would take longer than the grace. */
+  /**
+   * Removes only outdated sessions. Members who stay are not touched: removing and adding a large room would take
+   * longer than the grace.
+   */
   async #leaveStale(room: string, time: number): Promise<boolean> {
     const { written, places } = this.#options;
     for await (const page of written.mineIn(room)) {

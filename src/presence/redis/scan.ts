@@ -1,10 +1,10 @@
-/** Large sets in pages: one answer with all of it would keep Redis, and whoever waits for it, too long. */
+/** Reads large sets in pages: one answer with everything would block Redis and all its clients too long. */
 import type { RedisLink } from "../../redis/redis.ts";
 
-/** Members of a set that are read and dealt with at once. */
+/** Members of a set that are read and handled at once. */
 const scanCount = 500;
 
-/** The members of a set in Redis, a page at a time; one may come twice. */
+/** The members of a set in Redis, a page at a time; a member may come twice. */
 export async function* scan(redis: RedisLink, set: string): AsyncGenerator<string[]> {
   let cursor = "0";
   do {

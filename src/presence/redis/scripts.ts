@@ -1,6 +1,6 @@
 /**
- * What has to happen to presence in one step in Redis. Each script says what it is given and what it answers. Times are
- * those of Redis, and a caller passes what is configured.
+ * The atomic operations on presence in Redis. Each script states its arguments and its answer. Times are by the clock
+ * of Redis; callers pass configured values.
  */
 import { Script } from "../../redis/scripts.ts";
 

@@ -1,8 +1,8 @@
 /**
- * What went off a node's lists lately. It may have gone off those of a Redis that was restarted with what it had been told
- * some time ago: there it is still in the room, and the list would not lead to it.
+ * Names that recently went off a node's lists. A Redis that restarts with older data may still have the member in the
+ * room, but not the name on the list.
  */
-/** While Redis is away nothing passes: of more than these the first are forgotten. */
+/** While Redis is unavailable no name leaves this set. Above this number the first are dropped. */
 const namesMaxDefault = 100_000;
 
 export class Unlisted {
@@ -22,12 +22,12 @@ export class Unlisted {
     }
   }
 
-  /** Some come twice. */
+  /** Names can be there twice. */
   names(): string[] {
     return [...this.#recent, ...this.#older];
   }
 
-  /** Redis has answered, and would have been found to be another since this was called before. */
+  /** Call this after Redis has answered. A restart since the last call would have been noticed by now. */
   pass(): void {
     this.#older = this.#recent;
     this.#recent = new Set();

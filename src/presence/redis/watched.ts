@@ -1,10 +1,12 @@
-/** Users whose status somebody on this node watches, and what was told of each last: what is answered is never older. */
+/**
+ * Users watched by sessions of this node, with the last announced status of each: answers are never older than that.
+ */
 import type { Status } from "../presence.ts";
 
 interface Entry {
   watchers: number;
   version: number;
-  /** Null until something was told or answered. */
+  /** Null until a status was announced or answered. */
   status: Status | null;
 }
 
@@ -12,7 +14,7 @@ export class Watched {
   readonly #users = new Map<string, Entry>();
   readonly #changed: (status: Status) => void;
 
-  /** @param changed what was told or answered last no longer holds. */
+  /** @param changed called when the last announced or answered status no longer holds */
   constructor(changed: (status: Status) => void) {
     this.#changed = changed;
   }
@@ -28,13 +30,13 @@ export class Watched {
     if (entry !== undefined && --entry.watchers <= 0) this.#users.delete(user);
   }
 
-  /** Users of whom something was told. */
+  /** Users with a known status. */
   *known(): Generator<string> {
     for (const [user, { status }] of this.#users) if (status !== null) yield user;
   }
 
-  /** Redis has published it. */
-  told(status: Status, version: number): void {
+  /** Redis has published this status. */
+  announced(status: Status, version: number): void {
     const entry = this.#users.get(status.user);
     if (entry === undefined || version <= entry.version) return;
     const holds = entry.status !== null && isSame(entry.status, status);
@@ -42,15 +44,15 @@ export class Watched {
     if (!holds) this.#changed(status);
   }
 
-  /** Redis has answered it; what is to be answered in turn. */
+  /** Redis has answered this status. Returns the status to answer with. */
   read(status: Status, version: number): Status {
     const entry = this.#users.get(status.user);
-    // What was told is no older.
+    // The announced status is newer.
     if (entry?.status && version < entry.version) return entry.status;
     if (entry === undefined) return status;
     const before = entry.status;
     Object.assign(entry, { version, status });
-    // Who asked before is told now: what is published of it is no news any more.
+    // Earlier watchers are told now: the announcement that follows will find no change.
     if (before !== null && !isSame(before, status)) this.#changed(status);
     return status;
   }

@@ -1,6 +1,6 @@
 /**
- * What this node writes to Redis of its sessions, and asks there, in the words of presence: what each script (scripts.ts)
- * is given is here and nowhere else. Of two writes of the same the newer counts; what is asked is asked behind them.
+ * All writes and reads of presence in Redis by this node, in the words of presence. Only this file knows the arguments
+ * of the scripts (scripts.ts). Of two writes of the same thing the newer counts. Reads run behind earlier writes.
  */
 import type { Command, RedisLink } from "../../redis/redis.ts";
 import type { Script } from "../../redis/scripts.ts";
@@ -21,21 +21,21 @@ export interface WrittenOptions {
   readonly waitingMax: number;
   readonly clock: () => number;
   readonly log: { warn(fields: object, text: string): void };
-  /** A session has left the room; its user has none left there, on any node. */
+  /** A session has left the room. `isLast`: its user has none left there, on any node. */
   left(room: string, isLast: boolean): void;
   wentOffline(user: string): void;
-  /** Writes were dropped while Redis was away. */
+  /** Writes were dropped while Redis was unavailable. */
   dropped(): void;
 }
 
-/** Sessions of a room that one script looks at. */
+/** Sessions of a room that one script handles. */
 const sliceMax = 500;
 
 export class Written {
-  /** What this node would not leave behind any more. */
+  /** Names that recently went off this node's lists. */
   readonly unlisted = { room: new Unlisted(), user: new Unlisted() };
   readonly #options: WrittenOptions;
-  /** What the sessions of this node begin with. */
+  /** The prefix of this node's sessions. */
   readonly #mine: string;
   readonly #writes: Writes;
 
@@ -46,7 +46,7 @@ export class Written {
     this.#writes = new Writes({ redis, what: "presence", waitingMax, log, onDone: (write, result) => this.#done(write, result), onDropped: () => options.dropped() });
   }
 
-  /** Those that wait. */
+  /** Writes that wait. */
   get size(): number {
     return this.#writes.size;
   }
@@ -55,7 +55,7 @@ export class Written {
     this.#writes.flush();
   }
 
-  /** When all that waits is written, or cannot be now. */
+  /** Resolves when all waiting writes are written, or cannot be now. */
   settled(): Promise<void> {
     return this.#writes.settled();
   }
@@ -70,7 +70,10 @@ export class Written {
     this.#writes.put(`e${room}\n${session}\n${user}`, this.#ofRoom(scripts.enterRoom, room, this.#inRoom(user, session), user, ...this.#naming(room)));
   }
 
-  /** The room comes last: see #done. An enter that waits goes first: a user who was there for a moment was there. */
+  /**
+   * The room must be the last argument: see #done. A waiting enter is sent first, since the user was in the room for a
+   * moment.
+   */
   leave(room: string, user: string, session: string): void {
     this.#writes.put(`l${room}\n${session}\n${user}`, this.#ofRoom(scripts.leaveRoom, room, this.#inRoom(user, session), user, this.#options.graceMs, room));
   }
@@ -83,12 +86,12 @@ export class Written {
     this.#writes.put(`g${room}`, this.#ofRoom(scripts.unfollowRoom, room, this.#options.node));
   }
 
-  /** Something of it may have been told to nobody. */
+  /** A change of the room may have been announced to nobody. */
   doubt(room: string): void {
     this.#writes.put(`d${room}`, this.#ofRoom(scripts.doubtRoom, room));
   }
 
-  /** What Redis has of this node in it, a page at a time. @throws where Redis is away */
+  /** This node's entries of the room in Redis, a page at a time. @throws where Redis is unavailable */
   async *mineIn(room: string): AsyncGenerator<[user: string, session: string][]> {
     const [all] = this.#options.keys.room(room);
     for await (const page of scan(this.#options.redis, all!)) {
@@ -97,19 +100,19 @@ export class Written {
     }
   }
 
-  /** All that a node has in it leaves, with a grace, a slice at a time: Redis serves nobody else while a script runs. */
+  /** All sessions of a node leave the room, with a grace, in slices: a script blocks Redis for all its clients. */
   async dropRoom(room: string, gone: string): Promise<void> {
     let cursor = "0";
     do cursor = String(await this.#options.redis.run(...this.#ofRoom(scripts.dropNode, room, `${gone}/`, this.#options.graceMs, gone, cursor, sliceMax)));
     while (cursor !== "0");
   }
 
-  /** Null: it could not be told. */
+  /** Announces the room's changes. Null: it failed. */
   tell(room: string): Promise<unknown> {
     return this.#ask(this.#ofRoom(scripts.tellRoom, room, this.#options.keys.channel, room));
   }
 
-  /** How many are still within their grace; null where that cannot be known. */
+  /** Ends due graces. Resolves with the number of members still within theirs; null where unknown. */
   async endGraces(room: string): Promise<number | null> {
     for (;;) {
       const answer = await this.#ask(this.#ofRoom(scripts.endGraces, room, ...this.#naming(room)));
@@ -119,7 +122,7 @@ export class Written {
     }
   }
 
-  /** As `pageOf` wants it. @throws where Redis is away */
+  /** In the form that `pageOf` takes. @throws where Redis is unavailable */
   async readRoom(room: string, after: string | number, count: number): Promise<(string | number)[]> {
     this.flush();
     return (await this.#options.redis.run(...this.#ofRoom(scripts.readRoom, room, after, count, ...this.#naming(room)))) as (string | number)[];
@@ -136,7 +139,7 @@ export class Written {
     this.#writes.put(`o${user}\n${session}`, this.#ofUser(scripts.userOffline, user, this.#mine + session, graceMs, clock(), user));
   }
 
-  /** All of the user's sessions here are over, with a grace: those that are not begin again. */
+  /** All sessions of the user on this node end, with a grace. Those that are still open begin again. */
   offlineAll(user: string): void {
     this.#writes.put(`y${user}`, this.#dropUser(user, this.#options.node));
   }
@@ -145,12 +148,12 @@ export class Written {
     await this.#options.redis.run(...this.#dropUser(user, gone));
   }
 
-  /** Anything but 0: it is not over, or that cannot be known. */
+  /** Resolves with 0 when the grace is over; anything else: not over, or unknown. */
   endUserGrace(user: string): Promise<unknown> {
     return this.#ask(this.#ofUser(scripts.endUserGrace, user, ...this.#remembering(user)));
   }
 
-  /** Whether each user is online, else since when not, and the version of that; or what it is refused with. @throws where Redis is away */
+  /** For each user: online, last seen, version, or the error of Redis. @throws where Redis is unavailable */
   async readUsers(users: readonly string[]): Promise<((string | null)[] | Error)[]> {
     const answers = await this.#options.redis.runEach(users.map((user) => this.#ofUser(scripts.readUser, user, ...this.#remembering(user))));
     return answers as ((string | null)[] | Error)[];
@@ -180,7 +183,7 @@ export class Written {
     return this.#ask(["set", this.#options.keys.alive(this.#options.node), "1"]);
   }
 
-  /** False: it was taken for dead, or Redis has forgotten everything; null: that cannot be known. */
+  /** False: the node was declared dead, or Redis has lost everything. Null: unknown. */
   async isAlive(): Promise<boolean | null> {
     const found = await this.#ask(["exists", this.#options.keys.alive(this.#options.node)]);
     return found === null ? null : found !== 0;
@@ -209,13 +212,13 @@ export class Written {
     return `${this.#mine}${session}\n${user}`;
   }
 
-  /** Up to how many are named, and where that is told. */
+  /** The limits for names, and the channel for announcements. */
   #naming(room: string): (string | number)[] {
     const { namedUsersMax, namedChangesMax, keys } = this.#options;
     return [namedUsersMax, namedChangesMax, keys.channel, room];
   }
 
-  /** Where it is told, and how long it is known when the user was seen. */
+  /** The channel for announcements, and how long last-seen times are kept. */
   #remembering(user: string): (string | number)[] {
     const { keys, lastSeenTtlMs } = this.#options;
     return [keys.channel, user, Math.max(1, lastSeenTtlMs)];
@@ -227,7 +230,7 @@ export class Written {
     if (command[0] === scripts.userOffline) this.#options.wentOffline(of);
   }
 
-  /** Null: Redis is away. What is missed then is made good when all is said again. */
+  /** Null: Redis is unavailable. The next full rewrite makes up for what is missed. */
   async #ask(command: Command): Promise<unknown> {
     this.flush();
     try {

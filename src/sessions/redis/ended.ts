@@ -1,8 +1,8 @@
 /**
- * Sessions that were ended by another node while this one could not hear it: what is published while the connection for
- * it is away is missed. The marks of disconnected users and their sign-outs are in Redis, so they are looked up for
- * everybody who has a socket here: when the channels can be heard again, once more soon after, since the other node may
- * have had to wait for Redis as well, and now and then, for whatever else may lose a message.
+ * Finds sessions that another node ended while this one missed the message. Messages are missed while the connection
+ * for channels is down. Redis has the marks of disconnected users and their sign-outs. So this node looks them up for
+ * every user with a socket here: when the channels are subscribed again, once more soon after, and at a long interval.
+ * The second look is for a node that had to wait for Redis as well; the interval is for any other loss of a message.
  */
 import type { RedisLink } from "../../redis/redis.ts";
 import type { SessionHere, SessionsHere } from "../sessions.ts";
@@ -21,7 +21,7 @@ const everyMs = 300_000;
 /** Users that are looked up together. */
 const usersMax = 250;
 
-/** Looks from now on, until what it returns is called. */
+/** Looks from now on, until the returned function is called. */
 export function watchEnded({ redis, sessionKey, markKey, outKey, sockets, log }: EndedOptions): () => void {
   let looking = false;
   let wanted = false;
@@ -43,7 +43,7 @@ export function watchEnded({ redis, sessionKey, markKey, outKey, sockets, log }:
     }, soonMs).unref();
   }
 
-  /** One at a time; what is missed meanwhile is looked for after it. */
+  /** Runs one look at a time. A message missed meanwhile causes another look after it. */
   async function look(): Promise<void> {
     wanted = true;
     if (looking) return;
@@ -54,7 +54,7 @@ export function watchEnded({ redis, sessionKey, markKey, outKey, sockets, log }:
         await lookOnce();
       }
     } catch {
-      lookSoon(); // Redis went away, or does not answer this now
+      lookSoon(); // Redis is unavailable, or refuses this now
     }
     looking = false;
   }
@@ -77,12 +77,12 @@ export function watchEnded({ redis, sessionKey, markKey, outKey, sockets, log }:
         if (began[at] !== null && Number(began[at]) <= mark && !over.includes(session)) over.push(session);
       }
       if (over.length === 0 || stopped) continue;
-      log.warn({ sessions: over.length }, "sessions were ended by other nodes while this one could not hear it: they are closed now");
+      log.warn({ sessions: over.length }, "sessions were ended by other nodes while this node got no messages from Redis: they are closed now");
       redis.contain(() => sockets.end(over));
     }
   }
 
-  /** @throws what Redis refused one with. */
+  /** @throws the error of the first command that Redis refused. */
   async function all(commands: readonly (readonly [string, ...string[]])[]): Promise<unknown[]> {
     if (commands.length === 0) return [];
     const results = await redis.runAll(commands);

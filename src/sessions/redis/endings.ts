@@ -1,7 +1,7 @@
 /**
- * The marks of disconnected users in a Redis Cluster. Sessions are told from those to come by when they began, and each
- * server says by itself when that is: so a mark is sent when the sessions that were put before it have begun, and those
- * that its user begins meanwhile are put when it has been made. The servers have to keep one time, as those of a cluster do.
+ * The marks of disconnected users in a Redis Cluster. A mark ends the sessions that began before it, and each server
+ * uses its own clock for that. So the mark is sent after the earlier sessions have been put. Sessions that the user
+ * begins meanwhile are put after the mark. The servers' clocks have to agree, as they do in a cluster.
  */
 import type { Writes } from "../../redis/writes.ts";
 import type { SessionRecord } from "../sessions.ts";
@@ -14,7 +14,7 @@ export interface EndingsOptions {
 }
 
 interface Ending {
-  /** By id, what is put behind the mark. */
+  /** By id, records that are put behind the mark. */
   readonly behind: Map<string, SessionRecord>;
   /** The user was disconnected once more. */
   again: boolean;
@@ -24,7 +24,7 @@ interface Ending {
 export class Endings {
   readonly #options: EndingsOptions;
   readonly #byUser = new Map<string, Ending>();
-  /** By id of what is held: a session that ends or is taken must not be looked for in all of them. */
+  /** By id of the held record, so that ending or taking a session does not search all endings. */
   readonly #holding = new Map<string, Ending>();
 
   constructor(options: EndingsOptions) {
@@ -42,7 +42,7 @@ export class Endings {
     for (const id of known.behind.keys()) this.drop(id);
   }
 
-  /** True: it is put behind the mark of its user, which is on its way. */
+  /** True: the record is put behind its user's mark, which is on its way. */
   hold(user: string, record: SessionRecord): boolean {
     const ending = this.#byUser.get(user);
     if (ending === undefined) return false;
@@ -51,18 +51,18 @@ export class Endings {
     return true;
   }
 
-  /** What is held of the session is over. */
+  /** Drops the held record of a session that is over. */
   drop(id: string): void {
     this.#holding.get(id)?.behind.delete(id);
     this.#holding.delete(id);
   }
 
-  /** Until what is held of the session has been put. */
+  /** Resolves when the held record of the session has been put. */
   async untilPut(id: string): Promise<void> {
     await this.#holding.get(id)?.made;
   }
 
-  /** Until the mark of the user, if any is on its way, has been made, or Redis does not take it. */
+  /** Resolves when the mark of the user has been made, if one is on its way, or Redis refuses it. */
   async untilMade(user: string): Promise<void> {
     await this.#byUser.get(user)?.made;
   }

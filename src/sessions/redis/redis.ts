@@ -1,8 +1,8 @@
 /**
- * The sessions of all nodes on one Redis. A session belongs to the node with its highest generation, and only that one may
- * write it: what an older socket's node has still to say of it counts no more. A node keeps what it has while Redis is away
- * and says it again, so this holds also where Redis has forgotten who took what. Users who are disconnected get a mark;
- * sessions that began before it are over, wherever they are.
+ * The sessions of all nodes on one Redis. A session belongs to the node with its highest generation, and only that node
+ * may write it. Later writes of a node with an older socket change nothing. While Redis is unavailable, a node keeps
+ * its writes and sends them later. So this also holds where Redis has lost who took a session. A disconnected user gets
+ * a mark: all sessions that began before it are over, on any node.
  */
 import type { Position } from "../../broker/broker.ts";
 import { randomId } from "../../platform/ids.ts";
@@ -22,13 +22,13 @@ export interface RedisSessionsOptions {
   readonly node: string;
   readonly ttlMs: number;
   readonly log: { warn(fields: object, text: string): void };
-  /** Writes that wait while Redis is away. */
+  /** Writes that wait while Redis is unavailable. */
   readonly waitingMax?: number;
-  /** Redis does not have this session any more, or may not have heard of changes to some (null): put them again. */
+  /** Redis has lost this session, or may have missed changes to some (null): put them again. */
   onForgotten(id: string | null): void;
-  /** A write was refused: the session is another node's. Whoever takes it from now on gets this generation or a higher one. */
+  /** A write was refused: the session belongs to another node. Its next owner gets this generation or a higher one. */
   onTaken(id: string, generation: number): void;
-  /** Those that have a socket here: what other nodes ended while they could not be heard is looked for among them. */
+  /** The sessions with a socket here, among which those that other nodes have ended are found. */
   readonly sockets?: SessionsHere;
 }
 
@@ -37,9 +37,9 @@ export interface RedisSessions extends Sessions {
 }
 
 const waitingMaxDefault = 50_000;
-/** Of one user, whose places in the inbox are remembered. */
+/** Devices of one user whose cursors are kept. */
 const devicesMax = 1_000;
-/** A session that outlives the mark of a disconnected user has been kept alive by a node that was not told. */
+/** A mark lasts at least this long. Only a node that missed the disconnect can renew a session beyond that. */
 const markMsMin = 86_400_000;
 
 export function createRedisSessions(options: RedisSessionsOptions): RedisSessions {
@@ -48,17 +48,19 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   const markKey = (user: string) => `${prefix}ended:${user}`;
   const outKey = (user: string) => `${prefix}signedout:${user}`;
   const cursorKey = (user: string) => `${prefix}cursor:${user}`;
-  /** Of this process: another that was started under the node's name is another owner. */
-  const life = randomId(9);
+  /** Names this run of the process: another process under the same node name is another owner. */
+  const runId = randomId(9);
   const writes = new Writes({ redis, what: "sessions", waitingMax, log, onDone, onDropped: () => onForgotten(null) });
 
   const endings = redis.isCluster ? new Endings({ writes, mark, put }) : null;
 
-  // It may have it that they are still whose they were before.
+  // After a failover Redis may name earlier owners again.
   redis.onAnother(() => onForgotten(null));
   const unwatch = sockets && watchEnded({ redis, sessionKey, markKey, outKey, sockets, log });
 
-  /** Of what was kept alive and is not there, or not this node's yet, and of what is another's. */
+  /**
+   * Handles the result of a keep or a put: the session is missing, is not this node's yet, or belongs to another node.
+   */
   function onDone({ of, command }: Write, result: unknown): void {
     const id = of.slice(1);
     if (command[0] === keepSession && result === 0) onForgotten(id);
@@ -67,7 +69,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
   function put(record: SessionRecord): void {
     const { id, generation } = record;
-    writes.put(`s${id}`, [putSession, sessionKey(id), node, life, generation, textOf(record), ttlMs]);
+    writes.put(`s${id}`, [putSession, sessionKey(id), node, runId, generation, textOf(record), ttlMs]);
   }
 
   function mark(user: string): void {
@@ -78,14 +80,14 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
   async function taken(id: string, known: number): Promise<{ record: SessionRecord | null; generation: number }> {
     await endings?.untilPut(id);
-    const found = await read(`s${id}`, takeSession, sessionKey(id), node, life, known);
+    const found = await read(`s${id}`, takeSession, sessionKey(id), node, runId, known);
     if (!Array.isArray(found)) return { record: null, generation: known + 1 };
     const [text, owner, began, generation] = found as [string, string, string, number];
     const record = recordOf(id, text);
     await endings?.untilMade(userOf(record));
     const endedAt = await redis.run("get", markKey(userOf(record)));
     if (typeof endedAt === "string" && Number(began) <= Number(endedAt)) return { record: null, generation };
-    // The text is as it was put last; whoever took it since may not have put it yet.
+    // The text is as last put. The node that has taken it since may not have put it yet.
     return { record: owner === node ? record : { ...record, node: owner }, generation };
   }
 
@@ -97,10 +99,10 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     },
 
     keep(id, generation) {
-      // A put that waits does as much. By a name of its own: it is not in place of one that has failed.
+      // A waiting put has the same effect. The keep has its own name, so that it does not replace a failed put.
       const waiting = writes.take(`s${id}`);
       if (waiting !== undefined) writes.put(`s${id}`, waiting);
-      else writes.put(`k${id}`, [keepSession, sessionKey(id), life, generation, ttlMs]);
+      else writes.put(`k${id}`, [keepSession, sessionKey(id), runId, generation, ttlMs]);
     },
 
     take(id, known, done) {
@@ -112,14 +114,14 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
     end(id, generation) {
       endings?.drop(id);
-      writes.put(`s${id}`, [endSession, sessionKey(id), life, generation]);
+      writes.put(`s${id}`, [endSession, sessionKey(id), runId, generation]);
     },
 
     endAll(tenant, user) {
       const of = userOf({ tenant, user });
       if (endings !== null) return endings.end(of);
       mark(of);
-      // Sessions that were put before it must be there before it, and whoever hears of it must find it.
+      // Earlier puts must reach Redis before the mark, and a node that learns of the mark must find it.
       writes.flush();
     },
 
@@ -130,7 +132,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
     acknowledge(user, device, { epoch, seq }) {
       const of = `c${user}\n${device}`;
       const waiting = writes.take(of);
-      // Forward only, among those that wait as well.
+      // Forward only, also among the waiting writes.
       if (waiting !== undefined && waiting[3] === epoch && Number(waiting[4]) > seq) return writes.put(of, waiting);
       writes.put(of, [moveCursor, cursorKey(user), device, epoch, seq, cursorTtlMs, devicesMax]);
     },
@@ -160,7 +162,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   };
 }
 
-/** As roomkeys.ts composes it, which is above this. */
+/** As roomkeys.ts composes it, which this folder may not import. */
 function userOf({ tenant, user }: Pick<SessionRecord, "tenant" | "user">): string {
   return `${tenant}\u001f${user}`;
 }

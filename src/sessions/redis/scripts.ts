@@ -1,4 +1,4 @@
-/** What has to happen to sessions in one step in Redis. Each script says what it is given and what it answers. */
+/** The atomic operations on sessions in Redis. Each script states its arguments and its answer. */
 import { Script } from "../../redis/scripts.ts";
 
 const file = (name: string) => `sessions/redis/lua/${name}.lua`;

@@ -1,7 +1,7 @@
--- Cursors of a user are a hash: device → seq:time:epoch. A user with as many devices as there may be loses the one that
--- was quiet longest.
+-- Cursors of a user are a hash: device → seq:time:epoch. A user at the maximum of devices loses the one that was quiet
+-- longest.
 --
--- KEYS: cursors of the user. ARGV: device, epoch, seq, time to live, devices at most.
+-- KEYS: cursors of the user. ARGV: device, epoch, seq, time to live, maximum of devices.
 local known = redis.call("HGET", KEYS[1], ARGV[1])
 if known then
   local seq, epoch = string.match(known, "^(%d+):%d+:(.*)$")

@@ -1,5 +1,5 @@
--- KEYS: session. ARGV: node, its life, generation, text, time to live. Answers 1, or where it is another's a list of as
--- which generation that one has it.
+-- KEYS: session. ARGV: node, its run id, generation, text, time to live. Answers 1. Where the session belongs to
+-- another node, answers a list with that node's generation.
 local kept, _, isLost = owner(ARGV[2], ARGV[3])
 if isLost then return {kept} end
 if redis.call("HEXISTS", KEYS[1], "began") == 0 then

@@ -1,5 +1,5 @@
--- KEYS: session. ARGV: node that has it from now on, its life, the generation that its client knows of. Answers its text,
--- the node before, when it began, its generation.
+-- KEYS: session. ARGV: the new owner, its run id, the generation that its client knows. Answers its text, the node
+-- before, when it began, its generation.
 local known = redis.call("HMGET", KEYS[1], "text", "node", "began", "generation")
 if not known[1] then return false end
 local generation = math.max(tonumber(known[4] or "0"), tonumber(ARGV[3])) + 1

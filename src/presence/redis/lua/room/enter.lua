@@ -1,4 +1,4 @@
--- ARGV: session, user, users named at most, changes named at most, channel, room.
+-- ARGV: session, user, maximum named users, maximum named changes, channel, room.
 if redis.call("SISMEMBER", s, ARGV[1]) == 1 then return 0 end
 redis.call("SADD", s, ARGV[1])
 redis.call("HINCRBY", c, ARGV[2], 1)

@@ -1,4 +1,4 @@
--- ARGV: node. The first that follows a room cannot know what was not told before.
+-- ARGV: node. The first follower of a room cannot know earlier changes that were not announced.
 if redis.call("EXISTS", f) == 0 then
   redis.call("DEL", p)
   redis.call("HDEL", m, "crowded", "answered")

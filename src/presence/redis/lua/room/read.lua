@@ -1,4 +1,5 @@
--- ARGV: number after which the page begins, how many; then as for end-graces. Answers version, users, sessions, then user, number, sessions for each.
+-- ARGV: number after which the page begins, page size; then as for end-graces. Answers version, users, sessions, then
+-- user, number, sessions for each.
 expire(tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6])
 redis.call("HSET", m, "answered", 1)
 if redis.call("ZCARD", n) == 0 and redis.call("EXISTS", f) == 0 then redis.call("HDEL", m, "answered") end

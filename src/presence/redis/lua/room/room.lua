@@ -1,11 +1,13 @@
--- What the scripts of a room begin with. All its keys share a hash tag.
--- KEYS: `s` set of sessions (node/session, line feed, user); `c` hash, user → how many sessions; `n` sorted set, user → number of its coming;
--- `l` sorted set, user who is within the grace → when it is over; `m` hash of version, next number, sessions, answered,
--- crowded; `f` set of nodes that follow it; `p` hash, user → 1 came or 0 went since the last change was told.
+-- The common beginning of the scripts of a room. All keys of a room share a hash tag.
+-- KEYS: `s` set of sessions (node/session, line feed, user); `c` hash, user → number of sessions; `n` sorted set, user
+-- → number in order of joining; `l` sorted set, user within the grace → when it is over; `m` hash of version, next
+-- number, sessions, answered, crowded; `f` set of nodes that follow the room; `p` hash, user → 1 joined or 0 left since
+-- the last announced change.
 local emptyMs = 86400000
 local s, c, n, l, m, f, p = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local function now() local t = redis.call("TIME"); return t[1] * 1000 + math.floor(t[2] / 1000) end
--- The first change since the last was told says so; and later ones again, for that may have been lost.
+-- The first change since the last announcement publishes a notice. Later ones repeat it, since the notice may have been
+-- lost.
 local function dirty(isFirst, channel, name)
   local at = now()
   if not isFirst and at - tonumber(redis.call("HGET", m, "dirty") or "0") < 5000 then return end
@@ -31,11 +33,11 @@ local function leave(session, user, grace)
   if redis.call("HINCRBY", c, user, -1) > 0 then return 0 end
   redis.call("HDEL", c, user)
   redis.call("ZADD", l, now() + grace, user)
-  -- Where nobody is left to end the grace, it ends with the room.
+  -- If no session is left to end the grace, it ends with the room.
   if redis.call("SCARD", s) == 0 then for _, key in ipairs({n, l, m, p}) do redis.call("PEXPIRE", key, emptyMs) end end
   return 1
 end
--- So many at once: whoever asked for it asks again while there are more.
+-- Users handled at once: the caller asks again while there are more.
 local expireMax = 500
 local function expire(usersMax, changesMax, channel, name)
   for _, user in ipairs(redis.call("ZRANGEBYSCORE", l, "-inf", now(), "LIMIT", 0, expireMax)) do

@@ -1,4 +1,4 @@
--- ARGV: channel, room. Tells everybody what has changed, once: whoever comes later finds nothing.
+-- ARGV: channel, room. Publishes the changes once: a later call finds none.
 local crowded = redis.call("HGET", m, "crowded") == "1"
 local all = redis.call("HGETALL", p)
 redis.call("DEL", p)

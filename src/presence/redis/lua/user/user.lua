@@ -1,5 +1,6 @@
--- What the scripts of a user begin with. Both keys share a hash tag.
--- KEYS: `s` set of sessions; `u` hash of online, due (when the grace is over), went (by the clock of a node), seen, version.
+-- The common beginning of the scripts of a user. Both keys share a hash tag.
+-- KEYS: `s` set of sessions; `u` hash of online, due (when the grace is over), went (by the clock of a node), seen,
+-- version.
 local s, u = KEYS[1], KEYS[2]
 local function now() local t = redis.call("TIME"); return t[1] * 1000 + math.floor(t[2] / 1000) end
 local function tell(channel, name, online, seen)
@@ -12,7 +13,7 @@ local function offline(grace, at)
   redis.call("PEXPIRE", u, 2592000000)
   return 1
 end
--- Whether a grace is over that nobody has ended yet, and if so, ends it.
+-- Ends the grace if it is over and no other call has ended it. Answers 1 where it is not over yet.
 local function expire(channel, name, ttl)
   local due = redis.call("HGET", u, "due")
   if not due then return 0 end
