@@ -116,7 +116,7 @@ t.test("every error is JSON with a code and a text of our own", async (t) => {
   const { port } = await startPort(t, {}, { nodes: () => { throw new Error("a secret inside"); } });
   const refused: [number, string, RegExp, string, Asked?][] = [
     [404, "not_found", /unknown path "\/nothing": this port has \/, \/metrics/, "/nothing"],
-    [404, "not_found", /no "\/__proto__"/, "/__proto__"],
+    [404, "not_found", /unknown path "\/__proto__"/, "/__proto__"],
     [405, "method_not_allowed", /only POST/, "/disconnect"],
     [405, "method_not_allowed", /only GET, HEAD$/, "/metrics", { method: "POST" }],
     [405, "method_not_allowed", /only GET, HEAD, POST/, "/drain", { method: "DELETE" }],

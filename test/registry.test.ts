@@ -196,7 +196,7 @@ t.test("redis: two nodes of one name are told so", async (t) => {
   t.teardown(() => second.stop());
   await second.announce("up");
   await until(() => first!.errors.length + errors.length > 0, "one of them to notice", 30_000);
-  t.match([...first!.errors, ...errors][0], /node id same is used by another node, too: give each its own --node-id/);
+  t.match([...first!.errors, ...errors][0], /node id same is used by another node, too: give each node its own --node-id/);
 });
 
 t.test("redis: a gateway of another prefix is another gateway", async (t) => {
