@@ -286,7 +286,7 @@ export class Hub {
     room.era++;
   }
 
-  /** Called by the broker when a room's stream was replaced by another: members are told of the gap. */
+  /** Called by the broker when a room's stream was replaced by another: members learn of the gap. */
   moved(key: string, { epoch, seq }: Position): void {
     const room = this.#rooms.named(key);
     if (room === undefined) return;
@@ -312,7 +312,7 @@ export class Hub {
     return false;
   }
 
-  // ------------------------------------------------------------------------------- what members do
+  // ------------------------------------------------------------------------------- members
 
   #onLeave(reactor: AttachedReactor, { slot, life, handle, wire, lost }: LeaveRecord): void {
     const room = this.#rooms.numbered(handle);

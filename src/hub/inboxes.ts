@@ -43,8 +43,8 @@ export class Inboxes {
 
   /**
    * Where a device continues: at the position that its client gave, else behind its cursor. A device that never
-   * acknowledged gets everything that is kept, and is told if older messages are lost. If the inbox no longer covers
-   * the position, or has a new epoch, the device is told and gets the newest.
+   * acknowledged gets everything that is kept, and learns if older messages are lost. If the inbox no longer covers
+   * the position, or has a new epoch, the device learns of it and gets the newest.
    */
   placeOf(session: HubSession, room: HubRoom, join: JoinRecord, done: (join: Joining) => void): void {
     if (join.epoch !== null) return done(join.restored ? { ...join, history: pageSizeMax } : join);

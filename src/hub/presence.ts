@@ -39,7 +39,7 @@ const sessionsPerRecord = 128;
 const laterMs = 250;
 
 export class HubPresence {
-  /** Changes of rooms and users that members and watchers were told of. */
+  /** Changes of rooms and users that were sent to members and watchers. */
   changes = 0;
   readonly #options: HubPresenceOptions;
   readonly #watches = new Watches<HubSession>();
@@ -125,7 +125,7 @@ export class HubPresence {
     });
   }
 
-  // ------------------------------------------------------------------------------- what the seam tells
+  // ------------------------------------------------------------------------------- news of the seam
 
   roomChanged(key: string, change: RoomChange): void {
     const { rooms, reactors, encoder, pageBytesMax } = this.#options;

@@ -16,7 +16,7 @@ export interface AttachedReactor {
 }
 
 export interface HubRoom {
-  /** Its name in the node and its stores (roomkeys.ts), and the name its members use. */
+  /** The name in the node and its stores (roomkeys.ts), and the name that members use. */
   readonly key: string;
   readonly name: string;
   /** The number that reactors know it by; never used again. */
@@ -34,7 +34,7 @@ export interface HubRoom {
   /** Members by reactor and wire format: read with `countIn`. */
   readonly interest: Uint32Array;
   readonly waiting: { reactor: AttachedReactor; join: JoinRecord }[];
-  /** Its members get presence events. */
+  /** The room's members get presence events. */
   followed: boolean;
   /** When the last member left, and when the last publication came, by the monotonic clock (link/clock.ts). */
   emptySince: number;

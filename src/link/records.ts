@@ -105,7 +105,7 @@ export interface LeaveRecord {
   life: number;
   handle: number;
   wire: number;
-  /** Its socket is lost: the session may be resumed and is then in the room again. */
+  /** The socket is lost: the session may be resumed and is then in the room again. */
   lost: boolean;
 }
 
@@ -246,7 +246,7 @@ export interface BehindRecord {
   /** The era of the room's stream that `seq` belongs to. In a later era the position means nothing. */
   era: number;
   wire: number;
-  /** The member is told what it missed, not given it. */
+  /** The member learns what it missed, but does not get it. */
   skip: boolean;
 }
 
@@ -354,7 +354,7 @@ export function writeDeliver(
 
 /** The position of a room's members before and after a frame that moves it. */
 export interface Move {
-  /** They have everything up to here of the stream's era. */
+  /** The members have everything up to here, in `eraBefore`. */
   readonly prev: number;
   readonly eraBefore: number;
   /** Their era from here on. */

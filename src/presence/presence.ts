@@ -17,7 +17,7 @@ export interface RoomMember {
   readonly sessions: number;
 }
 
-/** What to read of a room's members. */
+/** A request for a page of a room's members. */
 export interface MembersQuery {
   /** `next` of the page before, "" for the first. */
   readonly after: string;

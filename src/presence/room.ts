@@ -119,7 +119,7 @@ export class PresenceRoom {
     return low;
   }
 
-  // ------------------------------------------------------------------------------- what is told
+  // ------------------------------------------------------------------------------- changes
 
   /** Notes a user's join or leave for the next change. */
   note(user: string, joined: boolean, namedMax: NamedMax): void {

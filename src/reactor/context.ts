@@ -1,4 +1,4 @@
-/** What every part of a reactor works with. main.ts makes it once; reactor.ts adds the parts that depend on it. */
+/** The objects that every part of a reactor uses. main.ts makes them once; reactor.ts adds the parts that depend on them. */
 import type { Verifier } from "../auth/verifier.ts";
 import type { Config } from "../config/config.ts";
 import type { Counters } from "../link/counters.ts";

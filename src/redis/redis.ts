@@ -134,7 +134,7 @@ export class RedisLink {
    * @throws RedisAway where it is not known which commands Redis ran.
    */
   runAll(commands: readonly Command[], { isWhole = false } = {}): Promise<unknown[]> {
-    if (!this.#up) return Promise.reject(new RedisAway("Redis is away"));
+    if (!this.#up) return Promise.reject(new RedisAway("Redis is unavailable"));
     this.commands += commands.length;
     return new Promise((resolve, reject) => {
       const batch: Batch = { checks: 0, fail: (error) => settle(() => reject(error)) };

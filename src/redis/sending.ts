@@ -61,7 +61,7 @@ export class Sending {
       return Promise.all(commands.map(([name, ...args]) => this.#client.call(name, ...args).catch(refusal)));
     }
     const results = await this.#client.pipeline(commands.map((command) => [...command])).exec();
-    // Its type has null. Missing results would pass for success.
+    // The result type includes null. Missing results would pass for success.
     if (results?.length !== commands.length) throw new Error("the Redis client returned no result for some commands");
     return results.map(([error, result]) => (error === null ? result : refusal(error)));
   }

@@ -224,7 +224,7 @@ export class Writes {
     if (!isKnown) this.#options.log.warn({ problem: refused.message }, `Redis refused a write of ${this.#options.what}`);
   }
 
-  /** It is not known which writes Redis ran. */
+  /** Redis may or may not have run the writes. */
   #failed(batch: readonly Numbered[]): void {
     this.#keep(batch);
     this.#isBehind = true;

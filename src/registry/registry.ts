@@ -50,7 +50,7 @@ export interface RegistryEvents {
 export interface Registry {
   /**
    * Sets the state of this node; the first call makes it known. MUST tell the other nodes at once, and later by itself
-   * where they cannot be reached. Resolves when they were told, or could not be.
+   * where they cannot be reached. Resolves when they know, or could not be reached.
    */
   announce(state: OwnState): Promise<void>;
 

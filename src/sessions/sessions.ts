@@ -77,7 +77,7 @@ export interface Sessions {
   /** Ends the session: it MUST NOT be taken again. */
   end(id: string, generation: number): void;
 
-  /** The same for every session that the user has now. */
+  /** Ends every session that the user has now. */
   endAll(tenant: string, user: string): void;
 
   /** Up to where a device has acknowledged its user's inbox; null where it never has. */

@@ -95,7 +95,7 @@ export class Lagging {
     return true;
   }
 
-  /** The same for a frame that tells of a gap. */
+  /** Whether a frame that tells of a gap is skipped for the reactor now. */
   skipsMove(reactor: AttachedReactor, room: HubRoom, wire: number, cursor: number, era: number): boolean {
     const mark = this.#markIfBehind(reactor, room, wire, cursor, era);
     if (mark !== null) mark.isLost = true;

@@ -4,7 +4,7 @@
  * recovery holds only a cursor, however long the history and however slow the reader.
  *
  * A live member whose socket lagged comes back to this. Once its socket has room again, it gets what it missed in the
- * same pages, or is told what it will not get.
+ * same pages, or learns what it will not get.
  *
  * All or nothing: `recovered: true` means that everything after the member's position can be read. If the history is
  * trimmed under a slow replay, the member gets `sync` and knows that it has a gap.
@@ -31,9 +31,9 @@ interface Replay {
   /** The member has everything up to here, in this era of the stream. */
   cursor: number;
   readonly era: number;
-  /** It was live before and lagged. */
+  /** The member was live before and lagged. */
   readonly behind: boolean;
-  /** It is told what it missed, not given it. */
+  /** The member learns what it missed, but does not get it. */
   readonly skip: boolean;
 }
 
@@ -51,7 +51,7 @@ export class Replays {
   readonly #pageBytesMax: number;
   readonly #lagging: Lagging;
   readonly #running = new Map<AttachedReactor, Map<number, Replay>>();
-  /** Publications that lagging members got later, and those they were only told of. */
+  /** Publications that lagging members got later, and those that they only learnt they had missed. */
   caughtUp = 0;
   skipped = 0;
 

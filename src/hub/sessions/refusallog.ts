@@ -4,7 +4,7 @@ import type { Logger } from "../../platform/log/log.ts";
 import { Sparse } from "../../platform/log/sparse.ts";
 import type { Refusal, RefusalReason } from "../../link/threads.ts";
 
-/** What an operator can do about each reason. */
+/** Hints for the operator, by reason. */
 const hints: Readonly<Partial<Record<RefusalReason, string>>> = {
   invalid_token: "run flux-gateway token explain TOKEN to see why; the node verifies with --auth-secret, --auth-keys and --auth-jwks-url",
   disconnected: "the user was disconnected or signed out: a token issued later is accepted",

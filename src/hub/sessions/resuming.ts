@@ -5,7 +5,7 @@ import { userKey } from "../../protocol/roomkeys.ts";
 import type { SessionRecord } from "../../sessions/sessions.ts";
 import { listed, type Places } from "./places.ts";
 
-/** What the node knows of a session that has a socket. */
+/** A session with a socket on this node. */
 interface Known {
   readonly userKey: string;
   readonly generation: number;

@@ -322,7 +322,7 @@ export class HubSessions {
     writeKick(session.reactor.link, session.slot, session.life, name);
   }
 
-  // ------------------------------------------------------------------------------- what it is in
+  // ------------------------------------------------------------------------------- rooms of a session
 
   /** @param seq up to where it has been given the room's publications */
   entered(session: HubSession, room: HubRoom, seq: number): void {

@@ -100,13 +100,13 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   const saying: Saying = new Saying({ ...options, isBehind, written, remains, waitingMax, places, online, followed, sayRoom, sayUser });
   redis.onMissed(() => void askWhatWasMissed(++missed));
 
-  // --------------------------------------------------------------------------- what is said
+  // --------------------------------------------------------------------------- entries written again
 
   function sayRoom(room: string, afresh: boolean): void {
     written.listRoom(room);
     // Redis may have graces there that no other node ends.
     if (afresh) graces.lookAtRoom(room);
-    // Changes from before this node followed were announced to nobody.
+    // Changes from before this node followed reached no member here.
     if (followed.has(room)) (follow(room), doubt(room));
     else if (afresh) written.unfollow(room);
   }
@@ -128,7 +128,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     dirty.put(room);
   }
 
-  // --------------------------------------------------------------------------- what is told
+  // --------------------------------------------------------------------------- announcements
 
   function onMessage(text: string): void {
     // The link logs an unreadable message.
@@ -179,7 +179,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     if ((await written.tell(room)) === null && !stopped && followed.has(room)) dirty.put(room);
   }
 
-  // --------------------------------------------------------------------------- what is asked
+  // --------------------------------------------------------------------------- reads
 
   async function page(room: string, query: MembersQuery): Promise<RoomPresence> {
     let read: RoomPresence;

@@ -52,7 +52,7 @@ export class Watched {
     if (entry === undefined) return status;
     const before = entry.status;
     Object.assign(entry, { version, status });
-    // Earlier watchers are told now: the announcement that follows will find no change.
+    // Earlier watchers get the news now: the announcement that follows will find no change.
     if (before !== null && !isSame(before, status)) this.#changed(status);
     return status;
   }

@@ -86,7 +86,7 @@ export class Written {
     this.#writes.put(`g${room}`, this.#ofRoom(scripts.unfollowRoom, room, this.#options.node));
   }
 
-  /** A change of the room may have been announced to nobody. */
+  /** A change of the room may have reached no follower. */
   doubt(room: string): void {
     this.#writes.put(`d${room}`, this.#ofRoom(scripts.doubtRoom, room));
   }
@@ -159,7 +159,7 @@ export class Written {
     return answers as ((string | null)[] | Error)[];
   }
 
-  // --------------------------------------------------------------------------- what it would leave behind
+  // --------------------------------------------------------------------------- lists for cleaning up after this node
 
   listRoom(room: string): void {
     this.#list("sadd", this.#options.keys.roomsOf(this.#options.node), room);

@@ -41,7 +41,7 @@ export interface WireFormat {
   /** An event that carries publications: `head` is the event without them, `bodies` are their binary bodies. */
   page<K extends PageKind>(encoder: ServerFrameEncoder, kind: K, id: number, head: PageHead[K], bodies: readonly Uint8Array[]): Uint8Array;
 
-  // ------------------------------------------------------------------------------- what was sent
+  // ------------------------------------------------------------------------------- sent messages
 
   /** Whether a message answers a command, by its id. */
   isAnswer(message: Uint8Array): boolean;

@@ -134,12 +134,12 @@ export class Deliveries {
     this.#windows.each(room!, session.wire, (message) => {
       const { socket, wire } = session;
       if (socket === null || session.state === "closing") return;
-      // It was counted when it was delivered.
+      // The message was counted when it was delivered.
       if (socket.send(message, formats[wire]!.isBinary, message.length >= this.#context.compressFrom) === dropped) tooSlow(this.#context, session);
     });
   }
 
-  /** The same for all rooms of a session that is about to be closed. */
+  /** Hands over the waiting publications of all rooms of a session that is about to be closed. */
   handOverAll(session: Session): void {
     this.flush();
     for (const member of membersOf(session)) this.handOver(member);

@@ -146,7 +146,7 @@ export class PagesAsked<T> {
     else if (this.#write(who)) this.#asked.add(who);
   }
 
-  /** Call this when the page has arrived, or nobody wants it any more. */
+  /** Call this when the page has arrived, or is not wanted any more. */
   done(who: T): void {
     this.#waiting.delete(who);
     if (!this.#asked.delete(who)) return;

@@ -153,7 +153,7 @@ export class ReactorRooms {
   }
 
   /**
-   * What waits for a room is published before a new member becomes live. True: that exceeds the limit of this turn of
+   * Waiting publications are published before a new member becomes live. True: that exceeds the limit of this turn of
    * the loop.
    */
   #mustWait(room: ReactorRoom | null | undefined, wire: number): boolean {
@@ -166,12 +166,12 @@ export class ReactorRooms {
     const live = record.u8() !== 0;
     const place = { seq: record.f64(), era: record.u32() };
     const arrival = this.#arriving.get(number);
-    if (arrival === undefined) throw new Error(`joined: nobody is member ${number}`);
+    if (arrival === undefined) throw new Error(`joined: unknown member ${number}`);
     const { member } = arrival;
     const { wire } = member.session;
     if (live && this.#mustWait(this.#rooms.get(handle), wire)) return false;
     if (member.state === "gone") {
-      // It left before it was in, but the hub has counted it.
+      // The member left before the answer came, but the hub has counted it.
       this.#arrived(arrival);
       if (!live) writeAbandon(this.#context.link, number);
       const { slot, life } = member.session;
@@ -208,7 +208,7 @@ export class ReactorRooms {
     arrival.seq = seq;
     arrival.era = era;
     if (live) {
-      // What waits for the room is in the frame already.
+      // The frame already contains the waiting publications.
       this.deliveries.flushRoom(member.room!, session.wire);
       // First the frame, then the topic: later publications of the room then follow the frame.
       sendBytes(this.#context, session, frame);
@@ -228,7 +228,7 @@ export class ReactorRooms {
   }
 
   /**
-   * Takes a live member out of its room's topic. It has everything up to that place. `skip`: it is only told what it
+   * Takes a live member out of its room's topic. It has everything up to that place. `skip`: it only learns what it
    * missed.
    */
   #withdraw(member: Member, { seq, era }: Place, skip: boolean): void {

@@ -76,7 +76,7 @@ export class SlowReaders {
     if (session.state !== "ready" || session.socket === null) return;
     const { kindOf } = this.#context;
     const { wire } = session;
-    // It looks at the few rooms with a publish since then: a session may be in 100,000 rooms.
+    // Only the few rooms with a publish since then are searched: a session may be in 100,000 rooms.
     const behind = [...this.#fanout.roomsSince(wire, order)].flatMap((handle) => {
       const room = this.#roomOf(handle);
       const member = room === undefined ? null : memberOf(session, room.name);

@@ -18,7 +18,7 @@ const returnsPerSecond = 300;
 /** Clients spread over this time by themselves. */
 const ownMs = 500;
 const lookMs = 1000;
-/** Sessions that are told in one turn of the loop. */
+/** Sessions that get the new window in one turn of the loop. */
 const turnMax = 256;
 /** Places are whole numbers from 1 to this. */
 const places = 65_536;

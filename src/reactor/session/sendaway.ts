@@ -34,7 +34,7 @@ export class SendAway {
   readonly #perStep: number;
   readonly #startedAt = performance.now();
   #next = 0;
-  /** Until when each session that was told waits for its answers. */
+  /** Until when each session that was asked to leave waits for its answers. */
   readonly #until = new Map<Session, number>();
   /** Until then, bytes may be on their way to a slow reader. */
   #flushedAt = 0;

@@ -261,7 +261,7 @@ export class ReactorSessions {
   pinged = new Uint8Array(firstSlots);
   /** Rate limit: when the session has paid for the commands it has sent, milliseconds of now(). */
   paidUntil = new Float64Array(firstSlots);
-  /** The same for the bytes it has sent. */
+  /** Rate limit: when the session has paid for the bytes it has sent. */
   bytesPaidUntil = new Float64Array(firstSlots);
   /** Since when it has exceeded the byte rate without a rest; 0 for not. */
   bytesOverSince = new Float64Array(firstSlots);

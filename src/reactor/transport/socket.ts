@@ -1,5 +1,5 @@
 /**
- * What a session needs of its socket, for all transports. uWS's WebSocket already has this interface: nothing lies
+ * The interface that a session uses of its socket, for all transports. uWS's WebSocket already has this interface: nothing lies
  * between it and the session. A delivery to a room stays one call for all its WebSockets. tcpsocket.ts implements it
  * for TCP.
  */

@@ -1,4 +1,4 @@
-/** What all transports do when a socket opens and when it is gone. */
+/** Steps of all transports when a socket opens, is refused, and is gone. */
 import type { CloseName, ErrorCode } from "../../errors.ts";
 import { Counters, type CounterName } from "../../link/counters.ts";
 import { writeGone } from "../../link/sessions.ts";
