@@ -57,7 +57,7 @@ t.test("any node can be asked to have another one drain", async (t) => {
   });
   const nobody = await post("c");
   t.equal(nobody.status, 404);
-  t.match(await nobody.text(), /no node \\"c\\"/);
+  t.match(await nobody.text(), /unknown node \\"c\\"/);
   const lines = (await (await post("b")).text()).trim().split("\n").map((line) => JSON.parse(line) as { state: string; left: number });
   t.match(lines.at(-1), { state: "over", left: 0 });
   await b.ended;
