@@ -74,7 +74,7 @@ export class Streams {
   readonly #heads = new Map<Stream, Promise<number>>();
   readonly #answers = new Map<Stream, Promise<number>>();
   /** What each stream was when it was looked at last. */
-  readonly #lives = new Map<string, { readonly created: string; readonly epoch: string }>();
+  readonly #epochOf = new Map<string, { readonly created: string; readonly epoch: string }>();
 
   /** @param onNotice a stream has another epoch, and all are to be looked at. */
   constructor(connection: NatsConnection, options: StreamOptions, listening: Listening, log: NatsLog, onNotice: () => void) {
@@ -124,7 +124,7 @@ export class Streams {
 
   /** Looks at a stream again; makes it where it is gone, and gives it another epoch where it was set back. @throws NotCertain, or as `request` */
   async refresh(stream: Stream): Promise<void> {
-    const before = this.#lives.get(stream.name);
+    const before = this.#epochOf.get(stream.name);
     // Of before the question: what is published while it is answered may be in neither.
     const { seen, markSeq, markTime } = stream;
     let info = await this.#ensure(stream);
@@ -216,7 +216,7 @@ export class Streams {
     const identity = `${stream.name} ${created} ${config.description ?? ""}`;
     stream.epoch = createHash("sha256").update(identity).digest("base64url").slice(0, 10);
     stream.seen = Math.max(stream.seen, state.last_seq);
-    this.#lives.set(stream.name, { created, epoch: stream.epoch });
+    this.#epochOf.set(stream.name, { created, epoch: stream.epoch });
   }
 
   async #prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
