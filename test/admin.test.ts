@@ -190,12 +190,12 @@ t.test("a node on a network address is drained by the command with the key, and 
   t.teardown(() => node.kill());
   const port = ["--admin-port", node.lastWords.join().match(/"admin":"http:\/\/localhost:(\d+)/)?.[1] ?? ""];
   for (const args of [["drain"], ["nodes"], ["disconnect", "ann"], ["survey", "user", "ann"]]) {
-    t.match(await command([...args, ...port]), { code: 1, err: /^error: --admin-key: the admin port at http:\/\/127\.0\.0\.1:\d+ asks for its key; give it with --admin-key or FLUX_ADMIN_KEY\n$/ }, args.join());
+    t.match(await command([...args, ...port]), { code: 1, err: /^error: --admin-key: the admin port at http:\/\/127\.0\.0\.1:\d+ needs a key; set --admin-key or FLUX_ADMIN_KEY\n$/ }, args.join());
   }
-  t.match(await command(["nodes", ...port, "--admin-key", "x".repeat(32)]), { code: 1, err: /has another key than this one/ });
+  t.match(await command(["nodes", ...port, "--admin-key", "x".repeat(32)]), { code: 1, err: /rejects this key/ });
   // An address of this machine that is not loopback, where it has one.
   const outside = Object.values(networkInterfaces()).flat().find((one) => one?.family === "IPv4" && !one.internal)?.address ?? "0.0.0.0";
-  t.match(await command(["nodes", ...port, "--admin-host", outside]), { code: 1, err: /^error: --admin-key: the admin port at http:\/\/[^ ]+ asks for its key; give it with --admin-key/ }, "a node elsewhere, asked by who has no key");
+  t.match(await command(["nodes", ...port, "--admin-host", outside]), { code: 1, err: /^error: --admin-key: the admin port at http:\/\/[^ ]+ needs a key; set --admin-key/ }, "a node elsewhere, asked by who has no key");
   for (const host of ["a b", "x/y", "http://127.0.0.1", "127.0.0.1?x", "a@b"]) t.match(await command(["nodes", ...port, "--admin-host", host]), { code: 1, err: /^error: --admin-host: must be a host name or an address, not / });
   const closed = await command(["disconnect", "ann", "--json", ...port, "--admin-key", key]);
   t.match(JSON.parse(closed.out), { sessions: 0, answers: [{ sessions: 0 }], unanswered: [] });

@@ -190,8 +190,8 @@ t.test("config check reads what a file names, and used to call a certificate goo
   t.match(await check({ tlsCert: at("cert.pem"), tlsKey: at("key.pem"), authKeys: [at("keys.pem")], dataDir: at("file/data") }), [
     /^error: authKeys \S+keys\.pem: /, /^error: tlsCert: \S+cert\.pem contains no PEM certificate/, /^error: dataDir \S+: \S+\/file is a file/,
   ]);
-  t.match(await check({ nats: "tls://h", natsTlsCa: at("ca.pem"), natsCreds: at("none") }), [/^error: natsTlsCa: \S+ca\.pem holds no certificate/, /^error: natsCreds: \S+none cannot be read.*ENOENT/]);
-  t.match(await check({ dataDir: "/proc/x" }), [/^error: dataDir \/proc\/x: this user cannot make files in \/proc/]);
+  t.match(await check({ nats: "tls://h", natsTlsCa: at("ca.pem"), natsCreds: at("none") }), [/^error: natsTlsCa: \S+ca\.pem contains no certificate/, /^error: natsCreds: \S+none cannot be read.*ENOENT/]);
+  t.match(await check({ dataDir: "/proc/x" }), [/^error: dataDir \/proc\/x: this user cannot create files in \/proc/]);
   t.match(await check({ $schema: "./flux.schema.json", dataDir: at("data/of/node") }), [/good$/]);
 });
 
@@ -200,7 +200,7 @@ t.test("a key that stands twice in a file is refused, wherever it stands", async
   for (const args of [["config", "check", path], ["config", "print", "--config", path]]) {
     const { code, err } = await run(t, args);
     t.equal(code, 1);
-    t.match(err.trimEnd().split("\n"), [/^error: namespaces\.chat in \S+: stands there twice, the second time in line 4; /, /^error: namespaces\.chat\.durable in .*line 4; /, /^error: port in .*line 5; /]);
+    t.match(err.trimEnd().split("\n"), [/^error: namespaces\.chat in \S+: occurs twice, the second time in line 4; /, /^error: namespaces\.chat\.durable in .*line 4; /, /^error: port in .*line 5; /]);
   }
 });
 
@@ -218,7 +218,7 @@ t.test("a configuration file that cannot be read is one clear line, under the na
     t.equal(err.trimEnd().split("\n").length, 1, err);
     return err;
   };
-  t.match(await line(["start", "--config", join(folder, "none.json")]), /^error: --config: .*none\.json cannot be read: there is no such file; check the path/);
+  t.match(await line(["start", "--config", join(folder, "none.json")]), /^error: --config: .*none\.json cannot be read: the file does not exist; check the path/);
   t.match(await line(["start"], { FLUX_CONFIG: join(folder, "none.json") }), /^error: FLUX_CONFIG: .*none\.json cannot be read/);
   t.match(await line(["config", "check", folder]), /^error: config check: .* cannot be read: it is a directory; give the path of a JSON file/);
   t.match(await line(["start", "--config", join(folder, "broken.json")]), /^error: --config: .*broken\.json is not valid JSON: .*line 3 column 3/);
@@ -250,7 +250,7 @@ t.test("start says what runs where, serves it, and ends in order on SIGTERM", as
 
   node.child.kill("SIGTERM");
   t.same(await node.ended, { code: 0, signal: null });
-  t.match(node.out, /SIGTERM: draining within 30 s; a second signal ends it at once\n(.*\n)*.*closed\n$/);
+  t.match(node.out, /SIGTERM: draining within 30 s; a second signal stops it at once\n(.*\n)*.*closed\n$/);
   t.equal(node.err, "");
 });
 

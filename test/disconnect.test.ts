@@ -88,7 +88,7 @@ t.test("the command says how many sessions it closed, and what went wrong", asyn
   t.same(await disconnect(["dan d'arc", "--tenant", "red"]), { code: 0, out: "1 session closed\n", err: "" });
   t.match(await dan.closed(), { code: 3504 });
   const out = await disconnect(["eve", "--sign-out"]);
-  t.match(out, { code: 0, out: "0 sessions closed; tokens issued until now count no more\n" });
+  t.match(out, { code: 0, out: "0 sessions closed; tokens issued until now are rejected\n" });
   const refused = await open(node, { hello: null });
   await refused.send({ hello: { version: 1, token: await token({ sub: "eve", iat: 1_000_000_000 }, secret) } }, 1);
   t.match(await refused.closed(), { code: 3504 });

@@ -80,7 +80,7 @@ t.test("the command shows how far it is, and a second one joins it", async (t) =
   await until(() => second.so.out !== "", "the second to have joined it");
   // They do not wait for their turns.
   await Promise.all(sessions.map((session) => session.bye()));
-  t.match(await first, { code: 0, out: /^\d of 3 left, \d\.\d s of 3600\.0 s\n(.*\n)*drained: 3 sent away in \d+\.\d s; the node ends\n$/, err: "" });
+  t.match(await first, { code: 0, out: /^\d of 3 left, \d\.\d s of 3600\.0 s\n(.*\n)*drained: 3 sessions closed in \d+\.\d s; the node exits\n$/, err: "" });
   const { code, out } = await second;
   t.equal(code, 0);
   t.match(JSON.parse(out.trim().split("\n").at(-1) ?? ""), { state: "over", sessions: 3, left: 0, windowMs: 3_600_000 });
@@ -95,7 +95,7 @@ t.test("a node that ends before it is through is told, and so is one that is not
   const draining = command(["--admin-port", adminPort, "--window", "1h"]);
   await until(() => /of 1 left/.test(draining.so.out), "the drain to begin");
   await node.kill();
-  t.match(await draining, { code: 1, err: /^error: .*the node ended before it was through, with 1 of its sessions left\n$/ });
+  t.match(await draining, { code: 1, err: /^error: .*the node exited before the drain was complete, with 1 of its sessions left\n$/ });
   t.match(await command(["--admin-port", adminPort]), { code: 1, err: /^error: --admin-port: no node answers at / });
   t.match(await command(["--window", "soon"]), { code: 1, err: /^error: --window: must be a time/ });
 });

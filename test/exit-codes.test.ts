@@ -109,7 +109,7 @@ for (const [what, flag, scheme, signal] of [["NATS", "--nats", "nats", "SIGTERM"
     waiting.on("error", () => {});
     child.kill(signal);
     t.equal(await within(ended, "the node to end", 60_000), 0);
-    t.match(out, new RegExp(`"msg":"${signal}: ended before the node was running"`));
+    t.match(out, new RegExp(`"msg":"${signal}: stopped before the node was running"`));
     t.notMatch(out, /is running"/);
   });
 }

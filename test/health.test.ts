@@ -151,7 +151,7 @@ t.test("where neither folder can be written to, it goes by what process 1 was st
     }, `${title} to be found`);
     t.match(last.said, `on port ${port}`, title);
     process.kill(Number(inside()), "SIGSTOP");
-    t.match(await check(env, enter), { code: 1, said: /^not healthy: .* did not answer within 2500 ms.*as process 1 was started/ }, "it says why");
+    t.match(await check(env, enter), { code: 1, said: /^not healthy: .* did not answer within 2500 ms.*by the command line of process 1/ }, "it says why");
     process.kill(Number(inside()), "SIGKILL");
     await new Promise((resolve) => child.once("exit", resolve));
   }

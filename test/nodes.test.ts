@@ -67,7 +67,7 @@ t.test("the admin port and the command list all of them, and say where Redis is 
   t.equal((await fetch(`http://127.0.0.1:${a.adminPort}/nodes`, { method: "POST" })).status, 405);
   await own.stop();
   await until(() => a.nodes().stale, "it to be noticed");
-  t.match((await command(a.adminPort)).out, /a \* +up +ready(.|\n)*b +up +no answer(.|\n)*Redis is away: this is what was known before/);
+  t.match((await command(a.adminPort)).out, /a \* +up +ready(.|\n)*b +up +no answer(.|\n)*Redis is unavailable: this list may be out of date/);
   t.equal(sumOf(await a.metrics(), "flux_nodes_stale"), 1);
   t.equal(sumOf(await a.metrics(), "flux_redis_connected"), 0);
   t.equal((await fetch(`http://127.0.0.1:${a.port}/ready`)).status, 200, "the node serves on");

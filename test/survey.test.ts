@@ -59,7 +59,7 @@ t.test("a node that does not answer is named, in time, and what the others say i
   process.kill(c.pid, "SIGSTOP");
   t.match(await command(["survey", "user", "ann", "--admin-port", String(a.adminPort)]), { code: 0, out: "sessions: 2\n  a: 1\n  b: 1\nno answer from c\n" });
   const gone = await command(["disconnect", "ann", "--admin-port", String(a.adminPort)]);
-  t.match(gone, { code: 0, out: /^2 sessions closed\nno answer from c: sessions there are not counted, and end when the node hears of it\n$/ });
+  t.match(gone, { code: 0, out: /^2 sessions closed\nno answer from c: sessions there are not counted; they end when the node receives the message\n$/ });
   process.kill(c.pid, "SIGCONT");
   for (const session of sessions) t.match(await session.closed(), { code: 3504 });
 });

@@ -1,11 +1,11 @@
-/** Where a running node's admin port is, for the commands that ask it something. */
+/** Finds the admin port of a running node, for the commands that use it. */
 import { isIP } from "node:net";
 import type { Command } from "commander";
 import { ConfigError } from "../config/config.ts";
 import { configFlag } from "./flags.ts";
 import { loadConfig } from "./load.ts";
 
-/** Options of every such command. */
+/** Options of every command that uses the admin port. */
 export interface AdminGiven {
   readonly config?: string;
   readonly adminHost?: string;
@@ -13,11 +13,11 @@ export interface AdminGiven {
   readonly adminKey?: string;
 }
 
-/** An admin port to ask. */
+/** Address and key of an admin port. */
 export interface AdminPort {
   /** `http://127.0.0.1:8081` */
   readonly url: string;
-  /** Empty: it asks for none. */
+  /** Empty where the port needs no key. */
   readonly key: string;
 }
 
@@ -29,9 +29,9 @@ export function addAdminFlags(command: Command): Command {
     .option(`${configFlag} <file>`, "Configuration file of the node, to read host, port and key from. Without it: the environment.");
 }
 
-/** From flags, environment or file, as start finds it. */
+/** From flags, environment or file, with the same rules as start. */
 export function adminPort({ config: configFile, adminHost, adminPort, adminKey }: AdminGiven): AdminPort {
-  // The host is only asked, not listened on: that start would want a key for it is not what is wrong here.
+  // The host is only connected to. So start's rule, that a public admin host needs a key, does not apply here.
   const given = { ...(adminPort && { adminPort }), ...(adminKey && { adminKey }) };
   const { config } = loadConfig({ given, configFile }, process.env);
   const host = adminHost || config.adminHost;
@@ -39,17 +39,17 @@ export function adminPort({ config: configFile, adminHost, adminPort, adminKey }
   return { url: `http://${at(host)}:${config.adminPort}`, key: config.adminKey };
 }
 
-/** Posts JSON. */
+/** Sends JSON by POST. */
 export function postTo(admin: AdminPort, path: string, body: object): Promise<Response> {
   return askAt(admin, path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 }
 
-/** What is not answered 200 is an error, and so is nobody there. */
+/** Throws unless the answer is 200. */
 export async function askAt(admin: AdminPort, path: string, request: RequestInit = {}): Promise<Response> {
   return ok(admin, path, await reach(admin, path, request));
 }
 
-/** As askAt, but null where the node knows no such path: it is of a version before there was one. */
+/** Like askAt, but null where the path is unknown: the node is an older version. */
 export async function askIfKnown(admin: AdminPort, path: string): Promise<Response | null> {
   const response = await reach(admin, path, {});
   return response.status === 404 ? null : ok(admin, path, response);
@@ -60,33 +60,33 @@ async function reach({ url, key }: AdminPort, path: string, { headers, ...reques
     return await fetch(url + path, { ...request, headers: { ...headers, ...(key !== "" && { Authorization: `Bearer ${key}` }) } });
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
-    throw new ConfigError([`--admin-port: no node answers at ${url}${path}: ${cause}; is it running, and is this its admin port?`]);
+    throw new ConfigError([`--admin-port: no node answers at ${url}${path}: ${cause}; check that the node runs and that this is its admin port`]);
   }
 }
 
 async function ok({ url, key }: AdminPort, path: string, response: Response): Promise<Response> {
   if (response.status === 200) return response;
   if (response.status === 401) {
-    const way = key === "" ? "asks for its key; give it with --admin-key or FLUX_ADMIN_KEY" : "has another key than this one";
+    const way = key === "" ? "needs a key; set --admin-key or FLUX_ADMIN_KEY" : "rejects this key";
     throw new ConfigError([`--admin-key: the admin port at ${url} ${way}`]);
   }
   throw new ConfigError([`${url}${path} answered ${response.status}: ${said(await response.text())}`]);
 }
 
-/** Errors are `{"error":{"code","text"}}`; what else answers at this port says it in its own way. */
+/** Errors are `{"error":{"code","text"}}`. Other servers on this port may answer in another form. */
 function said(body: string): string {
   try {
     const { error } = JSON.parse(body) as { error?: { code?: unknown; text?: unknown } };
     if (typeof error?.text === "string") return error.text;
   } catch {
-    // It is no JSON.
+    // Not JSON.
   }
   return body.trim().slice(0, bodyCharsMax);
 }
 
 const bodyCharsMax = 500;
 
-/** A host to connect to where the node listens on every address. */
+/** A host to connect to, where the node listens on every address. */
 function at(host: string): string {
   if (host === "0.0.0.0" || host === "::") return "127.0.0.1";
   return host.includes(":") ? `[${host}]` : host;

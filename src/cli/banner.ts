@@ -1,4 +1,4 @@
-/** What a node that has just started says about itself: what runs where, and who may use it. */
+/** What a node prints at start: its addresses and parts, and who may connect. */
 import { getHeapStatistics } from "node:v8";
 import { hasKey, isLoopback, showValue, type Config } from "../config/config.ts";
 import { showNamespaceOption } from "../config/namespaces.ts";
@@ -8,7 +8,7 @@ import { redisServer } from "../redis/target.ts";
 export interface Running {
   readonly version: string;
   readonly config: Config;
-  /** The ports really taken, where 0 was asked for. */
+  /** The actual ports, where 0 was given. */
   readonly port: number;
   readonly tcpPort: number | null;
   readonly adminPort: number;
@@ -16,7 +16,7 @@ export interface Running {
   readonly configFile: string | undefined;
 }
 
-/** What runs where, as the fields of one log line. */
+/** Fields of the log line at start. */
 export function describe({ version, config, port, tcpPort, adminPort, metricsPort, configFile }: Running): Record<string, string | number> {
   const s = config.tlsCert === "" ? "" : "s";
   const adminUrl = `http://${reachable(config.adminHost)}:${adminPort}`;
@@ -40,7 +40,7 @@ export function describe({ version, config, port, tcpPort, adminPort, metricsPor
   };
 }
 
-/** The same for people. */
+/** The same for people, as text. */
 export function banner(running: Running): string {
   const { version, ...rest } = describe(running);
   const titles: Record<string, string> = { websocket: "WebSocket", tcp: "Raw TCP", demo: "Demo page" };
@@ -63,12 +63,12 @@ function keys({ authSecret, authSecretPrevious, authKeys, authJwksUrl }: Config)
 function broker(config: Config): string {
   const { dataDir, dataSync, nats } = config;
   if (nats.length > 0) return `NATS at ${showValue(config, "nats")}, as ${config.natsPrefix}`;
-  if (dataDir === "") return "embedded, in memory: rooms and their history end with the node";
-  const when = dataSync === "commit" ? "before a publish is answered" : "without waiting for the disk";
+  if (dataDir === "") return "embedded, in memory: rooms and history are lost when the node exits";
+  const when = dataSync === "commit" ? "before a publish is acknowledged" : "without waiting for the disk";
   return `embedded, on disk in ${dataDir}: written ${when}`;
 }
 
-/** The main thread's heap has the limit it was started with (node-flags); the reactors' are made by this node. */
+/** The main thread's heap limit was fixed at start (node-flags); this node sets those of the reactors. */
 function memory(config: Config): string {
   const { reactorHeapMb: reactor } = planMemory(config);
   const main = Math.round(getHeapStatistics().heap_size_limit / 2 ** 20);
@@ -89,7 +89,7 @@ function namespaces(config: Config): string {
   return described.join(", ");
 }
 
-/** A host as it goes into a URL that works from this machine. */
+/** A host for a URL that works on this machine. */
 function reachable(host: string): string {
   if (host === "0.0.0.0" || host === "::") return "localhost";
   return host.includes(":") ? `[${host}]` : host;

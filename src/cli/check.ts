@@ -1,4 +1,4 @@
-/** What a configuration names on this machine, looked at as start would: keys, certificates, and the data directory. */
+/** Checks the files and folders that a configuration names, as start would: keys, certificates, the data directory. */
 import { X509Certificate } from "node:crypto";
 import { accessSync, constants, existsSync, mkdtempSync, readFileSync, rmdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -6,7 +6,7 @@ import { readKeys } from "../auth/files.ts";
 import { readCertificate } from "../config/certificate.ts";
 import { ConfigError, type Config } from "../config/config.ts";
 
-/** Every problem, each by the flag of its option. */
+/** Every problem, with the flag of its option. */
 export function problemsHere(config: Config): string[] {
   const { natsTlsCa, natsTlsCert, natsTlsKey, natsCreds, redisTlsCa, dataDir } = config;
   return [
@@ -37,25 +37,25 @@ function fileProblems(flag: string, path: string, kind: keyof typeof begins): st
   if (path === "") return [];
   try {
     const text = readFileSync(path, "utf8");
-    if (!begins[kind].test(text)) return [`${flag}: ${path} holds no ${kind}`];
+    if (!begins[kind].test(text)) return [`${flag}: ${path} contains no ${kind}`];
     if (kind === "certificate") new X509Certificate(text);
     return [];
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    return [/^E[A-Z]+$/.test(code ?? "") ? `${flag}: ${path} cannot be read; check the path and who may read it (${code})` : `${flag}: ${path} holds no ${kind}`];
+    return [/^E[A-Z]+$/.test(code ?? "") ? `${flag}: ${path} cannot be read; check the path and the file's permissions (${code})` : `${flag}: ${path} contains no ${kind}`];
   }
 }
 
-/** Whether this user can make files there, or the directory itself. Nothing stays behind. */
+/** Whether this user can create files in the data directory, or the directory itself. Leaves nothing behind. */
 function dataDirProblems(name: string): string[] {
   let folder = resolve(name);
   while (!existsSync(folder)) folder = dirname(folder);
   try {
-    if (!statSync(folder).isDirectory()) return [`--data-dir ${name}: ${folder} is a file; name a directory, or a path that is free`];
+    if (!statSync(folder).isDirectory()) return [`--data-dir ${name}: ${folder} is a file; choose a directory or an unused path`];
     accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK);
     rmdirSync(mkdtempSync(join(folder, ".flux-check-")));
     return [];
   } catch (error) {
-    return [`--data-dir ${name}: this user cannot make files in ${folder} (${(error as NodeJS.ErrnoException).code}); change who owns it, or choose another directory`];
+    return [`--data-dir ${name}: this user cannot create files in ${folder} (${(error as NodeJS.ErrnoException).code}); change its owner, or choose another directory`];
   }
 }

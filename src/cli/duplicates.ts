@@ -1,22 +1,22 @@
-/** Keys that stand twice in one object of a JSON text, which JSON.parse passes over in silence. */
+/** Finds keys that occur twice in one object of a JSON text. JSON.parse accepts them silently. */
 
 export interface Duplicate {
-  /** With the keys of the objects around it: `namespaces.chat.historySize`. */
+  /** Path of the key: `namespaces.chat.historySize`. */
   readonly key: string;
   readonly line: number;
 }
 
-/** An object or array that is not closed yet. */
+/** An object or array that is still open. */
 interface Open {
-  /** Null: an array. */
+  /** Null for an array. */
   readonly keys: Set<string> | null;
-  /** Of what comes next in it. */
+  /** Name of the next entry. */
   name: string;
-  /** In an object: a key comes next. */
+  /** In an object, where a key comes next. */
   atKey: boolean;
 }
 
-/** Told at most; a file that is wrong everywhere is not listed whole. */
+/** Upper limit of reported duplicates. */
 const toldMax = 20;
 
 /** @param text valid JSON. */

@@ -1,4 +1,4 @@
-/** What a token says, in words, and what a node with this configuration would say to it. */
+/** Explains a token: its claims, and whether a node with this configuration would accept it. */
 import { decodeJwt, decodeProtectedHeader, type JWTPayload } from "jose";
 import { grantOf } from "../auth/claims.ts";
 import { readKeys } from "../auth/files.ts";
@@ -26,16 +26,16 @@ export async function explain(token: string, config: Config): Promise<Explanatio
 
 async function judge(token: string, config: Config): Promise<{ verdict: string; isGood: boolean }> {
   if (!hasKey(config)) {
-    return { verdict: "not checked: no key is configured here; give --auth-secret, --auth-keys or --auth-jwks-url", isGood: false };
+    return { verdict: "not checked: no key is configured; set --auth-secret, --auth-keys or --auth-jwks-url", isGood: false };
   }
   let away = "";
   const verifier = createVerifier({ config, keys: readKeys(config), onOutage: (problem) => (away = problem === null ? "" : ` (${problem})`) });
   const found = await verifier.verify(token);
   if ("refused" in found) return { verdict: `refused, ${found.refused}: ${found.text.replace(/^token: /, "")}${away}`, isGood: false };
-  return { verdict: "good: its signature is of a key here, and the time is right", isGood: true };
+  return { verdict: "valid: a configured key has signed it, and it has not expired", isGood: true };
 }
 
-/** Whether or not anyone signed it: that is the verdict's to say. */
+/** The claims, whether or not the signature is valid: that is for the verdict. */
 function decoded(token: string): Row[] {
   let header: Record<string, unknown>;
   let claims: JWTPayload;
@@ -43,7 +43,7 @@ function decoded(token: string): Row[] {
     header = { ...decodeProtectedHeader(token) };
     claims = decodeJwt(token);
   } catch {
-    // The verdict says why.
+    // The verdict gives the reason.
     return [["token", "cannot be read: it is not a JWT"]];
   }
   const rows: Row[] = [["algorithm", shown(header.alg)]];
@@ -52,7 +52,7 @@ function decoded(token: string): Row[] {
   if (claims.tenant !== undefined) rows.push(["tenant", shown(claims.tenant)]);
   if (claims.aud !== undefined) rows.push(["audience", [claims.aud].flat().map(shown).join(", ")]);
   if (claims.iss !== undefined) rows.push(["issuer", shown(claims.iss)]);
-  rows.push(["issued", time(claims.iat) ?? "it does not say: after a sign-out of its user it is refused for good"]);
+  rows.push(["issued", time(claims.iat) ?? "unknown (no iat): rejected for good after a sign-out of its user"]);
   if (claims.nbf !== undefined) rows.push(["valid from", time(claims.nbf) ?? shown(claims.nbf)]);
   rows.push(["expires", claims.exp === undefined ? "never" : (time(claims.exp) ?? shown(claims.exp))]);
   const read = grantOf(claims);
@@ -71,7 +71,7 @@ function allowed({ rooms, send, commandsPerSecond, roomsMax }: Grant): Row[] {
   return rows;
 }
 
-/** A moment, and how far away it is. */
+/** A time, and how long from now or ago it is. */
 function time(seconds: unknown): string | null {
   if (typeof seconds !== "number" || Math.abs(seconds) > 8.64e12) return null;
   const away = Math.round(seconds - Date.now() / 1000);
@@ -85,7 +85,7 @@ function span(seconds: number): string {
   return `${count} ${name}${count === 1 ? "" : "s"}`;
 }
 
-/** On one line, whatever it holds: a terminal obeys control characters. */
+/** On one line without control characters, which a terminal would obey. */
 function shown(value: unknown): string {
   const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "none");
   const safe = text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "�");

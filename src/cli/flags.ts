@@ -1,11 +1,11 @@
-/** The table of options as flags of a command. */
+/** Turns the table of options into flags of a command. */
 import { Option, type Command } from "commander";
 import { options } from "../config/config.ts";
 import { noFlag } from "../config/sources.ts";
 
 export const configFlag = "--config";
 
-/** Adds every option, or those that are wanted, grouped as in the table, and `--config FILE`. */
+/** Adds every option, or the wanted ones, in the table's groups, and `--config FILE`. */
 export function addFlags(command: Command, isWanted: (key: string) => boolean = () => true): Command {
   command.addOption(new Option(`${configFlag} <file>`, "Read options from this JSON file.").helpGroup("Configuration:"));
   for (const { flag, group, takes, defaultText, text, off = text } of options.filter(({ key }) => isWanted(key))) {
@@ -14,7 +14,7 @@ export function addFlags(command: Command, isWanted: (key: string) => boolean = 
       command.addOption(new Option(`${flag} <${takes}>`, defaultText === "" ? text : `${text} (default: ${defaultText})`).helpGroup(heading));
       continue;
     }
-    // Both words are understood, so that a flag can overrule a file; help shows the one that changes something.
+    // Both flags work, so that a flag can override a file. Help shows only the one that changes the default.
     const isOn = defaultText === "true";
     command.addOption(new Option(flag, text).helpGroup(heading).hideHelp(isOn));
     command.addOption(new Option(noFlag(flag), off).helpGroup(heading).hideHelp(!isOn));
@@ -23,7 +23,7 @@ export function addFlags(command: Command, isWanted: (key: string) => boolean = 
 }
 
 export interface Flags {
-  /** What was given on the command line, by key of the option. */
+  /** Values from the command line, by option key. */
   readonly given: Readonly<Record<string, unknown>>;
   readonly configFile: string | undefined;
 }

@@ -1,7 +1,7 @@
 /**
- * What a running node writes down for the health check of its container: where it listens. The check runs in a process
- * of its own, and options may come from flags or a file that it does not know of. One file for each process, so that
- * several nodes on a machine do not meet; it counts only while that very process lives. Linux only: it is read from /proc.
+ * Records where a running node listens, for the health check of its container. The check is a process of its own and
+ * may not know the node's flags or file. Each process has its own file, so several nodes can share a machine. A file
+ * counts only while that process lives. Linux only: it needs /proc.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
@@ -15,28 +15,28 @@ export interface Listening {
   readonly tls: boolean;
 }
 
-/** As it stands in the file. */
+/** Content of the file. */
 export interface Recorded extends Listening {
   readonly pid: number;
-  /** When the process began, in ticks since the machine did: another process of this number began at another time. */
+  /** Start time of the process, in ticks since boot. It tells apart two processes with the same id. */
   readonly began: string;
-  /** Numbers of processes are those of a container, which may share the folder with others. */
+  /** Process ids belong to a container, and containers may share the folder. */
   readonly pidSpace: string;
-  /** Of the variables it was started with: a check for this node has the same ones. */
+  /** Hash of the variables the node was started with. A check for this node has the same variables. */
   readonly environment: string;
 }
 
 const prefix = "flux-gateway-";
 const fileBytesMax = 4096;
-/** Files that are looked at: others may fill a folder that everybody can write to. */
+/** Upper limit of files read: the folder is writable for everybody. */
 const filesMax = 1000;
 
-/** Where a node may write, the first that takes it: neither is on the disk of a container that is read-only. */
+/** Folders for the file; the first writable one is used. Both are writable in a container with a read-only disk. */
 export const folders = (): string[] => ["/dev/shm", tmpdir()];
 
 /**
- * Writes it down, and takes it away when the process exits.
- * @returns the file; null: there is no folder that takes it.
+ * Writes the file, and deletes it when the process exits.
+ * @returns the file; null where no folder is writable.
  */
 export function writeListening(listening: Listening, into = folders()): string | null {
   const [began, pidSpace] = [beganAt(process.pid), ownPidSpace()];
@@ -44,7 +44,7 @@ export function writeListening(listening: Listening, into = folders()): string |
   const recorded: Recorded = { ...listening, pid: process.pid, began, pidSpace, environment: environmentOf(process.env) };
   for (const folder of into) {
     removeStale(folder, pidSpace);
-    // Nobody else can have taken a name like this, and nobody reads half of the file.
+    // Nobody else can have this name, and nobody reads a half-written file.
     const name = `${process.pid}-${randomBytes(8).toString("hex")}`;
     const [half, file] = [join(folder, `.${prefix}${name}`), join(folder, `${prefix}${name}`)];
     try {
@@ -60,7 +60,7 @@ export function writeListening(listening: Listening, into = folders()): string |
   return null;
 }
 
-/** The nodes of this user that run now, in this container. */
+/** This user's nodes that run now, in this container. */
 export function readListening(from = folders()): Recorded[] {
   const pidSpace = ownPidSpace();
   return from.flatMap((folder) => filesIn(folder)).flatMap((file) => {
@@ -69,7 +69,7 @@ export function readListening(from = folders()): Recorded[] {
   });
 }
 
-/** Of the node's variables: which they are does not show. */
+/** A hash of the node's variables, which hides their values. */
 export function environmentOf(env: NodeJS.ProcessEnv): string {
   const own = Object.entries(env).filter(([name]) => name.startsWith("FLUX_")).sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256").update(JSON.stringify(own)).digest("hex");
@@ -79,7 +79,7 @@ function lives({ pid, began }: Recorded): boolean {
   return beganAt(pid) === began;
 }
 
-/** What a crash has left. */
+/** Deletes files that crashed processes left. */
 function removeStale(folder: string, pidSpace: string): void {
   for (const file of filesIn(folder)) {
     const recorded = readFile(file);
@@ -91,14 +91,14 @@ function filesIn(folder: string): string[] {
   try {
     return readdirSync(folder).filter((name) => name.startsWith(prefix)).slice(0, filesMax).map((name) => join(folder, name));
   } catch {
-    // There is no such folder, or this user may not look into it.
+    // The folder does not exist, or this user may not read it.
     return [];
   }
 }
 
 /**
- * Only a file that this user wrote and nobody else can write to. Everybody may write to these folders, so it is not
- * followed where it is a link, and not waited for where it is a pipe.
+ * Reads a file only if this user wrote it and nobody else can write to it. Everybody can write to these folders, so
+ * links are not followed and pipes are not waited for.
  */
 function readFile(file: string): Recorded | null {
   let opened: number | null = null;
@@ -111,7 +111,7 @@ function readFile(file: string): Recorded | null {
     const read = JSON.parse(bytes.toString("utf8", 0, readSync(opened, bytes))) as Recorded;
     return isRecorded(read) ? read : null;
   } catch {
-    // It is gone meanwhile, a link, another user's, or no JSON: not a file of ours.
+    // Deleted meanwhile, a link, another user's file, or not JSON: ignored.
     return null;
   } finally {
     if (opened !== null) closeSync(opened);
@@ -129,16 +129,16 @@ function remove(file: string): void {
   try {
     unlinkSync(file);
   } catch {
-    // It is gone already, or was never written.
+    // Deleted already, or never written.
   }
 }
 
-/** Field 22 of /proc/PID/stat; the name before it may hold spaces and brackets. Null: there is no such process. */
+/** Field 22 of /proc/PID/stat; the name before it may contain spaces and brackets. Null: no such process. */
 function beganAt(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const [state, ...fields] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    // A zombie has ended.
+    // A zombie has exited.
     return state === "Z" || state === "X" ? null : (fields[18] ?? null);
   } catch {
     return null;

@@ -1,4 +1,4 @@
-/** Finds the configuration of a node that is started from the command line. */
+/** Loads the configuration of a node that the command line starts. */
 import { readFileSync } from "node:fs";
 import { ConfigError, options, resolveConfig, type Given, type Resolved } from "../config/config.ts";
 import { envOf, label } from "../config/sources.ts";
@@ -6,7 +6,7 @@ import { duplicateKeys } from "./duplicates.ts";
 import { configFlag, type Flags } from "./flags.ts";
 
 export interface Loaded extends Resolved {
-  /** Path of the file that was read, as it was given. */
+  /** Path of the configuration file, as given. */
   readonly file: string | undefined;
 }
 
@@ -36,13 +36,15 @@ export function readConfigFile(path: string, name: string): NonNullable<Given["f
   } catch (error) {
     throw new ConfigError([`${name}: ${path} is not valid JSON: ${whereInText(error, text)}`]);
   }
-  // The parser takes the last one and says nothing: the first may be the one that was meant.
-  const twice = duplicateKeys(text).map(({ key, line }) => `${key} in ${path}: stands there twice, the second time in line ${line}; take one of them out`);
+  // The JSON parser silently keeps the last of two equal keys, and the operator may have meant the first.
+  const twice = duplicateKeys(text).map(({ key, line }) => `${key} in ${path}: occurs twice, the second time in line ${line}; remove one of them`);
   if (twice.length > 0) throw new ConfigError(twice);
   return { name: path, values };
 }
 
-/** Problems name options by their flags; an operator who used a variable or a file is told of that instead. */
+/**
+ * Problems name options by flag. For an operator who used a variable or a file, this inserts the name that was typed.
+ */
 export function asTyped(problems: readonly string[], sources: Resolved["sources"]): string[] {
   return problems.map((problem) =>
     problem.replace(/^--[a-z-]+/, (flag) => {
@@ -57,7 +59,7 @@ function reason(error: unknown): string {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   switch (code) {
     case "ENOENT":
-      return "there is no such file; check the path, it is relative to the working directory";
+      return "the file does not exist; check the path, which is relative to the working directory";
     case "EACCES":
       return "permission denied; let the user that runs flux-gateway read it";
     case "EISDIR":
@@ -67,7 +69,7 @@ function reason(error: unknown): string {
   }
 }
 
-/** The parser's complaint on one line, with line and column where it told a position. */
+/** The parser's message on one line, with line and column where it has a position. */
 function whereInText(error: unknown, text: string): string {
   const complaint = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, " ");
   const position = /at position (\d+)/.exec(complaint)?.[1];

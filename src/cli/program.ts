@@ -1,4 +1,4 @@
-/** The program `flux-gateway`: its commands and what help says. main.ts runs it, the documentation is made from it. */
+/** The program `flux-gateway`: its commands and their help. main.ts runs it; the reference is made from it. */
 import { Command, type Option } from "commander";
 import { version } from "../platform/version.ts";
 import { addConfigCommand } from "./commands/config.ts";
@@ -31,13 +31,13 @@ export function createProgram(): Command {
     .helpOption("-h, --help", "Print this help.")
     .helpCommand("help [command]", "Print help for a command.")
     .configureHelp({ optionDescription })
-    .showHelpAfterError("(flux-gateway --help shows what there is)")
+    .showHelpAfterError("(flux-gateway --help lists the commands)")
     .addHelpText("after", examples);
 
   addFlags(program.command("start").description("Run a node."))
     .addHelpText("after", precedence)
     .action(async (_, command: Command) => {
-      // Loaded only now: the other commands work where uWebSockets.js has no binary for this machine.
+      // Loaded late: the other commands also work on machines for which uWebSockets.js has no binary.
       const { start } = await import("./commands/start.ts");
       await start(readFlags(command));
     });
@@ -51,7 +51,7 @@ export function createProgram(): Command {
   return program;
 }
 
-/** As commander has it, but without defaults that say nothing: an empty text, a switch that is off. */
+/** As in commander, but without empty defaults: an empty text, or a switch that is off. */
 function optionDescription({ description, defaultValue }: Option): string {
   const isSaid = defaultValue !== undefined && defaultValue !== "" && defaultValue !== false;
   return isSaid ? `${description} (default: ${String(defaultValue)})` : description;

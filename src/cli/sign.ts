@@ -1,4 +1,4 @@
-/** Signs tokens for development. A node never does: it has no private key. */
+/** Signs tokens for development. A node never signs: it has no private key. */
 import { createPrivateKey, createSecretKey, type JsonWebKey, type KeyObject } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { SignJWT } from "jose";
@@ -12,21 +12,21 @@ export type Claims = Readonly<Record<string, unknown>>;
 export interface Signer {
   readonly key: KeyObject;
   readonly algorithm: Algorithm;
-  /** Of a JWK that has one. */
+  /** The kid of a JWK, if it has one. */
   readonly kid: string | undefined;
 }
 
-/** @param path of a private key, undefined for the secret. @throws ConfigError */
+/** @param path of a private key; undefined for the secret. @throws ConfigError */
 export function readSigner(path: string | undefined, secret: string): Signer {
   if (path !== undefined) return signerOfFile(path);
   if (secret !== "") return { key: createSecretKey(Buffer.from(secret)), algorithm: "HS256", kid: undefined };
   throw new ConfigError([
-    "--auth-secret: there is nothing to sign with; give the secret of your node (better in FLUX_AUTH_SECRET, which no list of " +
-      "processes shows), or a private key with --key FILE. flux-gateway token secret makes a secret",
+    "--auth-secret: no key to sign with; set the secret of your node (better as FLUX_AUTH_SECRET, which process lists do not " +
+      "show), or give a private key with --key FILE; flux-gateway token secret prints a new secret",
   ]);
 }
 
-/** @throws ConfigError for claims that no node would take. */
+/** @throws ConfigError for claims that no node would accept. */
 export async function signToken(claims: Claims, { key, algorithm, kid }: Signer, name = kid): Promise<string> {
   const read = grantOf(claims);
   if ("problem" in read) throw new ConfigError([`claim ${read.problem}`]);
@@ -44,10 +44,10 @@ function signerOfFile(path: string): Signer {
   const isPem = text.includes("-----BEGIN ");
   const read = isPem ? { key: privateKey(text), kid: undefined } : keyOfJson(text);
   if (read === null || read.key === null) {
-    throw problem("holds no private key; make one with: openssl genpkey -algorithm ed25519 -out private.pem");
+    throw problem("contains no private key; create one with: openssl genpkey -algorithm ed25519 -out private.pem");
   }
   const algorithm = algorithmOf(read.key);
-  if (algorithm === null) throw problem("is a key of a kind that is not supported; use RSA, P-256, Ed25519 or a secret of 32 bytes or more (oct)");
+  if (algorithm === null) throw problem("has an unsupported type; use RSA, P-256, Ed25519 or a secret of 32 bytes or more (oct)");
   return { key: read.key, algorithm, kid: read.kid };
 }
 
@@ -55,7 +55,7 @@ function privateKey(key: string | { key: JsonWebKey; format: "jwk" }): KeyObject
   try {
     return createPrivateKey(key);
   } catch {
-    // What OpenSSL says of it names routines of its decoder; null is told in our words.
+    // OpenSSL's message names an internal routine; the caller reports the error in plain words.
     return null;
   }
 }
@@ -65,7 +65,7 @@ function keyOfJson(text: string): { key: KeyObject | null; kid: string | undefin
   try {
     jwk = JSON.parse(text);
   } catch {
-    // No JSON: no key.
+    // Not JSON, so not a JWK.
     return null;
   }
   if (!isRecord(jwk)) return null;

@@ -1,16 +1,16 @@
-/** Markdown tables made from the tables in the code: `config doc` prints them, the reference pages hold them. */
+/** Markdown tables made from the tables in the code. `config doc` prints them, the reference pages contain them. */
 import { options, type Option } from "../config/config.ts";
 import { configSchema } from "../config/schema.ts";
 import { builtInNamespaces, historyKeys, namespaceKeys, namespaceRows, showNamespaceOption } from "../config/namespaces.ts";
 import { noFlag } from "../config/sources.ts";
 import { closes, errors, mayReconnect } from "../errors.ts";
 
-/** The text of flux.schema.json. */
+/** The content of flux.schema.json. */
 export function schemaText(): string {
   return `${JSON.stringify(configSchema(options), null, 2)}\n`;
 }
 
-/** Options and namespaces, one below the other. */
+/** The tables of options and namespaces. */
 export function configDoc(): string {
   return [optionsDoc(), namespacesDoc()].join("\n\n");
 }
@@ -29,7 +29,7 @@ function optionRow({ key, flag, env, takes, allowed, defaultText, text, over }: 
   return [code(key), `${code(typed)}<br>${code(env)}`, defaultText === "" ? "none" : defaultText, allowed, text + beyond(over)];
 }
 
-/** What a client gets that goes over the limit. */
+/** What happens to a client beyond the limit. */
 function beyond(over: Option["over"]): string {
   const [kind, name] = over?.split(" ") ?? [];
   return kind === undefined || name === undefined ? "" : ` Beyond it: ${kind} ${code(name)}.`;
@@ -55,12 +55,12 @@ export function namespacesDoc(): string {
   ].join("\n\n");
 }
 
-/** Of an option that is on or off, the flag that changes something. */
+/** For a switch: the flag that changes the default. */
 function switchOf(flag: string, defaultText: string): string {
   return defaultText === "true" ? noFlag(flag) : flag;
 }
 
-/** Both tables of what clients can be told. */
+/** The tables of close codes and errors. */
 export function codesDoc(): string {
   return `${closesDoc()}\n\n${errorsDoc()}`;
 }

@@ -1,4 +1,4 @@
-/** `flux-gateway config`: what a node would run with and why, whether a file is right, and the documentation. */
+/** `flux-gateway config`: prints the effective configuration with sources, checks a file, prints the documentation. */
 import type { Command } from "commander";
 import { ConfigError, jsonValue, options, resolveConfig, showValue, type Config, type Resolved } from "../../config/config.ts";
 import { isRecord, namespaceKeys, showNamespaceOption } from "../../config/namespaces.ts";
@@ -79,7 +79,7 @@ function asTable(resolved: Resolved): string {
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ")).join("\n");
 }
 
-/** An object of options as a file would hold them, each with its value and source instead of the bare value. */
+/** Options as an object, as in a file, with value and source of each. */
 function asJson(resolved: Resolved): string {
   const root: Record<string, unknown> = {};
   for (const { key, value, source } of linesOf(resolved)) {

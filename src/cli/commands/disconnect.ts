@@ -1,4 +1,4 @@
-/** `flux-gateway disconnect`: ends a user's sessions on a running node, by way of its admin port. */
+/** `flux-gateway disconnect`: ends a user's sessions, through the admin port of a running node. */
 import type { Command } from "commander";
 import type { Survey } from "../../messages/survey.ts";
 import { addAdminFlags, adminPort, postTo, type AdminGiven } from "../address.ts";
@@ -26,6 +26,6 @@ async function disconnect(user: string, { tenant, signOut, json, ...given }: Giv
   if (json) return console.log(JSON.stringify(answer, null, 2));
   const { sessions, unanswered } = answer;
   const closed = `${sessions} ${sessions === 1 ? "session" : "sessions"} closed`;
-  console.log(signOut ? `${closed}; tokens issued until now count no more` : closed);
-  if (unanswered.length > 0) console.log(`no answer from ${unanswered.join(", ")}: sessions there are not counted, and end when the node hears of it`);
+  console.log(signOut ? `${closed}; tokens issued until now are rejected` : closed);
+  if (unanswered.length > 0) console.log(`no answer from ${unanswered.join(", ")}: sessions there are not counted; they end when the node receives the message`);
 }

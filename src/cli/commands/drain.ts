@@ -1,4 +1,4 @@
-/** `flux-gateway drain`: has a running node send its sessions away and end, and shows how far it is. */
+/** `flux-gateway drain`: drains a running node and prints the progress. */
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import type { ReadableStream } from "node:stream/web";
@@ -34,18 +34,18 @@ async function drain(node: string | undefined, { window, url, json, ...given }: 
   const response = await postTo(admin, "/drain", asked);
   let last: DrainProgress | undefined;
   try {
-    // The body is what fetch calls a web stream; Node's own types of it differ in name only.
+    // The body is a web stream as fetch knows it; Node's type for it differs only in name.
     for await (const line of createInterface(Readable.fromWeb(response.body as ReadableStream))) {
       last = JSON.parse(line) as DrainProgress;
       if (json) console.log(line);
       else show(last);
     }
   } catch (error) {
-    throw new ConfigError([`${address} broke off: ${String(error)}; ${leftBehind(last)}`]);
+    throw new ConfigError([`${address}: the connection was lost: ${String(error)}; ${leftBehind(last)}`]);
   }
-  if (last?.state === "serving") throw new ConfigError([`node ${node ?? ""} goes on: it has not heard that it is to drain; is Redis there, and the node?`]);
-  if (last?.state === "over" && last.left > 0) throw new ConfigError([`node ${node ?? ""} is gone; ${leftBehind(last)}`]);
-  if (last?.state !== "over") throw new ConfigError([`${address} ended too early; ${leftBehind(last)}`]);
+  if (last?.state === "serving") throw new ConfigError([`node ${node ?? ""} does not drain: it did not receive the request; check that Redis and the node are reachable, and try again`]);
+  if (last?.state === "over" && last.left > 0) throw new ConfigError([`node ${node ?? ""} has exited; ${leftBehind(last)}`]);
+  if (last?.state !== "over") throw new ConfigError([`${address} closed the connection early; ${leftBehind(last)}`]);
 }
 
 function windowMs(text: string): number {
@@ -55,14 +55,14 @@ function windowMs(text: string): number {
 }
 
 function leftBehind(last: DrainProgress | undefined): string {
-  return `the node ended before it was through, with ${last?.left ?? "some"} of its sessions left`;
+  return `the node exited before the drain was complete, with ${last?.left ?? "some"} of its sessions left`;
 }
 
-/** On a terminal one line that changes, else a line each. */
+/** One changing line on a terminal, otherwise one line per update. */
 function show({ state, sessions, left, windowMs, elapsedMs }: DrainProgress): void {
   const text =
     state === "over"
-      ? `drained: ${sessions} sent away in ${seconds(elapsedMs)}; the node ends`
+      ? `drained: ${sessions} sessions closed in ${seconds(elapsedMs)}; the node exits`
       : `${left} of ${sessions} left, ${seconds(elapsedMs)}${windowMs > 0 ? ` of ${seconds(windowMs)}` : ""}`;
   if (!process.stdout.isTTY) return console.log(text);
   process.stdout.write(`\r\x1b[K${text}${state === "over" ? "\n" : ""}`);

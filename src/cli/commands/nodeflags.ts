@@ -1,8 +1,8 @@
 /**
- * `flux-gateway node-flags`: what the process has to be started with for its main thread to use its share of the memory.
- * V8 fixes a heap's limit when it makes the heap, so a running process cannot set its own, and Node 20 cannot replace itself
- * by another: whoever starts it asks first. The limit overrules what a node gives its reactors, so there is none where V8
- * chooses about the same by itself, which it does in containers of up to 8 GB.
+ * `flux-gateway node-flags`: prints the Node flags that let the main thread use its share of the memory. V8 fixes the
+ * limit of a heap when it creates the heap. So a running process cannot set its own limit, and Node 20 cannot replace
+ * its process: the start script asks first. The limit also overrides the one a node gives its reactors. So the command
+ * prints nothing where V8's own choice is about the same, as in containers of up to 8 GB.
  */
 import { getHeapStatistics } from "node:v8";
 import type { Command } from "commander";
@@ -26,5 +26,5 @@ export function addNodeFlagsCommand(program: Command): void {
     });
 }
 
-/** V8's limit is that of the old generation and a little more. */
+/** V8's limit is that of the old generation plus a little. */
 const tolerance = 0.1;

@@ -1,4 +1,4 @@
-/** `flux-gateway nodes`: which nodes make up the gateway and how they are, as a running node knows it. */
+/** `flux-gateway nodes`: lists the nodes of the gateway and their health, as a running node knows them. */
 import type { Command } from "commander";
 import { showSize } from "../../config/checks.ts";
 import type { Health } from "../../messages/messages.ts";
@@ -13,7 +13,10 @@ interface Given extends AdminGiven {
 interface Answer {
   readonly node: string;
   readonly stale: boolean;
-  /** `health` is the node's own word of just now; null: it did not answer. Not there: the one that was asked is too old to ask. */
+  /**
+   * `health` is the node's own current answer. Null: no answer. Missing: the node that was asked is too old to ask
+   * others.
+   */
   readonly nodes: readonly (KnownNode & { readonly health?: Health | null })[];
 }
 
@@ -34,7 +37,7 @@ async function nodes({ json, ...given }: Given): Promise<void> {
   const answer: Answer = { ...known, nodes: known.nodes.map((node) => ({ ...node, ...(survey && { health: said.get(node.id) ?? null }) })) };
   if (json) return console.log(JSON.stringify(answer, null, 2));
   console.log(asTable(answer));
-  if (answer.stale) console.log("\nRedis is away: this is what was known before.");
+  if (answer.stale) console.log("\nRedis is unavailable: this list may be out of date.");
 }
 
 const titles = ["node", "state", "health", "url", "region", "sockets", "load", "cpu", "rss", "version", "heard"];
@@ -49,7 +52,7 @@ function asTable({ node: self, nodes }: Answer): string {
   return [titles, ...rows].map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join("\n");
 }
 
-/** What is before the colon of a problem says what it is. */
+/** The word before the colon of a problem names it. */
 function inAWord(health: Health | null | undefined): string {
   if (health === undefined) return "-";
   if (health === null) return "no answer";

@@ -1,4 +1,4 @@
-/** `flux-gateway start`: runs one node until a signal ends it. */
+/** `flux-gateway start`: runs one node until a signal stops it. */
 import { ConfigError, type Resolved } from "../../config/config.ts";
 import { createGateway, type Gateway } from "../../index.ts";
 import { createLogger } from "../../platform/log/log.ts";
@@ -8,48 +8,51 @@ import type { Flags } from "../flags.ts";
 import { writeListening } from "../listening.ts";
 import { asTyped, loadConfig } from "../load.ts";
 
-/** How long an orderly end may take after a failure. */
+/** Time for an orderly exit after a failure. */
 const lastWordsMs = 5000;
-/** The same after a second signal: somewhat more than a reactor gives slow readers to take what is queued for them. */
+/** The same after a second signal: a little more than a reactor gives slow readers to drain their queues. */
 const impatientMs = 2000;
-/** npx passes a Ctrl+C on that everyone at the terminal has got already: the same signal this soon is no second one. */
+/**
+ * npx forwards a Ctrl+C that the whole terminal has already received. The same signal within this time is not a second
+ * one.
+ */
 const echoMs = 200;
 
 export async function start(flags: Flags): Promise<void> {
   const loaded = loadConfig(flags, process.env);
-  // Watched before anything runs: reactors that serve must be closed in order, or they take the process down.
+  // Before anything else: serving reactors must be closed in order, or uWS aborts the process.
   const signals = watchSignals();
-  // What does not get out, such as the banner with a full disk behind it, ends no node.
+  // Output that cannot be written, as to a full disk, must not end the node.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   const gateway = await unlessAsked(open(loaded), signals, loaded);
   const { config, port, tcpPort, adminPort, metricsPort, log } = gateway;
   const failure = endOnFailure(gateway);
   if (writeListening({ node: config.nodeId, host: config.host, port, tls: config.tlsCert !== "" }) === null) {
-    log.debug("neither /dev/shm nor the temporary folder can be written to: a health check looks at the command line of process 1");
+    log.debug("health check: neither /dev/shm nor the temporary folder is writable; the check uses the command line of process 1 instead");
   }
   const running: Running = { version, config, port, tcpPort, adminPort, metricsPort, configFile: loaded.file };
   if (config.logFormat === "json") log.info(describe(running), "flux-gateway is running");
   else if (config.logLevel !== "silent") process.stdout.write(`${banner(running)}\n`);
 
   if (config.tlsCert !== "") process.on("SIGHUP", () => void gateway.reloadCertificate());
-  // Whoever drains it by way of the admin port ends it as well.
+  // A drain through the admin port also ends the process.
   const signal = await Promise.race([signals.first, gateway.ended]);
   if (signal !== undefined) await end(gateway, signal, signals);
-  // The node may have ended because it failed, or have failed to close: then this throws, and the exit code is not 0.
+  // If the node ended because of a failure, or fails to close, this throws, and the exit code is not 0.
   await gateway.close();
   log.info("closed");
   process.exit(signals.again || failure.happened ? 1 : 0);
 }
 
-/** A person at a terminal who types Ctrl+C does not want to wait; nobody but a person sends SIGINT from one. */
+/** Ctrl+C at a terminal closes at once, without a drain: only a person sends SIGINT from there. */
 async function end(gateway: Gateway, signal: NodeJS.Signals, signals: Signals): Promise<void> {
   const { log, config } = gateway;
   void signals.second.then(() => gateway.close());
   if ((signal === "SIGINT" && isAtTerminal()) || config.drainMs === 0) {
-    log.info(`${signal}: closing; a second signal ends it at once`);
+    log.info(`${signal}: closing; a second signal stops it at once`);
     return gateway.close();
   }
-  log.info(`${signal}: draining within ${config.drainMs / 1000} s; a second signal ends it at once`);
+  log.info(`${signal}: draining within ${config.drainMs / 1000} s; a second signal stops it at once`);
   await gateway.drain();
 }
 
@@ -62,18 +65,18 @@ interface Failure {
 }
 
 /**
- * An error that nobody caught leaves the node in an unknown state. The node tells its clients to come back, closes and
- * exits with an error, so that the supervisor starts another. What closes the node resolves `ended` as well: whoever
- * waits for that exits first, and has to know that this is no orderly end.
+ * An uncaught error leaves the node in an unknown state. The node tells its clients to reconnect, closes, and exits
+ * with an error, so that the supervisor starts a new one. Closing also resolves `ended`. So the code that waits for
+ * `ended` must learn that this exit is a failure.
  */
 function endOnFailure({ log, close }: Gateway): Failure {
   const failure: Failure = { happened: false };
   const fail = (error: unknown) => {
     failure.happened = true;
-    log.fatal({ err: error }, "the node failed and ends");
+    log.fatal({ err: error }, "uncaught error: the node closes its sockets and exits");
     setTimeout(() => process.exit(1), lastWordsMs);
     close()
-      .catch((another: unknown) => log.fatal({ err: another }, "and did not close"))
+      .catch((another: unknown) => log.fatal({ err: another }, "the node failed to close in order"))
       .finally(() => process.exit(1));
   };
   process.on("uncaughtException", fail);
@@ -82,9 +85,8 @@ function endOnFailure({ log, close }: Gateway): Failure {
 }
 
 /**
- * A start may wait for NATS or Redis. Whoever ends the node meanwhile does not wait with it: nobody is served yet, and
- * what the data directory holds is as after a crash, which it survives. Once a reactor has begun, the start is
- * nearly over, and the node is ended in order.
+ * A start may wait for NATS or Redis, and a signal must not wait with it. Nobody is served yet, and the data directory
+ * survives a crash. Once a reactor has started, the start is nearly over, and the node is closed in order.
  */
 async function unlessAsked(opening: Promise<Gateway>, signals: Signals, { config }: Resolved): Promise<Gateway> {
   let reactors = 0;
@@ -93,7 +95,7 @@ async function unlessAsked(opening: Promise<Gateway>, signals: Signals, { config
   const signal = await Promise.race([opening.then(() => null), signals.first]);
   process.off("worker", onWorker);
   if (signal !== null && reactors === 0) {
-    createLogger(config).info(`${signal}: ended before the node was running`);
+    createLogger(config).info(`${signal}: stopped before the node was running`);
     process.exit(0);
   }
   return opening;
@@ -111,13 +113,13 @@ async function open({ config, sources }: Resolved): Promise<Gateway> {
 interface Signals {
   readonly first: Promise<NodeJS.Signals>;
   readonly second: Promise<void>;
-  /** Whether someone lost patience. */
+  /** Whether a second signal arrived. */
   again: boolean;
 }
 
 /**
- * Watches for SIGTERM and SIGINT. The second one leaves a moment for what is under way, since a process that exits
- * while reactors serve is aborted by uWS, and then ends the process by force.
+ * Watches for SIGTERM and SIGINT. After a second signal it waits briefly, since uWS aborts a process that exits while
+ * reactors serve. Then it exits by force.
  */
 function watchSignals(): Signals {
   let onFirst: (signal: NodeJS.Signals) => void;

@@ -1,4 +1,4 @@
-/** `flux-gateway survey`: what all nodes say about a user or a room, by way of the admin port of one of them. */
+/** `flux-gateway survey`: asks all nodes about a user or a room, through the admin port of one node. */
 import type { Command } from "commander";
 import type { Survey } from "../../messages/survey.ts";
 import { addAdminFlags, adminPort, askAt, type AdminGiven } from "../address.ts";

@@ -1,4 +1,4 @@
-/** `flux-gateway token`: secrets and tokens for development, and what a token is and is good for. */
+/** `flux-gateway token`: creates secrets and tokens for development, and explains a token. */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Option, type Command } from "commander";
@@ -88,7 +88,7 @@ interface TokenOptions {
   readonly kid?: string;
 }
 
-/** Options of a node among those of the command. `explain` is a command within a command: either may have been given them. */
+/** Options of the node among the command's. `explain` is a subcommand: both it and `token` accept them. */
 function authFlags(command: Command): ReturnType<typeof readFlags> {
   const { given, configFile } = readFlags(command);
   const outer = command.parent === null ? {} : command.parent.opts();
@@ -99,7 +99,7 @@ function authFlags(command: Command): ReturnType<typeof readFlags> {
 /** @throws ConfigError */
 function claimsOf(options: TokenOptions): Claims {
   const { sub, tenant, rooms, send, aud, iss } = options;
-  if (sub === undefined || sub === "") throw new ConfigError(["--sub: whose token is it? Give a user, such as --sub ann"]);
+  if (sub === undefined || sub === "") throw new ConfigError(["--sub: missing; name the user of the token, such as --sub ann"]);
   const now = Math.floor(Date.now() / 1000);
   const limits = {
     ...limit("commandsPerSecond", "--limit-commands-per-second", options.limitCommandsPerSecond),
@@ -130,15 +130,15 @@ function limit(claim: string, flag: string, text: string | undefined): Record<st
   return { [claim]: Number(text) };
 }
 
-/** `chat:*=join,publish`. A pattern may hold an equals sign: the last one counts. */
+/** `chat:*=join,publish`. A pattern may contain an equals sign: the last one separates. */
 function roomRule(text: string): [string, readonly string[]] {
   const at = text.lastIndexOf("=");
-  const wanted = `must be such as 'chat:*=join,publish', with rights of ${rightNames.join(", ")} or all`;
+  const wanted = `must look like 'chat:*=join,publish', with rights of ${rightNames.join(", ")} or all`;
   if (at < 1) throw new ConfigError([`--rooms ${text}: ${wanted}`]);
   const rights = text.slice(at + 1).split(",").map((right) => right.trim());
   if (rights.length === 1 && rights[0] === "all") return [text.slice(0, at), rightNames];
   const wrong = rights.find((right) => !rightNames.some((name) => name === right));
-  if (wrong !== undefined) throw new ConfigError([`--rooms ${text}: ${wanted}; there is no right called ${JSON.stringify(wrong)}`]);
+  if (wrong !== undefined) throw new ConfigError([`--rooms ${text}: ${wanted}; unknown right ${JSON.stringify(wrong)}`]);
   return [text.slice(0, at), rights];
 }
 
