@@ -66,15 +66,15 @@ export class Client {
   readonly #leavePage: () => void;
   readonly #leaveNetwork: () => void;
   #session: Ready | null = null;
-  /** For the next socket to go on with the session. */
+  /** Credentials with which the next socket resumes the session. */
   #credentials: Credentials | null;
   #user: string;
-  /** The end that the application was warned of last. */
+  /** Expiry that the application was last warned of. */
   #expiring = 0;
-  /** Whom the last hello gave a position for. */
+  /** Memberships whose position the last hello included. */
   #asked = new Map<string, Membership>();
 
-  /** @throws Error if there is no WebSocket to use, SyntaxError if the url is none. */
+  /** @throws Error without a WebSocket class, SyntaxError for an invalid url. */
   constructor(url: string, options: ClientOptions = {}) {
     const { clock = systemClock, random = Math.random, storage = tabStorage() } = options;
     const settings = { ...defaults, ...options };
@@ -257,7 +257,7 @@ export class Client {
     this.#rooms.set(name, entry);
     entry.room.on("publication", () => this.#saved.changed());
     if (this.state === "closed") membership.end(fluxError("closed"));
-    // Not before the caller has had a chance to listen.
+    // Later, so that the caller can add listeners first.
     else queueMicrotask(() => this.state === "ready" && membership.join());
     return entry;
   }
@@ -304,7 +304,7 @@ export class Client {
     this.#saved.changed();
   }
 
-  /** `restored`: rooms that the node brings us back into, from where hello said we were in them. */
+  /** `restored`: rooms that the node rejoins by itself, from the positions in hello. */
   #goBackIn(restored: Set<string>): void {
     for (const [name, { membership }] of this.#rooms) {
       if (restored.delete(name)) {
@@ -312,7 +312,7 @@ export class Client {
           membership.restore();
           continue;
         }
-        this.#connection.tell({ leave: { room: name } }); // it is another stay that we want
+        this.#connection.tell({ leave: { room: name } }); // this is a new membership
       }
       membership.join();
     }
@@ -322,7 +322,7 @@ export class Client {
   #collect(): SavedSession {
     const places = new Map(this.#saved.places);
     for (const [name, { membership }] of this.#rooms) if (membership.position !== null) places.set(name, membership.position);
-    // Up to where messages are dealt with, not to where they have come.
+    // The acknowledged position, not the last received one.
     if (this.inbox.position === null) places.delete(inboxName);
     else places.set(inboxName, this.inbox.position);
     const list = [...places].map(([room, { epoch, seq }]): Place => [room, epoch, seq]);
@@ -348,7 +348,7 @@ export class Client {
     if (room) this.#rooms.get(room)?.membership.onEvent(event);
   }
 
-  /** Each socket of a session is warned. The application is told once of each end. */
+  /** Each socket of a session is warned. The application hears of each expiry once. */
   #onExpiring(expires: number): void {
     if (expires !== this.#expiring) this.#emitter.emit("expiring", new Date(expires));
     this.#expiring = expires;
@@ -373,7 +373,7 @@ export class Client {
     if (change.state !== "closed") return;
     const { cause } = change;
     if (cause?.name === "bye") this.#saved.clear();
-    else this.#saved.release(); // for another client, with another token
+    else this.#saved.release(); // for another client with another token
     this.#leavePage();
     this.#leaveNetwork();
     this.#sends.end(fluxError("closed", cause?.text), true);

@@ -1,6 +1,6 @@
 export type Cancel = () => void;
 
-/** Time as the client sees it; tests bring their own. */
+/** Source of time for the client; tests supply their own. */
 export type Clock = {
   /** Milliseconds since any fixed moment. */
   now(): number;
@@ -9,7 +9,7 @@ export type Clock = {
 };
 
 export const systemClock: Clock = {
-  now: () => performance.now(), // never set back, unlike Date
+  now: () => performance.now(), // monotonic, unlike Date
   after: (delayMs, run) => {
     const timer = setTimeout(run, delayMs);
     return () => clearTimeout(timer);
@@ -20,10 +20,10 @@ export const systemClock: Clock = {
 export type Backoff = { baseMs: number; capMs: number };
 
 /**
- * Exponential backoff with full jitter: anything between nothing and a bound that doubles with each attempt
- * (the first is 0) up to the cap. Clients that lost the same node at the same moment come back spread out.
+ * Exponential backoff with full jitter: a random wait between zero and a bound that doubles with each attempt (the
+ * first is 0), up to the cap. It spreads clients that lost the same node at the same moment.
  * @param random from 0 to 1
- * @param windowMs what the bound is at least, below the cap
+ * @param windowMs least bound, below the cap
  */
 export function backoffMs(attempt: number, { baseMs, capMs }: Backoff, random: () => number, windowMs = 0): number {
   return random() * Math.min(capMs, Math.max(windowMs, baseMs * 2 ** attempt));

@@ -2,12 +2,12 @@ export type Unsubscribe = () => void;
 
 type Listeners<Events> = { [Name in keyof Events]?: readonly ((event: Events[Name]) => void)[] };
 
-/** Listeners by event name. `Events` maps each name to what its listeners are given. */
+/** Listeners by event name. `Events` maps each name to the type of its event. */
 export class Emitter<Events> {
   #listeners: Listeners<Events> = {};
 
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): Unsubscribe {
-    // An entry of its own, so that a function that listens twice can stop once.
+    // One entry per call, so that a function added twice can be removed once.
     const entry = (event: Events[Name]) => listener(event);
     this.#listeners[name] = [...(this.#listeners[name] ?? []), entry];
     return () => {
@@ -16,8 +16,8 @@ export class Emitter<Events> {
   }
 
   /**
-   * A listener that throws does not keep the event from the others, nor break what the client was doing: its error
-   * is thrown again on its own, where the platform reports what nobody caught.
+   * Calls every listener. If one throws, the others still run and the client goes on. The error is thrown again on its
+   * own, where the platform reports uncaught errors.
    */
   emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
     for (const listener of this.#listeners[name] ?? []) {

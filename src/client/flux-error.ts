@@ -8,7 +8,7 @@ export const clientErrors = {
   timeout: { retryable: true, text: "the node did not answer in time" },
   closed: { retryable: false, text: "the client is closed" },
   left: { retryable: false, text: "the room was left" },
-  no_token: { retryable: true, text: "the token provider gave no token" },
+  no_token: { retryable: true, text: "the token provider returned no token" },
   not_saved: { retryable: true, text: "the storage rejected the session: it will not survive a reload" },
   handler_failed: { retryable: false, text: "the message handler of the application failed" },
   bad_payload: { retryable: false, text: "a payload cannot be written or read as JSON" },

@@ -1,10 +1,11 @@
 /**
- * What outlives the page: which session it had and where it was in its rooms. In browsers it is kept in the tab's
- * sessionStorage, so that a reload goes on where it was.
+ * Stores the session and its positions in rooms outside the page. In browsers the storage is the tab's sessionStorage,
+ * so that a reload continues the session.
  *
- * A tab that is duplicated gets a copy of that storage, and two pages must not fight for one session. So a page marks
- * what it has saved as its own while it lives, and lets go of it when it is hidden for good (suspend). What is marked
- * belongs to another page, or to one that crashed: a session begins anew then, and only the places in rooms are used.
+ * A duplicated tab gets a copy of that storage, and two pages must not compete for one session. So a page marks the
+ * saved session as its own while it lives, and releases it when it is hidden for good (suspend). A marked session
+ * belongs to another page or to one that crashed. The client then starts a new session and uses only the positions in
+ * rooms.
  */
 import type { Cancel, Clock } from "./clock.ts";
 import { fluxError } from "./flux-error.ts";
@@ -19,7 +20,7 @@ export interface StorageLike {
   removeItem(key: string): void;
 }
 
-/** What `ready` gave out. */
+/** Values from `ready` that resume a session. */
 export type Credentials = { readonly session: string; readonly resumeToken: string; readonly ticket: string };
 
 export type Place = readonly [room: string, epoch: string, seq: number];
@@ -33,25 +34,25 @@ export type SavedSession = {
 type Stored = SavedSession & { readonly version: 1; readonly isLive: boolean };
 
 export type SavedOwner = {
-  /** What is to be kept now. */
+  /** Returns the state to save. */
   collect(): SavedSession;
   onError(error: FluxError): void;
 };
 
 const writeAfterMs = 1000;
-/** Keys that clients of this page use: the second one to want a key keeps nothing while the first does. */
+/** Storage keys in use by clients of this page. A second client with the same key saves nothing. */
 const taken = new WeakMap<StorageLike, Set<string>>();
 
 export class Saved {
   readonly #storage: StorageLike | null;
-  /** No other client of this page has the key. */
+  /** Whether this client uses the key alone in this page. */
   #isOurs = false;
   readonly #key: string;
   readonly #clock: Clock;
   readonly #owner: SavedOwner;
-  /** Places of an earlier page that nobody has asked for yet. */
+  /** Positions of an earlier page that no join has taken yet. */
   readonly #places = new Map<string, Position>();
-  /** The session of an earlier page, if it may be gone on with. */
+  /** The session of an earlier page, if it may be resumed. */
   readonly credentials: Credentials | null = null;
   readonly user: string = "";
   #cancelWrite: Cancel | null = null;
@@ -71,7 +72,7 @@ export class Saved {
     this.#write({ ...stored, isLive: true });
   }
 
-  /** Where an earlier page was in a room; known until it is taken. */
+  /** Position of an earlier page in a room; returned once. */
   takePlace(room: string): Position | null {
     const place = this.#places.get(room) ?? null;
     this.#places.delete(room);
@@ -82,26 +83,26 @@ export class Saved {
     return this.#places;
   }
 
-  /** Something is different: it is written in a while, together with what changes until then. */
+  /** Schedules a save, together with the changes until then. */
   changed(): void {
     if (this.#isOurs) this.#cancelWrite ??= this.#clock.after(writeAfterMs, () => this.keep());
   }
 
-  /** Writes what there is. */
+  /** Saves now. */
   keep(): void {
     this.#stopWaiting();
     this.#take();
     this.#write({ ...this.#owner.collect(), version: 1, isLive: true });
   }
 
-  /** Writes what there is, for the next page. */
+  /** Saves now and releases the session for the next page. */
   release(): void {
     this.#stopWaiting();
     this.#write({ ...this.#owner.collect(), version: 1, isLive: false });
     this.#letGo();
   }
 
-  /** The session is over. */
+  /** Deletes the saved session, which has ended. */
   clear(): void {
     this.#stopWaiting();
     if (this.#isOurs) this.#storage?.removeItem(this.#key);
@@ -133,7 +134,7 @@ export class Saved {
       const stored: unknown = JSON.parse(text);
       return isStored(stored) ? stored : null;
     } catch {
-      return null; // not ours: it is written over
+      return null; // not ours: will be overwritten
     }
   }
 
@@ -143,8 +144,8 @@ export class Saved {
       this.#storage?.setItem(this.#key, JSON.stringify(stored));
       this.#hasFailed = false;
     } catch (error) {
-      // Full, or forbidden to this page. Once is enough to say so.
-      if (!this.#hasFailed) this.#owner.onError(fluxError("not_saved", `the session cannot be kept for a reload: ${String(error)}`));
+      // The storage is full, or forbidden to this page. Reported once.
+      if (!this.#hasFailed) this.#owner.onError(fluxError("not_saved", `the session cannot be saved for a reload: ${String(error)}`));
       this.#hasFailed = true;
     }
   }
@@ -155,12 +156,12 @@ function isStored(value: unknown): value is Stored {
   return stored?.version === 1 && typeof stored.user === "string" && Array.isArray(stored.places);
 }
 
-/** The storage of this tab; null outside of pages, and where the page may not use it. */
+/** The tab's sessionStorage. Null outside of pages, and where the page may not use it. */
 export function tabStorage(): StorageLike | null {
   return pageStorage("sessionStorage");
 }
 
-/** A name of this browser that stays; "" where there is nowhere to keep it. */
+/** A stable name of this browser; "" where it cannot be stored. */
 export function deviceName(): string {
   const storage = pageStorage("localStorage");
   if (storage === null) return "";
@@ -171,7 +172,7 @@ export function deviceName(): string {
     storage.setItem(deviceKey, made);
     return made;
   } catch {
-    return ""; // full: a device without a name gets every message of the inbox again
+    return ""; // full: without a name, the device receives every message of the inbox again
   }
 }
 
@@ -182,6 +183,6 @@ function pageStorage(name: "sessionStorage" | "localStorage"): StorageLike | nul
   try {
     return globalThis[name];
   } catch {
-    return null; // a page in a sandbox: even to look at it is forbidden
+    return null; // a sandboxed page: even reading the property throws
   }
 }

@@ -1,4 +1,4 @@
-/** Users whose status the application wants to know. The node forgets them with the socket; the client does not. */
+/** Users that the application watches. The node forgets them with the session; the client watches them again. */
 import type { ClientFrame, UserStatus as WireStatus } from "../protocol/messages.ts";
 import { backoffMs } from "./clock.ts";
 import type { Clock } from "./clock.ts";
@@ -26,14 +26,14 @@ export type WatchesOwner = {
 
 type Ask = { readonly users: readonly string[]; resolve(statuses: UserStatus[]): void; reject(error: FluxError): void; refusals: number };
 
-/** Users in one command; a node takes a few more. */
+/** Users per command; a node accepts a few more. */
 const usersPerAsk = 200;
 const retryBackoff = { baseMs: 200, capMs: 5000 };
 
 export class Watches {
   readonly #owner: WatchesOwner;
   readonly #known = new Map<string, UserStatus | null>();
-  /** Wait for a session. */
+  /** Calls that wait for a session. */
   #waiting: Ask[] = [];
 
   constructor(owner: WatchesOwner) {
@@ -52,7 +52,7 @@ export class Watches {
     for (const part of chunks(watched)) this.#owner.tell({ unwatch: { users: part } });
   }
 
-  /** There is a session, which knows of nobody. */
+  /** A new session: it watches nobody yet. */
   open(): void {
     const waiting = this.#waiting.splice(0);
     const asked = new Set(waiting.flatMap(({ users }) => users));
@@ -69,7 +69,7 @@ export class Watches {
   onStatus(wire: WireStatus): UserStatus {
     const status = { user: wire.user ?? "", online: wire.online ?? false, lastSeen: toDate(wire.lastSeen) };
     const known = this.#known.get(status.user);
-    if (known === undefined) return status; // not watched any more
+    if (known === undefined) return status; // unwatched meanwhile
     this.#known.set(status.user, status);
     if (known?.online !== status.online || known.lastSeen?.getTime() !== status.lastSeen?.getTime()) this.#owner.onStatus(status);
     return status;

@@ -5,8 +5,8 @@ import type { FluxError } from "../flux-error.ts";
 
 export type Reply = { reply: ServerFrame } | { error: FluxError };
 /**
- * Called as the reply is read and not a microtask later, as a promise would be: what the node sent behind the reply
- * in the same message is read next, and must find its effects.
+ * Called while the reply is read, and not a microtask later like a promise. Later frames of the same message are read
+ * next and must see the reply's effects.
  */
 export type OnReply = (reply: Reply) => void;
 
@@ -14,7 +14,7 @@ type Pending = { onReply: OnReply; cancelTimeout: Cancel | null };
 
 const idMax = 0xffffffff;
 
-/** The commands of one socket that wait for their replies. */
+/** Commands of one socket that wait for their replies. */
 export class Commands {
   readonly #send: (frame: ClientFrame) => void;
   readonly #clock: Clock;
@@ -26,7 +26,7 @@ export class Commands {
     this.#clock = clock;
   }
 
-  /** `timeoutMs` null: for a command that may take as long as the socket lives. */
+  /** `timeoutMs` null: for a command that may last as long as the socket. */
   send(command: ClientFrame, timeoutMs: number | null, onReply: OnReply): void {
     const id = this.#nextId();
     const cancelTimeout = timeoutMs === null ? null : this.#clock.after(timeoutMs, () => this.#fail(id, fluxError("timeout")));
@@ -34,7 +34,7 @@ export class Commands {
     this.#send({ ...command, id });
   }
 
-  /** Hands a reply to whom it is for. One that comes after its timeout is for nobody. */
+  /** Passes a reply to its command. A reply after the timeout is dropped. */
   settle(reply: ServerFrame): void {
     const pending = this.#take(reply.id ?? 0);
     pending?.onReply(reply.error ? { error: fromReply(reply.error) } : { reply });

@@ -1,4 +1,4 @@
-/** The way to the node, kept up: socket after socket, hello, heartbeat, and when to try again. */
+/** Keeps the client connected: sockets, hello, heartbeat, and the waits between attempts. */
 import { closes, mayReconnect } from "../../errors.ts";
 import { protocolVersion } from "../../protocol/messages.ts";
 import type { ClientFrame, Ready, Resume, ServerFrame } from "../../protocol/messages.ts";
@@ -47,28 +47,28 @@ export type ConnectionOptions = {
 export type ConnectionOwner = {
   onState(change: StateChange): void;
   onReady(ready: Ready): void;
-  /** What hello says of the session to go on with; null: begin a new one. */
+  /** The session to resume in hello; null: start a new one. */
   resume(): Resume | null;
-  /** Shows a node with a crowd at its door that we come back; "" if there was no session yet. */
+  /** Ticket that gives precedence at an overloaded node; "" before the first session. */
   ticket(): string;
-  /** The session cannot be gone on with: it is another socket's, or needs a token. */
+  /** The session cannot be resumed: another socket has it, or it needs a token. */
   onForfeited(): void;
-  /** What came unasked. */
+  /** Called with each event: a frame that is no reply. */
   onEvent(event: ServerFrame): void;
-  /** The socket is gone; commands that waited have failed. Another one may come. */
+  /** The socket is lost and waiting commands have failed. Another socket may follow. */
   onLost(): void;
   onError(error: FluxError): void;
 };
 
-/** A session that lasted this long shows that the node is well: the next loss starts with short waits again. */
+/** A session that lasted this long shows that the node is well: the waits start short again. */
 const stableMs = 5000;
-/** Codes by which a node ends one session for its own sake, and keeps the others. */
+/** Codes by which a node ends one session only. */
 const closesOfOne: ReadonlySet<number> = new Set(
   [closes.token_expired, closes.slow_consumer, closes.session_replaced, closes.rate_limited].map(({ code }) => code),
 );
-/** A timer that is set for longer fires at once. */
+/** Longer timers fire at once. */
 const timerMsMax = 2 ** 31 - 1;
-/** What a place in the return window is told in. */
+/** Resolution of a place in the return window. */
 const places = 65_536;
 
 export class Connection {
@@ -78,18 +78,18 @@ export class Connection {
   #wire: Wire | null = null;
   #commands: Commands | null = null;
   #heartbeat: Heartbeat | null = null;
-  #cancelTimer: Cancel | null = null; // the connect timeout, or the wait for the next attempt
+  #cancelTimer: Cancel | null = null; // the connect timeout, or the wait before the next attempt
   #attempt = 0;
   #readyAt = 0;
-  #goodbye: ServerFrame["reconnect"] = null; // the node has told us when and where to come back
-  /** Over how long the clients of the node are to come back if it is gone without having told them. */
+  #goodbye: ServerFrame["reconnect"] = null; // the node's instruction when and where to reconnect
+  /** Window over which all clients of the node reconnect, if it dies without a `reconnect`. */
   #returnWindowMs = 0;
-  /** Of the window, 0 to 1; null: chance decides. */
+  /** This client's place in the window, 0 to 1; null: random. */
   #returnPlace: number | null = null;
-  /** A socket that we have closed, and who waits for it to be gone. */
+  /** A socket that the client closed, and the callback for its end. */
   #leaving: { wire: Wire; onGone: () => void } | null = null;
   #isSuspended = false;
-  /** What is waited for, and why, since the device has no network. */
+  /** The attempt and its cause that wait for the network. */
   #withoutNetwork: { url: string; cause: Closed } | null = null;
 
   constructor(options: ConnectionOptions, owner: ConnectionOwner) {
@@ -101,18 +101,18 @@ export class Connection {
     return this.#state;
   }
 
-  /** @throws SyntaxError if the url is none a WebSocket can have. */
+  /** @throws SyntaxError if the url is no valid WebSocket address. */
   open(url = this.#options.url): void {
     const { tokens } = this.#options;
     this.#setState("connecting");
-    if (this.#state !== "connecting") return; // a listener has closed the client
+    if (this.#state !== "connecting") return; // a listener closed the client
     if (tokens.current !== null) this.#connect(url, tokens.current);
     else this.#askForToken(url);
   }
 
   #askForToken(url: string): void {
     const { tokens, connectTimeoutMs, clock } = this.#options;
-    const giveUp = (why: unknown) => this.#onNoToken(`the token provider gave no token: ${String(why)}`);
+    const giveUp = (why: unknown) => this.#onNoToken(`the token provider failed: ${String(why)}`);
     const cancel = clock.after(connectTimeoutMs, () => giveUp("no answer within connectTimeoutMs"));
     const isMeant = () => this.#cancelTimer === cancel;
     this.#cancelTimer = cancel;
@@ -146,18 +146,18 @@ export class Connection {
     this.#cancelTimer = clock.after(connectTimeoutMs, () => wire.drop(local.noAnswer, "no session within connectTimeoutMs"));
   }
 
-  /** Fails with `disconnected` at once if there is no session. */
+  /** Fails at once with `disconnected` if there is no session. */
   send(command: ClientFrame, onReply: OnReply, timeoutMs: number | null = this.#options.commandTimeoutMs): void {
     if (this.#state !== "ready" || this.#commands === null) return onReply({ error: fluxError("disconnected") });
     this.#commands.send(command, timeoutMs, onReply);
   }
 
-  /** A command that nobody waits for the answer of, for this socket only. */
+  /** Sends a command without waiting for its reply, on this socket only. */
   tell(command: ClientFrame): void {
     if (this.#state === "ready") this.#wire?.send({ ...command, id: 0 });
   }
 
-  /** Ends the session for good. Resolves when the socket is gone. */
+  /** Ends the session for good. Resolves when the socket is closed. */
   async close(): Promise<void> {
     if (this.#state === "closed") return;
     const wire = this.#wire;
@@ -165,12 +165,12 @@ export class Connection {
     this.#end({ code: closes.bye.code, name: "bye", text: closes.bye.text });
     if (wire === null) return;
     if (!hasGreeted) return wire.drop(closes.bye.code, "bye");
-    // Also behind a hello that is not answered: the session it goes on with would outlive the close.
+    // Also after an unanswered hello: otherwise the session that it resumes would outlive the close.
     wire.send({ bye: {} });
     await this.#depart(wire, closes.bye.code, "bye");
   }
 
-  /** Closes the socket and keeps the session, here and at the node; wake() goes on with it. */
+  /** Closes the socket and keeps the session here and at the node. wake() resumes it. */
   async suspend(): Promise<void> {
     if (this.#state === "closed" || this.#isSuspended) return;
     const wire = this.#wire;
@@ -186,8 +186,8 @@ export class Connection {
   }
 
   /**
-   * The device has a network again, or another one. The socket it had may be dead without a word; and for what was tried
-   * without a network the node is not to be spared.
+   * The device has a network again, or another one. Its socket may be dead without a close. Failed attempts without a
+   * network say nothing about the node, so the waits start short again.
    */
   networkIsBack(): void {
     const { backoff, random } = this.#options;
@@ -215,7 +215,7 @@ export class Connection {
     const hello = { version: protocolVersion, token, client: name, device, ...(resume && { resume }) };
     this.#commands.send({ hello }, null, (answer) => {
       if ("error" in answer) {
-        // A socket that was lost, or left by close() or suspend(), ends here as well: there is nothing to be dropped then.
+        // If this socket was lost, or left by close() or suspend(), there is nothing to drop.
         if (this.#wire === wire) wire.drop(local.refused, answer.error.message);
         return;
       }
@@ -230,8 +230,8 @@ export class Connection {
     this.#returnWindowMs = ready.returnWindowMs ?? 0;
     this.#returnPlace = ready.returnPlace ? Math.min(1, ready.returnPlace / places) : null;
     this.#heartbeat = new Heartbeat(clock, (ready.heartbeatMs ?? 0) + graceMs, graceMs, {
-      ping: () => this.send({ ping: { time: Date.now() } }, () => {}, graceMs), // any sign of life will do
-      onSilence: () => wire.drop(local.silent, "nothing came for too long, and a ping was not answered"),
+      ping: () => this.send({ ping: { time: Date.now() } }, () => {}, graceMs), // any frame counts as a sign of life
+      onSilence: () => wire.drop(local.silent, "the node sent nothing and did not answer a ping"),
     });
     this.#setState("ready");
     this.#owner.onReady(ready);
@@ -247,13 +247,13 @@ export class Connection {
 
   #onClose(wire: Wire, cause: Closed): void {
     if (this.#leaving?.wire === wire) this.#leaving.onGone();
-    if (this.#wire !== wire) return; // given up before
+    if (this.#wire !== wire) return; // abandoned before
     if (this.#state === "ready" && this.#options.clock.now() - this.#readyAt >= stableMs) this.#attempt = 0;
     if (this.#prepareReturn(cause.code)) this.#retry(cause);
     else this.#end(cause);
   }
 
-  /** Whether coming back is of use. What has to change before, the token or the session, is changed. */
+  /** Whether to reconnect. Replaces the token or the session first, where the code requires it. */
   #prepareReturn(code: number): boolean {
     const { tokens } = this.#options;
     switch (code) {
@@ -261,7 +261,8 @@ export class Connection {
         this.#owner.onForfeited();
         return true;
       case closes.token_expired.code:
-        // Without a token it is the one the session began with. Then a new session may do; else only a new token.
+        // Without a token of its own, the session has the one it began with, and a new session may help. Otherwise only
+        // a new token helps.
         if (tokens.current === "") this.#owner.onForfeited();
         return tokens.refuse("expired") || tokens.current === "" || this.#state === "ready";
       case closes.invalid_token.code:
@@ -277,7 +278,7 @@ export class Connection {
     const windowMs = this.#isCommonLoss(cause) ? this.#returnWindowMs : 0;
     const place = windowMs > 0 ? this.#returnPlace : null;
     const delayMs = goodbye ? Math.min(goodbye.delayMs ?? 0, timerMsMax) : backoffMs(this.#attempt++, backoff, place === null ? random : () => place, windowMs);
-    // Should the node that we are sent to not take us, the attempt after it goes to our own url again.
+    // If the node named by `reconnect` rejects the client, the next attempt uses the client's own url.
     const url = goodbye?.url || this.#options.url;
     this.#forget();
     this.#withoutNetwork = isOffline() ? { url, cause } : null;
@@ -290,7 +291,7 @@ export class Connection {
     this.#cancelTimer = this.#options.clock.after(delayMs, () => this.#tryUrl(url, () => this.open(url)));
   }
 
-  /** Whether everybody at the node may have lost a session in this moment, as far as can be seen from here. */
+  /** Whether all sessions of the node may have been lost at this moment, as far as the client can tell. */
   #isCommonLoss({ code }: Closed): boolean {
     return this.#state === "ready" && !closesOfOne.has(code) && !isOffline();
   }
@@ -332,26 +333,29 @@ export class Connection {
   }
 }
 
-/** Codes of our own for sockets we gave up; they stay on this side. All of them mean: try again. */
+/** Codes for sockets that the client abandons; they are not sent. All of them mean: try again. */
 const local = { noAnswer: 4001, silent: 4002, refused: 4003, badUrl: 4004, noToken: 4005 } as const;
 
-/** Said to the node, which keeps the session after any close. It tells a page that means to come back from one that just went. */
+/**
+ * The close code of suspend(). The node keeps the session after any close; this code only tells it that the page means
+ * to reconnect.
+ */
 const suspended: Closed = { code: 4006, name: "suspended", text: "the session is kept for another socket" };
 
-/** @throws SyntaxError from the WebSocket, if the url is none. */
+/** @throws SyntaxError from the WebSocket, if the url is invalid. */
 function withTicket(url: string, ticket: string): string {
   if (ticket === "") return url;
   const [address, fragment] = url.split("#");
   return `${address}${address?.includes("?") ? "&" : "?"}resume=${ticket}${fragment === undefined ? "" : `#${fragment}`}`;
 }
 
-/** What the code says. 1000 says nothing here: who has said bye does not wait for it, so it is a proxy's. */
+/** Meaning of a close code. 1000 has none here: after its own bye a client does not wait, so a proxy sent it. */
 function closed(code: number, reason: string): Closed {
   for (const [name, known] of Object.entries(closes)) {
     if (known.code !== code || name === "bye") continue;
-    // Behind the name the node may say what to do about it.
+    // After the name, the reason may contain advice.
     const advice = reason.startsWith(`${name}: `) ? reason.slice(name.length) : "";
     return { code, name, text: known.text + advice };
   }
-  return { code, name: "socket_closed", text: reason || "the socket ended without a word" };
+  return { code, name: "socket_closed", text: reason || "the socket closed without a reason" };
 }

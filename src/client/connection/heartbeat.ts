@@ -2,13 +2,13 @@ import type { Cancel, Clock } from "../clock.ts";
 
 export type HeartbeatDuties = {
   ping(): void;
-  /** Nothing came, not even an answer to our ping: nobody is there. */
+  /** Nothing arrived, not even an answer to our ping: the connection is dead. */
   onSilence(): void;
 };
 
 /**
- * Notices a socket whose other end is gone without a word (a laptop that slept, a network that changed). The node
- * pings us too, but a WebSocket does not show pings, so silence is probed with a ping of our own.
+ * Detects a dead connection that was never closed (a laptop that slept, a network that changed). The node pings too,
+ * but a WebSocket does not show pings. So this sends a ping of its own after a silence.
  */
 export class Heartbeat {
   readonly #clock: Clock;
@@ -31,7 +31,7 @@ export class Heartbeat {
     this.#heardAt = this.#clock.now();
   }
 
-  /** Asks at once, however lately something was heard. */
+  /** Sends a ping at once. */
   check(): void {
     this.#cancel();
     this.#cancel = this.#probe();
@@ -41,7 +41,7 @@ export class Heartbeat {
     this.#cancel();
   }
 
-  /** One timer looks back, rather than one being set anew by everything that arrives. */
+  /** One timer that looks back costs less than a new timer for every message. */
   #watch(delayMs: number): Cancel {
     return this.#clock.after(delayMs, () => {
       const silentMs = this.#clock.now() - this.#heardAt;

@@ -1,21 +1,21 @@
 /**
- * The page a client lives in, where there is one: it goes when it is reloaded, and may come back from the browser's cache.
- * And the network of its device, as far as a browser tells.
+ * The page and the network of the client's device, as far as the platform reports them. A page hides when it is
+ * reloaded, and the browser's cache may show it again.
  */
 
 export type PageOwner = {
-  /** The page goes. There is no time to wait for anything. */
+  /** The page is hidden or unloaded. There is no time to wait. */
   onHide(): void;
-  /** The page is shown again, as it was. */
+  /** The browser shows the page again, in its old state. */
   onShow(): void;
 };
 
-/** It is the device that has no network: other clients still have their sockets. */
+/** Whether the device has no network. Then other clients still have their sockets. */
 export function isOffline(): boolean {
   return typeof navigator !== "undefined" && navigator.onLine === false;
 }
 
-/** @returns how to stop listening */
+/** @returns a function that stops listening */
 export function listenToNetwork(onBack: () => void): () => void {
   if (typeof addEventListener !== "function") return () => {};
   const back = () => onBack();
@@ -23,7 +23,7 @@ export function listenToNetwork(onBack: () => void): () => void {
   return () => removeEventListener("online", back);
 }
 
-/** @returns how to stop listening */
+/** @returns a function that stops listening */
 export function listenToPage({ onHide, onShow }: PageOwner): () => void {
   if (typeof document === "undefined") return () => {};
   const hide = () => onHide();

@@ -1,4 +1,4 @@
-/** A new token for the session there is, before the old one expires. */
+/** Fetches a new token for the session before the old one expires. */
 import type { ClientFrame, Refreshed } from "../../protocol/messages.ts";
 import { backoffMs } from "../clock.ts";
 import type { Backoff, Cancel, Clock } from "../clock.ts";
@@ -19,10 +19,10 @@ export type RefresherOwner = {
 export class Refresher {
   readonly #owner: RefresherOwner;
   #cancelRetry: Cancel | null = null;
-  /** Grows with every socket: what was begun for one before is of no use. */
+  /** Grows with every socket: work started for an earlier one is dropped. */
   #round = 0;
   #isRunning = false;
-  /** The end that the provider was asked for, and gave a token that the node took: asked again, it would give the same. */
+  /** Expiry for which the provider already gave an accepted token. Asked again, it would give the same. */
   #answered: number | null = null;
 
   constructor(owner: RefresherOwner) {
@@ -30,8 +30,8 @@ export class Refresher {
   }
 
   /**
-   * Asks the provider until the node has taken what it gives, or the socket is gone.
-   * @param expires when the token in use does, milliseconds since 1970
+   * Asks the provider until the node accepts a token, or the socket is lost.
+   * @param expires expiry of the current token, in milliseconds since 1970
    */
   start(expires: number): void {
     if (this.#isRunning || this.#answered === expires) return;
@@ -39,7 +39,7 @@ export class Refresher {
     void this.#try(this.#round, expires, 0);
   }
 
-  /** The socket is gone. */
+  /** The socket is lost. */
   stop(): void {
     this.#round++;
     this.#isRunning = false;
@@ -70,7 +70,7 @@ export class Refresher {
       this.#isRunning = false;
     } catch (error) {
       if (this.#round !== round) return;
-      onError(error instanceof FluxError ? error : fluxError("no_token", `the token provider gave no token: ${String(error)}`));
+      onError(error instanceof FluxError ? error : fluxError("no_token", `the token provider failed: ${String(error)}`));
       this.#cancelRetry = clock.after(backoffMs(attempt, backoff, random), () => void this.#try(round, expires, attempt + 1));
     }
   }

@@ -1,4 +1,4 @@
-/** Where the token comes from, and whether asking for another can help. */
+/** Holds the token, asks the provider for new ones, and knows whether asking again can help. */
 
 /**
  * Reason for a new token. `connect`: the first one. `expiring`: the current one expires soon. `expired`, `refused`: the node
@@ -21,7 +21,7 @@ export class Tokens {
     this.#current = typeof token === "string" ? token : null;
   }
 
-  /** Null: there is none that the node might take; fetch() asks for one. */
+  /** The current token; null where there is none that the node might accept: call fetch(). */
   get current(): string | null {
     return this.#current;
   }
@@ -30,7 +30,7 @@ export class Tokens {
     return this.#provider !== null;
   }
 
-  /** Asks for one, but not twice at a time. Rejects with what the provider threw. */
+  /** Asks the provider, one request at a time. Rejects with the provider's error. */
   fetch(reason = this.#reason): Promise<string> {
     if (this.#provider === null) return Promise.resolve(this.#current ?? "");
     this.#fetching ??= ask(this.#provider, reason)
@@ -39,12 +39,12 @@ export class Tokens {
     return this.#fetching;
   }
 
-  /** The application has one by other means. */
+  /** Sets a token that the application got by other means. */
   set(token: string): void {
     this.#current = token;
   }
 
-  /** The node did not take the one we have. False: there is nobody to ask for another. */
+  /** The node rejected the current token. False: there is no provider to ask for another. */
   refuse(reason: TokenReason): boolean {
     if (this.#provider === null) return false;
     this.#refused = this.#current;
@@ -53,13 +53,13 @@ export class Tokens {
     return true;
   }
 
-  /** It is the one that the node did not take, again. */
+  /** Whether the node has rejected this same token before. */
   isRefused(token: string): boolean {
     return this.#reason === "refused" && token === this.#refused;
   }
 }
 
-/** Providers may throw before there is a promise. */
+/** A provider may throw before it returns a promise. */
 async function ask(provider: TokenProvider, reason: TokenReason): Promise<string> {
   return provider(reason);
 }

@@ -1,4 +1,4 @@
-/** One WebSocket, speaking frames. Knows nothing of sessions; is used once. */
+/** One WebSocket that sends and receives frames. Knows nothing of sessions and is used once. */
 import { decodeServerFrame, encodeClientFrame } from "../../protocol/codec.ts";
 import { cutFrames, tooLarge } from "../../protocol/framing.ts";
 import type { FramePool, SplitFrame } from "../../protocol/framing.ts";
@@ -10,7 +10,7 @@ export interface WebSocketLike {
   binaryType: string;
   send(data: Uint8Array<ArrayBuffer>): void;
   close(code?: number, reason?: string): void;
-  // Implementations disagree about the types of their events; the handlers below take what all of them have.
+  // Implementations differ in their event types. The handlers below accept all of them.
   onopen: unknown;
   onmessage: unknown;
   onerror: unknown;
@@ -23,30 +23,30 @@ export type WebSocketConstructor = new (url: string, protocols?: string | string
 export type WireHandlers = {
   onOpen(): void;
   onFrame(frame: ServerFrame): void;
-  /** The last call; comes exactly once. */
+  /** Called last, exactly once. */
   onClose(code: number, reason: string): void;
 };
 
 export type Wire = {
   send(frame: ClientFrame): void;
-  /** Says goodbye; onClose comes when the other side has answered. */
+  /** Closes the socket; onClose follows when the other side has answered. */
   close(code: number, reason: string): void;
-  /** Gives the socket up: onClose comes now, without waiting for anyone. The code stays on this side. */
+  /** Abandons the socket: onClose is called at once. The code is not sent. */
   drop(code: number, reason: string): void;
 };
 
-/** A node sends nothing near it. More means that the stream is not what we take it for. */
+/** No node sends a frame of this size. A larger one means that this is no stream of frames. */
 const incomingFrameBytesMax = 64 * 1024 * 1024;
 const unreadable = 4000;
 
-/** @throws SyntaxError if the url is none a WebSocket can have. */
+/** @throws SyntaxError if the url is no valid WebSocket address. */
 export function openWire(WebSocket: WebSocketConstructor, url: string, handlers: WireHandlers): Wire {
   const socket = new WebSocket(url, [subprotocols.binary]);
   socket.binaryType = "arraybuffer";
   let split: SplitFrame | null = null;
   let gone = false;
 
-  // The handlers stay in place after drop: `ws` throws when an error finds nobody listening.
+  // The handlers stay after drop: `ws` throws if an error has no listener.
   socket.onopen = () => {
     if (!gone) handlers.onOpen();
   };
@@ -54,14 +54,14 @@ export function openWire(WebSocket: WebSocketConstructor, url: string, handlers:
     if (!gone) read(data);
   };
   socket.onerror = () => {
-    // Says nothing that the close event behind it does not say.
+    // The close event that follows says the same.
   };
   socket.onclose = ({ code, reason }: { code: number; reason: string }) => end(code, reason);
 
   function read(data: unknown): void {
-    if (!(data instanceof ArrayBuffer)) return drop(unreadable, "a message that is not binary");
+    if (!(data instanceof ArrayBuffer)) return drop(unreadable, "the message is not binary");
     const rest = cutFrames(split, new Uint8Array(data), incomingFrameBytesMax, freshBuffers, onFrame);
-    if (rest === tooLarge) return drop(unreadable, "a frame of a length no node sends");
+    if (rest === tooLarge) return drop(unreadable, "a frame is longer than any node sends");
     split = rest;
   }
 
@@ -70,7 +70,7 @@ export function openWire(WebSocket: WebSocketConstructor, url: string, handlers:
     try {
       frame = decodeServerFrame(bytes, start, end);
     } catch (error) {
-      drop(unreadable, `a frame that cannot be read: ${String(error)}`);
+      drop(unreadable, `a frame is malformed: ${String(error)}`);
       return false;
     }
     handlers.onFrame(frame);
@@ -91,14 +91,14 @@ export function openWire(WebSocket: WebSocketConstructor, url: string, handlers:
 
   return {
     send: (frame) => {
-      if (!gone) socket.send(encodeClientFrame(frame) as Uint8Array<ArrayBuffer>); // it is not shared memory
+      if (!gone) socket.send(encodeClientFrame(frame) as Uint8Array<ArrayBuffer>); // it is never shared memory
     },
     close: (code, reason) => socket.close(code, reason),
     drop,
   };
 }
 
-/** Buffers are not used again: payloads which wait to be read are views into them. */
+/** Buffers are not reused: payloads that wait to be decoded are views into them. */
 const freshBuffers: FramePool = {
   take: (bytesMin) => new Uint8Array(2 ** Math.ceil(Math.log2(Math.max(bytesMin, 512)))),
   give: () => {},

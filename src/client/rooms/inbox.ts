@@ -1,6 +1,6 @@
 /**
- * Direct messages: the room `@inbox` as the application sees it. Each message once, in order, one at a time; what has
- * been dealt with is acknowledged, so that neither this device nor this tab is given it again.
+ * Direct messages: the application's view of the room `@inbox`. Each message is delivered once, in order, one at a
+ * time. Acknowledged messages are not delivered again to this device.
  */
 import type { ClientFrame } from "../../protocol/messages.ts";
 import type { Cancel, Clock } from "../clock.ts";
@@ -49,11 +49,11 @@ export type InboxEvents = {
 export type InboxOwner = {
   enter(recover: Position | null): Room;
   send(command: ClientFrame): void;
-  /** More is acknowledged than before. */
+  /** Called when more is acknowledged. */
   onAck(): void;
 };
 
-/** Acknowledgements are sent together. */
+/** Acknowledgements within this time are sent together. */
 const ackAfterMs = 300;
 
 /** Inbox: the direct messages to this user. */
@@ -65,17 +65,17 @@ export class Inbox {
   #room: Room | null = null;
   #handler: MessageHandler | null = null;
   #isManual = false;
-  /** Messages that wait for the handler to be done with the one before. */
+  /** Messages that wait until the handler is done with the one before. */
   #queue: Publication[] = [];
   #isRunning = false;
-  /** Up to where messages are dealt with, and up to where the node has been told. */
+  /** Position acknowledged here, and position the node knows. */
   #acked: Position | null;
   #ackSent: Position | null = null;
   #cancelAck: Cancel | null = null;
-  /** Grows when the inbox is another user's: handlers that still run are then of no account. */
+  /** Grows when the inbox becomes another user's: handlers still running then no longer count. */
   #handling = 0;
 
-  /** @param acked where an earlier page was */
+  /** @param acked position of an earlier page */
   constructor(owner: InboxOwner, clock: Clock, queueMax: number, acked: Position | null) {
     this.#owner = owner;
     this.#clock = clock;
@@ -101,7 +101,7 @@ export class Inbox {
    * @throws Error if the inbox has a handler already.
    */
   onMessage(handler: MessageHandler, { ack = "auto" }: MessageOptions = {}): Unsubscribe {
-    if (this.#handler !== null) throw new Error("the inbox has a handler already");
+    if (this.#handler !== null) throw new Error("the inbox already has a handler; remove it first");
     this.#handler = handler;
     this.#isManual = ack === "manual";
     this.#enter(this.#acked);
@@ -112,7 +112,7 @@ export class Inbox {
 
   // ------------------------------------------------------------ for the client
 
-  /** The inbox is that of another user now. @internal */
+  /** The inbox belongs to another user from now on. @internal */
   restart(): void {
     this.#handling++;
     this.#acked = null;
@@ -124,7 +124,7 @@ export class Inbox {
     this.#enter(null);
   }
 
-  /** Tells the node what is dealt with, if it has not been told. @internal */
+  /** Sends the acknowledged position, unless the node has it. @internal */
   flush(): void {
     this.#cancelAck?.();
     this.#cancelAck = null;
@@ -142,9 +142,9 @@ export class Inbox {
     room.on("joined", ({ position, recovered }) => {
       this.#ackSent = null; // the last acknowledgement may have been lost with the socket
       if (this.#acked !== null) this.#ackSoon();
-      // The node looked for the position of this device; where it has one, it could not go on from there.
+      // The node uses this device's stored position. If it has one, it could not recover from it.
       if (recover === null && !recovered && position.seq > 0 && this.#acked === null) {
-        this.#emitter.emit("gap", { from: { epoch: position.epoch, seq: 0 }, to: position, text: "older messages are gone" });
+        this.#emitter.emit("gap", { from: { epoch: position.epoch, seq: 0 }, to: position, text: "the inbox no longer has older messages" });
       }
     });
     room.on("publication", (publication) => this.#room === room && this.#take(publication));
@@ -170,7 +170,7 @@ export class Inbox {
 
   #take(publication: Publication): void {
     this.#queue.push(publication);
-    // The rest stays where it is: at the node, until there is room for it.
+    // The rest stays at the node until there is room.
     if (this.#queue.length >= this.#queueMax) this.#forgetRoom();
     if (!this.#isRunning) void this.#run();
   }

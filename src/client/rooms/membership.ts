@@ -1,4 +1,6 @@
-/** One room on the protocol's side: in, out, and back in after a reconnect. room.ts shows it to the application. */
+/**
+ * One room from the protocol's side: join, leave, rejoin after a reconnect. room.ts is the application's view of it.
+ */
 import type { ClientFrame, Joined, PresenceChanged, Published, ServerFrame } from "../../protocol/messages.ts";
 import { backoffMs } from "../clock.ts";
 import type { Cancel } from "../clock.ts";
@@ -44,7 +46,7 @@ export type RoomEvents = {
 export type MembershipOptions = {
   room: string;
   recover: Position | null;
-  /** An earlier page was in the room up to `recover`: history is what was before it. */
+  /** An earlier page was in the room up to `recover`: `history` asks for the publications before it. */
   goesOn: boolean;
   history: number;
   heldMax: number;
@@ -56,30 +58,33 @@ export type MembershipOwner = {
   onLeft(): void;
 };
 
-/** restoring: the node brings a resumed session back into its rooms, unasked. earlier: joined, but history comes first. */
+/**
+ * restoring: the node rejoins the rooms of a resumed session by itself. earlier: joined, but history is delivered
+ * first.
+ */
 type State = "away" | "joining" | "restoring" | "earlier" | "joined" | "left";
 
 const retryBackoff = { baseMs: 200, capMs: 5000 };
 const historyTriesMax = 5;
-/** Publications asked for at once when a gap is closed. */
+/** Publications per read when a gap is repaired. */
 const repairPage = 100;
 
 export class Membership implements StreamOwner {
   readonly emitter = new Emitter<RoomEvents>();
   readonly outbox: Outbox;
-  /** Settles with the first joined, or with the refusal. */
+  /** Settles with the first `joined`, or with the node's refusal. */
   readonly firstJoined: Promise<JoinedRoom>;
   readonly #options: MembershipOptions;
   readonly #owner: MembershipOwner;
   readonly #stream: Stream;
   #state: State = "away";
   #hasJoined: boolean;
-  /** Publications from before the position that an earlier page left us, while they are still to be had. */
+  /** Number of publications to fetch from before the earlier page's position, until they are fetched. */
   #earlier: number;
-  /** What came while they were being fetched, and how to go on with it. */
+  /** Frames that arrived meanwhile, and how to continue with them. */
   #held: ServerFrame[] = [];
   #goOn: (() => void) | null = null;
-  /** Lists of members that the application keeps. */
+  /** Members objects that the application uses. */
   readonly #lists = new Set<Members>();
   #settleFirst: { resolve: (joined: JoinedRoom) => void; reject: (error: FluxError) => void } | null = null;
   #cancelRetry: Cancel | null = null;
@@ -92,7 +97,7 @@ export class Membership implements StreamOwner {
     this.#earlier = options.goesOn ? options.history : 0;
     this.outbox = new Outbox(owner.outbox, (published) => this.#own(published));
     this.firstJoined = new Promise((resolve, reject) => (this.#settleFirst = { resolve, reject }));
-    this.firstJoined.catch(() => {}); // whoever does not await it is told by the events
+    this.firstJoined.catch(() => {}); // applications that do not await it use the events
   }
 
   get position(): Position | null {
@@ -112,12 +117,12 @@ export class Membership implements StreamOwner {
 
   // ------------------------------------------------------------ in and out
 
-  /** There is a session: join in it, unless we are about to already. */
+  /** Called when there is a session: joins, unless a join is in progress. */
   join(): void {
     if (this.#state === "away") this.#ask(0);
   }
 
-  /** There is a session again, and the node brings us back in, from our position. */
+  /** Called when a session was resumed: the node rejoins the room from our position. */
   restore(): void {
     if (this.#state === "away") this.#state = "restoring";
   }
@@ -134,7 +139,7 @@ export class Membership implements StreamOwner {
     }, null);
   }
 
-  /** The session is gone. */
+  /** The session is lost. */
   interrupt(): void {
     this.#state = "away";
     this.#cancelRetry?.();
@@ -152,7 +157,7 @@ export class Membership implements StreamOwner {
     await new Promise<void>((resolve) => this.#owner.send({ leave: { room: this.#options.room } }, () => resolve()));
   }
 
-  /** `error` null: it was our wish. */
+  /** @param error null: the application left the room. */
   end(error: FluxError | null): void {
     if (this.#state === "left") return;
     this.#state = "left";
@@ -173,7 +178,7 @@ export class Membership implements StreamOwner {
     this.#state = this.#earlier > 0 ? "earlier" : "joined";
     this.emitter.emit("joined", event);
     this.#settleFirst?.resolve(event);
-    if (this.#isLeft) return; // a listener did
+    if (this.#isLeft) return; // a listener left the room
     this.#stream.begin(position, asked, event.recovered);
     if (this.#earlier === 0) return this.#goOnWith(joined);
     const goOn = () => this.#goOnWith(joined);
@@ -195,14 +200,14 @@ export class Membership implements StreamOwner {
     return this.#state === "left";
   }
 
-  /** Delivers what an earlier page had already, up to `last`: this page shows nothing yet. */
+  /** Delivers publications up to `last`, which an earlier page had received: this page shows nothing yet. */
   #readEarlier(last: Position, head: Position, goOn: () => void): void {
-    // At the head there is no position behind it to read before: what has come since is left out below.
+    // Before the head there is no position to name; later publications are filtered out below.
     const before = last.seq < head.seq ? { before: { epoch: last.epoch, seq: last.seq + 1 } } : {};
     this.#owner.send({ history: { room: this.#options.room, limit: this.#earlier, ...before } }, (answer) => {
       if (this.#goOn !== goOn || this.#state !== "earlier") return;
       if ("error" in answer && answer.error.code === "disconnected") return;
-      // It is a courtesy: where it cannot be had, the room goes on without it.
+      // Optional: if it fails, the room goes on without these publications.
       const publications = "reply" in answer ? (answer.reply.history?.publications ?? []) : [];
       for (const arrival of publications.map(toArrival)) if (arrival.seq <= last.seq) this.deliver(arrival, true);
       goOn();
@@ -221,19 +226,19 @@ export class Membership implements StreamOwner {
       case "restoring": return this.#onRestored(event);
       case "earlier": return this.#hold(event);
       case "joined": return this.#onLive(event);
-      default: // the end of an earlier stay
+      default: // the end of an earlier membership
     }
   }
 
   #onRestored({ joined, left }: ServerFrame): void {
     if (joined) this.#onJoined(joined, this.position);
-    else if (left) this.#ask(0); // the node could not: what it answers to a join says why
+    else if (left) this.#ask(0); // the node could not rejoin; its answer to a join gives the reason
   }
 
   #hold(event: ServerFrame): void {
     if (event.left) return this.#onLive(event);
     this.#held.push(event);
-    // Rather without what is older than without what is new.
+    // If too much arrives, newer publications matter more than older ones.
     if (this.#held.length > this.#options.heldMax) this.#goOn?.();
   }
 

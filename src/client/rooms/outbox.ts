@@ -1,6 +1,6 @@
 /**
- * What was published in one room, or sent to users, and has not been answered yet. It leaves in the order it was made,
- * and leaves again in that order after a reconnect: the key it carries keeps it from taking place twice.
+ * Unanswered publishes of one room, or unanswered sends. They are sent in order, and again in that order after a
+ * reconnect. Their idempotency keys prevent a second effect.
  */
 import { encodeClientFrame } from "../../protocol/codec.ts";
 import type { ClientFrame, Published, ServerFrame } from "../../protocol/messages.ts";
@@ -11,7 +11,7 @@ import { fluxError } from "../flux-error.ts";
 import type { FluxError } from "../flux-error.ts";
 import type { Pace } from "./pace.ts";
 
-/** What the outboxes of one client share. */
+/** Shared by all outboxes of a client. */
 export type OutboxShared = {
   send(command: ClientFrame, onReply: OnReply, timeoutMs: null): void;
   clock: Clock;
@@ -19,7 +19,7 @@ export type OutboxShared = {
   pace: Pace;
   timeoutMs: number;
   keyWindowMs: number;
-  /** Publishes and sends that wait for their answer, over all rooms, and the bytes of their payloads. */
+  /** Unanswered publishes and sends over all rooms, and the bytes of their payloads. */
   waiting: number;
   waitingMax: number;
   waitingBytes: number;
@@ -33,7 +33,7 @@ type Entry = {
   readonly bytes: number;
   readonly resolve: (reply: ServerFrame) => void;
   readonly reject: (error: FluxError) => void;
-  /** When it left for the first time: from then on it may have been published. */
+  /** Time of the first attempt; from then on it may have been published. */
   sentAt: number | null;
   refusals: number;
   lastError: FluxError | null;
@@ -45,26 +45,26 @@ const retryBackoff = { baseMs: 100, capMs: 2000 };
 
 export class Outbox {
   readonly #shared: OutboxShared;
-  /** The node's word that a publication is in the room which its publisher will not be given. */
+  /** Reports a publication of ours that the node will not deliver to us. */
   readonly #onOwn: (published: Published) => void;
   #queue: Entry[] = [];
   readonly #sent = new Set<Entry>();
   #lastNumber = 0;
   #isOpen = false;
   #ended: FluxError | null = null;
-  #cancelWait: Cancel | null = null; // while it runs, nothing leaves: what is behind a refused one stays behind it
+  #cancelWait: Cancel | null = null; // while it runs nothing is sent, so that later entries stay behind a rejected one
 
   constructor(shared: OutboxShared, onOwn: (published: Published) => void) {
     this.#shared = shared;
     this.#onOwn = onOwn;
   }
 
-  /** Resolves with what the node answers to a `publish` or `send`. */
+  /** Resolves with the node's answer to a `publish` or `send`. */
   put(command: ClientFrame): Promise<ServerFrame> {
     const { waiting, waitingMax, waitingBytes, waitingBytesMax } = this.#shared;
     const bytes = payloadOf(command).length;
     if (this.#ended !== null) return Promise.reject(this.#ended);
-    if (waiting >= waitingMax) return Promise.reject(fluxError("overloaded", `${waitingMax} publishes wait for an answer already`));
+    if (waiting >= waitingMax) return Promise.reject(fluxError("overloaded", `${waitingMax} publishes are waiting for an answer; wait for some of them`));
     if (waitingBytes + bytes > waitingBytesMax) {
       return Promise.reject(fluxError("overloaded", `no more than ${waitingBytesMax} bytes may wait for an answer`));
     }
@@ -77,13 +77,13 @@ export class Outbox {
     });
   }
 
-  /** The room is joined: what waits may leave. */
+  /** The room is joined: sends what waits. */
   open(): void {
     this.#isOpen = true;
     this.#flush();
   }
 
-  /** The session is gone; everything unanswered leaves again in the next one. */
+  /** The session is lost; every unanswered entry is sent again in the next one. */
   interrupt(): void {
     this.#isOpen = false;
     this.#stopWaiting();
@@ -94,7 +94,7 @@ export class Outbox {
     }
   }
 
-  /** Nothing will leave any more. What is on its way may still be answered, unless `andSent`. */
+  /** Sends nothing more. Entries that were sent may still be answered, unless `andSent`. */
   end(error: FluxError, andSent: boolean): void {
     this.#isOpen = false;
     this.#ended = error;
@@ -119,11 +119,11 @@ export class Outbox {
     const { clock, keyWindowMs, frameBytesMax } = this.#shared;
     const now = clock.now();
     if (entry.sentAt !== null && now - entry.sentAt > keyWindowMs) {
-      // The node no longer knows its key: sent again, it might be in the room twice.
-      return this.#reject(entry, fluxError("disconnected", "the answer was lost: it may or may not have taken place"));
+      // The node has forgotten the key: a repeat could publish twice.
+      return this.#reject(entry, fluxError("disconnected", "the answer was lost: it is unknown whether the node processed the command"));
     }
     if (isLarger(entry.command, frameBytesMax)) {
-      return this.#reject(entry, fluxError("too_large", `a frame may have ${frameBytesMax} bytes`));
+      return this.#reject(entry, fluxError("too_large", `the frame is larger than ${frameBytesMax} bytes`));
     }
     entry.sentAt ??= now;
     entry.cancelTimeout ??= clock.after(this.#shared.timeoutMs, () => this.#timeOut(entry));
@@ -135,7 +135,7 @@ export class Outbox {
     if ("error" in answer) {
       const { error } = answer;
       if (!error.retryable || this.#ended !== null) return this.#reject(entry, error);
-      if (error.code !== "disconnected" && !entry.done) this.#refused(entry, error); // interrupt cares for the former
+      if (error.code !== "disconnected" && !entry.done) this.#refused(entry, error); // interrupt handles disconnected
       return;
     }
     const { reply } = answer;
@@ -187,7 +187,7 @@ export class Outbox {
   }
 }
 
-/** The rest of the frame is small; it is encoded only to tell when it comes that close. */
+/** The rest of a frame is small. It is encoded only to check sizes near the limit. */
 const overheadBytesMax = 1024;
 const nothing = new Uint8Array(0);
 

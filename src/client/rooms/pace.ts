@@ -1,8 +1,8 @@
 import type { Clock } from "../clock.ts";
 
 /**
- * Spreads publishes over time as the node wants them: at most one second's worth at once. The node allows twice
- * that, so what is kept within this pace is never refused for its rate, and never loses its order to a retry.
+ * Spreads publishes over time, at the node's rate: at most one second's worth at once. The node allows twice that. So
+ * it never rejects a publish within this pace with rate_limited, and a retry never breaks the order.
  */
 export class Pace {
   readonly #clock: Clock;
@@ -14,14 +14,14 @@ export class Pace {
     this.#clock = clock;
   }
 
-  /** 0: not limited. */
+  /** 0: no limit. */
   set(perSecond: number): void {
     this.#perSecond = perSecond;
     this.#allowed = perSecond;
     this.#countedAt = this.#clock.now();
   }
 
-  /** 0: go ahead. Otherwise the milliseconds after which to ask again. */
+  /** 0: send now. Otherwise: milliseconds to wait before asking again. */
   take(): number {
     if (this.#perSecond === 0) return 0;
     const now = this.#clock.now();

@@ -1,4 +1,4 @@
-/** Who is in a room, as far as the node says: asked for page by page, or kept up to date by its events. */
+/** Members of a room as the node reports them: read page by page, or kept up to date by events. */
 import type { ClientFrame, PresenceChanged, PresencePage as WirePage } from "../../protocol/messages.ts";
 import { backoffMs } from "../clock.ts";
 import type { Cancel, Clock } from "../clock.ts";
@@ -60,15 +60,15 @@ export type MembersOwner = {
   onStop(): void;
 };
 
-/** Where a room changes too much for names, they are asked for again this often at most. */
+/** Shortest interval between reads, in rooms that change too much for names in events. */
 const askEveryMs = 2000;
 const retryBackoff = { baseMs: 500, capMs: 10_000 };
 
 /**
  * Members of a room, kept up to date. `room.members()` returns it.
  */
-// Pages and the events between and after them are taken as sets, in the order in which they come. A version that was not
-// told, as after a loss, means asking again.
+// Pages and the events between and after them are applied as sets, in order of arrival. A missing version, as after a
+// loss, means reading again.
 export class Members {
   readonly #emitter = new Emitter<MembersEvents>();
   readonly #room: string;
@@ -78,16 +78,16 @@ export class Members {
   #users = 0;
   #sessions = 0;
   #version = 0;
-  /** What the pages so far have said; null while nothing is being asked. */
+  /** Members in the pages read so far; null while nothing is being read. */
   #pages: Map<string, Member> | null = null;
-  /** What was learnt while asking says that it has to be asked again. */
+  /** Something learnt while reading requires another read. */
   #isStale = false;
   #isStopped = false;
   #cancelAsk: Cancel | null = null;
   #askedAt = -Infinity;
   #refusals = 0;
 
-  /** They come from room.members(). */
+  /** Created by room.members(). */
   constructor(room: string, usersMax: number, owner: MembersOwner) {
     this.#room = room;
     this.#usersMax = usersMax;
@@ -128,18 +128,18 @@ export class Members {
 
   // ------------------------------------------------------------ for the room
 
-  /** The room is live: from now on its events come. @internal */
+  /** The room is live: its events arrive from now on. @internal */
   live(): void {
     this.interrupt();
     this.#ask();
   }
 
-  /** Changes were not sent, and there may be no next one whose version would tell. @internal */
+  /** Changes were not sent, and no later version may reveal them. @internal */
   missed(): void {
     if (!this.#isStopped) this.#askSoon();
   }
 
-  /** The session is gone. @internal */
+  /** The session is lost. @internal */
   interrupt(): void {
     this.#pages = null;
     this.#isStale = false;
@@ -214,7 +214,7 @@ export class Members {
 
   #onRefused(error: FluxError): void {
     this.#pages = null;
-    if (error.code === "disconnected") return; // the room will be live again
+    if (error.code === "disconnected") return; // repeated when the room is live again
     if (error.retryable) this.#wait(backoffMs(this.#refusals++, retryBackoff, this.#owner.random));
     else this.#emitter.emit("error", error);
   }

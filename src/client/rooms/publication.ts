@@ -49,7 +49,7 @@ export type Ready = {
   readonly expires: Date | null;
 };
 
-/** A publication as it came: its place in the room, and its payload not read yet. */
+/** A publication as received: its position, and its payload still encoded. */
 export type Arrival = Position & { readonly prev: number; readonly wire: WirePublication };
 
 export type Payload = { payload: Uint8Array; format: number };
@@ -57,7 +57,7 @@ export type Payload = { payload: Uint8Array; format: number };
 const utf8Encoder = new TextEncoder();
 const utf8Decoder = new TextDecoder();
 
-/** @throws FluxError bad_payload if `data` is neither bytes nor anything JSON can say. */
+/** @throws FluxError bad_payload if `data` is neither bytes nor JSON. */
 export function encodePayload(data: unknown): Payload {
   if (data instanceof Uint8Array) return { payload: data.slice(), format: Format.BINARY };
   let text: string | undefined;
@@ -66,13 +66,13 @@ export function encodePayload(data: unknown): Payload {
   } catch (error) {
     throw fluxError("bad_payload", `the data cannot be written as JSON: ${String(error)}`);
   }
-  if (text === undefined) throw fluxError("bad_payload", `JSON has no way to say ${typeof data}`);
+  if (text === undefined) throw fluxError("bad_payload", `JSON cannot represent ${typeof data}`);
   return { payload: utf8Encoder.encode(text), format: Format.JSON };
 }
 
 /**
- * Bytes are copied, so that the message they came in is not kept for them.
- * @throws SyntaxError if the payload is not the JSON it claims to be.
+ * Copies bytes, so that the received message can be freed.
+ * @throws SyntaxError if the payload is not valid JSON.
  */
 export function decodePayload(payload: Uint8Array | null | undefined, format: number | null | undefined): unknown {
   const bytes = payload ?? new Uint8Array(0);
@@ -116,7 +116,7 @@ export function toReady(wire: WireReady): Ready {
   };
 }
 
-/** 0 and nothing: no time. */
+/** No time for 0 or a missing value. */
 export function toDate(ms: number | null | undefined): Date | null {
   return ms ? new Date(ms) : null;
 }

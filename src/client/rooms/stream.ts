@@ -1,6 +1,6 @@
 /**
- * The order of one room as this client sees it: every publication once, in order, or a gap that is told. Knows
- * positions only; sockets and commands are its owner's.
+ * The order of one room for this client: every publication once, in order, or a reported gap. Knows only positions; its
+ * owner has the sockets and commands.
  */
 import { FluxError } from "../flux-error.ts";
 import type { Arrival, Position } from "./publication.ts";
@@ -14,33 +14,33 @@ export type StreamOwner = {
   deliver(arrival: Arrival, replayed: boolean): void;
   onGap(gap: Gap): void;
   onRecovered(recovered: Recovered): void;
-  /** The replay is over: what comes now is live. */
+  /** The replay is complete: from here on publications are live. */
   onLive(): void;
-  /** For a while nothing of the room was sent, as the socket was full: changes that nobody gives later are missed. */
+  /** The node skipped this room for a while because the socket was full. Presence changes in that time are lost. */
   onMissed(): void;
-  /** MUST call back exactly once, unless the session ends before; the owner repeats what may be repeated. */
+  /** MUST call back exactly once, unless the session ends first. The owner repeats retryable errors. */
   readHistory(since: Position, onAnswer: (answer: Arrival[] | FluxError) => void): void;
 };
 
-/** Something that says where the room is; `prev` is the position we should have been at before it. */
+/** Anything that tells the room's position; `prev` is the position that must precede it. */
 type Item = Position & { readonly prev: number; readonly arrival: Arrival | null };
 
 type Replay = { head: Position; recovering: boolean; from: Position | null; publications: number };
 type Repair = { from: Position; publications: number };
 
-/** Own publications that will be remembered until the room's stream has passed them. */
+/** Own publications remembered until the stream passes them. */
 const ownMax = 1000;
 
 export class Stream {
-  /** Of the last publication delivered; null before the first joined. */
+  /** Position of the last publication delivered; null before the first `joined`. */
   position: Position | null;
   readonly #owner: StreamOwner;
   readonly #heldMax: number;
-  /** What came while something before it was still being fetched. */
+  /** Items that arrived while publications before them are being fetched. */
   #held: Item[] = [];
   #replay: Replay | null = null;
   #repair: Repair | null = null;
-  /** Our publications which we asked not to be given, each with the one before it: part of the stream, but no event. */
+  /** Own publications with excludeSelf, each with its `prev`: part of the stream, but not delivered. */
   readonly #own = new Map<number, number>();
 
   constructor(position: Position | null, heldMax: number, owner: StreamOwner) {
@@ -49,14 +49,14 @@ export class Stream {
     this.#owner = owner;
   }
 
-  /** Nothing that was missed is on its way. */
+  /** Whether no missed publication is on its way. */
   get isLive(): boolean {
     return this.#replay === null;
   }
 
   // ------------------------------------------------------------ joining
 
-  /** `asked`: the position recovery was asked for, null if it was not. Pages follow by way of replay. */
+  /** `asked`: position to recover from, or null. Pages follow as replay. */
   begin(head: Position, asked: Position | null, recovered: boolean): void {
     this.#replay = { head, recovering: asked !== null, from: asked, publications: 0 };
     if (asked !== null && !recovered) this.#skipTo(head, gone);
@@ -76,13 +76,13 @@ export class Stream {
     if (!more) this.#endReplay(replay);
   }
 
-  /** Unasked: what a socket that was full has missed. Each has its place as if it had come in time. */
+  /** Publications that a full socket missed, unasked. Each takes its place as if it had arrived in time. */
   #catchUp(page: Arrival[], more: boolean): void {
     for (const arrival of page) this.publication(arrival);
     if (!more) this.#owner.onMissed();
   }
 
-  /** The socket is gone. The next joined says what was missed. */
+  /** The socket is lost. The next `joined` tells what was missed. */
   interrupt(): void {
     this.#replay = null;
     this.#repair = null;
@@ -107,8 +107,8 @@ export class Stream {
   }
 
   /**
-   * The node says where the room is: what we do not have by now was not sent to us, and what comes from here on is
-   * live. In the middle of a replay it is the end of it: no page will follow, so nothing must wait for one.
+   * The node reports the room's head: publications up to it that did not arrive were not sent, and later ones are live.
+   * During a replay it ends the replay: no further page will follow.
    */
   sync(head: Position): void {
     if (this.#replay !== null) return this.#endReplay({ ...this.#replay, head, recovering: this.position !== null });
@@ -117,9 +117,9 @@ export class Stream {
   }
 
   /**
-   * A publication of ours that we will not be given. It moves our position only if it is the next one: there may be
-   * others before it, and what tells us of those is the `prev` of the one behind it.
-   * @param prev of ours; without it only the seq before ours can be the one
+   * A publication of ours that the node does not deliver to us. It moves the position only if it is next: the `prev` of
+   * a later one shows whether others are missing.
+   * @param prev `prev` of ours; without it, only the seq before ours counts
    */
   own({ epoch, seq }: Position, prev = seq - 1): void {
     const position = this.position;
@@ -136,11 +136,11 @@ export class Stream {
     else if (this.#replay === null && this.#repair === null) this.#startRepair();
   }
 
-  /** False: something before the item is missing. */
+  /** False if something before the item is missing. */
   #advance(item: Item): boolean {
     const position = this.position;
     if (position !== null && item.epoch !== position.epoch) {
-      this.#skipTo(before(item), "the room's stream has begun anew");
+      this.#skipTo(before(item), "the room's stream began a new epoch");
     } else if (position !== null) {
       if (item.seq <= position.seq) return true;
       if (item.prev > position.seq && !this.#isOwn(item.prev, position)) return false;
@@ -149,7 +149,7 @@ export class Stream {
     return true;
   }
 
-  /** Whether nothing but publications of ours lies between the position and `last`, the first of which follows it. */
+  /** Whether only publications of ours lie between the position and `last`; the first of them follows the position. */
   #isOwn(last: number, { seq: from }: Position): boolean {
     const between: number[] = [];
     let seq: number | undefined = last;
@@ -159,7 +159,7 @@ export class Stream {
     return true;
   }
 
-  /** Whether it was delivered. */
+  /** Returns whether the publication was delivered. */
   #accept({ epoch, seq }: Position, arrival: Arrival | null, replayed: boolean): boolean {
     this.position = { epoch, seq };
     const isOwn = this.#own.delete(seq);
@@ -179,7 +179,7 @@ export class Stream {
   #readOn(repair: Repair): void {
     const since = this.position ?? repair.from;
     this.#owner.readHistory(since, (answer) => {
-      if (this.#repair !== repair) return; // given up since: interrupted, or too much was held
+      if (this.#repair !== repair) return; // abandoned meanwhile: interrupted, or too much was held
       if (answer instanceof FluxError) return this.#endRepair(repair, true);
       const progress = this.#repairWith(answer, repair);
       const next = this.#held[0];
@@ -208,7 +208,7 @@ export class Stream {
     this.#drain(isStuck);
   }
 
-  /** Delivers what was held. `isStuck`: what is missing before the first of it cannot be had. */
+  /** Delivers the held items. `isStuck`: the publications missing before the first one cannot be read. */
   #drain(isStuck: boolean): void {
     let skip = isStuck;
     while (this.#repair === null && this.#replay === null) {
@@ -217,13 +217,13 @@ export class Stream {
       if (skip && isBehind(this.position, before(item))) this.#skipTo(before(item), gone);
       skip = false;
       if (this.#advance(item)) this.#held.shift();
-      else this.#startRepair(); // another gap, behind the first
+      else this.#startRepair(); // another gap after the first
     }
   }
 
   #overflow(last: Item): void {
     this.interrupt();
-    this.#skipTo(last, `more than ${this.#heldMax} publications came while a gap was being closed`);
+    this.#skipTo(last, `more than ${this.#heldMax} publications arrived during the repair of a gap`);
   }
 
   #checkPrev(position: Position, arrival: Arrival): void {
@@ -240,18 +240,18 @@ export class Stream {
   }
 }
 
-const gone = "the node no longer has what was missed";
+const gone = "the node no longer has the missed publications";
 
 function isBehind(position: Position | null, other: Position): boolean {
   return position !== null && position.epoch === other.epoch && position.seq < other.seq;
 }
 
-/** Behind it, or in a stream that the room no longer has. */
+/** After the head, or in another epoch. */
 function isElsewhere(position: Position | null, head: Position): boolean {
   return position !== null && (position.epoch !== head.epoch || position.seq < head.seq);
 }
 
-/** Where one should be before the item. */
+/** The position that must precede the item. */
 function before({ epoch, prev }: Item | Arrival): Position {
   return { epoch, seq: prev };
 }
