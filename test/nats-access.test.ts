@@ -46,14 +46,14 @@ t.test("a user and password, in options or in the address", async (t) => {
   await works(t, { nats, natsUser: "ann", natsPassword: "p@ss/word" }, "by options");
   await works(t, { nats: [url.replace("//", `//ann:${encodeURIComponent("p@ss/word")}@`)] }, "by the address");
   await works(t, { nats: ["nats://127.0.0.1:1", url], natsUser: "ann", natsPassword: "p@ss/word" }, "the first server that answers");
-  t.match(await problem({ nats }), /^--nats nats:\S+: the server does not let this node in without credentials; give those it asks for with --nats-creds, --nats-user/);
+  t.match(await problem({ nats }), /^--nats nats:\S+: the server requires credentials; set --nats-creds, --nats-user/);
   for (const wrong of [{ natsUser: "bob", natsPassword: "p@ss/word" }, { natsUser: "ann", natsPassword: "hunter2" }]) {
     const said = await problem({ nats, ...wrong });
-    t.match(said, /does not let this node in with --nats-user and --nats-password; correct that/);
+    t.match(said, /rejects --nats-user and --nats-password; correct them/);
     t.notMatch(said, /hunter2|p@ss/);
   }
   const inAddress = await problem({ nats: [url.replace("//", "//ann:hunter2@")] });
-  t.match(inAddress, /^--nats nats:\/\/\[hidden\]@\S+: the server does not let this node in with what stands in the address; correct that/);
+  t.match(inAddress, /^--nats nats:\/\/\[hidden\]@\S+: the server rejects the credentials in the address; correct them/);
   t.notMatch(inAddress, /hunter2/);
 });
 
@@ -62,9 +62,9 @@ t.test("a token, in an option or in the address", async (t) => {
   await works(t, { nats: [url], natsToken: "sesame" }, "by the option");
   await works(t, { nats: [url.replace("//", "//sesame@")] }, "by the address");
   const said = await problem({ nats: [url], natsToken: "wrong-sesame" });
-  t.match(said, /does not let this node in with --nats-token; correct that/);
+  t.match(said, /rejects --nats-token; correct them/);
   t.notMatch(said, /sesame/);
-  t.match(await problem({ nats: [url], natsUser: "ann", natsPassword: "p" }), /with --nats-user and --nats-password; correct that, or give what it asks for of --nats-creds, .* or --nats-token/);
+  t.match(await problem({ nats: [url], natsUser: "ann", natsPassword: "p" }), /--nats-user and --nats-password; correct them, or use another of --nats-creds, .* or --nats-token/);
 });
 
 t.test("a file of credentials", async (t) => {
@@ -72,15 +72,15 @@ t.test("a file of credentials", async (t) => {
   const operator = makeOperator(dir);
   const nats = [(await startNats(t, { flags: ["-c", operator.config] })).url];
   await works(t, { nats, natsCreds: operator.creds("good.creds") }, "by the file");
-  t.match(await problem({ nats }), /without credentials; give those it asks for with --nats-creds/);
-  t.match(await problem({ nats, natsCreds: operator.creds("stranger.creds", { stranger: true }) }), /does not let this node in with --nats-creds; correct that/);
-  t.match(await problem({ nats, natsCreds: operator.creds("old.creds", { exp: 1_600_000_000 }) }), /the file of --nats-creds, \S+old.creds, has expired on 2020-09-13T12:26:40.000Z; have a new one made/);
-  t.match(await problem({ nats, natsCreds: operator.creds("mixed.creds", { mixedUp: true }) }), /mixed.creds, holds a seed that is not its user's/);
+  t.match(await problem({ nats }), /the server requires credentials; set --nats-creds/);
+  t.match(await problem({ nats, natsCreds: operator.creds("stranger.creds", { stranger: true }) }), /rejects --nats-creds; correct them/);
+  t.match(await problem({ nats, natsCreds: operator.creds("old.creds", { exp: 1_600_000_000 }) }), /the file of --nats-creds, \S+old.creds, expired on 2020-09-13T12:26:40.000Z; create a new one/);
+  t.match(await problem({ nats, natsCreds: operator.creds("mixed.creds", { mixedUp: true }) }), /mixed.creds, contains a seed of another user/);
   t.match(await problem({ nats, natsCreds: join(dir, "none.creds") }), /the file of --nats-creds cannot be read: ENOENT/);
   const junk = join(dir, "junk.creds");
   for (const text of ["", "hello", "-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\nSUAX\n------END USER NKEY SEED------\n"]) {
     writeFileSync(junk, text);
-    t.match(await problem({ nats, natsCreds: junk }), /the file of --nats-creds, \S+junk.creds, holds no user's JWT and seed; give a .creds file/);
+    t.match(await problem({ nats, natsCreds: junk }), /the file of --nats-creds, \S+junk.creds, contains no JWT and seed of a user; use a .creds file/);
   }
 });
 
@@ -91,17 +91,17 @@ t.test("TLS, by the address or by what it needs, with a server that is known", a
   await works(t, { nats: [`tls://localhost:${port}`], natsTlsCa: server.cert }, "by the address");
   await works(t, { nats: [url], natsTlsCa: server.cert }, "by the authority");
   for (const address of [url, `tls://127.0.0.1:${port}`]) {
-    t.match(await problem({ nats: [address] }), /the server's certificate is not trusted \(self-signed certificate\); give the certificate of whoever signed it with --nats-tls-ca/);
+    t.match(await problem({ nats: [address] }), /the server's certificate is not trusted \(self-signed certificate\); set --nats-tls-ca to the certificate of its issuer/);
   }
-  t.match(await problem({ nats: [url], natsTlsCa: other.cert }), /is not trusted \(.*\); --nats-tls-ca, \S+other.crt, has to hold the certificate of whoever signed it/);
-  t.match(await problem({ nats: [url], natsTlsCa: server.key }), /the file of --nats-tls-ca, \S+server.key, holds no certificate \(PEM\)/);
+  t.match(await problem({ nats: [url], natsTlsCa: other.cert }), /is not trusted \(.*\); --nats-tls-ca \(\S+other.crt\) must contain the certificate of its issuer/);
+  t.match(await problem({ nats: [url], natsTlsCa: server.key }), /the file of --nats-tls-ca, \S+server.key, contains no certificate \(PEM\)/);
   t.match(await problem({ nats: [url], natsTlsCa: join(dir, "none") }), /the file of --nats-tls-ca cannot be read: ENOENT/);
   const elsewhere = makePair(dir, "elsewhere", { names: "DNS:nats.example" });
   const misnamed = await startNats(t, { flags: ["--tls", "--tlscert", elsewhere.cert, "--tlskey", elsewhere.key] });
-  t.match(await problem({ nats: [misnamed.url], natsTlsCa: elsewhere.cert }), /the server's certificate is for another name \(.*\); connect by a name that it has/);
+  t.match(await problem({ nats: [misnamed.url], natsTlsCa: elsewhere.cert }), /the server's certificate is for another name \(.*\); connect by a name in the certificate/);
   const plain = await startNats(t);
   for (const options of [{ nats: [plain.url.replace("nats:", "tls:")] }, { nats: [plain.url], natsTlsCa: server.cert }]) {
-    t.match(await problem(options), /the server has no TLS, which tls:\/\/ in an address, --nats-tls-ca or --nats-tls-cert ask for/);
+    t.match(await problem(options), /the server has no TLS, but tls:\/\/ in an address, --nats-tls-ca or --nats-tls-cert require it/);
   }
 });
 
@@ -114,13 +114,13 @@ t.test("a certificate of the node's own, where the server asks for one", async (
   await works(t, { ...known, natsTlsCert: client.cert, natsTlsKey: client.key }, "with it");
   // The server ends these without a word: they take as long as a server may that does not answer.
   const [without, stranger] = await Promise.all([problem(known), problem({ ...known, natsTlsCert: other.cert, natsTlsKey: other.key })]);
-  t.match(without, /one that wants certificates of its clients needs --nats-tls-cert and --nats-tls-key/);
-  t.match(stranger, /it may not accept the certificate of --nats-tls-cert, \S+other.crt: whoever signed that has to be known to the server/);
-  t.match(await problem({ ...known, natsTlsCert: client.cert, natsTlsKey: other.key }), /the file of --nats-tls-key, \S+other.key, is not the key of the certificate in \S+client.crt/);
-  t.match(await problem({ ...known, natsTlsCert: client.key, natsTlsKey: client.key }), /the file of --nats-tls-cert, \S+client.key, holds no certificate \(PEM\)/);
-  t.match(await problem({ ...known, natsTlsCert: client.cert, natsTlsKey: client.cert }), /the file of --nats-tls-key, \S+client.crt, holds no private key \(PEM, without a passphrase\)/);
+  t.match(without, /if it requires client certificates, set --nats-tls-cert and --nats-tls-key/);
+  t.match(stranger, /it may reject the certificate of --nats-tls-cert \(\S+other.crt\): the server must trust its issuer/);
+  t.match(await problem({ ...known, natsTlsCert: client.cert, natsTlsKey: other.key }), /the file of --nats-tls-key, \S+other.key, does not belong to the certificate in \S+client.crt/);
+  t.match(await problem({ ...known, natsTlsCert: client.key, natsTlsKey: client.key }), /the file of --nats-tls-cert, \S+client.key, contains no certificate \(PEM\)/);
+  t.match(await problem({ ...known, natsTlsCert: client.cert, natsTlsKey: client.cert }), /the file of --nats-tls-key, \S+client.crt, contains no private key \(PEM, without a passphrase\)/);
   const locked = makePair(dir, "locked", { passphrase: "secret" });
-  t.match(await problem({ ...known, natsTlsCert: locked.cert, natsTlsKey: locked.key }), /locked.key, holds no private key \(PEM, without a passphrase\)/);
+  t.match(await problem({ ...known, natsTlsCert: locked.cert, natsTlsKey: locked.key }), /locked.key, contains no private key \(PEM, without a passphrase\)/);
   t.match(await problem({ ...known, natsTlsCert: client.cert, natsTlsKey: join(dir, "none") }), /the file of --nats-tls-key cannot be read: ENOENT/);
 });
 
@@ -148,14 +148,14 @@ t.test("files that were replaced count from the next connection on: credentials,
 });
 
 t.test("an address where no NATS is, and replicas without servers for them", async (t) => {
-  t.match(await problem({ nats: ["nats://127.0.0.1:1", "nats://127.0.0.1:2"] }), /^--nats nats:\/\/127.0.0.1:1,nats:\/\/127.0.0.1:2: nothing answers there; start nats-server/);
-  t.match(await problem({ nats: ["nats://no-such-host.invalid"] }), /no host is known by that name \(.*\); correct the address/);
+  t.match(await problem({ nats: ["nats://127.0.0.1:1", "nats://127.0.0.1:2"] }), /^--nats nats:\/\/127.0.0.1:1,nats:\/\/127.0.0.1:2: nothing listens there; start nats-server/);
+  t.match(await problem({ nats: ["nats://no-such-host.invalid"] }), /the host name is unknown \(.*\); correct the address/);
   const web = createServer((socket) => void socket.on("error", () => undefined).end("HTTP/1.1 400 Bad Request\r\n\r\n")).listen(0, "127.0.0.1");
   await once(web, "listening");
   t.teardown(() => web.close());
-  t.match(await problem({ nats: [`nats://127.0.0.1:${(web.address() as AddressInfo).port}`] }), /what answers there is no NATS server; correct the address/);
+  t.match(await problem({ nats: [`nats://127.0.0.1:${(web.address() as AddressInfo).port}`] }), /another kind of server listens there; correct the address/);
   const { url } = await startNats(t);
-  t.match(await problem({ nats: [url], natsReplicas: "3" }), /stream FLUX_\w+_0 cannot be made: replicas > 1 .*; --nats-replicas is for as many servers, of one cluster: start them, or set it to 1/);
+  t.match(await problem({ nats: [url], natsReplicas: "3" }), /stream FLUX_\w+_0 cannot be created: replicas > 1 .*; --nats-replicas needs as many servers in one cluster; start them, or set it to 1/);
 });
 
 t.test("a node that is given NATS without Redis, or the reverse, says at its start what it does not share", async (t) => {
@@ -188,7 +188,7 @@ async function refusing(t: Pick<Test, "teardown">, line: string, port = 0): Prom
 }
 
 const refusals: [line: string, told: RegExp][] = [
-  ["Authorization Violation", /the server does not let this node in without credentials; give those/],
+  ["Authorization Violation", /the server requires credentials; set/],
   ["maximum connections exceeded", /maximum connections exceeded.*max_connections/i],
   ["maximum account active connections exceeded", /maximum account active connections exceeded.*limit.* account/i],
   ["User Authentication Expired", /User Authentication Expired/i],

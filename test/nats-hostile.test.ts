@@ -209,14 +209,14 @@ t.test("a stream that is not there is tried again, and each thing that is wrong 
   for (const answer of await Promise.all(["a", "b", "c"].map((room) => a.open(room)))) t.same(answer, { error: "unavailable" });
   await until(() => tries >= 4, "it to be tried several times");
   await other.request(`$JS.API.STREAM.DELETE.${options.prefix}`);
-  await until(() => told.includes("NATS: all streams could be looked at again"), "it to be looked at");
+  await until(() => told.includes("NATS: all streams answer again"), "it to be looked at");
   value(await a.open("a"));
   t.same(warnings.map(({ text }) => text).sort(), [
-    "NATS: a stream could not be looked at; trying again until it can",
-    "NATS: a stream could not be read; its rooms wait, and are not opened, until it can",
+    "NATS: a stream does not answer: its rooms wait while the node retries; check the NATS servers",
+    "NATS: a stream cannot be read: its rooms wait, and joins of new ones fail, until it can; check the NATS servers",
   ]);
   for (const { fields } of warnings) t.same(Object.keys(fields), ["stream", "problem"], "without a stack");
-  t.same([...told].sort(), ["NATS: all streams could be looked at again", "NATS: all streams could be read again"]);
+  t.same([...told].sort(), ["NATS: all streams answer again", "NATS: all streams can be read again"]);
 });
 
 t.test("a clock that is set back keeps no publication waiting", async (t) => {
@@ -283,7 +283,7 @@ t.test("a server that is cut off from the others may say for a while that a stre
   const [stream] = await streams.prepare("test", durable) as [Stream];
   const { epoch } = stream;
   last = 5;
-  for (let i = 0; i < 40; i++, now += 250) await t.rejects(streams.refresh(stream), /ends at 5, and has been at 10/);
+  for (let i = 0; i < 40; i++, now += 250) await t.rejects(streams.refresh(stream), /ends at 5, but was at 10 before/);
   last = 10;
   await streams.refresh(stream);
   t.equal(stream.epoch, epoch, "after ten seconds it was not true");
@@ -367,7 +367,7 @@ t.test("an answer of JetStream's API without what is read of it is an error", (t
   const say = (value: unknown) => () => readAnswer("STREAM.INFO.S", typeof value === "string" ? value : JSON.stringify(value), readStreamInfo);
   t.match(say(stream)(), stream);
   const strange = ["", "hello", null, 7, [], {}, { ...stream, state: {} }, { ...stream, config: null }, { ...stream, state: { first_seq: -1, last_seq: 2 } }, { ...stream, state: { ...stream.state, subjects: { x: "1" } } }];
-  for (const value of strange) t.throws(say(value), /what answered STREAM.INFO.S/);
+  for (const value of strange) t.throws(say(value), /STREAM.INFO.S: the answer is not from JetStream/);
   t.throws(say({ ...stream, error: { code: 404, err_code: 10059, description: "stream not found" } }), { name: "ApiFailure", code: 10059 });
   t.throws(say({ ...stream, error: "no" }), { name: "ApiFailure" });
   t.end();

@@ -118,15 +118,15 @@ t.test("what is wrong with NATS at the start names the option, the server and wh
     if (!(failure instanceof ConfigError)) throw new Error(`no ConfigError, but ${String(failure)}`);
     return failure.message;
   };
-  t.match(await problem({ nats: ["nats://ann:hunter2@127.0.0.1:1"] }), /^--nats nats:\/\/\[hidden\]@127\.0\.0\.1:1: nothing answers there; start nats-server/);
+  t.match(await problem({ nats: ["nats://ann:hunter2@127.0.0.1:1"] }), /^--nats nats:\/\/\[hidden\]@127\.0\.0\.1:1: nothing listens there; start nats-server/);
   const locked = await startNats(t, { flags: ["--user", "ann", "--pass", "hunter2"] });
   const refused = await problem({ nats: [locked.url], natsUser: "ann", natsPassword: "hunter3" });
-  t.match(refused, /^--nats nats:\/\/127\.0\.0\.1:\d+: the server does not let this node in with --nats-user and --nats-password; correct that, or give what it asks for of --nats-creds/);
+  t.match(refused, /^--nats nats:\/\/127\.0\.0\.1:\d+: the server rejects --nats-user and --nats-password; correct them, or use another of --nats-creds/);
   t.notMatch(refused, "hunter");
   const inside = await startNode(t, { nats: [locked.url.replace("//", "//ann:hunter2@")], natsPrefix: "inside" });
   t.equal(sumOf(await inside.metrics(), "flux_nats_connected"), 1);
   const plain = await startNats(t, { jetStream: false });
-  t.match(await problem({ nats: [plain.url] }), /JetStream is not enabled there.*start nats-server with -js/);
+  t.match(await problem({ nats: [plain.url] }), /JetStream is not enabled on the server.*start nats-server with -js/);
 });
 
 t.test("a stream that contradicts the configuration is told, field by field, and left as it is", async (t) => {
@@ -135,12 +135,12 @@ t.test("a stream that contradicts the configuration is told, field by field, and
   await (await startNode(t, { nats: [nats.url], namespaces })).close();
   const start = (options: NodeOptions) => createGateway({ port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", nats: [nats.url], namespaces, ...options });
   const wrong: { options: NodeOptions; says: RegExp }[] = [
-    { options: { namespaces: { chat: { historySize: 8, historyTtlMs: 3_600_000 } } }, says: /stream FLUX_chat_0 has max_msgs_per_subject 8, and the configuration asks for 9: set historySize of namespace chat to 7, or change the stream/ },
-    { options: { namespaces: { chat: { historySize: 7, historyTtlMs: 7_200_000 } } }, says: /FLUX_chat_0 has max_age 3600000 ms, and the configuration asks for 7200000 ms: set historyTtlMs of namespace chat/ },
-    { options: { natsStorage: "memory" }, says: /has storage file, and the configuration asks for memory: set --nats-storage to file/ },
-    { options: { natsPartitions: 3 }, says: /has partitions 4, and the configuration asks for 3: set --nats-partitions to 4/ },
-    { options: { keyWindowMs: 60_000 }, says: /has duplicate_window 120000 ms, and the configuration asks for 60000 ms: set --key-window-ms/ },
-    { options: { inboxSize: 5 }, says: /FLUX__inbox_0 has max_msgs_per_subject 1001, and the configuration asks for 6: set --inbox-size to 1000/ },
+    { options: { namespaces: { chat: { historySize: 8, historyTtlMs: 3_600_000 } } }, says: /stream FLUX_chat_0 has max_msgs_per_subject 8, but the configuration requires 9: set historySize of namespace chat to 7, or change the stream/ },
+    { options: { namespaces: { chat: { historySize: 7, historyTtlMs: 7_200_000 } } }, says: /FLUX_chat_0 has max_age 3600000 ms, but the configuration requires 7200000 ms: set historyTtlMs of namespace chat/ },
+    { options: { natsStorage: "memory" }, says: /has storage file, but the configuration requires memory: set --nats-storage to file/ },
+    { options: { natsPartitions: 3 }, says: /has partitions 4, but the configuration requires 3: set --nats-partitions to 4/ },
+    { options: { keyWindowMs: 60_000 }, says: /has duplicate_window 120000 ms, but the configuration requires 60000 ms: set --key-window-ms/ },
+    { options: { inboxSize: 5 }, says: /FLUX__inbox_0 has max_msgs_per_subject 1001, but the configuration requires 6: set --inbox-size to 1000/ },
   ];
   for (const { options, says } of wrong) await t.rejects(start(options), { name: "ConfigError", message: says });
   const again = await start({});

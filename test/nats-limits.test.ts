@@ -72,7 +72,7 @@ t.test("a JetStream that is full: what it does not keep is overloaded, logged on
   t.same(await a.publish("never opened", "x".repeat(20_000), { asksFirst: true }), { error: "overloaded" });
   await until(() => b.delivered.length === kept.length, "the other node to have what was kept");
   t.equal(a.delivered.length, kept.length, "what was not kept is not delivered");
-  const told = lines.filter(({ text }) => /not keep/.test(text));
+  const told = lines.filter(({ text }) => /storage is full/.test(text));
   t.match(told, [{ fields: { problem: /insufficient resources/ } }], "one line");
   t.equal(a.broker.nats().refused.storage, 22);
 });

@@ -1,9 +1,9 @@
 /**
- * The idempotency keys of one room: key → seq, for a time and up to a number. The oldest go first. `lru-cache` was refused:
- * there is one of these for each room, and it allocates for its maximum at once (28 bytes an entry that may be).
+ * Idempotency keys of one room: key → seq, for a time and up to a number. The oldest expire first. `lru-cache` was
+ * rejected: every room has a window, and the cache allocates for its maximum at once (28 bytes per possible entry).
  */
 export class KeyWindow {
-  // A Map keeps the order of insertion, so its front is what expires next.
+  // A Map keeps the order of insertion, so the first entry expires next.
   readonly #seen = new Map<string, { seq: number; at: number }>();
   readonly #windowMs: number;
   readonly #max: number;
@@ -29,7 +29,7 @@ export class KeyWindow {
     this.expire(time);
   }
 
-  /** What was added has not come about. */
+  /** Removes a key whose publication failed. */
   delete(key: string): void {
     this.#seen.delete(key);
   }

@@ -1,24 +1,27 @@
-/** The embedded broker: every room of this one node in memory. Gone with the process, and the epochs with it. */
+/** The embedded broker: all rooms of one node in memory. Rooms and their epochs end with the process. */
 import { randomId } from "../platform/ids.ts";
 import type { Broker, Deliver, Page, Position, Query, Retention, Stored } from "./broker.ts";
 import { KeyWindow } from "./keys.ts";
 
 export interface MemoryBrokerOptions {
-  /** Rooms it keeps at most. Beyond it the quietest that is not open is forgotten, its history with it; `overloaded` where all are open. */
+  /**
+   * Rooms in memory. Beyond it the broker evicts the room that is not open and was quiet longest; if all are open,
+   * `overloaded`.
+   */
   readonly roomsMax: number;
-  /** Bytes of history all rooms keep together; past it the room that was quiet longest loses its oldest first. */
+  /** Bytes of history of all rooms. Beyond it the room that was quiet longest loses its oldest publications. */
   readonly historyTotalBytesMax: number;
-  /** How long an idempotency key is remembered, and how many a room. */
+  /** Time a room remembers an idempotency key, and keys per room. */
   readonly keyWindowMs: number;
   readonly keysPerRoomMax: number;
   /** Replaced in tests. */
   readonly clock?: () => number;
 }
 
-/** A room that is neither open nor keeps anything is forgotten after this long, its epoch with it. */
+/** A room that is not open and keeps nothing expires after this time, with its epoch. */
 const idleRoomMs = 60_000;
 const sweepMs = 10_000;
-/** What a kept publication takes besides its payload, about. */
+/** Approximate memory of a stored publication besides its payload. */
 const recordBytes = 256;
 
 interface Room {
@@ -27,7 +30,7 @@ interface Room {
   readonly retention: Retention;
   open: boolean;
   seq: number;
-  /** Oldest first, from `first` on; what lies before is cut off now and then. */
+  /** Oldest first, from index `first` on. Earlier entries are removed now and then. */
   log: Stored[];
   first: number;
   bytes: number;
@@ -37,13 +40,13 @@ interface Room {
 
 export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Deliver): Broker {
   const clock = options.clock ?? Date.now;
-  /** For what ends with the process anyway and nobody sees the time of: it is not set, as the other may be. */
+  /** Monotonic, for state that ends with the process and times that nobody sees. */
   const steady = options.clock ?? (() => performance.now());
   const rooms = new Map<string, Room>();
-  /** Rooms with a history, the one that was published to last at the end. */
+  /** Rooms with a history; the one published to last is at the end. */
   const kept = new Set<Room>();
   let keptBytes = 0;
-  /** Rooms nobody on this node is in, the one that was used last at the end. */
+  /** Rooms that are not open; the one used last is at the end. */
   const unopened = new Set<Room>();
   const sweeper = setInterval(sweep, sweepMs).unref();
 
@@ -102,7 +105,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
     cutOff(room);
   }
 
-  /** There is one as long as anything is kept: a Set gives back its first member first. */
+  /** Exists whenever something is kept: a Set iterates in order of insertion. */
   function quietest(): Room {
     return kept.values().next().value!;
   }
@@ -116,7 +119,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
     const publication = room.log[room.first]!;
     room.bytes -= publication.payload.length;
     keptBytes -= publication.payload.length + recordBytes;
-    // Free the payload now; the slot goes when the log is cut.
+    // Frees the payload now; the slot goes when the log is cut.
     room.log[room.first++] = { ...publication, payload: nothing };
     if (room.first === room.log.length) kept.delete(room);
   }
@@ -191,7 +194,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
   };
 }
 
-/** Cutting off what was dropped costs a copy of the rest: done when that is at most half. */
+/** Removing dropped entries copies the rest, so it waits until the rest is at most half. */
 function cutOff(room: Room): void {
   if (room.first <= 32 || room.first * 2 <= room.log.length) return;
   room.log = room.log.slice(room.first);
@@ -200,11 +203,11 @@ function cutOff(room: Room): void {
 
 const nothing = new Uint8Array(0);
 
-/** Null: the position is not covered. */
+/** Null: the history does not cover the position. */
 function read(room: Room, query: Query): Page | null {
   const position: Position = { epoch: room.epoch, seq: room.seq };
   const kept = room.log.length - room.first;
-  const oldest = room.seq - kept + 1; // seq of the first that is kept: they are consecutive here
+  const oldest = room.seq - kept + 1; // seq of the oldest kept publication: here seqs are consecutive
   if (query.direction !== "newest" && !reachable(room, query.position)) return null;
   if (query.direction === "since") {
     const trimmed = query.position.seq + 1 < oldest;

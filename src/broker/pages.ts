@@ -1,10 +1,10 @@
-/** Pages of history from disk: which publications they hold is decided at once, and then they are read. */
+/** Pages of history from disk. A page's publications are chosen synchronously and read afterwards. */
 import type { Segment } from "../disk/segment.ts";
 import type { Page, Position, Query, Stored } from "./broker.ts";
 import { readRecord } from "./disk/records.ts";
 import type { LogRoom } from "./disk/stock.ts";
 
-/** What a page holds: entries `from` up to, not including, `to` of the room's shelf as it is now. */
+/** A page: entries `from` up to `to` (exclusive) of the room's shelf at this moment. */
 interface Choice {
   readonly from: number;
   readonly to: number;
@@ -17,15 +17,15 @@ interface Range {
   readonly segment: Segment;
   readonly start: number;
   end: number;
-  /** Where the records begin. */
+  /** Offsets of the records. */
   readonly records: number[];
 }
 
-/** Records so near to each other are read in one go, up to so many bytes. */
+/** Records closer than this are read together, up to a limit. */
 const gapBytesMax = 16 * 1024;
 const rangeBytesMax = 1024 * 1024;
 
-/** Null: the position is not covered. All reads are under way when this returns: files may go afterwards. */
+/** Null: the position is not covered. When this returns all reads have started, so files may be deleted. */
 export function readPage(room: LogRoom, query: Query): Promise<Page> | null {
   const choice = choose(room, query);
   if (choice === null) return null;
@@ -39,7 +39,7 @@ export function readPage(room: LogRoom, query: Query): Promise<Page> | null {
 
 function publicationAt(bytes: Buffer, at: number, room: LogRoom): Stored {
   const record = readRecord(bytes.subarray(at, at + bytes.readUInt32LE(at)));
-  if (record.room !== room.name || record.epoch !== room.epoch) throw new Error(`a record of ${room.name} is not where it was`);
+  if (record.room !== room.name || record.epoch !== room.epoch) throw new Error(`the record of room ${room.name} at this place is another one`);
   const { epoch, seq, sender, time, payload, format } = record;
   return { epoch, seq, prev: seq - 1, sender, time, payload, format, origin: "" };
 }
@@ -62,7 +62,7 @@ function choose(room: LogRoom, query: Query): Choice | null {
   return { from, to, position, more: from > 0 };
 }
 
-/** How many entries from `start` on a page takes. */
+/** Number of entries from `start` on that a page takes. */
 function fitting({ shelf }: LogRoom, { limit, bytesMax, bytesEach = 0 }: Query, start: number, step: 1 | -1): number {
   let taken = 0;
   let bytes = 0;
@@ -78,7 +78,7 @@ function rangesOf({ shelf }: LogRoom, { from, to }: Choice): Range[] {
   const ranges: Range[] = [];
   for (let i = from; i < to; i++) {
     const segment = shelf.segment(i);
-    if (segment === undefined) throw new Error("a kept publication is in no file");
+    if (segment === undefined) throw new Error("the file of a stored publication is missing");
     const start = shelf.at(i);
     const end = start + shelf.length(i);
     const last = ranges.at(-1);

@@ -1,6 +1,6 @@
 /**
- * Gives the disk back: files of the journal of which nothing is needed any more go, and where the bytes run out, what is
- * still needed of the emptiest one is copied to the end of the journal and the file goes.
+ * Frees disk space. Deletes files of the journal with nothing left to keep. When space runs out, copies the live
+ * records of the emptiest file to the end of the journal, and deletes that file.
  */
 import { framesOf } from "../../disk/reading.ts";
 import type { Journal, JournalLog, Waiting } from "../../disk/journal.ts";
@@ -12,22 +12,22 @@ export interface CleanerOptions {
   readonly journal: Journal;
   readonly stock: Stock;
   readonly dataBytesMax: number;
-  /** What is held back of them for copies. */
+  /** Part of them reserved for copies. */
   readonly spareBytes: number;
   readonly keyWindowMs: number;
   readonly clock: () => number;
   readonly log: JournalLog;
 }
 
-/** From this share of the bytes on files are cleaned. */
+/** Cleaning starts at this share of the limit. */
 const fillingShare = 0.8;
-/** And from this one on keys of what is no longer kept are not copied: they would be in the way of what is published. */
+/** From this share on, keys of deleted publications are not copied: new publications need the space. */
 const pressedShare = 0.9;
 const nothing = new Uint8Array(0);
 
 export class Cleaner {
   readonly #options: CleanerOptions;
-  /** Files that could not be read, which are left alone. */
+  /** Files that could not be read; cleaning skips them. */
   readonly #unreadable = new Set<Segment>();
   #running: Promise<void> | null = null;
   #stopped = false;
@@ -36,7 +36,7 @@ export class Cleaner {
     this.#options = options;
   }
 
-  /** Whether so many bytes more are too many, until something has been cleaned. */
+  /** Whether this many more bytes would exceed the limit until something is cleaned. */
   isFull(bytes: number): boolean {
     const { journal, dataBytesMax, spareBytes } = this.#options;
     if (journal.bytes + journal.uncommittedBytes + bytes <= dataBytesMax - spareBytes) return false;
@@ -51,7 +51,7 @@ export class Cleaner {
   tidy(): void {
     if (this.#stopped) return;
     this.#running ??= this.#run()
-      .catch((error: unknown) => this.#options.log.error({ err: error }, "cleaning the data directory failed"))
+      .catch((error: unknown) => this.#options.log.error({ err: error }, "data directory: cleaning failed; publishes are rejected once it is full"))
       .finally(() => (this.#running = null));
   }
 
@@ -77,7 +77,7 @@ export class Cleaner {
     }
   }
 
-  /** Nothing in it counts: no publication, no room's place, and no key that is still remembered. */
+  /** Whether nothing in the file counts: no publication, no room's position, no remembered key. */
   #isDone({ liveBytes, anchors, newestAt }: Segment): boolean {
     return liveBytes === 0 && anchors === 0 && newestAt + this.#options.keyWindowMs < this.#options.clock();
   }
@@ -97,7 +97,7 @@ export class Cleaner {
     return found;
   }
 
-  /** False: it could not be done now. */
+  /** False: not possible now. */
   async #clean(segment: Segment): Promise<boolean> {
     const { journal, log } = this.#options;
     const rooms = new Set<LogRoom>();
@@ -111,7 +111,7 @@ export class Cleaner {
       }
     } catch (error) {
       this.#unreadable.add(segment);
-      log.error({ err: error, file: segment.path }, "a file of the data directory cannot be read: it is left where it is");
+      log.error({ err: error, file: segment.path }, "data directory: a file cannot be read and is skipped; check the disk");
       return false;
     }
     for (const room of rooms) if (room.anchor === segment && !(await this.#copyHead(segment, room))) return false;
@@ -132,7 +132,7 @@ export class Cleaner {
     return remembered ? this.#append({ ...found, kind: recordKinds.key, payload: nothing }, keyCopied(found.time)) : true;
   }
 
-  /** Where it stands on its room's shelf; -1: it is no longer kept, or kept elsewhere. */
+  /** Index of the record on its room's shelf. -1: deleted, or stored elsewhere. */
   #indexOf(room: LogRoom, { kind, seq }: Found, segment: Segment, at: number): number {
     const i = seq - (room.seq - room.shelf.count + 1);
     if (kind !== recordKinds.publication || i < 0 || i >= room.shelf.count) return -1;

@@ -1,6 +1,6 @@
 /**
- * The rooms again, from the records of a journal in the order in which they were written. Records of a room may lie
- * out of order, since cleaning copies old ones to the end, and twice, since a crash may come between copy and removal.
+ * Rebuilds the rooms from a journal's records, in the order of writing. Records of a room may be out of order, since
+ * cleaning copies old ones to the end. They may also occur twice, after a crash between copy and removal.
  */
 import type { Segment } from "../../disk/segment.ts";
 import type { Retention } from "../broker.ts";
@@ -18,9 +18,9 @@ interface Place {
 
 interface FoundRoom {
   readonly epoch: string;
-  /** The newest that anything says of it, and where that is. */
+  /** Highest seq in any record of the room, and the file with that record. */
   head: number;
-  /** The first that it keeps. */
+  /** First seq that the room keeps. */
   first: number;
   anchor: Segment;
   time: number;
@@ -28,7 +28,7 @@ interface FoundRoom {
   keys: { key: string; seq: number; time: number }[];
 }
 
-/** Of a room that no namespace keeps any more: it stays until its bytes are needed. */
+/** For a room of a namespace that is durable no longer: it stays until its bytes are needed. */
 const unbounded: Retention = { durable: true, historySize: Infinity, historyTtlMs: Infinity, historyBytesMax: Infinity };
 
 export class Loading {
@@ -47,7 +47,7 @@ export class Loading {
     if (segment.newestAt < time) segment.newestAt = time;
     let room = this.#rooms.get(name);
     if (room?.epoch !== epoch) {
-      // Records of an epoch that was forgotten are not copied: they cannot come after those of the next one.
+      // Records of an old epoch are never copied, so they cannot come after those of the next epoch.
       room = { epoch, head: seq, first: 0, anchor: segment, time, places: [], keys: [] };
       this.#rooms.set(name, room);
     }
@@ -58,7 +58,7 @@ export class Loading {
     if (kind === recordKinds.publication) room.places.push({ seq, segment, at, length: record.length, payloadBytes: payload.length, time });
   }
 
-  /** The rooms as they are to be at this time, the quietest first. */
+  /** The rooms at this time, the quietest first. */
   finish(now: number): void {
     const quietestFirst = [...this.#rooms].sort(([, a], [, b]) => a.time - b.time);
     for (const [name, found] of quietestFirst) {
@@ -85,7 +85,7 @@ export class Loading {
   }
 }
 
-/** The publications that follow each other up to the head, each once, the one that was written last. */
+/** The publications with consecutive seqs up to the head, each once; the record written last wins. */
 function unbroken({ head, first, places }: FoundRoom): Place[] {
   const bySeq = new Map<number, Place>();
   for (const place of places) bySeq.set(place.seq, place);

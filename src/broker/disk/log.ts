@@ -1,8 +1,8 @@
 /**
- * The embedded broker on disk: durable rooms of this one node in a journal (disk/journal.ts), the others in memory.
+ * The embedded broker on disk: durable rooms of one node in a journal (disk/journal.ts), other rooms in memory.
  *
- * Where publications lie is known in memory, the publications themselves are on disk alone. A publication gets its
- * position at once, and nobody is told of it before it is durable: a crash could give its position to another one.
+ * Memory holds the offsets of publications, the disk the publications. A publication gets its position at once. Nobody
+ * sees it before it is durable: after a crash, another publication could get the same position.
  */
 import { openJournal } from "../../disk/opening.ts";
 import type { DiskUsage, Journal, JournalLog, Waiting } from "../../disk/journal.ts";
@@ -17,12 +17,12 @@ import { Stock, firstKept, headOf, type LogRoom } from "./stock.ts";
 
 export interface LogBrokerOptions extends MemoryBrokerOptions {
   readonly folder: string;
-  /** What the folder may hold; histories get `liveShare` of it. */
+  /** Size limit of the folder. Histories get `liveShare` of it. */
   readonly dataBytesMax: number;
-  /** Whether publish is answered when the publication is on the disk, or when the operating system has it. */
+  /** Whether publish is acknowledged once the disk has it, or once the operating system has it. */
   readonly sync: boolean;
   readonly uncommittedBytesMax: number;
-  /** Of a room that is found in the files, and nobody has opened yet; null where no namespace keeps it any more. */
+  /** Retention of a room found in the files that is not open yet. Null: no namespace is durable for it now. */
   retentionOf(room: string): Retention | null;
   readonly log: JournalLog;
 }
@@ -32,7 +32,7 @@ export interface LogBroker extends Broker {
 }
 
 const sweepMs = 10_000;
-/** The rest of the bytes is for what is no longer kept, until its file is cleaned. */
+/** The rest is for obsolete records, until their file is cleaned. */
 const liveShare = 0.6;
 const segmentBytesMin = 4 * 1024;
 const segmentBytesMost = 2 ** 30;
@@ -62,7 +62,7 @@ export async function createLogBroker(options: LogBrokerOptions, deliver: Delive
       if (room === null) return done({ error: "overloaded" });
       stock.opened(room);
       const position = () => done({ value: { epoch: room.epoch, seq: room.seq } });
-      // A new room's epoch has to be there after a crash: its members come back with it.
+      // The epoch of a new room must survive a crash: its members reconnect with it.
       if (room.anchor !== null || room.pending > 0 || !writeHead(parts, room, position)) position();
     },
 
@@ -96,7 +96,7 @@ export async function createLogBroker(options: LogBrokerOptions, deliver: Delive
       page.then(
         (value) => done({ value }),
         (error: unknown) => {
-          log.error({ err: error, room: name }, "a history cannot be read from the disk");
+          log.error({ err: error, room: name }, "disk read failed: the history of a room could not be read");
           done({ error: "unavailable" });
         },
       );
@@ -147,14 +147,14 @@ function publish(parts: Parts, room: LogRoom, time: number, draft: Draft, done: 
   entry.payload = writeRecord(journal.append(length, entry), fields, draft.payload);
 }
 
-/** A key that was used: answered once the first publication with it is durable. */
+/** A repeated key: answered once its first publication is durable. */
 function repeat(parts: Parts, room: LogRoom, seq: number, done: Done): void {
   const answer = () => done({ value: { epoch: room.epoch, seq, duplicate: true } });
   if (seq <= room.seq) return answer();
   if (!writeHead(parts, room, answer, () => done({ error: "unavailable" }))) done({ error: "unavailable" });
 }
 
-/** Says on disk where the room is, behind whatever is on its way there. False: the disk takes nothing now. */
+/** Appends the room's position after its pending records. False: the disk accepts nothing now. */
 function writeHead({ journal, stock, cleaner }: Parts, room: LogRoom, done: () => void, failed: () => void = done): boolean {
   const fields = headOf(room, room.given);
   const payload = firstKept(room);
@@ -176,13 +176,15 @@ function writeHead({ journal, stock, cleaner }: Parts, room: LogRoom, done: () =
   return true;
 }
 
-/** What was taken from quiet rooms must not come back with the next start, and push out what others keep. */
+/**
+ * Records the new start of rooms that lost publications. Otherwise the next start would restore them and evict others.
+ */
 function writeRobbed(parts: Parts): void {
   const { robbed } = parts.stock;
   for (const room of robbed) if (writeHead(parts, room, () => undefined)) robbed.delete(room);
 }
 
-/** A publication on its way to the disk. */
+/** A publication that waits for its commit. */
 class Entry implements Waiting {
   payload: Uint8Array = nothing;
   readonly #parts: Parts;
@@ -217,7 +219,7 @@ class Entry implements Waiting {
     cleaner.tidyIfFilling();
   }
 
-  /** Everything behind it has failed too: the next gets its position. */
+  /** All later ones have failed too, so the next publication gets this position. */
   failed(): void {
     const room = this.#room;
     room.pending--;

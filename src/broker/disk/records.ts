@@ -1,20 +1,20 @@
 /**
- * Records of the log broker. Each names its room, epoch and seq, so that any file of the journal can be read alone:
+ * Records of the disk broker. Each names its room, epoch and seq, so that each file of the journal can be read alone:
  *
  *      0 u32 length   4 u8 kind   5 u8 format   6 u16 bytes of the room's name
  *      8 f64 seq     16 f64 time
- *     24 u16 bytes of the epoch   26 u16 of the sender   28 u16 of the key   30 u16 nothing
+ *     24 u16 bytes of the epoch   26 u16 of the sender   28 u16 of the key   30 u16 unused
  *     32 room, epoch, sender, key, payload
  *
- * `publication` is what was published; `head` says where a room is, and in its payload, as f64, the first seq that it keeps;
- * `key` keeps an idempotency key whose publication is no longer kept.
+ * `publication` is a publication. `head` is the position of a room; its payload is the first seq that the room keeps,
+ * as f64. `key` is an idempotency key whose publication is deleted.
  */
 export const recordKinds = { publication: 1, head: 2, key: 3 } as const;
 export type RecordKind = (typeof recordKinds)[keyof typeof recordKinds];
 
 const headBytes = 32;
 
-/** What a record says besides its payload. */
+/** All of a record but its payload. */
 export interface Fields {
   readonly kind: RecordKind;
   readonly room: string;
@@ -34,7 +34,7 @@ export function recordLength({ room, epoch, sender, key }: Fields, payloadBytes:
   return headBytes + Buffer.byteLength(room) + epoch.length + Buffer.byteLength(sender) + Buffer.byteLength(key) + payloadBytes;
 }
 
-/** Writes all but the length, which is there already. Returns the payload's view. */
+/** Writes all but the length, which is already there. Returns a view of the payload. */
 export function writeRecord(record: Buffer, fields: Fields, payload: Uint8Array): Buffer {
   record[4] = fields.kind;
   record[5] = fields.format;

@@ -1,6 +1,6 @@
 /**
- * Where the kept publications of one room lie on disk. Their seqs follow each other without a gap and end with the
- * room's head, so an entry needs no seq of its own. Four numbers an entry, in one array that is used round and round.
+ * Offsets on disk of a room's stored publications. Their seqs are consecutive and end with the room's head, so an entry
+ * needs no seq. Four numbers an entry, in a ring buffer.
  */
 import type { Segment } from "../../disk/segment.ts";
 
@@ -40,7 +40,7 @@ export class Shelf {
     if (this.#count === 0) this.#entries = new Float64Array(0);
   }
 
-  /** Entry `i` lies elsewhere now: it was copied. */
+  /** Entry `i` was copied to another place. */
   move(i: number, segment: Segment, at: number): void {
     const from = this.segment(i);
     if (from !== undefined) from.liveBytes -= this.length(i);

@@ -1,4 +1,4 @@
-/** The durable rooms of the log broker: where each stands, what it keeps on disk, and what goes when there is too much. */
+/** The durable rooms of the disk broker: their positions, their stored publications, and the eviction of too many. */
 import type { Segment } from "../../disk/segment.ts";
 import { randomId } from "../../platform/ids.ts";
 import type { Retention } from "../broker.ts";
@@ -11,49 +11,49 @@ export interface LogRoom {
   readonly epoch: string;
   retention: Retention;
   open: boolean;
-  /** The newest that is durable, and the newest that was given out. */
+  /** Newest durable seq, and newest seq given out. */
   seq: number;
   given: number;
-  /** Records on their way to the disk. */
+  /** Records that wait for their commit. */
   pending: number;
   readonly shelf: Shelf;
   payloadBytes: number;
   keys: KeyWindow | null;
   usedAt: number;
-  /** Where on disk it says last where the room is. */
+  /** File with the newest record that names the room's position. */
   anchor: Segment | null;
 }
 
 export interface StockOptions {
   readonly roomsMax: number;
-  /** Bytes of records that all rooms keep together; past it the quietest room loses its oldest. */
+  /** Bytes of records of all rooms. Beyond it the quietest room loses its oldest publications. */
   readonly liveBytesMax: number;
   readonly keyWindowMs: number;
   readonly keysPerRoomMax: number;
   readonly clock: () => number;
 }
 
-/** A room that is neither open nor keeps anything is forgotten after this long, its epoch with it. */
+/** A room that is not open and keeps nothing expires after this time, with its epoch. */
 const idleRoomMs = 60_000;
 
 export class Stock {
   readonly rooms = new Map<string, LogRoom>();
   readonly segments = new Map<number, Segment>();
-  /** Rooms that have lost something to others since that was written down. */
+  /** Rooms that lost publications to others since the last head record. */
   readonly robbed = new Set<LogRoom>();
   liveBytes = 0;
   publications = 0;
   readonly #options: StockOptions;
-  /** Rooms that keep something, the one that was published to last at the end. */
+  /** Rooms with stored publications; the one published to last is at the end. */
   readonly #kept = new Set<LogRoom>();
-  /** Rooms nobody on this node is in, the one that was used last at the end. */
+  /** Rooms that are not open; the one used last is at the end. */
   readonly #unopened = new Set<LogRoom>();
 
   constructor(options: StockOptions) {
     this.#options = options;
   }
 
-  /** Null: there are as many rooms as there may be, and all are in use. */
+  /** Null: the limit of rooms is reached and all are in use. */
   roomOf(name: string, retention: Retention, found: { epoch: string; head: number } = { epoch: randomId(6), head: 0 }): LogRoom | null {
     const known = this.rooms.get(name);
     if (known !== undefined) {
@@ -86,7 +86,7 @@ export class Stock {
     this.#unopened.delete(room);
   }
 
-  /** The time of the use. */
+  /** @returns the time of the use. */
   use(room: LogRoom): number {
     if (!room.open) {
       this.#unopened.delete(room);
@@ -99,7 +99,7 @@ export class Stock {
     return (room.keys ??= new KeyWindow(this.#options.keyWindowMs, this.#options.keysPerRoomMax));
   }
 
-  /** Publication `room.seq` is on disk. */
+  /** Adds publication `room.seq`, which is on disk. */
   keep(room: LogRoom, segment: Segment, at: number, length: number, payloadBytes: number, time: number): void {
     this.segments.set(segment.id, segment);
     room.shelf.push(segment, at, length, payloadBytes, time);
@@ -110,7 +110,7 @@ export class Stock {
     this.#kept.add(room);
   }
 
-  /** Drops what is more than may be kept. */
+  /** Drops publications beyond the room's limits. */
   trim(room: LogRoom): void {
     const { historySize, historyBytesMax } = room.retention;
     while (room.shelf.count > historySize || room.payloadBytes > historyBytesMax) this.#dropFirst(room);
@@ -166,7 +166,7 @@ export class Stock {
     this.rooms.delete(room.name);
   }
 
-  /** There is one as long as anything is kept: a Set gives back its first member first. */
+  /** Exists whenever something is kept: a Set iterates in order of insertion. */
   #quietest(): LogRoom {
     return this.#kept.values().next().value!;
   }
@@ -180,14 +180,14 @@ export class Stock {
   }
 }
 
-/** The first seq that a room keeps; past its head where it keeps nothing. As the payload of its head. */
+/** The first seq that a room keeps, or the one after its head; as the payload of a head record. */
 export function firstKept({ seq, shelf }: LogRoom): Buffer {
   const payload = Buffer.allocUnsafe(8);
   payload.writeDoubleLE(seq - shelf.count + 1);
   return payload;
 }
 
-/** The record that says where a room is. */
+/** The record with a room's position. */
 export function headOf({ name, epoch, usedAt }: LogRoom, seq: number): Fields {
   return { kind: recordKinds.head, room: name, epoch, seq, time: usedAt, sender: "", key: "", format: 0 };
 }

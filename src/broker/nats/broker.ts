@@ -1,6 +1,6 @@
 /**
- * The broker of many nodes: rooms in NATS. Ephemeral rooms are plain subjects (ephemeral.ts). Streams keep the durable
- * ones (durable/durable.ts). wire/ is what both send: subjects (names.ts), publications (envelope.ts), answers.
+ * The broker for many nodes: rooms in NATS. Ephemeral rooms are plain subjects (ephemeral.ts); durable rooms are in
+ * streams (durable/durable.ts). wire/ is the format of both: subjects (names.ts), publications (envelope.ts), answers.
  */
 import { createInbox, type NatsConnection } from "nats";
 import type { ErrorCode } from "../../errors.ts";
@@ -20,20 +20,20 @@ import { Streams, type StreamOptions } from "./streams/streams.ts";
 export { NatsProblem } from "./connection/access.ts";
 
 export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
-  /** What this connection is called in NATS. */
+  /** Name of this connection in NATS. */
   readonly node: string;
   readonly timeoutMs: number;
   readonly roomsMax: number;
   readonly keysPerRoomMax: number;
-  /** A payload is no larger. */
+  /** Largest payload. */
   readonly payloadBytesMax: number;
-  /** A larger message of another node is not delivered: it does not fit what leads to the members. */
+  /** Larger messages of other nodes are not delivered: they do not fit into a ring. */
   readonly arrivingBytesMax: number;
-  /** Of a room, by its key. */
+  /** Namespace of a room, by its key. */
   readonly namespaceOf: (room: string) => string;
-  /** Durable namespaces whose streams are made and checked at the start; others are when they are used. */
+  /** Durable namespaces. Their streams are created and checked at start, those of others at first use. */
   readonly namespaces: ReadonlyMap<string, Retention>;
-  /** How often streams are compared with the rooms that are open here. */
+  /** Interval of comparing streams with open rooms. */
   readonly quietLookMs?: number;
   readonly log: NatsLog;
 }
@@ -42,7 +42,7 @@ export interface NatsBroker extends Broker {
   readonly nats: () => ConnectionUsage & { readonly refused: Readonly<Record<RefusalReason, number>> };
 }
 
-/** Publications and bytes without an answer, past which publish is refused. */
+/** Publications and bytes without an acknowledgement. Beyond these limits publishes are rejected. */
 const waitingMax = 65_536;
 const waitingBytesMax = 64 * 1024 * 1024;
 
@@ -88,9 +88,9 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
       listening.reconnected();
     },
     refused(denied, problem) {
-      // Those of subscriptions are told by who asked for them.
+      // Errors of subscriptions are reported where the subscription was made.
       if (denied?.operation === "publish") outbox.denied(denied.subject);
-      else if (denied === null && !isOfSubscriptions(problem)) log.error({ problem }, "NATS: the server reports an error");
+      else if (denied === null && !isOfSubscriptions(problem)) log.error({ problem }, "NATS: the server reports an error; see its log");
     },
   });
   const stop = async (): Promise<void> => {
@@ -133,34 +133,34 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
   };
 }
 
-/** Without that for acknowledgements no publication would ever be answered. */
+/** Without the subscription for acknowledgements no publication would be answered. */
 async function checkSubscriptions(heard: readonly Promise<ErrorCode | null>[]): Promise<void> {
   const answers = await Promise.all(heard);
   const refused = answers.find((answer) => answer !== null) ?? null;
-  if (refused === "overloaded") throw new NatsProblem("the server lets this node have too few subscriptions: it needs some of its own, and one for each open room; raise max_subscriptions of the server or the account");
-  if (refused !== null) throw new NatsProblem("this node cannot hear the server's answers; let its user subscribe to _INBOX.>");
+  if (refused === "overloaded") throw new NatsProblem("max_subscriptions is too low: a node needs a few subscriptions, and one for each open room; raise max_subscriptions of the server or the account");
+  if (refused !== null) throw new NatsProblem("the user may not subscribe to _INBOX.>, so answers cannot arrive; allow _INBOX.>");
 }
 
 function tooSmall(bytesMax: number): string {
-  return `NATS: max_payload of this server is too little for frames of ${bytesMax} bytes, and larger publications are refused too_large: set it to ${bytesMax + overheadBytes} or more on every server, or lower --frame-bytes-max`;
+  return `NATS: max_payload of this server is too low for frames of ${bytesMax} bytes: larger publications fail with too_large; set it to ${bytesMax + overheadBytes} or more on every server, or lower --frame-bytes-max`;
 }
 
 function checkPayload(connection: NatsConnection, bytesMax: number): void {
   const max = connection.info?.max_payload;
   if (max === undefined || bytesMax + overheadBytes <= max) return;
   throw new NatsProblem(
-    `a message there may have ${max} bytes (max_payload), which is too little for frames of ${bytesMax}: ` +
+    `max_payload is ${max} bytes, too low for frames of ${bytesMax} bytes: ` +
       `set max_payload of the servers to ${bytesMax + overheadBytes} or more, or lower --frame-bytes-max`,
   );
 }
 
-/** What is thrown inside the client library's reader would end it, and inside a promise the node. */
+/** An exception in the client library's reader would end the reader; in a promise it would end the node. */
 function guarded<A extends unknown[]>(call: (...given: A) => void, log: NatsLog): (...given: A) => void {
   return (...given) => {
     try {
       call(...given);
     } catch (error) {
-      log.error({ err: error }, "what NATS brought could not be passed on");
+      log.error({ err: error }, "NATS: a received message could not be handled and is lost on this node: a bug");
     }
   };
 }

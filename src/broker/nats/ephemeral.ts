@@ -1,6 +1,6 @@
 /**
- * Ephemeral rooms over plain NATS. There is no order that all nodes share: each numbers what arrives, in an epoch of
- * its own, for as long as it has the room open.
+ * Ephemeral rooms over plain NATS. Nodes share no order: each node numbers what arrives, in an epoch of its own, for as
+ * long as it has the room open.
  */
 import type { Msg } from "nats";
 import type { ErrorCode } from "../../errors.ts";
@@ -29,14 +29,14 @@ interface Room {
   readonly subject: string;
   readonly heard: Heard;
   readonly epoch: string;
-  /** The server knows that this node listens. What arrives before has nobody to go to. */
+  /** Whether the server has this node's subscription. Messages before that have no receiver here. */
   open: boolean;
   seq: number;
-  /** Keys that have been seen here, whoever published them. */
+  /** Keys seen on this node, of any publisher. */
   keys: KeyWindow | null;
 }
 
-/** Rooms whose members are told of a loss in one turn of the loop. */
+/** Rooms whose members hear of a loss in one turn of the event loop. */
 const toldAtOnce = 1_000;
 
 const nowhere: Position = { epoch: "", seq: 0 };
@@ -61,7 +61,7 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
     const { listening, roomsMax } = this.#options;
     if (this.#rooms.size >= roomsMax) return done({ error: "overloaded" });
     const subject = this.#subjectOf(name);
-    // Whoever is told that it is open may tell others to publish: the server has to know by then.
+    // An opened room may lead to a publish by others, so the server must have the subscription by then.
     const settled = (refused: ErrorCode | null) => {
       const isHere = this.#rooms.get(name) === room;
       if (refused !== null && isHere) this.close(name);
@@ -94,12 +94,12 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
       const first = room.keys.find(draft.key, performance.now());
       if (first !== undefined) return done({ value: { epoch: room.epoch, seq: first, duplicate: true } });
     }
-    // Nothing comes back to a room that hears nothing.
+    // No copy would come back to a room without a subscription.
     if (room.heard.isLost) return done({ error: "unavailable" });
     outbox.publish("copy", name, room.subject, draft, done);
   };
 
-  /** Nothing is kept, so nothing is missing only where nothing has come. */
+  /** No history is stored: nothing is missing only if nothing was published. */
   history: Broker["history"] = (name, _retention, query, done) => {
     const room = this.#rooms.get(name);
     const { epoch, seq } = room ?? nowhere;
@@ -110,8 +110,8 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
   };
 
   /**
-   * Something may have been missed, and nobody knows how much: the next publication does not follow the last. Members
-   * are told, for the next may be long in coming.
+   * Messages may have been lost, and nobody knows how many: the next publication does not follow the last. Members hear
+   * of it at once, since the next publication may be far off.
    */
   interrupted(): void {
     this.#missed([...this.#rooms.values()]);
@@ -157,7 +157,7 @@ export class EphemeralRooms implements Pick<Broker, "open" | "close" | "publish"
     if (room.open) this.#moved(room.name, { epoch: room.epoch, seq: room.seq });
   }
 
-  /** Seq of the first publication with this key, undefined if this is it. */
+  /** Seq of the first publication with this key; undefined if this is the first. */
   #firstWith(room: Room, { key }: Envelope): number | undefined {
     const { keyWindowMs, keysPerRoomMax } = this.#options;
     room.keys ??= new KeyWindow(keyWindowMs, keysPerRoomMax);

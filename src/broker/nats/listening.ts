@@ -1,24 +1,24 @@
 /**
- * Subscriptions of open rooms. A server that refuses one (the account has as many as it may, or may not listen to the
- * subject) says so at some time later, and in the first case not which it was. Its answers come in order, though: after a
- * PONG all that was asked before the PING is settled. So subscriptions are asked for in batches, one batch at a time; one
- * that meets the limit is halved until it is known which of its rooms have no place.
+ * Subscriptions of open rooms. A server rejects a subscription some time later (limit reached, or no permission), and
+ * for a limit does not say which one. But its answers are in order: a PONG settles everything sent before the PING. So
+ * subscriptions are requested in batches, one batch at a time. A batch that meets the limit is halved until the rooms
+ * without a subscription are known.
  *
- * A room that loses its subscription while it is open, as by a server that was configured anew, is tried again.
+ * An open room that loses its subscription, for example after a server was reconfigured, is tried again.
  */
 import type { Msg, NatsConnection, Subscription } from "nats";
 import type { ErrorCode } from "../../errors.ts";
 import { lastErrorOf, listen, type NatsLog } from "./connection/connection.ts";
 import type { Refusals } from "./refusals.ts";
 
-/** What a room is told of its subscription. */
+/** Callbacks of a room for its subscription. */
 export interface RoomListener {
   readonly room: string;
   readonly subject: string;
   message(message: Msg): void;
-  /** Whether the server has it; once. */
+  /** Called once: whether the server accepted it. */
   settled(refused: ErrorCode | null): void;
-  /** It is there again, or may have been away for a moment: something may have been missed. */
+  /** The subscription is back, or was interrupted: messages may be missing. */
   regained(): void;
 }
 
@@ -28,10 +28,10 @@ export interface ListeningOptions {
   readonly log: NatsLog;
 }
 
-/** `asked`: nobody knows yet. `lost`: the room is open, and hears nothing. */
+/** `asked`: no answer yet. `lost`: the room is open and receives nothing. */
 type State = "asked" | "heard" | "lost" | "over";
 
-/** In one write, and with one answer. */
+/** Subscriptions in one write, with one answer. */
 const batchMax = 256;
 const retryMs = 2_000;
 const retryMsMax = 30_000;
@@ -41,7 +41,7 @@ export class Listening {
   readonly #all = new Set<Heard>();
   #lost = 0;
   #queue: Heard[] = [];
-  /** The connection is another one: which subscriptions it has has to be looked at. */
+  /** After a reconnect: the subscriptions must be checked. */
   #isAnother = false;
   #running = false;
   #timer: NodeJS.Timeout | null = null;
@@ -51,7 +51,7 @@ export class Listening {
     this.#options = options;
   }
 
-  /** Open rooms that hear nothing. */
+  /** Open rooms that receive nothing. */
   get lost(): number {
     return this.#lost;
   }
@@ -63,7 +63,7 @@ export class Listening {
     return heard;
   }
 
-  /** Another connection: the client library has sent all subscriptions again, and does not look whether they were taken. */
+  /** After a reconnect the client library sends all subscriptions again, without checking the answers. */
   reconnected(): void {
     this.#isAnother = true;
     this.#retryMs = retryMs;
@@ -88,11 +88,11 @@ export class Listening {
     this.#queue.push(...heard);
     if (this.#running) return;
     this.#running = true;
-    // All that is asked for in a turn goes together.
+    // All requests of one turn form a batch.
     queueMicrotask(() => {
       this.#run().catch((error: unknown) => {
         this.#running = false;
-        this.#options.log.error({ err: error }, "NATS: subscriptions could not be looked at");
+        this.#options.log.error({ err: error }, "NATS: subscriptions could not be checked; open rooms may receive nothing until the next check");
       });
     });
   }
@@ -105,7 +105,7 @@ export class Listening {
     this.#running = false;
   }
 
-  /** Where one of them was refused for the limit, nobody knows which: all are asked for again. */
+  /** After a limit nobody knows which subscription was rejected: all are requested again. */
   async #lookAtAll(): Promise<void> {
     this.#isAnother = false;
     if ((await this.#metLimit(() => undefined)) !== "limit") return;
@@ -133,7 +133,7 @@ export class Listening {
     }
   }
 
-  /** Does what is to be looked at, and waits until the server has answered it. */
+  /** Runs `act` and waits until the server has answered it. */
   async #metLimit(act: () => void): Promise<"limit" | "away" | null> {
     const { connection } = this.#options;
     const before = lastErrorOf(connection);
@@ -153,7 +153,7 @@ export class Listening {
     heard.denied = null;
     const onDenied = (error: Error) => {
       heard.denied = error;
-      // In an answer to what was asked, it is told when all is settled.
+      // During a batch this is reported when all are settled.
       if (heard.state === "heard") this.#refused(heard, "permission");
     };
     heard.subscription = listen(connection, heard.listener.subject, log, (message) => heard.listener.message(message), onDenied);
@@ -167,7 +167,7 @@ export class Listening {
     listener.regained();
   }
 
-  /** The connection went: who was asking is told, who is open is asked for again when there is another. */
+  /** The connection is lost: requests fail, and open rooms are requested again at the next connection. */
   #away(heard: Heard): void {
     if (heard.state === "asked") this.#refuse(heard, "unavailable");
     else this.#lose(heard);
@@ -189,7 +189,7 @@ export class Listening {
   }
 
   #lose(heard: Heard): void {
-    // The client library would ask for it again by itself, unseen.
+    // The client library would repeat the subscription by itself, unnoticed.
     heard.subscription?.unsubscribe();
     if (heard.state !== "lost") this.#lost++;
     heard.state = "lost";
@@ -201,12 +201,12 @@ export class Listening {
   }
 }
 
-/** The server's words for a limit on subscriptions: its own, or the account's. */
+/** Whether the error is a limit on subscriptions: the server's or the account's. */
 export function isOfSubscriptions(problem: string): boolean {
   return /maximum (?:account )?(?:active )?subscriptions/i.test(problem);
 }
 
-/** The subscription of one room. */
+/** Subscription of one room. */
 export class Heard {
   readonly listener: RoomListener;
   readonly stop: () => void;

@@ -1,9 +1,9 @@
 /**
- * What this node has published to NATS and has no answer for yet: bounded in number and bytes, and each answered within
- * a time. What is published while NATS is away waits here too, and leaves when it is back.
+ * Publications of this node that NATS has not acknowledged: limited in number, bytes and time. Publishes while NATS is
+ * unavailable wait here too, and leave when it is back.
  *
- * Acknowledgements of all streams come to one subject of this node, with the number of the publication in it: a request
- * of the client library for each would cost a promise, a timer and a subscription's bookkeeping.
+ * Acknowledgements of all streams arrive on one subject of this node, with the number of the publication in it. A
+ * request of the client library for each would cost a promise, a timer and the bookkeeping of a subscription.
  */
 import { randomBytes } from "node:crypto";
 import { ErrorCode as NatsErrorCode, headers, type Msg, type NatsConnection } from "nats";
@@ -15,10 +15,10 @@ import type { Listening } from "./listening.ts";
 import { ackedSeq, numberOf } from "./wire/raw.ts";
 import type { RefusalReason, Refusals } from "./refusals.ts";
 
-/** What a publication waits for: that it comes back to an open room, that its stream has it, or only to leave. */
+/** What completes a publication: its copy in an open room, the acknowledgement of its stream, or leaving the node. */
 export type Awaited = "copy" | "leave" | Taker;
 
-/** A stream, of which this much counts: while its epoch is not known it is given nothing. */
+/** A stream, with the fields used here. While its epoch is unknown, nothing is sent to it. */
 type Taker = { readonly name: string; readonly epoch: string; readonly seen: number };
 
 /** A publication without an answer. */
@@ -30,13 +30,15 @@ export interface Waiting {
   readonly key: string;
   readonly asksFirst: boolean;
   readonly bytes: Buffer;
-  /** By a clock that nobody sets, as all here but the time that members see. */
+  /** By a monotonic clock, like every time here except the one members see. */
   readonly at: number;
-  /** When it left last, 0 while it has not, or nobody took it. */
+  /** Time of the last send; 0 while it was not sent, or nobody received it. */
   sentAt: number;
-  /** What was known of its stream's end when it left first: it comes after that, unless the stream is another one by then. */
+  /**
+   * The stream's last known sequence at the first send. The publication comes after it, unless the stream is replaced.
+   */
   after: number;
-  /** Where its copy was delivered, 0 while it was not, and what was before it there. */
+  /** Seq of its delivered copy, 0 before that, and the seq before it in the room. */
   copySeq: number;
   copyPrev: number;
   readonly done: (answer: Answer<Published>) => void;
@@ -50,35 +52,35 @@ export interface OutboxOptions {
   readonly listening: Listening;
 }
 
-/** What envelope and headers take at most: sender, origin and key are of bounded length. */
+/** Upper bound of envelope and headers: sender, origin and key have limited lengths. */
 export const overheadBytes = 4096;
 const sweepMs = 250;
-/** A stream whose server has gone answers nothing until another leads it: what has a key is given to it again. */
+/** A stream without a leader answers nothing. A publication with a key is sent again. */
 const resendMs = 2_000;
 const lastNumber = 0xffffffff;
-/** Of a server that has not said. */
+/** For a server that has not announced its limit. */
 const usualPayloadMax = 1024 * 1024;
 
 export class Outbox {
-  /** By these bytes the node knows its own publications. */
+  /** Marks publications of this node. */
   readonly node = randomBytes(nodeTokenBytes);
   bytes = 0;
-  /** Publications that got no answer in time. */
+  /** Publications that were not acknowledged in time. */
   timeouts = 0;
-  /** Whether acknowledgements can come: null, or why not. */
+  /** Whether acknowledgements can arrive: null, or why not. */
   readonly heard: Promise<ErrorCode | null>;
   readonly #connection: NatsConnection;
   readonly #options: OutboxOptions;
   readonly #inbox: string;
-  /** By number, which is the order they were published in. */
+  /** By number, in the order of publishing. */
   readonly #waiting = new Map<number, Waiting>();
-  /** What the server takes that is connected now, or was last: it would close the connection for more. */
+  /** Limit of the current or last server. The server would close the connection for a larger message. */
   #payloadMax = usualPayloadMax;
   #number = 0;
   #connected = true;
-  /** Something was not answered in time, and since then nothing has been heard: more is not sent. */
+  /** A publication timed out and nothing arrived since: sending is paused. */
   #stalled = false;
-  /** @param ack null: there was nobody to take it, which may be for a moment only. */
+  /** @param ack null: no stream received it, perhaps only for a moment. */
   readonly #onAck: (waiting: Waiting, ack: Ack | null) => void;
   readonly #sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
 
@@ -117,7 +119,7 @@ export class Outbox {
     if (this.#maySend(awaited)) this.#send(waiting);
   }
 
-  /** Of one message, as the connection has it that there is now: servers differ, and are configured anew. */
+  /** Limit of a message on the current connection: servers may differ, and may be reconfigured. */
   get payloadMax(): number {
     return (this.#payloadMax = this.#connection.info?.max_payload ?? this.#payloadMax);
   }
@@ -126,7 +128,7 @@ export class Outbox {
     return this.#connected && (typeof awaited === "string" || awaited.epoch !== "");
   }
 
-  /** The publication has its answer. */
+  /** Removes a publication that has its answer. */
   take(number: number): Waiting | undefined {
     const waiting = this.#waiting.get(number);
     if (waiting === undefined) return undefined;
@@ -135,7 +137,7 @@ export class Outbox {
     return waiting;
   }
 
-  /** A publication of this node has been delivered here: its answer says behind which other one. */
+  /** A publication of this node was delivered here. Its answer includes the seq before it. */
   delivered(number: number, seq: number, prev: number): void {
     const waiting = this.#waiting.get(number);
     if (waiting === undefined) return;
@@ -143,7 +145,7 @@ export class Outbox {
     waiting.copyPrev = prev;
   }
 
-  /** What waits for its copy in this room: it will not be seen here. */
+  /** Publications that wait for their copy in this room, which will not arrive here now. */
   *copiesOf(room: string): Iterable<Waiting> {
     for (const waiting of this.#waiting.values()) if (waiting.awaited === "copy" && waiting.room === room) yield waiting;
   }
@@ -152,32 +154,35 @@ export class Outbox {
     this.#connected = false;
   }
 
-  /** What has not left yet leaves now; what is for a stream waits until that was looked at. */
+  /** Sends what has not left yet. Publications for streams wait until the streams are checked. */
   reconnected(): void {
     this.#connected = true;
     this.#stalled = false;
     for (const waiting of this.#waiting.values()) if (typeof waiting.awaited === "string" && waiting.sentAt === 0) this.#send(waiting);
   }
 
-  /** The stream is there again. What has a key leaves a second time: the stream knows by it what it has already. */
+  /**
+   * The stream is available again. Publications with keys are sent a second time: the stream recognizes duplicates by
+   * the key.
+   */
   streamBack(stream: Taker): void {
     for (const waiting of this.#waiting.values()) {
       if (waiting.awaited === stream && (waiting.sentAt === 0 || waiting.key !== "")) this.#send(waiting);
     }
   }
 
-  /** Nobody took it: it is given to its stream again, as long as it may wait. */
+  /** No stream received it: it is sent again until its timeout. */
   again(waiting: Waiting): void {
     waiting.sentAt = 0;
   }
 
-  /** Answers everything that still waits. */
+  /** Answers every waiting publication. */
   stop(): void {
     clearInterval(this.#sweeper);
     for (const waiting of [...this.#waiting.values()]) this.#refuse(waiting);
   }
 
-  /** What the client library throws is the answer: it would throw it again. */
+  /** An exception of the client library is the answer: a retry would throw it again. */
   #send(waiting: Waiting): void {
     if (waiting.sentAt === 0 && typeof waiting.awaited === "object") waiting.after = waiting.awaited.seen;
     waiting.sentAt = performance.now();
@@ -236,46 +241,46 @@ export class Outbox {
     waiting.done({ error: "unavailable" });
   }
 
-  /** The account may not publish there: what waits for an answer will have none. */
+  /** The account may not publish there: waiting publications get no acknowledgement. */
   denied(subject: string): void {
     const denied = [...this.#waiting.values()].filter((waiting) => waiting.subject === subject && waiting.sentAt > 0);
     if (denied.length === 0) this.#options.refusals.note("permission", { subject });
-    for (const waiting of denied) this.refused(waiting, "unavailable", "permission", `may not publish to ${subject}`);
+    for (const waiting of denied) this.refused(waiting, "unavailable", "permission", `the user may not publish to ${subject}`);
   }
 
-  /** NATS does not take it. */
+  /** NATS rejected it. */
   refused(waiting: Waiting, error: ErrorCode, reason: RefusalReason, problem: string): void {
     this.take(waiting.number);
     this.#options.refusals.note(reason, { room: waiting.room, problem });
     waiting.done({ error });
   }
 
-  /** A server that is paused takes what is written to it until memory is full: nothing more goes until it answers. */
+  /** Writes to a paused server would fill the memory. So sending stops until the server answers. */
   #probe(): void {
     if (this.#stalled) return;
     this.#stalled = true;
     this.#connection.flush().then(
       () => (this.#stalled = false),
-      () => undefined, // the connection is gone, and comes back by reconnected()
+      () => undefined, // the connection is lost; reconnected() continues
     );
   }
 }
 
-/** Keys are a room's own, and the room of a key is part of it. */
+/** Keys belong to a room, so the message id contains the room. */
 function messageId(room: string, key: string) {
   const id = headers();
   id.set("Nats-Msg-Id", Buffer.from(`${room}\u0000${key}`).toString("base64url"));
   return id;
 }
 
-/** What `messageId` and the line above it take. */
+/** Bytes of the header with `messageId`. */
 function headerBytes(room: string, key: string): number {
   if (key === "") return 0;
   const id = Buffer.byteLength(room) + 1 + Buffer.byteLength(key);
   return "NATS/1.0\r\nNats-Msg-Id: \r\n\r\n".length + Math.ceil((id * 4) / 3);
 }
 
-/** Null: nobody listens there. */
+/** Null: no stream listens on the subject. */
 function readAck(message: Msg, stream: string): Ack | null {
   const { data } = message;
   if (data.length === 0) return null;

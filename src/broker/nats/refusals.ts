@@ -1,4 +1,6 @@
-/** What NATS refuses, counted by reason: each reason is logged when it begins, and then once in a while with how many more there were. */
+/**
+ * Counts what NATS rejects, by reason. Logs a reason at its first rejection, then at most once a minute with the count.
+ */
 import type { NatsLog } from "./connection/connection.ts";
 
 /**
@@ -8,14 +10,14 @@ import type { NatsLog } from "./connection/connection.ts";
 export const refusalReasons = ["storage", "size", "payload", "permission", "subscriptions", "other"] as const;
 export type RefusalReason = (typeof refusalReasons)[number];
 
-/** What an operator can do about it. */
+/** Log line of each reason, with the remedy. */
 const lines: Readonly<Record<RefusalReason, string>> = {
-  storage: "NATS does not keep what is published: its storage is full, and clients are told overloaded; raise the limits of JetStream, the account or the stream, or free its disk",
-  size: "NATS does not keep what is published: it is larger than the stream's max_msg_size, and clients are told too_large; raise it (nats stream edit)",
-  payload: "what is published is larger than max_payload of the NATS server, and clients are told too_large; raise it in the configuration of every server",
-  permission: "NATS does not let this node publish or subscribe; correct the permissions of its user",
-  subscriptions: "NATS lets this node have no more subscriptions, and joins of rooms that are not open here are refused; raise max_subscriptions of the server or the account",
-  other: "NATS does not take what is published, and clients are told unavailable",
+  storage: "NATS storage is full: publishes fail with overloaded; raise the limits of JetStream, the account or the stream, or free disk space",
+  size: "NATS max_msg_size exceeded: the stream rejects the publication, which fails with too_large; raise max_msg_size (nats stream edit)",
+  payload: "NATS max_payload exceeded: the publication fails with too_large; raise max_payload in the configuration of every server",
+  permission: "NATS permissions: this node may not publish or subscribe; correct the permissions of its user",
+  subscriptions: "NATS max_subscriptions reached: joins of rooms that are not open on this node fail; raise max_subscriptions of the server or the account",
+  other: "NATS rejects publications: they fail with unavailable; see the reason in this line and the log of the NATS servers",
 };
 const quietMs = 10_000;
 
@@ -28,7 +30,7 @@ export class Refusals {
     this.#log = log;
   }
 
-  /** @param fields of the log's line, where one is due. */
+  /** @param fields of the log line, if one is due. */
   note(reason: RefusalReason, fields: object): void {
     const count = ++this.counts[reason];
     const now = performance.now();

@@ -1,7 +1,7 @@
 /**
- * What lets a node in at NATS: read and checked before it is used, and where the servers refuse it, told in words that
- * name the option. The client library says "TLS" or "BAD_CREDS" of most of it. Files are read anew for every connection:
- * they may be replaced before what is in them expires.
+ * Credentials for NATS: reads and checks them before use, and explains rejections with the name of the option. The
+ * client library says only "TLS" or "BAD_CREDS" in most cases. Files are read again for every connection, since they
+ * may be replaced before their content expires.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { refusedCode } from "./handshake.ts";
 import { credsAuthenticator, type Authenticator, type ConnectionOptions, type TlsOptions } from "nats";
 
 export interface NatsAccess {
-  /** `nats://host:4222`, `tls://…`; a user and password, or a token, may stand in one of them. */
+  /** `nats://host:4222`, `tls://…`; one of them may contain user and password, or a token. */
   readonly servers: readonly string[];
   readonly user: string;
   readonly password: string;
@@ -21,12 +21,12 @@ export interface NatsAccess {
   readonly tlsKey: string;
 }
 
-/** What is wrong with NATS as it was found at the start: whoever starts the node can do something about it. */
+/** An error of NATS at start that the operator can correct. */
 export class NatsProblem extends Error {
   override readonly name = "NatsProblem";
 }
 
-/** @throws NatsProblem where a file is no good. */
+/** @throws NatsProblem where a file is invalid. */
 export function accessOptions(access: NatsAccess): Partial<ConnectionOptions> {
   const inUrl = access.servers.map(userIn).find((found) => found !== null);
   const user = access.user || inUrl?.user;
@@ -41,7 +41,7 @@ export function accessOptions(access: NatsAccess): Partial<ConnectionOptions> {
   };
 }
 
-/** `nats://token@host` is how NATS writes a token. */
+/** NATS writes a token as `nats://token@host`. */
 function userIn(server: string): { user?: string; password?: string; token?: string } | null {
   if (!server.includes("@")) return null;
   const { username, password } = new URL(server);
@@ -57,7 +57,7 @@ function credsIn(path: string): Authenticator {
     try {
       good = readCreds(path);
     } catch {
-      // It is being replaced, or by what is no good: what there was may do still.
+      // The file is being replaced, or the new one is invalid: the old content may still work.
     }
     return credsAuthenticator(good)(nonce);
   };
@@ -67,15 +67,15 @@ function readCreds(path: string): Buffer {
   const bytes = readFile("--nats-creds", path);
   const of = `the file of --nats-creds, ${path},`;
   try {
-    // What it would answer to a server.
+    // The answer to a server's challenge.
     const { jwt, nkey } = credsAuthenticator(bytes)("nonce") as { readonly jwt: string; readonly nkey: string };
     const { sub, exp } = JSON.parse(Buffer.from(jwt.split(".")[1] ?? "", "base64url").toString()) as { sub?: string; exp?: number };
-    if (sub !== nkey) throw new NatsProblem(`${of} holds a seed that is not its user's; give the file as it was made`);
-    if (exp !== undefined && exp * 1000 < Date.now()) throw new NatsProblem(`${of} has expired on ${new Date(exp * 1000).toISOString()}; have a new one made`);
+    if (sub !== nkey) throw new NatsProblem(`${of} contains a seed of another user; use the file as it was created`);
+    if (exp !== undefined && exp * 1000 < Date.now()) throw new NatsProblem(`${of} expired on ${new Date(exp * 1000).toISOString()}; create a new one`);
     return bytes;
   } catch (error) {
     if (error instanceof NatsProblem) throw error;
-    throw new NatsProblem(`${of} holds no user's JWT and seed; give a .creds file, as nsc and nats auth make it`);
+    throw new NatsProblem(`${of} contains no JWT and seed of a user; use a .creds file as created by nsc or nats auth`);
   }
 }
 
@@ -91,16 +91,16 @@ function tlsFor(access: NatsAccess): TlsOptions | null {
   if (tlsCert === "") return known;
   const own = readCertificate("--nats-tls-cert", tlsCert);
   const key = readFile("--nats-tls-key", tlsKey);
-  const secret = attempt(`the file of --nats-tls-key, ${tlsKey}, holds no private key (PEM, without a passphrase)`, () => createPrivateKey(key));
+  const secret = attempt(`the file of --nats-tls-key, ${tlsKey}, contains no private key (PEM, without a passphrase)`, () => createPrivateKey(key));
   if (!own.checkPrivateKey(secret)) {
-    throw new NatsProblem(`the file of --nats-tls-key, ${tlsKey}, is not the key of the certificate in ${tlsCert}; give the pair that was made together`);
+    throw new NatsProblem(`the file of --nats-tls-key, ${tlsKey}, does not belong to the certificate in ${tlsCert}; use the key that was created with it`);
   }
   return { ...known, certFile: tlsCert, keyFile: tlsKey };
 }
 
 function readCertificate(flag: string, path: string): X509Certificate {
   const pem = readFile(flag, path);
-  return attempt(`the file of ${flag}, ${path}, holds no certificate (PEM)`, () => new X509Certificate(pem));
+  return attempt(`the file of ${flag}, ${path}, contains no certificate (PEM)`, () => new X509Certificate(pem));
 }
 
 function readFile(flag: string, path: string): Buffer {
@@ -115,7 +115,7 @@ function attempt<T>(problem: string, work: () => T): T {
   try {
     return work();
   } catch {
-    throw new NatsProblem(problem); // OpenSSL's own words are no help
+    throw new NatsProblem(problem); // OpenSSL's own message does not help
   }
 }
 
@@ -126,10 +126,10 @@ export function explain(error: unknown, access: NatsAccess): string {
   switch (code) {
     case "CONNECTION_REFUSED":
     case "ECONNREFUSED":
-      return "nothing answers there; start nats-server, or correct the address";
+      return "nothing listens there; start nats-server, or correct the address";
     case "ENOTFOUND":
     case "EAI_AGAIN":
-      return `no host is known by that name (${message}); correct the address`;
+      return `the host name is unknown (${message}); correct the address`;
     case "AUTHORIZATION_VIOLATION":
     case "BAD_AUTHENTICATION":
       return notLetIn(access);
@@ -140,26 +140,26 @@ export function explain(error: unknown, access: NatsAccess): string {
       return refusedWith(message);
     case "TIMEOUT":
     case "CONNECTION_TIMEOUT":
-      return `the server does not answer in time; look whether it is a NATS server, and reachable from here${ownCertificate(access)}`;
+      return `the server does not answer in time; check that it is a NATS server and that this machine can reach it${ownCertificate(access)}`;
     case "SERVER_OPT_NA":
-      return "the server has no TLS, which tls:// in an address, --nats-tls-ca or --nats-tls-cert ask for; leave them out, or give the server a certificate";
+      return "the server has no TLS, but tls:// in an address, --nats-tls-ca or --nats-tls-cert require it; remove them, or configure TLS on the server";
     case "ERR_TLS_CERT_ALTNAME_INVALID":
-      return `the server's certificate is for another name (${message}); connect by a name that it has`;
+      return `the server's certificate is for another name (${message}); connect by a name in the certificate`;
     case "CERT_HAS_EXPIRED":
-      return "the server's certificate has expired; it needs a new one";
+      return "the server's certificate has expired; renew it";
     default:
       if (untrusted.has(code)) return notTrusted(access, message);
-      return message === "unexpected response from server" ? "what answers there is no NATS server; correct the address" : `cannot connect: ${message}`;
+      return message === "unexpected response from server" ? "another kind of server listens there; correct the address" : `cannot connect: ${message}`;
   }
 }
 
 /** @param words of the server, in quotes as it sends them. */
 function refusedWith(words: string): string {
   const said = `the server refuses the connection: ${words}`;
-  if (/maximum account/i.test(words)) return `${said}; raise the limit of the account: every node has one connection`;
+  if (/maximum account/i.test(words)) return `${said}; raise the connection limit of the account: every node has one connection`;
   if (/maximum connections/i.test(words)) return `${said}; raise max_connections of the server: every node has one`;
-  if (/TLS required/i.test(words)) return `${said}; put tls:// into the address`;
-  return `${said}; look at the log of the server`;
+  if (/TLS required/i.test(words)) return `${said}; use tls:// in the address`;
+  return `${said}; read the log of the server`;
 }
 
 const untrusted = new Set(["DEPTH_ZERO_SELF_SIGNED_CERT", "SELF_SIGNED_CERT_IN_CHAIN", "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "UNABLE_TO_GET_ISSUER_CERT_LOCALLY"]);
@@ -167,25 +167,25 @@ const untrusted = new Set(["DEPTH_ZERO_SELF_SIGNED_CERT", "SELF_SIGNED_CERT_IN_C
 function notTrusted({ tlsCa }: NatsAccess, message: string): string {
   const what = `the server's certificate is not trusted (${message})`;
   return tlsCa === ""
-    ? `${what}; give the certificate of whoever signed it with --nats-tls-ca`
-    : `${what}; --nats-tls-ca, ${tlsCa}, has to hold the certificate of whoever signed it`;
+    ? `${what}; set --nats-tls-ca to the certificate of its issuer`
+    : `${what}; --nats-tls-ca (${tlsCa}) must contain the certificate of its issuer`;
 }
 
 function notLetIn({ servers, user, token, creds }: NatsAccess): string {
   const given = [
     ...(creds !== "" ? ["--nats-creds"] : []), ...(token !== "" ? ["--nats-token"] : []), ...(user !== "" ? ["--nats-user and --nats-password"] : []),
-    ...(servers.some((server) => server.includes("@")) ? ["what stands in the address"] : []),
+    ...(servers.some((server) => server.includes("@")) ? ["the credentials in the address"] : []),
   ];
   const ways = "--nats-creds, --nats-user and --nats-password, or --nats-token";
   return given.length === 0
-    ? `the server does not let this node in without credentials; give those it asks for with ${ways}`
-    : `the server does not let this node in with ${given.join(" and ")}; correct that, or give what it asks for of ${ways}`;
+    ? `the server requires credentials; set ${ways}`
+    : `the server rejects ${given.join(" and ")}; correct them, or use another of ${ways}`;
 }
 
-/** A server that wants another certificate ends the connection without a word that reaches us. */
+/** A server that requires a client certificate closes the connection without an error that reaches the client. */
 function ownCertificate(access: NatsAccess): string {
   if (!isTlsAsked(access)) return "";
   return access.tlsCert === ""
-    ? "; one that wants certificates of its clients needs --nats-tls-cert and --nats-tls-key"
-    : `; it may not accept the certificate of --nats-tls-cert, ${access.tlsCert}: whoever signed that has to be known to the server`;
+    ? "; if it requires client certificates, set --nats-tls-cert and --nats-tls-key"
+    : `; it may reject the certificate of --nats-tls-cert (${access.tlsCert}): the server must trust its issuer`;
 }

@@ -1,4 +1,4 @@
-/** The connection to NATS, and whether NATS is there. */
+/** The connection to NATS and its state. */
 import { connect, Events, DebugEvents, type ConnectionOptions, type Msg, type NatsConnection, type Status, type Subscription } from "nats";
 import { hearRefusals } from "./handshake.ts";
 import { accessOptions, explain, NatsProblem, type NatsAccess } from "./access.ts";
@@ -9,21 +9,24 @@ export interface NatsLog {
   error(fields: object, text: string): void;
 }
 
-/** What happens to a connection after it was made. */
+/** Callbacks for changes of a connection. */
 export interface Changes {
-  /** Nothing arrives any more. */
+  /** Disconnected: nothing arrives any more. */
   disconnected(): void;
-  /** It is back, and everything that was subscribed is asked for again. */
+  /** Connected again; the library has repeated all subscriptions. */
   reconnected(): void;
-  /** The server said `-ERR`. @param denied where it was for want of a permission. @param problem the server's words, where it was not */
+  /**
+   * The server sent `-ERR`. @param denied operation and subject of a missing permission. @param problem the server's
+   * words for any other error
+   */
   refused(denied: { readonly operation: string; readonly subject: string } | null, problem: string): void;
 }
 
-/** Between two attempts at the same server, and how much more at most, so that nodes do not come all at once. */
+/** Wait between two attempts at one server, and the random part that spreads the nodes. */
 const reconnectMs = 250;
 const jitterMs = 100;
 const connectTimeoutMs = 5_000;
-/** A server that is silent for two of these is given up, and another tried. */
+/** A server that is silent for two of these intervals counts as dead, and another is tried. */
 const pingMs = 5_000;
 const pingsMax = 2;
 
@@ -32,7 +35,7 @@ export async function connectNats(access: NatsAccess, name: string): Promise<Nat
   hearRefusals();
   const options = optionsFor(access, name);
   try {
-    // Nodes spread over the servers.
+    // Random order spreads the nodes over the servers.
     const servers = await answeringFirst(inAnyOrder(addressesOf(access)), options);
     let connection: NatsConnection | null = null;
     const reconnectDelayHandler = () => {
@@ -46,9 +49,9 @@ export async function connectNats(access: NatsAccess, name: string): Promise<Nat
 }
 
 /**
- * The client library forgets for good each server that it cannot reach before it was connected for the first time, and
- * would not find it when the others go. So one that can be reached is the first that it tries.
- * @throws what is the matter, where there is none
+ * Puts a reachable server first. Before its first connection, the client library forgets unreachable servers for good
+ * and would not return to them later.
+ * @throws the reason, where no server is reachable
  */
 async function answeringFirst(servers: readonly string[], options: ConnectionOptions): Promise<string[]> {
   if (servers.length === 1) return [...servers];
@@ -61,14 +64,14 @@ async function answeringFirst(servers: readonly string[], options: ConnectionOpt
       failures.push(error);
     }
   }
-  // One that answers and refuses tells more than one that is not there.
+  // A server that answers and rejects says more than one that is down.
   throw failures.find((error) => !isNobodyThere(error)) ?? failures[0];
 }
 
 /**
- * The client library remembers by the system's clock when it tried a server last. After a step back that is in the future,
- * and it would not try again before: an hour without NATS for a clock that was an hour ahead. Its servers are private:
- * test/nats-library.test.ts fails where a new version has changed them.
+ * Resets the library's times of attempts. It uses the system clock. After the clock is set back, these times are in the
+ * future, and the library would not retry: an hour without NATS for a clock that was an hour ahead. The fields are
+ * private: test/nats-library.test.ts fails if a new version changes them.
  */
 function forgetTheFuture(connection: NatsConnection | null): void {
   const { protocol } = (connection ?? {}) as { readonly protocol?: { readonly servers?: { readonly servers?: { lastConnect: number }[] } } };
@@ -83,14 +86,14 @@ function inAnyOrder(servers: readonly string[]): string[] {
   return servers.map((server) => ({ server, at: Math.random() })).sort((a, b) => a.at - b.at).map(({ server }) => server);
 }
 
-/** What is known of the connection: the client library tells of every attempt that fails as of a loss, and of as many returns. */
+/** State of the connection. The client library reports every failed attempt as a loss, and as many returns. */
 interface Known {
   connected: boolean;
-  /** What was logged last of why it is not. */
+  /** The problem that was logged last. */
   problem: string;
 }
 
-/** Tells of every loss and return of the connection, once each, until it is closed. */
+/** Reports every disconnect and reconnect once, until the connection is closed. */
 export function watchNats(connection: NatsConnection, log: NatsLog, changes: Changes): void {
   const known: Known = { connected: true, problem: "" };
   const watch = async () => {
@@ -98,11 +101,11 @@ export function watchNats(connection: NatsConnection, log: NatsLog, changes: Cha
       try {
         onStatus(connection, known, status, log, changes);
       } catch (error) {
-        log.error({ err: error }, "NATS: a change of the connection could not be dealt with");
+        log.error({ err: error }, "NATS: a change of the connection could not be handled: a bug");
       }
     }
   };
-  watch().catch((error: unknown) => log.error({ err: error }, "NATS: the connection is not watched any more"));
+  watch().catch((error: unknown) => log.error({ err: error }, "NATS: the connection is no longer watched: a bug; restart this node"));
 }
 
 function onStatus(connection: NatsConnection, known: Known, status: Status, log: NatsLog, changes: Changes): void {
@@ -112,8 +115,8 @@ function onStatus(connection: NatsConnection, known: Known, status: Status, log:
       const problem = lastErrorOf(connection)?.message;
       const wasConnected = known.connected;
       known.connected = false;
-      if (wasConnected) log.warn({ server: String(data), problem }, "NATS: the connection is lost; trying again until it is back");
-      else if (problem !== undefined && problem !== known.problem) log.warn({ server: String(data), problem }, "NATS: a server answers and does not let this node in; it is tried again");
+      if (wasConnected) log.warn({ server: String(data), problem }, "NATS: the connection is lost; the node retries until it is back");
+      else if (problem !== undefined && problem !== known.problem) log.warn({ server: String(data), problem }, "NATS: a server rejects this node; the node retries; correct its credentials or permissions");
       known.problem = problem ?? "";
       return wasConnected ? changes.disconnected() : undefined;
     }
@@ -123,23 +126,23 @@ function onStatus(connection: NatsConnection, known: Known, status: Status, log:
       log.info({ server: String(data) }, "NATS: connected again");
       return changes.reconnected();
     case Events.Error:
-      // While it is away this is an answer to an attempt: told with its failure.
+      // While disconnected, this belongs to an attempt and is reported with its failure.
       return known.connected ? changes.refused(status.permissionContext ?? null, lastErrorOf(connection)?.message ?? String(data)) : undefined;
     case DebugEvents.StaleConnection:
-      return log.warn({}, "NATS: the server does not answer");
+      return log.warn({}, "NATS: the server does not answer; the node reconnects");
   }
 }
 
 /**
- * Subscribes. What is thrown in a callback would end the client's reader, and with it the connection.
- * @param onDenied the account may not listen to it: nothing will come.
+ * Subscribes. Catches exceptions of the callback, which would end the client's reader and with it the connection.
+ * @param onDenied called where the account may not subscribe: no messages will come.
  */
 export function listen(
   connection: NatsConnection,
   subject: string,
   log: NatsLog,
   onMessage: (message: Msg) => void,
-  onDenied: (error: Error) => void = (error) => log.error({ err: error, subject }, "NATS: a subject cannot be listened to"),
+  onDenied: (error: Error) => void = (error) => log.error({ err: error, subject }, "NATS: a subscription was rejected; correct the permissions of the user"),
 ): Subscription {
   return connection.subscribe(subject, {
     callback: (error, message) => {
@@ -147,18 +150,18 @@ export function listen(
         if (error === null) onMessage(message);
         else onDenied(error);
       } catch (thrown) {
-        log.error({ err: thrown, subject }, "NATS: a message could not be dealt with");
+        log.error({ err: thrown, subject }, "NATS: a message could not be handled: a bug");
       }
     },
   });
 }
 
-/** What the server said last that was an error, besides one of permissions. The library keeps it, and hands on a code only. */
+/** The server's last error, except missing permissions. The library keeps it and passes on only a code. */
 export function lastErrorOf(connection: NatsConnection): Error | undefined {
   return (connection as unknown as { readonly protocol?: { readonly lastError?: Error } }).protocol?.lastError;
 }
 
-/** A server's address without what is secret in it. */
+/** A server's address without secrets. */
 export function withoutSecrets(server: string): string {
   return server.replace(/\/\/[^@/]*@/, "//");
 }

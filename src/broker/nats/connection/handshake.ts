@@ -1,8 +1,8 @@
 /**
- * A server that refuses a connection says so with `-ERR` and closes. The client library (nats 2.29) understands some of
- * these lines; of any other, such as "maximum connections exceeded", it waits for its timeout and then says "timeout".
- * Here such a line ends the attempt at once, with the server's words. The library has no other place to hear it:
- * test/nats-library.test.ts fails where a new version has changed this one.
+ * Reports rejections of a connection. The server sends `-ERR` and closes. The client library (nats 2.29) understands
+ * only some of these lines. For others, such as "maximum connections exceeded", it waits for its timeout and reports
+ * "timeout". This code ends the attempt at once, with the server's words. The library has no other hook:
+ * test/nats-library.test.ts fails if a new version changes this one.
  */
 import { NatsError } from "nats";
 import { ProtocolHandler } from "nats/lib/nats-base-client/protocol.js";
@@ -15,7 +15,7 @@ interface Handler {
 
 const marked = Symbol.for("flux-gateway.natshandshake");
 
-/** For all connections of this process from now on. */
+/** Applies to all later connections of this process. */
 export function hearRefusals(): void {
   const prototype = ProtocolHandler.prototype as unknown as Handler & { [marked]?: true };
   if (prototype[marked] === true) return;
@@ -23,7 +23,7 @@ export function hearRefusals(): void {
   const { processError } = prototype;
   prototype.processError = function (this: Handler, line: Uint8Array): void {
     processError.call(this, line);
-    // One that the library has understood is told already; only the first counts.
+    // The library reports errors that it understands. Only the first report counts.
     if (!this.connected) this.connectError?.(new NatsError(Buffer.from(line).toString(), refusedCode));
   };
 }

@@ -1,4 +1,4 @@
-/** Where a durable room is in NATS: its stream, and what its publications are called there. */
+/** The stream of a durable room, and the subjects of its publications. */
 import type { Retention } from "../../broker.ts";
 import type { NatsLog } from "../connection/connection.ts";
 import { inSubject, outSubject, partitionOf, tokenOf } from "../wire/names.ts";
@@ -25,7 +25,7 @@ export class Addresses {
     return inSubject(prefix, partitionOf(token, partitions), namespaceOf(name), token);
   }
 
-  /** What copies of its publications are called. */
+  /** Subject of a room's copies. */
   copiesOf(name: string): string {
     const { prefix, namespaceOf } = this.#options;
     return outSubject(prefix, namespaceOf(name), tokenOf(name));
@@ -35,16 +35,16 @@ export class Addresses {
     return this.#options.streams.of(this.#options.namespaceOf(name), tokenOf(name));
   }
 
-  /** Makes the streams of the room's namespace where that has not been done. */
+  /** Prepares the streams of the room's namespace, if that has not been done. */
   withStream(name: string, retention: Retention, done: (answer: { error: "unavailable" }) => void, use: (stream: Stream, subject: string) => void): void {
     const stream = this.streamOf(name);
     if (stream !== undefined) return stream.epoch === "" ? done({ error: "unavailable" }) : use(stream, this.subjectOf(name));
     const { streams, namespaceOf, log } = this.#options;
     const failed = (error: unknown) => {
-      log.error({ err: error }, "NATS: the streams of a namespace cannot be used");
+      log.error({ err: error }, "NATS: the streams of a namespace cannot be used: publishes and joins in it fail; see the error");
       done({ error: "unavailable" });
     };
-    // What `use` throws is a failure as well: nobody else would answer.
+    // An exception of `use` counts as a failure too: nothing else would answer.
     streams.prepare(namespaceOf(name), retention).then(() => this.withStream(name, retention, done, use)).catch(failed);
   }
 }

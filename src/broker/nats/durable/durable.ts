@@ -1,8 +1,8 @@
 /**
- * Durable rooms: a publication goes to a stream, which keeps it and hands a copy to whoever has the room open, with its
- * sequence and that of the one before it in the same room. Copies are what is delivered, on the publisher's node too,
- * so all nodes see one order. A copy that does not follow what was delivered last, and a connection that was lost, make
- * the room catch up from the stream; what arrives meanwhile is held.
+ * Durable rooms. A publication goes to a stream, which stores it. The stream sends a copy to all nodes with the room
+ * open, with its sequence and the one before it in the room. All nodes deliver copies, the publisher's node too, so
+ * they all see one order. A copy that does not follow the last delivery, or a lost connection, makes the room catch up
+ * from the stream; later copies are held meanwhile.
  */
 import type { Msg } from "nats";
 import type { ErrorCode } from "../../../errors.ts";
@@ -32,16 +32,16 @@ export interface DurableOptions extends AddressesOptions {
 }
 
 const pieceSize = 256;
-/** Rooms that are looked at together after NATS was away. */
+/** Rooms checked together after NATS was unavailable. */
 const checkedAtOnce = 256;
 const retryMs = 250;
-/** A copy that claims to be further behind the known end of its stream is not believed. */
+/** A copy that claims to be further after the stream's known end is rejected. */
 const aheadMax = 100_000;
-/** A copy that has not come this long after its acknowledgement will not come by itself. */
+/** A copy that is missing this long after its acknowledgement is lost. */
 const copyLateMs = 500;
 
 export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" | "history"> {
-  /** Publications that were read from a stream because their copy did not come. */
+  /** Publications read from a stream because their copy did not arrive. */
   filled = 0;
   readonly #options: DurableOptions;
   readonly #deliver: Deliver;
@@ -50,11 +50,11 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   readonly #rooms = new Map<string, DurableRoom>();
   readonly #bySubject = new Map<string, DurableRoom>();
   readonly #history: History;
-  /** Acknowledgements that came before it was known which life their stream is in. */
+  /** Acknowledgements received before their stream's epoch is known. */
   readonly #early = new Map<Stream, (() => void)[]>();
   readonly #looks: Looks;
   readonly #quiet: Quiet;
-  /** Streams that cannot be read: while one has no leader, all who have rooms there ask again and again. */
+  /** Streams that cannot be read. While a stream has no leader, all its rooms retry. */
   readonly #unreadable: Trouble;
   readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
 
@@ -68,7 +68,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const roomAt = (subject: string) => this.#bySubject.get(subject);
     const roomsOf = (stream: Stream) => [...this.#rooms.values()].filter((room) => room.stream === stream);
     this.#quiet = new Quiet({ ...options, roomAt, roomsOf, isConnected: () => this.#looks.connected, onMissing: (room) => this.#bringBack(room) });
-    this.#unreadable = new Trouble(options.log, "NATS: a stream could not be read; its rooms wait, and are not opened, until it can", "NATS: all streams could be read again");
+    this.#unreadable = new Trouble(options.log, "NATS: a stream cannot be read: its rooms wait, and joins of new ones fail, until it can; check the NATS servers", "NATS: all streams can be read again");
   }
 
   get size(): number {
@@ -99,7 +99,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
           if (this.#rooms.get(name) === room) this.close(name);
           done({ error: "unavailable" });
         },
-      ).catch((error: unknown) => this.#options.log.error({ err: error, room: name }, "NATS: a room that was opened could not be gone on with"));
+      ).catch((error: unknown) => this.#options.log.error({ err: error, room: name }, "NATS: an opened room could not be continued: a bug"));
     });
   };
 
@@ -117,7 +117,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room !== undefined) return this.#options.outbox.publish(room.stream, name, room.subject, draft, done);
     const known = this.#addresses.streamOf(name);
     if (known !== undefined) return this.#options.outbox.publish(known, name, this.#addresses.subjectOf(name), draft, done);
-    // Only where a namespace is used that was not there at the start: the payload is valid until this returns.
+    // Only for a namespace that is first used now: the payload is valid until this returns.
     const copy = { ...draft, payload: Uint8Array.prototype.slice.call(draft.payload) };
     this.#addresses.withStream(name, retention, done, () => this.publish(name, retention, copy, done));
   };
@@ -149,7 +149,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   // ------------------------------------------------------------------------------- the connection
 
-  /** Nothing is certain until every room was compared with its stream. */
+  /** Nothing is certain until every room is compared with its stream. */
   disconnected(): void {
     this.#looks.disconnected();
     this.#options.streams.forgetEpochs();
@@ -160,12 +160,12 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#looks.reconnected();
   }
 
-  /** Another node has noticed that a stream is not what it was. */
+  /** Another node noticed that a stream was replaced or set back. */
   resync(): void {
     this.#looks.atAll();
   }
 
-  /** Compares the open rooms of a stream with what it is now. */
+  /** Compares the open rooms of a stream with the stream. */
   async #compare(stream: Stream, isOver: () => boolean): Promise<void> {
     this.#options.outbox.streamBack(stream);
     for (const acknowledge of this.#early.get(stream)?.splice(0) ?? []) acknowledge();
@@ -178,7 +178,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     }
   }
 
-  /** Most rooms have missed nothing: one question tells. */
+  /** Most rooms missed nothing: one question confirms it. */
   async #check(room: DurableRoom): Promise<void> {
     if (room.state !== "behind") return;
     const last = await this.#options.reader.last(room.stream, room.subject).catch(() => Infinity);
@@ -195,14 +195,14 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (place === null || this.#rooms.get(room.name) !== room) return;
     if (envelope === null) this.#options.arriving.refuse(room.name, message.data.length);
     const { seq, before } = place;
-    // It may be late, or the stream another one.
+    // The copy may be late, or the stream replaced.
     if (room.state === "live" && seq <= room.last) return this.#looks.ask();
     if (seq > room.stream.seen + aheadMax) {
-      room.heldLost = true; // to be looked for in the stream
+      room.heldLost = true; // read from the stream later
       return room.state === "live" ? this.#bringBack(room) : undefined;
     }
     if (envelope === null) {
-      return room.state === "live" && before <= room.last ? this.#pass(room, seq) : undefined; // while it is behind, it is found in the stream
+      return room.state === "live" && before <= room.last ? this.#pass(room, seq) : undefined; // while the room catches up, the stream has it
     }
     if (room.state === "live") {
       if (before <= room.last) return this.#give(room, seq, envelope);
@@ -225,7 +225,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room.acked.length > 0) this.#settle(room);
   }
 
-  /** What cannot be read (of another program, or a version to come) is not delivered: members can see the hole. */
+  /** Does not deliver an unreadable message (of another program or a later version): members see a gap. */
   #pass(room: DurableRoom, seq: number): void {
     room.holed = true;
     room.last = seq;
@@ -234,7 +234,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   // ------------------------------------------------------------------------------- catching up
 
-  /** It is live, and lacks something. */
+  /** The room is live and lacks a message. */
   #bringBack(room: DurableRoom): void {
     fallBehind(room);
     this.#catchUp(room);
@@ -253,7 +253,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     });
   }
 
-  /** Returns when the room is live, or when NATS is away: it is looked at again when that is back. */
+  /** Returns when the room is live, or when NATS is unavailable: the next connection checks the room again. */
   async #bringUp(room: DurableRoom, isOpening: boolean): Promise<void> {
     if (isOpening && this.#drain(room, false)) return;
     for (let stuck = 0; this.#rooms.get(room.name) === room && this.#looks.connected && room.epoch === room.stream.epoch; ) {
@@ -261,18 +261,18 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       const ended = await this.#readOn(room);
       if (this.#rooms.get(room.name) !== room) return;
       stuck = room.last === before ? stuck + 1 : 0;
-      // What is missing before the first that is held is not in the stream any more.
+      // The messages missing before the first held one are no longer in the stream.
       if (ended && this.#drain(room, stuck > 2)) return;
     }
     room.state = "behind";
   }
 
-  /** The stream is another one, or was set back: what members have of it before is of no use. */
+  /** The stream was replaced or set back: members' earlier positions are invalid. */
   #beginAnew(room: DurableRoom): void {
     const { epoch, floor } = room.stream;
     beginAgain(room, epoch, floor);
     this.#moved(room.name, { epoch, seq: room.last });
-    // What the lost stream had acknowledged has its answer; what the new one has is still to be delivered.
+    // Acknowledgements of the lost stream are answered. Those of the new one wait for delivery.
     const acked = room.acked.splice(0);
     for (const one of acked) {
       if (one.epoch === epoch && one.seq > room.last) room.acked.push(one);
@@ -280,7 +280,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     }
   }
 
-  /** True: there was nothing more in the stream. */
+  /** True: the stream has nothing more. */
   async #readOn(room: DurableRoom): Promise<boolean> {
     const { stream, subject, epoch } = room;
     const { kept, ended } = await this.#options.reader.read(stream, subject, { from: room.last, limit: pieceSize, upTo: room.held[0]?.before ?? 0 });
@@ -301,7 +301,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     return ended;
   }
 
-  /** Delivers what was held; live from then on. False: something before it is missing, and has to be read. */
+  /**
+   * Delivers the held messages; the room is live afterwards. False: a message before them is missing and must be read.
+   */
   #drain(room: DurableRoom, isGone: boolean): boolean {
     if (room.heldLost) {
       dropHeld(room);
@@ -322,15 +324,15 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   // ------------------------------------------------------------------------------- answers of streams
 
-  /** @param looked the stream was looked at since. */
+  /** @param looked the stream was checked since. */
   acknowledged(waiting: Waiting, ack: Ack | null, looked = false): void {
     const { outbox } = this.#options;
     if (ack === null) return void (this.#looks.ask(), outbox.again(waiting));
     if ("error" in ack) return outbox.refused(waiting, ack.error, ack.reason, ack.text);
     const room = this.#rooms.get(waiting.room);
     const stream = room?.stream ?? this.#addresses.streamOf(waiting.room);
-    if (stream === undefined) return; // it was given to one
-    // A place that was another's already: the stream may have been deleted and made again.
+    if (stream === undefined) return; // it was sent to a stream
+    // A sequence that is known already: the stream may have been deleted and created again.
     const isOdd = !looked && !ack.duplicate && ack.seq <= waiting.after;
     if (isOdd) this.#looks.ask();
     if (stream.epoch === "" || isOdd) {
@@ -344,7 +346,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     room.acked.push(acked);
   }
 
-  /** Answers what has been delivered by now. */
+  /** Answers publications that are delivered by now. */
   #settle(room: DurableRoom): void {
     while (room.acked.length > 0 && room.acked[0]!.seq <= room.last) this.#answer(room.acked.shift()!);
   }
@@ -360,7 +362,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       (first) => waiting.done({ value: { ...value, first } }),
       (error: unknown) => {
         this.#unreadable.begins(stream, error);
-        // It is not known whether the room had anything in it.
+        // It is unknown whether the room was empty before.
         waiting.done({ value: { ...value, first: false } });
       },
     );
@@ -375,7 +377,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   // ------------------------------------------------------------------------------- opening
 
-  /** Listens, then asks where the room is: what comes in between is held. */
+  /** Subscribes, then asks for the room's position. Messages in between are held. */
   async #open(room: DurableRoom): Promise<"open" | ErrorCode> {
     const { listening, reader, streams } = this.#options;
     const refused = await new Promise<ErrorCode | null>((settled) => {

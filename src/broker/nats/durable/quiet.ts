@@ -1,8 +1,8 @@
 /**
- * Finds what a room has missed while nothing else happens in it. A route between servers of NATS may break while both
- * clients stay connected: the copy of a publication never comes, and no later one tells of it. So each stream is asked
- * now and then how far it is. What it has received since, and this node has not delivered, is listed by sequence and
- * subject; where that is much and few rooms are open here, those rooms are asked instead.
+ * Finds lost publications in quiet rooms. A route between NATS servers may break while all clients stay connected. Then
+ * a copy never arrives, and no later one reveals it. So each stream is asked regularly for its head. The sequences
+ * since then that this node has not delivered are listed by subject. If there are many of them and few open rooms, the
+ * rooms are asked instead.
  */
 import type { DurableRoom } from "./room.ts";
 import type { Reader } from "../history/reading.ts";
@@ -14,13 +14,13 @@ export interface QuietOptions {
   readonly streams: Streams;
   readonly reader: Reader;
   readonly log: NatsLog;
-  /** Between two looks. Replaced in tests. */
+  /** Interval between checks. Replaced in tests. */
   readonly quietLookMs?: number;
   isConnected(): boolean;
-  /** An open room by its subject in the stream. */
+  /** The open room with this subject. */
   roomAt(subject: string): DurableRoom | undefined;
   roomsOf(stream: Stream): DurableRoom[];
-  /** The room is live and lacks something that its stream has. */
+  /** Called for a live room that lacks a message of its stream. */
   onMissing(room: DurableRoom): void;
 }
 
@@ -31,14 +31,14 @@ interface Missing {
 }
 
 const usualLookMs = 10_000;
-/** A copy that is not here so long after its sequence was listed has been lost. */
+/** A copy that is missing this long after its sequence was listed is lost. */
 const copyLateMs = 500;
-/** Sequences that are listed in one read. */
+/** Sequences listed in one read. */
 const listedMax = 2_048;
-/** To ask one room costs as much as to list about so many sequences. */
+/** Asking one room costs about as much as listing this many sequences. */
 const listedPerRoom = 8;
 const askedAtOnce = 64;
-/** A server that has a replica of the stream may be late: the room is brought up again in so many looks. */
+/** A replica may lag, so the room is checked this many times. */
 const looksMax = 3;
 
 export class Quiet {
@@ -52,8 +52,8 @@ export class Quiet {
   constructor(options: QuietOptions) {
     this.#options = options;
     this.#lookMs = options.quietLookMs ?? usualLookMs;
-    this.#unanswered = new Trouble(options.log, "NATS: a stream does not say what it has received: a quiet room may lack its last publication until it does", "NATS: all streams say again what they have received");
-    // Nodes that start together do not ask together.
+    this.#unanswered = new Trouble(options.log, "NATS: a stream does not answer the check for lost publications: quiet rooms may lack their newest publication until it does; check the NATS servers", "NATS: all streams answer the check for lost publications again");
+    // Spreads the checks of nodes that start together.
     this.#timer = setTimeout(() => this.#look(), this.#lookMs * Math.random()).unref();
   }
 
@@ -72,7 +72,7 @@ export class Quiet {
   async #lookAtAll(): Promise<void> {
     for (const stream of this.#options.streams.all()) {
       if (this.#stopped || !this.#options.isConnected()) return;
-      // A stream that cannot be asked now is asked in the next look.
+      // A stream that cannot be asked now is asked at the next check.
       await this.#at(stream).then(() => this.#unanswered.ends(stream), (error: unknown) => this.#unanswered.begins(stream, error));
     }
     if (this.#missing.size === 0) return;
@@ -85,7 +85,7 @@ export class Quiet {
     if (epoch === "") return;
     const { last_seq: head } = await this.#options.streams.state(stream);
     if (stream.epoch !== epoch || head <= stream.through) return;
-    // What is delivered from here on counts on from the head, unless the list does not reach it.
+    // Later deliveries continue from the head, unless the list does not reach it.
     stream.through = head;
     let reached = through;
     try {
@@ -95,7 +95,7 @@ export class Quiet {
     }
   }
 
-  /** Up to which sequence it is known now what the stream has. */
+  /** @returns the sequence up to which the stream's content is known. */
   async #compare(stream: Stream, first: number, head: number): Promise<number> {
     const { reader, roomAt, roomsOf } = this.#options;
     if (head - first > listedMax) {

@@ -1,4 +1,4 @@
-/** A durable room that is open on this node: where it is, and what of it waits. */
+/** A durable room that is open on this node: its position, and the messages and publications that wait. */
 import type { Retention } from "../../broker.ts";
 import type { StreamState } from "../wire/answers.ts";
 import type { Envelope } from "../wire/envelope.ts";
@@ -8,27 +8,28 @@ import type { Stream } from "../streams/streams.ts";
 export interface DurableRoom {
   readonly name: string;
   readonly stream: Stream;
-  /** What its publications are called in the stream. */
+  /** Its subject in the stream. */
   readonly subject: string;
   readonly retention: Retention;
   heard: Heard | null;
   /**
-   * opening: its place in the stream is being asked for. behind: something may be missing; a look at the stream or a retry
-   * will tell. catchingUp: what is missing is being read. live: nothing is missing. What arrives is held unless it is live.
+   * opening: its position in the stream is not known yet. behind: messages may be missing; a check or retry will tell.
+   * catchingUp: missing messages are being read. live: nothing is missing. Arriving messages are held in every state
+   * but live.
    */
   state: "opening" | "behind" | "catchingUp" | "live";
   epoch: string;
-  /** Sequence of what was delivered last, or the room's head when it was opened. */
+  /** Sequence of the last delivery, or the room's head when it was opened. */
   last: number;
-  /** Something before the next publication can no longer be had. */
+  /** Messages before the next publication are lost. */
   holed: boolean;
-  /** When it was known last that nothing was missing. */
+  /** Time at which nothing was known to be missing. */
   completeAt: number;
   held: Held[];
   heldBytes: number;
-  /** More arrived than could be held. */
+  /** More messages arrived than fit; some were dropped. */
   heldLost: boolean;
-  /** Publications of this node that the stream has and that have not come back yet. */
+  /** Publications of this node that the stream stored and whose copies have not arrived. */
   readonly acked: Acked[];
 }
 
@@ -46,10 +47,10 @@ export interface Acked {
   readonly at: number;
 }
 
-/** What is held of one room while it catches up; more is read again. */
+/** Messages held for a room that catches up. More are dropped and read again. */
 const heldMax = 1024;
 const heldBytesMax = 1024 * 1024;
-/** Clocks differ, and it takes a while until a lost connection is noticed. */
+/** Clocks differ, and a lost connection is noticed late. */
 const completeMarginMs = 60_000;
 
 export function openingRoom(name: string, stream: Stream, subject: string, retention: Retention): DurableRoom {
@@ -59,23 +60,23 @@ export function openingRoom(name: string, stream: Stream, subject: string, reten
   };
 }
 
-/** What arrives waits: something before it may be missing. One that is being caught up goes on with that. */
+/** Holds arriving messages, since one before them may be missing. A room that catches up continues to. */
 export function fallBehind(room: DurableRoom): void {
   if (room.state !== "catchingUp") room.state = "behind";
   room.completeAt = performance.now();
 }
 
-/** Its stream is another one from here on, of which nothing behind `floor` is known. */
+/** The stream was replaced; nothing after `floor` is known of the new one. */
 export function beginAgain(room: DurableRoom, epoch: string, floor: number): void {
   fallBehind(room);
   room.epoch = epoch;
   room.last = Math.min(room.last, floor);
   room.holed = false;
   dropHeld(room);
-  room.heldLost = true; // to be read from the stream
+  room.heldLost = true; // read from the stream later
 }
 
-/** Whether nothing that came after `last` can have been removed, where `last` itself is not in the stream. */
+/** Whether no message after `last` can have been removed, where `last` is not in the stream. */
 export function isComplete({ subject, last, completeAt, retention }: DurableRoom, { first_seq: first, subjects }: StreamState): boolean {
   const isYoung = performance.now() - completeAt < retention.historyTtlMs - completeMarginMs;
   return (subjects?.[subject] ?? 0) <= retention.historySize && (first <= last + 1 || isYoung);
@@ -86,7 +87,7 @@ export function dropHeld(room: DurableRoom): void {
   room.heldBytes = 0;
 }
 
-/** Where it does not fit, all that is held goes: it is in the stream. */
+/** If it does not fit, drops all held messages: the stream has them. */
 export function hold(room: DurableRoom, held: Held): void {
   const bytes = held.envelope.payload.length;
   if (room.held.length >= heldMax || room.heldBytes + bytes > heldBytesMax) {

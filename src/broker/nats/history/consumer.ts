@@ -1,17 +1,17 @@
 /**
- * A consumer that is made for one read of a stream. With replicas nats-server gives it to any one of the servers that have
- * the stream: 2.9 to one that is gone, too, where it never comes to be. So it is asked for again while nobody answers, and
- * the first that there is will do.
+ * A consumer for one read of a stream. With replicas, nats-server assigns it to any server with the stream. Version 2.9
+ * may choose a dead server, where it never comes to exist. So this repeats the request until one is answered, and uses
+ * the first consumer that exists.
  */
 import type { NatsConnection } from "nats";
 import { readConsumerInfo, type ConsumerInfo } from "../wire/answers.ts";
 import type { Stream, Streams } from "../streams/streams.ts";
 
-/** Several times in what a question to JetStream may take; making one takes a few milliseconds. */
+/** Several attempts within the timeout of a JetStream request. Creating a consumer takes a few milliseconds. */
 const askAgainMs = 300;
 
 export class Consumer {
-  /** Of the first that there is. */
+  /** Of the first consumer that exists. */
   readonly info: Promise<ConsumerInfo>;
   readonly #connection: NatsConnection;
   readonly #stream: Stream;
@@ -37,7 +37,7 @@ export class Consumer {
     ask();
   }
 
-  /** It is not needed any more. */
+  /** Deletes the consumers. */
   end(): void {
     this.#over = true;
     this.#stopAsking();
@@ -48,7 +48,7 @@ export class Consumer {
     if (this.#timer !== null) clearInterval(this.#timer);
   }
 
-  /** Nobody waits for the answer: what is not deleted goes by itself when it was idle. */
+  /** The answer is not awaited: a consumer that is not deleted expires when idle. */
   #forget(): void {
     if (this.#connection.isClosed()) return;
     for (const name of this.#made.splice(0)) this.#connection.publish(`$JS.API.CONSUMER.DELETE.${this.#stream.name}.${name}`);

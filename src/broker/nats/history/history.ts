@@ -1,4 +1,4 @@
-/** Pages of history from streams. The same page is read once, however many ask for it meanwhile. */
+/** Pages of history from streams. Simultaneous requests for one page share one read. */
 import { LRUCache } from "lru-cache";
 import type { Answer, Page, Query, Retention, Stored } from "../../broker.ts";
 import type { Arriving } from "../wire/arriving.ts";
@@ -8,7 +8,7 @@ import type { Stream, Streams } from "../streams/streams.ts";
 
 type PageAnswer = Answer<Page>;
 
-/** A position of the room in the stream, and all of what is read of it. */
+/** A query with the room's stream and subject. */
 interface Asked {
   readonly stream: Stream;
   readonly epoch: string;
@@ -22,17 +22,17 @@ interface Listed {
   readonly size: number;
 }
 
-/** Sequences that are listed to find where a page begins that is read backward. */
+/** Sequences listed to find the start of a page that is read backward. */
 const listedMax = 2048;
 const begunMax = 10_000;
-/** Clocks of servers and nodes differ. */
+/** Clocks of servers and nodes differ by up to this. */
 const clockMarginMs = 60_000;
 
 export class History {
   readonly #reader: Reader;
   readonly #streams: Streams;
   readonly #arriving: Arriving;
-  /** Rooms that something is known to have been published to. */
+  /** Rooms that are known to have had a publication. */
   readonly #begun = new LRUCache<string, true>({ max: begunMax });
   readonly #reading = new Map<string, Promise<PageAnswer>>();
 
@@ -43,8 +43,8 @@ export class History {
   }
 
   /**
-   * @param head of a room that is open here: nothing behind it is in the page, for it is about to be delivered. Null:
-   * the stream is asked.
+   * @param head of a room that is open here. Later publications are left out of the page, for they are about to be
+   * delivered. Null: ask the stream.
    */
   page(stream: Stream, subject: string, retention: Retention, query: Query, head: number | null): Promise<PageAnswer> {
     const { direction, position, limit, bytesMax, bytesEach = 0, orOldest = false } = query;
@@ -60,8 +60,8 @@ export class History {
   }
 
   /**
-   * Whether a room has one publication and had none before. A stream does not say so with its acknowledgement: it is
-   * asked once for a room, and again when the room was forgotten here.
+   * Whether a room has one publication and had none before. The stream's acknowledgement does not tell, so the stream
+   * is asked once per room, and again after the room was evicted here.
    */
   async isFirst(stream: Stream, subject: string): Promise<boolean> {
     if (this.#begun.has(subject)) return false;
@@ -84,7 +84,10 @@ export class History {
     return last > 0 ? last : this.#streams.headOf(stream);
   }
 
-  /** A room that nothing was published to has the stream's head, which moves: another node may know a later one. */
+  /**
+   * A room without publications has the stream's head as its position. The head moves, and another node may know a
+   * later one.
+   */
   async #isWithin({ stream, query }: Asked): Promise<boolean> {
     return query.position.seq <= (await this.#streams.headOf(stream));
   }
@@ -104,7 +107,7 @@ export class History {
       const last = kept.at(-1)?.seq ?? Infinity;
       const isAtEnd = ended || last > head;
       const taken = fitting(found, query);
-      // A page that its bytes or those of the read cut short goes on, and so does one without any that can be read.
+      // A page cut short by its bytes or by those of the read continues. So does one without readable messages.
       if (taken === found.length && found.length <= query.limit && !isAtEnd) {
         from = last + 1;
         continue;
@@ -114,10 +117,10 @@ export class History {
     }
   }
 
-  /** Whether nothing that came after the position can have been removed, where what is at it is not there. */
+  /** Whether no later message can have been removed, where the message at the position is gone. */
   async #isComplete({ stream, subject, retention, query }: Asked): Promise<boolean> {
     const { first_seq: first, subjects, created, isBounded } = await this.#streams.state(stream, subject);
-    // Its beginning may have gone with other rooms' publications: in a young stream nothing goes by age.
+    // Other rooms' publications may have pushed it out. In a young stream nothing expires by age.
     const isYoung = !isBounded && Date.now() - Date.parse(created) < retention.historyTtlMs - clockMarginMs;
     return (subjects?.[subject] ?? 0) <= retention.historySize && (first <= query.position.seq + 1 || isYoung);
   }
@@ -147,7 +150,10 @@ export class History {
     return { value: { publications, position, more: taken < found.length || listed.length > wanted.length } };
   }
 
-  /** Sequences and sizes of the subject below one, oldest first: at least one more than the page takes, if there are so many. */
+  /**
+   * Sequences and sizes of the subject before `below`, oldest first: at least one more than the page takes, if there
+   * are that many.
+   */
   async #listBefore(asked: Asked, below: number, head: number): Promise<Listed[]> {
     const { stream, subject } = asked;
     const from = await this.#startBefore(asked, below);
@@ -161,7 +167,7 @@ export class History {
     }
   }
 
-  /** Where so many messages of the subject begin as a page needs, found by halving, for a stream can only count forward. */
+  /** The start of enough messages for a page, found by bisection, since a stream can only count forward. */
   async #startBefore({ stream, subject, query }: Asked, below: number): Promise<number> {
     const beyond = await this.#reader.count(stream, subject, below);
     const countFrom = async (seq: number) => (await this.#reader.count(stream, subject, seq)) - beyond;
@@ -194,16 +200,16 @@ export class History {
 
 const unrecoverable: PageAnswer = { error: "unrecoverable_position" };
 
-/** What a message takes besides its payload, mostly; and at most. */
+/** Bytes of a message besides its payload: usual, and at most. */
 const besidesBytes = 512;
 const besidesBytesMax = overheadBytes;
 
-/** Of one read: enough for most pages, the message at the position before them included. */
+/** Bytes of one read: enough for most pages, including the message at the position before them. */
 function bytesOf({ bytesMax, limit }: Query): number {
   return bytesMax + (limit + 2) * besidesBytes;
 }
 
-/** Those that a page may take from the end: their payloads have at least so many bytes. */
+/** The messages at the end that a page may take: their payloads have at least this many bytes. */
 function newestOf(listed: readonly Listed[], { limit, bytesMax, bytesEach = 0 }: Query): Listed[] {
   let bytes = 0;
   let count = 0;
@@ -214,7 +220,7 @@ function newestOf(listed: readonly Listed[], { limit, bytesMax, bytesEach = 0 }:
   return listed.slice(listed.length - count);
 }
 
-/** How many of them a page takes. */
+/** Number of publications that a page takes. */
 function fitting(publications: readonly Stored[], { limit, bytesMax, bytesEach = 0 }: Query): number {
   let bytes = 0;
   for (let i = 0; i < publications.length; i++) {

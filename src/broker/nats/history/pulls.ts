@@ -1,25 +1,25 @@
 /**
- * What consumers send to those who read streams, by way of one subscription for all reads: it is asked for at the start,
- * so there are reads where the server takes no further subscriptions.
+ * Messages that consumers push for reads, all on one subscription. It is made at start, so reads work where the server
+ * accepts no more subscriptions.
  *
- * A message of a stream comes with the subject that it has there; whose it is stands in the subject for its
- * acknowledgement, which names the consumer. What the server says of the question comes to the question's own subject.
+ * A message of a stream keeps its subject there. Its reply subject, for the acknowledgement, names the consumer.
+ * Statuses for the request arrive on the request's own subject.
  */
 import { createInbox, type Msg } from "nats";
 import type { ErrorCode } from "../../../errors.ts";
 import type { Listening } from "../listening.ts";
 
-/** A read takes what comes for it. */
+/** Receives the messages of one read. */
 type Take = (message: Msg) => void;
 
 export interface Pull {
-  /** Where what is asked for is to be sent. */
+  /** Subject for the consumer's messages. */
   readonly reply: string;
   end(): void;
 }
 
 export class Pulls {
-  /** Whether they can be heard: null, or why not. */
+  /** Whether the subscription works: null, or why not. */
   readonly heard: Promise<ErrorCode | null>;
   readonly #inbox = createInbox();
   readonly #byConsumer = new Map<string, Take>();
@@ -32,7 +32,7 @@ export class Pulls {
     });
   }
 
-  /** One at a time of each consumer. */
+  /** One read at a time per consumer. */
   begin(stream: string, consumer: string, take: Take): Pull {
     const name = `${stream}.${consumer}`;
     const reply = `${this.#inbox}.${++this.#number}`;
@@ -55,15 +55,15 @@ export class Pulls {
 export interface PlaceInStream {
   readonly stream: string;
   readonly consumer: string;
-  /** Which message of the stream it is, and which (from 1 on) of those that its consumer has sent. */
+  /** Sequence in the stream, and number (from 1) among the messages of its consumer. */
   readonly seq: number;
   readonly place: number;
   readonly pending: number;
 }
 
 /**
- * From the subject that a consumer wants its acknowledgement at: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<n>.<time>.<pending>`,
- * in newer servers with a domain and an account before the stream. Null: it is no message of a stream.
+ * Parses the subject for acknowledgements: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<n>.<time>.<pending>`; newer
+ * servers put a domain and an account before the stream. Null: not a message of a stream.
  */
 export function placeInStream({ reply = "" }: Msg): PlaceInStream | null {
   if (!reply.startsWith("$JS.ACK.")) return null;

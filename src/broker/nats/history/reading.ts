@@ -1,6 +1,6 @@
 /**
- * Reading what a stream has kept of one subject. There is no query for that in NATS 2.9 but a consumer, which is made
- * for each read and asked for no more messages and bytes than are wanted; nothing of it is acknowledged.
+ * Reads the messages of one subject from a stream. NATS 2.9 offers only consumers for this. Each read creates a
+ * consumer and asks it for as many messages and bytes as it needs. Nothing is acknowledged.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Msg, NatsConnection } from "nats";
@@ -9,46 +9,49 @@ import { Consumer } from "./consumer.ts";
 import { placeInStream, type Pulls } from "./pulls.ts";
 import { apiTimeoutMs, type Stream, type Streams } from "../streams/streams.ts";
 
-/** A message of a stream, as it was published. */
+/** A message of a stream, as published. */
 export interface Kept {
   readonly seq: number;
-  /** What it is called in the stream, where its data was not read. */
+  /** Its subject in the stream, where its data was not read. */
   readonly subject: string;
   readonly data: Uint8Array;
-  /** Bytes of its data, where that or its size was read. */
+  /** Bytes of its data, where data or size was read. */
   readonly size: number;
 }
 
 export interface Piece {
-  /** In the order of the stream, from the one asked for on. */
+  /** In stream order, beginning at the requested sequence. */
   readonly kept: readonly Kept[];
-  /** There are no more of this subject. Otherwise the limit or the bytes ended it; one there is in any case. */
+  /**
+   * Whether the subject has no more messages. Otherwise the limit or the bytes ended the read, which returns at least
+   * one message.
+   */
   readonly ended: boolean;
 }
 
 type What = "data" | "sizes" | "subjects";
 
 interface ReadOptions {
-  /** Sequence to begin with. */
+  /** First sequence to read. */
   readonly from: number;
   readonly limit: number;
-  /** Of messages with all that goes with them, as the server counts; one that is larger comes alone. */
+  /** Bytes of whole messages, as the server counts. A larger message comes alone. */
   readonly bytesMax?: number;
   /**
-   * A sequence that the subject had as its newest when it was last asked, or that somebody has seen. A read that ends before
-   * it came from a replica that is behind, unless the message has gone since.
+   * A sequence known to be the subject's newest, or seen by somebody. A read that ends before it came from a replica
+   * that lags, unless the message is gone.
    */
   readonly upTo?: number;
-  /** Without "data" sequences and subjects only; sizes are in headers, which take time to read. */
+  /** Without "data": only sequences and subjects. Sizes are in headers, which take time to read. */
   readonly what?: What;
 }
 
-/** Reads at once, and bytes of one; others wait for their turn. */
+/** Simultaneous reads, and bytes of one read. Others wait. */
 const readsMax = 32;
 const readBytesMax = 1024 * 1024;
-/** How often one is tried whose beginning does not arrive. */
+/** Attempts of a read whose first message does not arrive. */
 const attemptsMax = 5;
-/** With replicas: how often, and how long apart, a read is tried again that came from a replica which is behind. */
+/** With replicas: attempts of a read from a lagging replica, and the wait between them. */
 const behindMax = 15;
 const behindPauseMs = 200;
 const nanosecondsPerSecond = 1e9;
@@ -83,21 +86,21 @@ export class Reader {
         else if (!(await this.#endsEarly(stream, subject, options, piece))) return piece;
         else if (++behind < behindMax) await sleep(behindPauseMs, undefined, { ref: false });
       }
-      if (behind > 0) throw new Error(`a server that reads ${stream.name} has a replica that is behind: its end is missing`);
-      throw new Error(`what ${stream.name} pushed for a read was lost on its way, ${attemptsMax} times`);
+      if (behind > 0) throw new Error(`stream ${stream.name}: the server that answered has a lagging replica; the newest messages are missing`);
+      throw new Error(`stream ${stream.name}: the messages of a read were lost in transit ${attemptsMax} times`);
     });
   }
 
-  /** NATS gives a consumer to any server with a replica: right after a route or a server is back that may lack what others have. */
+  /** NATS gives a consumer to any server with a replica. After a route or a server returns, that replica may lag. */
   async #endsEarly(stream: Stream, subject: string | undefined, { from, upTo = 0 }: ReadOptions, { kept, ended }: Piece): Promise<boolean> {
     const reached = kept.at(-1)?.seq ?? from - 1;
     if (!ended || subject === undefined || reached >= upTo || !this.#streams.isReplicated) return false;
     return (await this.#streams.last(stream, subject)) > reached;
   }
 
-  /** Sequence of the newest message of a subject, 0 where there is none. */
+  /** Sequence of a subject's newest message; 0 if there is none. */
   async last(stream: Stream, subject: string): Promise<number> {
-    // One that is no leader may answer a direct question, and be late.
+    // A follower may answer a direct get, and lag.
     if (this.#streams.isReplicated) return this.#streams.last(stream, subject);
     const body = JSON.stringify({ last_by_subj: subject });
     const { headers } = await this.#connection.request(`$JS.API.DIRECT.GET.${stream.name}`, body, { timeout: apiTimeoutMs });
@@ -107,7 +110,7 @@ export class Reader {
     return seq;
   }
 
-  /** How many messages of a subject there are from `from` on. */
+  /** Number of messages of a subject from `from` on. */
   async count(stream: Stream, subject: string, from: number): Promise<number> {
     const consumer = this.#consumer(stream, { ...common, max_ack_pending: 1, filter_subject: subject, opt_start_seq: Math.max(1, from) });
     try {
@@ -117,7 +120,7 @@ export class Reader {
     }
   }
 
-  /** Null: something was sent that did not arrive, or the consumer is gone. */
+  /** Null: a message was lost in transit, or the consumer is gone. */
   async #read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece | null> {
     const { from, limit, bytesMax = readBytesMax, what = "data" } = options;
     const config = { ...common, filter_subject: subject, opt_start_seq: Math.max(1, from), max_ack_pending: limit, headers_only: what !== "data" };
@@ -133,14 +136,14 @@ export class Reader {
     }
   }
 
-  /** @param asked of the consumer. Without any: the first is larger than was asked for. */
+  /** @param asked of the consumer. Nothing received means that the first message is larger than allowed. */
   async #pull(stream: Stream, consumer: string, asked: { batch: number; max_bytes?: number }, what: What): Promise<Piece | null> {
     const { promise, finish, fail } = settled<Piece | null>();
     const kept: Kept[] = [];
     let firstPlace = 0;
     const take = (message: Msg) => {
       const found = placeInStream(message);
-      // It is about the question. 409: the next one does not fit; what else there is means that no more comes.
+      // A status for the pull request. 409: the next message does not fit. Other codes: no more will come.
       if (found === null || !Number.isSafeInteger(found.seq)) return finish(message.headers?.code === 409 ? { kept, ended: false } : null);
       const { seq, place, pending } = found;
       if (kept.length > 0 && seq <= kept.at(-1)!.seq) return;
@@ -151,7 +154,7 @@ export class Reader {
       if (pending === 0 || kept.length >= asked.batch) finish({ kept, ended: pending === 0 });
     };
     const pull = this.#pulls.begin(stream.name, consumer, take);
-    const timer = setTimeout(() => fail(new Error(`a read of ${stream.name} was not answered in time`)), apiTimeoutMs);
+    const timer = setTimeout(() => fail(new Error(`stream ${stream.name}: a read got no answer in time`)), apiTimeoutMs);
     try {
       const question = JSON.stringify({ ...asked, expires: apiTimeoutMs * nanosecondsPerMs });
       this.#connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream.name}.${consumer}`, question, { reply: pull.reply });

@@ -1,7 +1,7 @@
 /**
- * When streams are looked at: all of them when NATS is back or another node has noticed something, and for reasons that
- * may come often at once, and then once in a time at most. One that does not answer, as while its servers elect a leader,
- * is tried again, and keeps only its own rooms waiting.
+ * Schedules checks of streams. All are checked when NATS is back or another node reports a change. For frequent causes
+ * a check runs at once, and then at most once per interval. A stream that does not answer, as during the election of a
+ * leader, is retried and delays only its own rooms.
  */
 import type { NatsLog } from "../connection/connection.ts";
 import type { Stream, Streams } from "./streams.ts";
@@ -15,18 +15,18 @@ export class Looks {
   readonly #looked: (stream: Stream, isOver: () => boolean) => Promise<void>;
   readonly #trouble: Trouble;
   #connected = true;
-  /** Counts the times that all were looked at: what was begun in one before is over. */
+  /** Number of the current check of all streams. Work of an earlier one is obsolete. */
   #round = 0;
-  /** In which of them each stream was looked at last. */
+  /** Check in which each stream last answered. */
   readonly #known = new Map<Stream, number>();
   #timer: NodeJS.Timeout | null = null;
   #lookedAt = -Infinity;
 
-  /** @param looked a stream is known again; what is done then ends when it is over. */
+  /** @param looked called when a stream is known again; its work ends when `isOver`. */
   constructor(streams: Streams, log: NatsLog, looked: (stream: Stream, isOver: () => boolean) => Promise<void>) {
     this.#streams = streams;
     this.#looked = looked;
-    this.#trouble = new Trouble(log, "NATS: a stream could not be looked at; trying again until it can", "NATS: all streams could be looked at again");
+    this.#trouble = new Trouble(log, "NATS: a stream does not answer: its rooms wait while the node retries; check the NATS servers", "NATS: all streams answer again");
   }
 
   get connected(): boolean {
@@ -64,7 +64,7 @@ export class Looks {
 
   #at(stream: Stream, round: number): void {
     this.#look(stream, round).catch((error: unknown) => {
-      if ((this.#known.get(stream) ?? 0) > round) return; // a question of before that was lost
+      if ((this.#known.get(stream) ?? 0) > round) return; // a lost request of an earlier check
       this.#trouble.begins(stream, error);
       setTimeout(() => {
         if (round === this.#round && this.#connected) this.#at(stream, round);

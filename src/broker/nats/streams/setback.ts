@@ -1,21 +1,21 @@
 /**
- * Whether a stream has really lost its end. In a cluster of NATS a server whose routes are cut may believe for up to ten
- * seconds that it still leads a stream. It answers with what it had, which is less than other servers have acknowledged
- * since. So a stream with replicas counts as set back only when every answer over a longer time says so: by then such a
- * server has noticed that it is alone, and answers no more.
+ * Decides whether a stream really lost its end. In a NATS cluster, a server whose routes are cut may believe for up to
+ * ten seconds that it still leads a stream. Its answers then lack what other servers have acknowledged since. So a
+ * replicated stream counts as set back only if every answer over a longer time says so. By then such a server has
+ * noticed that it is alone, and no longer answers.
  *
  * nats-server: a leader without a quorum steps down after `lostQuorumInterval`, 10 s (server/raft.go).
  */
 
 interface Stream {
   readonly name: string;
-  /** The highest sequence that this node has seen. */
+  /** Highest sequence that this node has seen. */
   readonly seen: number;
 }
 
-/** Longer than a server takes to notice that it leads nobody. */
+/** Longer than a server takes to notice that it lost the leadership. */
 const confirmMs = 15_000;
-/** A node that stood still meanwhile has not asked often enough. */
+/** A node that was paused meanwhile has not asked often enough. */
 const confirmAnswers = 10;
 
 interface Suspicion {
@@ -23,12 +23,12 @@ interface Suspicion {
   answers: number;
 }
 
-/** The stream may have been set back, or the answer was of a server that is behind: it has to be asked again. */
+/** The stream may have been set back, or a lagging server answered: ask again. */
 export class NotCertain extends Error {
   override readonly name = "NotCertain";
 
   constructor(stream: Stream, last: number) {
-    super(`stream ${stream.name} ends at ${last}, and has been at ${stream.seen}: a server may be cut off from the others; asking again`);
+    super(`stream ${stream.name} ends at ${last}, but was at ${stream.seen} before: a server may be cut off from the others; the node asks again`);
   }
 }
 
@@ -37,16 +37,16 @@ export class SetBacks {
   readonly #now: () => number;
   readonly #suspicions = new Map<Stream, Suspicion>();
 
-  /** @param now milliseconds of a clock that nobody sets */
+  /** @param now monotonic clock in milliseconds */
   constructor(isReplicated: boolean, now: () => number) {
     this.#isReplicated = isReplicated;
     this.#now = now;
   }
 
   /**
-   * An answer says that the stream was set back, or that it was not.
+   * Judges an answer that says whether the stream was set back.
    * @returns whether it was
-   * @throws NotCertain where that may be the answer of a server that is cut off
+   * @throws NotCertain where a server that is cut off may have answered
    */
   judge(stream: Stream, saysSo: boolean, last: number): boolean {
     if (!saysSo) {

@@ -1,10 +1,10 @@
 /**
- * The streams that durable rooms are kept in: `partitions` of them for each namespace, made where they are missing and
- * compared where they are not. What differs from the configuration is told, and never changed.
+ * The streams of durable rooms: `partitions` of them for each namespace. Missing streams are created, existing ones
+ * compared with the configuration. Differences are reported, never changed.
  *
- * A stream's epoch is made of its name, of when it was created, and of a word in its description. One that was lost is
- * created anew; one that was set back (a server that lost what it had not written yet) gets another word by the node
- * that notices. Either way positions of before mean nothing any more, and no node takes them for its own.
+ * The epoch of a stream consists of its name, its time of creation, and a word in its description. A lost stream is
+ * created again. A stream that was set back (its server lost unwritten messages) gets another word from the node that
+ * notices. In both cases earlier positions become invalid, and no node uses them.
  */
 import { createHash } from "node:crypto";
 import type { NatsConnection } from "nats";
@@ -25,9 +25,9 @@ export interface StreamOptions {
   readonly replicas: number;
   readonly storage: "file" | "memory";
   readonly keyWindowMs: number;
-  /** A clock that nobody sets, in milliseconds; replaced in tests. */
+  /** Monotonic clock in milliseconds; replaced in tests. */
   readonly now?: () => number;
-  /** How soon a refused subscription to notices is asked for again. */
+  /** Wait before a rejected subscription to notices is repeated. */
   readonly noticeRetryMs?: number;
 }
 
@@ -36,26 +36,26 @@ export interface Stream {
   readonly namespace: string;
   readonly partition: number;
   readonly retention: Retention;
-  /** "" while it is not known: at the start, and until it was looked at after NATS was away. */
+  /** "" while unknown: at start, and after NATS was unavailable until the stream is checked. */
   epoch: string;
-  /** The highest sequence that this node has seen. */
+  /** Highest sequence that this node has seen. */
   seen: number;
-  /** Up to here every message was delivered by this node, or is known to be in no room that is open here. */
+  /** Every message up to here was delivered by this node, or belongs to no room that is open here. */
   through: number;
-  /** The newest message that this node knows, and when it was published: another in its place tells of a set-back. */
+  /** Newest message known to this node, with its time: another one in its place means a set-back. */
   markSeq: number;
   markTime: number;
-  /** What is behind it may be something else than before NATS was away; Infinity where nothing is. */
+  /** Messages after it may differ from those before NATS was unavailable; Infinity if none do. */
   floor: number;
 }
 
 interface Keeping {
   readonly created: string;
-  /** Somebody has given it a bound that we do not set: what is old may go for it. */
+  /** Somebody set a limit that this program does not set: it may delete old messages. */
   readonly isBounded: boolean;
 }
 
-/** A server that has just started may lose a question; who asks asks again. */
+/** A server that has just started may lose a request; the caller retries. */
 export const apiTimeoutMs = 3_000;
 const noticeRetryMs = 30_000;
 const nanosecondsPerMs = 1e6;
@@ -70,13 +70,13 @@ export class Streams {
   readonly #setBacks: SetBacks;
   readonly #byNamespace = new Map<string, Promise<readonly Stream[]>>();
   readonly #known = new Map<string, readonly Stream[]>();
-  /** Questions for a stream's head: those that have not left yet, and those that left last. */
+  /** Requests for a stream's head: not sent yet, and sent last. */
   readonly #heads = new Map<Stream, Promise<number>>();
   readonly #answers = new Map<Stream, Promise<number>>();
-  /** What each stream was when it was looked at last. */
+  /** The state of each stream at its last check. */
   readonly #epochOf = new Map<string, { readonly created: string; readonly epoch: string }>();
 
-  /** @param onNotice a stream has another epoch, and all are to be looked at. */
+  /** @param onNotice a stream has another epoch: check all streams. */
   constructor(connection: NatsConnection, options: StreamOptions, listening: Listening, log: NatsLog, onNotice: () => void) {
     this.#connection = connection;
     this.#options = options;
@@ -86,7 +86,10 @@ export class Streams {
     this.#hearNotices(listening, onNotice, false);
   }
 
-  /** Rooms of other nodes may begin anew meanwhile: where notices were not heard, all streams are looked at afterwards. */
+  /**
+   * Rooms of other nodes may get a new epoch meanwhile. So after notices could not be received, all streams are
+   * checked.
+   */
   #hearNotices(listening: Listening, onNotice: () => void, isAgain: boolean): void {
     const settled = (refused: ErrorCode | null) => {
       if (refused === null) return isAgain ? onNotice() : undefined;
@@ -97,7 +100,7 @@ export class Streams {
     listening.listen({ room: "", subject: this.#noticeSubject, message: () => onNotice(), settled, regained: onNotice });
   }
 
-  /** The stream of a room, if its namespace's are known; `prepare` makes them so. */
+  /** The stream of a room, if its namespace is prepared (`prepare`). */
   of(namespace: string, token: string): Stream | undefined {
     const streams = this.#known.get(namespace);
     return streams?.[partitionOf(token, this.#options.partitions)];
@@ -107,7 +110,7 @@ export class Streams {
     return [...this.#known.values()].flat();
   }
 
-  /** Makes and compares the streams of a namespace. @throws NatsProblem */
+  /** Creates and compares the streams of a namespace. @throws NatsProblem */
   prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
     const known = this.#byNamespace.get(namespace);
     if (known !== undefined) return known;
@@ -117,15 +120,18 @@ export class Streams {
     return prepared;
   }
 
-  /** NATS was away: nobody knows what the streams are now. */
+  /** NATS was unavailable: the streams may have changed. */
   forgetEpochs(): void {
     for (const stream of this.all()) stream.epoch = "";
   }
 
-  /** Looks at a stream again; makes it where it is gone, and gives it another epoch where it was set back. @throws NotCertain, or as `request` */
+  /**
+   * Checks a stream again: creates it if it is gone, gives it a new epoch if it was set back. @throws NotCertain, or as
+   * `request`
+   */
   async refresh(stream: Stream): Promise<void> {
     const before = this.#epochOf.get(stream.name);
-    // Of before the question: what is published while it is answered may be in neither.
+    // Values from before the request: messages published meanwhile may be in neither.
     const { seen, markSeq, markTime } = stream;
     let info = await this.#ensure(stream);
     const { last_seq: last } = info.state;
@@ -133,19 +139,19 @@ export class Streams {
     const saysSetBack = isSame && (last < seen || (markSeq > 0 && (await this.#isOvertaken(stream, markSeq, markTime))));
     const isSetBack = this.#setBacks.judge(stream, saysSetBack, last);
     if (isSetBack) {
-      this.#log.error({ stream: stream.name, seen, last }, "NATS: a stream has lost its end; its rooms begin a new epoch");
+      this.#log.error({ stream: stream.name, seen, last }, "NATS: a stream was set back and lost its newest messages; its rooms start a new epoch");
       const description = `${describe(stream.partition, this.#options.partitions)}, since ${randomId(6)}`;
       info = await this.request(`STREAM.UPDATE.${stream.name}`, { ...info.config, description }, readStreamInfo);
-      // Another node may have noticed too: all look again, and go by the word that is there in the end.
+      // Another node may have noticed too. All check again and use the word that remains.
       this.#connection.publish(this.#noticeSubject);
     }
     const isAnother = !isSame;
-    // Who only listens would not find out.
+    // A node that only subscribes would not notice.
     if (info.did_create === true) this.#connection.publish(this.#noticeSubject);
     if (isSetBack || isAnother) stream.seen = stream.markSeq = 0;
     this.#learn(stream, info);
     if (isSetBack || isAnother) stream.through = info.state.last_seq;
-    // All that a new stream has came after the old one was lost.
+    // Every message of a new stream was published after the loss of the old one.
     if (isAnother) stream.floor = 0;
     else if (isSetBack) stream.floor = Math.min(stream.floor, last);
   }
@@ -154,16 +160,18 @@ export class Streams {
     return this.#options.replicas > 1;
   }
 
-  /** Sequence of the newest message of a subject, by the stream's leader; 0 where there is none. */
+  /** Sequence of a subject's newest message, from the stream's leader; 0 if there is none. */
   async last(stream: Stream, subject: string): Promise<number> {
     const found = await this.#message(stream, { last_by_subj: subject });
     return found?.seq ?? 0;
   }
 
-  /** Whether the stream was set back and filled again past what this node knows: there is another message in its place. */
+  /**
+   * Whether the stream was set back and then filled past this node's knowledge: another message is in the known place.
+   */
   async #isOvertaken(stream: Stream, seq: number, time: number): Promise<boolean> {
     const found = await this.#message(stream, { seq });
-    // It may have been removed since.
+    // The message may have been deleted since.
     return found !== null && timeOf(Buffer.from(found.data ?? "", "base64")) !== time;
   }
 
@@ -176,7 +184,7 @@ export class Streams {
     }
   }
 
-  /** Its last sequence, asked after this was called: whoever calls before the question has left shares it. */
+  /** The stream's last sequence, requested after this call. Callers before the request leaves share it. */
   headOf(stream: Stream): Promise<number> {
     const coming = this.#heads.get(stream);
     if (coming !== undefined) return coming;
@@ -199,11 +207,11 @@ export class Streams {
   }
 
   /**
-   * A call of JetStream's API. The library's `jetstreamManager` was refused. It takes any JSON without `error` for an answer,
-   * where readAnswer looks at every field (test/nats-hostile.test.ts). Its `streams.info` with a filter reads all pages of
-   * subjects, and its `streams.update` asks for the stream once more and merges. It has no read that is bounded by bytes
-   * and speaks to a consumer by one shared subscription (../history/pulls.ts).
-   * @throws ApiFailure, what readAnswer throws, or what the client library does
+   * Calls JetStream's API. The library's `jetstreamManager` was rejected. It accepts any JSON without `error` as an
+   * answer, while readAnswer checks every field (test/nats-hostile.test.ts). Its `streams.info` with a filter reads all
+   * pages of subjects. Its `streams.update` reads the stream once more and merges. It has no read that is limited by
+   * bytes and shares one subscription (../history/pulls.ts).
+   * @throws ApiFailure, the errors of readAnswer, or those of the client library
    */
   async request<T>(call: string, body: unknown, read: (fields: Fields) => T | null): Promise<T> {
     const answer = await this.#connection.request(`$JS.API.${call}`, JSON.stringify(body), { timeout: apiTimeoutMs });
@@ -211,7 +219,7 @@ export class Streams {
   }
 
   #learn(stream: Stream, { created, config, state }: StreamInfo): void {
-    // It was not known: all its open rooms are compared with it.
+    // The epoch was unknown: all open rooms are compared with the stream.
     if (stream.epoch === "") stream.through = Math.max(stream.through, state.last_seq);
     const identity = `${stream.name} ${created} ${config.description ?? ""}`;
     stream.epoch = createHash("sha256").update(identity).digest("base64url").slice(0, 10);
@@ -244,7 +252,7 @@ export class Streams {
     try {
       return await this.request(`STREAM.CREATE.${stream.name}`, this.#configOf(stream), readStreamInfo);
     } catch (error) {
-      throw explained(error, `stream ${stream.name} cannot be made: `);
+      throw explained(error, `stream ${stream.name} cannot be created: `);
     }
   }
 
@@ -259,10 +267,10 @@ export class Streams {
       retention: "limits",
       storage,
       num_replicas: replicas,
-      // One more: while it is there, all behind it are, and a member that has it can recover.
+      // One more: as long as that one is stored, all later ones are, and a member at its position can recover.
       max_msgs_per_subject: historySize + 1,
       max_age: historyTtlMs * nanosecondsPerMs,
-      // NATS wants it no longer than the age, and refuses less than 100 ms.
+      // NATS requires it to be no longer than the age, and at least 100 ms.
       duplicate_window: Math.min(keyWindowMs, historyTtlMs) * nanosecondsPerMs,
       discard: "old",
       allow_direct: true,
@@ -274,7 +282,7 @@ export class Streams {
     const here = this.#configOf(stream);
     const { name, namespace } = stream;
     const wrong = (field: string, has: unknown, wants: unknown, way: string) =>
-      has === wants ? [] : [`stream ${name} has ${field} ${String(has)}, and the configuration asks for ${String(wants)}: ${way}, or change the stream (nats stream edit ${name})`];
+      has === wants ? [] : [`stream ${name} has ${field} ${String(has)}, but the configuration requires ${String(wants)}: ${way}, or change the stream (nats stream edit ${name})`];
     const inbox = namespace === "_inbox";
     const option = (ofNamespace: string, ofInbox: string) => (inbox ? `--${ofInbox}` : `${ofNamespace} of namespace ${namespace}`);
     const partitions = /partition \d+ of (\d+)/.exec(there.description ?? "")?.[1] ?? String(this.#options.partitions);
@@ -284,7 +292,7 @@ export class Streams {
       ...wrong("storage", there.storage, here.storage, `set --nats-storage to ${there.storage}`),
       ...wrong("max_msgs_per_subject", there.max_msgs_per_subject, here.max_msgs_per_subject, `set ${option("historySize", "inbox-size")} to ${there.max_msgs_per_subject - 1}`),
       ...wrong("max_age", `${there.max_age / nanosecondsPerMs} ms`, `${here.max_age / nanosecondsPerMs} ms`, `set ${option("historyTtlMs", "inbox-ttl-ms")} to that`),
-      ...wrong("duplicate_window", `${there.duplicate_window / nanosecondsPerMs} ms`, `${here.duplicate_window / nanosecondsPerMs} ms`, "set --key-window-ms to that"),
+      ...wrong("duplicate_window", `${there.duplicate_window / nanosecondsPerMs} ms`, `${here.duplicate_window / nanosecondsPerMs} ms`, "set --key-window-ms to the stream's value"),
       ...wrong("subjects", there.subjects.join(), here.subjects.join(), "use another --nats-prefix"),
       ...wrong("republish", `${there.republish?.src} → ${there.republish?.dest}`, `${here.republish.src} → ${here.republish.dest}`, "use another --nats-prefix"),
       ...wrong("retention", there.retention, here.retention, "use another --nats-prefix"),
@@ -294,7 +302,7 @@ export class Streams {
   }
 }
 
-/** A message of the stream was seen. */
+/** Notes a message of the stream. */
 export function know(stream: Stream, seq: number, time: number): void {
   if (stream.seen < seq) stream.seen = seq;
   if (seq === stream.through + 1) stream.through = seq;
@@ -307,12 +315,12 @@ function describe(partition: number, partitions: number): string {
   return `flux-gateway, partition ${partition} of ${partitions}`;
 }
 
-/** JetStream that is off says so in two ways: nobody answers, or the account may not use it. */
+/** JetStream that is disabled shows in two ways: no answer, or an account without access. */
 function explained(error: unknown, before = ""): Error {
   const { code = "", message } = error as Error & { code?: string | number };
   if (code === "503" || code === 10039 || code === 10076) {
-    return new NatsProblem("JetStream is not enabled there, and durable rooms are kept in it; start nats-server with -js and a store directory (-sd)");
+    return new NatsProblem("JetStream is not enabled on the server, and durable rooms need it; start nats-server with -js and a store directory (-sd)");
   }
-  const tooFew = /replicas|peers/.test(message) ? "; --nats-replicas is for as many servers, of one cluster: start them, or set it to 1" : "";
+  const tooFew = /replicas|peers/.test(message) ? "; --nats-replicas needs as many servers in one cluster; start them, or set it to 1" : "";
   return error instanceof ApiFailure ? new NatsProblem(`${before}${message}${tooFew}`) : (error as Error);
 }

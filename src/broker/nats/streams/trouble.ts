@@ -1,6 +1,6 @@
 /**
- * What is wrong with streams and is tried again until it is not, by as many as have rooms there: logged when it begins and
- * when it is over for all of them, not every time.
+ * Logs a retried problem of streams once when it begins, and once when it is over for all of them. Many rooms may meet
+ * the same problem.
  */
 import type { NatsLog } from "../connection/connection.ts";
 import type { Stream } from "./streams.ts";
@@ -11,7 +11,9 @@ export class Trouble {
   readonly #end: string;
   readonly #with = new Set<Stream>();
 
-  /** @param beginning of the log's line when there is trouble with the first. @param end when there is with none any more */
+  /**
+   * @param beginning log line for the first stream with the problem. @param end log line when no stream has it any more
+   */
   constructor(log: NatsLog, beginning: string, end: string) {
     this.#log = log;
     this.#beginning = beginning;

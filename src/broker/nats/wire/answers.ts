@@ -1,11 +1,11 @@
 /**
- * Answers of JetStream, read in full: one that is not understood is an error. Nothing is taken for a success because the
- * part of it that we look at happens to be there.
+ * Reads answers of JetStream completely. An answer that is not understood is an error, so no answer counts as success
+ * only because some expected field is present.
  */
 import type { ErrorCode } from "../../../errors.ts";
 import type { RefusalReason } from "../refusals.ts";
 
-/** JetStream's API answered, and said no. */
+/** JetStream's API answered with an error. */
 export class ApiFailure extends Error {
   override readonly name = "ApiFailure";
   readonly code: number;
@@ -17,23 +17,23 @@ export class ApiFailure extends Error {
 }
 
 export interface ApiError {
-  /** As of HTTP. */
+  /** HTTP status. */
   readonly code?: number;
-  /** Says exactly what is the matter. */
+  /** Exact error code of JetStream. */
   readonly err_code?: number;
   readonly description?: string;
 }
 
-/** The fields of an answer, of which nothing is known yet. */
+/** Fields of an answer, unchecked. */
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** @throws ApiFailure where JetStream refuses the call, Error where what answered is not JetStream. */
+/** @throws ApiFailure where JetStream rejects the call, Error where the answer is not from JetStream. */
 export function readAnswer<T>(call: string, text: string, read: (fields: Fields) => T | null): T {
   const fields = fieldsIn(text);
   const { error = null } = fields ?? {};
   if (error !== null) throw new ApiFailure(isFields(error) ? error : { description: String(error) });
   const value = fields === null ? null : read(fields);
-  if (value === null) throw new Error(`what answered ${call} is not JetStream, or a version that is not understood: ${text.slice(0, shownMax)}`);
+  if (value === null) throw new Error(`${call}: the answer is not from JetStream, or from an unsupported version: ${text.slice(0, shownMax)}`);
   return value;
 }
 
@@ -52,14 +52,14 @@ function isFields(value: unknown): value is Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A count, or a sequence. */
+/** A count or a sequence. */
 function isNumber(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 // ------------------------------------------------------------------------------------- of the API
 
-/** What is asked of a stream, as far as we ask anything. */
+/** The settings of a stream that this program uses. */
 export interface StreamConfig {
   readonly name: string;
   readonly description?: string;
@@ -84,7 +84,7 @@ export interface StreamState {
 }
 
 export interface StreamInfo {
-  /** It was not there before. */
+  /** The stream was created by this call. */
   readonly did_create?: boolean;
   readonly config: StreamConfig;
   readonly created: string;
@@ -124,7 +124,7 @@ export function readConsumerInfo(fields: Fields): ConsumerInfo | null {
 
 // ------------------------------------------------------------------------------------- of a publication
 
-/** What a stream says of a publication. */
+/** A stream's answer to a publication. */
 export type Ack = { readonly seq: number; readonly duplicate: boolean } | Refusal;
 
 export interface Refusal {
@@ -133,20 +133,20 @@ export interface Refusal {
   readonly text: string;
 }
 
-/** The long form of an acknowledgement. Somebody else may listen to the same subject, and answer. */
+/** The long form of an acknowledgement. Another program may subscribe to the same subject and answer. */
 export function readPubAck(text: string, name: string): Ack {
   const fields = fieldsIn(text);
   const { error = null, stream, seq, duplicate = false } = fields ?? {};
   if (error !== null) return refusalOf(isFields(error) ? error : {});
   if (stream === name && isNumber(seq) && seq > 0 && typeof duplicate === "boolean") return { seq, duplicate };
-  return { error: "unavailable", reason: "other", text: `what answered is not the stream: ${text.slice(0, shownMax)}` };
+  return { error: "unavailable", reason: "other", text: `the answer is not from the stream: ${text.slice(0, shownMax)}` };
 }
 
-/** Limits of the server, of the account, and of the disk below them. */
+/** Limits of the server and the account, and a full disk. */
 const fullCodes = new Set([10002, 10023, 10028, 10047]);
-/** The stream's own limits on one message and on its headers. */
+/** The stream's limits on one message and on its headers. */
 const sizeCodes = new Set([10052, 10054]);
-/** The store's words come with this one: those of a limit with discard "new", or the system's. */
+/** With this code, the text is the store's: a limit with discard "new", or an error of the system. */
 const storeFailed = 10077;
 const fullStore = /^(?:maximum|no space left|disk quota)/i;
 

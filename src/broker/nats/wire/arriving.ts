@@ -1,11 +1,12 @@
 /**
- * Reads what arrives from NATS. Others may publish on the same subjects, and nodes may have other limits than this one. What
- * cannot be read or is larger than this node can pass on is not delivered: it is counted, and logged once a minute at most.
+ * Reads arriving messages. Other programs may publish on these subjects, and other nodes may have other limits. A
+ * message that is unreadable or too large for this node is not delivered. It is counted, and logged at most once a
+ * minute.
  */
 import type { NatsLog } from "../connection/connection.ts";
 import { readEnvelope, type Envelope } from "./envelope.ts";
 
-/** Users have shorter names. In JSON each byte of it may take six. */
+/** User names are shorter. JSON may take six bytes for each of these. */
 const senderCharactersMax = 1_024;
 const logAgainMs = 60_000;
 
@@ -17,14 +18,14 @@ export class Arriving {
   readonly #log: NatsLog;
   #loggedAt = -Infinity;
 
-  /** @param node by which this node knows its own publications. @param bytesMax of a message */
+  /** @param node mark of this node's own publications. @param bytesMax of a message */
   constructor(node: Buffer, bytesMax: number, log: NatsLog) {
     this.#node = node;
     this.#bytesMax = bytesMax;
     this.#log = log;
   }
 
-  /** Null: it cannot be delivered. */
+  /** Null: cannot be delivered. */
   read(data: Uint8Array): Envelope | null {
     if (data.length > this.#bytesMax) return null;
     const envelope = readEnvelope(this.#node, data);
@@ -32,12 +33,12 @@ export class Arriving {
     return Number.isSafeInteger(envelope.time) && envelope.time >= 0 ? envelope : null;
   }
 
-  /** Something came for an open room that cannot be delivered. */
+  /** Counts a message for an open room that cannot be delivered. */
   refuse(room: string, bytes: number): void {
     this.refused++;
     const now = performance.now();
     if (now < this.#loggedAt + logAgainMs) return;
     this.#loggedAt = now;
-    this.#log.warn({ room, bytes, bytesMax: this.#bytesMax }, "NATS: a message cannot be delivered and its room has a gap: it is too large, or not of this program; see that all nodes have the same --frame-bytes-max and --ring-bytes, and who may publish there");
+    this.#log.warn({ room, bytes, bytesMax: this.#bytesMax }, "NATS: a message cannot be delivered and its room has a gap: it is too large, or from another program; set the same --frame-bytes-max and --ring-bytes on all nodes, and check who may publish to the subject");
   }
 }

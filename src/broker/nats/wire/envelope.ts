@@ -1,6 +1,6 @@
 /**
- * What a publication is inside NATS: a prefix of its own, then the payload as it came. One allocation to write, views
- * to read; headers of NATS would be text that is parsed for every message.
+ * Format of a publication inside NATS: a prefix, then the payload unchanged. Writing takes one allocation, reading
+ * returns views. NATS headers would be text, parsed for every message.
  *
  *     0       1        2        10       18        22         24        26         28
  *     +-------+--------+--------+--------+---------+----------+---------+----------+--------+--------+-----+---------+
@@ -8,7 +8,7 @@
  *     | u8    | u8     | f64    | 8 bytes| u32     | length   | length  | length   | UTF-8  | ASCII  |     |         |
  *     +-------+--------+--------+--------+---------+----------+---------+----------+--------+--------+-----+---------+
  *
- * `node` and `number`: the node that published it knows its own by them; `origin` means something on that node alone.
+ * `node` and `number` identify a publication to the node that made it. `origin` has a meaning on that node only.
  */
 import type { Draft } from "../../broker.ts";
 
@@ -22,7 +22,7 @@ export interface Envelope {
   readonly sender: string;
   readonly origin: string;
   readonly key: string;
-  /** 0 where this node did not publish it. */
+  /** 0 if another node published it. */
   readonly number: number;
   /** A view. */
   readonly payload: Uint8Array;
@@ -50,7 +50,7 @@ export function writeEnvelope(node: Buffer, number: number, time: number, draft:
   return bytes;
 }
 
-/** Null: not one of ours, or of a form that this node does not know. */
+/** Null: from another program, or in a form that this node does not know. */
 export function readEnvelope(node: Buffer, data: Uint8Array): Envelope | null {
   if (data.length < prefixBytes || data[0] !== form) return null;
   const bytes = Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.length);
@@ -70,7 +70,7 @@ export function readEnvelope(node: Buffer, data: Uint8Array): Envelope | null {
   };
 }
 
-/** When it was published; NaN: not one of ours. */
+/** Time of publishing; NaN: from another program. */
 export function timeOf(bytes: Buffer): number {
   return bytes.length < prefixBytes || bytes[0] !== form ? NaN : bytes.readDoubleLE(2);
 }

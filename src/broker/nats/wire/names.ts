@@ -1,24 +1,24 @@
 /**
- * What rooms are called in NATS. A room's key (it may be any Unicode, and holds its tenant) becomes one token of a
- * subject; no two keys become the same one.
+ * Subjects of rooms in NATS. A room's key (any Unicode, including its tenant) becomes one token of a subject. Different
+ * keys have different tokens.
  *
- * | subject | |
- * |---|---|
- * | `flux.out.<namespace>.<token>` | what nodes with the room open listen to; ephemeral rooms are published here |
- * | `flux.in.<partition>.<namespace>.<token>` | durable rooms: kept by the stream `FLUX_<namespace>_<partition>`, which hands a copy to `flux.out` |
+ *     | subject | |
+ *     |---|---|
+ *     | `flux.out.<namespace>.<token>` | subscribed to by nodes with the room open; ephemeral rooms publish here |
+ *     | `flux.in.<partition>.<namespace>.<token>` | durable rooms publish here: the stream `FLUX_<namespace>_<partition>` stores it and sends a copy to `flux.out` |
  */
 import { createHash } from "node:crypto";
 
-/** A longer token is replaced by its hash: subjects stay short, whatever rooms are called. */
+/** A longer token is replaced by its hash, so that subjects stay short. */
 const tokenCharactersMax = 120;
-/** Everything else is written as `=` and two hexadecimal digits a byte, `=` too. */
+/** Every other byte, `=` included, is written as `=` and two hexadecimal digits. */
 const plain = /^[A-Za-z0-9_:@-]+$/;
 const escaped = /[^A-Za-z0-9_:@-]/gu;
 
 export function tokenOf(room: string): string {
   const token = plain.test(room) ? room : room.replace(escaped, escape);
   if (token.length <= tokenCharactersMax) return token;
-  // No escape begins with `=h`.
+  // No escape starts with `=h`.
   return `=h${createHash("sha256").update(room).digest("base64url")}`;
 }
 
@@ -28,7 +28,7 @@ function escape(character: string): string {
   return text;
 }
 
-/** FNV-1a: every node has to come to the same partition. */
+/** FNV-1a: every node must compute the same partition. */
 export function partitionOf(token: string, partitions: number): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < token.length; i++) hash = Math.imul(hash ^ token.charCodeAt(i), 0x01000193);

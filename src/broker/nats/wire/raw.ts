@@ -1,32 +1,33 @@
 /**
- * Numbers out of messages without the client library's own ways: a copy and an acknowledgement come with every durable
- * publication, and its headers are text in a map. What is read here is what nats-server appends; a message of any other
- * form is read by the library.
+ * Reads numbers from messages faster than the client library. Each durable publication brings a copy and an
+ * acknowledgement, and the library turns their headers into a map of texts. This code reads the form that nats-server
+ * writes. The library reads messages of any other form.
  */
 import type { Msg } from "nats";
 
-/** What a message of this version of the library is made of: private, and held by test/nats-library.test.ts. */
+/** Private fields of a message in this version of the library; test/nats-library.test.ts guards them. */
 interface RawMessage {
   readonly _rdata?: Uint8Array;
   readonly _msg?: { readonly hdr: number; readonly subject: Uint8Array };
 }
 
-/** Where a copy has its place in the stream. */
+/** Position of a copy in the stream. */
 export interface Place {
   seq: number;
-  /** Of the one before it in the same room, 0 if that is not kept any more. */
+  /** Sequence of the one before it in the room; 0 if it is deleted. */
   before: number;
 }
 
-/** One for every message: used and forgotten before the next. */
+/** Reused for every message. */
 const place: Place = { seq: 0, before: 0 };
 const lastSequence = Buffer.from("\r\nNats-Last-Sequence: ");
 const streamField = Buffer.from("\r\nNats-Stream: ");
 const sequence = Buffer.from("\r\nNats-Sequence: ");
 
 /**
- * From `Nats-Stream`, `Nats-Subject`, `Nats-Sequence: 7`, `Nats-Last-Sequence: 5` at the end of the headers. Null: not a
- * copy of this stream's. Anybody who may publish to the subject may claim a place: it has to be one that can be.
+ * Parses `Nats-Stream`, `Nats-Subject`, `Nats-Sequence: 7`, `Nats-Last-Sequence: 5` at the end of the headers. Null:
+ * not a copy of this stream. Anyone who may publish to the subject can forge a position, so the caller checks that it
+ * is possible.
  */
 export function placeOf(message: Msg, stream: string): Place | null {
   const { _rdata: bytes, _msg } = message as unknown as RawMessage;
@@ -51,7 +52,7 @@ function placeAt(seq: number, before: number): Place | null {
   return place;
 }
 
-/** The last token of its subject, which is a number. */
+/** The last token of the subject, a number. */
 export function numberOf(message: Msg): number {
   const subject = (message as unknown as RawMessage)._msg?.subject;
   if (subject !== undefined) return numberBefore(subject, subject.length);
@@ -59,8 +60,8 @@ export function numberOf(message: Msg): number {
 }
 
 /**
- * The number in `{"stream":"FLUX_chat_0", "seq":7}`, which is all of it. -1: it says something else, or more: an error ends
- * with a sequence too, which is 0.
+ * The number in `{"stream":"FLUX_chat_0", "seq":7}`, if this is the whole text. -1: it says something else or more. An
+ * error also ends with a sequence, which is 0.
  */
 export function ackedSeq(data: Uint8Array, stream: string): number {
   const seq = data[data.length - 1] === closingBrace ? numberBefore(data, data.length - 1) : -1;
@@ -80,10 +81,10 @@ const space = 0x20;
 const zero = 0x30;
 const carriageReturn = 0x0d;
 
-/** Where the number began that was read last. */
+/** Offset of the number read last. */
 let start = 0;
 
-/** The decimal number that ends before `end`, -1 if there is none. */
+/** The decimal number that ends before `end`; -1 if there is none. */
 function numberBefore(bytes: Uint8Array, end: number): number {
   let value = 0;
   let factor = 1;
@@ -98,7 +99,7 @@ function numberBefore(bytes: Uint8Array, end: number): number {
   return i === end ? -1 : value;
 }
 
-/** Where the line begins, with its line break, that ends at `end`. */
+/** Start, with its line break, of the line that ends at `end`. */
 function lineBefore(bytes: Uint8Array, end: number): number {
   return bytes.lastIndexOf(carriageReturn, end - 1);
 }
