@@ -1,6 +1,6 @@
 /**
- * Compiles load threads and control servers to plain JavaScript: a server under test then runs nothing but itself,
- * and worker threads need no loader. Also builds flux-gateway, whose real command is measured.
+ * Compiles load threads and control servers to JavaScript, so that a server under test runs nothing else and worker
+ * threads need no loader. Also builds flux-gateway, since the real command is measured.
  */
 import { execFileSync } from "node:child_process";
 import { fileURLToPath, pathToFileURL } from "node:url";

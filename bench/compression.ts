@@ -1,6 +1,6 @@
 /**
- * What permessage-deflate costs and saves: `node --import tsx bench/compression.ts [sockets] [members]`. Resident memory of
- * idle sockets that asked for it, then CPU of the node and bytes on the wire for publications to one room.
+ * Cost and savings of permessage-deflate: `node --import tsx bench/compression.ts [sockets] [members]`. Measures the
+ * memory of idle sockets with compression, then CPU and bytes on the wire for publications to one room.
  */
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -34,7 +34,7 @@ async function open(port: number, json: boolean, deflate: boolean): Promise<WebS
   return socket;
 }
 
-/** Of the binary form: publications that come one after the other share a message. */
+/** For the binary format: consecutive publications share a message. */
 function framesIn(message: Buffer): number {
   let frames = 0;
   for (let at = 0; at < message.length; at += 4 + message.readUInt32BE(at)) frames++;

@@ -7,12 +7,12 @@ export function positive(value: string): number {
   return number;
 }
 
-/** A flag that takes some of `known`, separated by commas; all of them by default. */
+/** A flag that takes some of `known`, separated by commas. Default: all. */
 export function listOption(flag: string, text: string, known: readonly string[]): Option {
   return new Option(flag, `${text}, separated by commas`).default([...known], known.join(",")).argParser((value: string) => {
     const chosen = value.split(",");
     const unknown = chosen.find((one) => !known.includes(one));
-    if (unknown !== undefined) throw new InvalidArgumentError(`There is no ${unknown}; choose from ${known.join(", ")}.`);
+    if (unknown !== undefined) throw new InvalidArgumentError(`Unknown value ${unknown}; choose from ${known.join(", ")}.`);
     return chosen;
   });
 }

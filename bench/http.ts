@@ -1,4 +1,4 @@
-/** autocannon on the public port's HTTP endpoints of a node with one reactor, and on bare uWS answering five bytes. */
+/** autocannon on the HTTP endpoints of a node with one reactor, and on bare uWS with an answer of five bytes. */
 import autocannon from "autocannon";
 import Table from "cli-table3";
 import { Command } from "commander";

@@ -1,6 +1,6 @@
 /**
- * flux-gateway beside controls without our code, on this machine: bare uWebSockets.js, ws, socket.io. Every server
- * is a process of its own; they take turns within each round, so that what drifts does so for all of them.
+ * Measures flux-gateway and controls without our code on this machine: bare uWebSockets.js, ws, socket.io. Every server
+ * is its own process. They take turns within each round, so that drift affects all of them alike.
  */
 import { Command } from "commander";
 import { buildBench, buildFlux } from "./build.ts";
@@ -58,15 +58,15 @@ type Flags = {
 };
 
 const flags = new Command("bench")
-  .description("Measures flux-gateway and its controls. All of it takes an hour and a half; leave the machine alone meanwhile.")
+  .description("Measures flux-gateway and its controls. A full run takes an hour and a half; run nothing else meanwhile.")
   .addOption(listOption("--only <rows>", "rows to measure", Object.keys(groups)))
   .addOption(listOption("--servers <names>", "servers to measure", serverNames))
-  .option("--rounds <n>", "times every server is measured in every row", positive, 3)
+  .option("--rounds <n>", "measurements of every server in every row", positive, 3)
   .option("--seconds <n>", "seconds per measurement of fan-out; echo takes six times as long (default: 10, quick: 3)", positive)
-  .option("--quick", "one short round with fewer sockets: to try things, not to quote; keeps no results", false)
-  .option("--profile <directory>", "write V8 CPU profiles of the servers there")
+  .option("--quick", "one short round with fewer sockets: for trials, not for publication; stores no results", false)
+  .option("--profile <directory>", "directory for V8 CPU profiles of the servers")
   .option("--no-build", "measure dist/ as it is")
-  .option("--name <name>", "what the files in bench/results are called", "latest")
+  .option("--name <name>", "name of the files in bench/results", "latest")
   .option("--no-out", "do not write bench/results")
   .parse()
   .opts<Flags>();
@@ -79,7 +79,7 @@ const scale: Scale = {
   profileDir: flags.profile ?? null,
 };
 const rounds = flags.quick ? 1 : flags.rounds;
-/** Above this a figure says more about what else ran than about the server. */
+/** Above this, other processes affect a figure more than the server does. */
 const otherCoresMax = 0.15;
 const attemptsMax = flags.quick ? 1 : 3;
 const rows = flags.only.flatMap((group) => groups[group] ?? []);
@@ -114,7 +114,7 @@ function serversOf(row: Row): ServerName[] {
   return flags.servers.filter((server) => row.servers?.includes(server) ?? true);
 }
 
-/** What was measured while other processes were busy is measured again; the quietest attempt counts. */
+/** A measurement disturbed by other processes is repeated; the quietest attempt counts. */
 async function measure(row: Row, server: ServerName, round: number, progress: Progress): Promise<Measurement> {
   const label = `${row.name} · ${serverTitles[server]} · round ${round + 1} of ${rounds}`;
   progress.step(label, row.secondsPlanned(scale));
@@ -126,7 +126,7 @@ async function measure(row: Row, server: ServerName, round: number, progress: Pr
       const { otherCores = 0 } = values;
       if (quietest === null || otherCores < (quietest.otherCores ?? 0)) quietest = values;
       if (otherCores <= otherCoresMax) break;
-      progress.note(`${label}: other processes had ${otherCores.toFixed(2)} cores meanwhile`);
+      progress.note(`${label}: other processes used ${otherCores.toFixed(2)} cores`);
     }
     return { ...which, values: quietest ?? {} };
   } catch (error) {
@@ -136,7 +136,7 @@ async function measure(row: Row, server: ServerName, round: number, progress: Pr
   }
 }
 
-/** So that nobody always follows the same other one. */
+/** Changes the order, so that no server always follows the same one. */
 function rotated<T>(all: readonly T[], by: number): T[] {
   const first = by % Math.max(1, all.length);
   return [...all.slice(first), ...all.slice(0, first)];

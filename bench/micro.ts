@@ -1,4 +1,4 @@
-/** One bench per function of the data path, named like the function, on a publish and a publication of 128 bytes. */
+/** One bench per function of the data path, with the function's name, for a publish and a publication of 128 bytes. */
 import { bench, do_not_optimize, group, run } from "mitata";
 import { RingReader, RingWriter, createRing } from "../src/link/ring.ts";
 import { decodeClientFrame, decodePublication, encodeClientFrame, headerBytes, ServerFrameEncoder } from "../src/protocol/codec.ts";

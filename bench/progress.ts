@@ -1,4 +1,4 @@
-/** Says on stderr what runs now and how long it still takes. On a terminal one line that counts down. */
+/** Shows the current step and the remaining time on stderr. On a terminal it is one line that counts down. */
 
 export class Progress {
   readonly #terminal = process.stderr.isTTY;
@@ -9,13 +9,13 @@ export class Progress {
   #stepEndsAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param seconds all steps together will take about. */
+  /** @param seconds expected for all steps together. */
   constructor(seconds: number) {
     this.#left = seconds;
     if (this.#terminal) this.#timer = setInterval(() => this.#draw(), 500);
   }
 
-  /** One measurement begins. */
+  /** Starts a measurement. */
   step(label: string, seconds: number): void {
     this.#label = label;
     this.#left -= seconds;
@@ -29,7 +29,7 @@ export class Progress {
     if (this.#terminal) this.#draw();
   }
 
-  /** What was found, above the line that counts. */
+  /** Prints a finding above the line that counts down. */
   note(text: string): void {
     process.stderr.write(this.#terminal ? `\r\x1b[K${text}\n` : `${text}\n`);
   }

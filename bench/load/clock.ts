@@ -1,6 +1,6 @@
 /**
- * One clock for every thread: microseconds of the machine's monotonic clock. `performance.now()` counts from the
- * start of its thread, so each thread adds its own offset.
+ * One clock for all threads: the machine's monotonic clock in microseconds. `performance.now()` counts from the start
+ * of its thread, so each thread adds its own offset.
  */
 const offset = Number(process.hrtime.bigint()) / 1000 - performance.now() * 1000;
 
@@ -8,7 +8,7 @@ export function micros(): number {
   return performance.now() * 1000 + offset;
 }
 
-/** A moment as it travels in a payload: the low 32 bits, which wrap after 71 minutes. */
+/** A time as sent in a payload: the low 32 bits, which wrap after 71 minutes. */
 export function stamp(atMicros: number): number {
   return atMicros >>> 0;
 }

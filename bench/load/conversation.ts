@@ -1,25 +1,25 @@
 /**
- * What the load client can say to a server and hear from it, whatever the server's wire format. One conversation
- * per socket; implementations by wire format: flux.ts, fluxjson.ts, plain.ts, socketio.ts.
+ * Actions and events of a load client, for any wire format. One conversation per socket. Implementations: flux.ts,
+ * fluxjson.ts, plain.ts, socketio.ts.
  */
 import type { ClientSocket } from "./socket.ts";
 
 export type Dialect = "flux" | "plain" | "socketio";
 
-/** What payloads are carried in: bytes, or texts in JSON. */
+/** Encoding of payloads: bytes, or texts in JSON. */
 export type Format = "binary" | "json";
 
 /**
- * member: joins the one room and may publish to it. echo: every message it sends comes back. resumer: a member whose room
- * is durable, who resumes its session when it begins again. publisher: is in no room, publishes to a durable one, and hears
- * what it published once that is acknowledged. reader: a member of a durable room with large payloads.
+ * member: joins the room and may publish. echo: every message it sends returns. resumer: a member of a durable room
+ * that resumes its session. publisher: joins no room, publishes to a durable one, and counts a publication once it is
+ * acknowledged. reader: a member of a durable room with large payloads.
  */
 export type Role = "member" | "echo" | "resumer" | "publisher" | "reader";
 
-/** Told what is heard, for all sockets of a thread. Called once per delivery: must not allocate. */
+/** Receives the events of all sockets of a thread. Called for every delivery: must not allocate. */
 export interface Ear {
   ready(socket: number): void;
-  /** A payload of ours has come. `chained` is false where the server's own numbers show a gap before it. */
+  /** A payload of the bench arrived. `chained` is false if the server's own numbers show a gap before it. */
   delivered(socket: number, counter: number, sentAt: number, chained: boolean): void;
   refused(socket: number, text: string): void;
 }
@@ -28,11 +28,11 @@ export interface Conversation {
   /** Path of the URL and subprotocol to offer. */
   readonly path: string;
   readonly subprotocol: string | null;
-  /** The upgrade is done: says what comes first, on the socket that all later calls use. */
+  /** The upgrade is complete: sends the first messages on the socket that all later calls use. */
   begin(socket: ClientSocket): void;
-  /** Times its session was resumed; undefined where there are no sessions. */
+  /** Times the session was resumed; undefined without sessions. */
   readonly resumed?: number;
-  /** Publications that are still to be acknowledged; undefined where nothing waits for that. */
+  /** Publications not acknowledged yet; undefined where none are awaited. */
   readonly unacknowledged?: number;
   /** MUST answer every ping of the wire format itself (WebSocket pings are answered below it). */
   hear(opcode: number, bytes: Buffer, start: number, end: number): void;

@@ -1,7 +1,7 @@
 /**
- * flux.v1 in its binary subprotocol. Commands are encoded by the project's codec; what comes is read by hand, since
- * a decoder that makes objects could not follow two million publications a second, and a reader of its own would
- * notice if the codec were wrong about the wire format.
+ * flux.v1 in its binary subprotocol. The project's codec encodes commands. Events are read by hand: a decoder that
+ * creates objects cannot follow two million publications a second. An independent reader also detects errors of the
+ * codec.
  */
 import { decodeServerFrame, encodeClientFrame } from "../../src/protocol/codec.ts";
 import { threadId } from "node:worker_threads";
@@ -12,13 +12,13 @@ import type { ClientSocket } from "./socket.ts";
 import { tokenFor } from "./token.ts";
 import { opcodes } from "./websocket.ts";
 
-/** Ephemeral, as the rooms of the controls are. */
+/** Ephemeral, like the rooms of the controls. */
 const room = "live:bench";
-/** Of a namespace that the row of it makes, into which anyone may publish. */
+/** In a namespace of that row, where anyone may publish. */
 const loggedRoom = "logged:bench";
-/** Resumers and readers have theirs kept. */
+/** For the roles resumer and reader. */
 const durableRoom = "chat:bench";
-/** A publish that was refused for now is sent again after this long. */
+/** Wait before a rejected publish is repeated. */
 const retryMs = 100;
 
 export class FluxConversation implements Conversation {
@@ -28,15 +28,15 @@ export class FluxConversation implements Conversation {
   readonly #ear: Ear;
   #socket: ClientSocket | undefined;
   #seq = 0;
-  /** Of a publisher, the last it sent. */
+  /** Last counter sent, for a publisher. */
   #published = 0;
   #publishedAt = 0;
   #ownToken = "";
   #session: Session | null = null;
   resumed = 0;
-  /** Of a resumer, what is not acknowledged yet: one at a time, as a client does that keeps its order when it is refused. */
+  /** Unacknowledged publishes of a resumer. It sends one at a time, like a client that keeps its order. */
   readonly #unsent: { counter: number; sentAt: number }[] = [];
-  /** The beginning of a frame whose end comes in a later message. */
+  /** Start of a frame that continues in a later message. */
   #split: Buffer | null = null;
 
   constructor(index: number, role: Role, ear: Ear) {
@@ -45,7 +45,7 @@ export class FluxConversation implements Conversation {
     this.#ear = ear;
   }
 
-  /** Who comes back shows its ticket. */
+  /** A reconnecting client sends its ticket. */
   get path(): string {
     return this.#session === null ? "/ws" : `/ws?resume=${this.#session.ticket}`;
   }
@@ -75,7 +75,7 @@ export class FluxConversation implements Conversation {
     return encodeClientFrame({ id: 1, hello: { version: protocolVersion, client: "flux-bench", token: this.#token(), resume } });
   }
 
-  /** The same every time, as a client keeps it. */
+  /** Always the same, since a client keeps its token. */
   #token(): string {
     return (this.#ownToken ||= tokenFor(`bench-${process.pid}-${threadId}-${this.#index}`));
   }
@@ -142,7 +142,7 @@ export class FluxConversation implements Conversation {
   }
 
   #deliver(bytes: Buffer, chained: boolean): void {
-    if (read.payloadBytes !== this.#payloadBytes) throw new Error("not a payload of ours");
+    if (read.payloadBytes !== this.#payloadBytes) throw new Error("unknown payload");
     this.#ear.delivered(this.#index, readUint32(bytes, read.payloadAt), readUint32(bytes, read.payloadAt + 4), chained);
   }
 
@@ -172,16 +172,16 @@ export class FluxConversation implements Conversation {
     for (const { seq, prev, payload } of publications) {
       const chained = prev === this.#seq;
       this.#seq = seq ?? 0;
-      if (payload?.length !== this.#payloadBytes) throw new Error("not a payload of ours");
+      if (payload?.length !== this.#payloadBytes) throw new Error("unknown payload");
       this.#ear.delivered(this.#index, readUint32(payload, 0), readUint32(payload, 4), chained);
     }
   }
 }
 
-/** What a resumer needs to come back. */
+/** State that a resumer needs to resume. */
 type Session = { session: string; token: string; ticket: string; epoch: string };
 
-/** What readFrame found. One record for all frames, overwritten by the next. */
+/** Result of readFrame: one record, overwritten by the next frame. */
 export type Read = { event: number; seq: number; prev: number; payloadAt: number; payloadBytes: number };
 
 /** Field numbers of ServerFrame's oneof. */
@@ -189,7 +189,7 @@ export const events = { published: 5, echo: 8, publication: 10 } as const;
 
 const wireTypes = { varint: 0, delimited: 2 } as const;
 
-/** Reads which event a ServerFrame is and, of publications and echoes, what the bench checks. */
+/** Reads the kind of a ServerFrame, and the checked fields of publications and echoes. */
 export function readFrame(bytes: Uint8Array, start: number, end: number, into: Read): void {
   into.event = into.seq = into.prev = into.payloadAt = into.payloadBytes = 0;
   cursor = start;
@@ -206,7 +206,7 @@ export function readFrame(bytes: Uint8Array, start: number, end: number, into: R
   }
 }
 
-/** Publication: seq = 3, prev = 4, payload = 7. Echo: payload = 1 (and no varint that could be taken for seq). */
+/** Publication: seq = 3, prev = 4, payload = 7. Echo: payload = 1, and no varint that looks like seq. */
 function readFields(bytes: Uint8Array, end: number, payloadField: number, into: Read): void {
   while (cursor < end) {
     const tag = readVarint(bytes, end);
@@ -226,7 +226,7 @@ function readFields(bytes: Uint8Array, end: number, payloadField: number, into: 
   }
 }
 
-/** Where the readers below are. A module variable, so that they need not return two values. */
+/** Position of the readers below. A module variable, so that they return only one value. */
 let cursor = 0;
 
 function readVarint(bytes: Uint8Array, end: number): number {
@@ -250,20 +250,20 @@ function readDelimiter(bytes: Uint8Array, tag: number, end: number): number {
 
 const read: Read = { event: 0, seq: 0, prev: 0, payloadAt: 0, payloadBytes: 0 };
 
-/** A command encoded once; only the first eight bytes of its payload change. */
+/** An encoded command, of which only the first eight bytes of the payload change. */
 type Template = { bytes: Uint8Array; payloadAt: number };
 
 function template(command: ClientFrame): Template {
   const bytes = encodeClientFrame(command);
-  return { bytes, payloadAt: Buffer.from(bytes).indexOf(binaryPayload()) }; // a large payload begins with a small one
+  return { bytes, payloadAt: Buffer.from(bytes).indexOf(binaryPayload()) }; // a large payload starts like a small one
 }
 
 const join = encodeClientFrame({ id: 2, join: { room } });
 const joinDurable = encodeClientFrame({ id: 2, join: { room: durableRoom } });
 const publishDurable = template({ id: 3, publish: { room: durableRoom, payload: binaryPayload(), format: Format.BINARY } });
 const publishLarge = template({ publish: { room: durableRoom, payload: binaryPayload(largePayloadBytes), format: Format.BINARY } });
-/** id 0: no reply, as no control gives one. */
+/** id 0: no reply, since the controls send none. */
 const publishTemplate = template({ publish: { room, payload: binaryPayload(), format: Format.BINARY } });
-/** With a reply: that it is acknowledged is what is waited for. */
+/** With a reply: the row waits for the acknowledgement. */
 const publishLogged = template({ id: 3, publish: { room: loggedRoom, payload: binaryPayload(), format: Format.BINARY } });
 const echoTemplate = template({ id: 3, echo: { payload: binaryPayload(), format: Format.BINARY } });

@@ -1,6 +1,6 @@
 /**
- * flux.v1 in its JSON subprotocol, as a member of one room. Commands are written as texts; events are read by hand, as in
- * flux.ts: JSON.parse would cost the load client more than the server spends.
+ * flux.v1 in its JSON subprotocol, as a member of one room. Commands are texts. Events are read by hand, as in flux.ts:
+ * JSON.parse would cost the load client more than the server.
  */
 import { threadId } from "node:worker_threads";
 import { protocolVersion, subprotocols } from "../../src/protocol/messages.ts";
@@ -10,7 +10,7 @@ import type { ClientSocket } from "./socket.ts";
 import { tokenFor } from "./token.ts";
 import { opcodes } from "./websocket.ts";
 
-/** Ephemeral, as the rooms of the controls are. */
+/** Ephemeral, like the rooms of the controls. */
 const room = "live:bench";
 
 export class FluxJsonConversation implements Conversation {
@@ -22,7 +22,7 @@ export class FluxJsonConversation implements Conversation {
   #seq = 0;
 
   constructor(index: number, role: Role, ear: Ear) {
-    if (role !== "member") throw new Error(`there is no ${role} in JSON`);
+    if (role !== "member") throw new Error(`the role ${role} is not available in JSON`);
     this.#index = index;
     this.#ear = ear;
   }
@@ -38,7 +38,7 @@ export class FluxJsonConversation implements Conversation {
     if (opcode !== opcodes.text) throw new Error("not a text message");
     if (!startsWith(bytes, start, eventHead)) return this.#rareFrame(bytes.toString("utf8", start, end));
     const payloadAt = end - eventEnd.length - payloadBytes;
-    if (!startsWith(bytes, payloadAt - dataKey.length, dataKey)) throw new Error("not a payload of ours");
+    if (!startsWith(bytes, payloadAt - dataKey.length, dataKey)) throw new Error("unknown payload");
     at = start + eventHead.length;
     const seq = readNumber(bytes, end, seqKey);
     const chained = readNumber(bytes, end, prevKey) === this.#seq;
@@ -53,7 +53,7 @@ export class FluxJsonConversation implements Conversation {
   }
 
   echo(): void {
-    throw new Error("nothing is echoed in JSON");
+    throw new Error("echo is not available in JSON");
   }
 
   #rareFrame(text: string): void {
@@ -67,25 +67,25 @@ export class FluxJsonConversation implements Conversation {
 
 type RareFrame = { joined?: { position: { seq: string } }; error?: { code: string; text: string } };
 
-/** id 0: no reply, as no control gives one. */
+/** id 0: no reply, since the controls send none. */
 const publishTemplate = Buffer.from(`{"publish":{"room":"${room}","data":"${textPayload(0, 0)}"}}`);
 const publishPayloadAt = publishTemplate.indexOf(textPayload(0, 0));
 
-/** A publication as it comes: the order of its fields is always the same. */
+/** A publication as received: its fields always have the same order. */
 const eventHead = Buffer.from(`{"publication":{"room":"${room}","epoch":"`);
 const seqKey = Buffer.from('"seq":"');
 const prevKey = Buffer.from('"prev":"');
 const dataKey = Buffer.from('"data":"');
 const eventEnd = Buffer.from('"}}');
 
-/** What a control sends for each: as long as a publication in the middle of a measurement. */
+/** Size of a control's message: as large as a publication in the middle of a measurement. */
 export const jsonEventBytes = eventHead.length + payloadBytes + eventEnd.length +
   '0FAtMtJy","seq":"12345","prev":"12344","sender":"bench-12345-1-999","time":"1795323651843","data":"'.length;
 
-/** Where readNumber is. A module variable, so that it need not return two values. */
+/** Position of readNumber. A module variable, so that the function returns only one value. */
 let at = 0;
 
-/** The digits behind the next place where this key stands. */
+/** The digits after the next occurrence of this key. */
 function readNumber(bytes: Uint8Array, end: number, key: Uint8Array): number {
   while (!startsWith(bytes, at, key)) if (++at >= end) throw new Error("a publication lacks a field");
   at += key.length;

@@ -1,6 +1,6 @@
 /**
- * A load thread of members who use the SDK, as tests know them (test/support/population.ts). They connect to nodes by
- * themselves, each to the next in turn: what stands in front of nodes would have more to do than the members.
+ * A load thread with members that use the SDK, as in tests (test/support/population.ts). They connect to the nodes
+ * directly, in turn: a load balancer would cost more than the members.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { parentPort } from "node:worker_threads";
@@ -15,9 +15,9 @@ export type MembersOrder =
   /** Done when every one of them is in the room. */
   | { kind: "connect"; ports: readonly number[]; options: Omit<PopulationOptions, "WebSocket"> }
   | { kind: "progress"; publications: number }
-  /** This node is going to be lost, and these will be left. */
+  /** Announces the node that will be killed, and the nodes that remain. */
   | { kind: "lose"; node: string; ports: readonly number[] }
-  /** Done when everybody has a session at another. */
+  /** Done when every session is on another node. */
   | { kind: "return"; withinSeconds: number }
   | { kind: "halt" }
   | { kind: "publishLast" }
@@ -27,11 +27,11 @@ export type MembersOrder =
 export type MembersAnswers = {
   connect: null;
   progress: null;
-  /** How many have their session there. */
+  /** Number of sessions on that node. */
   lose: { moving: number };
   /**
-   * When the last was back, micros. When each session since `lose` was accepted, by the clock of the node that did, as `ready`
-   * says: milliseconds since 1970. Sessions that were not resumed.
+   * Time of the last reconnect in micros. Times at which the nodes accepted sessions since `lose`, by the node's clock
+   * in `ready`, in milliseconds since 1970. Number of sessions that were not resumed.
    */
   return: { at: number; accepted: readonly number[]; begunAnew: number };
   halt: null;
@@ -73,7 +73,7 @@ async function obey(order: MembersOrder): Promise<MembersAnswers[MembersOrder["k
     population = await startPopulation({ teardown() {} }, `ws://127.0.0.1:${ports[0]}/ws`, { ...order.options, WebSocket: ToNextNode });
     return null;
   }
-  if (population === null) throw new Error("nobody is there yet");
+  if (population === null) throw new Error("no members are connected yet");
   const { clients, history, gaps } = population;
   switch (order.kind) {
     case "progress":

@@ -1,47 +1,47 @@
-/** Everything the bench and its load threads say to each other. */
+/** Messages between the bench and its load threads. */
 import type { RecordableHistogram } from "node:perf_hooks";
 import type { Dialect, Format, Role } from "./conversation.ts";
 
 export type Target = { dialect: Dialect; format: Format; host: string; port: number };
 
-/** `rate` messages a second from `startAt` (micros) on, by the clock: what is late is sent at once, never left out. */
+/** `rate` messages a second from `startAt` (micros), by the clock. Late messages are sent at once, never skipped. */
 export type Schedule = {
   rate: number;
   count: number;
   startAt: number;
-  /** Messages that were published before: theirs are numbered on from there. Default: none. */
+  /** Messages published before; counters continue after them. Default: none. */
   before?: number;
 };
 
 export type Order =
-  /** More sockets, of one role. Done when every one of them is ready (and in the room). */
+  /** Opens more sockets of one role. Done when every one is ready (and in the room). */
   | { kind: "connect"; target: Target; role: Role; sockets: number }
-  /** The first socket publishes. Done when the last message is handed to the kernel. */
+  /** The first socket publishes. Done when the kernel has the last message. */
   | { kind: "publish"; schedule: Schedule }
-  /** The sockets send in turn, so each of n sends rate / n a second. */
+  /** The sockets send in turn: each of n sends rate / n a second. */
   | { kind: "echo"; schedule: Schedule }
-  /** Socket `from` publishes, one at a time, and waits until `near` and `far` have it. */
+  /** Socket `from` publishes one message at a time and waits until `near` and `far` have it. */
   | { kind: "relay"; from: number; near: number; far: number; samples: number; gapMs: number }
-  /** Every socket publishes, and again each time it has been acknowledged, until it is closed. */
+  /** Every socket publishes again whenever it gets an acknowledgement, until it is closed. */
   | { kind: "circle" }
-  /** Latencies count from here on: of payloads stamped `from` or later. */
+  /** Latencies count from now on: for payloads stamped `from` or later. */
   | { kind: "measure"; from: number }
-  /** Every socket is lost at once and comes back, evenly spread. Done when all have tried. */
+  /** Drops every socket at once; they reconnect evenly spread. Done when all have tried. */
   | { kind: "storm"; withinSeconds: number }
-  /** `upTo`: so many messages were published, and what a socket has not seen of them is lost. */
+  /** `upTo`: number of messages published. A socket that did not receive one has lost it. */
   | { kind: "tally"; upTo?: number }
-  /** Nothing is read from any socket, or again. */
+  /** Stops reading from all sockets, or continues. */
   | { kind: "stall"; stalled: boolean }
   | { kind: "close" };
 
 export type Tally = {
-  /** Payloads seen over all sockets. */
+  /** Payloads received over all sockets. */
   delivered: number;
-  /** Left out: a later payload came instead. */
+  /** Skipped: a later payload arrived instead. */
   lost: number;
-  /** Came after a later one, or twice. */
+  /** Arrived after a later one, or twice. */
   disordered: number;
-  /** Times the server's own numbers (seq and prev) showed a gap. */
+  /** Gaps in the server's own numbers (seq and prev). */
   unchained: number;
   /** Microseconds. */
   latency: RecordableHistogram;
@@ -57,7 +57,7 @@ export type Answers = {
   circle: null;
   measure: null;
   stall: null;
-  /** Sessions that were resumed, and how long it was until all had been answered. */
+  /** Resumed sessions, and the time until all were answered. */
   storm: { resumed: number; refused: number; triedSeconds: number; seconds: number };
   tally: Tally;
   close: null;

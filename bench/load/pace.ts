@@ -1,14 +1,14 @@
-/** Sending by the clock, finer than timers: they tick in milliseconds. */
+/** Sends by the clock, more precisely than timers, which tick in milliseconds. */
 import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
 import { setImmediate as turn } from "node:timers/promises";
 import { micros } from "./clock.ts";
 import type { Schedule } from "./orders.ts";
 
 /**
- * Calls `send` for n = 0, 1, … with the moment it was meant for. Between two turns of the event loop the thread
- * sleeps for at most `napMicros`, which is what this adds to the time a reply waits to be read.
+ * Calls `send` for n = 0, 1, … with its intended time. Between two turns of the event loop the thread sleeps at most
+ * `napMicros`, which delays the reading of replies by as much.
  *
- * @returns how late each `send` was, in microseconds.
+ * @returns the delay of each `send`, in microseconds.
  */
 export async function pace(
   { rate, count, startAt }: Schedule,

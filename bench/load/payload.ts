@@ -1,9 +1,9 @@
 /**
- * Every payload is 128 bytes. Binary: [u32 counter][u32 stamp of the intended sending time][filler]. As text the two
- * numbers are eight hex digits each. The counter starts at 1 and grows by one per payload of a sender.
+ * Every payload has 128 bytes. Binary: [u32 counter][u32 stamp of the intended sending time][filler]. In text, each of
+ * the two numbers is eight hex digits. The counter starts at 1 and grows by one for each payload of a sender.
  */
 export const payloadBytes = 128;
-/** Where a queue is to overflow: the kernel alone holds some megabytes for every socket. */
+/** For tests that overflow a queue: the kernel alone buffers megabytes for each socket. */
 export const largePayloadBytes = 1600;
 
 const filler = 0x2e;
@@ -17,7 +17,7 @@ export function writePayload(bytes: Uint8Array, at: number, counter: number, sen
   writeUint32(bytes, at + 4, sentAt);
 }
 
-/** Read at an offset, by hand: this runs two million times a second. */
+/** Written by hand, since it runs two million times a second. */
 export function readUint32(bytes: Uint8Array, at: number): number {
   return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
 }
@@ -42,7 +42,7 @@ export function readHex(bytes: Uint8Array, at: number): number {
   return value >>> 0;
 }
 
-/** As textPayload has the two numbers, into a text that is there already. */
+/** Overwrites a number of textPayload in place. */
 export function writeHex(bytes: Uint8Array, at: number, value: number): void {
   for (let i = 0; i < 8; i++) {
     const digit = (value >>> (28 - 4 * i)) & 0xf;

@@ -1,4 +1,4 @@
-/** The wire format of the controls bare uWS and `ws`: the URL names the role, a message is a payload and no more. */
+/** The wire format of the controls uWS and `ws`: the URL names the role, and a message is only a payload. */
 import type { Conversation, Ear, Role } from "./conversation.ts";
 import { jsonEventBytes } from "./fluxjson.ts";
 import { binaryPayload, payloadBytes, readHex, readUint32, textPayload, writeHex, writePayload } from "./payload.ts";
@@ -18,7 +18,7 @@ export class PlainConversation implements Conversation {
     this.path = role === "member" ? "/room" : "/echo";
   }
 
-  /** The server has subscribed the socket before it answered the upgrade, or does so before it reads on. */
+  /** The server subscribes the socket before it answers the upgrade, or before it reads on. */
   begin(socket: ClientSocket): void {
     this.#socket = socket;
     this.#ear.ready(this.#index);
@@ -39,7 +39,7 @@ export class PlainConversation implements Conversation {
   }
 }
 
-/** Its payload is a text that is as long as the JSON that flux-gateway sends for one. */
+/** With text payloads as long as flux-gateway's JSON for one publication. */
 export class PlainTextConversation implements Conversation {
   readonly path: string;
   readonly subprotocol = null;
@@ -74,6 +74,6 @@ export class PlainTextConversation implements Conversation {
   }
 }
 
-/** Copied by `send`, so one of each is enough. */
+/** `send` copies it, so one is enough. */
 const payload = binaryPayload();
 const text = Buffer.from(textPayload(0, 0).padEnd(jsonEventBytes, "."));

@@ -1,4 +1,4 @@
-/** One message at a time from one socket to two others, with silence between: what crossing reactors costs. */
+/** Sends one message at a time from one socket to two others, with pauses: the cost of crossing reactors. */
 import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { micros, since, stamp } from "./clock.ts";

@@ -1,26 +1,25 @@
-/** A WebSocket client over node:net whose reads all land in one buffer. */
+/** A WebSocket client over node:net that reads all sockets into one buffer. */
 import { createHash, randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { cutFrames, finalBit, maskedFrame, opcodeBits, opcodes } from "./websocket.ts";
 
 export type Address = { host: string; port: number; path: string; localAddress: string; subprotocol: string | null };
 
-/** What the user of a socket hears. Offsets are valid until the call returns. */
+/** Callbacks of a socket. Offsets are valid until the call returns. */
 export interface Listener {
-  /** Bytes have come and are about to be read. */
+  /** New bytes are about to be read. */
   chunk(): void;
   opened(): void;
   message(opcode: number, bytes: Buffer, start: number, end: number): void;
-  /** Once, also when it never opened and when `close` was called. */
+  /** Called once, also if the socket never opened, and after `close`. */
   closed(reason: string): void;
 }
 
 /**
- * Where the kernel puts what it read, for all sockets of a thread: reading and parsing of one are over before the
- * next read begins. What is left of a frame that has not come whole waits with its socket and is put back in front
- * of the next read, so frames always lie in one piece.
+ * The read buffer of all sockets of a thread: each read is parsed completely before the next. The rest of an incomplete
+ * frame is stored with its socket and put before the next read, so that frames are always contiguous.
  *
- *     [room for what is left over: 1 MiB][one read: 64 KiB]
+ *     [space for the rest: 1 MiB][one read: 64 KiB]
  */
 export class ReadBuffer {
   static readonly headroom = 1024 * 1024;
@@ -56,7 +55,7 @@ export class ClientSocket {
     this.#net.on("connect", () => this.#net.write(this.#request(address)));
     this.#net.on("error", (error) => (this.#reason ||= error.message));
     this.#net.on("end", () => this.#net.destroy());
-    this.#net.on("close", () => listener.closed(this.#reason || "the server hung up"));
+    this.#net.on("close", () => listener.closed(this.#reason || "the server closed the connection"));
   }
 
   send(opcode: number, payload: Uint8Array): void {
@@ -109,20 +108,20 @@ export class ClientSocket {
       `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${this.#key}\r\n${offer}\r\n`;
   }
 
-  /** Returns where the first frame starts, `start` while the response has not come whole. */
+  /** Returns the start of the first frame, or `start` while the response is incomplete. */
   #upgrade(start: number, end: number): number {
     const response = this.#read.bytes.subarray(start, end);
     const length = response.indexOf(headEnd);
     if (length === -1) return start;
     const head = response.toString("latin1", 0, length);
     const accept = createHash("sha1").update(this.#key + acceptGuid).digest("base64");
-    if (!head.startsWith("HTTP/1.1 101 ") || !head.includes(accept)) throw new Error(`upgrade refused: ${head.split("\r\n")[0]}`);
+    if (!head.startsWith("HTTP/1.1 101 ") || !head.includes(accept)) throw new Error(`upgrade rejected: ${head.split("\r\n")[0]}`);
     this.#opened = true;
     this.#listener.opened();
     return start + length + headEnd.length;
   }
 
-  /** Control frames, fragments, and what no server may send. */
+  /** Control frames, fragments, and invalid frames. */
   #rareFrame(first: number, payload: Buffer): void {
     const opcode = first & opcodeBits;
     if (opcode === opcodes.ping) return this.send(opcodes.pong, payload);

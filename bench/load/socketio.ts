@@ -1,6 +1,6 @@
 /**
- * The wire format of socket.io 4 over its websocket transport, spoken by hand since its own client is too slow for
- * 1,000 members in one thread:
+ * The wire format of socket.io 4 over its websocket transport. It is written by hand, since socket.io's own client is
+ * too slow for 1,000 members in one thread.
  *
  *     0{…}  open, from the server      40  connect, 40{…} its answer      2, 3  ping from the server, pong
  *     42["m","<payload as text>"]  event, both ways

@@ -14,17 +14,17 @@ const conversations: Record<Dialect, Record<Format, new (index: number, role: Ro
   socketio: { binary: SocketIoConversation, json: SocketIoConversation },
 };
 
-/** Fewer than the 512 a listen backlog holds, also where two threads connect at once. */
+/** Less than the 512 of a listen backlog, also when two threads connect at once. */
 const inFlightMax = 128;
 /** A source address has 28,000 ports. */
 const socketsPerAddress = 20_000;
 
-/** Times that a socket of a storm tries to come back, and how long it waits before the next at most. */
+/** Attempts of a socket in a storm, and the longest wait before the next. */
 const attemptsMax = 20;
 const retryMsMax = 2000;
 const acknowledgedMsMax = 30_000;
 
-/** What of the ear a squad does not do itself. */
+/** The callbacks that a squad does not handle itself. */
 export type DeliveryEar = Pick<Ear, "delivered"> & { chunk(): void };
 
 export class Squad {
@@ -37,7 +37,7 @@ export class Squad {
   #waiting = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
   #closing = false;
 
-  /** @param onFailure a socket that was ready is gone, or the server refused something. */
+  /** @param onFailure called when a ready socket is lost or the server rejects something */
   constructor(delivery: DeliveryEar, onFailure: (error: Error) => void) {
     this.#delivery = delivery;
     this.#onFailure = onFailure;
@@ -45,7 +45,7 @@ export class Squad {
 
   async connect(target: Target, role: Role, count: number): Promise<void> {
     const first = this.conversations.length;
-    // Ports of an address that an earlier run closed stay taken for a minute, so every connect has its own.
+    // Ports of an earlier run's address stay in use for a minute, so every connect uses an address of its own.
     const network = `127.${randomOctet()}.${randomOctet()}`;
     let next = 0;
     const lane = async (): Promise<void> => {
@@ -57,10 +57,10 @@ export class Squad {
     await Promise.all(Array.from({ length: Math.min(count, inFlightMax) }, lane));
   }
 
-  /** All sockets go at once, and come back over `withinSeconds`, each as soon as it is its turn. */
+  /** Drops all sockets at once. They reconnect spread over `withinSeconds`. */
   async storm(withinSeconds: number): Promise<{ resumed: number; refused: number; triedSeconds: number; seconds: number }> {
     const before = this.conversations.map(({ resumed = 0 }) => resumed);
-    // A socket that is no longer listed is not missed.
+    // Sockets that are not listed do not count as lost.
     const lost = this.#sockets.splice(0);
     const count = lost.length;
     for (const socket of lost) socket.close();
@@ -81,7 +81,7 @@ export class Squad {
     return { resumed, triedSeconds, seconds, refused: Object.values(refusals).reduce((sum, count) => sum + count, 0) };
   }
 
-  /** As a client does: who is refused waits a while and tries again. */
+  /** Like a client: after a rejection it waits and tries again. */
   async #comeBack(index: number, target: Target, role: Role, localAddress: string, refusals: Record<string, number>): Promise<void> {
     for (let attempt = 1; attempt <= attemptsMax; attempt++) {
       try {
@@ -94,7 +94,7 @@ export class Squad {
     }
   }
 
-  /** Resolves when every publication that waits for its acknowledgement has it. */
+  /** Resolves when every publication is acknowledged. */
   async acknowledged(): Promise<void> {
     const until = performance.now() + acknowledgedMsMax;
     while (this.conversations.some(({ unacknowledged = 0 }) => unacknowledged > 0)) {
@@ -103,7 +103,7 @@ export class Squad {
     }
   }
 
-  /** Nothing is read from the kernel while stalled: servers' writes pile up. */
+  /** While stalled, nothing is read, so the servers' writes queue up. */
   stall(stalled: boolean): void {
     for (const socket of this.#sockets) socket.stall(stalled);
   }

@@ -1,4 +1,4 @@
-/** Checks what every socket of a thread is given: each sender's counter must grow by one, at each socket. */
+/** Checks the deliveries of every socket of a thread: each sender's counter must grow by one. */
 import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
 import { micros, since, stamp } from "./clock.ts";
 import type { Tally } from "./orders.ts";
@@ -24,7 +24,7 @@ export class TallyEar {
     this.#lastOf = larger;
   }
 
-  /** What follows was read from the kernel now. */
+  /** The following payloads were read from the kernel now. */
   chunk(): void {
     this.#now = stamp(micros());
   }
@@ -35,7 +35,7 @@ export class TallyEar {
     const expected = this.#lastOf[socket]! + 1;
     if (counter === expected) this.#lastOf[socket] = counter;
     else this.#outOfStep(socket, counter, expected);
-    // Stamps wrap: what was sent before `measureFrom` is a very long time after it.
+    // Stamps wrap: a time before `measureFrom` looks like a very late one.
     if (since(this.#measureFrom, sentAt) < 2 ** 31) this.#latency.record(since(sentAt, this.#now) || 1);
   }
 
@@ -44,7 +44,7 @@ export class TallyEar {
     this.#latency = createHistogram();
   }
 
-  /** A socket to which nothing more came has left no gap behind it: what it should have seen by now is asked for. */
+  /** @param upTo last message published: messages missing at the end show no gap by themselves */
   tally(upTo: number): Tally {
     let behind = 0;
     for (const last of this.#lastOf) behind += Math.max(0, upTo - last);

@@ -1,4 +1,4 @@
-/** The bench's end of a load thread. */
+/** The bench's handle of a load thread. */
 import { Worker } from "node:worker_threads";
 import type { Answers, Order, Request, Response, WorkerData } from "./orders.ts";
 
@@ -18,7 +18,7 @@ export class LoadThread<O extends { readonly kind: string } = Order, A = Answers
     this.#worker.on("error", (error: Error) => this.#rejectAll(error));
   }
 
-  /** Payloads its sockets have seen so far, as of now. */
+  /** Payloads received by its sockets so far. */
   get delivered(): number {
     return this.#delivered[0]!;
   }

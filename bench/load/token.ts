@@ -1,7 +1,7 @@
-/** Tokens of the load: every socket is a user of its own, so no token has been verified before it is used. */
+/** Tokens of the load: every socket is a different user, so each token is verified for the first time. */
 import { createHmac } from "node:crypto";
 
-/** What the node under test is started with. It guards nothing but a bench on loopback. */
+/** Secret of the node under test. It protects only a bench on loopback. */
 export const benchSecret = "flux-bench-secret-flux-bench-secret";
 
 const header = encoded({ alg: "HS256", typ: "JWT" });

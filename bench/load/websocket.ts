@@ -1,19 +1,19 @@
 /**
- * As much of RFC 6455 as a client needs that must be cheaper than the servers it loads: frames are read in place,
- * as offsets into the bytes that came from the kernel, and nothing is allocated per frame.
+ * The part of RFC 6455 that a load client needs, at less cost than the servers'. Frames are read in place, as offsets
+ * into the received bytes. No memory is allocated per frame.
  */
 export const opcodes = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
 export const finalBit = 0x80;
 export const opcodeBits = 0x0f;
 
-/** Gets every whole frame: its first byte (FIN, RSV, opcode) and where its payload lies in `bytes`. */
+/** Receives every complete frame: its first byte (FIN, RSV, opcode) and the offsets of its payload in `bytes`. */
 export interface FrameSink {
   frame(first: number, bytes: Buffer, start: number, end: number): void;
 }
 
 /**
- * Cuts server frames (never masked) from `bytes`. Returns where the first frame starts that has not come whole:
+ * Cuts server frames (never masked) from `bytes`. Returns the start of the first incomplete frame.
  *
  *     [FIN RSV×3 opcode×4][0 length×7][u16 length if 126 | u64 length if 127][payload]
  */
@@ -42,10 +42,10 @@ function readLength64(bytes: Buffer, at: number): number {
   return length;
 }
 
-/** The example of RFC 6455. A browser draws one for every frame; unmasking costs the server the same. */
+/** The example of RFC 6455. A browser uses a random mask per frame; unmasking costs the server the same. */
 const mask = [0x37, 0xfa, 0x21, 0x3d] as const;
 
-/** A whole message as one masked frame, in a buffer of its own: the socket may keep it until it is written. */
+/** A message as one masked frame, in its own buffer: the socket may keep it until it is written. */
 export function maskedFrame(opcode: number, payload: Uint8Array): Buffer {
   const length = payload.length;
   const lengthBytes = length < 126 ? 0 : length < 65536 ? 2 : 8;

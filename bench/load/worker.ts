@@ -1,4 +1,4 @@
-/** A load thread: sockets, and orders about them. */
+/** A load thread: opens sockets and carries out orders. */
 import { parentPort, workerData } from "node:worker_threads";
 import { micros, stamp } from "./clock.ts";
 import type { Answers, Order, Request, Response, Schedule, WorkerData } from "./orders.ts";
@@ -7,9 +7,9 @@ import { RelayEar } from "./relay.ts";
 import { type DeliveryEar, Squad } from "./squad.ts";
 import { TallyEar } from "./tallying.ts";
 
-/** A publisher has nothing else to do than to be on time and to read one socket. */
+/** A publisher only has to be on time and to read one socket. */
 const publisherNapMicros = 1000;
-/** Ten thousand echoing sockets are read between naps. */
+/** Ten thousand echo sockets are read between naps. */
 const echoNapMicros = 200;
 
 const tally = new TallyEar((workerData as WorkerData).delivered);

@@ -1,4 +1,4 @@
-/** What a number is worth nothing without: where, when and with which versions it was measured. */
+/** Describes the measurement: machine, time and versions. */
 import { readFileSync } from "node:fs";
 import { arch, availableParallelism, cpus, release, totalmem, type } from "node:os";
 import { fileURLToPath } from "node:url";

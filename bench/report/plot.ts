@@ -1,4 +1,4 @@
-/** The picture of a run: one panel per row's main figure, on a white card so that it reads on any page. */
+/** Draws the figures of a run: one panel for each row's main figure, on a white background. */
 import { BarChart } from "echarts/charts";
 import { GridComponent, MarkLineComponent, TitleComponent } from "echarts/components";
 import { type EChartsCoreOption, init, use } from "echarts/core";

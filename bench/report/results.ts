@@ -1,4 +1,4 @@
-/** Keeps a run: JSON for machines, SVG for README. */
+/** Stores a run: JSON for programs, SVG for the README. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Scale } from "../rows/row.ts";
@@ -10,7 +10,7 @@ export type Run = { machine: Machine; scale: Scale; rounds: number; rows: readon
 
 const directory = fileURLToPath(new URL("../results/", import.meta.url));
 
-/** @returns the files' paths. */
+/** @returns the paths of the files. */
 export function keepResults(name: string, run: Run): string[] {
   mkdirSync(directory, { recursive: true });
   const [json, svg] = [`${directory}${name}.json`, `${directory}${name}.svg`];

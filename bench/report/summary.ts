@@ -1,17 +1,17 @@
-/** From single measurements to what is printed: medians over rounds, ratios within rounds, bars. */
+/** Summarizes measurements: medians over rounds, ratios within rounds, bars. */
 import type { Bar, Row, RowName, Scale, Values } from "../rows/row.ts";
 import type { ServerName } from "../servers/start.ts";
 
-/** One server measured once. */
+/** One measurement of one server. */
 export type Measurement = { row: RowName; server: ServerName; round: number } & ({ values: Values } | { failed: string });
 
-/** Over rounds. */
+/** Over all rounds. */
 export type Spread = { median: number; min: number; max: number };
 
 export type ServerSummary = {
   server: ServerName;
   metrics: Readonly<Record<string, Spread>>;
-  /** Of the row's compared metric to bare uWS, each in its own round. */
+  /** Ratio of the row's compared metric to bare uWS, per round. */
   ratio: Spread | null;
   failures: readonly string[];
 };

@@ -1,4 +1,4 @@
-/** The tables a person reads in the terminal: a column per server, so that they fit an ordinary window. */
+/** Prints the tables for the terminal: one column per server, to fit a usual window. */
 import Table from "cli-table3";
 import type { Bar, Metric, Row } from "../rows/row.ts";
 import { serverTitles } from "../servers/start.ts";
@@ -22,7 +22,7 @@ export function rowTable(row: Row, { title, servers, verdicts }: RowSummary): st
   return [`\n${title}`, table.toString(), ...failures].join("\n");
 }
 
-/** The median, and the range where rounds differ in what is shown. */
+/** The median, and the range where rounds differ visibly. */
 function cell(spread: Spread | undefined, digits: number): string {
   if (spread === undefined) return "–";
   const [median, min, max] = [spread.median, spread.min, spread.max].map((value) => shown(value, digits));
@@ -33,7 +33,7 @@ function label({ title, unit }: Metric): string {
   return unit === "" ? title : `${title}, ${unit}`;
 }
 
-/** What flux-gateway has to reach here and whether it did. */
+/** The bar for flux-gateway, and whether it was reached. */
 function demand(verdicts: readonly Verdict[], key: string, of: Bar["of"]): string {
   const verdict = verdicts.find(({ bar }) => bar.metric === key && bar.of === of);
   return verdict === undefined ? "" : `${limit(verdict.bar)} ${verdict.met ? "✓" : "✗ MISSED"}`;

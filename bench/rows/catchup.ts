@@ -1,7 +1,6 @@
 /**
- * A reader of a catch-up room stalls for 30 s while 10,000 messages pass, then reads again. It must get all of them, in
- * order, and the others must not notice: their latency meanwhile is set against that of the 30 s before, when everybody
- * read.
+ * A reader of a catch-up room stalls for 30 s while 10,000 messages are published, then reads again. It must get all of
+ * them in order, and the others must not notice: their latency is compared with that of the 30 s before.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { micros } from "../load/clock.ts";
@@ -16,7 +15,7 @@ const rate = 1_000 / 3;
 const stallSeconds = 30;
 const messages = rate * stallSeconds;
 const warmUpSeconds = 5;
-/** The reader catches up while publishing goes on. */
+/** Publishing continues while the reader catches up. */
 const afterSeconds = 10;
 
 export const catchUpRow: Row = {
@@ -24,11 +23,11 @@ export const catchUpRow: Row = {
   title: () => `Catch-up: one of ${readers} readers stalls ${stallSeconds} s while ${messages.toLocaleString("en")} messages of ${largePayloadBytes} bytes pass`,
   servers: ["flux"],
   metrics: [
-    { key: "missing", title: "the reader lacks", unit: "", digits: 0 },
+    { key: "missing", title: "missing at the reader", unit: "", digits: 0 },
     { key: "disordered", title: "out of order or twice", unit: "", digits: 0 },
     { key: "behind", title: "fell behind", unit: "times", digits: 0 },
     { key: "caughtUp", title: "given later", unit: "", digits: 0 },
-    { key: "seconds", title: "until it was live", unit: "s", digits: 1 },
+    { key: "seconds", title: "until live", unit: "s", digits: 1 },
     { key: "p50Before", title: "others' p50 before", unit: "ms", digits: 1 },
     { key: "p50", title: "meanwhile", unit: "ms", digits: 1 },
     { key: "p99Before", title: "others' p99 before", unit: "ms", digits: 1 },
@@ -47,7 +46,7 @@ export const catchUpRow: Row = {
   run,
 };
 
-/** The reader answers no pings while it stalls; whether heartbeats end it is not what is measured. */
+/** The stalled reader answers no pings. Heartbeats are not part of this measurement. */
 const namespaces = { chat: { historySize: 100_000, historyBytesMax: 1_000_000_000, slowReaders: "catch-up" } };
 const flags = ["--namespaces", JSON.stringify(namespaces), "--heartbeat-ms", "120000"];
 

@@ -1,4 +1,4 @@
-/** Several processes that are one gateway, and the servers they need, for the time of one measurement. */
+/** Several processes of one gateway and the servers they need, for one measurement. */
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { startNats } from "../../test/support/nats.ts";
 import { startRedis } from "../../test/support/redis.ts";
@@ -12,7 +12,7 @@ export type Cluster = {
   natsUrl: string;
 };
 
-/** @param flags of every node, which has one reactor; NATS is a server of its own with a store of its own. */
+/** @param flags of every node. Each node has one reactor; NATS is a server with its own store. */
 export async function withCluster<T>(count: number, flags: readonly string[], { profileDir }: Scale, use: (cluster: Cluster) => Promise<T>): Promise<T> {
   return withTeardown(async (teardown) => {
     const { url } = await startNats({ teardown });
@@ -26,7 +26,7 @@ export async function withCluster<T>(count: number, flags: readonly string[], { 
   });
 }
 
-/** The control: processes of socket.io that are one by way of Redis. */
+/** The control: processes of socket.io connected through Redis. */
 export async function withSocketIo<T>(count: number, { profileDir }: Scale, use: (processes: ServerUnderTest[]) => Promise<T>): Promise<T> {
   return withTeardown(async (teardown) => {
     mkdirSync(scratchFolder, { recursive: true });
@@ -43,7 +43,7 @@ export async function withSocketIo<T>(count: number, { profileDir }: Scale, use:
 
 export type Teardown = (end: () => unknown) => void;
 
-/** What was started is ended in reverse, however it went. */
+/** Stops everything in reverse order, also after an error. */
 export async function withTeardown<T>(use: (teardown: Teardown) => Promise<T>): Promise<T> {
   const ends: (() => unknown)[] = [];
   try {
@@ -53,7 +53,7 @@ export async function withTeardown<T>(use: (teardown: Teardown) => Promise<T>): 
   }
 }
 
-/** What became of the publications of a population that lived through something. */
+/** The fate of a population's publications. */
 export const verdictMetrics: readonly Metric[] = [
   { key: "lost", title: "lost", unit: "", digits: 0 },
   { key: "doubled", title: "twice or out of order", unit: "", digits: 0 },

@@ -1,4 +1,4 @@
-/** A server and the load threads on it, for the time of one measurement. */
+/** A server and its load threads for one measurement. */
 import type { RecordableHistogram } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { workerScript } from "../build.ts";
@@ -37,12 +37,12 @@ export async function connect(
   await thread.ask<"connect">({ kind: "connect", target: { dialect, format, host, port }, role, sockets });
 }
 
-/** Messages a server is warmed up with, to a single member: enough for its compiler to have seen the whole path. */
+/** Messages for the warm-up, with one member: enough for the compiler to optimize the whole path. */
 const warmUpMessages = 8_000;
 const warmUpRate = 2_000;
 export const warmUpSecondsPlanned = warmUpMessages / warmUpRate + 0.5;
 
-/** The same work that is measured later, for one socket that is gone afterwards. Every server gets it. */
+/** The work of the measurement for one socket, which is closed afterwards. The same for every server. */
 export async function warmUp({ server }: Crew, format: Format = "binary"): Promise<void> {
   const thread = new LoadThread(workerScript);
   try {
@@ -56,7 +56,7 @@ export async function warmUp({ server }: Crew, format: Format = "binary"): Promi
   }
 }
 
-/** Everything that is counted up while a load runs, at one moment. */
+/** All counters at one moment of the load. */
 export type Reading = { atMs: number; serverSeconds: number; loadSeconds: number; busySeconds: number; delivered: number };
 
 export function read({ server, threads }: Crew): Reading {
@@ -70,7 +70,7 @@ export function read({ server, threads }: Crew): Reading {
   };
 }
 
-/** Cores are CPU seconds per second. */
+/** Cores: CPU seconds per second. */
 export type Stretch = { seconds: number; delivered: number; serverCores: number; loadCores: number; otherCores: number };
 
 export function between(from: Reading, to: Reading): Stretch {
@@ -82,14 +82,14 @@ export function between(from: Reading, to: Reading): Stretch {
   return { seconds, delivered: to.delivered - from.delivered, serverCores, loadCores, otherCores };
 }
 
-/** Metrics of every row but the idle one: who had the cores. */
+/** Metrics of every row but idle: use of the cores. */
 export const coreMetrics: readonly Metric[] = [
   { key: "serverCores", title: "server", unit: "cores", digits: 2 },
   { key: "loadCores", title: "load client", unit: "cores", digits: 2 },
   { key: "otherCores", title: "rest of the machine", unit: "cores", digits: 2 },
 ];
 
-/** Of microseconds. Nothing recorded has no percentile. */
+/** From microseconds. An empty histogram has no percentile. */
 export function percentileMs(latency: RecordableHistogram, percentile: number): number {
   return latency.count === 0 ? Number.NaN : latency.percentile(percentile) / 1000;
 }

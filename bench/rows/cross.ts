@@ -1,7 +1,6 @@
 /**
- * One message at a time through a silent node of two reactors: the publisher is on one, a member on the other. A
- * second member on the publisher's own reactor shows what crossing adds. The controls have one thread, so theirs is
- * the floor.
+ * One message at a time through an idle node of two reactors, with publisher and member on different ones. A second
+ * member on the publisher's reactor shows the cost of crossing. The controls have one thread and are the lower bound.
  */
 import type { LoadThread } from "../load/thread.ts";
 import { byLabel, scrape } from "../scrape.ts";
@@ -10,7 +9,7 @@ import { between, connect, coreMetrics, percentileMs, read, warmUp, warmUpSecond
 import type { Row, Scale, Say, Values } from "./row.ts";
 
 const gapMs = 1;
-/** The kernel spreads sockets by their ports: as good as a coin. */
+/** The kernel spreads sockets by port, at random. */
 const socketsMax = 64;
 
 export const crossRow: Row = {

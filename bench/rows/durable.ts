@@ -1,6 +1,6 @@
 /**
- * Publishers that wait: each has one publish outstanding, to a durable room of a node with a data directory. Beside it the
- * same to a node without one, and what the disk allows: as many records written and synced in one go, over and over.
+ * Publishers with one outstanding publish each, to a durable room of a node with a data directory. Compared with a node
+ * without one, and with the limit of the disk: the same number of records written and synced together, repeatedly.
  */
 import { closeSync, fdatasyncSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -15,9 +15,9 @@ import type { Row, Scale, Say, Values } from "./row.ts";
 const publishers = 64;
 const warmUpSeconds = 3;
 const controlSeconds = 2;
-/** About what a record takes on disk besides its payload. */
+/** Approximate size of a record besides its payload. */
 const recordBytes = payloadBytes + 72;
-/** What is to be reached, or this share of what the disk allows where that is less. */
+/** The goal: this rate, or this share of the disk's limit if that is less. */
 const wanted = 20_000;
 const wantedShare = 0.7;
 const namespaces = JSON.stringify({ logged: { durable: true, publish: "anyone" } });
@@ -30,7 +30,7 @@ export const durableRow: Row = {
     { key: "acknowledged", title: "acknowledged", unit: "/s", digits: 0 },
     { key: "reached", title: `of ${wanted.toLocaleString("en")}/s, or of ${wantedShare} × what fsync allows`, unit: "", digits: 2 },
     { key: "fsyncAllows", title: `write and fdatasync of ${publishers} at a time allow`, unit: "/s", digits: 0 },
-    { key: "share", title: "  of which are reached", unit: "", digits: 2 },
+    { key: "share", title: "  share reached", unit: "", digits: 2 },
     { key: "inMemory", title: "acknowledged, without a disk", unit: "/s", digits: 0 },
     { key: "perCommit", title: "publications a commit", unit: "", digits: 1 },
     { key: "p50", title: "p50", unit: "ms", digits: 2 },
@@ -61,7 +61,7 @@ async function run(name: ServerName, scale: Scale, say: Say): Promise<Values> {
   }
 }
 
-/** Records a second that a loop gets to the disk which does nothing else, one batch after the other. */
+/** Records per second that a loop of writes and syncs alone achieves, batch by batch. */
 function control(path: string): number {
   const batch = Buffer.alloc(publishers * recordBytes, 1);
   const file = openSync(path, "w");

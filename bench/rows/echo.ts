@@ -1,6 +1,6 @@
 /**
- * Every socket sends once a second and gets it back, spread evenly over the second. A minute of this after
- * warm-up must leave the server's memory where it was.
+ * Every socket sends one message a second and receives it back, spread over the second. After the warm-up, a minute of
+ * this must not grow the server's memory.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { micros } from "../load/clock.ts";
@@ -34,7 +34,7 @@ export const echoRow: Row = {
     { metric: "p99", of: "value", below: 5 },
     { metric: "serverCores", of: "value", below: 0.4 },
     { metric: "missing", of: "value", never: true },
-    // A heap that is collected now and then is flat when its lowest points are.
+    // A heap with occasional collections is stable if its lowest points are.
     { metric: "heapGrowth", of: "value", atMost: 5 },
     { metric: "buffersAllocated", of: "value", never: true },
   ],
@@ -42,7 +42,7 @@ export const echoRow: Row = {
   run,
 };
 
-/** Flatness needs longer than a percentile does. */
+/** A trend of memory needs more time than a percentile. */
 function echoSeconds(seconds: number): number {
   return seconds * 6;
 }
@@ -88,7 +88,7 @@ function run(name: ServerName, scale: Scale, say: Say): Promise<Values> {
 
 type Sample = { rss: number; heap: number; buffers: number };
 
-/** Looks once a second, for so long, and says what grew. Heap and buffers only where there is a /metrics. */
+/** Samples once a second and reports the growth. Heap and buffers only with /metrics. */
 async function watchMemory(server: ServerUnderTest, seconds: number): Promise<Values> {
   const endAt = performance.now() + seconds * 1000;
   const samples: Sample[] = [];
@@ -115,7 +115,7 @@ async function sample({ pid, adminPort }: ServerUnderTest): Promise<Sample> {
   };
 }
 
-/** Per cent from the lowest of the first third to the lowest of the last third. */
+/** Per cent, from the lowest of the first third to the lowest of the last third. */
 function growth(samples: readonly number[]): number {
   const third = Math.ceil(samples.length / 3);
   const before = Math.min(...samples.slice(0, third));

@@ -1,7 +1,7 @@
 /**
- * One publisher, a room of 1,000, payloads of 128 bytes. The publisher is a member too, sends by the clock from a
- * thread of its own, and latency counts from the moment a message was meant to leave. With JSON members bare uWS sends
- * as many bytes a message as flux-gateway does, instead of the payload alone: how long the texts are is not to count.
+ * One publisher, a room of 1,000, payloads of 128 bytes. The publisher is a member too and sends by the clock from a
+ * thread of its own. Latency counts from the intended sending time. With JSON members bare uWS sends as many bytes per
+ * message as flux-gateway, not only the payload: the length of the texts must not count.
  */
 import { createHistogram } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -12,9 +12,9 @@ import type { ServerName } from "../servers/start.ts";
 import { between, connect, coreMetrics, type Crew, percentileMs, read, warmUp, warmUpSecondsPlanned, withCrew } from "./crew.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 
-/** Of the load itself, before it is measured. */
+/** Of the load, before the measurement. */
 const warmUpSeconds = 2;
-/** What a server that cannot keep up may take to deliver the rest; what has not come by then is late. */
+/** Time for a slow server to deliver the rest. Later messages count as late. */
 const drainSeconds = 5;
 
 export function fanoutRow(format: Format, rate: 100 | 2000): Row {

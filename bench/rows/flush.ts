@@ -1,6 +1,6 @@
 /**
- * What a flush window saves and costs: the fan-out of 100 messages a second to 1,000 members, at once (the control) and
- * with windows of 10 and 50 ms, one after the other at servers of their own.
+ * Savings and cost of a flush window: fan-out of 100 messages a second to 1,000 members, at once (control) and with
+ * windows of 10 and 50 ms, one after the other, each on its own server.
  */
 import type { ServerName } from "../servers/start.ts";
 import { warmUpSecondsPlanned } from "./crew.ts";

@@ -1,19 +1,19 @@
 /**
- * How fast clients can come: connected, upgraded and, at flux-gateway, authenticated by a token (HS256) that it has not
- * seen before and answered ready. The controls only upgrade.
+ * Rate of new clients: connected, upgraded and, with flux-gateway, authenticated by a new token (HS256) and answered
+ * ready. The controls only upgrade.
  */
 import { cpuSeconds } from "../proc.ts";
 import type { ServerName } from "../servers/start.ts";
 import { between, connect, coreMetrics, read, withCrew } from "./crew.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 
-/** Sockets that come before it is measured, for the compilers of both sides. */
+/** Sockets of the warm-up, for the compilers of both sides. */
 const warmUpSockets = 2000;
 const secondsGuessed = 6;
 
 export const handshakeRow: Row = {
   name: "handshake",
-  title: ({ sockets }) => `Handshakes: ${sockets.toLocaleString("en")} sockets as fast as they come, one reactor`,
+  title: ({ sockets }) => `Handshakes: ${sockets.toLocaleString("en")} sockets as fast as possible, one reactor`,
   metrics: [
     { key: "rate", title: "handshakes", unit: "/s", digits: 0 },
     { key: "perCpuSecond", title: "per CPU second of the server", unit: "", digits: 0 },
@@ -21,7 +21,7 @@ export const handshakeRow: Row = {
     ...coreMetrics,
   ],
   compared: "rate",
-  // The load client is slower than either server: what a reactor's core could take is told by the CPU that was used.
+  // The load client is slower than both servers. The CPU used tells how many handshakes a reactor's core could do.
   bars: [
     { metric: "rate", of: "ratio", atLeast: 0.5 },
     { metric: "perCpuSecond", of: "value", atLeast: 5000 },

@@ -1,6 +1,6 @@
 /**
- * Sockets that are ready, in one room, and silent: what each costs in resident memory. A heap may have had room for
- * some of them before they came, or keep the garbage of their handshakes, so the second half is also shown alone.
+ * Memory of ready, silent sockets in one room. The heap may have had free space before, or keep garbage of the
+ * handshakes. So the second half is shown separately.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { rssBytes } from "../proc.ts";
@@ -9,14 +9,14 @@ import { connect, withCrew } from "./crew.ts";
 import type { Row, RowName, Scale, Say, Values } from "./row.ts";
 
 /**
- * Memory has settled when it moved by less than 0.5 % for this long, or after the longest wait. V8 waits 8 seconds before
- * it collects for a process that has become idle, and mostly does it twice.
+ * Memory counts as settled when it changed by less than 0.5 % for this long, or after the longest wait. V8 waits 8
+ * seconds before it collects in an idle process, and usually collects twice.
  */
 const settledSeconds = 20;
 const settleSecondsMax = 60;
 const MiB = 1024 * 1024;
 
-/** Sessions are authenticated; in the second row their room has presence too. */
+/** Sessions are authenticated. In the second row their room has presence too. */
 export const idleRow = row("idle", 3000, []);
 export const idlePresenceRow = row("idle-presence", 4000, ["--namespaces", '{"live":{"presence":"members","presenceEvents":true}}']);
 

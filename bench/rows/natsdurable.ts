@@ -1,6 +1,6 @@
 /**
- * Publishers that wait, as in the row of the disk, but the durable room is in JetStream. Beside it the same load by NATS's
- * own client to the same server: as many publishes outstanding, each acknowledged, and nothing else.
+ * Publishers with one outstanding publish, as in the row of the disk, but the durable room is in JetStream. Compared
+ * with the same load by NATS's own client on the same server: as many outstanding publishes, each acknowledged.
  */
 import { connect as connectNats } from "nats";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,7 +16,7 @@ import type { Row, Scale, Say, Values } from "./row.ts";
 const publishers = 64;
 const warmUpSeconds = 3;
 const controlSeconds = 5;
-/** What is to be reached, or this share of what the plain client reaches where that is less. */
+/** The goal: this rate, or this share of the plain client's if that is less. */
 const wanted = 20_000;
 const wantedShare = 0.7;
 const flags = ["--namespaces", JSON.stringify({ logged: { durable: true, publish: "anyone" } }), "--commands-per-second", "0"];
@@ -28,7 +28,7 @@ export const natsDurableRow: Row = {
   metrics: [
     { key: "acknowledged", title: "acknowledged", unit: "/s", digits: 0 },
     { key: "plain", title: "NATS's own client, as many outstanding", unit: "/s", digits: 0 },
-    { key: "share", title: "  of which are reached", unit: "", digits: 2 },
+    { key: "share", title: "  share reached", unit: "", digits: 2 },
     { key: "reached", title: `of ${wanted.toLocaleString("en")}/s, or of ${wantedShare} × the plain client`, unit: "", digits: 2 },
     { key: "p50", title: "p50", unit: "ms", digits: 2 },
     { key: "p99", title: "p99", unit: "ms", digits: 2 },
@@ -69,7 +69,7 @@ async function circle(server: ServerUnderTest, { seconds }: Scale): Promise<Valu
   }
 }
 
-/** Into a stream of its own that is kept and republished as a node's are. */
+/** Into a stream with the same storage and republishing as a node's. */
 async function plainPublishes(url: string): Promise<number> {
   const client = await connectNats({ servers: url });
   const manager = await client.jetstreamManager();

@@ -1,7 +1,7 @@
 /**
- * One room with members on two nodes beside the same room on one node that knows nothing of NATS: what a delivery costs
- * each of them. The control is two processes of socket.io with its Redis adapter. And what a publication costs the hub,
- * where next to nobody is there to deliver it to: while each comes alone and wakes it, and while it is hot.
+ * A room with members on two nodes, compared with the same room on one node without NATS: cost of a delivery on each.
+ * The control is two processes of socket.io with its Redis adapter. Also the hub's cost of a publication with almost no
+ * members, at a low rate, where each one wakes the hub, and at a high one.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { workerScript } from "../build.ts";
@@ -13,13 +13,13 @@ import { withCluster, withSocketIo } from "./cluster.ts";
 import { connect } from "./crew.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 
-/** Two nodes, NATS and their load on two cores: a quarter of what one node is measured with. */
+/** Two nodes, NATS and the load share two cores: a quarter of the rate for one node. */
 const rate = 25;
 const hubRate = 10_000;
 const hotRate = 30_000;
 const hubMembers = 2;
 const warmUpSeconds = 2;
-/** A single publisher has the allowance of many. */
+/** One publisher needs the allowance of many. */
 const flags = ["--commands-per-second", "0", "--bytes-per-second", "0"];
 
 export const natsFanoutRow: Row = {
@@ -28,16 +28,16 @@ export const natsFanoutRow: Row = {
   servers: ["flux", "socketio"],
   metrics: [
     { key: "alone", title: "CPU / delivery, one node without NATS", unit: "µs", digits: 2 },
-    { key: "publishing", title: "CPU / delivery, the node that is published to", unit: "µs", digits: 2 },
+    { key: "publishing", title: "CPU / delivery, publishing node", unit: "µs", digits: 2 },
     { key: "publishingRatio", title: "  ÷ one node alone", unit: "", digits: 2 },
     { key: "other", title: "CPU / delivery, the other node", unit: "µs", digits: 2 },
     { key: "otherRatio", title: "  ÷ one node alone", unit: "", digits: 2 },
     { key: "missing", title: "missing", unit: "", digits: 0 },
     { key: "hubAlone", title: `hub CPU / publication at ${hubRate.toLocaleString("en")}/s, without NATS`, unit: "µs", digits: 1 },
-    { key: "hubPublishing", title: "with NATS, the node that is published to", unit: "µs", digits: 1 },
+    { key: "hubPublishing", title: "with NATS, publishing node", unit: "µs", digits: 1 },
     { key: "hubOther", title: "with NATS, the other node", unit: "µs", digits: 1 },
     { key: "hotAlone", title: `hub CPU / publication at ${hotRate.toLocaleString("en")}/s, without NATS`, unit: "µs", digits: 1 },
-    { key: "hotPublishing", title: "with NATS, the node that is published to", unit: "µs", digits: 1 },
+    { key: "hotPublishing", title: "with NATS, publishing node", unit: "µs", digits: 1 },
     { key: "hotOther", title: "with NATS, the other node", unit: "µs", digits: 1 },
   ],
   compared: "other",
@@ -101,10 +101,10 @@ async function run(scale: Scale, say: Say): Promise<Values> {
   };
 }
 
-/** By node: microseconds of CPU for a delivery, and of the hub's for a publication. */
+/** By node: microseconds of CPU per delivery, and of the hub's per publication. */
 type Costs = { delivery: number[]; hub: number[]; missing: number };
 
-/** The first of the first node's members publishes. */
+/** The first member of the first node publishes. */
 async function measure(nodes: readonly ServerUnderTest[], members: number, perSecond: number, { seconds }: Scale): Promise<Costs> {
   const threads = nodes.map(() => new LoadThread(workerScript));
   try {

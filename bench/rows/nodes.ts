@@ -1,7 +1,7 @@
 /**
- * One message at a time through two silent nodes: the publisher is on one, a member on the other. To a room that is not
- * kept, which NATS hands over as it comes, and to a durable one, which it stores first. The control is two processes of
- * socket.io with its Redis adapter, which keeps nothing.
+ * One message at a time through two idle nodes, with publisher and member on different ones. Once with an ephemeral
+ * room, which NATS forwards directly, and once with a durable one, which NATS stores first. The control is two
+ * processes of socket.io with its Redis adapter, which stores nothing.
  */
 import { workerScript } from "../build.ts";
 import type { Role } from "../load/conversation.ts";

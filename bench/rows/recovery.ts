@@ -1,13 +1,13 @@
 /**
- * One of three nodes is killed (kill -9) while members talk: how long it is until its sessions are back on the others,
- * whether they come bunched, and what became of their messages. Once with a third of the sessions, and once with all of
- * them on the node that is killed. Members use the SDK with its default backoff; they and the nodes share the machine.
+ * One of three nodes is killed (kill -9) while members publish. Measures the time until its sessions are on other
+ * nodes, how bunched they return, and the fate of their messages. First with a third of the sessions on that node, then
+ * with all of them. Members use the SDK with its default backoff, and share the machine with the nodes.
  *
- * Members are spread over threads, and connect to the nodes by themselves, each to the next in turn. All of them in one
- * thread, and a front in it, were what was measured: it stood still for up to 280 ms while a publication was given to
- * everybody, more than half of that to pass it on, and waits that were over at even moments (1.4 to 1.5 times the mean in the
- * worst tenth of a second, as chance has it) became connections in bunches of several times the mean. And what counts is when a
- * node accepted each, which it says itself: members' threads still hear of it in bunches.
+ * Members are spread over threads and connect to the nodes directly, in turn. With one thread and a load balancer in
+ * it, that thread was measured instead: it stalled for up to 280 ms while a publication went to all members. Evenly
+ * spread waits (1.4 to 1.5 times the mean in the worst tenth of a second, as expected by chance) became bunches of
+ * several times the mean. The nodes report the time at which they accept each session, because the threads of the
+ * members still receive bunches.
  */
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -25,18 +25,18 @@ const threadCount = 6;
 const publishers = 2;
 const sliceMs = 100;
 const secondsMax = 60;
-/** The defaults: tests have all of these shorter. */
+/** The defaults; tests use shorter times. */
 const flags = [
   ...patientHeartbeat, "--node-heartbeat-ms", "5s", "--node-dead-ms", "15s", "--presence-grace-ms", "10s", "--presence-interval-ms", "1s",
 ];
-/** A node tells its sessions of another window within a second. */
+/** A node announces another window to its sessions within a second. */
 const settleMs = 2000;
 
 type Population = {
   sessionsMax: number;
-  /** Of each publisher. A publication is given to every session, which two cores have to do as well. */
+  /** Interval of each publisher. Every session receives every publication, and two cores do it all. */
   everyMs: number;
-  /** Nodes they are on at first, of three. */
+  /** Nodes with members at first, of three. */
   nodes: number;
 };
 
@@ -82,12 +82,12 @@ function run(scale: Scale, population: Population, say: Say): Promise<Values> {
     mkdirSync(scratchFolder, { recursive: true });
     const cluster = await startCluster({ teardown, testdir: () => mkdtempSync(`${scratchFolder}/recovery-`) }, { flags });
     const ports = cluster.nodes.map(({ port }) => port);
-    /** Of what is measured while the sessions come back. */
+    /** Processes measured while the sessions return. */
     const pids = [process.pid, cluster.nats.pid, cluster.redis.pid, ...cluster.nodes.slice(1).map(({ pid }) => pid)];
     const threads = Array.from({ length: threadCount }, () => new LoadThread<MembersOrder, MembersAnswers>(membersScript));
     teardown(() => Promise.all(threads.map((thread) => thread.stop())));
     const all = <K extends MembersOrder["kind"]>(order: Extract<MembersOrder, { kind: K }>) => Promise.all(threads.map((thread) => thread.ask<K>(order)));
-    /** The one with the publishers. */
+    /** The thread with the publishers. */
     const talking = threads[0]!;
 
     say("connecting", 15);
@@ -127,13 +127,13 @@ function run(scale: Scale, population: Population, say: Say): Promise<Values> {
       peakRatio,
       peakSecondRatio: ratesOf(moments, 1000).ratio,
       otherCores,
-      // What was attempted is in the first.
+      // The first has the attempted publishes.
       ...verdictValues(judge(histories.flatMap(({ events }) => events), "none"), sum(histories.map(({ gaps }) => gaps))),
     };
   });
 }
 
-/** From the first that came to the last: what lies before and behind it is nobody's rate. @param moments milliseconds */
+/** Between the first and the last, excluding the time before and after. @param moments milliseconds */
 function ratesOf(moments: readonly number[], sliceMs: number): { peak: number; ratio: number } {
   const first = Math.min(...moments);
   const spanMs = Math.max(...moments) - first;
@@ -146,7 +146,7 @@ function ratesOf(moments: readonly number[], sliceMs: number): { peak: number; r
   return { peak, ratio: peak / ((moments.length * sliceMs) / Math.max(spanMs, sliceMs)) };
 }
 
-/** Seconds of CPU that went to anything else, to see whether the machine was left alone. */
+/** CPU seconds of other processes, to see whether the machine was otherwise idle. */
 function othersSeconds(pids: readonly number[]): number {
   return machineBusySeconds() - sum(pids.map(cpuSeconds));
 }

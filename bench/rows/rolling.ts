@@ -1,6 +1,6 @@
 /**
- * Three nodes are restarted one after the other, each by SIGTERM with the default drain, while members talk: how even the
- * stream of those who come back is, and what became of their messages. Members use the SDK with its default backoff.
+ * Three nodes are restarted one after the other by SIGTERM with the default drain, while members publish. Measures how
+ * evenly the clients return, and the fate of their messages. Members use the SDK with its default backoff.
  */
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { patientHeartbeat, startCluster } from "../../test/support/cluster.ts";

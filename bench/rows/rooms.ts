@@ -1,6 +1,6 @@
 /**
- * Many rooms with next to nobody in them: what each costs the node, NATS and Redis in resident memory. First rooms that
- * are not kept, each with one member; then durable rooms with one publication each, and no member any more.
+ * Many rooms with almost no members: memory of each on the node, in NATS and in Redis. First ephemeral rooms with one
+ * member each, then durable rooms with one publication each and no members.
  */
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,4 +1,4 @@
-/** What a row of the bench is: one kind of load, measured at one server at a time. */
+/** A row of the bench: one kind of load, measured on one server at a time. */
 import type { ServerName } from "../servers/start.ts";
 
 export type RowName =
@@ -11,15 +11,15 @@ export type Values = Readonly<Record<string, number>>;
 export type Metric = { key: string; title: string; unit: string; digits: number };
 
 /**
- * What flux-gateway must reach. `ratio`: to bare uWS in the same round. Figures are judged by their median over the
- * rounds; what may never happen (`never`) by the worst round.
+ * A goal for flux-gateway. `ratio`: to bare uWS in the same round. Figures are judged by their median over the rounds,
+ * events that must not occur (`never`) by the worst round.
  */
 export type Bar =
   | { metric: string; of: "value" | "ratio"; atMost?: number; below?: number; atLeast?: number }
   | { metric: string; of: "value"; never: true };
 
 export type Scale = {
-  /** Seconds of measuring. */
+  /** Seconds per measurement. */
   seconds: number;
   members: number;
   sockets: number;
@@ -27,16 +27,16 @@ export type Scale = {
   profileDir: string | null;
 };
 
-/** Says what happens now and how many seconds that takes. */
+/** Reports the current phase and its expected seconds. */
 export type Say = (phase: string, seconds: number) => void;
 
 export type Row = {
   name: RowName;
-  /** Who can be measured; everybody unless given. */
+  /** Servers to measure. Default: all. */
   servers?: readonly ServerName[];
   title(scale: Scale): string;
   metrics: readonly Metric[];
-  /** The metric whose ratio to bare uWS is printed. */
+  /** Metric whose ratio to bare uWS is shown. */
   compared: string;
   bars: readonly Bar[];
   secondsPlanned(scale: Scale): number;

@@ -1,6 +1,6 @@
 /**
- * Everybody comes back at once: members of a durable room lose their sockets together, publishing goes on, and within a
- * second all of them have tried to resume. Nobody may lose its session, or a message, or get one twice.
+ * All clients reconnect at once. The members of a durable room lose their sockets together while publishing goes on,
+ * and within a second all try to resume. No session and no message may be lost, and none may arrive twice.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { micros } from "../load/clock.ts";
@@ -11,7 +11,7 @@ import type { Row, Scale, Say, Values } from "./row.ts";
 const rate = 10;
 const secondsBefore = 1;
 const secondsAfter = 2;
-/** For the last message to reach the last member. */
+/** Time for the last message to reach the last member. */
 const settleSeconds = 2;
 
 export const stormRow: Row = {
@@ -22,7 +22,7 @@ export const stormRow: Row = {
     { key: "lostSessions", title: "sessions lost", unit: "", digits: 0 },
     { key: "lost", title: "messages lost", unit: "", digits: 0 },
     { key: "disordered", title: "out of order or twice", unit: "", digits: 0 },
-    { key: "refused", title: "refused for now, and came again", unit: "", digits: 0 },
+    { key: "refused", title: "rejected at first, then resumed", unit: "", digits: 0 },
     { key: "triedSeconds", title: "until all had tried", unit: "s", digits: 2 },
     { key: "seconds", title: "until all were back", unit: "s", digits: 2 },
     { key: "resumeRate", title: "resumes", unit: "/s", digits: 0 },

@@ -1,11 +1,11 @@
-/** What every control tells the bench. */
+/** What every control reports to the bench. */
 
-/** One line on stdout: the port. */
+/** Prints the port as one line on stdout. */
 export function listening(port: number): void {
   process.stdout.write(`${port}\n`);
 }
 
-/** Leaves by itself, so that a profile is written. */
+/** Exits by itself on SIGTERM, so that V8 writes a profile. */
 export function leaveOnTerminate(): void {
   process.on("SIGTERM", () => process.exit(0));
 }

@@ -1,4 +1,7 @@
-/** Control: socket.io, WebSocket transport only; with REDIS_URL several processes are one, by its Redis adapter. */
+/**
+ * Control: socket.io with the WebSocket transport only. With REDIS_URL, several processes work together through its
+ * Redis adapter.
+ */
 import { createAdapter } from "@socket.io/redis-adapter";
 import { Redis } from "ioredis";
 import { createServer } from "node:http";

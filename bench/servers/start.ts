@@ -1,4 +1,4 @@
-/** Starts a server under test as a process of its own and ends it by its pid. */
+/** Starts a server under test as a process and stops it by its pid. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -23,7 +23,7 @@ export type ServerUnderTest = {
   dialect: Dialect;
   host: string;
   port: number;
-  /** Of flux-gateway, where /metrics is. */
+  /** Port of /metrics, for flux-gateway. */
   adminPort: number | null;
   pid: number;
   stop(): Promise<void>;
@@ -36,7 +36,7 @@ export type StartOptions = {
   profileDir: string | null;
   /** More flags, flux-gateway only. */
   flags?: readonly string[];
-  /** socket.io only: makes it one of several processes. */
+  /** socket.io only: connects several processes. */
   redisUrl?: string;
 };
 
@@ -51,7 +51,8 @@ export async function startServer(name: ServerName, { reactors, profileDir, flag
 
 async function startFlux(node: string[], reactors: number, more: readonly string[]): Promise<ServerUnderTest> {
   const [port, adminPort] = [await freePort(), await freePort()];
-  // With the flag that the command's first line has. The one limit a bench must move: a single publisher sends 2,000 messages a second, ten sockets' allowance.
+  // With the flag in the command's first line. The bench must raise one limit: a single publisher sends 2,000 messages
+  // a second, as many as ten sockets may.
   const flags = ["--reactors", reactors, "--port", port, "--admin-port", adminPort, "--commands-per-second", 10_000,
     "--host", host, "--auth-secret", benchSecret, "--log-level", "warn", "--drain-ms", 0, ...more].map(String);
   const child = run([...node, youngFlag, fluxCommand, "start", ...flags]);
@@ -79,7 +80,7 @@ function run(args: string[], env: NodeJS.ProcessEnv = {}): Child {
   return child;
 }
 
-/** A condition that throws is one that does not hold yet. */
+/** A condition that throws counts as not met yet. */
 async function until(child: Child, condition: () => Promise<boolean>): Promise<void> {
   const giveUpAt = Date.now() + startTimeoutMs;
   let last: unknown;
@@ -99,7 +100,7 @@ async function stop({ process }: Child): Promise<void> {
   if (process.exitCode !== null || process.signalCode !== null) return;
   const exited = once(process, "exit");
   process.kill("SIGTERM");
-  // A server drowning in a backlog may not see the signal for minutes.
+  // A server with a large backlog may not handle the signal for minutes.
   const kill = setTimeout(() => process.kill("SIGKILL"), stopTimeoutMs);
   await exited;
   clearTimeout(kill);

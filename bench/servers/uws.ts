@@ -1,9 +1,9 @@
-/** Control: bare uWebSockets.js, one App in one thread, doing what the load client asks for and no more. */
+/** Control: bare uWebSockets.js, one App in one thread, with only the work that the load client needs. */
 import uWS from "uWebSockets.js";
 import { leaveOnTerminate, listening } from "./control.ts";
 
 const app = uWS.App();
-/** Queue bytes and idle timeout as flux-gateway's defaults have them. */
+/** Queue bytes and idle timeout as in flux-gateway's defaults. */
 const behavior = { maxBackpressure: 1024 * 1024, idleTimeout: 32, maxPayloadLength: 64 * 1024 };
 
 app.ws("/room", {
