@@ -1,12 +1,12 @@
-// Builds dist/ from src/ and proto/: protocol code, JavaScript with types, and what browsers load.
-// With --if-stale only where a source is newer than the last build: npx prepares a clone again before it runs it.
+// Builds dist/ from src/ and proto/: protocol code, JavaScript with types, and the browser files. With --if-stale, only
+// if a source is newer than the last build: npx prepares a clone again before it runs it.
 import { execFileSync } from "node:child_process";
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { bundleClient } from "./bundle.mjs";
 
-/** TypeScript 7 takes a fifth of the time of 6, which tap and a test need for its interface. */
+/** TypeScript 7 takes a fifth of the time of version 6, which tap and one test need for its API. */
 const tsc = ["node_modules/typescript-7/bin/tsc", "node_modules/typescript/bin/tsc"].find((path) => existsSync(path));
 const run = (command, ...args) => execFileSync(command, args, { stdio: ["ignore", "inherit", "inherit"] });
 
@@ -17,7 +17,7 @@ if (process.argv.includes("--if-stale") && existsSync(stamp) && newest(sources) 
 }
 
 const generated = "src/protocol/generated";
-// Its types take as long as all the rest of a build.
+// The types take as long as the rest of a build.
 if (!existsSync(`${generated}/flux.d.ts`) || newest(["proto", "package-lock.json", "build.mjs"]) > statSync(`${generated}/flux.d.ts`).mtimeMs) {
   mkdirSync(generated, { recursive: true });
   run("node_modules/.bin/pbjs", "-t", "static-module", "-w", "esm", "--dts", "--force-number", "--no-service",
@@ -29,7 +29,7 @@ rmSync("dist", { recursive: true, force: true });
 run(tsc, "-p", "tsconfig.build.json");
 cpSync(generated, "dist/protocol/generated", { recursive: true });
 cpSync("src/demo", "dist/demo", { recursive: true });
-// Scripts for Redis, which are read where they are (src/redis/scripts.ts).
+// Redis scripts are read from their place (src/redis/scripts.ts).
 cpSync("src", "dist", { recursive: true, filter: (path) => statSync(path).isDirectory() || path.endsWith(".lua") });
 
 await bundleCommand();
@@ -39,10 +39,10 @@ chmodSync("dist/cli/main.js", 0o755);
 writeFileSync(stamp, "");
 
 /**
- * The command and the library, with what they import: hundreds of small files take a start as much CPU as all the rest
- * of it. What they share, and what is loaded only where it is needed (NATS, Redis), lies in dist/chunks, as deep as the
- * folders of src, so that paths relative to a file stay right. The packages are in it: package.json pins each to one
- * version, so a fix of theirs needs a new version of this one, bundled or not.
+ * Bundles the command and the library with their imports: loading hundreds of small files would double the CPU of a
+ * start. Shared code, and code loaded only on demand (NATS, Redis), is in dist/chunks. That is as deep as the folders
+ * of src, so relative paths stay valid. The packages are included. package.json pins each to one version, so a fix in
+ * one of them needs a new version of this package anyway.
  */
 async function bundleCommand() {
   await bundleNode({
@@ -54,7 +54,7 @@ async function bundleCommand() {
   });
 }
 
-/** A reactor is one file: a thread loads its modules anew. */
+/** A reactor is one file: each thread loads its modules itself. */
 async function bundleReactor() {
   await bundleNode({ entryPoints: ["dist/reactor/main.js"], outfile: "dist/reactor/main.js" });
 }
@@ -66,23 +66,23 @@ function bundleNode(options) {
     platform: "node",
     format: "esm",
     target: "node20",
-    // uWebSockets.js finds its binary beside its own file, and pino the files that its threads run.
+    // uWebSockets.js finds its binary next to its own file, and pino the files of its threads.
     external: ["uWebSockets.js", "pino", "pino-pretty"],
     sourcemap: true,
     sourcesContent: false,
     logLevel: "warning",
-    // For the parts that are CommonJS.
+    // For CommonJS dependencies.
     banner: { js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);' },
     ...options,
   });
 }
 
-/** When the latest of these files and folders was written. */
+/** Latest modification time of these files and folders. */
 function newest(paths) {
   return Math.max(
     ...paths.map((path) => {
       const file = statSync(path);
-      // A folder is newer than what was taken out of it.
+      // Deleting a file changes the folder's time.
       return file.isDirectory() ? Math.max(file.mtimeMs, newest(readdirSync(path).map((name) => join(path, name)))) : file.mtimeMs;
     }),
   );

@@ -1,7 +1,7 @@
-// The client as browsers load it: one module, which needs nothing else.
+// Bundles the browser client into one module without dependencies.
 import { build } from "esbuild";
 
-/** @param options of esbuild, laid over ours */
+/** @param options of esbuild, override the defaults */
 export function bundleClient(options) {
   return build({
     entryPoints: ["src/client/index.ts"],
@@ -15,7 +15,10 @@ export function bundleClient(options) {
   });
 }
 
-/** protobufjs takes the package `long` where it finds it. We read 64-bit numbers as numbers, and it is an eighth of the bundle. */
+/**
+ * protobufjs uses the package `long` if it finds it. The client reads 64-bit numbers as numbers, and `long` is an
+ * eighth of the bundle.
+ */
 const withoutLong = {
   name: "without-long",
   setup(build) {

@@ -37,7 +37,7 @@ t.test("a reload keeps user, session and conversation, and what was said meanwhi
   await page.goto(`http://127.0.0.1:${node.port}/elsewhere`);
   for (let n = 1; n <= 70; n++) await room.publish({ text: `missed ${n}`, name: "Grace" });
   await page.goto(`http://127.0.0.1:${node.port}/`);
-  await page.locator("#log .notice.recovered", { hasText: "70 messages were missed and recovered" }).waitFor();
+  await page.locator("#log .notice.recovered", { hasText: "70 missed messages recovered" }).waitFor();
   t.same(await textsOf(page), ["before", ...numbered("early", 4), ...numbered("missed", 70)], "more than the page asks for of history");
   t.equal(await textOf(page, "session-id"), session);
   t.same(await page.locator("#log .own .text").allTextContents(), ["before"], "still one's own");

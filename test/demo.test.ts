@@ -42,7 +42,7 @@ t.test("a node with a key: the page says how to make a token, and takes one from
   page.on("request", (request) => requests.push(request.url()));
   page.on("websocket", (socket) => requests.push(socket.url()));
   const note = page.getByRole("alert");
-  await note.getByText("This node asks for a token").waitFor();
+  await note.getByText("This node requires a token").waitFor();
   t.match(await note.textContent(), new RegExp(`npx flux-gateway token --sub ann .* http://127.0.0.1:${node.port}/#token=…`, "s"));
   await page.screenshot({ path: join(screenshots, "no-token.png") });
 
@@ -52,7 +52,7 @@ t.test("a node with a key: the page says how to make a token, and takes one from
     await token({ sub: "ann" }, "a secret that nobody has given it"),
     await token({ sub: "ann", exp: seconds - 5 }, secret),
   ];
-  for (const [bad, title] of [[foreign, "The node does not take this token"], [old, "Your token has expired"]] as const) {
+  for (const [bad, title] of [[foreign, "The node rejected this token"], [old, "Your token has expired"]] as const) {
     await page.goto(`http://127.0.0.1:${node.port}/#token=${bad}`);
     await note.getByText(title).waitFor();
   }
@@ -145,10 +145,10 @@ t.test("a lost connection is shown, counted down and made good for", async (t) =
   for (let n = 1; n <= 12; n++) await room.publish({ text: `missed ${n}`, name: "Grace" });
   await say(page, "while away");
   await page.locator("#outbox .text", { hasText: "while away" }).waitFor();
-  t.match(await page.locator("#outbox .fate").textContent(), /when the connection is back/);
+  t.match(await page.locator("#outbox .fate").textContent(), /sent after reconnecting/);
   await page.screenshot({ path: join(screenshots, "lost.png") });
   proxy.refuse(false);
-  await page.locator("#log .notice.recovered", { hasText: "12 messages were missed and recovered" }).waitFor();
+  await page.locator("#log .notice.recovered", { hasText: "12 missed messages recovered" }).waitFor();
   await page.locator("#log .own .text", { hasText: "while away" }).waitFor();
   await page.locator("#outbox .message").waitFor({ state: "detached" });
   t.same(await textsOf(page), ["before", ...Array.from({ length: 12 }, (_, i) => `missed ${i + 1}`), "while away"]);
@@ -170,7 +170,7 @@ t.test("messages that are gone for good are told", async (t) => {
   proxy.cut();
   for (let n = 1; n <= 9; n++) await room.publish({ text: `missed ${n}` });
   proxy.refuse(false);
-  await page.locator("#log .notice.gap", { hasText: "9 messages are gone" }).waitFor();
+  await page.locator("#log .notice.gap", { hasText: "9 messages are lost" }).waitFor();
   t.same(await textsOf(page), ["before"]);
 });
 

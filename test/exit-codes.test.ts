@@ -56,7 +56,7 @@ for (const [what, signal] of [["throws what nobody catches", "SIGUSR2"], ["rejec
   t.test(`a node that ${what} closes and exits with 1, and used to exit with 0`, async (t) => {
     const node = await start(t, bugs);
     process.kill(node.pid, signal);
-    await node.says("the node failed");
+    await node.says("uncaught error");
     t.equal(await end(node), 1);
   });
 }
@@ -80,7 +80,7 @@ t.test("a node whose closing hangs after a failure exits with 1", async (t) => {
 t.test("a second signal while it hangs does not make that a 0", async (t) => {
   const node = await start(t, bugs + closing(never));
   process.kill(node.pid, "SIGUSR2");
-  await node.says("the node failed");
+  await node.says("uncaught error");
   process.kill(node.pid, "SIGTERM");
   process.kill(node.pid, "SIGINT");
   t.not(await end(node), 0);

@@ -1,7 +1,7 @@
-/** What seams answer by callback, as a promise, and what is in it. */
+/** Turns a seam's callback answers into promises, and unpacks them. */
 import type { Answer } from "../broker/broker.ts";
 
-/** Whoever answers twice is thrown at: exactly once is a duty of every seam. */
+/** Throws at a second answer: every seam MUST answer exactly once. */
 export function asked<T>(ask: (done: (answer: Answer<T>) => void) => void): Promise<Answer<T>> {
   return new Promise((resolve) => {
     let answered = false;
@@ -13,7 +13,7 @@ export function asked<T>(ask: (done: (answer: Answer<T>) => void) => void): Prom
   });
 }
 
-/** Throws where it is an error. */
+/** @throws Error where the answer is an error. */
 export function value<T>(answer: Answer<T>): T {
   if ("error" in answer) throw new Error(`answered ${answer.error}`);
   return answer.value;

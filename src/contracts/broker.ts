@@ -1,4 +1,4 @@
-/** What every broker must do, clause by clause of src/broker/broker.ts. Run over each implementation. */
+/** Contract of the broker, clause by clause of src/broker/broker.ts. Run over each implementation. */
 import type { Test } from "tap";
 import type { Broker, Deliver, Draft, Page, Position, Published, Query, Retention, Stored } from "../broker/broker.ts";
 import { asked, value } from "./answers.ts";
@@ -10,7 +10,7 @@ export interface BrokerOptions {
   keysPerRoomMax: number;
 }
 
-/** Makes a broker with these limits. Its clock is `clock` if it lets one be set; otherwise time-based clauses wait. */
+/** Makes a broker with these limits. Its clock is `clock`, if it can be set. Otherwise clauses about time wait. */
 export type MakeBroker = (options: BrokerOptions, deliver: Deliver, clock: () => number) => Broker | Promise<Broker>;
 
 const durable: Retention = { durable: true, historySize: 5, historyTtlMs: 60_000, historyBytesMax: 10_000 };
@@ -188,7 +188,7 @@ export function brokerContract(t: Test, name: string, make: MakeBroker): void {
   });
 }
 
-/** Where the broker can say how many bytes a room keeps. */
+/** For brokers that report the bytes a room keeps. */
 export function brokerBytesContract(t: Test, name: string, make: MakeBroker): void {
   t.test(`${name}: history is kept up to its bytes`, async (t) => {
     const broker = await make(limits, () => {}, () => 1_000_000);
@@ -201,7 +201,7 @@ export function brokerBytesContract(t: Test, name: string, make: MakeBroker): vo
   });
 }
 
-/** Clauses that need the broker's clock to be set by the test. */
+/** Clauses that need a clock the test can set. */
 export function brokerTimeContract(t: Test, name: string, make: MakeBroker): void {
   t.test(`${name}: publications expire by age, and then a position before them is unrecoverable`, async (t) => {
     const clock = { time: 1_000_000 };

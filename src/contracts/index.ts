@@ -1,6 +1,6 @@
 /**
- * What every implementation of a seam must do, as tests of node-tap: who writes a broker of their own runs the suite over
- * it. Each clause is a MUST of the seam's interface.
+ * Contract tests of the seams, for node-tap. Run a suite over your own implementation, such as a broker. Each test is a
+ * MUST of the seam's interface.
  */
 export { brokerBytesContract, brokerContract, brokerTimeContract, type BrokerOptions, type MakeBroker } from "./broker.ts";
 export { messagesContract, type Speaking } from "./messages.ts";

@@ -1,14 +1,14 @@
-/** What messages between nodes must do, clause by clause of src/messages/messages.ts. Run over each implementation. */
+/** Contract of messages between nodes, clause by clause of src/messages/messages.ts. Run over each implementation. */
 import type { Test } from "tap";
 import type { MessageEvents, NodeMessage, NodeMessages } from "../messages/messages.ts";
 import { until } from "./until.ts";
 
-/** A gateway that nodes of one test join. */
+/** A gateway that the nodes of one test join. */
 export interface Speaking {
   join(id: string, events: MessageEvents): NodeMessages | Promise<NodeMessages>;
-  /** Whether more than one node can. */
+  /** Whether several nodes can join. */
   readonly shared: boolean;
-  /** Nothing can be sent from now on, and every node has noticed, until what this resolves with is called. */
+  /** Makes messages fail, and resolves once every node has noticed. Call the result to end the outage. */
   away?(): Promise<() => unknown>;
 }
 
@@ -19,7 +19,7 @@ interface Told {
 
 const taken = (session: string): NodeMessage => ({ kind: "taken", session, generation: 1 });
 const disconnect = (user: string): NodeMessage => ({ kind: "disconnect", tenant: "", user, signedOutAt: 1_700_000_000_000 });
-/** Two that need not hold. */
+/** Two messages that may be lost. */
 const question: NodeMessage = { kind: "question", question: { kind: "room", room: "chat:\u{1f40c} *" }, replyTo: { node: "a", survey: "1" } };
 const drain: NodeMessage = { kind: "drain", started: 1 };
 
@@ -36,7 +36,7 @@ export function messagesContract(t: Test, name: string, make: (t: Test) => Speak
     return { gateway, nodes };
   };
   let ends = 0;
-  /** They have these, in any order, and when another has come after them still nothing else but that. */
+  /** Checks that the nodes received these messages, in any order, and nothing else before the next one. */
   const have = async (t: Test, nodes: readonly Told[], from: Told, wanted: readonly NodeMessage[], what: string) => {
     const end = taken(`end${ends++}`);
     await until(() => nodes.every(({ received }) => received.length >= wanted.length), what);

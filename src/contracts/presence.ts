@@ -1,4 +1,4 @@
-/** What every store of presence must do, clause by clause of src/presence/presence.ts. Run over each implementation. */
+/** Contract of the presence store, clause by clause of src/presence/presence.ts. Run over each implementation. */
 import type { Test } from "tap";
 import type { Presence, PresenceEvents, RoomChange, RoomMember, RoomPresence, Status } from "../presence/presence.ts";
 import { asked, value } from "./answers.ts";
@@ -15,12 +15,12 @@ export interface PresenceOptions {
 
 export type MakePresence = (options: PresenceOptions, events: PresenceEvents, clock: () => number, t: Test) => Presence | Promise<Presence>;
 
-/** Times that no test waits for, and such as are over at once: what a test is about decides which it needs. */
+/** Durations for tests: one that never ends, and ones that end at once. */
 const never = 3_600_000;
 const soon = 5;
 const limits = { graceMs: soon, intervalMs: soon, namedUsersMax: 100, namedChangesMax: 100, lastSeenTtlMs: never, lastSeenMax: 100 };
 
-/** @param bounded whether it forgets the longest gone for want of room. */
+/** @param bounded whether the store evicts the users who are gone longest. */
 export function presenceContract(t: Test, name: string, make: MakePresence, bounded = true): void {
   const start = async (t: Test, options: Partial<PresenceOptions> = {}) => {
     const clock = { time: 1_000_000 };
@@ -33,7 +33,7 @@ export function presenceContract(t: Test, name: string, make: MakePresence, boun
     const presence = await make({ ...limits, ...options }, events, () => clock.time, t);
     t.teardown(() => presence.stop());
     const told = (count: number) => until(() => changes.length >= count, `${count} changes`);
-    /** A user comes into the room: everything before it has been told when that is. */
+    /** Adds a user to the room. Once that is reported, everything before it has been. */
     const marker = async (room = "r") => {
       presence.enter(room, "marker", "m");
       await until(() => changes.some(({ joined }) => joined.includes("marker")), "the marker");
@@ -99,7 +99,7 @@ export function presenceContract(t: Test, name: string, make: MakePresence, boun
       t.ok(answer.members.length <= 7);
       seen.push(...answer.members.map(({ user }) => user));
       after = answer.next;
-      // Half of those who will go are gone by the next page, and others come.
+      // Half of the leaving users are gone before the next page, and others join.
       const gone = go.splice(0, 20);
       const before = (await counts("r")).users;
       for (const user of gone) presence.leave("r", user, "s");
@@ -346,7 +346,7 @@ export function presenceContract(t: Test, name: string, make: MakePresence, boun
     presence.online("ann", "a2");
     presence.online("bob", "b1");
     await until(() => statuses.some(({ user }) => user === "bob"), "bob");
-    // That ann came may have been answered before it could be told.
+    // The answer to the watch may already have included ann.
     t.strictSame(statuses.filter(({ user }) => user !== "ann").map(({ user, online }) => ({ user, online })), [{ user: "bob", online: true }]);
     t.notOk(statuses.some(({ online }) => !online), "nobody was away");
     t.ok(statuses.filter(({ user }) => user === "ann").length <= 1);

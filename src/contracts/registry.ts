@@ -1,4 +1,4 @@
-/** What every registry must do, clause by clause of src/registry/registry.ts. Run over each implementation. */
+/** Contract of the registry, clause by clause of src/registry/registry.ts. Run over each implementation. */
 import type { Test } from "tap";
 import type { NodeFacts, Registry, RegistryEvents } from "../registry/registry.ts";
 import { until } from "./until.ts";
@@ -8,10 +8,10 @@ export interface RegistryOptions {
   readonly facts: () => NodeFacts;
 }
 
-/** A gateway that nodes of one test join. */
+/** A gateway that the nodes of one test join. */
 export interface Joining {
   join(options: RegistryOptions, events: RegistryEvents): Registry | Promise<Registry>;
-  /** Whether more than one node can. */
+  /** Whether several nodes can join. */
   readonly shared: boolean;
 }
 

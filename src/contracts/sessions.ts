@@ -1,4 +1,4 @@
-/** What every store of sessions must do, clause by clause of src/sessions/sessions.ts. Run over each implementation. */
+/** Contract of the session store, clause by clause of src/sessions/sessions.ts. Run over each implementation. */
 import type { Test } from "tap";
 import type { Answer, Position } from "../broker/broker.ts";
 import type { SessionRecord, Sessions } from "../sessions/sessions.ts";
@@ -12,9 +12,9 @@ export interface SessionsOptions {
 
 export interface Clock {
   time: number;
-  /** Lets time go by. A store with a clock of its own brings its own way. */
+  /** Advances time. A store with a clock of its own supplies its own way. */
   pass(ms: number): Promise<void>;
-  /** How exact that is. */
+  /** Precision of `pass`. */
   slackMs: number;
 }
 
@@ -22,7 +22,7 @@ export type MakeSessions = (options: SessionsOptions, clock: Clock, t: Test) => 
 
 const limits = { ttlMs: 60_000, sessionsMax: 100, cursorsMax: 100 };
 
-/** @param bounded whether it forgets what is too much: a store of its own server has as much room as that. */
+/** @param bounded whether the store has a limit of its own. A store on a server does not. */
 export function sessionsContract(t: Test, name: string, make: MakeSessions, bounded = true): void {
   const start = async (t: Test, options: Partial<SessionsOptions> = {}) => {
     const clock: Clock = { time: 1_000_000, slackMs: 1, pass: async (ms) => void (clock.time += ms) };
@@ -175,19 +175,19 @@ export function sessionsContract(t: Test, name: string, make: MakeSessions, boun
   });
 }
 
-/** One node's store of those that nodes share. */
+/** One node's view of a store that nodes share. */
 export interface SharedSessions {
   readonly sessions: Sessions;
-  /** Sessions that it was told it has lost, in this order. */
+  /** Sessions that this node was told it has lost, in order. */
   readonly lost: readonly string[];
-  /** Everything that was written is in the store, and what came of it was told. */
+  /** Resolves when all writes are in the store and their consequences were reported. */
   settled(): Promise<void>;
 }
 
-/** Several that share one store, by the names of their nodes; none of them knows a session of another yet. */
+/** Makes several stores that share one backend, by node name. No node knows another's sessions yet. */
 export type ShareSessions = (nodes: readonly string[], t: Test) => Promise<SharedSessions[]>;
 
-/** What a store that nodes share must do besides. */
+/** Further clauses for a store that nodes share. */
 export function sharedSessionsContract(t: Test, name: string, share: ShareSessions): void {
   const start = async (t: Test) => (await share(["a", "b", "c"], t)).map((store) => ({ ...promised(store.sessions), ...store })) as [Shared, Shared, Shared];
   const put = async ({ sessions, settled }: Shared, record: SessionRecord) => {
@@ -245,7 +245,7 @@ export function sharedSessionsContract(t: Test, name: string, share: ShareSessio
   t.test(`${name}: a session that was resumed without the store, and then elsewhere with it, stays there`, async (t) => {
     const [a, b, c] = await start(t);
     await put(a, of("a", 0));
-    // b was told nothing by the store, and its client was told 1.
+    // The store told b nothing, and b's client knows generation 1.
     t.equal((await c.taken("s", 1)).generation, 2);
     await put(b, of("b", 1));
     t.same(b.lost, ["s"]);

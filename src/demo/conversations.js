@@ -1,12 +1,12 @@
 /**
- * What was said in the room and with each user, whichever of them is shown. The room's part comes again from the node
- * after a reload; direct messages are given to a device once, so this tab keeps its own.
+ * Messages of the room and of each user, shown or not. After a reload the node sends the room's messages again. Direct
+ * messages are delivered once per device, so this tab stores them.
  */
 
 const rowsMax = 500;
 const kept = { key: "direct", users: 20, rows: 50 };
 
-/** Where the room's rows are; users have theirs under their names. */
+/** Key of the room's rows. Users have theirs under their names. */
 export const room = "";
 
 export function createConversations({ log, onUnread }) {
@@ -37,14 +37,14 @@ export function createConversations({ log, onUnread }) {
     onUnread();
   }
 
-  /** The users last heard of, with the last of what they said. */
+  /** Stores the last messages of the most recent users. */
   function save() {
     const users = [...rows.keys()].filter((user) => user !== room).slice(-kept.users);
     const saved = users.map((user) => [user, rows.get(user).slice(-kept.rows), unread.get(user) ?? 0]);
     try {
       sessionStorage.setItem(kept.key, JSON.stringify(saved));
     } catch (error) {
-      console.info("direct messages are not kept for a reload:", error.message);
+      console.info("direct messages cannot be stored for a reload:", error.message);
     }
   }
 
@@ -59,7 +59,7 @@ export function createConversations({ log, onUnread }) {
     get shown() {
       return shown;
     },
-    /** Users there are direct messages with. */
+    /** Users with direct messages. */
     get users() {
       return [...rows.keys()].filter((user) => user !== room);
     },
@@ -81,7 +81,7 @@ export function createConversations({ log, onUnread }) {
       log.toEnd();
       if (unread.has(where)) count(where, 0);
     },
-    /** Another room is entered. */
+    /** Called when another room is entered. */
     clearRoom() {
       rows.set(room, []);
       if (shown === room) log.clear();

@@ -8,7 +8,7 @@ import { createVitals } from "./vitals.js";
 const defaultRoom = "chat:lobby";
 const historyOnJoin = 50;
 const pingEveryMs = 2000;
-/** In a larger room people come and go all the time. */
+/** In larger rooms, joins and leaves are too frequent to announce. */
 const announcedMax = 30;
 
 const byId = (id) => document.getElementById(id);
@@ -37,7 +37,7 @@ const birds = ["Avocet", "Bittern", "Curlew", "Dipper", "Egret", "Fulmar", "Gold
 const manners = ["Brisk", "Calm", "Dapper", "Eager", "Gentle", "Keen", "Lucky", "Mellow", "Nimble", "Patient", "Quiet", "Steady"];
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 
-/** Users this tab has been: a node that knows nobody makes up a new one for each session. */
+/** Users that this tab has been. Without a token, a node chooses a new user for each session. */
 const own = new Set(JSON.parse(sessionStorage.getItem("users") ?? "[]"));
 
 const nickname = byId("nickname");
@@ -58,7 +58,7 @@ function keepNickname() {
   localStorage.setItem("nickname", nickname.value);
 }
 
-/** What users call themselves, as far as they have said something. */
+/** Display names of users, as sent with their messages. */
 const names = new Map(JSON.parse(sessionStorage.getItem("names") ?? "[]"));
 
 function nameOf(user) {
@@ -97,7 +97,7 @@ function start() {
   client.on("error", (error) => conversations.notice(conversations.shown, error.message, "gap"));
   client.on("status", showStatus);
   client.onMessage(showDirect);
-  client.inbox.on("gap", () => conversations.notice(conversations.shown, "Older direct messages are gone", "gap"));
+  client.inbox.on("gap", () => conversations.notice(conversations.shown, "Older direct messages are lost", "gap"));
   showState({ state: client.state });
   enter(roomOfUrl());
 }
@@ -119,7 +119,7 @@ function countDown(retryInMs) {
   const until = performance.now() + retryInMs;
   const show = () => {
     const seconds = Math.max(0, Math.ceil((until - performance.now()) / 1000));
-    byId("state-text").textContent = `connection lost, trying again in ${seconds} s`;
+    byId("state-text").textContent = `disconnected, reconnecting in ${seconds} s`;
   };
   show();
   countdown = setInterval(show, 250);
@@ -139,7 +139,7 @@ function roomOfUrl() {
   try {
     return decodeURIComponent(location.hash.slice(1)) || defaultRoom;
   } catch {
-    return location.hash.slice(1); // not percent-encoded: take it as it is
+    return location.hash.slice(1); // not percent-encoded: used unchanged
   }
 }
 
@@ -165,10 +165,10 @@ function enter(name) {
     showPosition(position);
   });
   entered.on("recovered", ({ publications }) => {
-    notice(publications === 1 ? "1 message was missed and recovered" : `${publications} messages were missed and recovered`, "recovered");
+    notice(publications === 1 ? "1 missed message recovered" : `${publications} missed messages recovered`, "recovered");
   });
   entered.on("gap", ({ from, to, text }) => {
-    const count = from.epoch === to.epoch ? `${to.seq - from.seq} messages are gone` : "Older messages are gone";
+    const count = from.epoch === to.epoch ? `${to.seq - from.seq} messages are lost` : "Older messages are lost";
     notice(`${count}: ${text}`, "gap");
   });
   entered.on("error", (error) => notice(`${name}: ${error.text}`, "gap"));
@@ -184,7 +184,7 @@ function showPublication({ sender, time, data, position, replayed }) {
   vitals.message({ isLive: !replayed });
 }
 
-/** Anything may be in a room or an inbox: what this page did not write is shown as the JSON it is. */
+/** A room or an inbox may contain any data. Data that this page did not write is shown as JSON. */
 function read(sender, data) {
   const isOurs = typeof data?.text === "string";
   return {
@@ -215,11 +215,11 @@ addEventListener("hashchange", async () => {
 function keepMembers(entered) {
   const kept = entered.members();
   kept.on("changed", ({ joined, left, asked }) => {
-    // What was found by asking, at first or after a loss, did not happen just now.
+    // Changes found by reading, at first or after a loss, did not happen just now.
     if (!asked && kept.users <= announcedMax) announce(joined, left);
     showPeople();
   });
-  kept.on("error", showPeople); // not every room tells who is there
+  kept.on("error", showPeople); // some rooms do not list their members
   return kept;
 }
 
@@ -253,7 +253,7 @@ const statuses = new Map();
 function watchWriters() {
   const users = conversations.users.filter((user) => !statuses.has(user));
   for (const user of users) statuses.set(user, null);
-  // A node may not tell, or the list may be long: then it is not shown.
+  // A node may reject watching, or the list may be too long: then the status is not shown.
   if (users.length > 0) client.watch(users).catch(() => users.forEach((user) => statuses.delete(user)));
 }
 
@@ -313,10 +313,10 @@ byId("composer").addEventListener("submit", (event) => {
   send(text);
 });
 
-/** Shows the message as on its way until the node has given it its place. */
+/** Shows the message as pending until the node has given it a position. */
 async function send(text, where = conversations.shown) {
   const row = element("li", "message");
-  const fate = element("p", "fate", client.state === "ready" ? "" : "will be sent when the connection is back");
+  const fate = element("p", "fate", client.state === "ready" ? "" : "will be sent after reconnecting");
   row.dataset.where = where;
   row.hidden = where !== conversations.shown;
   row.append(element("p", "text", text), fate);

@@ -1,13 +1,13 @@
-/** The list of messages. Whatever came over the wire is shown as text and nothing else. */
+/** The list of messages. Everything from the network is shown as text only. */
 
 const rowsMax = 500;
 /** Messages of one sender within this time share one heading. */
 const groupMs = 120_000;
-/** This close to the end, the list follows what comes. */
+/** Within this distance of the end, the list scrolls with new messages. */
 const followPx = 80;
 
 export function createLog({ scroll, list, newest }) {
-  let last = null; // what the row at the end is: who, when
+  let last = null; // sender and time of the last row
 
   newest.addEventListener("click", toEnd);
   scroll.addEventListener("scroll", () => {

@@ -1,9 +1,9 @@
-/** Who is in the room, and who has written: a list to pick from, with what is unread. */
+/** The list of people: members of the room, and users with direct messages, with unread counts. */
 import { avatar, element } from "./log.js";
 
 const rowsMax = 60;
 
-/** `nameOf` a user; `onPick` one to write to. */
+/** `nameOf` returns a user's display name; `onPick` opens direct messages with a user. */
 export function createPeople({ list, count, more, badge, nameOf, isOwn, onPick }) {
   let drawn = "";
 
@@ -33,7 +33,7 @@ export function createPeople({ list, count, more, badge, nameOf, isOwn, onPick }
   }
 
   return {
-    /** `writers`: users there are direct messages with, in the room or not. */
+    /** `writers`: users with direct messages, in the room or not. */
     show({ members, users, writers, unreadOf, shown }) {
       const here = new Set(members.map(({ user }) => user));
       const own = [...here].filter(isOwn);
@@ -47,7 +47,7 @@ export function createPeople({ list, count, more, badge, nameOf, isOwn, onPick }
       badge.hidden = unread === 0;
       more.textContent = `and ${(users - rows.length).toLocaleString()} more`;
       more.hidden = here.size + writers.length <= rowsMax && users <= here.size;
-      // Rows that stay as they are keep the focus that may be on one of them.
+      // Unchanged rows stay, and with them the keyboard focus.
       const next = JSON.stringify(rows.map((row) => [row, nameOf(row.user)]));
       if (next === drawn) return;
       drawn = next;

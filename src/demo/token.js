@@ -1,12 +1,12 @@
 /**
- * The token of this page, for nodes that ask for one: from #token=… of the address, which browsers send to no server.
- * It is taken off the address and kept in this tab, as the session is.
+ * The token of this page, from #token=… in the address. Browsers send that part to no server. The page removes it from
+ * the address and stores it in this tab, like the session.
  */
 
 const prefix = "#token=";
 const key = "token";
 
-/** Takes what the address has. False: it has none. An empty one forgets the token before. */
+/** Takes the token from the address. False: there is none. An empty one deletes the stored token. */
 export function takeToken(room) {
   if (!location.hash.startsWith(prefix)) return false;
   const token = location.hash.slice(prefix.length).trim();
@@ -21,15 +21,15 @@ export function token() {
 }
 
 const refusals = {
-  3005: { title: "Your token has expired", text: "Make a new one with the node's secret:" },
+  3005: { title: "Your token has expired", text: "Create a new one with the node's secret:" },
   3500: {
-    title: "The node does not take this token",
-    text: "Was it made with the node's own secret? “npx flux-gateway token explain” says what is wrong with it. To make another:",
+    title: "The node rejected this token",
+    text: "Check that it was signed with this node's secret; “npx flux-gateway token explain” gives the reason. To create another:",
   },
 };
-const missing = { title: "This node asks for a token", text: "Make one with the node's secret, in FLUX_AUTH_SECRET:" };
+const missing = { title: "This node requires a token", text: "Create one with the node's secret, from FLUX_AUTH_SECRET:" };
 
-/** Says what to do when the node has closed with a code about tokens; with any other, nothing. */
+/** Explains a close whose code is about tokens. Other codes show nothing. */
 export function createTokenNote({ note, title, text, address }) {
   address.textContent = `${location.origin}/${prefix}…`;
   return {

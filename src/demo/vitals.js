@@ -1,7 +1,7 @@
 /** Latency and rate, as numbers and as a line. */
 
 const samplesMax = 60;
-/** The line begins as long as if it had this many, so that the first few are not a sliver. */
+/** Shortest length of the line, in samples, so that the first few do not fill it. */
 const samplesMin = 20;
 const rateWindowMs = 5000;
 
@@ -29,7 +29,7 @@ export function createVitals({ latency, note, spark, rate, received }) {
     noPing() {
       latency.textContent = "–";
     },
-    /** What came from history says nothing about the rate. */
+    /** Messages from history do not count for the rate. */
     message({ isLive }) {
       if (isLive) arrivals.push(performance.now());
       received.textContent = (++total).toLocaleString();
@@ -47,7 +47,7 @@ function median(values) {
   return sorted[Math.floor(sorted.length / 2)];
 }
 
-/** The newest sample is at the right edge; the scale starts at zero, so that a flat line is a steady one. */
+/** The newest sample is at the right edge. The scale starts at zero, so a flat line means a steady latency. */
 function draw(spark, samples) {
   const width = 120;
   const height = 36;

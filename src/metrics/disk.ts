@@ -1,9 +1,9 @@
-/** What the journals of a data directory count, as Prometheus sees it. There only where a node has one. */
+/** Metrics of the journals in a data directory. Only where one is configured. */
 import type { Metric, Registry } from "prom-client";
 import { commitBucketsMs, type DiskUsage } from "../disk/journal.ts";
 import { gauge, total } from "./metrics.ts";
 
-/** @param journals what each of them says of itself now, by name. */
+/** @param journals by name, each returning its current state. */
 export function addDiskMetrics(registry: Registry, journals: Readonly<Record<string, () => DiskUsage>>): void {
   const each = (use: (journal: string, usage: DiskUsage) => void) => {
     for (const [journal, usage] of Object.entries(journals)) use(journal, usage());
@@ -28,7 +28,7 @@ export function addDiskMetrics(registry: Registry, journals: Readonly<Record<str
   registry.registerMetric(commitHistogram(each));
 }
 
-/** prom-client's histogram only observes; this one is read from buckets that the journals fill. */
+/** prom-client's histogram only observes; this one is read from the journals' buckets. */
 function commitHistogram(each: (use: (journal: string, usage: DiskUsage) => void) => void): Metric {
   const name = "flux_disk_commit_seconds";
   const help = "Time from the beginning of a commit until it is durable";

@@ -1,22 +1,22 @@
 /**
- * Everything the node counts, as Prometheus sees it. Nothing is counted here: values are read from the reactors'
- * shared counters, the hub and the links when the registry is scraped. No label is chosen by a client.
+ * The node's metrics in Prometheus's format. Nothing is counted here: at each scrape, values are read from the
+ * reactors' shared counters, the hub and the rings. Clients choose no label.
  */
 import { Counter, Gauge, Registry, collectDefaultMetrics, type Metric } from "prom-client";
 import { closes } from "../errors.ts";
 import { fanoutBucketsMs, type CounterName, type Counters } from "../link/counters.ts";
 import { linesLost } from "../platform/log/output.ts";
 
-/** What the registry reads, as plain numbers. */
+/** The values that the registry reads. */
 export interface MetricsSource {
   readonly nodeId: string;
   readonly version: string;
-  /** By index of the reactor. */
+  /** By reactor index. */
   readonly counters: readonly Counters[];
   hub(): Hub;
   presence(): { rooms: number; members: number; users: number; watches: number; changes: number };
   broker(): { rooms: number; publications: number; bytes: number };
-  /** From the hub to a reactor. */
+  /** Bytes queued from the hub to a reactor. */
   queue(reactor: number): { ring: number; overflow: number };
   reactors(): { serving: number; restarts: number };
   ready(): boolean;
@@ -42,7 +42,7 @@ interface Hub {
 const states = ["handshake", "ready", "closing"] as const;
 const nodeStates = ["up", "draining", "down"] as const;
 
-/** A row per counter that each reactor keeps: name of the metric, where it comes from, help. */
+/** One row for each counter of a reactor: metric, source, help. */
 const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_sockets_refused_total", "refusedSockets", "Sockets refused before the upgrade"],
   ["flux_sockets_refused_leaving_total", "refusedLeaving", "Sockets refused because the node drains or stops"],
@@ -198,7 +198,7 @@ export function gauge<L extends string>(registry: Registry, name: string, help: 
   registry.registerMetric(new Gauge({ name, help, labelNames, registers: [], collect() { read(this); } }));
 }
 
-/** A counter whose value is kept elsewhere: prom-client only adds, so it starts from nothing at every scrape. */
+/** A counter whose value is kept elsewhere. prom-client can only add, so it is reset at every scrape. */
 export function total<L extends string>(
   registry: Registry,
   name: string,
@@ -220,7 +220,7 @@ export function total<L extends string>(
   );
 }
 
-/** prom-client's histogram only observes; this one is read from buckets that the reactors fill. */
+/** prom-client's histogram only observes; this one is read from the reactors' buckets. */
 function fanoutHistogram(reactors: readonly Counters[]): Metric {
   const name = "flux_fanout_seconds";
   const help = "Time from the hub's decision to the write to all sockets of a reactor";

@@ -1,4 +1,4 @@
-/** What the connection to NATS counts, as Prometheus sees it. There only where a node has one. */
+/** Metrics of the connection to NATS. Only where NATS is configured. */
 import type { Registry } from "prom-client";
 import type { ConnectionUsage } from "../broker/broker.ts";
 import { gauge, total } from "./metrics.ts";

@@ -1,4 +1,4 @@
-/** What the connection to Redis counts, as Prometheus sees it. There only where a node has one. */
+/** Metrics of the connection to Redis. Only where Redis is configured. */
 import type { Registry } from "prom-client";
 import { gauge, total } from "./metrics.ts";
 

@@ -1,13 +1,15 @@
-/** Collects the garbage of this thread's heap at once: V8 lets it lie until the heap has grown, and what it has freed by then is no use to anybody. */
+/**
+ * Runs a garbage collection of this thread's heap now. By itself, V8 waits until the heap has grown, which is too late.
+ */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
 let gc: (() => void) | null = null;
 
-/** Some tens of milliseconds for a heap of 30 MB: only for a node that is short of memory. */
+/** Takes tens of milliseconds for a heap of 30 MB: only for a node that is short of memory. */
 export function collectGarbage(): void {
   if (gc === null) {
-    // The flag counts for contexts that are made after it.
+    // The flag applies to contexts created afterwards.
     setFlagsFromString("--expose-gc");
     gc = runInNewContext("gc") as () => void;
   }

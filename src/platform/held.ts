@@ -1,4 +1,7 @@
-/** Things of which there is mostly one, such as the sessions of a user: it is then itself what is held, since a Set costs more than all the rest. */
+/**
+ * A set that usually has one element, such as the sessions of a user. A single element is stored without a Set, which
+ * would cost more memory than the rest.
+ */
 export type Held<T extends string | object> = T | Set<T> | null;
 
 export function countOf<T extends string | object>(held: Held<T>): number {
@@ -6,13 +9,13 @@ export function countOf<T extends string | object>(held: Held<T>): number {
   return held instanceof Set ? held.size : 1;
 }
 
-/** `held` with this one; the same count where it was in it. */
+/** `held` with this element added. */
 export function withOne<T extends string | object>(held: Held<T>, one: T): Held<T> {
   if (held === null || held === one) return one;
   return held instanceof Set ? held.add(one) : new Set([held, one]);
 }
 
-/** `held` without this one; null when that was the last. */
+/** `held` without this element; null when it was the last. */
 export function withoutOne<T extends string | object>(held: Held<T>, one: T): Held<T> {
   if (held === one) return null;
   if (!(held instanceof Set)) return held;

@@ -1,4 +1,4 @@
-/** Random names. */
+/** Random identifiers. */
 import { randomBytes } from "node:crypto";
 
 /** `bytes` random bytes in base64url: letters, digits, `-` and `_`. */

@@ -1,24 +1,24 @@
-/** What this machine, or the container around this process, lets it use. Linux only; elsewhere nothing is known. */
+/** Resources of this machine or container. Linux only; elsewhere they are unknown. */
 import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 
-/** The text of a file, or undefined where there is none to read. */
+/** The content of a file, or undefined where it cannot be read. */
 export type ReadText = (path: string) => string | undefined;
 
 export const readText: ReadText = (path) => {
   try {
     return readFileSync(path, "utf8");
   } catch {
-    return undefined; // no such file: this kernel, or this container, has no such limit
+    return undefined; // no such file: this kernel or container has no such limit
   }
 };
 
-/** Cores this process may keep busy: those it may run on, and no more than its cgroups' CPU quota pays for. */
+/** Cores this process may keep busy: those it may run on, limited by the CPU quota of its cgroups. */
 export function usableCores(read: ReadText = readText, cores: number = availableParallelism()): number {
   return Math.max(1, Math.min(cores, Math.ceil(cpuQuota(read) ?? cores)));
 }
 
-/** The tightest CPU quota of the cgroups this process is in, in cores; undefined if none has one. */
+/** The lowest CPU quota of this process's cgroups, in cores; undefined if none has one. */
 export function cpuQuota(read: ReadText): number | undefined {
   let least: number | undefined;
   for (const { version, folder } of cgroups("cpu", read)) {
@@ -34,7 +34,7 @@ function quotaV2(folder: string, read: ReadText): number | undefined {
   return ratio(quota, period);
 }
 
-/** A quota of -1 is none. */
+/** A quota of -1 means none. */
 function quotaV1(folder: string, read: ReadText): number | undefined {
   return ratio(read(`${folder}/cpu.cfs_quota_us`), read(`${folder}/cpu.cfs_period_us`));
 }
@@ -44,13 +44,13 @@ function ratio(quota: string | undefined, period: string | undefined): number | 
   return Number.isFinite(cores) && cores > 0 ? cores : undefined;
 }
 
-/** A place where the kernel may tell a limit of this process. */
+/** A cgroup that may limit this process. */
 export interface Cgroup {
   readonly version: 1 | 2;
   readonly folder: string;
 }
 
-/** The cgroups that this process is in with respect to a controller, and those around them. */
+/** The cgroups of this process for a controller, with their parents. */
 export function cgroups(controller: string, read: ReadText): Cgroup[] {
   return (read("/proc/self/cgroup") ?? "").split("\n").flatMap((line): Cgroup[] => {
     // "0::/path" is version 2; "4:cpu,cpuacct:/path" a controller of version 1.
@@ -58,15 +58,15 @@ export function cgroups(controller: string, read: ReadText): Cgroup[] {
     if (controllers === undefined || path === undefined) return [];
     if (hierarchy === "0") return upwards(path).map((group) => ({ version: 2, folder: `/sys/fs/cgroup${group}` }));
     if (!controllers.split(",").includes(controller)) return [];
-    // Mounted under all its names or under its own.
+    // Mounted under all its names, or under one.
     const mounts = [...new Set([controllers, controller])];
     return upwards(path).flatMap((group) => mounts.map((mount) => ({ version: 1, folder: `/sys/fs/cgroup/${mount}${group}` })));
   });
 }
 
 /**
- * A cgroup and those around it, the root as "". A quota holds for everything below; and in a container the path
- * may be the host's while only the container's own group is mounted, as the root.
+ * A cgroup and its parents, the root as "". A quota applies to everything below. In a container the path may be the
+ * host's, while only the container's own group is mounted, as the root.
  */
 function upwards(path: string): string[] {
   const groups: string[] = [];
@@ -74,15 +74,15 @@ function upwards(path: string): string[] {
   return [...groups, ""];
 }
 
-/** How many files (each socket is one) this process may have open; undefined if that is not known or not limited. */
+/** How many files (every socket is one) this process may open; undefined if unknown or unlimited. */
 export function openFilesMax(read: ReadText = readText): number | undefined {
   const soft = /^Max open files\s+(\d+)/m.exec(read("/proc/self/limits") ?? "")?.[1];
   return soft === undefined ? undefined : Number(soft);
 }
 
 /**
- * Whether several threads can listen on one port with Node's own net: its option reusePort came with 22.12 and 23.1, for
- * systems that spread connections over those who share.
+ * Whether several threads can listen on one port with Node's net. Its option reusePort exists since 22.12 and 23.1, on
+ * systems that spread connections over the listeners.
  */
 export function canSharePorts(node: string = process.versions.node, platform: string = process.platform): boolean {
   const [major = 0, minor = 0] = node.split(".").map(Number);

@@ -1,31 +1,36 @@
 /**
- * How a node divides the memory it may use, before it starts: pure arithmetic. What it holds when it is idle and what it
- * needs for what is under way come first; heaps, history, tails and queues share the rest. Together they are the limit.
+ * Divides the node's memory before it starts: pure arithmetic. The idle node and the reserve for work in progress come
+ * first. Heaps, history, tails and queues share the rest. Together they make up the limit.
  */
 const mib = 2 ** 20;
 
-/** Of an idle node with one reactor and with four, Node 20 to 24: the main thread with the code that runs, and each reactor. */
+/**
+ * Measured on an idle node with one and four reactors, Node 20 to 24: the main thread with the code, and each reactor.
+ */
 const mainMb = 40;
 const reactorMb = 22;
-/** Of that, in V8's heaps. */
+/** Part of it in V8's heaps. */
 const mainHeapMb = 20;
 const reactorHeapMb = 14;
-/** Garbage of a handshake storm in the young part of each heap, and what the kernel needs to act: never planned for anything else. */
+/**
+ * Reserve for the garbage of a handshake storm in each young generation, and for the kernel. Never used for anything
+ * else.
+ */
 const reserveMb = 8;
 const reserveThreadMb = 4;
-/** What may wait in the queues of a reactor's sockets, at the least. */
+/** Least memory for the socket queues of one reactor. */
 const queuesMbMin = 4;
 
-/** Shares of what is left: the heaps get three quarters. The hub has the most to keep. */
+/** Shares of the rest: the heaps get three quarters, the hub the most. */
 const shares = { mainHeap: 0.5, reactorHeaps: 0.25, history: 0.1, tails: 0.025, queues: 0.125 } as const;
 
 const historyBytesMax = 2 ** 30;
-/** What the tails of all rooms together are given at most: more than enough for them. */
+/** Upper limit for all tails together; more would not be used. */
 const tailsBytesMax = 256 * mib;
 const ringBytesDefault = 4 * mib;
 const smallRingBytes = mib;
 const overflowBytesDefault = 16 * mib;
-/** Below this the rings and what waits for them are smaller, unless somebody gives their size. */
+/** Below this, rings and their queues are smaller, unless their size is given. */
 const smallBytes = 512 * mib;
 
 export interface MemoryGiven {
@@ -35,17 +40,17 @@ export interface MemoryGiven {
 }
 
 export interface MemoryPlan {
-  /** Where V8 gives up, for the main thread and for each reactor. */
+  /** Heap limits at which V8 aborts, for the main thread and for each reactor. */
   readonly mainHeapMb: number;
   readonly reactorHeapMb: number;
-  /** Of all rings together. */
+  /** All rings together. */
   readonly ringsBytes: number;
-  /** What rooms of the embedded broker may keep, and the tails of all rooms. */
+  /** History of the embedded broker, and tails of all rooms. */
   readonly historyBytes: number;
   readonly tailsBytes: number;
-  /** What may wait in the queues of one reactor's sockets. */
+  /** Socket queues of one reactor. */
   readonly queuesBytes: number;
-  /** Left alone: for what is under way while the node refuses. */
+  /** Never planned for: reserved for work in progress while the node rejects more. */
   readonly reserveBytes: number;
 }
 
@@ -63,7 +68,7 @@ export function planMemory(given: MemoryGiven): MemoryPlan {
   };
 }
 
-/** The least that a node with so many reactors can start and serve with. */
+/** Least memory with which a node with this many reactors can start and serve. */
 export function neededBytes(reactors: number, ringBytes: number): number {
   return (mainMb + reactors * (reactorMb + queuesMbMin)) * mib + 2 * ringBytes * reactors + reserveBytes(reactors);
 }
@@ -72,14 +77,14 @@ function reserveBytes(reactors: number): number {
   return (reserveMb + reserveThreadMb * (1 + reactors)) * mib;
 }
 
-/** As many reactors as there are cores, or as many as the memory is enough for; one at the least. */
+/** One reactor per core, or fewer if memory is short; at least one. */
 export function reactorsWithin(limitBytes: number, ringBytes: number, cores: number): number {
   let reactors = cores;
   while (reactors > 1 && neededBytes(reactors, ringBytes) > limitBytes) reactors--;
   return reactors;
 }
 
-/** Where nobody gives their size: a ring takes 16 of the largest frames. */
+/** Default size of a ring: 16 of the largest frames. */
 export function ringBytesWithin(limitBytes: number, frameBytesMax: number): number {
   if (limitBytes >= smallBytes) return ringBytesDefault;
   return Math.min(ringBytesDefault, Math.max(smallRingBytes, 2 ** Math.ceil(Math.log2(16 * frameBytesMax))));

@@ -5,14 +5,14 @@ import { logOutput } from "./output.ts";
 
 export type { Logger } from "pino";
 
-/** The options of this name. */
+/** The options with these names. */
 interface LogConfig {
   readonly logLevel: string;
   readonly logFormat: string;
   readonly nodeId: string;
 }
 
-/** What proves who a client is never gets into a log, whatever the object that carries it. */
+/** Credentials of clients are never logged, whichever object contains them. */
 const secrets = ["token", "resumeToken", "authorization", "Authorization", "cookie", "Cookie", "password", "secret", "authSecret", "authSecretPrevious", "resumeSecret", "adminKey", "natsPassword", "natsToken", "tlsPassphrase"];
 const depths = ["", "*.", "*.*.", "*.*.*."];
 const hidden = "[hidden]";
@@ -23,25 +23,26 @@ const forMachines = {
   formatters: { level: (label: string) => ({ level: label }) },
 };
 
-/** @param destination of the finished lines, the process's standard output unless given; written to at once. */
+/** @param destination for finished lines, written at once. Default: standard output. */
 export function createLogger(config: LogConfig, destination?: DestinationStream): Logger {
   const options = {
     level: config.logLevel,
-    // A person at a terminal knows which node it is; lines of many nodes in one store need its name.
+    // At a terminal, people know which node it is. In a store with the lines of many nodes, each line needs the node's
+    // name.
     base: config.logFormat === "json" ? { node: config.nodeId } : null,
     redact: { paths: depths.flatMap((depth) => secrets.map((name) => depth + name)), censor: hidden },
     serializers: { url: hideInUrl, error: pino.stdSerializers.err },
     ...(config.logFormat === "json" && forMachines),
   };
-  // Nothing is logged on the data path, so waiting for each line costs little and loses none at exit.
+  // Nothing is logged on the data path. So synchronous writes cost little, and none is lost at exit.
   const out = destination ?? logOutput();
   return pino(options, config.logFormat === "json" ? out : prettyStream(out, destination === undefined));
 }
 
-/** Some terminals obey these too, and JSON does not escape them; what strangers wrote may have them. */
+/** Control characters that some terminals obey and JSON does not escape. Text from clients may contain them. */
 const orders = /[\u0080-\u009f]/g;
 
-/** pino-pretty's own stream hands lines on only at a later turn of the loop: the last ones would be lost at exit. */
+/** pino-pretty's own stream writes in a later turn of the event loop: the last lines would be lost at exit. */
 function prettyStream(out: DestinationStream, isStdout: boolean): DestinationStream {
   const colorize = isStdout && process.stdout.isTTY && process.env.NO_COLOR === undefined;
   const prettify = prettyFactory({ colorize, singleLine: true, translateTime: "SYS:HH:MM:ss.l" });

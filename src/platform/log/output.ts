@@ -1,24 +1,24 @@
 /**
- * Where the log goes: standard output, written to at once. A disk that is full behind it, or a reader that is gone, costs
- * the line and nothing else. The lines that were lost are counted.
+ * Writes the log to standard output, synchronously. A full disk or a closed pipe loses the line and has no other
+ * effect. Lost lines are counted.
  */
 import { writeSync } from "node:fs";
 import type { DestinationStream } from "pino";
 
-/** A reader that is late is waited for so long altogether, and asked so often. */
+/** Total time to wait for a slow reader, and the interval of retries. */
 const lateMs = 100;
 const lookMs = 5;
 
 let lost = 0;
 
-/** Lines that standard output did not take, since this process began. */
+/** Lines that standard output did not accept since the process started. */
 export function linesLost(): number {
   return lost;
 }
 
 /** @param write replaced in tests */
 export function logOutput(write: (bytes: Buffer) => number = (bytes) => writeSync(1, bytes)): DestinationStream {
-  /** The last line was written in part: the next begins a new one. */
+  /** Whether the last line was written in part. Then the next starts on a new line. */
   let isTorn = false;
   return {
     write(line) {
@@ -26,7 +26,7 @@ export function logOutput(write: (bytes: Buffer) => number = (bytes) => writeSyn
       try {
         for (let waitedMs = 0; left.length > 0; ) {
           const written = attempt(write, left);
-          if (written === null && (waitedMs += lookMs) > lateMs) throw new Error("nobody reads it");
+          if (written === null && (waitedMs += lookMs) > lateMs) throw new Error("no reader");
           if (written === null) pause(lookMs);
           else if (written > 0) {
             isTorn = left.length > written;
@@ -40,7 +40,7 @@ export function logOutput(write: (bytes: Buffer) => number = (bytes) => writeSyn
   };
 }
 
-/** Null: a pipe that does not block is full. */
+/** Null: a non-blocking pipe is full. */
 function attempt(write: (bytes: Buffer) => number, bytes: Buffer): number | null {
   try {
     return write(bytes);

@@ -1,4 +1,4 @@
-/** What strangers wrote, as it may stand in a line of the log: on one line, and with nothing that a terminal obeys. */
+/** Makes text from clients safe for a log line: on one line, and without characters that a terminal obeys. */
 
 const unsafe = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
 

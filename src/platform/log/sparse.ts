@@ -1,9 +1,9 @@
 /**
- * Log lines that strangers can cause: the first of each reason is written, then at most one in a while, with the number
- * of those that were left out. So the log says what happens and cannot be filled.
+ * Limits log lines that clients can cause. The first line of each reason is written, then at most one per minute, with
+ * the number of lines left out. So the log stays informative and cannot be flooded.
  */
 const everyMs = 60_000;
-/** Reasons are few and named in the code; this is for a mistake. */
+/** There are few reasons, all named in the code. The limit catches a bug. */
 const reasonsMax = 64;
 
 export class Sparse {
@@ -15,8 +15,8 @@ export class Sparse {
   }
 
   /**
-   * How many lines of this reason were left out since the last one, where a line is due; else null.
-   * @param more that came with this one, and are left out with it where none is due
+   * The number of lines of this reason left out since the last one, if a line is due; else null.
+   * @param more lines that came with this one, and are left out too where none is due
    */
   due(reason: string, more = 0): number | null {
     const now = this.#clock();
