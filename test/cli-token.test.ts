@@ -124,8 +124,8 @@ t.test("what is wrong is told in a line that names the flag, and nothing is prin
     [["--sub", "ann", "--limit-commands-per-second", "0"], /^claim limits.commandsPerSecond: /],
     [["--sub", "ann", "--key", "nowhere.pem"], /^--key nowhere.pem: cannot be read/],
     [["--sub", "ann", "--key", file(t, pair.pem, "public.pem")], /contains no private key; create one with/],
-    [["--sub", "ann", "--key", file(t, "hello", "text")], /holds no private key/],
-    [["--sub", "ann", "--key", file(t, '{"kty":"oct","k":"c2hvcnQ"}', "short")], /of a kind that is not supported/],
+    [["--sub", "ann", "--key", file(t, "hello", "text")], /contains no private key/],
+    [["--sub", "ann", "--key", file(t, '{"kty":"oct","k":"c2hvcnQ"}', "short")], /has an unsupported type/],
     [["--sub", "ann", "--auth-secret", "short"], /^--auth-secret: must be a secret of 32 to 1024 characters, not one of 5$/],
   ];
   for (const [args, text] of cases) {

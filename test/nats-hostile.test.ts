@@ -209,14 +209,14 @@ t.test("a stream that is not there is tried again, and each thing that is wrong 
   for (const answer of await Promise.all(["a", "b", "c"].map((room) => a.open(room)))) t.same(answer, { error: "unavailable" });
   await until(() => tries >= 4, "it to be tried several times");
   await other.request(`$JS.API.STREAM.DELETE.${options.prefix}`);
-  await until(() => told.includes("NATS: all streams answer again"), "it to be looked at");
+  await until(() => told.includes("NATS: all streams can be checked again"), "it to be looked at");
   value(await a.open("a"));
   t.same(warnings.map(({ text }) => text).sort(), [
-    "NATS: a stream does not answer: its rooms wait while the node retries; check the NATS servers",
+    "NATS: a stream cannot be checked: its rooms wait while the node retries; check the NATS servers",
     "NATS: a stream cannot be read: its rooms wait, and joins of new ones fail, until it can; check the NATS servers",
   ]);
   for (const { fields } of warnings) t.same(Object.keys(fields), ["stream", "problem"], "without a stack");
-  t.same([...told].sort(), ["NATS: all streams answer again", "NATS: all streams can be read again"]);
+  t.same([...told].sort(), ["NATS: all streams can be checked again", "NATS: all streams can be read again"]);
 });
 
 t.test("a clock that is set back keeps no publication waiting", async (t) => {

@@ -26,7 +26,7 @@ export class Looks {
   constructor(streams: Streams, log: NatsLog, looked: (stream: Stream, isOver: () => boolean) => Promise<void>) {
     this.#streams = streams;
     this.#looked = looked;
-    this.#trouble = new Trouble(log, "NATS: a stream does not answer: its rooms wait while the node retries; check the NATS servers", "NATS: all streams answer again");
+    this.#trouble = new Trouble(log, "NATS: a stream cannot be checked: its rooms wait while the node retries; check the NATS servers", "NATS: all streams can be checked again");
   }
 
   get connected(): boolean {
