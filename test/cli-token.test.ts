@@ -148,7 +148,7 @@ t.test("token explain shows what a token says, and whether a node would take it"
   const rows = out.trimEnd().split("\n").map((line) => [line.slice(0, 9).trim(), line.slice(11)]);
   t.match(rows, [
     ["algorithm", "HS256"], ["user", "ann"], ["tenant", "acme"], ["audience", "chat"], ["issuer", "me"], ["issued", /Z, 2 hours ago$/], ["expires", /Z, in 2 hours$/],
-    ["rooms", "chat:*: join"], ["", "*: nothing"], ["send", "no direct messages"], ["limits", "the node's commands a second, 3 rooms"], ["ignored", "colour"], ["verdict", /^good/],
+    ["rooms", "chat:*: join"], ["", "*: nothing"], ["send", "no direct messages"], ["limits", "the node's commands a second, 3 rooms"], ["ignored", "colour"], ["verdict", /^valid/],
   ]);
   t.match(await runBuilt(["explain", "-", "--auth-secret", secret], `Bearer ${good}\n`), { code: 0, out: /verdict +valid/ });
   t.match(await run(["explain", good, "--auth-audience", "game"], env), { code: 1, out: /verdict +refused, invalid_token: aud: names none of the accepted audiences/ });

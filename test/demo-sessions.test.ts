@@ -74,7 +74,7 @@ t.test("a node that is killed and started again has lost nothing, and the pages 
   await unread.waitFor();
 
   process.kill(first.pid, "SIGKILL");
-  await ada.page.locator("#state-text", { hasText: /trying again|connecting/ }).waitFor();
+  await ada.page.locator("#state-text", { hasText: /reconnecting|connecting/ }).waitFor();
   await ada.page.screenshot({ path: join(screenshots, "killed.png") });
   await say(ada.page, "written while it was gone");
   await until(() => first.ended !== undefined, "the node to be gone");

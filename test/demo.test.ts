@@ -141,7 +141,7 @@ t.test("a lost connection is shown, counted down and made good for", async (t) =
   await page.locator("#log .text", { hasText: "before" }).waitFor();
   proxy.refuse(true);
   proxy.cut();
-  await page.locator("#state-text", { hasText: /trying again in \d+ s/ }).waitFor();
+  await page.locator("#state-text", { hasText: /reconnecting in \d+ s/ }).waitFor();
   for (let n = 1; n <= 12; n++) await room.publish({ text: `missed ${n}`, name: "Grace" });
   await say(page, "while away");
   await page.locator("#outbox .text", { hasText: "while away" }).waitFor();
