@@ -235,7 +235,7 @@ t.test("start says what runs where, serves it, and ends in order on SIGTERM", as
   const node = command(t, ["start", ...freePorts, "--log-format", "pretty", "--reactors", "1", "--config", path]);
   await node.says(/Ctrl\+C/);
   const shown = (name: string) => new RegExp(`^  ${name} +(.*)$`, "m").exec(node.out)?.[1] ?? "";
-  t.match(node.out, `flux-gateway ${version}, n1`);
+  t.match(node.out, `flux-gateway ${version}, n1, process ${node.child.pid}\n`);
   t.match(shown("WebSocket"), /^ws:\/\/127\.0\.0\.1:\d+\/ws$/);
   t.equal(shown("Reactors"), "1");
   t.equal(shown("Access"), "anonymous, from this machine only");

@@ -129,7 +129,7 @@ t.test("another node under the same name is not asked: the one that was meant is
   t.same(sent, [{ kind: "drain", started: 0 }]);
 });
 
-t.test("while Redis is away another node cannot be asked, which is said at once; when it is back that node goes on", async (t) => {
+t.test("while Redis is unavailable another node cannot be asked, which is said at once; when it is back that node goes on", async (t) => {
   const own = await startRedis(t);
   const redisPrefix = freshPrefix();
   const shared = { redis: own.url, redisPrefix, redisAnswerMs: 1_000, nodeHeartbeatMs: 200, nodeDeadMs: 180_000, reactors: 1 };

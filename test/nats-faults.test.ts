@@ -73,10 +73,13 @@ t.test("more than a room keeps was missed: there is a hole, and members can see 
 
 t.test("a server that comes back without its store: another epoch, and what follows is delivered", async (t) => {
   const nats = await startNats(t);
-  const options = { ...brokerOptions(nats), timeoutMs: 20_000 };
-  const [a, b] = [await startBroker(t, options), await startBroker(t, options)];
+  const warnings: object[] = [];
+  const log = { info() {}, error() {}, warn: (fields: object, text: string) => void (/lost what it kept/.test(text) && warnings.push(fields)) };
+  const options = { ...brokerOptions(nats), timeoutMs: 20_000, log };
+  const [a, b] = [await startBroker(t, options), await startBroker(t, { ...options, log: brokerOptions(nats).log })];
   const before = value(await a.open("x"));
   value(await b.open("x"));
+  t.equal(a.broker.nats().restarts, 0);
   for (const name of names(5)) value(await a.publish("x", name));
   await nats.kill();
   nats.wipe();
@@ -90,6 +93,8 @@ t.test("a server that comes back without its store: another epoch, and what foll
     t.same(one.moved.map(({ room, position }) => [room, position.epoch]), [["x", epoch]], "its node was told");
     t.equal(one.delivered.at(-1)!.publication.epoch, epoch);
   }
+  for (const one of [a, b]) await until(() => one.broker.nats().restarts === options.partitions, "each stream to be counted, on each node");
+  t.same(warnings.map((fields) => (fields as { stream: string }).stream.replace(/^.*_/, "")).sort(), ["0", "1"], "the log names each");
   const old = { epoch: before.epoch, seq: before.seq };
   t.same(await b.history("x", { direction: "since", position: old }), { error: "unrecoverable_position" });
   t.same(value(await b.history("x", { direction: "newest" })).publications.map(textOf), ["new"]);
@@ -116,6 +121,7 @@ t.test("a stream that was set back begins another epoch on every node", async (t
   await until(async () => (await epochOf(a)) === (await epochOf(b)), "both to go by the same epoch");
   t.not(await epochOf(a), before.epoch);
   t.equal(b.delivered.at(-1)!.publication.epoch, await epochOf(b));
+  for (const one of [a, b]) t.ok(one.broker.nats().restarts >= 1, "it is counted");
   t.same(await b.history("x", { direction: "since", position: { epoch: before.epoch, seq: before.seq } }), { error: "unrecoverable_position" });
 });
 

@@ -224,6 +224,20 @@ t.test("who is signed out on one node needs a newer token on all", async (t) => 
   t.equal(await fate(b, { token: await token({ sub: "amy", iat: Math.floor(Date.now() / 1000) + 2 }, secret) }), "ready");
 });
 
+t.test("a Redis that comes back empty gets the sign-outs back that nodes remember: a node that starts later refused no old token", async (t) => {
+  const own = await startRedis(t);
+  const common = { redisPrefix: freshPrefix(), authSecret: secret };
+  const [a] = await twoNodes(t, own, common);
+  const old = await token({ sub: "zed", iat: Math.floor(Date.now() / 1000) - 100 }, secret);
+  await a.disconnect("zed", { signOut: true });
+  await own.stop();
+  await until(() => a.nodes().stale, "it to be noticed");
+  await own.start();
+  await until(async () => (await own.client.keys("*signedout:*zed")).length === 1, "the sign-out to be written again");
+  const later = await startNode(t, { ...common, reactors: 1, redis: own.url, nodeId: "c" });
+  t.equal(await fate(later, { token: old }), 3504);
+});
+
 t.test("without Redis sessions go on, are resumed by their token, and are whole again when it is back empty", async (t) => {
   const own = await startRedis(t);
   const [a, b] = await twoNodes(t, own, { sessionTtlMs: 8_000 });

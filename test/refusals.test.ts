@@ -5,7 +5,9 @@ import { createLogger } from "../src/platform/log/log.ts";
 import { refusals } from "../src/reactor/transport/sockets.ts";
 import { Refusals } from "../src/reactor/refusals.ts";
 import { Trace } from "../src/reactor/trace.ts";
-import { createSession } from "../src/reactor/session/session.ts";
+import type { Context } from "../src/reactor/context.ts";
+import { tooSlow } from "../src/reactor/outgoing.ts";
+import { createSession, type Session } from "../src/reactor/session/session.ts";
 import type { FromReactor } from "../src/link/threads.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { fate, open } from "./support/session.ts";
@@ -78,6 +80,19 @@ t.test("each reason for which a socket is not taken has a line with a hint, and 
   for (const { msg } of lines.slice(0, 5)) t.match(msg, /^a socket was refused, \w+: .+; .+/);
   t.equal(lines[5]!.msg, "a client was refused, frame_too_large: two\\u000alines\\u001b[31m; --frame-bytes-max sets the limit");
   t.equal(lines[5]!.client, "a\\u000ab");
+  t.end();
+});
+
+t.test("slow readers have a line, where they are noticed: the close comes later, or never", (t) => {
+  const { posted, lines, log, post } = heard();
+  const one = new Refusals(post);
+  one.tell("slow_consumer", "", "app");
+  t.same(posted, []);
+  const counters = { add() {} };
+  const session = { ...createSession({ publish: () => true }, 1, "", ""), state: "ready", socket: null };
+  tooSlow({ counters, refusals: one, sessions: { setState() {} } } as unknown as Context, session as unknown as Session);
+  for (const message of posted) if (typeof message === "object" && message.kind === "refused") log.tell(message);
+  t.match(lines, [{ level: "info", reason: "slow_consumer", code: 3008, msg: /^a client was disconnected, slow_consumer: the client read too slowly and its socket queue was full; GET \/slow/ }]);
   t.end();
 });
 

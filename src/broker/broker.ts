@@ -147,4 +147,6 @@ export interface ConnectionUsage {
   readonly refused: Readonly<Record<string, number>>;
   /** Open rooms that the server does not let this node subscribe to. */
   readonly unheard: number;
+  /** Streams that lost what they kept, and began again. */
+  readonly restarts: number;
 }

@@ -45,7 +45,7 @@ export function banner(running: Running): string {
   const { version, ...rest } = describe(running);
   const titles: Record<string, string> = { websocket: "WebSocket", tcp: "Raw TCP", demo: "Demo page" };
   const lines = Object.entries(rest).map(([name, value]) => `  ${(titles[name] ?? capital(name)).padEnd(12)}${value}`);
-  return ["", `flux-gateway ${version}, ${running.config.nodeId}`, "", ...lines, "", "  Ctrl+C closes it.", ""].join("\n");
+  return ["", `flux-gateway ${version}, ${running.config.nodeId}, process ${process.pid}`, "", ...lines, "", "  Ctrl+C closes it.", ""].join("\n");
 }
 
 function access(config: Config): string {

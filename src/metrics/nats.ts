@@ -13,6 +13,7 @@ export function addNatsMetrics(registry: Registry, usage: () => ConnectionUsage)
   total(registry, "flux_nats_reads_total", "Reads of streams, for gaps, recovery and history", [], (add) => add({}, usage().reads));
   total(registry, "flux_nats_undeliverable_total", "Messages for open rooms that are too large for this node or not readable", [], (add) => add({}, usage().undeliverable));
   gauge(registry, "flux_nats_unheard_rooms", "Open rooms whose subject NATS does not let this node subscribe to; the node retries", [], (metric) => metric.set(usage().unheard));
+  total(registry, "flux_nats_stream_restarts_total", "Streams that lost what they kept, or its end, and began a new epoch: members got gaps", [], (add) => add({}, usage().restarts));
   total(registry, "flux_nats_refused_total", "Publications and subscriptions that NATS rejected, by reason", ["reason"], (add) => {
     for (const [reason, count] of Object.entries(usage().refused)) add({ reason }, count);
   });

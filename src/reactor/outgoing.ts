@@ -51,6 +51,7 @@ export function closeSession(context: Context, session: Session, name: CloseName
 export function tooSlow(context: Context, session: Session): void {
   if (session.state === "closing" || session.state === "closed") return;
   context.counters.add("slowConsumers", 1);
+  context.refusals.report("slow_consumer", "", session.greeting?.client ?? "");
   context.sessions.setState(session, "closing");
   setImmediate(() => {
     stopDeliveries(session);

@@ -11,8 +11,9 @@ import { until } from "./until.ts";
 export interface Nginx {
   readonly port: number;
   readonly url: string;
-  /** What it has said: warnings and errors. */
+  /** Its error log. */
   readonly said: () => string;
+  readonly accessLog: () => string;
   /** Workers there are, those that only end their connections among them. */
   workers(): number;
   /** It reads its configuration again; workers of before close their WebSockets after a second. */
@@ -31,7 +32,8 @@ export function localized(text: string, port: number, nodePorts: readonly number
     ...servers,
     ["listen 80;", `listen 127.0.0.1:${port};`],
     ["access_log /var/log/nginx/flux.log", `access_log ${dir}/access.log`],
-    ["worker_processes auto;", `worker_processes 1; daemon off; pid ${dir}/pid; error_log stderr warn;`],
+    ["worker_processes auto;", `worker_processes 1; daemon off; pid ${dir}/pid;`],
+    ["error_log /var/log/nginx/error.log ", "error_log stderr "],
     ["worker_shutdown_timeout 5m;", "worker_shutdown_timeout 1s;"],
     ["worker_rlimit_nofile 65536;", ""],
     ["worker_connections 32768;", "worker_connections 1024;"],
@@ -77,6 +79,7 @@ export async function startNginx(t: Pick<Test, "teardown" | "testdir">, nodePort
     port,
     url: `ws://127.0.0.1:${port}/ws`,
     said: () => said,
+    accessLog: () => readFileSync(join(dir, "access.log"), "utf8"),
     workers: () => readFileSync(`/proc/${child!.pid}/task/${child!.pid}/children`, "utf8").trim().split(" ").filter(Boolean).length,
     reload: () => void child!.kill("SIGHUP"),
     restart: async () => {

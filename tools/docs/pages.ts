@@ -38,7 +38,7 @@ exceeds the limit: see [close codes](close-codes.md) and [errors](errors.md).`,
   "close-codes.md": {
     title: "Close codes",
     from: "src/errors.ts",
-    intro: `The node closes a WebSocket with one of these codes; the close reason is the name. On raw TCP the last frame is \`closed {code, reason}\`.
+    intro: `The node closes a WebSocket with one of these codes; the close reason is the name. After \`forbidden_origin\`, a colon and advice follow: \`forbidden_origin: allow it with --allowed-origins https://app.example.com\`. On raw TCP the last frame is \`closed {code, reason}\`.
 Codes up to 3499: reconnect, the session and its positions are kept. Codes from 3500: do not reconnect before something changes.`,
     body: closesDoc,
   },

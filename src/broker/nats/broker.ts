@@ -128,6 +128,7 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
       undeliverable: arriving.refused,
       refused: refusals.counts,
       unheard: listening.lost,
+      restarts: streams.restarts,
     }),
     stop,
   };

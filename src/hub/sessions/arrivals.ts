@@ -55,4 +55,8 @@ export class SignedOut {
     if (this.#times.size <= this.#max) return;
     for (const first of this.#times.keys()) return void this.#times.delete(first);
   }
+
+  all(): IterableIterator<[userKey: string, time: number]> {
+    return this.#times.entries();
+  }
 }

@@ -1,4 +1,4 @@
-/** Log lines about refused clients: one line per reason and interval, with what to do. */
+/** Log lines about refused and slow clients: one line per reason and interval, with what to do. */
 import { closes, type CloseName } from "../../errors.ts";
 import type { Logger } from "../../platform/log/log.ts";
 import { Sparse } from "../../platform/log/sparse.ts";
@@ -10,6 +10,7 @@ const hints: Readonly<Partial<Record<RefusalReason, string>>> = {
   disconnected: "the user was disconnected or signed out: a token issued later is accepted",
   frame_too_large: "--frame-bytes-max sets the limit",
   too_many_sessions: "--sessions-per-user-max sets the limit",
+  slow_consumer: "GET /slow on the admin port shows who is slow now; --socket-queue-bytes-max sets the limit, slowReaders of the namespace what happens there",
   rate_limited: "--commands-per-second and --bytes-per-second set the limits",
   handshake_timeout: "clients have --handshake-timeout-ms to say hello",
   unsupported_version: "use an SDK version that matches the gateway",
@@ -52,5 +53,6 @@ function isClose(reason: RefusalReason): reason is CloseName {
 
 function what(reason: RefusalReason): string {
   if (reason === "refresh") return "a newer token was refused";
+  if (reason === "slow_consumer") return "a client was disconnected";
   return isClose(reason) ? "a client was refused" : "a socket was refused";
 }

@@ -354,8 +354,9 @@ export class HubSessions {
     this.#writer ??= setTimeout(() => this.#flush(), writeAfterMs).unref();
   }
 
-  /** The store has lost this session, or for null maybe several: they are written again. */
+  /** The store has lost this session, or for null maybe several, and sign-outs: they are written again. */
   forgotten(id: string | null): void {
+    if (id === null) for (const [user, time] of this.#signedOut.all()) this.#options.store.signOut(user, time);
     for (const session of id === null ? this.#byId.values() : [this.#byId.get(id)]) if (session !== undefined) this.#write(session);
   }
 

@@ -63,6 +63,8 @@ const noStream = 10059;
 const noMessage = 10037;
 
 export class Streams {
+  /** Streams that began another epoch while this node ran. */
+  restarts = 0;
   readonly #connection: NatsConnection;
   readonly #options: StreamOptions;
   readonly #noticeSubject: string;
@@ -149,11 +151,21 @@ export class Streams {
     // A node that only subscribes would not notice.
     if (info.did_create === true) this.#connection.publish(this.#noticeSubject);
     if (isSetBack || isAnother) stream.seen = stream.markSeq = 0;
+    // Of now: another look may have learnt of it meanwhile.
+    const epoch = this.#lives.get(stream.name)?.epoch;
     this.#learn(stream, info);
+    if (epoch !== undefined && epoch !== stream.epoch) this.#beganAgain(stream, isSetBack);
     if (isSetBack || isAnother) stream.through = info.state.last_seq;
     // Every message of a new stream was published after the loss of the old one.
     if (isAnother) stream.floor = 0;
     else if (isSetBack) stream.floor = Math.min(stream.floor, last);
+  }
+
+  /** The loss of its end is logged by the node that gives it another word. */
+  #beganAgain({ name }: Stream, isLogged: boolean): void {
+    this.restarts++;
+    if (isLogged) return;
+    this.#log.warn({ stream: name }, "NATS: a stream lost what it kept and began again: its rooms or inboxes have lost history and idempotency keys, and members get a gap; check the store of NATS");
   }
 
   get isReplicated(): boolean {
