@@ -151,8 +151,8 @@ export class Streams {
     // A node that only subscribes would not notice.
     if (info.did_create === true) this.#connection.publish(this.#noticeSubject);
     if (isSetBack || isAnother) stream.seen = stream.markSeq = 0;
-    // Of now: another look may have learnt of it meanwhile.
-    const epoch = this.#lives.get(stream.name)?.epoch;
+    // Read now: another check may have noticed meanwhile.
+    const epoch = this.#epochOf.get(stream.name)?.epoch;
     this.#learn(stream, info);
     if (epoch !== undefined && epoch !== stream.epoch) this.#beganAgain(stream, isSetBack);
     if (isSetBack || isAnother) stream.through = info.state.last_seq;
@@ -161,11 +161,11 @@ export class Streams {
     else if (isSetBack) stream.floor = Math.min(stream.floor, last);
   }
 
-  /** The loss of its end is logged by the node that gives it another word. */
+  /** The node that noticed a set-back has logged it already. */
   #beganAgain({ name }: Stream, isLogged: boolean): void {
     this.restarts++;
     if (isLogged) return;
-    this.#log.warn({ stream: name }, "NATS: a stream lost what it kept and began again: its rooms or inboxes have lost history and idempotency keys, and members get a gap; check the store of NATS");
+    this.#log.warn({ stream: name }, "NATS: a stream lost what it kept and starts a new epoch: history and idempotency keys of its rooms or inboxes are lost, and members get a gap; check the store of NATS");
   }
 
   get isReplicated(): boolean {
