@@ -1,5 +1,5 @@
 /**
- * The import rule of src: cli → node → admin → {hub, reactor} → link → auth → config → seams → {redis, disk} →
+ * The import rule of src: cli → node → {admin, api} → {hub, reactor} → link → auth → config → seams → {redis, disk} →
  * {platform, protocol} → errors. No cycles. The protocol and the client run in browsers. Only composition picks implementations of seams.
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
@@ -23,7 +23,7 @@ const levels = [
   ["cli", "contracts"],
   ["index"],
   ["node"],
-  ["admin"],
+  ["admin", "api"],
   ["hub", "reactor", "metrics"],
   ["link"],
   ["auth"],

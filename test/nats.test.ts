@@ -233,3 +233,28 @@ t.test("who publishes without being given its own asks for nothing where other r
   await until(() => publicationsIn(heard).length === 5, "the others' publications");
   t.same(heard.filter(({ kind }) => kind === "recovered" || kind === "gap"), []);
 });
+
+t.test("what an embedding program publishes reaches clients of both nodes and formats, once a key; both nodes read it back", async (t) => {
+  for (const room of ["chat:embedded", "live:embedded"]) {
+    const members = [await open(a), await open(b, { json: true })];
+    for (const member of members) await member.join(room);
+    const first = await a.publish(room, { from: "a" }, { key: "k" });
+    t.match(first, { receivers: 1, duplicate: false }, "members on the other node are not counted");
+    t.match(await b.publish(room, new Uint8Array([1])), { epoch: first.epoch });
+    if (room === "chat:embedded") t.match(await b.publish(room, "again", { key: "k" }), { seq: first.seq, duplicate: true });
+    for (const member of members) {
+      await member.waitFor(() => member.publications.length === 2, "both publications");
+      t.same(member.publications.map(({ sender, payload }) => [sender, payload.toString("latin1")]), [["", '{"from":"a"}'], ["", "\u0001"]]);
+      await member.bye();
+    }
+  }
+  // Nobody has been in this room.
+  for (let i = 0; i < 5; i++) await a.publish("chat:unopened", i);
+  const page = await b.history("chat:unopened", { limit: 2 });
+  t.same([page.publications.map(({ data }) => data), page.more], [[3, 4], true]);
+  const rest = await a.history("chat:unopened", { before: page.publications[0]!.position });
+  t.same([rest.publications.map(({ data }) => data), rest.more], [[0, 1, 2], false]);
+  t.equal(await a.history("chat:unopened", { since: { epoch: "another", seq: 1 } }).catch(({ code }) => code), "unrecoverable_position");
+  t.equal((await a.send("bob", "hi")).duplicate, false);
+  t.match(await a.members("chat:unopened").catch(({ code }) => code), "forbidden");
+});

@@ -3,25 +3,13 @@
  * reactor everything about a room through one ring, first in first out. So "here is your history up to 41" and "live:
  * 42" can never be swapped. Ordered delivery, gapless joins and recovery need nothing else.
  */
-import type { Answer, Broker, Draft, Position, Published, Stored } from "../broker/broker.ts";
+import type { Answer, Broker, Draft, Page, Position, Published, Stored } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
 import {
-  kinds,
-  nobody,
-  readBehind,
-  readHistory,
-  readJoin,
-  readLeave,
-  readPublish,
-  writeDeliver,
-  writeMoved,
-  writeReply,
-  type Asker,
-  type BehindRecord,
-  type LeaveRecord,
-  type PublishRecord,
+  kinds, nobody, readBehind, readHistory, readJoin, readLeave, readPublish, writeDeliver, writeMoved, writeReply,
+  type Asker, type BehindRecord, type LeaveRecord, type PublishRecord,
 } from "../link/records.ts";
 import { readAck, readHello, readUnplaced, type AckRecord } from "../link/sessions.ts";
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
@@ -35,7 +23,7 @@ import { formatCount } from "../protocol/formats/formats.ts";
 import type { Publication } from "../protocol/messages.ts";
 import type { Presence as PresenceStore } from "../presence/presence.ts";
 import { LateDisconnects } from "./sessions/disconnects.ts";
-import { answerHistory } from "./recovery/history.ts";
+import { answerHistory, readHistoryPage, type HistoryQuery } from "./recovery/history.ts";
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
 import { Joins } from "./joins.ts";
 import { Lagging } from "./recovery/lagging.ts";
@@ -207,6 +195,18 @@ export class Hub {
     const kind = this.#kindToPublish(key, this.#rooms.named(key));
     if (typeof kind === "string") return done({ error: kind });
     this.#options.broker.publish(key, kind.retention, draft, done);
+  }
+
+  /** Reads a page for the node itself. The room need not be open. What is in the page is valid until `done` returns. */
+  history(key: string, query: HistoryQuery, done: (answer: Answer<Page>) => void): void {
+    const kind = this.kindOf(key);
+    if (kind === null) return done({ error: "unknown_namespace" });
+    readHistoryPage(this.#options, { key, kind, room: this.#rooms.named(key) }, query, done);
+  }
+
+  /** The kind of a room by its key; null: no namespace covers its name. */
+  kindOf(key: string): RoomKind | null {
+    return this.#rooms.named(key)?.kind ?? this.#options.kindOf(nameOfRoom(key));
   }
 
   /** The kind of the room, or why nothing may be published into it now. */

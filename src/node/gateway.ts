@@ -2,6 +2,8 @@
 import { startAdmin, startMetrics, type Admin, type Served } from "../admin/admin.ts";
 import type { Drains } from "../admin/drain.ts";
 import { expiryWarning, renewCertificate, watchCertificate } from "../config/certificate.ts";
+import type { Api } from "../api/api.ts";
+import { addApiMetrics } from "../metrics/api.ts";
 import { openMessages, openRegistry } from "./cluster.ts";
 import { ConfigError, type Config, type GatewayOptions } from "../config/config.ts";
 import { addDiskMetrics } from "../metrics/disk.ts";
@@ -22,7 +24,7 @@ import type { Survey, SurveyOptions } from "../messages/survey.ts";
 import { version } from "../platform/version.ts";
 
 /** A running node. */
-export interface Gateway {
+export interface Gateway extends Api {
   readonly config: Config;
   /** The port clients connect to. If 0 was given, a free one. */
   readonly port: number;
@@ -75,7 +77,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const setup = await readSetup(options);
   const node = await assemble(setup, parts);
   const { config, certificate, log, port, tcpPort } = setup;
-  const { hub, reactors, stores, draining, surveys, others, redis } = node;
+  const { hub, reactors, stores, draining, surveys, others, redis, api } = node;
 
   // The node shuts down once, however often it is asked to.
   let admin: AdminPorts | null = null;
@@ -119,6 +121,10 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     url: `${certificate ? "wss" : "ws"}://${at(reachable(config.host), port)}/ws`,
     log,
     metrics: () => metrics.metrics(),
+    publish: (...call) => api.publish(...call),
+    send: (...call) => api.send(...call),
+    history: (...call) => api.history(...call),
+    members: (...call) => api.members(...call),
     disconnect,
     survey,
     nodes,
@@ -130,7 +136,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 }
 
-function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining }: Node): Served["metrics"] {
+function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api }: Node): Served["metrics"] {
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -145,6 +151,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
     nodes: () => ({ stale: others.stale, states: others.nodes().map((one) => one.state) }),
     memory: () => ({ limitBytes: config.memoryLimitBytes, usedBytes: guard.usedBytes(), short: guard.short }),
   });
+  addApiMetrics(registry, () => api.usage());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
@@ -226,8 +233,9 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
+async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis, api }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
   state.leaving = true;
+  api.close();
   guard.stop();
   unwatch();
   // First: from here on the other nodes send no clients here.

@@ -1,4 +1,5 @@
 /** Builds all parts of a node. Nothing serves yet: gateway.ts starts them. */
+import { ApplicationApi } from "../api/api.ts";
 import { connectRedis, openPresence, openSessions } from "./cluster.ts";
 import { collectGarbage } from "../platform/collect.ts";
 import { Drain } from "./drainprogress.ts";
@@ -40,6 +41,7 @@ export interface Node {
   readonly guard: MemoryGuard;
   readonly draining: Drain;
   readonly surveys: Surveys;
+  readonly api: ApplicationApi;
 }
 
 /** Broker, session store and presence, and their reaction to changes of other nodes. */
@@ -68,7 +70,11 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
     send: (to, message) => others.send(to, message),
     sendAll: (message) => others.sendAll(message),
   });
-  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, guard, draining, surveys };
+  // With a broker of NATS or of the embedding program there may be other nodes. Without Redis they share no presence.
+  const isAlone = redis === null && stores.nats === null && parts.broker === undefined;
+  const knowsAllMembers = () => isAlone || (redis?.up === true && !others.stale);
+  const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, knowsAllMembers, log });
+  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, guard, draining, surveys, api };
   return node;
 }
 

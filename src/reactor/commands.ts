@@ -3,6 +3,7 @@ import { allows } from "../auth/grants.ts";
 import { writeHistory, writePublish } from "../link/records.ts";
 import { writeAck } from "../link/sessions.ts";
 import { formats } from "../protocol/formats/formats.ts";
+import { keyCharsMax } from "../protocol/limits.ts";
 import { Format, type ClientFrame, type Position } from "../protocol/messages.ts";
 import { inboxKey, inboxName, roomKey, senderKey } from "../protocol/roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../config/roomnames.ts";
@@ -14,8 +15,6 @@ import { countMembers, memberOf, type Session } from "./session/session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
-/** Bytes of an idempotency key: two UUIDs, or a UUID with a prefix. */
-const keyCharsMax = 128;
 const noBytes = new Uint8Array(0);
 /**
  * While the node drains, new publishes are refused. A session that kept publishing would never reach its last answer.

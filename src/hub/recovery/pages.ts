@@ -16,7 +16,7 @@ export function pageBytesFor(ringBytes: number): number {
 }
 
 /** About the bytes of a publication in a page besides its payload. */
-export function recordBytes(room: HubRoom): number {
+export function recordBytes(room: Pick<HubRoom, "name">): number {
   return 64 + 3 * room.name.length;
 }
 
