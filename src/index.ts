@@ -1,8 +1,9 @@
 /** flux-gateway as a library: a node inside another program. */
 export { createGateway, type Gateway } from "./node/gateway.ts";
-export type { Api, History, HistoryOptions, Members, MembersOptions, PublishOptions, PublishResult, SendOptions, SendResult } from "./api/api.ts";
+export type { Api, History, HistoryOptions, Members, MembersOptions, PublishOptions, PublishResult, SendOptions, SendResult, StreamOptions } from "./api/api.ts";
 export { ApiError } from "./api/error.ts";
 export type { Publication } from "./api/publication.ts";
+export type { RoomStream, StreamEvent } from "./api/stream.ts";
 export type { DrainOptions } from "./messages/drainoptions.ts";
 export { ConfigError, type Config, type GatewayOptions } from "./config/config.ts";
 export { closes, errors, mayReconnect, type CloseName, type ErrorCode } from "./errors.ts";

@@ -1,9 +1,10 @@
-/** The calls of the embedding program on the object that createGateway returns: publish, send, history, members. */
+/** The calls of the embedding program on the object that createGateway returns: publish, send, history, members, stream. */
 import t from "tap";
-import { ApiError, type Gateway } from "../dist/index.js";
+import { ApiError, type Gateway, type RoomStream, type StreamEvent } from "../dist/index.js";
 import { Calls } from "../src/api/calls.ts";
 import type { Logger } from "../src/platform/log/log.ts";
 import { startNode } from "./support/node.ts";
+import { within } from "./support/rawsocket.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
 
@@ -20,6 +21,7 @@ const node = await startNode(t, options);
 const textsOf = ({ publications }: TestSession) => publications.map(({ payload }) => payload.toString());
 const codeOf = async (call: Promise<unknown>): Promise<string> =>
   call.then(() => "ok", (error: unknown) => (error instanceof ApiError ? error.code : `no ApiError: ${String(error)}`));
+const codesOf = (calls: Promise<unknown>[]) => Promise.all(calls.map(codeOf));
 
 for (const [where, start] of [
   ["memory", async () => node],
@@ -116,21 +118,17 @@ t.test("names that are escaped, empty, too long or no strings are refused by eve
     null, undefined, 7, {}, ["chat:a"], { toString: () => "chat:a" },
   ];
   for (const name of names as string[]) {
-    for (const call of [node.publish(name, 1), node.send(name, 1), node.history(name), node.members(name)]) {
-      t.equal(await codeOf(call), "bad_request", JSON.stringify(name));
-    }
+    for (const code of await codesOf([node.publish(name, 1), node.send(name, 1), node.history(name), node.members(name)])) t.equal(code, "bad_request", JSON.stringify(name));
     if (name === "" || name === undefined) continue; // no tenant
-    for (const call of [node.publish("chat:a", 1, { tenant: name }), node.send("ann", 1, { tenant: name }), node.history("chat:a", { tenant: name }), node.members("chat:a", { tenant: name })]) {
-      t.equal(await codeOf(call), "bad_request", `tenant ${JSON.stringify(name)}`);
-    }
+    for (const code of await codesOf([node.publish("chat:a", 1, { tenant: name }), node.send("ann", 1, { tenant: name }), node.history("chat:a", { tenant: name }), node.members("chat:a", { tenant: name })])) t.equal(code, "bad_request", `tenant ${JSON.stringify(name)}`);
   }
   const unknown = { rome: "chat:a" } as object;
   for (const given of [unknown, null, 1, "key", [], { key: 1 }, { key: "k".repeat(129) }, { __proto__: { key: "k" }, polluted: 1 }]) {
     t.equal(await codeOf(node.publish("chat:a", 1, given as object)), "bad_request", JSON.stringify(given));
   }
-  for (const call of [node.send("ann", 1, unknown), node.history("chat:a", unknown), node.members("live:a", unknown)]) t.equal(await codeOf(call), "bad_request");
-  for (const call of [node.publish("none:a", 1), node.history("none:a"), node.members("none:a")]) t.equal(await codeOf(call), "unknown_namespace");
-  for (const call of [node.publish("@inbox", 1), node.history("@inbox"), node.members("@inbox")]) t.equal(await codeOf(call), "forbidden", "an inbox has a user");
+  for (const code of await codesOf([node.send("ann", 1, unknown), node.history("chat:a", unknown), node.members("live:a", unknown)])) t.equal(code, "bad_request");
+  for (const code of await codesOf([node.publish("none:a", 1), node.history("none:a"), node.members("none:a")])) t.equal(code, "unknown_namespace");
+  for (const code of await codesOf([node.publish("@inbox", 1), node.history("@inbox"), node.members("@inbox")])) t.equal(code, "forbidden", "an inbox has a user");
 });
 
 t.test("a tenant's rooms and users are its own", async (t) => {
@@ -215,21 +213,120 @@ t.test("a loop that only publishes lets the node deliver, and what is refused ca
     else throw answer;
   }
   await member.waitFor(() => last === 20_000, `the last publication, after ${refused} refusals`);
+  t.equal(last, 20_000);
+});
+
+/** Reads events until there are `count`, or the stream ends. */
+async function take(stream: RoomStream, count: number): Promise<StreamEvent[]> {
+  const events: StreamEvent[] = [];
+  while (events.length < count) {
+    const { value, done } = await within(stream.next(), `event ${events.length + 1} of ${count}`);
+    if (done === true) break;
+    events.push(value);
+  }
+  return events;
+}
+
+const shown = (events: readonly StreamEvent[]) => events.map((event) => (event.kind === "publication" ? event.data : [event.kind, event.position.seq]));
+
+for (const room of ["chat:stream", "live:stream"]) {
+  t.test(`${room}: a stream yields where it begins, then every publication of clients and of the program, in order and once`, async (t) => {
+    const stream = node.stream(room);
+    t.strictSame(shown(await take(stream, 1)), [["open", 0]]);
+    const client = await open(node, { json: true });
+    await client.join(room);
+    for (let i = 1; i <= 50; i++) await (i % 2 === 0 ? client.publish(room, String(i)) : node.publish(room, i));
+    const events = await take(stream, 50);
+    t.strictSame(shown(events), Array.from({ length: 50 }, (_, i) => i + 1));
+    t.match(events[0], { kind: "publication", room, sender: "", position: { seq: 1 } });
+    t.match((events[1] as { sender: string }).sender, /^anon-/);
+    const waiting = stream.next();
+    t.strictSame(await stream.return!(), { value: undefined, done: true });
+    t.strictSame([await waiting, await stream.next()], Array(2).fill({ value: undefined, done: true }), "return ends what waits");
+    await client.bye();
+  });
+}
+
+t.test("with since a stream reads what is kept, page by page, and goes on live without a gap or a double", async (t) => {
+  const { epoch } = await node.publish("chat:since", 1);
+  for (let i = 2; i <= 600; i++) await node.publish("chat:since", i);
+  let published = 600;
+  const seen: unknown[] = [];
+  for await (const event of node.stream("chat:since", { since: { epoch, seq: 10 }, queueMax: 1 })) {
+    if (event.kind === "open") {
+      t.strictSame(event.position, { epoch, seq: 10 });
+      continue;
+    }
+    seen.push(event.kind === "publication" ? event.data : event);
+    // Goes on while pages are read; the queue is too short for it, but the history has it.
+    if (published < 900 && seen.length % 2 === 0) await node.publish("chat:since", ++published);
+    if (seen.length >= 590 && seen.length === published - 10) break;
+  }
+  t.strictSame(seen, Array.from({ length: published - 10 }, (_, i) => i + 11));
+  t.match(await node.metrics(), /^flux_api_streams 0$/m, "break ends it");
+  const atHead = node.stream("chat:since", { since: { epoch, seq: published } });
+  t.strictSame(shown(await take(atHead, 1)), [["open", published]]);
+  t.match(await node.metrics(), /^flux_api_streams 1$/m);
+  await atHead.return!();
+});
+
+t.test("a reader that is too slow gets a gap as its last event; from its position a durable room goes on", async (t) => {
+  const stream = node.stream("chat:slow", { queueMax: 10 });
+  await take(stream, 1);
+  for (let i = 1; i <= 25; i++) await node.publish("chat:slow", i);
+  const events = await take(stream, 100);
+  t.strictSame(shown(events), [...Array.from({ length: 10 }, (_, i) => i + 1), ["gap", 10]]);
+  const again = node.stream("chat:slow", { since: events.at(-1)!.position });
+  t.strictSame(shown(await take(again, 16)), [["open", 10], ...Array.from({ length: 15 }, (_, i) => i + 11)]);
+  await again.return!();
+});
+
+t.test("a stream that cannot begin rejects with a code, once, and is over then", async (t) => {
+  const { epoch, seq } = await node.publish("chat:refused", 1);
+  const asked: [string, string, object][] = [
+    ["bad_request", "", {}],
+    ["bad_request", "red\u001fchat:a", {}],
+    ["bad_request", "chat:refused", { tenant: "\u001f" }],
+    ["bad_request", "chat:refused", { since: "garbage" }],
+    ...[0, -1, 1.5, 1_000_000, "1"].map((queueMax): [string, string, object] => ["bad_request", "chat:refused", { queueMax }]),
+    ["bad_request", "chat:refused", { from: 1 }],
+    ["forbidden", "@inbox", {}],
+    ["unknown_namespace", "none:a", {}],
+    ["unrecoverable_position", "chat:refused", { since: { epoch: "another", seq: 0 } }],
+    ["unrecoverable_position", "chat:refused", { since: { epoch, seq: seq + 1 } }],
+    ["unrecoverable_position", "live:refused", { since: { epoch, seq: 0 } }],
+  ];
+  for (const [code, room, given] of asked) {
+    const stream = node.stream(room, given);
+    t.equal(await codeOf(stream.next()), code, `${JSON.stringify(room)} ${JSON.stringify(given)}`);
+    t.strictSame(await stream.next(), { value: undefined, done: true });
+  }
+  const stream = node.stream("chat:refused");
+  await take(stream, 1);
+  const waiting = Array.from({ length: 17 }, () => codeOf(stream.next()));
+  t.equal(await waiting.at(-1), "overloaded", "no more than 16 calls of next() wait");
+  await stream.return!();
+  t.strictSame(await Promise.all(waiting.slice(0, 16)), Array(16).fill("ok"));
 });
 
 t.test("metrics count the calls by outcome", async (t) => {
   const metrics = await node.metrics();
-  for (const line of [/^flux_api_calls_total\{call="publish",outcome="ok",.*\} \d+$/m, /^flux_api_calls_total\{call="history",outcome="unrecoverable_position",.*\} 3$/m, /^flux_api_waiting\{.*\} 0$/m]) t.match(metrics, line);
+  for (const line of [/^flux_api_calls_total\{call="publish",outcome="ok"\} \d+$/m, /^flux_api_calls_total\{call="history",outcome="unrecoverable_position"\} 3$/m, /^flux_api_waiting 0$/m, /^flux_api_streams 0$/m, /^flux_api_stream_bytes 0$/m]) t.match(metrics, line);
 });
 
 t.test("a node that is closing refuses every call with unavailable", async (t) => {
   const node = await startNode(t, options);
   await node.publish("chat:a", 1);
+  const streams = [node.stream("chat:a"), node.stream("live:a")];
+  for (const stream of streams) await take(stream, 1);
+  await node.publish("live:a", "dropped");
+  const waiting = codeOf(streams[0]!.next());
   const close = node.close();
-  const calls = () => [node.publish("chat:a", 1), node.send("ann", 1), node.history("chat:a"), node.members("chat:a"), node.publish("", 1)];
-  for (const call of calls()) t.equal(await codeOf(call), "unavailable");
+  t.strictSame([await waiting, await codeOf(streams[1]!.next())], ["unavailable", "unavailable"], "what follows a room learns of it");
+  const calls = () => [node.publish("chat:a", 1), node.send("ann", 1), node.history("chat:a"), node.members("chat:a"), node.publish("", 1), node.stream("chat:a").next()];
+  for (const code of await codesOf(calls())) t.equal(code, "unavailable");
   await close;
-  for (const call of calls()) t.equal(await codeOf(call), "unavailable");
+  for (const code of await codesOf(calls())) t.equal(code, "unavailable");
 });
 
 t.test("calls that wait are bounded, each is answered once, also at a close; what throws is internal and logged once", async (t) => {

@@ -11,10 +11,11 @@ import type { Logger } from "../platform/log/log.ts";
 import type { Presence } from "../presence/presence.ts";
 import { historyLimitDefault } from "../protocol/limits.ts";
 import { inboxKey, nameOfUser, roomKey, senderKey } from "../protocol/roomkeys.ts";
-import { Calls } from "./calls.ts";
+import { Calls, closing } from "./calls.ts";
 import { checked, checkRoom, checkTenant, checkUser, pageLimit, payloadOf, shapes, type Payload } from "./checks.ts";
 import { ApiError } from "./error.ts";
 import { toPublication, type Publication } from "./publication.ts";
+import { QueueBytes, Stream, type RoomStream } from "./stream.ts";
 
 /** What the application can do on a node without being a client. Every promise rejects with an `ApiError` only. */
 export interface Api {
@@ -32,6 +33,12 @@ export interface Api {
   history(room: string, options?: HistoryOptions): Promise<History>;
   /** Reads a page of the users in a room. Rejects `forbidden` where the namespace has `presence: nobody`. */
   members(room: string, options?: MembersOptions): Promise<Members>;
+  /**
+   * Follows a room, from the first call of `next()` on. The first event is `open`; then come publications in order, none
+   * twice and none left out. The queue is bounded: a reader that is too slow gets `gap` as the last event. What goes wrong
+   * rejects `next()` with an `ApiError`: `unavailable` when the node closes.
+   */
+  stream(room: string, options?: StreamOptions): RoomStream;
 }
 
 export interface PublishOptions {
@@ -105,6 +112,15 @@ export interface Members {
   readonly complete: boolean;
 }
 
+export interface StreamOptions {
+  /** Tenant of the room. Default: none. */
+  readonly tenant?: string | undefined;
+  /** Begin after this position. Default: the newest position of the room. */
+  readonly since?: Position | undefined;
+  /** Publications that may wait for the reader, 1 to 10,000. Default 1,000. */
+  readonly queueMax?: number | undefined;
+}
+
 export interface ApiOptions {
   readonly config: Config;
   readonly hub: Hub;
@@ -118,12 +134,19 @@ export interface ApiOptions {
 /** Bytes of a member in a page besides the name, and about the bytes of all names in it, as in pages for clients. */
 const memberBytes = 48;
 const memberPageBytes = 32 * 1024;
+const streamsMax = 1_000;
+/** Bytes of payloads that may wait in the queues of all streams. */
+const streamBytesMax = 64 * 1024 * 1024;
+const streamQueueDefault = 1_000;
 /** No user has an empty name. */
 const noUser = "";
 
 export class ApplicationApi implements Api {
   readonly #options: ApiOptions;
   readonly #calls: Calls;
+  readonly #streams = new Set<Stream>();
+  readonly #streamBytes = new QueueBytes(streamBytesMax);
+  #closed = false;
 
   constructor(options: ApiOptions) {
     this.#options = options;
@@ -184,13 +207,50 @@ export class ApplicationApi implements Api {
     });
   }
 
-  usage(): ReturnType<Calls["usage"]> {
-    return this.#calls.usage();
+  stream(room: string, options: StreamOptions = {}): RoomStream {
+    const { hub } = this.#options;
+    let settings = { room, since: null as Position | null, queueMax: 1, bytes: this.#streamBytes };
+    let key = "";
+    let problem: ApiError | null = null;
+    try {
+      const { tenant, since = null, queueMax = streamQueueDefault } = checked(shapes.stream, options);
+      key = this.#roomKey(room, tenant);
+      settings = { ...settings, since, queueMax };
+    } catch (error) {
+      problem = error instanceof ApiError ? error : this.#calls.failed("stream", error);
+    }
+    return new Stream({
+      begin: (stream) => {
+        const refused = problem ?? this.#mayStream();
+        if (refused === null) this.#streams.add(stream);
+        else this.#calls.count("stream", refused.code);
+        return refused;
+      },
+      ended: (stream, code) => {
+        this.#streams.delete(stream);
+        this.#calls.count("stream", code);
+      },
+      listen: (listener) => hub.joins.listen(key, listener),
+      unlisten: (listener) => hub.joins.unlisten(key, listener),
+      history: (query, done) => hub.history(key, query, done),
+      failed: (error) => this.#calls.failed("stream", error),
+    }, settings);
+  }
+
+  #mayStream(): ApiError | null {
+    if (this.#closed) return closing();
+    return this.#streams.size < streamsMax ? null : new ApiError("overloaded", `${streamsMax} streams are open already`);
+  }
+
+  usage(): ReturnType<Calls["usage"]> & { readonly streams: number; readonly streamBytes: number } {
+    return { ...this.#calls.usage(), streams: this.#streams.size, streamBytes: this.#streamBytes.used };
   }
 
   /** Before the hub and the stores close. */
   close(): void {
+    this.#closed = true;
     this.#calls.close();
+    for (const stream of [...this.#streams]) stream.fail(closing());
   }
 
   #roomKey(room: unknown, tenant: string | undefined): string {

@@ -88,7 +88,7 @@ function jsonOf(data: unknown): Uint8Array {
   try {
     text = JSON.stringify(data);
   } catch (error) {
-    throw badRequest(`data: cannot be written as JSON: ${String(error)}`);
+    throw badRequest(`data: cannot be written as JSON${error instanceof Error ? `: ${error.message}` : ""}`);
   }
   if (text === undefined) throw badRequest(`data: JSON cannot express ${typeof data}`);
   return utf8.encode(text);

@@ -13,7 +13,7 @@ export const namespaceRows = {
   publish: {
     check: oneOf("members", "anyone", "nobody"),
     default: "members",
-    text: "Who may publish: members of the room, anyone (a session need not join), or nobody. With nobody every publish is rejected with forbidden.",
+    text: "Who may publish: members of the room, anyone (a session need not join), or nobody. With nobody only the application publishes: a client's publish is rejected with forbidden.",
   },
   presence: {
     check: oneOf("members", "anyone", "nobody"),

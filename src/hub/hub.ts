@@ -76,7 +76,7 @@ export class Hub {
   readonly sessions: HubSessions;
   readonly lateDisconnects: LateDisconnects;
   readonly #inboxes: Inboxes;
-  readonly #joins: Joins;
+  readonly joins: Joins;
   readonly presence: HubPresence;
   // One record for all publishes: it is read and used before the next one arrives.
   readonly #publish: PublishRecord = {
@@ -97,7 +97,7 @@ export class Hub {
     this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
     this.lateDisconnects = new LateDisconnects(this.sessions);
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
-    this.#joins = new Joins({
+    this.joins = new Joins({
       ...options, sessions: this.sessions, presence: this.presence, inboxes: this.#inboxes, replays: this.#replays,
       failed: (reactor, error) => this.#failed(reactor, kinds.join, error),
     });
@@ -141,7 +141,7 @@ export class Hub {
   #dispatch(reactor: AttachedReactor, kind: number, record: RecordReader): void {
     switch (kind) {
       case kinds.publish: return this.#onPublish(reactor, readPublish(record, this.#publish));
-      case kinds.join: return this.#joins.join(reactor, readJoin(record));
+      case kinds.join: return this.joins.join(reactor, readJoin(record));
       case kinds.leave: return this.#onLeave(reactor, readLeave(record));
       case kinds.next: return this.#replays.next(reactor, record.u32());
       case kinds.behind: return this.#onBehind(reactor, readBehind(record));
@@ -265,6 +265,7 @@ export class Hub {
     const { encoder } = this.#options;
     const body = encoder.binary.body(publication);
     room.tail.push(stored.seq, body);
+    if (room.listeners !== null) for (const listener of room.listeners) listener.delivered(stored);
     if (room.members === 0) return;
     const [from, slot, life] = stored.origin === "" ? noOrigin : stored.origin.split(" ").map(Number);
     for (let wire = 0; wire < formatCount; wire++) {
@@ -294,6 +295,7 @@ export class Hub {
     this.#enter(room, epoch);
     room.seq = seq;
     room.tail.clear(seq);
+    if (room.listeners !== null) for (const listener of room.listeners) listener.moved({ epoch, seq });
     if (room.members === 0) return;
     const sync = { id: 0, sync: { room: room.name, position: { epoch, seq } } };
     for (let wire = 0; wire < formatCount; wire++) {
@@ -359,7 +361,7 @@ export class Hub {
   }
 
   #sweep(): void {
-    this.#joins.sweep();
+    this.joins.sweep();
     this.#rooms.releaseQuietTails();
     this.#inboxes.sweep();
   }
@@ -385,7 +387,7 @@ export class Hub {
   close(): void {
     clearInterval(this.#sweeper);
     clearInterval(this.#keeper);
-    this.#joins.close();
+    this.joins.close();
     this.presence.close();
     this.sessions.stop();
   }

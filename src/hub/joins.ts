@@ -15,7 +15,7 @@ import type { Inboxes } from "./inboxes.ts";
 import { Postponed } from "./postponed.ts";
 import type { HubPresence } from "./presence.ts";
 import type { Joining, Replays } from "./recovery/replays.ts";
-import type { AttachedReactor, HubRoom, HubRooms } from "./rooms.ts";
+import { headOf, type AttachedReactor, type HubRoom, type HubRooms, type RoomListener } from "./rooms.ts";
 import type { HubSession, HubSessions } from "./sessions/sessions.ts";
 
 export interface JoinsOptions {
@@ -45,7 +45,7 @@ export class Joins {
   }
 
   join(reactor: AttachedReactor, join: JoinRecord): void {
-    const { rooms, kindOf } = this.#options;
+    const { rooms } = this.#options;
     if (reactor.link.congested) {
       if (join.restored) return this.#postponed.add(reactor, join);
       return this.#refuse(reactor, join, "overloaded");
@@ -56,13 +56,35 @@ export class Joins {
       known.waiting.push({ reactor, join });
       return;
     }
-    const kind = kindOf(nameOfRoom(join.room));
-    if (kind === null) return this.#refuse(reactor, join, "unknown_namespace");
-    if (rooms.full) this.#forgetEmptiest();
-    const room = rooms.create(join.room, kind);
-    if (room === null) return this.#refuse(reactor, join, "overloaded");
+    const room = this.#create(join.room);
+    if (typeof room === "string") return this.#refuse(reactor, join, room);
     room.waiting.push({ reactor, join });
     this.#open(room);
+  }
+
+  /** Opens the room if it is not, and has the listener follow it. */
+  listen(key: string, listener: RoomListener): void {
+    const { rooms } = this.#options;
+    const known = rooms.named(key);
+    const room = known ?? this.#create(key);
+    if (typeof room === "string") return listener.refused(room);
+    rooms.listen(room, listener);
+    if (known === undefined) this.#open(room);
+    else if (known.open) listener.opened(headOf(known));
+  }
+
+  unlisten(key: string, listener: RoomListener): void {
+    const room = this.#options.rooms.named(key);
+    if (room !== undefined) this.#options.rooms.unlisten(room, listener);
+  }
+
+  /** A new room, or why there can be none. */
+  #create(key: string): HubRoom | ErrorCode {
+    const { rooms, kindOf } = this.#options;
+    const kind = kindOf(nameOfRoom(key));
+    if (kind === null) return "unknown_namespace";
+    if (rooms.full) this.#forgetEmptiest();
+    return rooms.create(key, kind) ?? "overloaded";
   }
 
   #again(reactor: AttachedReactor, join: JoinRecord): void {
@@ -84,9 +106,11 @@ export class Joins {
           if (join.restored && answer.error === "unavailable") this.#unserved.add(reactor, join);
           else this.#refuse(reactor, join, answer.error);
         }
+        for (const listener of [...(room.listeners ?? [])]) listener.refused(answer.error);
         return;
       }
       rooms.opened(room, answer.value.epoch, answer.value.seq);
+      for (const listener of [...(room.listeners ?? [])]) listener.opened(headOf(room));
       for (const { reactor, join } of waiting) this.#admit(reactor, room, join);
     });
   }

@@ -1,6 +1,7 @@
 /** The rooms of one node: their members by reactor, and their positions. */
 import type { RoomKind } from "../config/roomnames.ts";
-import type { Position } from "../broker/broker.ts";
+import type { Position, Stored } from "../broker/broker.ts";
+import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
 import type { Link } from "../link/link.ts";
 import type { JoinRecord } from "../link/records.ts";
@@ -13,6 +14,17 @@ export interface AttachedReactor {
   readonly index: number;
   readonly link: Link;
   live: boolean;
+}
+
+/** Follows a room for the node itself. The room stays open meanwhile. It must not throw. */
+export interface RoomListener {
+  /** Publications after this position will be delivered. Called once, unless `refused` is. */
+  opened(position: Position): void;
+  refused(code: ErrorCode): void;
+  /** The payload is valid until it returns. */
+  delivered(publication: Stored): void;
+  /** The room goes on from this position: publications before it may be missing. */
+  moved(position: Position): void;
 }
 
 export interface HubRoom {
@@ -33,6 +45,8 @@ export interface HubRoom {
   members: number;
   /** Members by reactor and wire format: read with `countIn`. */
   readonly interest: Uint32Array;
+  /** Null: none. */
+  listeners: Set<RoomListener> | null;
   readonly waiting: { reactor: AttachedReactor; join: JoinRecord }[];
   /** The room's members get presence events. */
   followed: boolean;
@@ -97,6 +111,7 @@ export class HubRooms {
       tail: new Tail(tailLimits, tailBudget, 0, kind.retention.durable ? kind.retention.historyTtlMs : 0),
       members: 0,
       interest: new Uint32Array(formatCount * reactors),
+      listeners: null,
       waiting: [],
       followed: false,
       emptySince: now(),
@@ -127,6 +142,17 @@ export class HubRooms {
   count(room: HubRoom, reactor: number, wire: number, by: 1 | -1): void {
     room.interest[place(reactor, wire)]! += by;
     this.#recount(room, by);
+  }
+
+  listen(room: HubRoom, listener: RoomListener): void {
+    (room.listeners ??= new Set()).add(listener);
+    this.#empty.delete(room);
+  }
+
+  unlisten(room: HubRoom, listener: RoomListener): void {
+    if (room.listeners?.delete(listener) !== true || room.listeners.size > 0) return;
+    room.listeners = null;
+    this.#recount(room, 0);
   }
 
   /** Counts out all members of a reactor. */
@@ -161,7 +187,7 @@ export class HubRooms {
 
   #recount(room: HubRoom, by: number): void {
     room.members += by;
-    if (room.members > 0) this.#empty.delete(room);
+    if (room.members > 0 || room.listeners !== null) this.#empty.delete(room);
     else {
       room.emptySince = now();
       this.#empty.add(room);

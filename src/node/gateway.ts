@@ -125,6 +125,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     send: (...call) => api.send(...call),
     history: (...call) => api.history(...call),
     members: (...call) => api.members(...call),
+    stream: (...call) => api.stream(...call),
     disconnect,
     survey,
     nodes,

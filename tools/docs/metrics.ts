@@ -65,7 +65,7 @@ function everything(): Registry {
     nodes: () => ({ stale: false, states: ["up"] }),
     memory: () => ({ limitBytes: 0, usedBytes: 0, short: false }),
   });
-  addApiMetrics(registry, () => ({ waiting: 0, answered: [] }));
+  addApiMetrics(registry, () => ({ waiting: 0, streams: 0, streamBytes: 0, answered: [] }));
   addDiskMetrics(registry, { rooms: () => ({ bytes: 0, uncommittedBytes: 0, failing: false, counts: { commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: [], sumMs: 0 } }) });
   addNatsMetrics(registry, () => ({ away: false, reconnects: 0, waiting: 0, waitingBytes: 0, timeouts: 0, filled: 0, reads: 0, undeliverable: 0, refused: {}, unheard: 0, restarts: 0 }));
   addRedisMetrics(registry, () => ({ up: true, hears: true, commands: 0, failures: 0, returns: 0, exceptions: 0 }), () => ({ waiting: 0, dropped: 0 }));

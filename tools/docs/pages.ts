@@ -1,5 +1,6 @@
 /** The generated pages of the documentation, by path. Each is made from the tables in the code alone, so that it is the same on every machine. */
 import { closesDoc, errorsDoc, namespacesDoc, optionsDoc, schemaText } from "../../src/cli/tables.ts";
+import { apiDoc } from "./api.ts";
 import { cliDoc } from "./cli.ts";
 import { httpDoc } from "./http.ts";
 import { metricsDoc } from "./metrics.ts";
@@ -73,6 +74,13 @@ the number of the worker thread, from 0. No label has a value that a client choo
     intro: `Everything that \`flux-gateway/client\` exports, as its types and comments say it. Promises reject with a [FluxError](#fluxerror). \`on\` returns a
 function that removes the listener.`,
     body: sdkDoc,
+  },
+  "api.md": {
+    title: "Embedding API",
+    from: "src/api/",
+    intro: `What a program that embeds a node can do without a socket, as its types and comments say it. The object that \`createGateway\` returns has
+the calls of [Api](#api). [Embedding](../embedding.md) shows them.`,
+    body: apiDoc,
   },
   "protocol.md": {
     title: "Protocol messages",

@@ -23,8 +23,8 @@ export function sdkDoc(): string {
   return [...parts, errorsDoc(), closesDoc()].join("\n\n");
 }
 
-/** Exported names, each with where it is declared. */
-function exportsOf(index: string): Map<string, Declaration> {
+/** Exported names that are wanted, each with where it is declared. */
+export function exportsOf(index: string, isWanted: (name: string) => boolean = () => true): Map<string, Declaration> {
   const found = new Map<string, Declaration>();
   const files = new Map<string, ts.SourceFile>();
   const open = (path: string) => {
@@ -37,6 +37,7 @@ function exportsOf(index: string): Map<string, Declaration> {
     if (!ts.isExportDeclaration(statement) || !statement.exportClause || !ts.isNamedExports(statement.exportClause)) continue;
     const path = join(dirname(index), (statement.moduleSpecifier as ts.StringLiteral).text);
     for (const { name } of statement.exportClause.elements) {
+      if (!isWanted(name.text)) continue;
       const declaration = open(path).statements.find((one): one is Declaration => isDeclaration(one) && one.name?.text === name.text);
       if (declaration === undefined) throw new Error(`${path} does not declare ${name.text}`);
       found.set(name.text, declaration);
@@ -49,8 +50,8 @@ function isDeclaration(node: ts.Node): node is Declaration {
   return ts.isClassDeclaration(node) || ts.isInterfaceDeclaration(node) || ts.isTypeAliasDeclaration(node) || ts.isFunctionDeclaration(node);
 }
 
-function declarationDoc(name: string, declaration: Declaration | undefined): string {
-  if (declaration === undefined) throw new Error(`${name} is not exported by the client`);
+export function declarationDoc(name: string, declaration: Declaration | undefined): string {
+  if (declaration === undefined) throw new Error(`${name} is not exported`);
   return [`## ${name}`, commentOf(declaration), bodyDoc(name, declaration)].filter((part) => part !== "").join("\n\n");
 }
 

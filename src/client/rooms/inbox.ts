@@ -15,7 +15,7 @@ export const inboxName = "@inbox";
 
 /** A direct message. */
 export type Message = {
-  /** The user who sent it. */
+  /** The user who sent it. Empty: the application did. */
   readonly sender: string;
   /** Time of sending, by the node's clock. */
   readonly time: Date;

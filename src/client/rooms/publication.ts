@@ -11,7 +11,7 @@ export type Publication = {
   readonly room: string;
   /** Position in the room. */
   readonly position: Position;
-  /** The user who published. */
+  /** The user who published. Empty: the application did. */
   readonly sender: string;
   /** Time of publishing, by the node's clock. */
   readonly time: Date;
