@@ -3,7 +3,7 @@ import { bench, do_not_optimize, group, run } from "mitata";
 import { RingReader, RingWriter, createRing } from "../src/link/ring.ts";
 import { decodeClientFrame, decodePublication, encodeClientFrame, headerBytes, ServerFrameEncoder } from "../src/protocol/codec.ts";
 import { BufferPool, cutFrames } from "../src/protocol/framing.ts";
-import { Encoder } from "../src/protocol/encoder.ts";
+import { Encoder } from "../src/protocol/formats/encoder.ts";
 import { formats } from "../src/protocol/formats/formats.ts";
 import { encodeServerJson, json, publicationJson } from "../src/protocol/formats/json.ts";
 import { Format } from "../src/protocol/messages.ts";

@@ -10,7 +10,7 @@ import { validate } from "dockerfile-utils";
 import t from "tap";
 import { parse } from "yaml";
 import { options, resolveConfig } from "../src/config/config.ts";
-import { time } from "../src/config/checks.ts";
+import { time } from "../src/config/values.ts";
 import { freePort } from "../src/node/ports.ts";
 import { readDockerfile, words, type Stage } from "./support/dockerfile.ts";
 import { root } from "./support/root.ts";

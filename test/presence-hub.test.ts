@@ -10,7 +10,7 @@ import { kinds } from "../src/link/records.ts";
 import { createRing } from "../src/link/ring.ts";
 import { createMemoryPresence } from "../src/presence/memory.ts";
 import { decodeServerFrame } from "../src/protocol/codec.ts";
-import { Encoder } from "../src/protocol/encoder.ts";
+import { Encoder } from "../src/protocol/formats/encoder.ts";
 import type { ServerFrame } from "../src/protocol/messages.ts";
 import { roomKey, userKey } from "../src/protocol/roomkeys.ts";
 import { compileKinds } from "../src/config/roomnames.ts";

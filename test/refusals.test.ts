@@ -1,9 +1,9 @@
 /** How an operator sees why clients are refused: closes by code, tokens, and a log line for each reason that says what to do. */
 import t from "tap";
-import { RefusalLog } from "../src/hub/sessions/refusallog.ts";
+import { RefusalLog } from "../src/node/refusallog.ts";
 import { createLogger } from "../src/platform/log/log.ts";
 import { refusals } from "../src/reactor/transport/sockets.ts";
-import { Refusals } from "../src/reactor/refusals.ts";
+import { Refusals } from "../src/reactor/refusalreports.ts";
 import { Trace } from "../src/reactor/trace.ts";
 import type { Context } from "../src/reactor/context.ts";
 import { tooSlow } from "../src/reactor/outgoing.ts";

@@ -6,7 +6,7 @@ import t from "tap";
 import type { Gateway } from "../dist/index.js";
 import { Counters, createCounters } from "../src/link/counters.ts";
 import type { Context } from "../src/reactor/context.ts";
-import { Queues } from "../src/reactor/rooms/queues.ts";
+import { Queues } from "../src/reactor/rooms/queuereport.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { open, type OpenOptions } from "./support/session.ts";
 import { large, node, nobodyBehind, overflow, publishMany, small, upTo, watch } from "./support/slow.ts";

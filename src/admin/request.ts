@@ -1,8 +1,8 @@
 /**
- * Checks for every request to the admin port that changes something. A web page in a browser that can reach the port
- * must not be able to send such a request. So headers that only browsers send are refused. Any body type but JSON is
- * refused too: a page cannot send JSON to another origin without an OPTIONS request first. The host name is checked as
- * well, since an attacker may point one to this machine.
+ * Reads and checks requests to the admin port that change something; writes answers. A web page in a browser that can
+ * reach the port must not be able to send such a request. So headers that only browsers send are refused. Any body type
+ * but JSON is refused too: a page cannot send JSON to another origin without an OPTIONS request first. The host name is
+ * checked before (host.ts).
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type * as z from "zod";

@@ -27,7 +27,7 @@ import type { Credentials, Place, SavedSession } from "./saved.ts";
 import { Tokens } from "./connection/tokens.ts";
 import { Watches } from "./watches.ts";
 import type { UserStatus } from "./watches.ts";
-import type { WebSocketConstructor } from "./connection/wire.ts";
+import type { WebSocketConstructor } from "./connection/websocket.ts";
 
 export type ClientEvents = {
   /** A session began, or the previous one was resumed on a new socket (`resumed`). */

@@ -1,3 +1,5 @@
+/** The client's time: a clock that tests replace, and the waits between attempts. */
+
 export type Cancel = () => void;
 
 /** Source of time for the client; tests supply their own. */

@@ -29,4 +29,4 @@ export type { StorageLike } from "./saved.ts";
 export type { Gap, Recovered } from "./rooms/stream.ts";
 export type { TokenProvider, TokenReason } from "./connection/tokens.ts";
 export type { UserStatus } from "./watches.ts";
-export type { WebSocketConstructor, WebSocketLike } from "./connection/wire.ts";
+export type { WebSocketConstructor, WebSocketLike } from "./connection/websocket.ts";

@@ -2,7 +2,7 @@ import type { Backoff, Clock } from "./clock.ts";
 import type { Position, Publication } from "./rooms/publication.ts";
 import type { StorageLike } from "./saved.ts";
 import type { TokenProvider } from "./connection/tokens.ts";
-import type { WebSocketConstructor } from "./connection/wire.ts";
+import type { WebSocketConstructor } from "./connection/websocket.ts";
 
 export type ClientOptions = {
   /** WebSocket class. Only needed where the platform has none (Node 20): pass the one of the package `ws`. */

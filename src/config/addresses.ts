@@ -1,6 +1,6 @@
 /** Checks of server and node addresses. Passwords in them are never shown, not even when an address is rejected. */
 import { readRedisTarget, showRedisAddress } from "../redis/target.ts";
-import { scalar, shown, type Check } from "./checks.ts";
+import { scalar, shown, type Check } from "./values.ts";
 
 export function redisAddress(): Check<string> {
   const wanted =

@@ -1,5 +1,5 @@
 /** Finds the value of each option (config/options.ts): from flag, environment, file or default, in this order. */
-import { hidden, type Checked } from "./checks.ts";
+import { hidden, type Checked } from "./values.ts";
 import { contradictions, hasKey } from "./contradictions.ts";
 import { readEnvironment } from "./environment.ts";
 import {

@@ -1,7 +1,7 @@
 /** Checks options that are valid by themselves but contradict each other. */
 import { BlockList, isIP } from "node:net";
 import { neededBytes } from "../platform/memoryplan.ts";
-import { showSize } from "./checks.ts";
+import { showSize } from "./values.ts";
 import { label, type Source } from "./sources.ts";
 
 /** Options that depend on one another. */

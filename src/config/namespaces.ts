@@ -2,7 +2,7 @@
  * Options of namespaces, the kinds of room. Each source of configuration may set some options of some namespaces. They
  * are merged over the built-in namespaces, option by option; `null` removes a namespace.
  */
-import { count, oneOf, size, time, yesOrNo, type Check, type Checked } from "./checks.ts";
+import { count, oneOf, size, time, yesOrNo, type Check, type Checked } from "./values.ts";
 import { label, unknownName, type Source } from "./sources.ts";
 
 export const namespaceRows = {

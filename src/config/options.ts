@@ -22,7 +22,7 @@ import {
   timerMsMax,
   yesOrNo,
   type Check,
-} from "./checks.ts";
+} from "./values.ts";
 import { isLoopback } from "./contradictions.ts";
 import { origins } from "./origins.ts";
 

@@ -2,7 +2,7 @@
  * Origins whose pages may connect, as configured and as browsers send them. A star stands for one or more leading
  * labels of a host: `https://*.example.com` matches a.example.com and a.b.example.com, but not example.com.
  */
-import { scalar, type Check, textOrTexts } from "./checks.ts";
+import { scalar, type Check, textOrTexts } from "./values.ts";
 
 const originPattern = /^[a-z][a-z0-9+.-]*:\/\/[^/\s,?#@]+$/i;
 /** At least two labels must follow the star: `*.com` would match every site of a registry. */

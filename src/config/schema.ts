@@ -1,5 +1,5 @@
 /** JSON Schema of a configuration file, made from the table of options. Editors check and complete the file with it. */
-import type { JsonSchema } from "./checks.ts";
+import type { JsonSchema } from "./values.ts";
 import { namePattern, namespaceKeys, namespaceRows } from "./namespaces.ts";
 import type { Option } from "./config.ts";
 import { rows, type Row } from "./options.ts";

@@ -18,7 +18,7 @@ import { nameOfRoom, roomKey, tenantOfUser } from "../protocol/roomkeys.ts";
 import type { KindOf, RoomKind } from "../config/roomnames.ts";
 import type { NodeMessage } from "../messages/messages.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
-import type { Encoder } from "../protocol/encoder.ts";
+import type { Encoder } from "../protocol/formats/encoder.ts";
 import { formatCount } from "../protocol/formats/formats.ts";
 import type { Publication } from "../protocol/messages.ts";
 import type { Presence as PresenceStore } from "../presence/presence.ts";

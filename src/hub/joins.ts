@@ -1,6 +1,6 @@
 /**
- * Joins. The first join opens a room at the broker, and all joins that wait are admitted once it is open. An empty room
- * keeps its place for a while.
+ * Joins. The first join opens a room at the broker, and all joins that wait are admitted once it is open. A room
+ * without members stays open for a while.
  *
  * Rooms of resumed sessions are refused only for lasting reasons. While the reactor lags or the broker is unavailable,
  * they wait.
@@ -8,7 +8,7 @@
 import type { Broker } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
 import { writeRefused, type JoinRecord } from "../link/records.ts";
-import type { Encoder } from "../protocol/encoder.ts";
+import type { Encoder } from "../protocol/formats/encoder.ts";
 import { inboxName, nameOfRoom } from "../protocol/roomkeys.ts";
 import type { KindOf } from "../config/roomnames.ts";
 import type { Inboxes } from "./inboxes.ts";

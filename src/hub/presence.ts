@@ -1,12 +1,13 @@
 /**
- * Presence on this node. It turns sessions and their rooms into users for the seam, and the seam's news into frames. A
- * room's change goes to its members like a publication: encoded once a format, written once a reactor. It uses the ring
- * that also carries replies. So a client that asks for the members knows which changes come after the answer.
+ * Presence on this node. It tells the store which users are in a room or online, and sends the changes that the store
+ * reports. A change of a room goes to its members like a publication: encoded once for each format, with one record for
+ * each reactor. Replies use the same ring. So a client that asks for the members knows which changes come after the
+ * answer.
  */
 import type { ErrorCode } from "../errors.ts";
 import { writeReply, type Asker } from "../link/records.ts";
 import { writeStatus, writePresenceChanged, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
-import type { Encoder } from "../protocol/encoder.ts";
+import type { Encoder } from "../protocol/formats/encoder.ts";
 import { formatCount } from "../protocol/formats/formats.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Presence as Store, RoomChange, Status } from "../presence/presence.ts";

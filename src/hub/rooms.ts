@@ -62,7 +62,7 @@ export interface HubRoomsOptions {
   readonly tailBudget: TailBudget;
 }
 
-/** How long a room without members keeps its place and its tail: long enough to reload a page. */
+/** How long a room without members stays open and keeps its tail: long enough to reload a page. */
 const emptyRoomMs = 60_000;
 /** Share of the tails' bytes in use from which quiet rooms give up theirs. */
 const tailsPressed = 0.9;

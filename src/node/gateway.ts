@@ -14,7 +14,7 @@ import { createMetrics } from "../metrics/metrics.ts";
 import { watchNatsAway } from "./natsaway.ts";
 import { addNatsMetrics } from "../metrics/nats.ts";
 import { assemble, type Node } from "./parts.ts";
-import { knownNode, nodeFacts, type KnownNode } from "./peers/facts.ts";
+import { knownNode, nodeFacts, type KnownNode } from "./nodefacts.ts";
 import { at, listenProblem, reachable } from "./ports.ts";
 import { addRedisMetrics } from "../metrics/redis.ts";
 import { userKey } from "../protocol/roomkeys.ts";

@@ -14,7 +14,7 @@ import { planMemory } from "../platform/memoryplan.ts";
 import type { NodeAnswer, Question } from "../messages/messages.ts";
 import { OtherNodes } from "./peers/peers.ts";
 import type { Presence } from "../presence/presence.ts";
-import { Encoder } from "../protocol/encoder.ts";
+import { Encoder } from "../protocol/formats/encoder.ts";
 import type { RedisLink } from "../redis/redis.ts";
 import type { RegistryEvents } from "../registry/registry.ts";
 import { nameOfRoom, roomKey } from "../protocol/roomkeys.ts";

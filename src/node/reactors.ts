@@ -19,7 +19,7 @@ import { canSharePorts } from "../platform/machine.ts";
 import { youngMb } from "../platform/heap.ts";
 import { planMemory } from "../platform/memoryplan.ts";
 import type { Hub } from "../hub/hub.ts";
-import { RefusalLog } from "../hub/sessions/refusallog.ts";
+import { RefusalLog } from "./refusallog.ts";
 import type { AttachedReactor } from "../hub/rooms.ts";
 
 export interface ReactorsOptions {

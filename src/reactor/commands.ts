@@ -17,7 +17,8 @@ type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
 const noBytes = new Uint8Array(0);
 /**
- * While the node drains, new publishes are refused. A session that kept publishing would never reach its last answer.
+ * While the node drains, new publishes are refused. A session closes when its commands are answered, and one that kept
+ * publishing would never close.
  */
 const leaving = "node is draining: reconnect, then send again";
 /** The node writes JSON data again in its shortest form. A number like 1e20 gets longer by that. */

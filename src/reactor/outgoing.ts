@@ -4,7 +4,7 @@ import { formats } from "../protocol/formats/formats.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Context } from "./context.ts";
 import type { Session } from "./session/session.ts";
-import { sendAny } from "./transport/large.ts";
+import { sendAny } from "./transport/fragments.ts";
 import { dropped, queued } from "./transport/socket.ts";
 
 /** Sends a frame that is encoded in the session's format. */

@@ -11,7 +11,7 @@ import { createRing } from "../../src/link/ring.ts";
 import { createLogger } from "../../src/platform/log/log.ts";
 import { createMemoryPresence } from "../../src/presence/memory.ts";
 import { decodeServerFrame } from "../../src/protocol/codec.ts";
-import { Encoder } from "../../src/protocol/encoder.ts";
+import { Encoder } from "../../src/protocol/formats/encoder.ts";
 import { Format, type ServerFrame } from "../../src/protocol/messages.ts";
 import { compileKinds } from "../../src/config/roomnames.ts";
 import { createMemorySessions } from "../../src/sessions/memory.ts";

@@ -1,8 +1,9 @@
 /**
  * The embedded broker on disk: durable rooms of one node in a journal (disk/journal.ts), other rooms in memory.
  *
- * Memory holds the offsets of publications, the disk the publications. A publication gets its position at once. Nobody
- * sees it before it is durable: after a crash, another publication could get the same position.
+ * Memory holds the offsets of publications, the disk the publications. A publication gets its position at once. It is
+ * delivered only once it is on disk. If it were shown earlier and the node crashed, another publication could get its
+ * position.
  */
 import { openJournal } from "../../disk/opening.ts";
 import type { DiskUsage, Journal, JournalLog, Waiting } from "../../disk/journal.ts";

@@ -1,5 +1,6 @@
 /**
- * Counts what NATS rejects, by reason. Logs a reason at its first rejection, then at most once a minute with the count.
+ * Counts what NATS rejects, by reason. Logs a reason at its first rejection, then at most every ten seconds, with the
+ * count.
  */
 import type { NatsLog } from "./connection/connection.ts";
 

@@ -4,7 +4,7 @@ import { Readable } from "node:stream";
 import type { ReadableStream } from "node:stream/web";
 import type { Command } from "commander";
 import { ConfigError } from "../../config/config.ts";
-import { time } from "../../config/checks.ts";
+import { time } from "../../config/values.ts";
 import type { DrainProgress } from "../../messages/drainoptions.ts";
 import { addAdminFlags, adminPort, postTo, type AdminGiven } from "../address.ts";
 

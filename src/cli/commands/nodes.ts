@@ -1,8 +1,8 @@
 /** `flux-gateway nodes`: lists the nodes of the gateway and their health, as a running node knows them. */
 import type { Command } from "commander";
-import { showSize } from "../../config/checks.ts";
+import { showSize } from "../../config/values.ts";
 import type { Health } from "../../messages/messages.ts";
-import type { KnownNode } from "../../node/peers/facts.ts";
+import type { KnownNode } from "../../node/nodefacts.ts";
 import type { Survey } from "../../messages/survey.ts";
 import { addAdminFlags, adminPort, askAt, askIfKnown, type AdminGiven } from "../address.ts";
 

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Option, type Command } from "commander";
-import { time } from "../../config/checks.ts";
+import { time } from "../../config/values.ts";
 import { ConfigError } from "../../config/config.ts";
 import { rightNames } from "../../auth/grants.ts";
 import { addFlags, readFlags } from "../flags.ts";

@@ -11,8 +11,8 @@ import type { FluxError } from "../flux-error.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { isOffline } from "./page.ts";
 import type { Tokens } from "./tokens.ts";
-import { openWire } from "./wire.ts";
-import type { WebSocketConstructor, Wire } from "./wire.ts";
+import { openWire } from "./websocket.ts";
+import type { WebSocketConstructor, Wire } from "./websocket.ts";
 
 /** State of the connection. `waiting`: the next attempt is scheduled. `closed`: the client gave up. */
 export type State = "connecting" | "ready" | "waiting" | "closed";

@@ -95,8 +95,8 @@ export class Inbox {
 
   /**
    * Delivers direct messages to `handler` in order, one at a time, beginning with those that arrived while this device
-   * was disconnected. A handler that throws emits `error` (`handler_failed`), and its message is acknowledged all the
-   * same: with `{ ack: "manual" }` it is not. Returns a function that removes the handler.
+   * was disconnected. If the handler throws, the inbox emits `error` (`handler_failed`); its message is still
+   * acknowledged, except with `{ ack: "manual" }`. Returns a function that removes the handler.
    *
    * @throws Error if the inbox has a handler already.
    */

@@ -1,9 +1,9 @@
-import type { Clock } from "../clock.ts";
-
 /**
  * Spreads publishes over time, at the node's rate: at most one second's worth at once. The node allows twice that. So
  * it never rejects a publish within this pace with rate_limited, and a retry never breaks the order.
  */
+import type { Clock } from "../clock.ts";
+
 export class Pace {
   readonly #clock: Clock;
   #perSecond = 0;

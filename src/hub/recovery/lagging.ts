@@ -12,7 +12,7 @@ import type { Broker } from "../../broker/broker.ts";
 import { now } from "../../link/clock.ts";
 import { nobody, writeDeliver, writeMoved } from "../../link/records.ts";
 import type { Logger } from "../../platform/log/log.ts";
-import type { Encoder } from "../../protocol/encoder.ts";
+import type { Encoder } from "../../protocol/formats/encoder.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import { pageSizeMax } from "../../protocol/limits.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";

@@ -1,6 +1,6 @@
 /** Reading history: its source, its encoder, and the size of a page. */
 import type { Broker, Stored } from "../../broker/broker.ts";
-import type { Encoder } from "../../protocol/encoder.ts";
+import type { Encoder } from "../../protocol/formats/encoder.ts";
 import type { HubRoom } from "../rooms.ts";
 
 export interface Reading {

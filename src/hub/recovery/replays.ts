@@ -1,7 +1,8 @@
 /**
  * Joining with history. A member gets what it missed page by page, each when the one before has left its socket. The
- * page that reaches the head makes it live. Until then the room's publications are not sent to it but read for it. So a
- * recovery holds only a cursor, however long the history and however slow the reader.
+ * page that reaches the head makes it live. Until then it gets publications only in pages, which the hub reads from the
+ * tail or the broker. It is not subscribed. So a recovery holds only a cursor, however long the history and however
+ * slow the reader.
  *
  * A live member whose socket lagged comes back to this. Once its socket has room again, it gets what it missed in the
  * same pages, or learns what it will not get.
@@ -11,7 +12,7 @@
  */
 import type { Broker, Stored } from "../../broker/broker.ts";
 import { writeJoined, writePage, type BehindRecord, type JoinRecord } from "../../link/records.ts";
-import type { Encoder } from "../../protocol/encoder.ts";
+import type { Encoder } from "../../protocol/formats/encoder.ts";
 import { pageSizeMax } from "../../protocol/limits.ts";
 import { inboxName } from "../../protocol/roomkeys.ts";
 import type { Lagging } from "./lagging.ts";

@@ -38,8 +38,8 @@ export function roomsOf({ session, hello: { positions }, before, answer, taken, 
 }
 
 /**
- * The rooms of a stored session, each from the client's position, else from the stored one. Rooms whose names do not
- * fit into `ready` are left out: it does not name them, and the client joins them itself.
+ * The rooms of a session, each with the position that the client named, or else with the one known here. Rooms whose
+ * names do not fit into `ready` are left out. The client sees that `ready` does not name them, and joins them itself.
  */
 function placesFor(rooms: readonly PlaceInRoom[], positions: readonly PlaceInRoom[], bytesMax: number): PlaceInRoom[] {
   const said = new Map(positions.map((place) => [place.name, place]));

@@ -11,7 +11,7 @@
  */
 import { formatCount, formats } from "../../protocol/formats/formats.ts";
 import type { ReactorRoom, Session } from "../session/session.ts";
-import { largeBytes } from "../transport/large.ts";
+import { largeBytes } from "../transport/fragments.ts";
 import type { Audiences } from "../transport/socket.ts";
 
 /** The number that uWS notes for a subscriber, less the one whose publish would hand them over. */
@@ -103,8 +103,8 @@ export class Fanout {
   }
 
   /**
-   * To the members in one format that see presence. The change has a place in the order: a socket that misses it also
-   * misses the publications behind it. No recovery gives back the change itself.
+   * Sends a presence change to the members in one format that see presence. It is remembered like a publish, since a
+   * socket that misses it also misses the publications after it. Recovery brings these back, but not the change.
    */
   tell(room: ReactorRoom, wire: number, message: Uint8Array, version: number): void {
     this.#settle();

@@ -3,7 +3,7 @@ import type { Context } from "../context.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import type { ReactorRoom, Session } from "../session/session.ts";
 import type { SlowReaders } from "./slow.ts";
-import { sendAny } from "../transport/large.ts";
+import { sendAny } from "../transport/fragments.ts";
 import { dropped, queued } from "../transport/socket.ts";
 
 /**

@@ -69,8 +69,8 @@ export class Windows {
   }
 
   /**
-   * Drops a window whose receivers have all left. A member that joins next has the same topic, but its position is
-   * already behind the window.
+   * Drops a window whose receivers have all left. A member that joins next has the same topic, but it has a position
+   * after the window's last publication.
    */
   discard(room: ReactorRoom, wire: number): void {
     const window = room.windows[wire]!;

@@ -8,7 +8,7 @@ export interface Socket {
    * Sends bytes that are valid only until return. Returns `queued` when they wait, `dropped` when the queue was full.
    */
   send(bytes: Uint8Array, isBinary: boolean, compress?: boolean): number;
-  /** Send a message in parts, where the transport can (large.ts). */
+  /** Send a message in parts, where the transport can (fragments.ts). */
   sendFirstFragment?(bytes: Uint8Array, isBinary: boolean): number;
   sendFragment?(bytes: Uint8Array): number;
   sendLastFragment?(bytes: Uint8Array): number;

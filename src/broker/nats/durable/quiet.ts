@@ -1,8 +1,8 @@
 /**
- * Finds lost publications in quiet rooms. A route between NATS servers may break while all clients stay connected. Then
- * a copy never arrives, and no later one reveals it. So each stream is asked regularly for its head. The sequences
- * since then that this node has not delivered are listed by subject. If there are many of them and few open rooms, the
- * rooms are asked instead.
+ * Finds lost publications in quiet rooms. A route between NATS servers may break while all clients stay connected. A
+ * copy is then lost, and in a quiet room no later one shows the gap. So each stream is asked regularly for its newest
+ * sequence. Sequences since the last check that did not arrive here are looked up, to learn their rooms. If there are
+ * many of them and few open rooms, the rooms are asked instead.
  */
 import type { DurableRoom } from "./room.ts";
 import type { Reader } from "../history/reading.ts";

@@ -1,8 +1,8 @@
 /** Log lines about refused and slow clients: one line per reason and interval, with what to do. */
-import { closes, type CloseName } from "../../errors.ts";
-import type { Logger } from "../../platform/log/log.ts";
-import { Sparse } from "../../platform/log/sparse.ts";
-import type { Refusal, RefusalReason } from "../../link/threads.ts";
+import { closes, type CloseName } from "../errors.ts";
+import type { Logger } from "../platform/log/log.ts";
+import { Sparse } from "../platform/log/sparse.ts";
+import type { Refusal, RefusalReason } from "../link/threads.ts";
 
 /** Hints for the operator, by reason. */
 const hints: Readonly<Partial<Record<RefusalReason, string>>> = {

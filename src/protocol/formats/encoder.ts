@@ -2,10 +2,10 @@
  * Encodes frames of the node in a session's format, named by its index. Each result is one whole WebSocket message,
  * valid until the next call.
  */
-import { errors, type ErrorCode } from "../errors.ts";
-import { ServerFrameEncoder, type PageHead, type PageKind } from "./codec.ts";
-import { formats } from "./formats/formats.ts";
-import type { Publication, ServerFrame } from "./messages.ts";
+import { errors, type ErrorCode } from "../../errors.ts";
+import { ServerFrameEncoder, type PageHead, type PageKind } from "../codec.ts";
+import { formats } from "./formats.ts";
+import type { Publication, ServerFrame } from "../messages.ts";
 
 export class Encoder {
   /** Also makes the bodies of publications, which logs store and all formats start from. */

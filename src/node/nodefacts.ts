@@ -1,9 +1,9 @@
 /** The facts that this node publishes about itself. */
 import { networkInterfaces } from "node:os";
-import type { Config } from "../../config/config.ts";
-import type { Counters } from "../../link/counters.ts";
-import type { NodeFacts, RegisteredNode } from "../../registry/registry.ts";
-import { version } from "../../platform/version.ts";
+import type { Config } from "../config/config.ts";
+import type { Counters } from "../link/counters.ts";
+import type { NodeFacts, RegisteredNode } from "../registry/registry.ts";
+import { version } from "../platform/version.ts";
 
 /** A node as programs and operators see it. The record in Redis has older field names. */
 export type KnownNode = Omit<RegisteredNode, "last_heartbeat"> & {
