@@ -1,7 +1,7 @@
 /** Errors of Redis at the start of a node, as texts that name the option and the remedy. */
 import { ConfigError, type Config } from "../config/config.ts";
 import { RedisAway } from "../redis/redis.ts";
-import { isForRights, refusalOf, rightsNeeded, type Refusal } from "../redis/rights.ts";
+import { isForRights, refusalOf, rightsNeeded, type RefusedCommand } from "../redis/rights.ts";
 import { readRedisTarget, redisServer } from "../redis/target.ts";
 import { TlsFileProblem } from "../redis/tls.ts";
 
@@ -21,7 +21,7 @@ export async function atStart<T>(config: Config, opening: Promise<T>): Promise<T
   }
 }
 
-export function refusedAtStart(config: Config, refused: readonly Refusal[]): ConfigError {
+export function refusedAtStart(config: Config, refused: readonly RefusedCommand[]): ConfigError {
   const { command, on, problem } = refused[0]!;
   const others = [...new Set(refused.slice(1).map((one) => one.command))].filter((name) => name !== command);
   const more = others.length === 0 ? "" : ` (and ${others.join(", ")})`;

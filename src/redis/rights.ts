@@ -7,7 +7,7 @@ type Tried = readonly [name: string, ...args: (string | number)[]];
 
 const script = 'return redis.call("EXISTS", KEYS[1])';
 
-export interface Refusal {
+export interface RefusedCommand {
   readonly command: string;
   /** Its key or channel; "" where it has none. */
   readonly on: string;
@@ -23,7 +23,7 @@ const keyMs = 10_000;
  * @returns the commands that Redis refuses.
  * @throws RedisAway
  */
-export async function refusedCommands(redis: RedisLink, prefix: string, id: string): Promise<Refusal[]> {
+export async function refusedCommands(redis: RedisLink, prefix: string, id: string): Promise<RefusedCommand[]> {
   const commands = tried(prefix, id);
   const results = await redis.runAll(commands);
   return commands.flatMap((command, i) => {
@@ -33,7 +33,7 @@ export async function refusedCommands(redis: RedisLink, prefix: string, id: stri
 }
 
 /** The error of a command that Redis refused; null for any other error. */
-export function refusalOf(error: unknown): Refusal | null {
+export function refusalOf(error: unknown): RefusedCommand | null {
   if (!(error instanceof Error) || error.name !== "ReplyError") return null;
   const { command } = error as Error & { readonly command?: { readonly name: string; readonly args: readonly unknown[] } };
   if (command === undefined) return { command: "a command", on: "", problem: error.message };

@@ -4,7 +4,7 @@
  */
 import type { RedisLink } from "../redis/redis.ts";
 import { Script } from "../redis/scripts.ts";
-import { Members, type Entry } from "./members.ts";
+import { LiveNodes, type Entry } from "./livenodes.ts";
 import type { NodeFacts, OwnState, Registry, RegistryEvents } from "./registry.ts";
 
 export interface RedisRegistryOptions {
@@ -34,7 +34,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
   const key = `${prefix}gateway:nodes`;
   const channel = `${prefix}gateway:events`;
   const lookMs = heartbeatMs / looksPerHeartbeat;
-  const members = new Members({
+  const liveNodes = new LiveNodes({
     self: id, deadMs, forgetMs: forgetFactor * deadMs, gapMs: heartbeatMs / 2, clock: () => performance.now(),
     events: { nodeChanged: (change) => redis.contain(() => events.nodeChanged(change)) },
   });
@@ -51,8 +51,8 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
   await redis.subscribe(channel, (message) => {
     const event = parse(message);
     if (event === null || event.node === id) return;
-    if (event.kind === "left") members.left(event.node);
-    else members.heard(event.node, event.entry);
+    if (event.kind === "left") liveNodes.left(event.node);
+    else liveNodes.heard(event.node, event.entry);
   });
   redis.onUp(() => {
     wasAway = true;
@@ -90,9 +90,9 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
       const entries = new Map(Object.entries(all));
       lookedAt = performance.now();
       if (state !== null && beatAt !== -Infinity) noticeDouble(entries.get(id));
-      members.look(entries, wasAway);
+      liveNodes.look(entries, wasAway);
       wasAway = false;
-      for (const [gone, text] of members.forgettable()) await forget(gone, text);
+      for (const [gone, text] of liveNodes.forgettable()) await forget(gone, text);
     } catch {
       // The link has logged that Redis is unavailable. Until it is back this is stale, and the entry may not be
       // written.
@@ -116,7 +116,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
   async function forget(gone: string, text: string): Promise<void> {
     const was = await redis.run(forgetNode, key, gone, text);
     if (was === 1) await redis.run("publish", channel, JSON.stringify({ kind: "left", node: gone }));
-    members.left(gone);
+    liveNodes.left(gone);
   }
 
   /** Detects another process that writes this node's entry. */
@@ -144,7 +144,7 @@ export async function createRedisRegistry(options: RedisRegistryOptions, events:
 
     nodes() {
       const own = state === null ? [] : [{ id, ...facts(), state, last_heartbeat: parseEntry(written).last_heartbeat, silentMs: 0 }];
-      return [...own, ...members.list()];
+      return [...own, ...liveNodes.list()];
     },
 
     get stale() {

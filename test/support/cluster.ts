@@ -63,7 +63,7 @@ export function presenceWatch({ nodes, redis }: Pick<Cluster, "nodes" | "redis">
 /**
  * Something about who is there comes true, in the time that is promised where `judged`: by the soak. In the suite it only
  * has to come true, as a test may not depend on how fast the machine is; there the times are judged on clocks that tests
- * hold (registry-members, presence).
+ * hold (registry-livenodes, presence).
  */
 export async function inTime(cluster: Pick<Cluster, "nodes" | "redis">, what: string, comesTrue: (limitMs: number) => Promise<void>, judged = false): Promise<void> {
   const watch = presenceWatch(cluster);

@@ -9,7 +9,7 @@ import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "..
 import type { NodeMessage } from "../../messages/messages.ts";
 import { nameOfUser, tenantOfUser, userKey } from "../../protocol/roomkeys.ts";
 import type { SessionHere, Sessions as Store } from "../../sessions/sessions.ts";
-import { Arrivals, SignedOut } from "./arrivals.ts";
+import { Hellos, SignedOut } from "./hellos.ts";
 import { listed, noPlaces, placeIn, placesOf, withoutPlace, withPlace, type Places } from "./places.ts";
 import { roomsOf } from "./resuming.ts";
 import type { AttachedReactor, HubRoom } from "../rooms.ts";
@@ -70,7 +70,7 @@ export class HubSessions {
   readonly #byUser = new Map<string, Held<HubSession>>();
   readonly #unwritten = new Set<HubSession>();
   /** Hellos that wait for the store's answer. A disconnect in the meantime refuses them. */
-  readonly #arrivals = new Arrivals<HubSession>();
+  readonly #hellos = new Hellos<HubSession>();
   readonly #signedOut = new SignedOut();
   /**
    * Sessions being taken from the store: for how many sockets, and the newest generation that others took meanwhile.
@@ -170,7 +170,7 @@ export class HubSessions {
       state: "arriving",
     };
     (this.#sockets[reactor.index] ??= [])[slot] = session;
-    this.#arrivals.add(session);
+    this.#hellos.add(session);
     return session;
   }
 
@@ -179,7 +179,7 @@ export class HubSessions {
     if (session.state === "over") return this.#options.store.end(id, session.generation);
     if (countOf(this.#ofUser(key)) >= this.#options.sessionsPerUserMax) return this.#refuse(session, "too_many_sessions");
     session.state = "here";
-    this.#arrivals.remove(session);
+    this.#hellos.remove(session);
     this.#byId.set(id, session);
     this.#byUser.set(key, withOne(this.#ofUser(key), session));
     if (resumed) this.resumed++;
@@ -200,7 +200,7 @@ export class HubSessions {
     if (session === undefined) return;
     this.#sockets[reactor.index]![slot] = undefined;
     if (session.state === "here") this.#lost(session, over);
-    this.#arrivals.remove(session);
+    this.#hellos.remove(session);
     session.state = over && session.state === "arriving" ? "over" : "gone";
   }
 
@@ -209,7 +209,7 @@ export class HubSessions {
     for (const session of this.#sockets[reactor.index] ?? []) {
       if (session === undefined) continue;
       if (session.state === "here") this.#lost(session, false);
-      this.#arrivals.remove(session);
+      this.#hellos.remove(session);
       session.state = "gone";
     }
     this.#sockets[reactor.index] = [];
@@ -251,12 +251,12 @@ export class HubSessions {
   }
 
   #allOf(key: string): HubSession[] {
-    return [...allOf(this.#ofUser(key)), ...this.#arrivals.of(key)];
+    return [...allOf(this.#ofUser(key)), ...this.#hellos.of(key)];
   }
 
   /** All sessions with a socket here, and those arriving, which have no id yet. */
   here(): HubSession[] {
-    return [...this.#byId.values(), ...this.#arrivals.all()];
+    return [...this.#byId.values(), ...this.#hellos.all()];
   }
 
   /** Closes and ends those of them that still have their socket. */
@@ -317,7 +317,7 @@ export class HubSessions {
   /** Refuses the hello. Its socket's last records are still to come, as after a replacement. */
   #refuse(session: HubSession, name: CloseName): void {
     if (session.state === "over") return;
-    this.#arrivals.remove(session);
+    this.#hellos.remove(session);
     session.state = "gone";
     writeKick(session.reactor.link, session.slot, session.life, name);
   }

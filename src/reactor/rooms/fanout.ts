@@ -24,7 +24,7 @@ const move = -1;
 export const presenceOffset = formatCount;
 
 /** Up to where a member has everything, and in which era of the room's stream. */
-export interface Place {
+export interface UpTo {
   readonly seq: number;
   readonly era: number;
 }
@@ -145,7 +145,7 @@ export class Fanout {
    * Up to where a member of the room was complete before the publish `from` and all later ones. Null: the room had none
    * of them.
    */
-  placeBefore(handle: number, wire: number, from: number): Place | null {
+  upToBefore(handle: number, wire: number, from: number): UpTo | null {
     for (let order = Math.max(from, this.#oldest); order <= this.#newest; order++) {
       const at = order % remembered;
       if (this.#handles[at] === handle && this.#wires[at] === wire) return { seq: this.#prevs[at]!, era: this.#eras[at]! };

@@ -15,7 +15,7 @@ import { Arrivals } from "./arrivals.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
 import { Deliveries } from "./deliveries.ts";
-import { Fanout, type Place } from "./fanout.ts";
+import { Fanout, type UpTo } from "./fanout.ts";
 import { sendBytes, sendFrame } from "../outgoing.ts";
 import { keyOf } from "../names.ts";
 import { SlowReaders } from "./slow.ts";
@@ -61,7 +61,7 @@ export class ReactorRooms {
       turn: () => context.queueBudget.turn(),
       sendEach: (...message) => sendEach(context, this.slow, ...message),
     });
-    this.slow = new SlowReaders(context, this.fanout, (handle) => this.#rooms.get(handle), (member, place, skip) => this.#withdraw(member, place, skip));
+    this.slow = new SlowReaders(context, this.fanout, (handle) => this.#rooms.get(handle), (member, upTo, skip) => this.#withdraw(member, upTo, skip));
     this.deliveries = new Deliveries(context, this.fanout, this.#rooms);
   }
 
@@ -164,7 +164,7 @@ export class ReactorRooms {
     const number = record.u32();
     const handle = record.u32();
     const live = record.u8() !== 0;
-    const place = { seq: record.f64(), era: record.u32() };
+    const upTo = { seq: record.f64(), era: record.u32() };
     const arrival = this.#arriving.get(number);
     if (arrival === undefined) throw new Error(`joined: unknown member ${number}`);
     const { member } = arrival;
@@ -183,26 +183,26 @@ export class ReactorRooms {
     member.room = this.#roomOf(handle, member.name);
     member.name = member.room.name;
     member.room.joined[wire]!++;
-    member.room.eras[wire] = place.era;
+    member.room.eras[wire] = upTo.era;
     this.#context.counters.add("members", 1);
     member.state = "replaying";
-    this.#continue(arrival, live, place, record.blob());
+    this.#continue(arrival, live, upTo, record.blob());
   }
 
   #onPage(record: RecordReader): boolean | void {
     const arrival = this.#arriving.get(record.u32());
     const live = record.u8() !== 0;
-    const place = { seq: record.f64(), era: record.u32() };
+    const upTo = { seq: record.f64(), era: record.u32() };
     if (arrival === undefined) return;
     const { session, name, room } = arrival.member;
     if (live && this.#mustWait(room, session.wire)) return false;
     this.#pages.done(arrival);
     if (this.#isFull(session)) return this.#wait(arrival, this.#context.kindOf(name)?.slowReaders === "drop");
-    this.#continue(arrival, live, place, record.blob());
+    this.#continue(arrival, live, upTo, record.blob());
   }
 
   /** Sends a page, and makes the member live or asks for more. Sending may end the session. */
-  #continue(arrival: Arrival, live: boolean, { seq, era }: Place, frame: Uint8Array): void {
+  #continue(arrival: Arrival, live: boolean, { seq, era }: UpTo, frame: Uint8Array): void {
     const { member } = arrival;
     const { session } = member;
     arrival.seq = seq;
@@ -228,10 +228,10 @@ export class ReactorRooms {
   }
 
   /**
-   * Takes a live member out of its room's topic. It has everything up to that place. `skip`: it only learns what it
+   * Takes a live member out of its room's topic. It has everything up to `seq` of `era`. `skip`: it only learns what it
    * missed.
    */
-  #withdraw(member: Member, { seq, era }: Place, skip: boolean): void {
+  #withdraw(member: Member, { seq, era }: UpTo, skip: boolean): void {
     const { session, room } = member;
     const { wire } = session;
     session.socket!.unsubscribe(room!.topics[wire]!);

@@ -10,12 +10,12 @@
 import { noFrame } from "../../protocol/formats/format.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
-import { presenceOffset, type Fanout, type Place } from "./fanout.ts";
+import { presenceOffset, type Fanout, type UpTo } from "./fanout.ts";
 import { stopDeliveries, tooSlow } from "../outgoing.ts";
 import { memberOf, type Member, type ReactorRoom, type Session } from "../session/session.ts";
 
-/** Takes a member out of its room's topic. It has everything up to this place. */
-export type Withdraw = (member: Member, place: Place, skip: boolean) => void;
+/** Takes a member out of its room's topic. It has everything up to `upTo`. */
+export type Withdraw = (member: Member, upTo: UpTo, skip: boolean) => void;
 
 export class SlowReaders {
   readonly #context: Context;
@@ -81,14 +81,14 @@ export class SlowReaders {
       const room = this.#roomOf(handle);
       const member = room === undefined ? null : memberOf(session, room.name);
       if (member === null || member.room !== room || member.state !== "live") return [];
-      const place = this.#fanout.placeBefore(handle, wire, Math.max(order, member.liveAt));
-      return place === null ? [] : [{ member, place }];
+      const upTo = this.#fanout.upToBefore(handle, wire, Math.max(order, member.liveAt));
+      return upTo === null ? [] : [{ member, upTo }];
     });
     if (behind.some(({ member: { name } }) => (kindOf(name)?.slowReaders ?? "disconnect") === "disconnect")) {
       tooSlow(this.#context, session);
       return stopDeliveries(session);
     }
-    for (const { member, place } of behind) this.#withdraw(member, place, kindOf(member.name)?.slowReaders === "drop");
+    for (const { member, upTo } of behind) this.#withdraw(member, upTo, kindOf(member.name)?.slowReaders === "drop");
   }
 
   /**

@@ -29,7 +29,7 @@ export function gone({ rooms, link, pool, sessions, trace }: Reactor, session: S
 }
 
 /** Why a socket is refused: its counter, its reason in the log, and its codes for HTTP and for TCP. */
-export interface Refusal {
+export interface TurnAway {
   readonly counter: CounterName;
   readonly reason: TurnedAway;
   readonly error: ErrorCode;
@@ -45,16 +45,16 @@ export const refusals = {
   short: { counter: "refusedMemory", reason: "memory", error: "overloaded", close: "overloaded", text: "node is short of memory" },
   crowd: { counter: "refusedHandshakes", reason: "handshakes", error: "overloaded", close: "overloaded", text: crowded },
   returning: { counter: "refusedResumes", reason: "returns", error: "overloaded", close: "overloaded", text: crowded },
-} as const satisfies Record<string, Refusal>;
+} as const satisfies Record<string, TurnAway>;
 
 /** Counts a refusal, and logs it at intervals. */
-export function turnedAway({ counters, refusals }: Reactor, { counter, reason, text }: Refusal): void {
+export function turnedAway({ counters, refusals }: Reactor, { counter, reason, text }: TurnAway): void {
   counters.add(counter, 1);
   refusals.tell(reason, text, "");
 }
 
 /** Why the node takes no sockets now, on any transport and reactor. Null: it takes them. */
-export function doorkeeper(state: NodeState, socketsMax: number, all: readonly SharedArrayBuffer[]): () => Refusal | null {
+export function doorkeeper(state: NodeState, socketsMax: number, all: readonly SharedArrayBuffer[]): () => TurnAway | null {
   const reactors = all.map((shared) => new Counters(shared));
   return () => {
     if (state.leaving) return refusals.leaving;

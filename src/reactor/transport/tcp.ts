@@ -6,7 +6,7 @@ import { closes } from "../../errors.ts";
 import { defaultFormat } from "../../protocol/formats/formats.ts";
 import type { Reactor } from "../reactor.ts";
 import { createSession } from "../session/session.ts";
-import { opened, refusals, turnedAway, type Refusal } from "./sockets.ts";
+import { opened, refusals, turnedAway, type TurnAway } from "./sockets.ts";
 import { TcpAudience } from "./tcpaudience.ts";
 import { TcpSocket } from "./tcpsocket.ts";
 
@@ -33,7 +33,7 @@ export interface TcpListening {
   failed(error: Error): void;
 }
 
-export function serveTcp(reactor: Reactor, door: () => Refusal | null, where: TcpListening): TcpTransport {
+export function serveTcp(reactor: Reactor, door: () => TurnAway | null, where: TcpListening): TcpTransport {
   const audience = new TcpAudience();
   reactor.audiences.add(audience);
   const refuse = refuser(reactor);
@@ -76,7 +76,7 @@ function listen(server: Server, { host, port, shared, listening, failed }: TcpLi
 }
 
 /** Sends a connection the refusal, and drops it if it stays. */
-function refuser(reactor: Reactor): (stream: Stream, refusal: Refusal) => void {
+function refuser(reactor: Reactor): (stream: Stream, refusal: TurnAway) => void {
   const { encoder } = reactor;
   let refused = 0;
   return (stream, refusal) => {

@@ -9,7 +9,7 @@ import { closeSession, closeSlow } from "../outgoing.ts";
 import { chargeBytes } from "../session/rate.ts";
 import type { Reactor } from "../reactor.ts";
 import { createSession, type Session } from "../session/session.ts";
-import { gone, opened, refusals, turnedAway, type Refusal } from "./sockets.ts";
+import { gone, opened, refusals, turnedAway, type TurnAway } from "./sockets.ts";
 
 /** A message may hold several frames, up to this many of the largest. */
 const messageFramesMax = 4;
@@ -29,7 +29,7 @@ interface SocketData {
 }
 
 /** @returns a function that counts the open sockets. */
-export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () => Refusal | null): () => number {
+export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () => TurnAway | null): () => number {
   const { config, counters, rooms, heartbeat, admission } = reactor;
 
   let sockets = 0;
@@ -111,7 +111,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
 }
 
 /** Closes the socket too: sockets that stay open would still burden the node. */
-function turnAway(reactor: Reactor, res: HttpResponse, refusal: Refusal): void {
+function turnAway(reactor: Reactor, res: HttpResponse, refusal: TurnAway): void {
   const { error, text } = refusal;
   turnedAway(reactor, refusal);
   respondError(res, "503 Service Unavailable", error, text, { headers: { "Retry-After": retryAfter() }, isLast: true });

@@ -125,9 +125,9 @@ export function readConsumerInfo(fields: Fields): ConsumerInfo | null {
 // ------------------------------------------------------------------------------------- of a publication
 
 /** A stream's answer to a publication. */
-export type Ack = { readonly seq: number; readonly duplicate: boolean } | Refusal;
+export type Ack = { readonly seq: number; readonly duplicate: boolean } | NatsRefusal;
 
-export interface Refusal {
+export interface NatsRefusal {
   readonly error: ErrorCode;
   readonly reason: RefusalReason;
   readonly text: string;
@@ -150,7 +150,7 @@ const sizeCodes = new Set([10052, 10054]);
 const storeFailed = 10077;
 const fullStore = /^(?:maximum|no space left|disk quota)/i;
 
-function refusalOf({ code = 500, err_code = code, description = "no reason given" }: ApiError): Refusal {
+function refusalOf({ code = 500, err_code = code, description = "no reason given" }: ApiError): NatsRefusal {
   const text = `${description} (${err_code})`;
   if (fullCodes.has(err_code) || (err_code === storeFailed && fullStore.test(description))) return { error: "overloaded", reason: "storage", text };
   if (sizeCodes.has(err_code)) return { error: "too_large", reason: "size", text };

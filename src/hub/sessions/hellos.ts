@@ -2,7 +2,7 @@
 import { allOf, withOne, withoutOne, type Held } from "../../platform/held.ts";
 
 /** By user, sessions whose hello has reached the hub and is not answered yet. */
-export class Arrivals<S extends { readonly userKey: string }> {
+export class Hellos<S extends { readonly userKey: string }> {
   readonly #byUser = new Map<string, Held<S>>();
 
   add(session: S): void {

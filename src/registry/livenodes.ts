@@ -18,8 +18,8 @@ export interface Entry extends NodeFacts {
   readonly last_heartbeat: number;
 }
 
-export interface MembersOptions {
-  /** This node, which is not among the members. */
+export interface LiveNodesOptions {
+  /** This node, which is not listed. */
   readonly self: string;
   /** After this silence a node is down. After this much more, its entry is removed. */
   readonly deadMs: number;
@@ -31,7 +31,7 @@ export interface MembersOptions {
   readonly events: RegistryEvents;
 }
 
-interface Member {
+interface Known {
   readonly id: string;
   text: string;
   entry: Entry;
@@ -40,14 +40,14 @@ interface Member {
   heardAt: number;
 }
 
-export class Members {
-  readonly #options: MembersOptions;
-  readonly #members = new Map<string, Member>();
+export class LiveNodes {
+  readonly #options: LiveNodesOptions;
+  readonly #nodes = new Map<string, Known>();
   /** Nodes that left a moment ago, with their start time: a look under way may still show their entries. */
   readonly #left = new Map<string, { readonly started: number; readonly at: number }>();
   #lookedAt: number;
 
-  constructor(options: MembersOptions) {
+  constructor(options: LiveNodesOptions) {
     this.#options = options;
     this.#lookedAt = options.clock();
   }
@@ -62,61 +62,61 @@ export class Members {
     const gap = now - this.#lookedAt;
     this.#lookedAt = now;
     for (const [id, { at }] of this.#left) if (now - at > this.#options.deadMs) this.#left.delete(id);
-    for (const member of this.#members.values()) {
-      if (gap > this.#options.gapMs && !member.down) member.heardAt = wasAway ? now : Math.min(now, member.heardAt + gap);
+    for (const node of this.#nodes.values()) {
+      if (gap > this.#options.gapMs && !node.down) node.heardAt = wasAway ? now : Math.min(now, node.heardAt + gap);
     }
     for (const [id, text] of written) this.heard(id, text);
-    for (const member of [...this.#members.values()]) this.#judge(member, now, written.has(member.id));
+    for (const node of [...this.#nodes.values()]) this.#judge(node, now, written.has(node.id));
   }
 
   /** A node's entry was read or received. An unchanged or unreadable entry is ignored. */
   heard(id: string, text: string): void {
-    const known = this.#members.get(id);
+    const known = this.#nodes.get(id);
     if (id === this.#options.self || known?.text === text) return;
     const entry = read(text);
     if (entry === null || this.#left.get(id)?.started === entry.started) return;
     const heardAt = this.#options.clock();
     const before = known === undefined || known.down ? "down" : known.entry.state;
-    const member: Member = { id, text, entry, down: false, heardAt };
-    this.#members.set(id, member);
-    if (before !== entry.state) this.#tell(entry.state, member);
+    const node: Known = { id, text, entry, down: false, heardAt };
+    this.#nodes.set(id, node);
+    if (before !== entry.state) this.#tell(entry.state, node);
   }
 
   /** A node has announced that it leaves, or another node has removed its entry. */
   left(id: string): void {
-    const member = this.#members.get(id);
-    if (member === undefined) return;
-    this.#members.delete(id);
-    this.#left.set(id, { started: member.entry.started, at: this.#options.clock() });
-    this.#tell("left", member);
+    const node = this.#nodes.get(id);
+    if (node === undefined) return;
+    this.#nodes.delete(id);
+    this.#left.set(id, { started: node.entry.started, at: this.#options.clock() });
+    this.#tell("left", node);
   }
 
   /** Nodes that were silent long enough to remove their entries, with these entries. */
   forgettable(): [id: string, text: string][] {
     const before = this.#options.clock() - this.#options.forgetMs;
-    return [...this.#members.values()].filter(({ down, heardAt }) => down && heardAt <= before).map(({ id, text }) => [id, text]);
+    return [...this.#nodes.values()].filter(({ down, heardAt }) => down && heardAt <= before).map(({ id, text }) => [id, text]);
   }
 
   list(): RegisteredNode[] {
-    return [...this.#members.values()].map((member) => this.#asSeen(member)).sort((a, b) => (a.id < b.id ? -1 : 1));
+    return [...this.#nodes.values()].map((node) => this.#asSeen(node)).sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
   /** A silent node without an entry is gone, no matter which node removed the entry. */
-  #judge(member: Member, now: number, isWritten: boolean): void {
-    if (now - member.heardAt < this.#options.deadMs) return;
-    if (!member.down) {
-      member.down = true;
-      this.#tell("down", member);
+  #judge(node: Known, now: number, isWritten: boolean): void {
+    if (now - node.heardAt < this.#options.deadMs) return;
+    if (!node.down) {
+      node.down = true;
+      this.#tell("down", node);
     }
-    if (!isWritten) this.left(member.id);
+    if (!isWritten) this.left(node.id);
   }
 
-  #asSeen({ id, entry, down, heardAt }: Member): RegisteredNode {
+  #asSeen({ id, entry, down, heardAt }: Known): RegisteredNode {
     return { id, ...entry, state: down ? "down" : entry.state, silentMs: Math.round(this.#options.clock() - heardAt) };
   }
 
-  #tell(kind: "up" | "draining" | "down" | "left", member: Member): void {
-    this.#options.events.nodeChanged({ kind, node: this.#asSeen(member) });
+  #tell(kind: "up" | "draining" | "down" | "left", node: Known): void {
+    this.#options.events.nodeChanged({ kind, node: this.#asSeen(node) });
   }
 }
 

@@ -1,6 +1,6 @@
 /** Who is taken to be dead, by a clock that the test moves. */
 import t from "tap";
-import { Members } from "../src/registry/members.ts";
+import { LiveNodes } from "../src/registry/livenodes.ts";
 import { factsOf } from "../src/contracts/registry.ts";
 
 const second = 1_000;
@@ -8,7 +8,7 @@ const second = 1_000;
 function start() {
   const clock = { time: 0 };
   const told: string[] = [];
-  const members = new Members({
+  const liveNodes = new LiveNodes({
     self: "me", deadMs: 15 * second, forgetMs: 60 * second, gapMs: 2.5 * second, clock: () => clock.time,
     events: { nodeChanged: ({ kind, node }) => void told.push(`${kind} ${node.id}`) },
   });
@@ -20,28 +20,28 @@ function start() {
     for (let i = 0; i < seconds; i++) {
       clock.time += second;
       beat(clock.time);
-      members.look(written, false);
+      liveNodes.look(written, false);
     }
   };
-  const states = () => members.list().map(({ id, state }) => `${id} ${state}`);
-  return { clock, told, members, written, write, pass, states };
+  const states = () => liveNodes.list().map(({ id, state }) => `${id} ${state}`);
+  return { clock, told, liveNodes, written, write, pass, states };
 }
 
 t.test("a node is down when nothing new was seen of it for the time, and up again with the next", async (t) => {
-  const { told, write, pass, states, members } = start();
+  const { told, write, pass, states, liveNodes } = start();
   write("a", 1);
   pass(1);
   t.same(told, ["up a"]);
   pass(14);
   t.same(states(), ["a up"]);
-  t.equal(members.list()[0]?.silentMs, 14 * second);
+  t.equal(liveNodes.list()[0]?.silentMs, 14 * second);
   pass(1);
   t.same(states(), ["a down"]);
   pass(20);
   write("a", 2);
   pass(1);
   t.same(told, ["up a", "down a", "up a"]);
-  t.equal(members.list()[0]?.silentMs, 0);
+  t.equal(liveNodes.list()[0]?.silentMs, 0);
 });
 
 t.test("clocks of others may be wrong, stand, or step: what counts is that something is new", async (t) => {
@@ -58,12 +58,12 @@ t.test("clocks of others may be wrong, stand, or step: what counts is that somet
 });
 
 t.test("a time in which nobody could look is nobody's silence", async (t) => {
-  const { clock, told, members, written, write, pass, states } = start();
+  const { clock, told, liveNodes, written, write, pass, states } = start();
   write("a", 1);
   write("b", 1);
   pass(1);
   clock.time += 3_600 * second;
-  members.look(written, false);
+  liveNodes.look(written, false);
   t.same(states(), ["a up", "b up"], "an hour without a look");
   write("a", 2);
   pass(14);
@@ -74,27 +74,27 @@ t.test("a time in which nobody could look is nobody's silence", async (t) => {
 });
 
 t.test("who looks with pauses notices a death all the same: only the pauses are not counted", async (t) => {
-  const { clock, told, members, written, write, states } = start();
+  const { clock, told, liveNodes, written, write, states } = start();
   write("a", 1);
-  members.look(written, false);
+  liveNodes.look(written, false);
   let looks = 0;
   for (; states().join() === "a up" && looks < 100; looks++) {
     // Each pause of 3 s was not seen, each second after it was.
     clock.time += 3 * second;
-    members.look(written, false);
+    liveNodes.look(written, false);
     clock.time += second;
-    members.look(written, false);
+    liveNodes.look(written, false);
   }
   t.same(told, ["up a", "down a"]);
   t.equal(looks, 15);
 });
 
 t.test("when Redis is back, those who could not write have their whole time again", async (t) => {
-  const { clock, members, written, write, pass, states } = start();
+  const { clock, liveNodes, written, write, pass, states } = start();
   write("a", 1);
   pass(14);
   clock.time += 3 * second;
-  members.look(written, true);
+  liveNodes.look(written, true);
   pass(14);
   t.same(states(), ["a up"]);
   pass(1);
@@ -102,11 +102,11 @@ t.test("when Redis is back, those who could not write have their whole time agai
 });
 
 t.test("short pauses of looking, one after another, do not add up to a death of one that beats", async (t) => {
-  const { clock, members, written, write, states } = start();
+  const { clock, liveNodes, written, write, states } = start();
   for (let i = 0; i < 200; i++) {
     clock.time += 2.4 * second;
     if (i % 3 === 0) write("a", i);
-    members.look(written, false);
+    liveNodes.look(written, false);
     t.ok(states().join() === "a up");
   }
 });
@@ -125,10 +125,10 @@ t.test("everything that was written is gone: those who were there stay until the
 });
 
 t.test("who left is gone at once, and a look that was under way does not bring it back; a new life of it does", async (t) => {
-  const { told, members, write, pass, states } = start();
+  const { told, liveNodes, write, pass, states } = start();
   write("a", 1, 1);
   pass(1);
-  members.left("a");
+  liveNodes.left("a");
   t.same(states(), []);
   pass(1);
   t.same(states(), [], "still written: read before it left");
@@ -139,16 +139,16 @@ t.test("who left is gone at once, and a look that was under way does not bring i
 });
 
 t.test("what was dead for long may be forgotten, with what was written of it last", async (t) => {
-  const { members, written, write, pass } = start();
+  const { liveNodes, written, write, pass } = start();
   write("a", 1);
   pass(1);
   pass(59);
-  t.same(members.forgettable(), []);
+  t.same(liveNodes.forgettable(), []);
   pass(1);
-  t.same(members.forgettable(), [["a", written.get("a")!]]);
+  t.same(liveNodes.forgettable(), [["a", written.get("a")!]]);
   write("a", 2);
   pass(1);
-  t.same(members.forgettable(), [], "it is back");
+  t.same(liveNodes.forgettable(), [], "it is back");
 });
 
 t.test("what cannot be read of a node is no node", async (t) => {
