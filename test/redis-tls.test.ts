@@ -10,7 +10,7 @@ import type { RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { freePort } from "../src/node/ports.ts";
 import { folder, makePair, replace } from "./support/certificates.ts";
-import { freshPrefix, startRedis } from "./support/redis.ts";
+import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { until } from "./support/until.ts";
 
 const dir = folder(t);
@@ -18,9 +18,15 @@ const [server, other, elsewhere] = [makePair(dir, "server"), makePair(dir, "othe
 const tlsOf = ({ cert, key } = server) => ["--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no"];
 
 /** Its plain port is for the test alone. */
-async function startSecure(t: Test, args: readonly string[] = tlsOf()) {
-  const tlsPort = await freePort();
-  return { redis: await startRedis(t, { args: ["--tls-port", String(tlsPort), ...args] }), tlsPort };
+async function startSecure(t: Test, args: readonly string[] = tlsOf()): Promise<{ redis: TestRedis; tlsPort: number }> {
+  for (let tries = 1; ; tries++) {
+    const tlsPort = await freePort();
+    const redis = await startRedis(t, { args: ["--tls-port", String(tlsPort), ...args] }).catch((error: unknown) => {
+      // The port may be taken between looking and listening.
+      if (tries === 3) throw error;
+    });
+    if (redis !== undefined) return { redis, tlsPort };
+  }
 }
 
 async function connect(t: Test, address: string, tlsCa = server.cert): Promise<RedisLink> {

@@ -38,9 +38,20 @@ export function freshPrefix(): string {
   return `t${process.pid}-${++prefixes}:`;
 }
 
-export async function startRedis(t: Pick<Test, "teardown" | "testdir">, { args = [], password = "" }: TestRedisOptions = {}): Promise<TestRedis> {
-  const port = await freePort();
+/** A port may be taken between looking and listening. */
+const triesMax = 5;
+
+export async function startRedis(t: Pick<Test, "teardown" | "testdir">, options: TestRedisOptions = {}): Promise<TestRedis> {
   const dir = t.testdir();
+  for (let tries = 1; ; tries++) {
+    const redis = await startOn(t, await freePort(), dir, options).catch((error: unknown) => {
+      if (tries === triesMax) throw error;
+    });
+    if (redis !== undefined) return redis;
+  }
+}
+
+async function startOn(t: Pick<Test, "teardown">, port: number, dir: string, { args = [], password = "" }: TestRedisOptions): Promise<TestRedis> {
   const client = new Redis({ port, host: "127.0.0.1", ...(password !== "" && { password }), lazyConnect: true, retryStrategy: () => 20, maxRetriesPerRequest: null });
   client.on("error", () => undefined); // it is stopped on purpose
   let child: ChildProcess | null = null;
@@ -53,7 +64,10 @@ export async function startRedis(t: Pick<Test, "teardown" | "testdir">, { args =
     async start({ saved } = { saved: false }) {
       if (!saved) rmSync(join(dir, "dump.rdb"), { force: true });
       child = await serve(["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir, ...(password === "" ? [] : ["--requirepass", password]), ...args]);
-      await until(async () => (await client.ping().catch(() => "")) === "PONG", "redis-server to answer");
+      const ended = once(child, "exit").then(() => Promise.reject(new Error(`redis-server ended at once: is port ${port}, or one of ${args.join(" ")}, in use?`)));
+      // The client waits for a server for as long as it takes.
+      await Promise.race([until(async () => (await client.ping().catch(() => "")) === "PONG", "redis-server to answer"), ended]);
+      ended.catch(() => undefined);
     },
 
     async save() {
