@@ -16,6 +16,8 @@ const mib = 2 ** 20;
 /** What one process may have open here is 20,000. */
 const crowd = 18_000;
 const connectsPerSecond = 3_000;
+/** Addresses they come from: on one with many sockets of the trial before, the kernel takes long to find a free port. */
+const sources = 64;
 const slowReaders = 400;
 const readers = 100;
 const publishers = 10;
@@ -89,7 +91,7 @@ async function connectMany({ node, clients }: Trial, count: number, room: string
   while (all.length < count) {
     const due = Math.min(count, Math.ceil(((performance.now() - began + stepMs) * connectsPerSecond) / 1000));
     while (all.length < due) {
-      const client = plainClient(node.port, room, `127.0.0.${2 + (all.length % 4)}`);
+      const client = plainClient(node.port, room, `127.0.0.${2 + (all.length % sources)}`);
       clients.push(client);
       all.push(client.fate.then((fate) => {
         fates[fate]++;
