@@ -5,16 +5,29 @@ import { binaryPayload, payloadBytes, readHex, readUint32, textPayload, writeHex
 import type { ClientSocket } from "./socket.ts";
 import { opcodes } from "./websocket.ts";
 
-export class PlainConversation implements Conversation {
+/** How a message carries its two numbers. Nothing is allocated for a message: the load has to cost less than the servers. */
+interface Shape {
+  readonly opcode: number;
+  readonly bytes: number;
+  /** Where the second number begins. */
+  readonly second: number;
+  read(message: Buffer, at: number): number;
+  /** The socket copies what this returns. */
+  write(counter: number, sentAt: number): Buffer;
+}
+
+class Plain implements Conversation {
   readonly path: string;
   readonly subprotocol = null;
   readonly #index: number;
   readonly #ear: Ear;
+  readonly #shape: Shape;
   #socket: ClientSocket | undefined;
 
-  constructor(index: number, role: Role, ear: Ear) {
+  constructor(index: number, role: Role, ear: Ear, shape: Shape) {
     this.#index = index;
     this.#ear = ear;
+    this.#shape = shape;
     this.path = role === "member" ? "/room" : "/echo";
   }
 
@@ -25,55 +38,54 @@ export class PlainConversation implements Conversation {
   }
 
   hear(opcode: number, bytes: Buffer, start: number, end: number): void {
-    if (opcode !== opcodes.binary || end - start !== payloadBytes) throw new Error("not a payload");
-    this.#ear.delivered(this.#index, readUint32(bytes, start), readUint32(bytes, start + 4), true);
+    const { opcode: expected, bytes: length, second, read } = this.#shape;
+    if (opcode !== expected || end - start !== length) throw new Error("not a payload");
+    this.#ear.delivered(this.#index, read(bytes, start), read(bytes, start + second), true);
   }
 
   publish(counter: number, sentAt: number): void {
-    writePayload(payload, 0, counter, sentAt);
-    this.#socket?.send(opcodes.binary, payload);
+    this.#socket?.send(this.#shape.opcode, this.#shape.write(counter, sentAt));
   }
 
   echo(counter: number, sentAt: number): void {
     this.publish(counter, sentAt);
+  }
+}
+
+export class PlainConversation extends Plain {
+  constructor(index: number, role: Role, ear: Ear) {
+    super(index, role, ear, binary);
   }
 }
 
 /** With text payloads as long as flux-gateway's JSON for one publication. */
-export class PlainTextConversation implements Conversation {
-  readonly path: string;
-  readonly subprotocol = null;
-  readonly #index: number;
-  readonly #ear: Ear;
-  #socket: ClientSocket | undefined;
-
+export class PlainTextConversation extends Plain {
   constructor(index: number, role: Role, ear: Ear) {
-    this.#index = index;
-    this.#ear = ear;
-    this.path = role === "member" ? "/room" : "/echo";
-  }
-
-  begin(socket: ClientSocket): void {
-    this.#socket = socket;
-    this.#ear.ready(this.#index);
-  }
-
-  hear(opcode: number, bytes: Buffer, start: number, end: number): void {
-    if (opcode !== opcodes.text || end - start !== jsonEventBytes) throw new Error("not a payload");
-    this.#ear.delivered(this.#index, readHex(bytes, start), readHex(bytes, start + 8), true);
-  }
-
-  publish(counter: number, sentAt: number): void {
-    writeHex(text, 0, counter);
-    writeHex(text, 8, sentAt);
-    this.#socket?.send(opcodes.text, text);
-  }
-
-  echo(counter: number, sentAt: number): void {
-    this.publish(counter, sentAt);
+    super(index, role, ear, json);
   }
 }
 
-/** `send` copies it, so one is enough. */
 const payload = binaryPayload();
+const binary: Shape = {
+  opcode: opcodes.binary,
+  bytes: payloadBytes,
+  second: 4,
+  read: readUint32,
+  write(counter, sentAt) {
+    writePayload(payload, 0, counter, sentAt);
+    return payload;
+  },
+};
+
 const text = Buffer.from(textPayload(0, 0).padEnd(jsonEventBytes, "."));
+const json: Shape = {
+  opcode: opcodes.text,
+  bytes: jsonEventBytes,
+  second: 8,
+  read: readHex,
+  write(counter, sentAt) {
+    writeHex(text, 0, counter);
+    writeHex(text, 8, sentAt);
+    return text;
+  },
+};

@@ -2,6 +2,7 @@
 import type { Test } from "tap";
 import type { Presence, PresenceEvents, RoomChange, RoomMember, RoomPresence, Status } from "../presence/presence.ts";
 import { asked, value } from "./answers.ts";
+import { randomFrom } from "./random.ts";
 import { until } from "./until.ts";
 
 export interface PresenceOptions {
@@ -392,13 +393,4 @@ async function statusesOf(presence: Presence, users: string[]): Promise<readonly
 
 function sorted(members: readonly RoomMember[]): RoomMember[] {
   return [...members].sort((a, b) => (a.user < b.user ? -1 : 1));
-}
-
-/** Numbers below a bound, the same in every run. */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
 }
