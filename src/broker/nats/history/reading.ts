@@ -76,19 +76,23 @@ export class Reader {
   }
 
   /** @param subject undefined: of all rooms of the stream */
-  read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece> {
-    return this.#inTurn(async () => {
-      if (subject !== undefined) this.#reads++;
-      let [lost, behind] = [0, 0];
-      while (lost < attemptsMax && behind < behindMax) {
-        const piece = await this.#read(stream, subject, options);
-        if (piece === null) lost++;
-        else if (!(await this.#endsEarly(stream, subject, options, piece))) return piece;
-        else if (++behind < behindMax) await sleep(behindPauseMs, undefined, { ref: false });
-      }
-      if (behind > 0) throw new Error(`stream ${stream.name}: the server that answered has a lagging replica; the newest messages are missing`);
-      throw new Error(`stream ${stream.name}: the messages of a read were lost in transit ${attemptsMax} times`);
-    });
+  async read(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece> {
+    for (let behind = 0; behind < behindMax; behind++) {
+      // Other reads take its turn during the pause.
+      if (behind > 0) await sleep(behindPauseMs, undefined, { ref: false });
+      const piece = await this.#inTurn(() => this.#readWhole(stream, subject, options));
+      if (!(await this.#endsEarly(stream, subject, options, piece))) return piece;
+    }
+    throw new Error(`stream ${stream.name}: the server that answered has a lagging replica; the newest messages are missing`);
+  }
+
+  async #readWhole(stream: Stream, subject: string | undefined, options: ReadOptions): Promise<Piece> {
+    if (subject !== undefined) this.#reads++;
+    for (let lost = 0; lost < attemptsMax; lost++) {
+      const piece = await this.#read(stream, subject, options);
+      if (piece !== null) return piece;
+    }
+    throw new Error(`stream ${stream.name}: the messages of a read were lost in transit ${attemptsMax} times`);
   }
 
   /** NATS gives a consumer to any server with a replica. After a route or a server returns, that replica may lag. */
