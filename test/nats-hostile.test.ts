@@ -220,6 +220,35 @@ t.test("a stream that is not there is tried again, and each thing that is wrong 
   t.same([...told].sort(), ["NATS: all streams can be checked again", "NATS: all streams can be read again"]);
 });
 
+t.test("two nodes that create a stream at the same time both use it, though the server refuses one of them", async (t) => {
+  const options = onePartition();
+  const connection = await connectNats(options, "late");
+  t.teardown(() => connection.close());
+  const listening = new Listening({ connection, refusals: new Refusals(options.log), log: options.log });
+  const overlap = { error: { code: 400, err_code: 10065, description: "subjects overlap with an existing stream" } };
+  let refused = 0;
+  // nats-server 2.9 says so about the very stream that the other node is creating (3 of 900 creates from six connections).
+  const late = {
+    ...connection,
+    publish: () => undefined,
+    request: async (subject: string, ...rest: [Uint8Array | string, { timeout: number }]) => {
+      const answer = await connection.request(subject, ...rest);
+      if (!subject.includes("STREAM.CREATE")) return answer;
+      refused++;
+      return { string: () => JSON.stringify(overlap) };
+    },
+  } as unknown as NatsConnection;
+  const streams = new Streams(late, options, listening, options.log, () => undefined);
+  const [stream] = await streams.prepare("test", durable) as [Stream];
+  t.equal(refused, 1);
+  t.match(stream.epoch, /./);
+  await connection.request(`$JS.API.STREAM.DELETE.${stream.name}`);
+  // One that does overlap is told.
+  await connection.request(`$JS.API.STREAM.CREATE.OTHER`, JSON.stringify({ name: "OTHER", subjects: [`${options.prefix}.in.>`], storage: "memory" }));
+  await t.rejects(new Streams(connection, options, listening, options.log, () => undefined).prepare("test", durable), /cannot be created: subjects overlap/);
+  await connection.request(`$JS.API.STREAM.DELETE.OTHER`);
+});
+
 t.test("a clock that is set back keeps no publication waiting", async (t) => {
   const server = await startNats(t);
   const a = await startBroker(t, { ...onePartition(server), timeoutMs: 500 });

@@ -264,6 +264,11 @@ export class Streams {
     try {
       return await this.request(`STREAM.CREATE.${stream.name}`, this.#configOf(stream), readStreamInfo);
     } catch (error) {
+      if (!(error instanceof ApiFailure)) throw explained(error);
+      // Another node created it at the same time: the server then says that the stream's subjects overlap with those of
+      // a stream, which is this one.
+      const made = await this.request(`STREAM.INFO.${stream.name}`, {}, readStreamInfo).catch(() => null);
+      if (made !== null) return made;
       throw explained(error, `stream ${stream.name} cannot be created: `);
     }
   }
