@@ -33,7 +33,7 @@ export interface Grant {
 }
 
 /** Whether the grant gives this right in this room. The namespace may still reject the command. */
-export function allows(grant: Grant, right: Right, room: string): boolean {
+export function allows(grant: Pick<Grant, "rooms">, right: Right, room: string): boolean {
   if (grant.rooms === null) return true;
   return grant.rooms.some((rule) => rule.rights.includes(right) && matches(rule.pattern, room));
 }
