@@ -1,6 +1,9 @@
 /** flux-gateway as a library: a node inside another program. */
 export { createGateway, type Gateway } from "./node/gateway.ts";
-export type { Api, History, HistoryOptions, Members, MembersOptions, PublishOptions, PublishResult, SendOptions, SendResult, StreamOptions } from "./api/api.ts";
+export type {
+  Api, DisconnectOptions, History, HistoryOptions, JoinResult, LeaveResult, Members, MembersOptions, OfAllNodes, PublishOptions, PublishResult, ReconnectOptions,
+  RoomInfo, RoomOptions, RoomPage, RoomsOptions, SendOptions, SendResult, StreamOptions, UserInfo, UserOptions, UserSession,
+} from "./api/types.ts";
 export { ApiError } from "./api/error.ts";
 export type { Publication } from "./api/publication.ts";
 export type { RoomStream, StreamEvent } from "./api/stream.ts";

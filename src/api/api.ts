@@ -7,6 +7,7 @@ import type { Answer, Page, Position, Published, Stored } from "../broker/broker
 import type { Config } from "../config/config.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { HubRooms } from "../hub/rooms.ts";
+import type { Survey } from "../messages/survey.ts";
 import type { Logger } from "../platform/log/log.ts";
 import type { Presence } from "../presence/presence.ts";
 import { historyLimitDefault } from "../protocol/limits.ts";
@@ -14,112 +15,12 @@ import { inboxKey, nameOfUser, roomKey, senderKey } from "../protocol/roomkeys.t
 import { Calls, closing } from "./calls.ts";
 import { checked, checkRoom, checkTenant, checkUser, pageLimit, payloadOf, shapes, type Payload } from "./checks.ts";
 import { ApiError } from "./error.ts";
-import { toPublication, type Publication } from "./publication.ts";
+import { toPublication } from "./publication.ts";
 import { QueueBytes, Stream, type RoomStream } from "./stream.ts";
-
-/** What the application can do on a node without being a client. Every promise rejects with an `ApiError` only. */
-export interface Api {
-  /**
-   * Publishes into a room, also where the namespace has `publish: nobody`. Resolves when the publication has its position;
-   * in a durable room it is stored then. The publication's sender is empty.
-   */
-  publish(room: string, data: unknown, options?: PublishOptions): Promise<PublishResult>;
-  /** Sends a direct message into the inbox of a user, online or not. The message's sender is empty. */
-  send(user: string, data: unknown, options?: SendOptions): Promise<SendResult>;
-  /**
-   * Reads a page of a room's publications. A durable room is read from where the broker stores it. Of other rooms a node
-   * knows only the newest publications, while it has members in them.
-   */
-  history(room: string, options?: HistoryOptions): Promise<History>;
-  /** Reads a page of the users in a room. Rejects `forbidden` where the namespace has `presence: nobody`. */
-  members(room: string, options?: MembersOptions): Promise<Members>;
-  /**
-   * Follows a room, from the first call of `next()` on. The first event is `open`; then come publications in order, none
-   * twice and none left out. The queue is bounded: a reader that is too slow gets `gap` as the last event. What goes wrong
-   * rejects `next()` with an `ApiError`: `unavailable` when the node closes.
-   */
-  stream(room: string, options?: StreamOptions): RoomStream;
-}
-
-export interface PublishOptions {
-  /** Idempotency key, at most 128 characters. A second publish with it has no effect within `keyWindowMs`. Default: none. */
-  readonly key?: string | undefined;
-  /** Tenant of the room. Default: none. */
-  readonly tenant?: string | undefined;
-}
-
-export interface SendOptions {
-  /** Idempotency key, at most 128 characters. A second message with it to this user has no effect. Default: none. */
-  readonly key?: string | undefined;
-  /** Tenant of the user. Default: none. */
-  readonly tenant?: string | undefined;
-}
-
-/** Position of a publication in its room. */
-export interface PublishResult extends Position {
-  /** Members of the room on this node when it was published. Members on other nodes are not counted. */
-  readonly receivers: number;
-  /** The key had been used before: this is the position of the first publication. */
-  readonly duplicate: boolean;
-}
-
-/** Position of a direct message in the inbox of its recipient. */
-export interface SendResult extends Position {
-  /** The key had been used before: this is the position of the first message. */
-  readonly duplicate: boolean;
-}
-
-export interface HistoryOptions {
-  /** Tenant of the room. Default: none. */
-  readonly tenant?: string | undefined;
-  /** Read forward, after this position. */
-  readonly since?: Position | undefined;
-  /** Read backward, before this position. Without `since` and `before` the newest are read. */
-  readonly before?: Position | undefined;
-  /** Publications to read at most. Default 100; a page has 256 at most, and fewer if they are large. */
-  readonly limit?: number | undefined;
-}
-
-export interface History {
-  /** The publications, oldest first. */
-  readonly publications: readonly Publication[];
-  /** Position of the newest publication of the room. */
-  readonly position: Position;
-  /** There are more in the same direction. */
-  readonly more: boolean;
-}
-
-export interface MembersOptions {
-  /** Tenant of the room. Default: none. */
-  readonly tenant?: string | undefined;
-  /** `next` of the previous page. */
-  readonly after?: string | undefined;
-  /** Users in the page; 0: counts only. Default and maximum: `presencePageMax`. */
-  readonly limit?: number | undefined;
-}
-
-/** A page of the users in a room. */
-export interface Members {
-  /** Users in the room. */
-  readonly users: number;
-  /** Sessions in the room. */
-  readonly sessions: number;
-  /** Users of this page, with the sessions of each in the room; 0: the last one has just left. */
-  readonly members: readonly { readonly user: string; readonly sessions: number }[];
-  /** Cursor for the next page, to give as `after`; null: this is the last page. */
-  readonly next: string | null;
-  /** False: members on other nodes may be missing, because the nodes share no Redis, or it is unavailable. */
-  readonly complete: boolean;
-}
-
-export interface StreamOptions {
-  /** Tenant of the room. Default: none. */
-  readonly tenant?: string | undefined;
-  /** Begin after this position. Default: the newest position of the room. */
-  readonly since?: Position | undefined;
-  /** Publications that may wait for the reader, 1 to 10,000. Default 1,000. */
-  readonly queueMax?: number | undefined;
-}
+import type {
+  Api, DisconnectOptions, History, HistoryOptions, JoinResult, LeaveResult, Members, MembersOptions, PublishOptions, PublishResult, ReconnectOptions, RoomInfo,
+  RoomOptions, RoomPage, RoomsOptions, SendOptions, SendResult, StreamOptions, UserInfo, UserOptions,
+} from "./types.ts";
 
 export interface ApiOptions {
   readonly config: Config;
@@ -237,6 +138,36 @@ export class ApplicationApi implements Api {
     }, settings);
   }
 
+  // The types of these calls are here already; the calls follow.
+
+  join(_user: string, _room: string, _options: UserOptions = {}): Promise<JoinResult> {
+    return notYet();
+  }
+
+  leave(_user: string, _room: string, _options: UserOptions = {}): Promise<LeaveResult> {
+    return notYet();
+  }
+
+  disconnect(_user: string, _options: DisconnectOptions = {}): Promise<Survey<"user">> {
+    return notYet();
+  }
+
+  reconnect(_user: string, _options: ReconnectOptions = {}): Promise<Survey<"user">> {
+    return notYet();
+  }
+
+  user(_user: string, _options: UserOptions = {}): Promise<UserInfo> {
+    return notYet();
+  }
+
+  rooms(_options: RoomsOptions = {}): Promise<RoomPage> {
+    return notYet();
+  }
+
+  room(_room: string, _options: RoomOptions = {}): Promise<RoomInfo> {
+    return notYet();
+  }
+
   #mayStream(): ApiError | null {
     if (this.#closed) return closing();
     return this.#streams.size < streamsMax ? null : new ApiError("overloaded", `${streamsMax} streams are open already`);
@@ -268,4 +199,8 @@ export class ApplicationApi implements Api {
 
 function historyOf(room: string, { publications, position: { epoch, seq }, more }: Page): History {
   return { publications: publications.map((one: Stored) => toPublication(room, one)), position: { epoch, seq }, more };
+}
+
+function notYet(): Promise<never> {
+  return Promise.reject(new ApiError("unavailable", "this call is not served yet"));
 }

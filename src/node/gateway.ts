@@ -2,7 +2,7 @@
 import { startAdmin, startMetrics, type Admin, type Served } from "../admin/admin.ts";
 import type { Drains } from "../admin/drain.ts";
 import { expiryWarning, renewCertificate, watchCertificate } from "../config/certificate.ts";
-import type { Api } from "../api/api.ts";
+import type { Api } from "../api/types.ts";
 import { addApiMetrics } from "../metrics/api.ts";
 import { openMessages, openRegistry } from "./cluster.ts";
 import { ConfigError, type Config, type GatewayOptions } from "../config/config.ts";
@@ -38,12 +38,6 @@ export interface Gateway extends Api {
   readonly log: Logger;
   /** All metrics, in Prometheus's text format. */
   metrics(): Promise<string>;
-  /**
-   * Closes and ends every session of a user (3504). With `signOut`, all nodes also reject the user's tokens and resume
-   * tokens issued before now. This node is done when the call returns, the others when they receive the message.
-   * Resolves with the number of sessions on each node; never rejects.
-   */
-  disconnect(user: string, options?: { readonly tenant?: string; readonly signOut?: boolean } & SurveyOptions): Promise<Survey<"user">>;
   /**
    * Asks all nodes: their health, the sessions of a user, or the members of a room. Never rejects; the result names the
    * nodes that did not answer in time.
@@ -126,6 +120,12 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     history: (...call) => api.history(...call),
     members: (...call) => api.members(...call),
     stream: (...call) => api.stream(...call),
+    join: (...call) => api.join(...call),
+    leave: (...call) => api.leave(...call),
+    reconnect: (...call) => api.reconnect(...call),
+    user: (...call) => api.user(...call),
+    rooms: (...call) => api.rooms(...call),
+    room: (...call) => api.room(...call),
     disconnect,
     survey,
     nodes,

@@ -6,7 +6,8 @@ import { declarationDoc, exportsOf } from "./sdk.ts";
 /** In the order of the page: the calls, then what each takes and gives. */
 const names = [
   "Api", "PublishOptions", "PublishResult", "SendOptions", "SendResult", "HistoryOptions", "History", "Publication", "MembersOptions", "Members",
-  "StreamOptions", "RoomStream", "StreamEvent", "Position", "ApiError",
+  "StreamOptions", "RoomStream", "StreamEvent", "UserOptions", "JoinResult", "LeaveResult", "DisconnectOptions", "ReconnectOptions", "UserInfo", "UserSession",
+  "RoomsOptions", "RoomPage", "RoomOptions", "RoomInfo", "OfAllNodes", "Position", "ApiError",
 ];
 
 export function apiDoc(): string {
