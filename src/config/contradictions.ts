@@ -37,6 +37,7 @@ export interface Related {
   readonly natsTlsKey: string;
   readonly redis: string;
   readonly redisTlsCa: string;
+  readonly placement: string;
   readonly nodeHeartbeatMs: number;
   readonly nodeDeadMs: number;
 }
@@ -167,6 +168,12 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     "redisTlsCa",
     "redis",
     `applies only to TLS, and the address in ${called("redis")} is not rediss://; use rediss://, or remove ${called("redisTlsCa")}`,
+  );
+  refuse(
+    config.placement === "hash" && config.nats.length > 0 && config.redis === "",
+    "placement",
+    "redis",
+    `hash needs Redis, where the nodes agree on the owner of each user; set ${called("redis")}, or use any`,
   );
   refuse(
     config.nodeDeadMs < 2 * config.nodeHeartbeatMs,

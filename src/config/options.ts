@@ -128,6 +128,15 @@ export const rows = {
     otherwise: "made from nodeHost and port",
   }),
   region: row("Many nodes", regionName, "", "Region of this node, a free text for `flux-gateway nodes`.", { otherwise: "none" }),
+  placement: row(
+    "Many nodes",
+    oneOf("any", "hash"),
+    "any",
+    "Node that serves a user. any: every node. hash: one node for each user, chosen by a hash of the user, so that a user's sessions meet; other nodes send the user there.",
+  ),
+  placementPartitions: row("Many nodes", count(1, 16_384), 1024, "Shares into which all users are divided. Each share belongs to one node. The same on every node; with more than 25 nodes, about 40 for each."),
+  placementStableMs: row("Many nodes", time(0, 3_600_000), 10_000, "Time a node must be up before users are assigned to it, where others have users already."),
+  weight: row("Many nodes", count(0, 16), 1, "This node's part of the users, relative to the other nodes. 0: no users are assigned to it."),
   nodeHeartbeatMs: row("Many nodes", time(50, 600_000), 5000, "Interval at which a node tells Redis that it is alive."),
   nodeDeadMs: row("Many nodes", time(100, 3_600_000), 15_000, "Silence after which another node counts as down. At least 2 × nodeHeartbeatMs."),
 

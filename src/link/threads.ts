@@ -26,6 +26,8 @@ export interface ReactorData {
   /** Counters of all reactors, this one's at `index`. */
   readonly counters: readonly SharedArrayBuffer[];
   readonly nodeState: SharedArrayBuffer;
+  /** See placement/shared.ts. */
+  readonly placement: SharedArrayBuffer;
 }
 
 export type ToReactor =

@@ -71,7 +71,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const setup = await readSetup(options);
   const node = await assemble(setup, parts);
   const { config, certificate, log, port, tcpPort } = setup;
-  const { hub, reactors, stores, draining, surveys, others, redis, api } = node;
+  const { hub, reactors, stores, draining, surveys, others, redis, api, placement } = node;
 
   // The node shuts down once, however often it is asked to.
   let admin: AdminPorts | null = null;
@@ -96,11 +96,12 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   // The node knows the others before clients come. The others hear of it when it can take clients.
   try {
     others.hear(await openMessages(config, redis, log, { received: (message) => onMessage(node, drains, message) }));
-    const facts = nodeFacts(config, port, node.counters, () => reactors.serving);
+    const facts = nodeFacts(config, setup, node.counters, () => reactors.serving);
     others.know(await openRegistry(config, redis, facts, log, { nodeChanged: stores.nodeChanged }));
     admin = await startAdminPorts(config, log, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey });
     await reactors.start();
     await others.announce("up");
+    await placement.start();
     node.guard.start();
   } catch (error) {
     await close();
@@ -234,11 +235,12 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis, api }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
+async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis, api, placement }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
   state.leaving = true;
   api.close();
   guard.stop();
   unwatch();
+  await placement.stop();
   // First: from here on the other nodes send no clients here.
   await others.leave();
   await reactors.close("shutdown");

@@ -2,6 +2,8 @@
 import { networkInterfaces } from "node:os";
 import type { Config } from "../config/config.ts";
 import type { Counters } from "../link/counters.ts";
+import { at } from "./ports.ts";
+import type { Setup } from "./setup.ts";
 import type { NodeFacts, RegisteredNode } from "../registry/registry.ts";
 import { version } from "../platform/version.ts";
 
@@ -20,11 +22,13 @@ const everyAddress = new Set(["0.0.0.0", "::"]);
 const freshMs = 500;
 
 /** @param serving counts the reactors that take sockets. */
-export function nodeFacts(config: Config, port: number, counters: readonly Counters[], serving: () => number): () => NodeFacts {
-  const { region, reactors } = config;
+export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" | "tcpPort">, counters: readonly Counters[], serving: () => number): () => NodeFacts {
+  const { region, reactors, handshakesPerSecond, weight, placement, placementPartitions: partitions } = config;
   const ip = config.nodeHost || (everyAddress.has(config.host) ? ownAddress() : config.host);
-  const url = config.nodeUrl || `${config.tlsCert === "" ? "ws" : "wss"}://${ip.includes(":") ? `[${ip}]` : ip}:${port}/ws`;
-  const fixed = { ip, port, url, region, version, started: Date.now() };
+  const secure = config.tlsCert !== "";
+  const url = config.nodeUrl || `${secure ? "wss" : "ws"}://${at(ip, port)}/ws`;
+  const tcpUrl = tcpPort === null ? "" : `${secure ? "tls" : "tcp"}://${at(ip, tcpPort)}`;
+  const fixed = { ip, port, url, tcpUrl, region, version, handshakesPerSecond, weight, placement, partitions, started: Date.now() };
   let cpuBefore = process.cpuUsage();
   let measuredAt = performance.now();
   let measured = { load: 0, cpu: 0, rss: process.memoryUsage.rss(), sockets: 0, reactors };

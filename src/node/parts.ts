@@ -12,6 +12,9 @@ import { Counters, createCounters } from "../link/counters.ts";
 import { guardMemory, type MemoryGuard } from "./memoryguard.ts";
 import { planMemory } from "../platform/memoryplan.ts";
 import type { NodeAnswer, Question } from "../messages/messages.ts";
+import { Placement } from "../placement/placement.ts";
+import { createPlacement } from "../placement/shared.ts";
+import { createMemoryTables } from "../placement/tables.ts";
 import { OtherNodes } from "./peers/peers.ts";
 import type { Presence } from "../presence/presence.ts";
 import { Encoder } from "../protocol/formats/encoder.ts";
@@ -42,6 +45,7 @@ export interface Node {
   readonly draining: Drain;
   readonly surveys: Surveys;
   readonly api: ApplicationApi;
+  readonly placement: Placement;
 }
 
 /** Broker, session store and presence, and their reaction to changes of other nodes. */
@@ -58,8 +62,13 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
 
   const shared = Array.from({ length: config.reactors }, createCounters);
   const counters = shared.map((one) => new Counters(one));
+  const placed = createPlacement(config.placementPartitions);
+  const placement = new Placement({
+    mode: config.placement, partitions: config.placementPartitions, stableMs: config.placementStableMs,
+    node: config.nodeId, shared: placed, tables: createMemoryTables(), registry: others, log,
+  });
   const onServing = (serving: number) => (state.serving = serving > 0);
-  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, counters: shared, nodeState, onServing });
+  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, counters: shared, nodeState, placement: placed, onServing });
   const guard = guardMemory(config, state, counters, () => (collectGarbage(), reactors.collect()), log);
   const draining = new Drain({ state, reactors, counters, drainMs: config.drainMs, announce: () => others.announce("draining"), log });
   const surveys: Surveys = new Surveys({
@@ -74,7 +83,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const isAlone = redis === null && stores.nats === null && parts.broker === undefined;
   const knowsAllMembers = () => isAlone || (redis?.up === true && !others.stale);
   const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, knowsAllMembers, log });
-  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, guard, draining, surveys, api };
+  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, guard, draining, surveys, api, placement };
   return node;
 }
 

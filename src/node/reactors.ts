@@ -34,6 +34,7 @@ export interface ReactorsOptions {
   readonly hub: Hub;
   readonly counters: readonly SharedArrayBuffer[];
   readonly nodeState: SharedArrayBuffer;
+  readonly placement: SharedArrayBuffer;
   readonly log: Logger;
   /** Called when the number of reactors that take sockets changes. */
   onServing(reactors: number): void;
@@ -196,11 +197,11 @@ export class Reactors {
   }
 
   #create(index: number, onMessage: (message: Exclude<FromReactor, number>) => void): Running {
-    const { config, resumeSecret, authKeys, port, hub, counters, nodeState, log } = this.#options;
+    const { config, resumeSecret, authKeys, port, hub, counters, nodeState, placement, log } = this.#options;
     const toHub = createRing(config.ringBytes);
     const fromHub = createRing(config.ringBytes);
     const tcpPort = this.#tcpPort(index);
-    const workerData: ReactorData = { index, config, resumeSecret, authKeys, certificate: this.#certificate, port, tcpPort, toHub, fromHub, counters, nodeState };
+    const workerData: ReactorData = { index, config, resumeSecret, authKeys, certificate: this.#certificate, port, tcpPort, toHub, fromHub, counters, nodeState, placement };
     const resourceLimits = { maxYoungGenerationSizeMb: youngMb, maxOldGenerationSizeMb: planMemory(config).reactorHeapMb };
     const worker = new Worker(entry, { workerData, execArgv, resourceLimits, name: `reactor ${index}` });
     const link = new Link({

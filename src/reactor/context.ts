@@ -5,6 +5,7 @@ import type { Counters } from "../link/counters.ts";
 import type { Link } from "../link/link.ts";
 import type { Encoder } from "../protocol/formats/encoder.ts";
 import type { BufferPool } from "../protocol/framing.ts";
+import type { PlacementView } from "../placement/view.ts";
 import type { ResumeTokens } from "../auth/resume.ts";
 import type { KindOf } from "../config/roomnames.ts";
 import type { Tickets } from "../auth/tickets.ts";
@@ -34,6 +35,8 @@ export interface Context {
   /** Null without a configured key: every client is anonymous. */
   readonly verifier: Verifier | null;
   readonly resumeTokens: ResumeTokens;
+  /** Which node a user belongs on. */
+  readonly placement: PlacementView;
   readonly tickets: Tickets;
   readonly admission: Admission;
   readonly refusals: Refusals;

@@ -22,6 +22,7 @@ import { planMemory } from "../platform/memoryplan.ts";
 import { doorbell, NodeState, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../link/threads.ts";
 import { Encoder } from "../protocol/formats/encoder.ts";
 import { BufferPool } from "../protocol/framing.ts";
+import { SharedPlacement } from "../placement/shared.ts";
 import { ResumeTokens } from "../auth/resume.ts";
 import { compileKinds } from "../config/roomnames.ts";
 import { Tickets } from "../auth/tickets.ts";
@@ -58,7 +59,7 @@ const flushMs = 1000;
 /** Maximum length of the client's name in a log line. */
 const clientCharsMax = 64;
 
-const { index, config, resumeSecret, authKeys, certificate, port, tcpPort, toHub, fromHub, counters: allCounters, nodeState } = workerData as ReactorData;
+const { index, config, resumeSecret, authKeys, certificate, port, tcpPort, toHub, fromHub, counters: allCounters, nodeState, placement } = workerData as ReactorData;
 const main = parentPort!;
 const counters = new Counters(allCounters[index]!);
 const audiences = new Audiences();
@@ -89,6 +90,7 @@ const context: Context = {
   kindOf: compileKinds(config),
   verifier: hasKey(config) ? createVerifier({ config, keys: authKeys, onOutage, onVerified }) : null,
   resumeTokens: new ResumeTokens(resumeSecret),
+  placement: new SharedPlacement(placement, config.placement, config.placementPartitions),
   tickets,
   admission: new Admission(config.handshakesPerSecond / allCounters.length, tickets),
   refusals: new Refusals(post),

@@ -10,6 +10,9 @@ const facts = z.object({
   ip: z.string(), port: z.number(), url: z.string(), region: z.string(), load: z.number(), cpu: z.number(), rss: z.number(),
   reactors: z.number(), state: z.enum(["up", "draining"]), version: z.string(), sockets: z.number(), started: z.number(),
   last_heartbeat: z.number(),
+  // Nodes of older releases do not write these. A value of another kind costs only itself, not the node.
+  tcpUrl: z.string().optional().catch(undefined), handshakesPerSecond: z.number().optional().catch(undefined), weight: z.number().optional().catch(undefined),
+  placement: z.string().optional().catch(undefined), partitions: z.number().optional().catch(undefined),
 });
 
 /** A node's own entry. */

@@ -24,6 +24,16 @@ export interface NodeFacts {
   readonly sockets: number;
   /** Milliseconds since 1970 on the node's own clock; never compared with another clock. */
   readonly started: number;
+  // Nodes of older releases do not report what follows.
+  /** URL for clients on raw TCP. */
+  readonly tcpUrl?: string | undefined;
+  /** Handshakes it takes in a second; 0 for no limit. */
+  readonly handshakesPerSecond?: number | undefined;
+  /** The node's part of the users, relative to the other nodes. */
+  readonly weight?: number | undefined;
+  /** Which node serves a user, as this node is configured, and the number of partitions of all users. */
+  readonly placement?: string | undefined;
+  readonly partitions?: number | undefined;
 }
 
 /** up: takes clients. draining: takes no new ones and is about to leave. */

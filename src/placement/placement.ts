@@ -1,0 +1,151 @@
+/**
+ * Keeps this node's placement up to date: adopts the newest table, makes a new one when it is this node's turn, and
+ * writes both table and nodes where all threads of the node read them.
+ *
+ * One table at a time is in use. The node with the lowest id of those that place users makes it. Every table has a
+ * number, and all nodes use the one with the highest. A store that has lost its table, or returned with an older one,
+ * gets it back from whichever node looks first. So nothing changes for users.
+ */
+import type { RegisteredNode } from "../registry/registry.ts";
+import { Members } from "./members.ts";
+import { ownersOf } from "./ring.ts";
+import { PlacementWriter } from "./shared.ts";
+import { hashOf, weightOf, type Table } from "./table.ts";
+import type { Tables } from "./tables.ts";
+import type { PlacedNode, PlacementMode } from "./view.ts";
+
+export interface PlacementOptions {
+  readonly mode: PlacementMode;
+  readonly partitions: number;
+  readonly stableMs: number;
+  readonly node: string;
+  readonly shared: SharedArrayBuffer;
+  readonly tables: Tables;
+  readonly registry: { nodes(): readonly RegisteredNode[]; readonly stale: boolean };
+  readonly log: { info(fields: object, text: string): void; warn(fields: object, text: string): void; error(fields: object, text: string): void };
+  /** Monotonic. */
+  readonly clock?: () => number;
+}
+
+const lookMs = 1_000;
+
+export class Placement {
+  readonly #options: PlacementOptions;
+  readonly #writer: PlacementWriter;
+  readonly #members: Members;
+  #table: Table | null = null;
+  /** Ids of the owners of all partitions, by the table in use. */
+  #owners: readonly string[] = [];
+  #timer: NodeJS.Timeout | null = null;
+  #looking: Promise<void> | null = null;
+  #again = false;
+  #written = "";
+  #tooMany = false;
+  /** A table for another number of partitions was ignored, and this has been logged. */
+  #ignored = false;
+
+  constructor(options: PlacementOptions) {
+    const { node, partitions, shared, stableMs, tables, clock = () => performance.now() } = options;
+    this.#options = options;
+    this.#writer = new PlacementWriter(shared, partitions);
+    this.#members = new Members(node, stableMs, clock);
+    tables.onWritten((table) => this.#adopt(table));
+  }
+
+  /** The table in use. Null: there is none, or the mode is `any`. */
+  get table(): Table | null {
+    return this.#table;
+  }
+
+  async start(): Promise<void> {
+    await this.look();
+    this.#timer = setInterval(() => void this.look(), lookMs).unref();
+  }
+
+  async stop(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+    await this.#looking;
+  }
+
+  /** Looks at nodes and store. A call during a look makes it look once more. Never rejects. */
+  look(): Promise<void> {
+    this.#again = true;
+    this.#looking ??= this.#lookAll().finally(() => (this.#looking = null));
+    return this.#looking;
+  }
+
+  async #lookAll(): Promise<void> {
+    while (this.#again) {
+      this.#again = false;
+      this.#members.look(this.#options.registry.nodes());
+      if (this.#options.mode !== "any") await this.#agree().catch(() => undefined); // the store is unavailable: the table stays
+      this.#write();
+    }
+  }
+
+  /** Reads the stored table, gives it back where the store has lost it, and makes the next one if it is this node's turn. */
+  async #agree(): Promise<void> {
+    const { tables } = this.#options;
+    const stored = await tables.read();
+    if (stored !== null) this.#adopt(stored);
+    const own = this.#table;
+    if (own !== null && own.number > (stored?.number ?? 0)) this.#adopt(await tables.write(own));
+    const next = this.#next(stored?.number ?? 0);
+    if (next !== null) this.#adopt(await tables.write(next));
+  }
+
+  /** Null: the table in use is right, or another node makes the next. @param stored the number in the store */
+  #next(stored: number): Table | null {
+    const { node, partitions, registry } = this.#options;
+    const nodes = registry.nodes();
+    if (registry.stale || this.#turnOf(nodes) !== node) return null;
+    const members = this.#members.of(nodes, this.#table);
+    if (this.#table !== null && hashOf({ partitions, members }) === hashOf(this.#table)) return null;
+    return { number: Math.max(this.#table?.number ?? 0, stored) + 1, partitions, members, by: node, at: Date.now() };
+  }
+
+  /** The node that makes the next table. Nodes that place no users make none, though they may be members. */
+  #turnOf(nodes: readonly RegisteredNode[]): string | undefined {
+    const { mode, partitions } = this.#options;
+    const makers = nodes.filter((one) => one.state === "up" && one.placement === mode && one.partitions === partitions);
+    return makers.map(({ id }) => id).sort()[0];
+  }
+
+  /** Of two tables with one number the stored one counts: only one of them can be stored. */
+  #adopt(table: Table): void {
+    const { partitions, log } = this.#options;
+    if (table.partitions !== partitions) {
+      if (!this.#ignored) log.error({ theirs: table.partitions, own: partitions, by: table.by }, `placement: node ${table.by} uses placementPartitions ${table.partitions}, this node ${partitions}: its table is ignored; set --placement-partitions alike on all nodes`);
+      this.#ignored = true;
+      return;
+    }
+    const before = this.#table;
+    if (before !== null && table.number < before.number) return;
+    if (before?.number === table.number && hashOf(before) === hashOf(table)) return;
+    this.#table = table;
+    const owners = ownersOf(table.members, partitions);
+    this.#owners = Array.from(owners, (index) => table.members[index]?.id ?? "");
+    log.info({ table: table.number, by: table.by, members: table.members.length }, `placement: table ${table.number} is in use`);
+    this.#write();
+  }
+
+  /** Writes what reactors read, where it has changed. */
+  #write(): void {
+    const { registry, node, log } = this.#options;
+    const nodes = registry.nodes().map(placedNode).sort((a, b) => (a.id < b.id ? -1 : 1));
+    const table = this.#table?.number ?? 0;
+    const text = JSON.stringify([table, nodes]);
+    if (text === this.#written) return;
+    const indexes = new Map(nodes.map(({ id }, index) => [id, index]));
+    const owners = this.#owners.map((id) => indexes.get(id) ?? -1);
+    const isWritten = this.#writer.write({ table, nodes, self: indexes.get(node) ?? -1, owners });
+    if (isWritten) this.#written = text;
+    else if (!this.#tooMany) log.error({ nodes: nodes.length }, "placement: too many nodes: reactors keep the list before");
+    this.#tooMany = !isWritten;
+  }
+}
+
+function placedNode({ id, url, tcpUrl = "", region, load, handshakesPerSecond = 0, weight, state }: RegisteredNode): PlacedNode {
+  return { id, url, tcpUrl, region, load, slotsPerSecond: handshakesPerSecond, weight: weightOf(weight), state };
+}
