@@ -13,7 +13,7 @@ import { freePort } from "../src/node/ports.ts";
 import { bin, plainly } from "./support/command.ts";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
-const limitMs = 60_000;
+const limitMs = 180_000;
 const freePorts = ["--port", "0", "--admin-port", "0"];
 type Env = Record<string, string>;
 

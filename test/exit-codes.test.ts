@@ -43,14 +43,14 @@ async function start(t: Test, preload: string, flags: string[] = []): Promise<Fa
       look();
       void ended.then((code) => reject(new Error(`it ended (${String(code)}) and never said ${words}:\n${lines.join("\n")}`)));
     });
-    return within(said, `the node to say ${words}`, 60_000);
+    return within(said, `the node to say ${words}`, 180_000);
   };
   await says("flux-gateway is running");
   const { metrics, websocket } = JSON.parse(lines.find((line) => line.includes("is running"))!) as { metrics: string; websocket: string };
   return { pid: child.pid!, port: Number(new URL(websocket).port), adminUrl: new URL(metrics).origin, ended, says };
 }
 
-const end = (node: Failing) => within(node.ended, "the node to end", 60_000);
+const end = (node: Failing) => within(node.ended, "the node to end", 180_000);
 
 for (const [what, signal] of [["throws what nobody catches", "SIGUSR2"], ["rejects a promise that nobody waits for", "SIGWINCH"]] as const) {
   t.test(`a node that ${what} closes and exits with 1, and used to exit with 0`, async (t) => {
@@ -105,10 +105,10 @@ for (const [what, flag, scheme, signal] of [["NATS", "--nats", "nats", "SIGTERM"
     let out = "";
     child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
     const ended = new Promise((resolve) => child.once("close", (code, by) => resolve(code ?? by)));
-    const [waiting] = (await within(once(silent, "connection"), "the node to ask", 60_000)) as [Socket];
+    const [waiting] = (await within(once(silent, "connection"), "the node to ask", 180_000)) as [Socket];
     waiting.on("error", () => {});
     child.kill(signal);
-    t.equal(await within(ended, "the node to end", 60_000), 0);
+    t.equal(await within(ended, "the node to end", 180_000), 0);
     t.match(out, new RegExp(`"msg":"${signal}: stopped before the node was running"`));
     t.notMatch(out, /is running"/);
   });

@@ -116,7 +116,10 @@ t.test("only a file that this user wrote, of a process that lives, is believed",
   isRefused("another container's", () => write(JSON.stringify({ ...good, pidSpace: "pid:[1]" })));
   isRefused("no port", () => write(JSON.stringify({ ...good, port: "1234" })));
   for (const text of ["", "null", "{", "[]", `${JSON.stringify(good)}${" ".repeat(5_000)}`]) isRefused(JSON.stringify(text.slice(0, 9)), () => write(text));
-  const elsewhere = join(t.testdir(), "flux");
+  // On the same file system: a hard link cannot leave it.
+  const beside = mkdtempSync(join(tmpdir(), "flux-beside-"));
+  t.teardown(() => rmSync(beside, { recursive: true, force: true }));
+  const elsewhere = join(beside, "flux");
   writeFileSync(elsewhere, JSON.stringify(good), { mode: 0o600 });
   isRefused("a symbolic link", () => symlinkSync(elsewhere, path));
   isRefused("a file of two names", () => linkSync(elsewhere, path));

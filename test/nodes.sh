@@ -48,6 +48,8 @@ if [ ! -e "$root/.base" ]; then
 fi
 
 say "mounting /proc, /dev, /sys and /tmp"
+# A mount of its own: without one, unshare cannot change how mounts spread, and tests that make a container fail.
+mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mkdir -p "$root/dev/shm"

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 /**
  * Waits for a condition. The limit only ends a test that would wait forever; it must be long enough on a busy machine.
  */
-export async function until(condition: () => boolean | Promise<boolean>, what: string, limitMs = 60_000): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>, what: string, limitMs = 180_000): Promise<void> {
   const end = performance.now() + limitMs;
   for (;;) {
     const askedAt = performance.now();

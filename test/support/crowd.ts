@@ -47,7 +47,7 @@ export async function startCrowd(t: Pick<Test, "teardown">, url: string, { room:
   let gaps = 0;
   let isOver = false;
   const members = Array.from({ length: clients }, (): Member => {
-    const client = startClient(t, url, { commandTimeoutMs: 60_000, waitingPublishesMax: 10_000, backoff: { baseMs: 100, capMs: 1000 } });
+    const client = startClient(t, url, { commandTimeoutMs: 180_000, waitingPublishesMax: 10_000, backoff: { baseMs: 100, capMs: 1000 } });
     const room = client.join(name);
     const texts: string[] = [];
     const why = new Map<string, number>();

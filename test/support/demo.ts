@@ -18,7 +18,7 @@ export async function open(browser: Browser, port: number, name: string, options
 /** Opens it without waiting for anything. */
 export async function arrive(browser: Browser, port: number, name: string, options: Parameters<Browser["newContext"]>[0] = wide): Promise<Opened> {
   const context = await browser.newContext(options);
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(120_000);
   const complaints = complaintsOf(context);
   const page = await context.newPage();
   page.on("dialog", (dialog) => {
@@ -38,4 +38,4 @@ export async function say(page: Page, text: string): Promise<void> {
 export const textsOf = (page: Page) => page.locator("#log .text").allTextContents();
 
 /** It has a session again. Where the node was away for long, it waits up to 20 s between two attempts. */
-export const isBack = (page: Page): Promise<void> => page.locator('#state[data-state="ready"]').waitFor({ timeout: 45_000 });
+export const isBack = (page: Page): Promise<void> => page.locator('#state[data-state="ready"]').waitFor({ timeout: 180_000 });

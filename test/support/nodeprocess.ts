@@ -113,7 +113,7 @@ export async function startNodeProcess(flags: string[] = [], { openFiles, obeys,
       asked = true;
       const exit = once(child, "exit");
       child.kill("SIGTERM");
-      await within(exit, "the node to end", 60_000);
+      await within(exit, "the node to end", 180_000);
     },
     drain: async (windowMs) => {
       asked = true;
@@ -121,7 +121,7 @@ export async function startNodeProcess(flags: string[] = [], { openFiles, obeys,
       const answer = await fetch(new URL("/drain", metricsUrl), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ windowMs }) });
       if (!answer.ok) throw new Error(`the node does not drain: ${answer.status} ${await answer.text()}`);
       // How far it is, until the node is gone and it with it.
-      await Promise.all([answer.text().catch(() => ""), within(exit, "the node to end", windowMs + 60_000)]);
+      await Promise.all([answer.text().catch(() => ""), within(exit, "the node to end", windowMs + 180_000)]);
     },
     kill: async () => {
       if (ended !== undefined) return;

@@ -63,7 +63,7 @@ export async function startPopulation(t: Pick<Test, "teardown">, url: string, op
   const history = createHistory(seed);
   const nameOf = (i: number): string => `member${first + i}`;
   const patience = patienceMs === undefined ? {} : { graceMs: patienceMs, connectTimeoutMs: 2 * patienceMs };
-  const given = { storage: null, backoff, commandTimeoutMs: 60_000, ...patience, ...(WebSocket && { WebSocket }) };
+  const given = { storage: null, backoff, commandTimeoutMs: 180_000, ...patience, ...(WebSocket && { WebSocket }) };
   const clients = Array.from({ length: members }, () => startClient(t, url, given));
   const lastOf = new Map<number, string>();
   let gaps = 0;

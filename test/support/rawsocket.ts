@@ -9,7 +9,7 @@ import { connect, type Socket } from "node:net";
 export const opcodes = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
 /** How long a test waits for something the node should do at once, before it gives up and fails. */
-export const patienceMs = 60_000;
+export const patienceMs = 180_000;
 
 export interface FrameShape {
   opcode: number;
