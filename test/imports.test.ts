@@ -13,11 +13,11 @@ import { root } from "./support/root.ts";
 type Imports = Map<string, string[]>;
 
 /** Folders with an interface in the file of the same name and implementations in the others. */
-const seams = ["broker", "presence", "sessions", "registry", "messages"];
+const seams = ["broker", "presence", "sessions", "registry", "messages", "keystore"];
 /** What those who use a seam speak with it about: types as its interface has them, too many for one file. */
 const besideInterfaces = ["messages/drainoptions.ts", "messages/survey.ts"];
 /** The files that pick implementations. */
-const compositions = ["node/stores.ts", "node/cluster.ts", "reactor/main.ts"];
+const compositions = ["node/stores.ts", "node/cluster.ts", "node/keystores.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. A part is a folder or a file of src. */
 const levels = [
   ["cli", "contracts"],

@@ -2,11 +2,17 @@
  * Who calls the HTTP API, and what the caller may do. A credential (an API key, a JWT, the admin key) becomes a caller
  * or is refused. The HTTP API asks in this order: authenticate, then `permits` for the call, then `admit` for its cost.
  */
-import { allows, type Right, type RoomRule } from "./grants.ts";
+import { hash, timingSafeEqual } from "node:crypto";
+import { decodeJwt } from "jose";
+import * as z from "zod";
+import { scopeNames, type FoundKey, type KeyStore, type KeyStoreUsage, type Scope } from "../keystore/keystore.ts";
+import { ApiCounts, type CallerCounts } from "./apicounts.ts";
+import { ApiBuckets } from "./apilimits.ts";
+import { secretId } from "./apisecret.ts";
+import { allows, rightNames, type Grant, type Right, type RoomRule } from "./grants.ts";
+import type { Verdict, Verifier } from "./verifier.ts";
 
-/** `admin` includes the others. */
-export const scopeNames = ["publish", "read", "disconnect", "admin"] as const;
-export type Scope = (typeof scopeNames)[number];
+export { scopeNames, type Scope } from "../keystore/keystore.ts";
 
 /** Per key and node. Null: no limit. */
 export interface ApiLimits {
@@ -39,20 +45,145 @@ export interface ApiKeys {
   authenticate(authorization: string | undefined): ApiCaller | ApiRefusal | Promise<ApiCaller | ApiRefusal>;
   /** Takes one request and so many publications from the limits of the caller. Null: the call may go on. */
   admit(caller: ApiCaller, publications: number): ApiRefusal | null;
+  usage(): ApiKeysUsage;
+  stop(): Promise<void>;
+}
+
+export interface ApiKeysUsage extends KeyStoreUsage {
+  /** By label: see ApiCounts. */
+  readonly byKey: readonly ({ readonly key: string } & CallerCounts)[];
+  readonly unauthorized: number;
 }
 
 /** Null: the caller may do this. @param right for calls about a room, with the name of the room. */
 export function permits(caller: ApiCaller, scope: Scope, right?: Right, room?: string): ApiRefusal | null {
-  if (!caller.scopes.includes(scope) && !caller.scopes.includes("admin")) return forbidden(`the credential lacks the scope ${scope}`);
+  if (!caller.scopes.includes(scope) && !caller.scopes.includes("admin")) return refusal("forbidden", `the credential lacks the scope ${scope}`);
   if (right === undefined || room === undefined || caller.rooms === null) return null;
-  return allows(caller, right, room) ? null : forbidden("the credential does not cover this room");
+  return allows(caller, right, room) ? null : refusal("forbidden", "the credential does not cover this room");
 }
 
-function forbidden(text: string): ApiRefusal {
-  return { refused: "forbidden", text, retryAfterMs: 0 };
-}
-
+const noLimits: ApiLimits = { requestsPerSecond: null, publicationsPerSecond: null };
+const everything = { tenant: null, scopes: ["admin"], rooms: null, limits: noLimits } as const;
 /** Where no credential is needed: on loopback, without an admin key and without API keys. */
-export const openCaller: ApiCaller = {
-  kind: "open", name: "open", tenant: null, scopes: ["admin"], rooms: null, limits: { requestsPerSecond: null, publicationsPerSecond: null },
-};
+export const openCaller: ApiCaller = { kind: "open", name: "open", ...everything };
+const adminCaller: ApiCaller = { kind: "admin", name: "admin", ...everything };
+
+/** The audience of JWTs for the HTTP API: the tokens of clients are no credentials for it. */
+export const apiAudience = "flux-api";
+
+export interface ApiKeysOptions {
+  /** "": none. It is a credential with every right. */
+  readonly adminKey: string;
+  readonly store: KeyStore;
+  /** Makes what verifies JWTs of the audience `flux-api`, when the first comes. Null: none are accepted. */
+  readonly verifier: (() => Verifier) | null;
+  /** Replaced in tests: milliseconds since 1970; and milliseconds that never go back. */
+  readonly date?: () => number;
+  readonly clock?: () => number;
+}
+
+export function createApiKeys({ adminKey, store, verifier: makeVerifier, date = Date.now, clock }: ApiKeysOptions): ApiKeys {
+  const adminDigest = adminKey === "" ? null : digest(adminKey);
+  const buckets = new ApiBuckets(clock);
+  const counts = new ApiCounts();
+  let verifier: Verifier | null = null;
+  /** One caller for each key and token that is in use: a request allocates none. */
+  const callers = new WeakMap<FoundKey["key"] | Grant, ApiCaller | ApiRefusal>();
+  const once = (of: FoundKey["key"] | Grant, make: () => ApiCaller | ApiRefusal) => {
+    const before = callers.get(of);
+    if (before !== undefined) return before;
+    const made = make();
+    callers.set(of, made);
+    return made;
+  };
+
+  const byKey = (text: string): ApiCaller | ApiRefusal | null => {
+    const id = secretId(text);
+    const found = id === null ? undefined : store.find(id);
+    if (found === undefined || !timingSafeEqual(digest(text), Buffer.from(found.secret.sha256, "base64url"))) return null;
+    if (isOver(found.key.expiresAt) || isOver(found.secret.expiresAt)) return refusal("unauthorized", "the API key has expired");
+    return once(found.key, () => callerOfKey(found.key));
+  };
+  const isOver = (at: number) => at !== 0 && at <= date();
+  const byToken = (token: string, verdict: Verdict): ApiCaller | ApiRefusal => {
+    if ("grant" in verdict) return once(verdict.grant, () => callerOfToken(token, verdict.grant));
+    if (verdict.refused === "unavailable") return refusal("unavailable", verdict.text, unavailableMs);
+    return refusal("unauthorized", verdict.text);
+  };
+  const look = (authorization: string | undefined): ApiCaller | ApiRefusal | Promise<ApiCaller | ApiRefusal> => {
+    if (authorization === undefined) {
+      return adminDigest === null && !store.guarded ? openCaller : refusal("unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
+    }
+    const given = bearer.exec(authorization)?.[1] ?? "";
+    const caller = given.startsWith("flux_") ? byKey(given) : null;
+    if (caller !== null) return caller;
+    if (adminDigest !== null && timingSafeEqual(digest(given), adminDigest)) return adminCaller;
+    if (makeVerifier === null || !given.includes(".")) return refusal("unauthorized", "the API key is unknown or revoked");
+    const verdict = (verifier ??= makeVerifier()).verify(given);
+    return verdict instanceof Promise ? verdict.then((late) => byToken(given, late)) : byToken(given, verdict);
+  };
+  const counted = (found: ApiCaller | ApiRefusal) => {
+    if ("refused" in found && found.refused === "unauthorized") counts.unauthorized++;
+    return found;
+  };
+  return {
+    authenticate(authorization) {
+      const found = look(authorization);
+      return found instanceof Promise ? found.then(counted) : counted(found);
+    },
+
+    admit(caller, publications) {
+      const { kind, name, limits: { requestsPerSecond, publicationsPerSecond } } = caller;
+      const own = counts.of(caller);
+      const take = (what: string, perSecond: number | null, count: number) => {
+        const waitMs = perSecond === null || count === 0 ? 0 : buckets.take(`${what}:${kind}:${name}`, perSecond, count);
+        return waitMs === 0 ? null : refusal("rate_limited", `the limit of this key is ${perSecond} ${what} per second and node`, waitMs);
+      };
+      const limited = take("requests", requestsPerSecond, 1) ?? take("publications", publicationsPerSecond, publications);
+      if (limited !== null) {
+        own.limited++;
+        return limited;
+      }
+      own.requests++;
+      own.publications += publications;
+      return null;
+    },
+
+    usage: () => ({ ...store.usage(), byKey: counts.list(), unauthorized: counts.unauthorized }),
+    stop: () => store.stop(),
+  };
+}
+
+const bearer = /^bearer +(\S+) *$/i;
+/** How long a caller should wait for a server of keys. */
+const unavailableMs = 5_000;
+
+function callerOfKey({ name, tenant, scopes, rooms, requestsPerSecond, publicationsPerSecond }: FoundKey["key"]): ApiCaller {
+  const rules = rooms?.map((pattern) => ({ pattern, rights: rightNames })) ?? null;
+  return { kind: "key", name, tenant, scopes, rooms: rules, limits: { requestsPerSecond, publicationsPerSecond } };
+}
+
+const perSecond = z.number().positive().max(1_000_000).nullable().default(null);
+/** Claims beyond those of a client's token. Other scopes than ours are for other services. */
+const apiClaims = z.object({
+  scope: z.union([z.string(), z.array(z.string())]).default(""),
+  limits: z.object({ requestsPerSecond: perSecond, publicationsPerSecond: perSecond }).default(noLimits),
+});
+
+/** @param token whose signature and common claims are verified. */
+function callerOfToken(token: string, { user, tenant, rooms, expiresAt }: Grant): ApiCaller | ApiRefusal {
+  if (expiresAt === 0) return refusal("unauthorized", "token: exp: is missing; a token for the API must expire");
+  const { data, error } = apiClaims.safeParse(decodeJwt(token));
+  if (error !== undefined) return refusal("unauthorized", `token: ${error.issues[0]?.path.join(".")}: is malformed`);
+  const given = typeof data.scope === "string" ? data.scope.split(" ") : data.scope;
+  return { kind: "jwt", name: user, tenant, scopes: scopeNames.filter((scope) => given.includes(scope)), rooms, limits: data.limits };
+}
+
+function refusal(refused: ApiRefusal["refused"], text: string, retryAfterMs = 0): ApiRefusal {
+  return { refused, text, retryAfterMs };
+}
+
+/** Digests are compared, so the time reveals neither length nor prefix. */
+function digest(text: string): Buffer {
+  return hash("sha256", text, "buffer");
+}

@@ -83,6 +83,9 @@ export const rows = {
     "Origins whose pages may connect, besides the node's own: https://example.com, https://*.example.com (every host below it), or * (any). Pages of other origins are closed with 3505. Clients that send no Origin may always connect.",
     { otherwise: "the node's own pages" },
   ),
+  apiKeys: row("Access", pemFile, "", "File of the keys for the HTTP API, made by flux-gateway key create. The node reads it again when it changes.", {
+    otherwise: "none; with redis the keys are in Redis",
+  }),
   authSecret: row("Access", secretText, "", "Secret that signs the tokens of clients (HS256)."),
   authSecretPrevious: row("Access", secretText, "", "Previous authSecret: tokens signed with it stay valid until they expire."),
   authKeys: row(

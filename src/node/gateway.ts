@@ -4,6 +4,7 @@ import type { Drains } from "../admin/drain.ts";
 import { expiryWarning, renewCertificate, watchCertificate } from "../config/certificate.ts";
 import type { Api } from "../api/types.ts";
 import { addApiMetrics } from "../metrics/api.ts";
+import { addApiKeyMetrics } from "../metrics/apikeys.ts";
 import { openMessages, openRegistry } from "./cluster.ts";
 import { ConfigError, type Config, type GatewayOptions } from "../config/config.ts";
 import { addDiskMetrics } from "../metrics/disk.ts";
@@ -138,7 +139,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 }
 
-function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api }: Node): Served["metrics"] {
+function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api, apiKeys }: Node): Served["metrics"] {
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -154,6 +155,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
     memory: () => ({ limitBytes: config.memoryLimitBytes, usedBytes: guard.usedBytes(), short: guard.short }),
   });
   addApiMetrics(registry, () => api.usage());
+  addApiKeyMetrics(registry, () => apiKeys.usage());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
@@ -235,7 +237,7 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis, api, placement }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
+async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
   state.leaving = true;
   api.close();
   guard.stop();
@@ -249,6 +251,7 @@ async function shutDown({ state, guard, others, reactors, hub, stores, surveys, 
   surveys.stop();
   await others.stopHearing();
   await stores.close();
+  await apiKeys.stop();
   await redis?.close();
   await admin?.close();
 }

@@ -1,9 +1,11 @@
 /** Builds all parts of a node. Nothing serves yet: gateway.ts starts them. */
 import { ApplicationApi } from "../api/api.ts";
+import type { ApiKeys } from "../auth/apikeys.ts";
 import { connectRedis, openPresence, openSessions } from "./cluster.ts";
 import { collectGarbage } from "../platform/collect.ts";
 import { Drain } from "./drainprogress.ts";
 import { Hub } from "../hub/hub.ts";
+import { openApiKeys } from "./keystores.ts";
 import { Reactors } from "./reactors.ts";
 import { pageBytesFor } from "../hub/recovery/pages.ts";
 import { HubRooms } from "../hub/rooms.ts";
@@ -45,6 +47,8 @@ export interface Node {
   readonly draining: Drain;
   readonly surveys: Surveys;
   readonly api: ApplicationApi;
+  /** Who may call the HTTP API. */
+  readonly apiKeys: ApiKeys;
   readonly placement: Placement;
 }
 
@@ -58,7 +62,14 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const others = new OtherNodes();
   const nodeState = NodeState.create();
   const state = new NodeState(nodeState);
-  const { hub, stores, ...kept } = await openHub(setup, parts, redis, others, state);
+  const apiKeys = await openApiKeys(config, setup.authKeys, redis, log).catch(async (error: unknown) => {
+    await redis?.close();
+    throw error;
+  });
+  const { hub, stores, ...kept } = await openHub(setup, parts, redis, others, state).catch(async (error: unknown) => {
+    await apiKeys.stop();
+    throw error;
+  });
 
   const shared = Array.from({ length: config.reactors }, createCounters);
   const counters = shared.map((one) => new Counters(one));
@@ -83,7 +94,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const isAlone = redis === null && stores.nats === null && parts.broker === undefined;
   const knowsAllMembers = () => isAlone || (redis?.up === true && !others.stale);
   const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, knowsAllMembers, log });
-  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, guard, draining, surveys, api, placement };
+  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, guard, draining, surveys, api, apiKeys, placement };
   return node;
 }
 

@@ -3,6 +3,7 @@ import { collectDefaultMetrics, Registry } from "prom-client";
 import { code, sentence, table } from "../../src/cli/tables.ts";
 import { createCounters, Counters } from "../../src/link/counters.ts";
 import { addApiMetrics } from "../../src/metrics/api.ts";
+import { addApiKeyMetrics } from "../../src/metrics/apikeys.ts";
 import { addDiskMetrics } from "../../src/metrics/disk.ts";
 import { createMetrics } from "../../src/metrics/metrics.ts";
 import { addNatsMetrics } from "../../src/metrics/nats.ts";
@@ -22,6 +23,7 @@ const groups: readonly (readonly [title: string, starts: readonly string[]])[] =
   ["Redis (only with `redis`)", ["flux_redis_", "flux_sessions_writes_"]],
   ["Sockets, sessions and handshakes", ["flux_sockets", "flux_socket_", "flux_transport_", "flux_handshakes", "flux_resumes", "flux_closes", "flux_unreadable", "flux_tokens", "flux_auth"]],
   ["Commands, publications and deliveries", ["flux_publi", "flux_deliver", "flux_error", "flux_rate", "flux_frames", "flux_bytes", "flux_fanout"]],
+  ["API keys", ["flux_api_key", "flux_api_unauthorized"]],
   ["Calls of the embedding program", ["flux_api_"]],
   ["Slow readers", ["flux_slow", "flux_queues", "flux_dropped", "flux_members_behind", "flux_reactor_publications", "flux_reactor_rooms_behind"]],
   ["Rooms, presence and history", ["flux_rooms", "flux_members", "flux_reactor_rooms", "flux_broker", "flux_presence", "flux_users", "flux_watches", "flux_hub_tail", "flux_hub_replays"]],
@@ -66,6 +68,7 @@ function everything(): Registry {
     memory: () => ({ limitBytes: 0, usedBytes: 0, short: false }),
   });
   addApiMetrics(registry, () => ({ waiting: 0, streams: 0, streamBytes: 0, answered: [] }));
+  addApiKeyMetrics(registry, () => ({ keys: 0, problem: "", byKey: [], unauthorized: 0 }));
   addDiskMetrics(registry, { rooms: () => ({ bytes: 0, uncommittedBytes: 0, failing: false, counts: { commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: [], sumMs: 0 } }) });
   addNatsMetrics(registry, () => ({ away: false, reconnects: 0, waiting: 0, waitingBytes: 0, timeouts: 0, filled: 0, reads: 0, undeliverable: 0, refused: {}, unheard: 0, restarts: 0 }));
   addRedisMetrics(registry, () => ({ up: true, hears: true, commands: 0, failures: 0, returns: 0, exceptions: 0 }), () => ({ waiting: 0, dropped: 0 }));
