@@ -83,7 +83,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     sendsPerMinute: "7", newInboxesPerHour: "7", dataDir: "data", dataBytesMax: "32MiB", dataSync: "off",
     watchedPerSessionMax: "7", lastSeenTtlMs: "5s", lastSeenMax: "7",
     keysPerRoomMax: "7", historyTotalBytesMax: "1MiB", sessionTtlMs: "5s", returnWindowMaxMs: "5s", sessionsPerUserMax: "7",
-    tokenWarningMs: "5s", resumeSecret: "r".repeat(32), authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
+    tokenWarningMs: "5s", resumeSecret: "r".repeat(32), apiKeys: "/keys", authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
     authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB",
     nats: "tls://a.example,10.0.0.2:4222", natsTlsCa: "ca.pem", natsPrefix: "other", natsPartitions: "7", natsReplicas: "3", natsStorage: "memory", natsTimeoutMs: "2s", natsGraceMs: "2s",
     namespaces: '{"live":{"publish":"anyone"}}',

@@ -1,5 +1,4 @@
 /** What callers of the HTTP API did, by a label for metrics. The number of labels is bounded, whatever keys there are. */
-import type { ApiCaller } from "./apikeys.ts";
 
 /** Names of keys that get a label of their own, in the order of their first request. */
 const namesMax = 100;
@@ -16,7 +15,7 @@ export class ApiCounts {
   readonly #byKey = new Map<string, CallerCounts>();
   #names = 0;
 
-  of({ kind, name }: Pick<ApiCaller, "kind" | "name">): CallerCounts {
+  of({ kind, name }: { readonly kind: string; readonly name: string }): CallerCounts {
     const label = kind === "key" ? name : kind;
     const known = this.#byKey.get(label);
     if (known !== undefined) return known;
