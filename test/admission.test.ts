@@ -1,6 +1,7 @@
 /** More clients than a node lets in: who is refused how, and who comes first. */
 import t from "tap";
 import { Admission } from "../src/reactor/transport/admission.ts";
+import { PlaceTickets, placeTag } from "../src/auth/placetickets.ts";
 import { Tickets } from "../src/auth/tickets.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
@@ -8,6 +9,8 @@ import { exchange } from "./support/rawsocket.ts";
 import { open, type TestSession } from "./support/session.ts";
 
 const secret = "s".repeat(32);
+const placeTickets = new PlaceTickets(secret);
+const here = placeTag("gateway-1");
 
 /** The head and the body of what a node answers to an upgrade; it closes the socket where it refuses. */
 async function knock(port: number): Promise<{ head: string; body: string }> {
@@ -76,7 +79,7 @@ t.test("without a limit nobody is refused", async (t) => {
 t.test("half of the bucket is for tickets, each of which counts once", async (t) => {
   const tickets = new Tickets(secret);
   let time = 0;
-  const admission = new Admission(100, tickets, () => time);
+  const admission = new Admission(100, { tickets, placeTickets, node: here }, () => time);
   const admitted = (show: () => string): number => {
     let count = 0;
     while (admission.admit(show())) count++;
@@ -97,8 +100,31 @@ t.test("half of the bucket is for tickets, each of which counts once", async (t)
   t.equal(admission.admit(one), true, "it was shown long ago");
 });
 
+t.test("tickets of the placement come after those of sessions, and before nobody's: in their slot, at their node, once a second", async (t) => {
+  let time = 0;
+  const admission = new Admission(100, { tickets: new Tickets(secret), placeTickets, node: here }, () => time);
+  const admitted = (show: () => string): number => {
+    let count = 0;
+    while (admission.admit("", show())) count++;
+    return count;
+  };
+  t.equal(admitted(() => ""), 50, "strangers");
+  const make = (node: number, slotMs: number, returning: boolean) => placeTickets.make(node, 0, slotMs, 0, returning);
+  t.equal(admitted(() => make(here, 6_000, false)), 0, "before their slot, by more than clocks may differ");
+  t.equal(admitted(() => make(placeTag("gateway-2"), 0, false)), 0, "of another node");
+  t.equal(admitted(() => new PlaceTickets("t".repeat(32)).make(here, 0, 0, 0, false)), 0, "forged");
+  const one = make(here, 0, false);
+  t.equal(admission.admit("", one), true);
+  t.equal(admission.admit("", one), false, "the same ticket again");
+  t.equal(admitted(() => make(here, 0, false)), 24, "those that come for the first time leave a quarter");
+  t.equal(admitted(() => make(here, 0, true)), 25, "to those that come back");
+  time += 2000;
+  t.equal(admitted(() => ""), 50);
+  t.equal(admission.admit("", one), true, "it was shown long ago");
+});
+
 t.test("a reactor with a share of less than one a second lets somebody in", async (t) => {
-  const admission = new Admission(0.1, new Tickets(secret));
+  const admission = new Admission(0.1, { tickets: new Tickets(secret), placeTickets, node: here });
   t.equal(admission.admit(""), true);
   t.equal(admission.admit(""), false);
 });

@@ -15,6 +15,8 @@ const names = [
   "refusedMemory",
   "refusedHandshakes", // without a ticket, and with one
   "refusedResumes",
+  "urlsAnswered", // requests for a connection URL
+  "urlsRefused",
   "tokensVerified",
   "tokensRefused",
   "keysAway", // gauge: 1 while the URL of the keys is unavailable

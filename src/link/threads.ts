@@ -36,6 +36,8 @@ export type ToReactor =
   | { readonly kind: "close"; readonly name: CloseName }
   /** Send the sessions away one after the other. NodeState already makes reactors refuse new sockets. */
   | { readonly kind: "drain"; readonly windowMs: number; readonly url: string }
+  /** The node `node` has been looked at. `refusing`: all nodes that refuse connections now. */
+  | { readonly kind: "looked"; readonly node: string; readonly refusing: readonly string[] }
   /** Collect garbage now: the node is short of memory. */
   | { readonly kind: "collect" }
   /** Use this certificate for new connections. */
@@ -50,6 +52,8 @@ export type FromReactor =
   | { readonly kind: "listening" }
   /** Every session has been sent away. */
   | { readonly kind: "drained" }
+  /** A client could not reach this node: look whether it takes connections. */
+  | { readonly kind: "look"; readonly node: string }
   /** The reactor has the new certificate, or could not load it. */
   | { readonly kind: "renewed"; readonly problem: string | null }
   /** Its slowest sessions now, the longest queue first. */

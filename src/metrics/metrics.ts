@@ -49,6 +49,8 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_sockets_refused_memory_total", "refusedMemory", "Sockets refused because the node was short of memory"],
   ["flux_handshakes_refused_total", "refusedHandshakes", "Handshakes without a ticket refused because of handshakesPerSecond"],
   ["flux_resumes_refused_total", "refusedResumes", "Handshakes of reconnecting clients (with a ticket) refused because of handshakesPerSecond"],
+  ["flux_connection_urls_total", "urlsAnswered", "Requests to /api/connection-url answered with a node"],
+  ["flux_connection_urls_refused_total", "urlsRefused", "Requests to /api/connection-url refused: invalid, forbidden, or no slot free"],
   ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was verified; remembered tokens are not counted"],
   ["flux_tokens_refused_total", "tokensRefused", "Tokens that are invalid or could not be verified"],
   ["flux_unreadable_total", "unreadable", "Sockets dropped without a close code (clients see 1006), for a message that is too long, inflates to too much, or is text and not UTF-8"],

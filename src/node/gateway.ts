@@ -237,10 +237,11 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, others, reactors, hub, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
+async function shutDown({ state, guard, looks, others, reactors, hub, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
   state.leaving = true;
   api.close();
   guard.stop();
+  looks.stop();
   unwatch();
   await placement.stop();
   // First: from here on the other nodes send no clients here.

@@ -6,6 +6,7 @@ import { collectGarbage } from "../platform/collect.ts";
 import { Drain } from "./drainprogress.ts";
 import { Hub } from "../hub/hub.ts";
 import { openApiKeys } from "./keystores.ts";
+import { Looks } from "./looks.ts";
 import { Reactors } from "./reactors.ts";
 import { pageBytesFor } from "../hub/recovery/pages.ts";
 import { HubRooms } from "../hub/rooms.ts";
@@ -43,6 +44,7 @@ export interface Node {
   readonly state: NodeState;
   readonly counters: readonly Counters[];
   readonly reactors: Reactors;
+  readonly looks: Looks;
   readonly guard: MemoryGuard;
   readonly draining: Drain;
   readonly surveys: Surveys;
@@ -79,7 +81,8 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
     node: config.nodeId, shared: placed, tables: createMemoryTables(), registry: others, log,
   });
   const onServing = (serving: number) => (state.serving = serving > 0);
-  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, counters: shared, nodeState, placement: placed, onServing });
+  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, counters: shared, nodeState, placement: placed, onServing, onLook: (node) => looks.look(node) });
+  const looks = new Looks({ nodes: () => others.nodes(), onLooked: (node, refusing) => reactors.looked(node, refusing) });
   const guard = guardMemory(config, state, counters, () => (collectGarbage(), reactors.collect()), log);
   const draining = new Drain({ state, reactors, counters, drainMs: config.drainMs, announce: () => others.announce("draining"), log });
   const surveys: Surveys = new Surveys({
@@ -94,7 +97,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const isAlone = redis === null && stores.nats === null && parts.broker === undefined;
   const knowsAllMembers = () => isAlone || (redis?.up === true && !others.stale);
   const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, knowsAllMembers, log });
-  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, guard, draining, surveys, api, apiKeys, placement };
+  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, placement };
   return node;
 }
 

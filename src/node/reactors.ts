@@ -38,6 +38,8 @@ export interface ReactorsOptions {
   readonly log: Logger;
   /** Called when the number of reactors that take sockets changes. */
   onServing(reactors: number): void;
+  /** A client could not reach this node. */
+  onLook(node: string): void;
 }
 
 /** A reactor that ran at least this long is replaced at once; after an earlier failure the node pauses first. */
@@ -121,6 +123,11 @@ export class Reactors {
     return all.sort((a, b) => b.queuedBytes - a.queuedBytes).slice(0, slowNamedMax);
   }
 
+  /** Tells them the result of a look at a node. */
+  looked(node: string, refusing: readonly string[]): void {
+    for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "looked", node, refusing } satisfies ToReactor);
+  }
+
   /** Has all of them collect their garbage. */
   collect(): void {
     for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "collect" } satisfies ToReactor);
@@ -169,6 +176,7 @@ export class Reactors {
           running.slow = message.sessions;
           return;
         }
+        if (message.kind === "look") return this.#options.onLook(message.node);
         if (message.kind === "refused") return this.#refusals.tell(message);
         if (message.kind === "trace") return this.#options.log.trace({ reactor: index, ...message.fields }, message.text);
         if (message.kind === "hello") {

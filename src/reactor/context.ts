@@ -8,7 +8,9 @@ import type { BufferPool } from "../protocol/framing.ts";
 import type { PlacementView } from "../placement/view.ts";
 import type { ResumeTokens } from "../auth/resume.ts";
 import type { KindOf } from "../config/roomnames.ts";
+import type { PlaceTickets } from "../auth/placetickets.ts";
 import type { Tickets } from "../auth/tickets.ts";
+import type { ReactorLooks } from "./locate/looks.ts";
 import type { Admission } from "./transport/admission.ts";
 import type { QueueBudget } from "./rooms/queuebudget.ts";
 import type { Refusals } from "./refusalreports.ts";
@@ -38,7 +40,10 @@ export interface Context {
   /** Which node a user belongs on. */
   readonly placement: PlacementView;
   readonly tickets: Tickets;
+  readonly placeTickets: PlaceTickets;
   readonly admission: Admission;
+  /** Nodes that clients could not reach. */
+  readonly looks: ReactorLooks;
   readonly refusals: Refusals;
   /** Logs each hello. Null unless the log level is debug or trace. */
   readonly greeted: ((session: Session, client: string, resumed: boolean) => void) | null;

@@ -25,6 +25,7 @@ import { BufferPool } from "../protocol/framing.ts";
 import { SharedPlacement } from "../placement/shared.ts";
 import { ResumeTokens } from "../auth/resume.ts";
 import { compileKinds } from "../config/roomnames.ts";
+import { PlaceTickets, placeTag } from "../auth/placetickets.ts";
 import { Tickets } from "../auth/tickets.ts";
 import { Admission } from "./transport/admission.ts";
 import type { Context } from "./context.ts";
@@ -34,6 +35,9 @@ import { Entrances } from "./transport/entrances.ts";
 import { Expiry } from "./session/expiry.ts";
 import { Heartbeat } from "./session/heartbeat.ts";
 import { onAdmitted, onKick } from "./session/hello.ts";
+import { ConnectionUrl } from "./locate/connectionurl.ts";
+import { ReactorLooks } from "./locate/looks.ts";
+import { Targets } from "./locate/targets.ts";
 import { serveHttp } from "./transport/http.ts";
 import { closeSession } from "./outgoing.ts";
 import { onStatus } from "./presence.ts";
@@ -74,6 +78,7 @@ const link = new Link({
   onTurn: () => rooms.fanout.turn(),
 });
 const tickets = new Tickets(resumeSecret);
+const placeTickets = new PlaceTickets(resumeSecret);
 const sessions = new ReactorSessions(counters);
 const state = new NodeState(nodeState);
 const context: Context = {
@@ -92,7 +97,9 @@ const context: Context = {
   resumeTokens: new ResumeTokens(resumeSecret),
   placement: new SharedPlacement(placement, config.placement, config.placementPartitions),
   tickets,
-  admission: new Admission(config.handshakesPerSecond / allCounters.length, tickets),
+  placeTickets,
+  admission: new Admission(config.handshakesPerSecond / allCounters.length, { tickets, placeTickets, node: placeTag(config.nodeId) }),
+  looks: new ReactorLooks({ ask: (node) => post({ kind: "look", node }) }),
   refusals: new Refusals(post),
   greeted: config.logLevel === "debug" || config.logLevel === "trace" ? ({ id, grant }, client, resumed) => post({ kind: "hello", session: id, user: grant?.user ?? "", client: client.slice(0, clientCharsMax), resumed }) : null,
   trace: config.logLevel === "trace" ? new Trace(post) : null,
@@ -110,6 +117,10 @@ const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow };
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
 for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway"] as const) counters.set(gauge, 0);
 
+const targets = new Targets({
+  view: context.placement, reactors: allCounters.length, refuses: (node) => context.looks.refuses(node), ready: () => state.ready,
+});
+const connectionUrl = new ConnectionUrl({ ...context, state, targets, tokensPerSecond: config.handshakesPerSecond / allCounters.length });
 const door = doorkeeper(state, config.socketsMax, allCounters);
 const entrances = new Entrances({ reactor, port, serve, sendBack });
 heartbeat.start();
@@ -141,6 +152,7 @@ function listen(): void {
 
 /** @returns how many WebSockets the App has open. */
 function serve(app: TemplatedApp): () => number {
+  connectionUrl.serve(app);
   serveHttp(app, config, state);
   return serveWebSockets(app, reactor, door);
 }
@@ -188,6 +200,8 @@ function onMessage(message: ToReactor): void {
       return close(message.name);
     case "drain":
       return sendAway(message.windowMs, message.url);
+    case "looked":
+      return context.looks.looked(message.node, message.refusing);
     case "collect":
       return collectGarbage();
     case "certificate":

@@ -1,10 +1,12 @@
 /**
  * Admits handshakes by a token bucket for upgrades. A crowd of new clients then leaves the node time for those already
- * connected. Half of the bucket is kept for clients that reconnect, which show a ticket (tickets.ts). They have rooms
- * to recover, and a crowd of new clients must not keep them out. A refusal before the upgrade costs least.
+ * connected. Half of the bucket is kept for clients that show a ticket: those that reconnect (tickets.ts) may take all
+ * of it, since they have rooms to recover, and those that the placement sent here (placetickets.ts), in their slot, half
+ * of it. A crowd of new clients must not keep them out. A refusal before the upgrade costs least.
  *
  * The rate of a node is divided among its reactors, as the kernel divides sockets among them.
  */
+import type { PlaceTickets } from "../../auth/placetickets.ts";
 import type { Tickets } from "../../auth/tickets.ts";
 
 /** Seconds of the rate that may come at once. */
@@ -12,8 +14,15 @@ const burstSeconds = 1;
 /** Refused clients are asked to retry over this many seconds, not all in the same one. */
 const retrySeconds = 5;
 
+export interface TicketReaders {
+  readonly tickets: Tickets;
+  readonly placeTickets: PlaceTickets;
+  /** How tickets of the placement name this node: see `placeTag`. */
+  readonly node: number;
+}
+
 export class Admission {
-  readonly #tickets: Tickets;
+  readonly #readers: TicketReaders;
   readonly #now: () => number;
   readonly #perMs: number;
   readonly #capacity: number;
@@ -21,14 +30,13 @@ export class Admission {
   readonly #kept: number;
   #filled: number;
   #filledAt: number;
-  /** Tickets admitted lately. Each counts once a second, or a client could show one of them a thousand times. */
-  readonly #shown = new Set<string>();
-  #shownSince = 0;
+  readonly #shown: Shown;
 
   /** @param perSecond upgrades of this reactor; 0 for no limit @param now milliseconds; replaced in tests */
-  constructor(perSecond: number, tickets: Tickets, now = () => performance.now()) {
-    this.#tickets = tickets;
+  constructor(perSecond: number, readers: TicketReaders, now = () => performance.now()) {
+    this.#readers = readers;
     this.#now = now;
+    this.#shown = new Shown(now);
     this.#filledAt = now();
     this.#perMs = perSecond / 1000;
     this.#capacity = Math.max(1, perSecond * burstSeconds);
@@ -36,24 +44,58 @@ export class Admission {
     this.#filled = this.#capacity;
   }
 
-  /** @param ticket "" for none. While the bucket is full enough no ticket is checked. */
-  admit(ticket: string): boolean {
+  /**
+   * While the bucket is full enough no ticket is checked.
+   * @param ticket of a session, "" for none @param place ticket of the placement, "" for none
+   */
+  admit(ticket = "", place = ""): boolean {
     if (this.#perMs === 0) return true;
     const time = this.#now();
     this.#filled = Math.min(this.#capacity, this.#filled + (time - this.#filledAt) * this.#perMs);
     this.#filledAt = time;
-    if (this.#filled < 1 + this.#kept && !(this.#filled >= 1 && ticket !== "" && this.#mayPass(ticket, time))) return false;
+    if (this.#filled < 1 + this.#kept && !(this.#filled >= 1 && this.#mayPass(ticket, place))) return false;
     this.#filled--;
     return true;
   }
 
-  #mayPass(ticket: string, time: number): boolean {
-    if (time - this.#shownSince > 1000) {
-      this.#shown.clear();
-      this.#shownSince = time;
+  #mayPass(ticket: string, place: string): boolean {
+    if (ticket !== "" && this.#isFirst(ticket) && this.#readers.tickets.isGood(ticket)) return this.#shown.add(ticket);
+    if (place === "" || !this.#isFirst(place)) return false;
+    const read = this.#readers.placeTickets.read(place);
+    if (read === null || !read.due || read.node !== this.#readers.node) return false;
+    if (!read.returning && this.#filled < 1 + Math.floor(this.#kept / 2)) return false;
+    return this.#shown.add(place);
+  }
+
+  #isFirst(ticket: string): boolean {
+    return !this.#shown.has(ticket);
+  }
+}
+
+/**
+ * Tickets that were shown lately. Each counts once a second, or a client could show one of them a thousand times. It
+ * holds no more than were accepted within a second.
+ */
+export class Shown {
+  readonly #now: () => number;
+  readonly #tickets = new Set<string>();
+  #since = 0;
+
+  constructor(now = () => performance.now()) {
+    this.#now = now;
+  }
+
+  has(ticket: string): boolean {
+    const time = this.#now();
+    if (time - this.#since > 1000) {
+      this.#tickets.clear();
+      this.#since = time;
     }
-    if (this.#shown.has(ticket) || !this.#tickets.isGood(ticket)) return false;
-    this.#shown.add(ticket);
+    return this.#tickets.has(ticket);
+  }
+
+  add(ticket: string): true {
+    this.#tickets.add(ticket);
     return true;
   }
 }

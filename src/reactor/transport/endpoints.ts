@@ -11,11 +11,24 @@ export interface PublicEndpoint {
 export const publicEndpoints: readonly PublicEndpoint[] = [
   {
     method: "GET", path: "/ws",
-    text: `WebSocket. Subprotocols: \`${subprotocols.binary}\` (the default) and \`${subprotocols.json}\`. A token may stand in the first frame, in the header \`Authorization: Bearer TOKEN\`, or in \`?token=TOKEN\`. \`?resume=TICKET\` is for clients that reconnect.`,
+    text: `WebSocket. Subprotocols: \`${subprotocols.binary}\` (the default) and \`${subprotocols.json}\`. A token may stand in the first frame, in the header \`Authorization: Bearer TOKEN\`, or in \`?token=TOKEN\`. \`?resume=TICKET\` is for clients that reconnect, \`?ticket=TICKET\` for those that \`/api/connection-url\` sent.`,
     answers: [
       "101",
       "426 `bad_request`: not a WebSocket handshake of version 13",
       "503 `overloaded` or `unavailable`, with `Retry-After`: the node is full, drains, or admits no more handshakes now",
+    ],
+  },
+  {
+    method: "GET", path: "/api/connection-url",
+    text:
+      "The node that a client should connect to, its WebSocket URL, and how long to wait before connecting. All parameters are optional. `user`: the user who connects; with a token in `Authorization: Bearer TOKEN` only the token's own. " +
+      "`not`: nodes that the client could not reach, separated by commas. `region`: nodes of this region first. `resume`: the ticket of `ready`, for clients that reconnect. Pages of `allowedOrigins` may ask.",
+    answers: [
+      '200 `{"url":"wss://gw.example.com/ws?node=a&ticket=TICKET","node":"a","placement":"any","ticket":"TICKET","expiresAt":1767225600000,"retryAfterMs":0}`; with `partition` where `placement` is `hash`. `ticket` and `expiresAt` are missing where no ticket is needed',
+      "400 `bad_request`: a parameter is invalid",
+      "401 `unauthorized`: a token is needed, or the node cannot verify it",
+      "403 `forbidden`: the token is another user's, or the page's origin is not allowed",
+      "503 `overloaded` or `unavailable`, with `Retry-After`: too many clients ask, or no node takes clients",
     ],
   },
   { method: "GET", path: "/health", text: "Liveness: the process serves requests.", answers: ['200 `{"status":"ok","node":"a"}`'] },

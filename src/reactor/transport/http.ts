@@ -77,7 +77,7 @@ export function respondUpgrade(res: HttpResponse, text: string, isHead = false):
 /** The only version that uWS supports. */
 export const webSocketVersion = "13";
 
-const jsonType = "application/json; charset=utf-8";
+export const jsonType = "application/json; charset=utf-8";
 
 function respondJson(res: HttpResponse, status: string, body: object, isHead: boolean): void {
   respond(res, status, jsonType, JSON.stringify(body), { headers: { "Cache-Control": "no-store" }, isHead });

@@ -9,6 +9,7 @@ import { closeSession, closeSlow } from "../outgoing.ts";
 import { chargeBytes } from "../session/rate.ts";
 import type { Reactor } from "../reactor.ts";
 import { createSession, type Session } from "../session/session.ts";
+import { tokenInHeader } from "./token.ts";
 import { gone, opened, refusals, turnedAway, type TurnAway } from "./sockets.ts";
 
 /** A message may hold several frames, up to this many of the largest. */
@@ -58,7 +59,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
       // uWS upgrades any version.
       if (req.getHeader("sec-websocket-version") !== webSocketVersion) return respondUpgrade(res, `Sec-WebSocket-Version: must be ${webSocketVersion}`);
       const ticket = req.getQuery("resume") ?? "";
-      if (!admission.admit(ticket)) return turnAway(reactor, res, ticket === "" ? refusals.crowd : refusals.returning);
+      if (!admission.admit(ticket, req.getQuery("ticket"))) return turnAway(reactor, res, ticket === "" ? refusals.crowd : refusals.returning);
       upgrade(app, reactor, res, req, socketContext);
     },
 
@@ -142,15 +143,11 @@ function chosenOf(offered: string): string {
   return offered.split(",").map((name) => name.trim()).find((name) => formatOfSubprotocol(name) >= 0) ?? "";
 }
 
-/** Accepts any case and any spacing, as client libraries differ. uWS has trimmed the value. */
-const bearer = /^bearer[ \t]+(.+)$/i;
-
 /**
  * A token that comes with the upgrade: in the header from programs, in the query from clients that can set no header.
  */
 function tokenOf(req: HttpRequest): string {
-  const token = bearer.exec(req.getHeader("authorization"))?.[1];
-  return token ?? req.getQuery("token") ?? "";
+  return tokenInHeader(req) || (req.getQuery("token") ?? "");
 }
 
 /**
