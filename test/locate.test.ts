@@ -46,16 +46,18 @@ function placed(id: string, more: Partial<PlacedNode> = {}): PlacedNode {
   return { id, url: `wss://${id}.example/ws`, tcpUrl: "", region: "", load: 0, slotsPerSecond: 10_000, weight: 1, state: "up", ...more };
 }
 
+type View = { -readonly [K in keyof PlacementView]: PlacementView[K] } & { owner: number };
+
 interface World {
   readonly targets: Targets;
-  readonly view: { generation: number; nodes: PlacedNode[]; owner: number };
+  readonly view: View;
   readonly refusing: Set<string>;
   ready: boolean;
   time: number;
 }
 
 function world(nodes: PlacedNode[]): World {
-  const view = { mode: "any", partitions: 64, table: 1, self: 0, generation: 0, nodes, owner: -1, partitionOf: () => 0, ownerOf: () => view.owner } as const satisfies PlacementView & { owner: number };
+  const view: View = { mode: "any", partitions: 64, table: 1, self: 0, generation: 0, nodes, owner: -1, partitionOf: () => 0, ownerOf: () => view.owner };
   const refusing = new Set<string>();
   const made: World = {
     view, refusing, ready: true, time: 0,
