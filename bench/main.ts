@@ -10,6 +10,7 @@ import { machineLine, thisMachine } from "./report/machine.ts";
 import { keepResults } from "./report/results.ts";
 import { type Measurement, summarize } from "./report/summary.ts";
 import { rowTable } from "./report/table.ts";
+import { apiRow } from "./rows/api.ts";
 import { catchUpRow } from "./rows/catchup.ts";
 import { crossRow } from "./rows/cross.ts";
 import { durableRow } from "./rows/durable.ts";
@@ -43,6 +44,7 @@ const groups: Record<string, readonly Row[]> = {
   recovery: [recoveryRow, stormRecoveryRow],
   rolling: [rollingRow],
   rooms: [roomsRow],
+  api: [apiRow],
 };
 
 type Flags = {

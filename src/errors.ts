@@ -50,6 +50,16 @@ export const errors = {
 
 export type ErrorCode = keyof typeof errors;
 
+/** Errors that only requests to the HTTP API get. They get those of `errors` as well. */
+export const requestErrors = {
+  not_found: { retryable: false, text: "the path does not exist" },
+  method_not_allowed: { retryable: false, text: "the path has other methods: see the header Allow" },
+  unsupported_media_type: { retryable: false, text: "the body is not JSON: Content-Type must be application/json" },
+  conflict: { retryable: false, text: "the idempotency key was used before, with another content" },
+} as const satisfies Record<string, { retryable: boolean; text: string }>;
+
+export type RequestErrorCode = ErrorCode | keyof typeof requestErrors;
+
 /** Whether a client should reconnect after a close with this code, unless it said bye. */
 export function mayReconnect(code: number): boolean {
   return !((code >= 3500 && code < 4000) || (code >= 4500 && code < 5000));

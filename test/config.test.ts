@@ -75,7 +75,7 @@ t.test("every option can be given by flag, variable and file, under names made f
   );
   // A valid value, different from the default, of each kind.
   const others: Record<string, string> = {
-    host: "localhost", port: "9000", adminHost: "::1", adminPort: "9001", adminKey: "k".repeat(32), metricsPort: "9003", demo: "false", tcpPort: "9002", tcpHost: "::1", tlsPassphrase: "p", compression: "shared", compressionBytesMin: "1KiB", allowAnonymous: "true", allowedOrigins: "https://a.example",
+    host: "localhost", port: "9000", adminHost: "::1", adminPort: "9001", adminKey: "k".repeat(32), metricsPort: "9003", apiPort: "9004", demo: "false", tcpPort: "9002", tcpHost: "::1", tlsPassphrase: "p", compression: "shared", compressionBytesMin: "1KiB", allowAnonymous: "true", allowedOrigins: "https://a.example",
     reactors: "3", nodeId: "n1", drainMs: "5s", memoryLimitBytes: "1GiB", memoryHighPercent: "7", logLevel: "warn", logFormat: "pretty", handshakeTimeoutMs: "5s", heartbeatMs: "5s", heartbeatGraceMs: "5s",
     frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", bytesPerSecond: "2MiB", socketsMax: "7", roomsMax: "7",
     socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s", handshakesPerSecond: "7",
@@ -90,7 +90,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     redis: "redis://h", redisPrefix: "p:", placement: "hash", placementPartitions: "64", placementStableMs: "1s", weight: "2", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
   };
   for (const { key, env } of options) {
-    if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa", "metricsHost"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
+    if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa", "metricsHost", "apiHost"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
     if (/^nats(User|Password|Token|Creds|TlsCert|TlsKey)$/.test(key)) continue; // likewise
     const value = others[key];
     if (value === undefined) {
@@ -272,7 +272,12 @@ t.test("an admin port that other machines can reach needs a key; the metrics alo
   t.same(problemsOf({ flags: { metricsHost: "0.0.0.0", metricsPort: "9090" } }), []);
   t.match(problemsOf({ flags: { metricsHost: "0.0.0.0" } }), ["--metrics-host: has no effect without --metrics-port; set both"]);
   t.match(problemsOf({ flags: { metricsPort: "8080" } }), ["--metrics-port: --metrics-port and --port (default) are both 8080; choose another port for one of them"]);
-  t.same(problemsOf({ flags: { metricsPort: "0", tcpPort: "0", port: "0", adminPort: "0" } }), []);
+  t.same(problemsOf({ flags: { metricsPort: "0", tcpPort: "0", port: "0", adminPort: "0", apiPort: "0" } }), []);
+  t.same(problemsOf({ flags: { apiHost: "0.0.0.0", apiPort: "8090", adminKey: "k".repeat(32) } }), []);
+  t.same(problemsOf({ flags: { apiHost: "0.0.0.0", apiPort: "8090", apiKeys: "keys.json" } }), []);
+  t.match(problemsOf({ flags: { apiHost: "0.0.0.0", apiPort: "8090" } }), [/^--api-host: other machines can reach 0\.0\.0\.0, .*--api-keys or --admin-key/]);
+  t.match(problemsOf({ flags: { apiHost: "127.0.0.1" } }), ["--api-host: has no effect without --api-port; set both"]);
+  t.match(problemsOf({ flags: { apiPort: "8081" } }), ["--api-port: --api-port and --admin-port (default) are both 8081; choose another port for one of them"]);
 });
 
 t.test("a secret that ends with a line break is refused, as the other side may use it with or without", async (t) => {

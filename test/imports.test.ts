@@ -1,5 +1,5 @@
 /**
- * The import rule of src: cli → node → {admin, api} → {hub, reactor} → link → auth → config → placement → seams → {redis, disk} →
+ * The import rule of src: cli → node → http → {admin, api} → {hub, reactor} → link → auth → config → placement → seams → {redis, disk} →
  * {platform, protocol} → errors. No cycles. The protocol and the client run in browsers. Only composition picks implementations of seams.
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
@@ -23,6 +23,7 @@ const levels = [
   ["cli", "contracts"],
   ["index"],
   ["node"],
+  ["http"],
   ["admin", "api"],
   ["hub", "reactor", "metrics"],
   ["link"],

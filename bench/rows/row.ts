@@ -3,7 +3,7 @@ import type { ServerName } from "../servers/start.ts";
 
 export type RowName =
   | "fanout-100" | "fanout-2000" | "fanout-json-100" | "fanout-json-2000" | "echo" | "idle" | "idle-presence" | "cross" | "handshake" | "storm" | "durable" | "catchup" | "flush"
-  | "nodes" | "nats-durable" | "nats-fanout" | "recovery" | "recovery-storm" | "rolling" | "rooms";
+  | "nodes" | "nats-durable" | "nats-fanout" | "recovery" | "recovery-storm" | "rolling" | "rooms" | "api";
 
 /** By metric key. */
 export type Values = Readonly<Record<string, number>>;

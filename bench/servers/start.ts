@@ -19,7 +19,7 @@ export const serverTitles: Record<ServerName, string> = {
 };
 
 export type ServerUnderTest = {
-  name: ServerName;
+  name: ServerName | "nodehttp";
   dialect: Dialect;
   host: string;
   port: number;
@@ -44,7 +44,7 @@ const host = "127.0.0.1";
 const startTimeoutMs = 20_000;
 const stopTimeoutMs = 10_000;
 
-export async function startServer(name: ServerName, { reactors, profileDir, flags = [], redisUrl }: StartOptions): Promise<ServerUnderTest> {
+export async function startServer(name: ServerName | "nodehttp", { reactors, profileDir, flags = [], redisUrl }: StartOptions): Promise<ServerUnderTest> {
   const node = profileDir === null ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileDir}/${name}`];
   return name === "flux" ? startFlux(node, reactors, flags) : startControl(name, node, redisUrl === undefined ? {} : { REDIS_URL: redisUrl });
 }
@@ -60,7 +60,7 @@ async function startFlux(node: string[], reactors: number, more: readonly string
   return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, stop: () => stop(child) };
 }
 
-async function startControl(name: Exclude<ServerName, "flux">, node: string[], env: NodeJS.ProcessEnv): Promise<ServerUnderTest> {
+async function startControl(name: Exclude<ServerName, "flux"> | "nodehttp", node: string[], env: NodeJS.ProcessEnv): Promise<ServerUnderTest> {
   const child = run([...node, controlScript(name)], env);
   await until(child, async () => child.output.includes("\n"));
   const dialect = name === "socketio" ? "socketio" : "plain";

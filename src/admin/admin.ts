@@ -3,8 +3,7 @@
  * it on a port of its own. It listens on loopback and is open to this machine, or requires a key. Every answer is JSON,
  * except the metrics.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Registry } from "prom-client";
 import type { Logger } from "../platform/log/log.ts";
 import { Audit, type Caller } from "./audit.ts";
@@ -14,18 +13,10 @@ import { strangeHost, strangePage } from "./host.ts";
 import { keyCheck } from "./key.ts";
 import { answer, refuse, Refused, send } from "./request.ts";
 import { Routes, type Serve } from "./routes.ts";
-import { Sparse } from "../platform/log/sparse.ts";
+import { adminBounds, apiBounds, startServer, type HttpServer, type Listening, type OnRequest } from "./server.ts";
 import { serveSurvey, type Ask } from "./survey.ts";
 
-export interface Admin {
-  readonly port: number;
-  close(): Promise<void>;
-}
-
-export interface Listening {
-  readonly host: string;
-  readonly port: number;
-}
+export type Admin = HttpServer;
 
 export interface AdminOptions extends Listening {
   /** Required from every request; empty: none. */
@@ -42,16 +33,9 @@ export interface Served {
   /** All nodes of the gateway, as this one knows them. */
   readonly nodes: () => object;
   readonly survey: Ask;
+  /** Serves the paths below `/api/`. Absent: the HTTP API has a port of its own. */
+  readonly api?: OnRequest | undefined;
 }
-
-/** Maximum connections. They use file descriptors that the port for clients needs. */
-const connectionsMax = 64;
-/** Per address: a client that opens connections and sends nothing must not lock out all others. */
-const connectionsOfOneMax = 32;
-/** How long a request may take to arrive, and how often Node checks that. */
-const headersMs = 10_000;
-const requestMs = 30_000;
-const lookMs = 5_000;
 
 /** @throws the error of `listen`, with its `code`. */
 export async function startAdmin({ host, port, key, log }: AdminOptions, served: Served): Promise<Admin> {
@@ -66,13 +50,13 @@ export async function startAdmin({ host, port, key, log }: AdminOptions, served:
     const strange = hasKey === null ? (strangeHost(req) ?? strangePage(req)) : null;
     if (strange !== null) throw new Refused(403, "forbidden", strange);
   };
-  return listen({ host, port }, { routes, door, audit, log });
+  return listen({ host, port }, { routes, door, audit, log, api: served.api ?? null });
 }
 
 /** Serves only the metrics, without a key. */
 export function startMetrics(listening: Listening, metrics: Served["metrics"], log: Logger): Promise<Admin> {
   const routes = new Routes().add("GET", "/metrics", serveMetrics(sharedFor(metricsFreshMs, metrics)));
-  return listen(listening, { routes, door: () => {}, audit: null, log });
+  return listen(listening, { routes, door: () => {}, audit: null, log, api: null });
 }
 
 function routesOf({ metrics, slow, nodes, survey, disconnect, drains }: Served, audit: Audit): Routes {
@@ -122,15 +106,17 @@ interface Serving {
   /** Logs refused requests; null: no log. */
   readonly audit: Audit | null;
   readonly log: Logger;
+  /** The HTTP API, with a door of its own; null: this port has none. */
+  readonly api: OnRequest | null;
 }
 
-async function listen({ host, port }: Listening, { routes, door, audit, log }: Serving): Promise<Admin> {
+function listen(listening: Listening, { routes, door, audit, log, api }: Serving): Promise<Admin> {
   const respond = async (req: IncomingMessage, res: ServerResponse, caller: Caller): Promise<void> => {
     door(req);
     const { serve, parameters } = routes.find(caller.method, req.url ?? "", res);
     await serve(req, res, caller, parameters);
   };
-  const server = createServer({ headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: lookMs }, (req, res) => {
+  const onRequest: OnRequest = (req, res) => {
     const caller = { from: req.socket.remoteAddress ?? "unknown", method: req.method ?? "", path: (req.url ?? "").split("?")[0]!.slice(0, pathMax) };
     // The client has disconnected, or an answer was sent twice: it concerns this response alone.
     res.on("error", () => res.destroy());
@@ -146,48 +132,13 @@ async function listen({ host, port }: Listening, { routes, door, audit, log }: S
       log.error({ err: error, path: caller.path }, "admin port: a request failed and its connection was dropped");
       res.destroy();
     });
-  });
-  server.maxConnections = connectionsMax;
-  boundEach(server);
-  await listening(server, host, port);
-  const unaccepted = new Sparse();
-  server.on("error", (error) => {
-    const unsaid = unaccepted.due("accept");
-    if (unsaid !== null) log.warn({ err: error, ...(unsaid > 0 && { unsaid }) }, "admin port: accepting a connection failed, maybe at the limit of open files (ulimit -n)");
-  });
-  return {
-    port: (server.address() as AddressInfo).port,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
   };
+  if (api === null) return startServer(listening, { name: "admin port", bounds: adminBounds, log }, onRequest);
+  return startServer(listening, { name: "admin port", bounds: apiBounds, log }, (req, res) => (isApi(req) ? api : onRequest)(req, res));
+}
+
+function isApi({ url = "" }: IncomingMessage): boolean {
+  return url.startsWith("/api/");
 }
 
 const pathMax = 64;
-
-function boundEach(server: Server): void {
-  const open = new Map<string, number>();
-  server.on("connection", (socket) => {
-    const address = socket.remoteAddress ?? "";
-    const count = (open.get(address) ?? 0) + 1;
-    if (count > connectionsOfOneMax) return void socket.destroy();
-    open.set(address, count);
-    socket.once("close", () => {
-      const left = open.get(address)! - 1;
-      if (left > 0) open.set(address, left);
-      else open.delete(address);
-    });
-  });
-}
-
-function listening(server: Server, host: string, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, host, () => {
-      server.off("error", reject);
-      resolve();
-    });
-  });
-}

@@ -1,5 +1,5 @@
 /**
- * The audit log: one line for every action on the admin port. It has the caller (address and id of the key, never the
+ * The audit log: one line for every action on the admin port or by the HTTP API. It has the caller (address and id of the key, never the
  * key), the request and the outcome. Refused requests are logged at intervals only: a caller can send any number of
  * them.
  */
@@ -14,6 +14,10 @@ export interface Caller {
   readonly from: string;
   readonly method: string;
   readonly path: string;
+  /** Name of the key of a request to the HTTP API. Default: the admin key's id. */
+  readonly key?: string;
+  /** Of a request to the HTTP API. */
+  readonly requestId?: string;
 }
 
 export class Audit {
@@ -29,15 +33,19 @@ export class Audit {
   }
 
   /** @param asked the fields of the request, without secrets. @param outcome the result. */
-  done({ from }: Caller, action: string, asked: object, outcome: object): void {
-    this.#log.info({ audit: { action, from, key: this.#key, asked, outcome } }, `admin port: ${action}`);
+  done({ from, key = this.#key, requestId }: Caller, action: string, asked: object, outcome: object): void {
+    this.#log.info({ audit: { action, from, key, ...(requestId && { requestId }), asked, outcome } }, `${portOf(requestId)}: ${action}`);
   }
 
   /** @param text the error text that the caller got. */
-  refused({ from, method, path }: Caller, code: string, text: string): void {
+  refused({ from, method, path, requestId }: Caller, code: string, text: string): void {
     const unsaid = this.#refusals.due(code);
     if (unsaid === null) return;
-    const audit = { action: "refused", from, method, path, code, ...(unsaid > 0 && { unsaid }) };
-    this.#log.warn({ audit }, `admin port: refused, ${code}: ${printable(text)}`);
+    const audit = { action: "refused", from, method, path, code, ...(requestId && { requestId }), ...(unsaid > 0 && { unsaid }) };
+    this.#log.warn({ audit }, `${portOf(requestId)}: refused, ${code}: ${printable(text)}`);
   }
+}
+
+function portOf(requestId: string | undefined): string {
+  return requestId === undefined ? "admin port" : "http api";
 }

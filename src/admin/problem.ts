@@ -39,5 +39,5 @@ function article(expected: string): string {
 }
 
 function unit(origin: string): string {
-  return origin === "string" ? " characters long" : "";
+  return origin === "string" ? " characters long" : origin === "array" ? " items long" : "";
 }

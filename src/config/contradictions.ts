@@ -16,6 +16,9 @@ export interface Related {
   readonly adminHost: string;
   readonly adminPort: number;
   readonly adminKey: string;
+  readonly apiHost: string;
+  readonly apiKeys: string;
+  readonly apiPort: number | null;
   readonly metricsHost: string;
   readonly metricsPort: number | null;
   readonly tcpPort: number | null;
@@ -76,6 +79,21 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     `other machines can reach ${config.adminHost}, and without a key anyone there can end sessions and drain the node; set ` +
       `${called("adminKey")}, use 127.0.0.1, or serve the metrics alone with ${called("metricsPort")}`,
   );
+  refuse(
+    config.apiPort !== null && config.adminKey === "" && config.apiKeys === "" && config.apiHost !== "" && !isLoopback(config.apiHost),
+    "apiHost",
+    "adminKey",
+    `other machines can reach ${config.apiHost}, and without a key anyone there can publish and end sessions; set ${called("apiKeys")} or ${called("adminKey")}, or use 127.0.0.1`,
+  );
+  refuse(config.apiHost !== "" && config.apiPort === null, "apiHost", "apiPort", `has no effect without ${called("apiPort")}; set both`);
+  for (const [key, other] of [["port", port], ["adminPort", adminPort], ["tcpPort", tcpPort], ["metricsPort", config.metricsPort]] as const) {
+    refuse(
+      config.apiPort === other && other !== null && other !== 0,
+      "apiPort",
+      key,
+      `${name("apiPort")} and ${name(key)} are both ${other}; choose another port for one of them`,
+    );
+  }
   refuse(config.metricsHost !== "" && config.metricsPort === null, "metricsHost", "metricsPort", `has no effect without ${called("metricsPort")}; set both`);
   refuse(
     authSecretPrevious !== "" && authSecret === "",

@@ -1,22 +1,25 @@
 /** Assembles the parts of a node (parts.ts), starts them in order and stops them in reverse. */
-import { startAdmin, startMetrics, type Admin, type Served } from "../admin/admin.ts";
+import type { Served } from "../admin/admin.ts";
 import type { Drains } from "../admin/drain.ts";
 import { expiryWarning, renewCertificate, watchCertificate } from "../config/certificate.ts";
 import type { Api } from "../api/types.ts";
 import { addApiMetrics } from "../metrics/api.ts";
 import { addApiKeyMetrics } from "../metrics/apikeys.ts";
 import { openMessages, openRegistry } from "./cluster.ts";
-import { ConfigError, type Config, type GatewayOptions } from "../config/config.ts";
+import type { Config, GatewayOptions } from "../config/config.ts";
 import { addDiskMetrics } from "../metrics/disk.ts";
 import { drainShape, type DrainOptions } from "../messages/drainoptions.ts";
 import type { Logger } from "../platform/log/log.ts";
 import type { NodeMessage, Question, ReplyTo } from "../messages/messages.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import { watchNatsAway } from "./natsaway.ts";
+import { addHttpMetrics } from "../metrics/http.ts";
+import type { HttpApi } from "../http/http.ts";
 import { addNatsMetrics } from "../metrics/nats.ts";
 import { assemble, type Node } from "./parts.ts";
 import { knownNode, nodeFacts, type KnownNode } from "./nodefacts.ts";
-import { at, listenProblem, reachable } from "./ports.ts";
+import { openHttpApi, startPorts, type HttpPorts } from "./httpports.ts";
+import { at, reachable } from "./ports.ts";
 import { addRedisMetrics } from "../metrics/redis.ts";
 import { userKey } from "../protocol/roomkeys.ts";
 import { readSetup } from "./setup.ts";
@@ -32,6 +35,8 @@ export interface Gateway extends Api {
   /** The port for raw TCP, or null. */
   readonly tcpPort: number | null;
   readonly adminPort: number;
+  /** The port of the HTTP API: the admin port, unless it has one of its own. */
+  readonly apiPort: number;
   /** The port that serves only the metrics, or null. */
   readonly metricsPort: number | null;
   /** The address clients connect to, from this machine. */
@@ -75,17 +80,16 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const { hub, reactors, stores, draining, surveys, others, redis, api, placement } = node;
 
   // The node shuts down once, however often it is asked to.
-  let admin: AdminPorts | null = null;
+  let ports: HttpPorts | null = null;
   let onEnded = () => {};
   const ended = new Promise<void>((resolve) => (onEnded = resolve));
   let closing: Promise<void> | null = null;
-  const close = () => (closing ??= shutDown(node, unwatch, admin).finally(onEnded));
+  const close = () => (closing ??= shutDown(node, unwatch, ports).finally(onEnded));
   const drains = drainsOf(node, close);
   const reloadCertificate = () => renewCertificate(config, log, (renewed) => reactors.renew(renewed));
   const unwatch = watch(node, reloadCertificate);
 
   // Served on the admin port and to the embedding program.
-  const metrics = metricsOf(node);
   const nodes = () => ({ node: config.nodeId, stale: others.stale, nodes: others.nodes().map(knownNode) });
   const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
   const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false, timeoutMs } = {}) => {
@@ -94,12 +98,15 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     return surveys.hear<"user">({ kind: "user", sessions: closed }, tell, { timeoutMs });
   };
 
+  const http = openHttpApi(node, nodes);
+  const metrics = metricsOf(node, http);
+
   // The node knows the others before clients come. The others hear of it when it can take clients.
   try {
     others.hear(await openMessages(config, redis, log, { received: (message) => onMessage(node, drains, message) }));
     const facts = nodeFacts(config, setup, node.counters, () => reactors.serving);
     others.know(await openRegistry(config, redis, facts, log, { nodeChanged: stores.nodeChanged }));
-    admin = await startAdminPorts(config, log, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey });
+    ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey });
     await reactors.start();
     await others.announce("up");
     await placement.start();
@@ -112,8 +119,9 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     config,
     port,
     tcpPort,
-    adminPort: admin.admin.port,
-    metricsPort: admin.metrics?.port ?? null,
+    adminPort: ports.admin,
+    apiPort: ports.api,
+    metricsPort: ports.metrics,
     url: `${certificate ? "wss" : "ws"}://${at(reachable(config.host), port)}/ws`,
     log,
     metrics: () => metrics.metrics(),
@@ -139,7 +147,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 }
 
-function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api, apiKeys }: Node): Served["metrics"] {
+function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api, apiKeys }: Node, http: HttpApi): Served["metrics"] {
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -156,6 +164,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
   });
   addApiMetrics(registry, () => api.usage());
   addApiKeyMetrics(registry, () => apiKeys.usage());
+  addHttpMetrics(registry, () => http.usage());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
@@ -184,26 +193,6 @@ function onMessage({ setup: { config, log }, hub: { sessions, lateDisconnects },
       else log.warn({ problem: asked.error.issues[0]?.message }, "drain: a request of another node is invalid and was ignored");
     }
   }
-}
-
-interface AdminPorts {
-  readonly admin: Admin;
-  /** The port that serves only the metrics; null where there is none. */
-  readonly metrics: Admin | null;
-  close(): Promise<unknown>;
-}
-
-async function startAdminPorts({ adminHost, adminPort, adminKey, metricsHost, metricsPort }: Config, log: Logger, served: Served): Promise<AdminPorts> {
-  const host = metricsHost || "127.0.0.1";
-  const admin = await startAdmin({ host: adminHost, port: adminPort, key: adminKey, log }, served).catch((error: unknown) => {
-    throw new ConfigError([listenProblem("--admin-host", "--admin-port", adminHost, adminPort, error)]);
-  });
-  if (metricsPort === null) return { admin, metrics: null, close: () => admin.close() };
-  const metrics = await startMetrics({ host, port: metricsPort }, served.metrics, log).catch(async (error: unknown) => {
-    await admin.close();
-    throw new ConfigError([listenProblem("--metrics-host", "--metrics-port", host, metricsPort, error)]);
-  });
-  return { admin, metrics, close: () => Promise.all([admin.close(), metrics.close()]) };
 }
 
 /** Watches NATS and the certificate until the returned function is called. */
@@ -237,7 +226,7 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, looks, others, reactors, hub, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, admin: AdminPorts | null): Promise<void> {
+async function shutDown({ state, guard, looks, others, reactors, hub, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, ports: HttpPorts | null): Promise<void> {
   state.leaving = true;
   api.close();
   guard.stop();
@@ -254,5 +243,5 @@ async function shutDown({ state, guard, looks, others, reactors, hub, stores, su
   await stores.close();
   await apiKeys.stop();
   await redis?.close();
-  await admin?.close();
+  await ports?.close();
 }

@@ -23,7 +23,8 @@ key, every request needs \`Authorization: Bearer KEY\`. It has no TLS. Answers a
     endpoints(adminEndpoints),
     'An error is `{"error":{"code":"bad_request","text":"…"}}`:',
     table(["status", "code", "when"], adminRefusals.map(([status, name, when]) => [status, code(name), when])),
-    "At most 64 connections are open at once, 32 of one address. A request has 10 s for its headers and 30 s in all.",
+    "At most 64 connections are open at once, 32 of one address; with the HTTP API on this port 1,024, 512 of one address. A request has 10 s for its headers and 30 s in all.",
+    "The [HTTP API](http-api.md), below `/api/v1`, is on this port as well, unless `apiPort` gives it one of its own.",
     "## The metrics port",
     "`metricsPort`, off unless configured. It serves `GET /metrics` without a key, and nothing else.",
   ].join("\n\n");

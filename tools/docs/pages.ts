@@ -3,6 +3,7 @@ import { closesDoc, errorsDoc, namespacesDoc, optionsDoc, schemaText } from "../
 import { apiDoc } from "./api.ts";
 import { cliDoc } from "./cli.ts";
 import { httpDoc } from "./http.ts";
+import { httpApiDoc } from "./httpapi.ts";
 import { metricsDoc } from "./metrics.ts";
 import { protocolDoc } from "./protocol.ts";
 import { sdkDoc } from "./sdk.ts";
@@ -67,6 +68,17 @@ the number of the worker thread, from 0. No label has a value that a client choo
     from: "src/reactor/transport/endpoints.ts and src/admin/endpoints.ts",
     intro: "What a node answers over HTTP, on each of its ports.",
     body: httpDoc,
+  },
+  "http-api.md": {
+    title: "HTTP API",
+    from: "src/http/",
+    intro: `What a backend does without a socket. A node serves these calls on its admin port (8081), or on \`apiPort\`. \`/api/v1/docs\` is the same page
+on the node, and \`/api/v1/openapi.json\` describes the calls for machines (OpenAPI 3.1).
+
+Requests and answers are JSON, and a body needs \`Content-Type: application/json\`. With keys, each request needs \`Authorization: Bearer KEY\`. Without keys, a port on
+loopback is open to the programs of its machine, and closed to web pages. An error is \`application/problem+json\` with \`code\`, \`detail\`, \`retryable\` and \`requestId\`; every
+answer has \`X-Request-Id\`. A position is \`epoch:seq\`, and serves as a cursor. Give \`tenant\` in the query, unless the key belongs to one.`,
+    body: httpApiDoc,
   },
   "sdk.md": {
     title: "Client SDK",

@@ -1,0 +1,90 @@
+/** An HTTP server of the main thread, bounded: in connections, of all and of each address, and in the time that a request takes to arrive. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Logger } from "../platform/log/log.ts";
+import { Sparse } from "../platform/log/sparse.ts";
+
+export interface HttpServer {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+export interface Listening {
+  readonly host: string;
+  readonly port: number;
+}
+
+export type OnRequest = (req: IncomingMessage, res: ServerResponse) => void;
+
+export interface Bounds {
+  /** They use file descriptors that the port for clients needs. */
+  readonly connectionsMax: number;
+  /** Per address: a client that opens connections and sends nothing must not lock out all others. */
+  readonly connectionsOfOneMax: number;
+  /** How long a connection may stay open without a request. */
+  readonly keepAliveMs: number;
+}
+
+/** A port for operators. */
+export const adminBounds: Bounds = { connectionsMax: 64, connectionsOfOneMax: 32, keepAliveMs: 5_000 };
+/** A port with the HTTP API: backends keep pools of connections, longer than the minute that most of them wait between two requests. */
+export const apiBounds: Bounds = { connectionsMax: 1_024, connectionsOfOneMax: 512, keepAliveMs: 75_000 };
+
+export interface ServerOptions {
+  /** For the log. */
+  readonly name: string;
+  readonly bounds: Bounds;
+  readonly log: Logger;
+}
+
+/** How long a request may take to arrive, and how often Node checks that. */
+const headersMs = 10_000;
+const requestMs = 30_000;
+const lookMs = 5_000;
+
+/** @throws the error of `listen`, with its `code`. */
+export async function startServer({ host, port }: Listening, { name, bounds, log }: ServerOptions, onRequest: OnRequest): Promise<HttpServer> {
+  const times = { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: lookMs, keepAliveTimeout: bounds.keepAliveMs };
+  const server = createServer(times, onRequest);
+  server.maxConnections = bounds.connectionsMax;
+  boundEach(server, bounds.connectionsOfOneMax);
+  await listening(server, host, port);
+  const unaccepted = new Sparse();
+  server.on("error", (error) => {
+    const unsaid = unaccepted.due("accept");
+    if (unsaid !== null) log.warn({ err: error, ...(unsaid > 0 && { unsaid }) }, `${name}: accepting a connection failed, maybe at the limit of open files (ulimit -n)`);
+  });
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function boundEach(server: Server, max: number): void {
+  const open = new Map<string, number>();
+  server.on("connection", (socket) => {
+    const address = socket.remoteAddress ?? "";
+    const count = (open.get(address) ?? 0) + 1;
+    if (count > max) return void socket.destroy();
+    open.set(address, count);
+    socket.once("close", () => {
+      const left = open.get(address)! - 1;
+      if (left > 0) open.set(address, left);
+      else open.delete(address);
+    });
+  });
+}
+
+function listening(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+}

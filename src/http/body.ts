@@ -1,0 +1,58 @@
+/** Reads the bodies of requests, within bounds: of each, of all together, and of how deep they are nested. */
+import type { IncomingMessage } from "node:http";
+import { depthOf } from "../reactor/payload.ts";
+import { refusal, type Refusal } from "./problems.ts";
+
+export const bodyBytesMax = 1_048_576;
+/** Of all bodies that are being read, or wait for their answers. */
+const allBytesMax = 64 * 1_048_576;
+/** A payload may be nested 100 deep, and stands inside of an item of an array. */
+const depthMax = 103;
+
+export class Bodies {
+  #bytes = 0;
+
+  /** @param done called once, unless the client disconnects first. */
+  read(req: IncomingMessage, done: (body: unknown, refused: Refusal | null) => void): void {
+    if (Number(req.headers["content-length"]) > bodyBytesMax) return done(undefined, tooLarge());
+    let first: Buffer | null = null;
+    let more: Buffer[] | null = null;
+    let bytes = 0;
+    let isOver = false;
+    const end = (body: unknown, refused: Refusal | null) => {
+      isOver = true;
+      done(body, refused);
+    };
+    req.on("data", (chunk: Buffer) => {
+      if (isOver) return;
+      bytes += chunk.length;
+      this.#bytes += chunk.length;
+      if (bytes > bodyBytesMax) return end(undefined, tooLarge());
+      if (this.#bytes > allBytesMax) return end(undefined, refusal("overloaded", "the bodies of all requests are too large together; try again"));
+      if (first === null) first = chunk;
+      else (more ??= [first]).push(chunk);
+    });
+    req.on("end", () => {
+      if (isOver) return;
+      const body = more === null ? (first ?? nothing) : Buffer.concat(more);
+      if (depthOf(body) > depthMax) return end(undefined, refusal("bad_request", `body: nested more than ${depthMax} deep`));
+      let value: unknown;
+      try {
+        value = JSON.parse(body.toString());
+      } catch {
+        return end(undefined, refusal("bad_request", "body: is not valid JSON"));
+      }
+      end(value, null);
+    });
+    req.on("close", () => {
+      this.#bytes -= bytes;
+      first = more = null;
+    });
+  }
+}
+
+const nothing = Buffer.alloc(0);
+
+function tooLarge(): Refusal {
+  return refusal("too_large", `body: at most ${bodyBytesMax.toLocaleString("en")} bytes`);
+}

@@ -1,0 +1,31 @@
+/** What describes the calls: the OpenAPI file and the page. Each is made at its first request. */
+import type { ServerResponse } from "node:http";
+import { openApi } from "./openapi.ts";
+import { docsPage } from "./page.ts";
+import { basePath } from "./table.ts";
+
+export interface Document {
+  readonly path: string;
+  send(res: ServerResponse): void;
+}
+
+export function documents(): Document[] {
+  return [
+    document(`${basePath}/openapi.json`, "application/json", () => JSON.stringify(openApi())),
+    document(`${basePath}/docs`, "text/html; charset=utf-8", docsPage),
+  ];
+}
+
+/** The page has no script, and loads nothing. */
+const policy = "default-src 'none'; style-src 'unsafe-inline'";
+
+function document(path: string, type: string, make: () => string): Document {
+  let text: string | null = null;
+  return {
+    path,
+    send: (res) => {
+      text ??= make();
+      res.writeHead(200, { "Content-Type": type, "Content-Length": Buffer.byteLength(text), "X-Content-Type-Options": "nosniff", "Content-Security-Policy": policy }).end(text);
+    },
+  };
+}

@@ -1,0 +1,106 @@
+/** One request to the HTTP API: who asks for what, and the answer. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { checkRoom, checkTenant, checkUser } from "../api/checks.ts";
+import { ApiError } from "../api/error.ts";
+import { permits, type ApiCaller, type Scope } from "../auth/apikeys.ts";
+import type { Right } from "../auth/grants.ts";
+import { keyCharsMax } from "../protocol/limits.ts";
+import { problems, problemText, problemType, retryAfterSeconds, type Refusal } from "./problems.ts";
+
+/** The call that is asked for, as an entry of the table. */
+export interface Called {
+  readonly name: string;
+  readonly scope: Scope;
+}
+
+/** Counts answers, by call and by code. */
+export type Answered = (call: Called, code: string) => void;
+
+export class ApiRequest<Q = unknown, B = unknown> {
+  readonly id: string;
+  readonly call: Called;
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly caller: ApiCaller;
+  /** The values of the path's `:name` parameters, decoded. */
+  readonly parameters: Readonly<Record<string, string | undefined>>;
+  query: Q = {} as Q;
+  body: B = undefined as B;
+  /** Of the caller, or as the query says. */
+  tenant = "";
+  readonly #answered: Answered;
+
+  constructor(id: string, call: Called, req: IncomingMessage, res: ServerResponse, caller: ApiCaller, parameters: ApiRequest["parameters"], answered: Answered) {
+    this.id = id;
+    this.call = call;
+    this.req = req;
+    this.res = res;
+    this.caller = caller;
+    this.parameters = parameters;
+    this.#answered = answered;
+  }
+
+  answer(status: number, value: object): void {
+    const text = JSON.stringify(value);
+    if (this.res.headersSent) return;
+    this.res.writeHead(status, ["Content-Type", "application/json", "Content-Length", String(Buffer.byteLength(text)), "X-Request-Id", this.id]).end(text);
+    this.#answered(this.call, "ok");
+  }
+
+  refuse(refusal: Refusal): void {
+    if (this.res.headersSent) return void this.res.destroy();
+    sendProblem(this.res, refusal, this.id);
+    this.#answered(this.call, refusal.code);
+  }
+
+  /** An answer that the call writes by itself, piece by piece. */
+  began(): void {
+    this.#answered(this.call, "ok");
+  }
+
+  /** The room in the path, where the caller may use it. @throws ApiError */
+  room(right: Right, bytesMax: number): string {
+    return this.usable(this.parameters.room, right, bytesMax);
+  }
+
+  /** @throws ApiError */
+  usable(name: unknown, right: Right, bytesMax: number): string {
+    const room = checkRoom(name, bytesMax);
+    const refused = this.caller.rooms === null ? null : permits(this.caller, this.call.scope, right, room);
+    if (refused !== null) throw new ApiError(refused.refused, refused.text);
+    return room;
+  }
+
+  /** The user in the path. @throws ApiError */
+  user(): string {
+    return checkUser(this.parameters.user);
+  }
+
+  /** The idempotency key: of the body, or the header Idempotency-Key. @throws ApiError */
+  key(given: string | undefined): string {
+    const header = this.req.headers["idempotency-key"];
+    if (typeof header !== "string" || header === "") return given ?? "";
+    if (given !== undefined && given !== header) throw new ApiError("bad_request", "key: differs from the header Idempotency-Key");
+    if (header.length > keyCharsMax) throw new ApiError("bad_request", `Idempotency-Key: must be at most ${keyCharsMax} characters long`);
+    return header;
+  }
+
+  /** @throws ApiError */
+  setTenant(asked: string | undefined): void {
+    const { tenant } = this.caller;
+    if (tenant !== null && asked !== undefined && asked !== tenant) throw new ApiError("forbidden", "tenant: the key belongs to another tenant");
+    this.tenant = tenant ?? (asked === undefined ? "" : checkTenant(asked));
+  }
+}
+
+export function sendProblem(res: ServerResponse, refusal: Refusal, id: string): void {
+  const text = problemText(refusal, id);
+  const headers = ["Content-Type", problemType, "Content-Length", String(Buffer.byteLength(text)), "X-Request-Id", id];
+  const retryAfter = retryAfterSeconds(refusal);
+  if (retryAfter > 0) headers.push("Retry-After", String(retryAfter));
+  if (refusal.code === "unauthorized") headers.push("WWW-Authenticate", "Bearer");
+  if (refusal.allow !== undefined) headers.push("Allow", refusal.allow);
+  // The unread rest of the body would be taken for the next request.
+  if (!res.req.complete) headers.push("Connection", "close");
+  res.writeHead(problems[refusal.code].status, headers).end(text);
+}
