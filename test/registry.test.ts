@@ -1,6 +1,7 @@
 /** The registry: the contract over each implementation, and what the one on Redis does when Redis does not. */
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
+import * as z from "zod";
 import { openRedis } from "../src/redis/open.ts";
 import type { RedisLink } from "../src/redis/redis.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
@@ -203,4 +204,39 @@ t.test("redis: a gateway of another prefix is another gateway", async (t) => {
   const [a] = await nodesOn(t, server, ["a"]);
   const [b] = await nodesOn(t, server, ["b"]);
   t.same([a!.ids(), b!.ids()], [["a up"], ["b up"]]);
+});
+
+// ------------------------------------------------------------------------------- the release before
+
+/** As the release before --placement wrote an entry, and what it required of the entries of others. */
+const entryBefore = '{"ip":"10.0.0.9","port":8080,"url":"ws://10.0.0.9:8080/ws","region":"","version":"0.1.0","started":1795323651843,"load":0.01,"cpu":0.02,"rss":90000000,"sockets":3,"reactors":2,"state":"up","last_heartbeat":1795323651900}';
+const entryRead = z.object({
+  ip: z.string(), port: z.number(), url: z.string(), region: z.string(), load: z.number(), cpu: z.number(), rss: z.number(),
+  reactors: z.number(), state: z.enum(["up", "draining"]), version: z.string(), sockets: z.number(), started: z.number(),
+  last_heartbeat: z.number(),
+});
+
+t.test("a node of the release before and a new one list each other", async (t) => {
+  const prefix = freshPrefix();
+  const key = `${prefix}gateway:nodes`;
+  await server.client.hset(key, "old", entryBefore);
+  const registry = await createRedisRegistry({
+    id: "new", prefix, redis: await connect(t, server), ...patient, log: quiet,
+    facts: () => ({ ...factsOf(1), tcpUrl: "tcp://10.0.0.1:9", handshakesPerSecond: 10, weight: 2, placement: "hash", partitions: 1024 }),
+  }, { nodeChanged() {} });
+  t.teardown(() => registry.stop());
+  await registry.announce("up");
+  t.match(registry.nodes(), [{ id: "new", weight: 2, placement: "hash", partitions: 1024 }, { id: "old", state: "up", url: "ws://10.0.0.9:8080/ws", sockets: 3 }]);
+  t.equal(registry.nodes()[1]?.weight, undefined);
+  t.match(entryRead.parse(JSON.parse((await server.client.hget(key, "new"))!)), { state: "up", url: "ws://10.0.0.1:1/ws" });
+});
+
+t.test("nonsense in a field that a node need not report costs the field, not the node", async (t) => {
+  const prefix = freshPrefix();
+  const nonsense = { tcpUrl: 7, handshakesPerSecond: "many", weight: "heavy", placement: null, partitions: [] };
+  await server.client.hset(`${prefix}gateway:nodes`, "odd", JSON.stringify({ ...(JSON.parse(entryBefore) as object), ...nonsense }));
+  const registry = await createRedisRegistry({ id: "new", prefix, redis: await connect(t, server), ...patient, log: quiet, facts: () => factsOf(1) }, { nodeChanged() {} });
+  t.teardown(() => registry.stop());
+  t.match(registry.nodes(), [{ id: "odd", state: "up" }]);
+  for (const field of ["tcpUrl", "handshakesPerSecond", "weight", "placement", "partitions"] as const) t.equal(registry.nodes()[0]![field], undefined, field);
 });

@@ -12,6 +12,8 @@ import { randomId } from "../platform/ids.ts";
 import { createMemoryMessages } from "../messages/memory.ts";
 import type { MessageEvents, NodeMessages } from "../messages/messages.ts";
 import { createRedisMessages } from "../messages/redis.ts";
+import { createRedisTables } from "../placement/redis.ts";
+import { createMemoryTables, type Tables } from "../placement/tables.ts";
 import { createMemoryRegistry } from "../registry/memory.ts";
 import { atStart, refusedAtStart, unreachable } from "./redisproblem.ts";
 import { createRedisRegistry } from "../registry/redis.ts";
@@ -76,6 +78,12 @@ export async function openSessions(config: Config, redis: RedisLink, log: Logger
   const { redisPrefix: prefix, nodeId: node, sessionTtlMs: ttlMs } = config;
   const secret = config.resumeSecret || (await atStart(config, sharedSecret(redis, `${prefix}resume-secret`, log)));
   return { store: createRedisSessions({ redis, prefix, node, ttlMs, log, ...events }), secret };
+}
+
+/** The table of owners, where users have owners. */
+export async function openTables(config: Config, redis: RedisLink | null): Promise<Tables> {
+  if (redis === null || config.placement === "any") return createMemoryTables();
+  return atStart(config, createRedisTables({ redis, prefix: config.redisPrefix, node: config.nodeId }));
 }
 
 export async function openMessages(config: Config, redis: RedisLink | null, log: Logger, events: MessageEvents): Promise<NodeMessages> {

@@ -22,6 +22,8 @@ import { openHttpApi, startPorts, type HttpPorts } from "./httpports.ts";
 import { at, reachable } from "./ports.ts";
 import { addRedisMetrics } from "../metrics/redis.ts";
 import { userKey } from "../protocol/roomkeys.ts";
+import type { RegistryEvents } from "../registry/registry.ts";
+import { checkPartitions } from "./samepartitions.ts";
 import { readSetup } from "./setup.ts";
 import type { Parts } from "./stores.ts";
 import type { Survey, SurveyOptions } from "../messages/survey.ts";
@@ -105,11 +107,17 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   try {
     others.hear(await openMessages(config, redis, log, { received: (message) => onMessage(node, drains, message) }));
     const facts = nodeFacts(config, setup, node.counters, () => reactors.serving);
-    others.know(await openRegistry(config, redis, facts, log, { nodeChanged: stores.nodeChanged }));
+    const nodeChanged: RegistryEvents["nodeChanged"] = (change) => {
+      stores.nodeChanged(change);
+      void placement.look();
+    };
+    others.know(await openRegistry(config, redis, facts, log, { nodeChanged }));
+    await checkPartitions(config, () => others.nodes());
+    await placement.start();
     ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey });
     await reactors.start();
     await others.announce("up");
-    await placement.start();
+    await placement.look();
     node.guard.start();
   } catch (error) {
     await close();

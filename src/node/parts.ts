@@ -1,7 +1,7 @@
 /** Builds all parts of a node. Nothing serves yet: gateway.ts starts them. */
 import { ApplicationApi } from "../api/api.ts";
 import type { ApiKeys } from "../auth/apikeys.ts";
-import { connectRedis, openPresence, openSessions } from "./cluster.ts";
+import { connectRedis, openPresence, openSessions, openTables } from "./cluster.ts";
 import { collectGarbage } from "../platform/collect.ts";
 import { Drain } from "./drainprogress.ts";
 import { Hub } from "../hub/hub.ts";
@@ -17,7 +17,7 @@ import { planMemory } from "../platform/memoryplan.ts";
 import type { NodeAnswer, Question } from "../messages/messages.ts";
 import { Placement } from "../placement/placement.ts";
 import { createPlacement } from "../placement/shared.ts";
-import { createMemoryTables } from "../placement/tables.ts";
+import type { Tables } from "../placement/tables.ts";
 import { OtherNodes } from "./peers/peers.ts";
 import type { Presence } from "../presence/presence.ts";
 import { Encoder } from "../protocol/formats/encoder.ts";
@@ -55,7 +55,7 @@ export interface Node {
 }
 
 /** Broker, session store and presence, and their reaction to changes of other nodes. */
-export type NodeStores = Stores & RegistryEvents & { readonly presence: Presence };
+export type NodeStores = Stores & RegistryEvents & { readonly presence: Presence; readonly tables: Tables };
 
 /** Builds from the bottom up: connections, stores, hub, reactors. @throws ConfigError */
 export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
@@ -77,8 +77,8 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const counters = shared.map((one) => new Counters(one));
   const placed = createPlacement(config.placementPartitions);
   const placement = new Placement({
-    mode: config.placement, partitions: config.placementPartitions, stableMs: config.placementStableMs,
-    node: config.nodeId, shared: placed, tables: createMemoryTables(), registry: others, log,
+    mode: config.placement, partitions: config.placementPartitions, stableMs: config.placementStableMs, deadMs: config.nodeDeadMs,
+    node: config.nodeId, shared: placed, tables: stores.tables, registry: others, log,
   });
   const onServing = (serving: number) => (state.serving = serving > 0);
   const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, counters: shared, nodeState, placement: placed, onServing, onLook: (node) => looks.look(node) });
@@ -139,13 +139,14 @@ async function openNodeStores({ config, log }: Setup, parts: Parts, redis: Redis
       statusChanged: (status) => hub().presence.statusChanged(status),
     });
     opened.unshift(() => presence.presence.stop());
+    const tables = await openTables(config, redis);
     const stores = await openStores({
       config, log, parts, shared,
       retentionOf: (room) => kindOf(nameOfRoom(room))?.retention ?? null,
       deliver: (room, publication) => hub().deliver(room, publication),
       moved: (room, position) => hub().moved(room, position),
     });
-    return { ...stores, ...presence };
+    return { ...stores, ...presence, tables };
   } catch (error) {
     for (const close of opened) await close();
     throw error;

@@ -2,8 +2,8 @@
  * Keeps this node's placement up to date: adopts the newest table, makes a new one when it is this node's turn, and
  * writes both table and nodes where all threads of the node read them.
  *
- * One table at a time is in use. The node with the lowest id of those that place users makes it. Every table has a
- * number, and all nodes use the one with the highest. A store that has lost its table, or returned with an older one,
+ * One table at a time is in use. The node with the lowest id of those that place users makes it, or the next where
+ * that one does not. Every table has a number, and all nodes use the one with the highest. A store that has lost its table, or returned with an older one,
  * gets it back from whichever node looks first. So nothing changes for users.
  */
 import type { RegisteredNode } from "../registry/registry.ts";
@@ -18,6 +18,8 @@ export interface PlacementOptions {
   readonly mode: PlacementMode;
   readonly partitions: number;
   readonly stableMs: number;
+  /** After so long a node that was not seen is gone. */
+  readonly deadMs: number;
   readonly node: string;
   readonly shared: SharedArrayBuffer;
   readonly tables: Tables;
@@ -28,11 +30,16 @@ export interface PlacementOptions {
 }
 
 const lookMs = 1_000;
+/** A node that should make the next table and does not, is given this time before the next one makes it. */
+const turnMs = 5_000;
 
 export class Placement {
   readonly #options: PlacementOptions;
   readonly #writer: PlacementWriter;
   readonly #members: Members;
+  readonly #clock: () => number;
+  /** Since when the table in use is not the one that belongs to the nodes. Infinity: it is. */
+  #wrongSince = Infinity;
   #table: Table | null = null;
   /** Ids of the owners of all partitions, by the table in use. */
   #owners: readonly string[] = [];
@@ -41,14 +48,16 @@ export class Placement {
   #again = false;
   #written = "";
   #tooMany = false;
+  #problem = "";
   /** A table for another number of partitions was ignored, and this has been logged. */
   #ignored = false;
 
   constructor(options: PlacementOptions) {
-    const { node, partitions, shared, stableMs, tables, clock = () => performance.now() } = options;
+    const { node, partitions, shared, stableMs, deadMs, tables, clock = () => performance.now() } = options;
     this.#options = options;
+    this.#clock = clock;
     this.#writer = new PlacementWriter(shared, partitions);
-    this.#members = new Members(node, stableMs, clock);
+    this.#members = new Members({ self: node, stableMs, unseenMs: deadMs, clock });
     tables.onWritten((table) => this.#adopt(table));
   }
 
@@ -79,9 +88,16 @@ export class Placement {
     while (this.#again) {
       this.#again = false;
       this.#members.look(this.#options.registry.nodes());
-      if (this.#options.mode !== "any") await this.#agree().catch(() => undefined); // the store is unavailable: the table stays
+      if (this.#options.mode !== "any") await this.#agree().catch((error: unknown) => this.#failed(error));
       this.#write();
     }
+  }
+
+  /** The table stays as it is. That the store is unavailable has been logged by its connection. */
+  #failed(error: unknown): void {
+    const problem = error instanceof Error && error.name !== "RedisAway" ? error.message : "";
+    if (problem !== "" && problem !== this.#problem) this.#options.log.error({ problem }, "placement: the table cannot be read or stored, and users stay with their nodes; the node retries");
+    this.#problem = problem;
   }
 
   /** Reads the stored table, gives it back where the store has lost it, and makes the next one if it is this node's turn. */
@@ -93,23 +109,29 @@ export class Placement {
     if (own !== null && own.number > (stored?.number ?? 0)) this.#adopt(await tables.write(own));
     const next = this.#next(stored?.number ?? 0);
     if (next !== null) this.#adopt(await tables.write(next));
+    this.#problem = "";
   }
 
-  /** Null: the table in use is right, or another node makes the next. @param stored the number in the store */
+  /** Null: the table in use is right, or another node should make the next. @param stored the number in the store */
   #next(stored: number): Table | null {
     const { node, partitions, registry } = this.#options;
     const nodes = registry.nodes();
-    if (registry.stale || this.#turnOf(nodes) !== node) return null;
     const members = this.#members.of(nodes, this.#table);
-    if (this.#table !== null && hashOf({ partitions, members }) === hashOf(this.#table)) return null;
+    const isRight = this.#table !== null && hashOf({ partitions, members }) === hashOf(this.#table);
+    const now = this.#clock();
+    if (registry.stale || isRight) this.#wrongSince = Infinity;
+    else this.#wrongSince = Math.min(this.#wrongSince, now);
+    const turn = this.#turnIn(nodes);
+    if (turn < 0 || now - this.#wrongSince < turn * turnMs || this.#wrongSince === Infinity) return null;
     return { number: Math.max(this.#table?.number ?? 0, stored) + 1, partitions, members, by: node, at: Date.now() };
   }
 
-  /** The node that makes the next table. Nodes that place no users make none, though they may be members. */
-  #turnOf(nodes: readonly RegisteredNode[]): string | undefined {
-    const { mode, partitions } = this.#options;
+  /** 0: this node makes the next table. 1: it does where the one before does not, and so on. -1: it makes none. */
+  #turnIn(nodes: readonly RegisteredNode[]): number {
+    const { mode, partitions, node } = this.#options;
+    // Nodes that place no users make no table, though they may be members.
     const makers = nodes.filter((one) => one.state === "up" && one.placement === mode && one.partitions === partitions);
-    return makers.map(({ id }) => id).sort()[0];
+    return makers.map(({ id }) => id).sort().indexOf(node);
   }
 
   /** Of two tables with one number the stored one counts: only one of them can be stored. */

@@ -63,7 +63,7 @@ export class RedisLink {
   readonly #log: RedisLog;
   /** Batches that wait for their answers, the oldest first. */
   readonly #batches = new Set<Batch>();
-  readonly #listeners = new Map<string, (message: string) => void>();
+  readonly #listeners = new Map<string, ((message: string) => void)[]>();
   readonly #onUp: (() => void)[] = [];
   readonly #onMissed: (() => void)[] = [];
   readonly #onAnother: (() => void)[] = [];
@@ -157,18 +157,20 @@ export class RedisLink {
 
   /** Receives what is published on the channel, now and after each reconnect, but not what was published in between. */
   async subscribe(channel: string, onMessage: (message: string) => void): Promise<void> {
-    this.#listeners.set(channel, onMessage);
+    this.#listeners.set(channel, [...(this.#listeners.get(channel) ?? []), onMessage]);
     await this.#subscriber.subscribe(channel);
   }
 
   /** Any client with the right may publish anything. A message that the listener cannot read costs only itself. */
   #heard(channel: string, message: string): void {
-    try {
-      this.#listeners.get(channel)?.(message);
-    } catch (error) {
-      this.exceptions++;
-      if (!this.#unreadable) this.#log.warn({ channel, problem: String(error) }, "Redis channel: ignored a message that no node sent; check which clients may publish under the prefix of this gateway (logged once)");
-      this.#unreadable = true;
+    for (const listener of this.#listeners.get(channel) ?? []) {
+      try {
+        listener(message);
+      } catch (error) {
+        this.exceptions++;
+        if (!this.#unreadable) this.#log.warn({ channel, problem: String(error) }, "Redis channel: ignored a message that no node sent; check which clients may publish under the prefix of this gateway (logged once)");
+        this.#unreadable = true;
+      }
     }
   }
 
