@@ -44,7 +44,7 @@ async function redisStore(t: Test): Promise<Store> {
 }
 
 /** The nodes of a gateway as all of them see it. */
-async function fleet(t: Test, store: Store) {
+async function fleet(store: Store) {
   const clock = { time: 0 };
   const states = new Map<string, Partial<RegisteredNode>>();
   const running = new Map<string, { placement: Placement; view: SharedPlacement; logged: string[]; stale: boolean; hides: Set<string> }>();
@@ -93,7 +93,7 @@ t.test("all nodes agree on every owner, whatever the order in which they come", 
   const orders = [["a", "b", "c", "d"], ["d", "c", "b", "a"], ["c", "a", "d", "b"], ["b", "d", "a", "c"]];
   const found = [];
   for (const order of orders) {
-    const nodes = await fleet(t, await redisStore(t));
+    const nodes = await fleet(await redisStore(t));
     for (const id of order) await nodes.join(id);
     await nodes.pass(12);
     const [first, ...others] = order.map((id) => nodes.owners(id));
@@ -108,7 +108,7 @@ for (const kind of ["memory", "Redis"] as const) {
   const storeOf = (t: Test): Promise<Store> => (kind === "Redis" ? redisStore(t) : memoryStore());
 
   t.test(`${kind}: the first node owns everything at once, a later one when it has been up for a while`, async (t) => {
-    const nodes = await fleet(t, await storeOf(t));
+    const nodes = await fleet(await storeOf(t));
     await nodes.join("b");
     t.same(nodes.members("b"), ["b"]);
     t.same(setOf(nodes.owners("b")), ["b"]);
@@ -123,7 +123,7 @@ for (const kind of ["memory", "Redis"] as const) {
   });
 
   t.test(`${kind}: a node that drains, is down or leaves owns nothing from then on; one that flaps never owns anything`, async (t) => {
-    const nodes = await fleet(t, await storeOf(t));
+    const nodes = await fleet(await storeOf(t));
     for (const id of ["a", "b", "c", "d"]) await nodes.join(id);
     await nodes.pass(12);
     t.same(nodes.members("a"), ["a", "b", "c", "d"]);
@@ -156,7 +156,7 @@ for (const kind of ["memory", "Redis"] as const) {
   t.test(`${kind}: a store that is wiped or set back while a node joins changes nothing for those that run`, async (t) => {
     for (const back of ["wiped", "set back", "filled with nonsense"]) {
       const store = await storeOf(t);
-      const nodes = await fleet(t, store);
+      const nodes = await fleet(store);
       for (const id of ["b", "c"]) await nodes.join(id);
       const old = await store.text();
       await nodes.pass(12);
@@ -180,7 +180,7 @@ for (const kind of ["memory", "Redis"] as const) {
 
 t.test("while the store is unavailable, or the list of nodes is stale, the last table stays", async (t) => {
   const store = await memoryStore();
-  const nodes = await fleet(t, store);
+  const nodes = await fleet(store);
   for (const id of ["a", "b", "c"]) await nodes.join(id);
   await nodes.pass(12);
   const before = nodes.owners("a");
@@ -194,7 +194,7 @@ t.test("while the store is unavailable, or the list of nodes is stale, the last 
 });
 
 t.test("a table is announced: the others need no look of their own", async (t) => {
-  const nodes = await fleet(t, await redisStore(t));
+  const nodes = await fleet(await redisStore(t));
   for (const id of ["a", "b"]) await nodes.join(id);
   await nodes.pass(11);
   nodes.set("b", { state: "draining" });
@@ -224,7 +224,7 @@ t.test("what else may be stored under the key is no table: it is replaced, or re
   }
   await server.client.del(key);
   await server.client.set(key, "a text");
-  const nodes = await fleet(t, { ...(await memoryStore()), open: async () => tables });
+  const nodes = await fleet({ ...(await memoryStore()), open: async () => tables });
   await nodes.join("a");
   await nodes.pass(3);
   const { logged } = nodes.running.get("a")!;
@@ -235,7 +235,7 @@ t.test("what else may be stored under the key is no table: it is replaced, or re
 
 t.test("a table for another number of partitions is ignored, and said", async (t) => {
   const store = await memoryStore();
-  const nodes = await fleet(t, store);
+  const nodes = await fleet(store);
   await nodes.join("b");
   await nodes.join("a", { own: 64, partitions: 64 });
   await nodes.pass(30);
@@ -245,7 +245,7 @@ t.test("a table for another number of partitions is ignored, and said", async (t
 });
 
 t.test("nodes of an older release, and nodes that place nobody, are members and make no table", async (t) => {
-  const nodes = await fleet(t, await memoryStore());
+  const nodes = await fleet(await memoryStore());
   nodes.set("0-old", { placement: undefined, partitions: undefined, weight: undefined });
   nodes.set("1-any", { placement: "any" });
   await nodes.join("b");
@@ -255,7 +255,7 @@ t.test("nodes of an older release, and nodes that place nobody, are members and 
 });
 
 t.test("a weight of 0 owns nothing, absurd ones count as the nearest allowed, and without any weight there is no owner", async (t) => {
-  const nodes = await fleet(t, await memoryStore());
+  const nodes = await fleet(await memoryStore());
   nodes.set("a", { weight: -1e300, placement: "any" });
   nodes.set("c", { weight: Infinity });
   await nodes.join("b");
@@ -268,7 +268,7 @@ t.test("a weight of 0 owns nothing, absurd ones count as the nearest allowed, an
 });
 
 t.test("where the node whose turn it is makes no table, the next one does", async (t) => {
-  const nodes = await fleet(t, await memoryStore());
+  const nodes = await fleet(await memoryStore());
   nodes.set("a", {});
   await nodes.join("b");
   await nodes.pass(4);
@@ -279,9 +279,9 @@ t.test("where the node whose turn it is makes no table, the next one does", asyn
 
 t.test("two nodes with one id are one member", async (t) => {
   const store = await memoryStore();
-  const nodes = await fleet(t, store);
+  const nodes = await fleet(store);
   await nodes.join("a");
-  const other = await fleet(t, store);
+  const other = await fleet(store);
   await other.join("a");
   await nodes.pass(12);
   await other.pass(12);
