@@ -12,12 +12,13 @@ const port = node.apiPort;
 t.test("every example of the table is answered as the table says", async (t) => {
   for (const { name, method, status, answer, example } of calls) {
     const { path, body } = example;
+    // test/http-api-stream.test.ts runs it.
+    if (typeof example.answer === "string") continue;
     const got = await ask(port, path, { method, ...(body !== undefined && { body }) });
     t.equal(got.status, status, `${name}: ${got.text}`);
-    if (got.json === null) continue;
     t.ok(answer.safeParse(got.json).success, `${name} answers what its schema says: ${got.text}`);
     t.ok(answer.safeParse(example.answer).success, `${name}: the example is what the schema says`);
-    t.strictSame(shapeOf(got.json), shapeOf(example.answer), `${name}: the example has the form of the answer`);
+    t.match(shapeOf(got.json), shapeOf(example.answer), `${name}: the example has the form of the answer`);
   }
 });
 
@@ -107,4 +108,11 @@ t.test("the OpenAPI file names every call, and the page shows it", async (t) => 
     t.match(json, { openapi: "3.1.0", paths: { [path.replaceAll(/:(\w+)/g, "{$1}")]: { [method.toLowerCase()]: { operationId: name } } } });
     t.match(page.text, new RegExp(`id="${name}"`));
   }
+});
+
+t.test("metrics count requests by call and code, and no label comes from a caller", async (t) => {
+  await ask(port, "/nothing/at/all");
+  const text = await node.metrics();
+  for (const line of ['{call="publish",code="ok"}', '{call="history",code="unrecoverable_position"}', '{call="publishBatch",code="ok"}', '{call="none",code="not_found"}']) t.ok(text.includes(`flux_http_requests_total${line}`), line);
+  t.match(text, /^flux_http_waiting 0$/m);
 });

@@ -11,6 +11,7 @@ import type { Hub } from "../hub/hub.ts";
 import type { HubRooms } from "../hub/rooms.ts";
 import { keyCharsMax } from "../protocol/limits.ts";
 import type { ApiRequest } from "./request.ts";
+import type { Streams } from "./streams.ts";
 
 /** What the calls reach of the node. */
 export interface ApiNode {
@@ -18,7 +19,8 @@ export interface ApiNode {
   readonly hub: Hub;
   readonly rooms: HubRooms;
   readonly api: ApplicationApi;
-  readonly nodes: () => object;
+  readonly nodes: () => { readonly node: string; readonly stale: boolean; readonly nodes: readonly object[] };
+  readonly streams: Streams;
 }
 
 export interface Example {

@@ -16,11 +16,12 @@ import { Bodies } from "./body.ts";
 import type { ApiCall, ApiNode } from "./call.ts";
 import { refusal, type Refusal } from "./problems.ts";
 import { documents, type Document } from "./documents.ts";
-import { ApiRequest, sendProblem, type Called } from "./request.ts";
+import { ApiRequest, sendProblem, type Called, type Desk } from "./request.ts";
+import { Streams } from "./streams.ts";
 import { basePath, calls } from "./table.ts";
 
 export interface HttpApiOptions {
-  readonly node: ApiNode;
+  readonly node: Omit<ApiNode, "streams">;
   readonly keys: ApiKeys;
   readonly audit: Audit;
   readonly log: Logger;
@@ -38,7 +39,10 @@ const noQuery = {};
 type Target = { readonly call: ApiCall; readonly document?: undefined } | { readonly call?: undefined; readonly document: Document };
 
 export class HttpApi {
+  readonly streams = new Streams();
   readonly #options: HttpApiOptions;
+  readonly #node: ApiNode;
+  readonly #desk: Desk;
   readonly #router = FindMyWay({ maxParamLength: parameterBytesMax, querystringParser: () => noQuery });
   readonly #bodies = new Bodies();
   readonly #counts = new Map<string, Map<string, number>>(calls.map(({ name }) => [name, new Map()]));
@@ -51,6 +55,8 @@ export class HttpApi {
 
   constructor(options: HttpApiOptions) {
     this.#options = options;
+    this.#node = { ...options.node, streams: this.streams };
+    this.#desk = { answered: ({ name }, code) => add(this.#counts.get(name)!, code), audit: options.audit };
     for (const call of calls) this.#router.on(call.method, basePath + call.path, () => undefined, { call } satisfies Target);
     for (const document of documents()) this.#router.on("GET", document.path, () => undefined, { document } satisfies Target);
   }
@@ -78,7 +84,7 @@ export class HttpApi {
     }
     const goOn = (known: ApiCaller | ApiRefusal) => {
       if ("refused" in known) return this.#refuse(req, res, id, refusalOf(known), call);
-      this.#begin(new ApiRequest(id, call, req, res, known, parameters, this.#answered), call);
+      this.#begin(new ApiRequest(id, call, req, res, known, parameters, this.#desk), call);
     };
     if (!(caller instanceof Promise)) return goOn(caller);
     caller.then(goOn).catch((error: unknown) => this.#failed(res, id, call, error));
@@ -121,13 +127,12 @@ export class HttpApi {
 
   #run(request: ApiRequest, call: ApiCall): void {
     const { caller, body, res } = request;
-    const { node, keys } = this.#options;
-    const refused = refusalOrNull(keys.admit(caller, call.publications?.(body) ?? 0));
+    const refused = refusalOrNull(this.#options.keys.admit(caller, call.publications?.(body) ?? 0));
     if (refused !== null) return request.refuse(refused);
     this.#waiting++;
     res.once("close", () => this.#waiting--);
     try {
-      const answered = call.serve(node, request);
+      const answered = call.serve(this.#node, request);
       if (answered !== undefined) answered.catch((error: unknown) => this.#refuseError(request, error));
     } catch (error) {
       this.#refuseError(request, error);
@@ -172,11 +177,9 @@ export class HttpApi {
     sendProblem(res, refusal("internal", "the request failed: the log of the node says why"), requestId);
   }
 
-  readonly #answered = (call: Called, code: string): void => add(this.#counts.get(call.name)!, code);
-
-  usage(): { readonly waiting: number; readonly answered: readonly { readonly call: string; readonly code: string; readonly count: number }[] } {
+  usage(): { readonly waiting: number; readonly streams: number; readonly answered: readonly { readonly call: string; readonly code: string; readonly count: number }[] } {
     const answered = [...this.#counts, ["none", this.#refused] as const].flatMap(([call, counts]) => [...counts].map(([code, count]) => ({ call, code, count })));
-    return { waiting: this.#waiting, answered };
+    return { waiting: this.#waiting, streams: this.streams.count, answered };
   }
 }
 

@@ -1,5 +1,6 @@
 /** One request to the HTTP API: who asks for what, and the answer. */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Audit } from "../admin/audit.ts";
 import { checkRoom, checkTenant, checkUser } from "../api/checks.ts";
 import { ApiError } from "../api/error.ts";
 import { permits, type ApiCaller, type Scope } from "../auth/apikeys.ts";
@@ -13,8 +14,12 @@ export interface Called {
   readonly scope: Scope;
 }
 
-/** Counts answers, by call and by code. */
-export type Answered = (call: Called, code: string) => void;
+/** What a request tells the server of. */
+export interface Desk {
+  /** Counts answers, by call and by code. */
+  answered(call: Called, code: string): void;
+  readonly audit: Audit;
+}
 
 export class ApiRequest<Q = unknown, B = unknown> {
   readonly id: string;
@@ -28,34 +33,46 @@ export class ApiRequest<Q = unknown, B = unknown> {
   body: B = undefined as B;
   /** Of the caller, or as the query says. */
   tenant = "";
-  readonly #answered: Answered;
+  readonly #desk: Desk;
 
-  constructor(id: string, call: Called, req: IncomingMessage, res: ServerResponse, caller: ApiCaller, parameters: ApiRequest["parameters"], answered: Answered) {
+  constructor(id: string, call: Called, req: IncomingMessage, res: ServerResponse, caller: ApiCaller, parameters: ApiRequest["parameters"], desk: Desk) {
     this.id = id;
     this.call = call;
     this.req = req;
     this.res = res;
     this.caller = caller;
     this.parameters = parameters;
-    this.#answered = answered;
+    this.#desk = desk;
   }
 
   answer(status: number, value: object): void {
     const text = JSON.stringify(value);
     if (this.res.headersSent) return;
     this.res.writeHead(status, ["Content-Type", "application/json", "Content-Length", String(Buffer.byteLength(text)), "X-Request-Id", this.id]).end(text);
-    this.#answered(this.call, "ok");
+    this.#desk.answered(this.call, "ok");
   }
 
   refuse(refusal: Refusal): void {
     if (this.res.headersSent) return void this.res.destroy();
     sendProblem(this.res, refusal, this.id);
-    this.#answered(this.call, refusal.code);
+    this.#desk.answered(this.call, refusal.code);
   }
 
   /** An answer that the call writes by itself, piece by piece. */
-  began(): void {
-    this.#answered(this.call, "ok");
+  begin(headers: readonly string[]): ServerResponse {
+    this.res.writeHead(200, [...headers, "X-Request-Id", this.id]);
+    this.#desk.answered(this.call, "ok");
+    return this.res;
+  }
+
+  /** One line of the log, for what disconnects or removes. */
+  audit(action: string, asked: object, outcome: object): void {
+    const { id: requestId, caller: { name: key }, req } = this;
+    this.#desk.audit.done({ from: req.socket.remoteAddress ?? "unknown", method: req.method ?? "", path: this.call.name, key, requestId }, action, asked, outcome);
+  }
+
+  covers(right: Right, room: string): boolean {
+    return this.caller.rooms === null || permits(this.caller, this.call.scope, right, room) === null;
   }
 
   /** The room in the path, where the caller may use it. @throws ApiError */

@@ -30,11 +30,15 @@ export class Drain {
     return (this.#done ??= this.#run(options));
   }
 
+  /** Called once, when a drain begins. */
+  onBegin: (windowMs: number) => void = () => {};
+
   async #run({ windowMs = this.#parts.drainMs, url = "" }: DrainOptions): Promise<void> {
     const { state, reactors, announce, log } = this.#parts;
     // First of all, so that load balancers send no more clients here.
     state.leaving = true;
     this.#began = { at: performance.now(), sessions: this.#left, windowMs };
+    this.onBegin(windowMs);
     log.info({ sessions: this.#left, windowMs, ...(url !== "" && { url }) }, "draining: the node disconnects its sessions");
     // Not awaited: the drain goes on even if the other nodes cannot hear of it now.
     announce().catch((error: unknown) => log.error({ err: error }, "draining: the announcement to other nodes failed; they may send clients here until the next heartbeat"));

@@ -102,6 +102,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
 
   const http = openHttpApi(node, nodes);
   const metrics = metricsOf(node, http);
+  draining.onBegin = (windowMs) => http.streams.drain(windowMs);
 
   // The node knows the others before clients come. The others hear of it when it can take clients.
   try {

@@ -3,7 +3,7 @@ import { startAdmin, startMetrics, type Served } from "../admin/admin.ts";
 import { Audit } from "../admin/audit.ts";
 import { apiBounds, startServer, type HttpServer } from "../admin/server.ts";
 import { ConfigError, type Config } from "../config/config.ts";
-import { HttpApi } from "../http/http.ts";
+import { HttpApi, type HttpApiOptions } from "../http/http.ts";
 import type { Logger } from "../platform/log/log.ts";
 import type { Node } from "./parts.ts";
 import { listenProblem } from "./ports.ts";
@@ -17,7 +17,7 @@ export interface HttpPorts {
   close(): Promise<unknown>;
 }
 
-export function openHttpApi({ setup: { config, log }, hub, rooms, api, apiKeys: keys }: Node, nodes: () => object): HttpApi {
+export function openHttpApi({ setup: { config, log }, hub, rooms, api, apiKeys: keys }: Node, nodes: HttpApiOptions["node"]["nodes"]): HttpApi {
   return new HttpApi({ node: { config, hub, rooms, api, nodes }, keys, audit: new Audit(log, config.adminKey), log });
 }
 

@@ -1,0 +1,126 @@
+/**
+ * A room as Server-Sent Events. Each publication has its position as `id`, so a client that reconnects says with
+ * `Last-Event-ID` from where it reads on. A reader that is too slow, or whose node drains, is told to come again.
+ */
+import type { ServerResponse } from "node:http";
+import { ApiError } from "../api/error.ts";
+import type { RoomStream, StreamEvent } from "../api/stream.ts";
+import type { Position } from "../broker/broker.ts";
+import { cursorOf } from "./cursor.ts";
+
+/** A stream whose first event has come. */
+export interface Opened {
+  readonly stream: RoomStream;
+  readonly first: Extract<StreamEvent, { kind: "open" }>;
+  /** The position that the client had, where the history no longer covers it. */
+  readonly lost: string | null;
+}
+
+const heartbeatMs = 15_000;
+/** Until an EventSource connects again, unless the end of the stream says otherwise. */
+const retryMs = 2_000;
+/** After its end, a client that reads nothing is disconnected. */
+const lingerMs = 10_000;
+
+export const streamHead = ["Content-Type", "text/event-stream", "Cache-Control", "no-store", "X-Accel-Buffering", "no", "X-Content-Type-Options", "nosniff"] as const;
+
+export class EventStream {
+  readonly #res: ServerResponse;
+  readonly #stream: RoomStream;
+  readonly #ended: () => void;
+  readonly #heartbeat: NodeJS.Timeout;
+  #isOver = false;
+
+  /** @param res whose head is written. @param ended called once. */
+  constructor(res: ServerResponse, { stream, first, lost }: Opened, ended: () => void) {
+    this.#res = res;
+    this.#stream = stream;
+    this.#ended = ended;
+    this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs).unref();
+    res.on("close", () => this.#close());
+    // The client may have disconnected while the stream was opened.
+    if (res.destroyed) this.#close();
+    else this.#begin(first, lost);
+  }
+
+  #begin(first: Opened["first"], lost: string | null): void {
+    this.#res.write(`retry: ${retryMs}\n\n`);
+    this.#say(lost === null ? "open" : "gap", first.position, lost === null ? {} : { after: lost });
+    void this.#run();
+  }
+
+  /** The client shall come again, in `retryMs`: the node drains. */
+  end(reason: string, retryMs: number): void {
+    if (this.#isOver) return;
+    this.#res.write(`retry: ${retryMs}\nevent: end\ndata: ${JSON.stringify({ reason })}\n\n`);
+    this.#finish();
+  }
+
+  async #run(): Promise<void> {
+    try {
+      for (;;) {
+        const { value: event, done } = await this.#stream.next();
+        if (done === true || this.#isOver) return this.#finish();
+        switch (event.kind) {
+          case "open": break;
+          case "publication": {
+            this.#write(`id: ${cursorOf(event.position)}\ndata: ${JSON.stringify(shownEvent(event))}\n\n`);
+            if (this.#res.writableNeedDrain) await this.#drained();
+            break;
+          }
+          // It has a position to go on from, which the history may still cover.
+          case "gap": return this.end("too slow, or the room began again", retryMs);
+        }
+      }
+    } catch (error) {
+      this.end(error instanceof ApiError ? error.code : "internal", retryMs);
+    }
+  }
+
+  #say(event: string, position: Position, more: object): void {
+    const at = cursorOf(position);
+    this.#write(`id: ${at}\nevent: ${event}\ndata: ${JSON.stringify({ position: at, ...more })}\n\n`);
+  }
+
+  #write(text: string): void {
+    if (!this.#isOver) this.#res.write(text);
+  }
+
+  /** Also when the client disconnects. */
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      const over = () => {
+        this.#res.off("drain", over);
+        this.#res.off("close", over);
+        resolve();
+      };
+      this.#res.on("drain", over);
+      this.#res.on("close", over);
+    });
+  }
+
+  #beat(): void {
+    if (!this.#res.writableNeedDrain) this.#write(":\n\n");
+  }
+
+  #finish(): void {
+    if (this.#isOver) return;
+    const linger = setTimeout(() => this.#res.destroy(), lingerMs).unref();
+    this.#res.once("close", () => clearTimeout(linger));
+    this.#close();
+    this.#res.end();
+  }
+
+  #close(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearInterval(this.#heartbeat);
+    void this.#stream.return?.();
+    this.#ended();
+  }
+}
+
+function shownEvent({ position, sender, time, data }: Extract<StreamEvent, { kind: "publication" }>): object {
+  const content = data instanceof Uint8Array ? { b64: Buffer.from(data.buffer, data.byteOffset, data.length).toString("base64") } : { data };
+  return { position: cursorOf(position), sender, time: time.toISOString(), ...content };
+}

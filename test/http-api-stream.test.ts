@@ -1,0 +1,145 @@
+/** A room as Server-Sent Events: in order, from where a client was, bounded, and ended when the node drains. */
+import { request, type ClientRequest, type IncomingMessage } from "node:http";
+import t, { type Test } from "tap";
+import { calls } from "../src/http/table.ts";
+import { ask } from "./support/api.ts";
+import { startNode } from "./support/node.ts";
+import { until } from "./support/until.ts";
+
+const node = await startNode(t, { reactors: 1, namespaces: { chat: { durable: true, historySize: 5 }, live: { durable: false } } });
+const port = node.apiPort;
+
+interface Event {
+  id?: string;
+  event?: string;
+  data?: { position: string; data?: unknown; after?: string; reason?: string };
+  retry?: string;
+}
+
+interface Followed {
+  readonly status: number;
+  readonly headers: IncomingMessage["headers"];
+  readonly events: Event[];
+  /** What has come of the next event. */
+  text: string;
+  isOver: boolean;
+  readonly request: ClientRequest;
+  readonly response: IncomingMessage;
+}
+
+/** Reads a stream as EventSource does. */
+function follow(t: Pick<Test, "teardown">, path: string, { headers = {}, at = port, method = "GET" }: { headers?: Record<string, string>; at?: number; method?: string } = {}): Promise<Followed> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ host: "127.0.0.1", port: at, path: `/api/v1${path}`, method, headers, agent: false }, (response) => {
+      const followed: Followed = { status: response.statusCode ?? 0, headers: response.headers, events: [], text: "", isOver: false, request: sent, response };
+      response.on("data", (chunk: Buffer) => {
+        const whole = followed.text + chunk.toString();
+        const end = whole.lastIndexOf("\n\n") + 2;
+        followed.text = end < 2 ? whole : whole.slice(end);
+        if (end >= 2) for (const event of eventsIn(whole.slice(0, end))) followed.events.push(event);
+      });
+      response.on("close", () => (followed.isOver = true));
+      response.on("error", () => {});
+      resolve(followed);
+    });
+    sent.on("error", reject);
+    sent.end();
+    t.teardown(() => sent.destroy());
+  });
+}
+
+function eventsIn(text: string): Event[] {
+  return text.split("\n\n").slice(0, -1).filter((block) => block !== ":").map((block) => {
+    const fields = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)])) as Record<string, string>;
+    const { data, ...rest } = fields;
+    return { ...rest, ...(data !== undefined && { data: JSON.parse(data) as NonNullable<Event["data"]> }) };
+  });
+}
+
+const publish = async (room: string, data: unknown) => (await ask(port, `/rooms/${room}/publications`, { body: { data } })).json!.position as string;
+const dataOf = ({ events }: Followed) => events.filter(({ event, data }) => event === undefined && data !== undefined).map(({ data }) => data!.data);
+
+t.test("a stream begins at the newest position, and has everything that is published from then on, in order", async (t) => {
+  const before = await publish("chat:a", 0);
+  const stream = await follow(t, "/rooms/chat:a/stream");
+  t.match(stream, { status: 200, headers: { "content-type": "text/event-stream", "cache-control": "no-store", "x-request-id": String } });
+  await until(() => stream.events.length === 2, "the first events");
+  t.match(stream.events, [{ retry: "2000" }, { event: "open", id: before, data: { position: before } }]);
+  const positions = [await publish("chat:a", 1), await publish("chat:a", "two\nlines")];
+  await ask(port, "/rooms/chat:a/publications", { body: { b64: "AAEC" } });
+  await until(() => stream.events.length === 5, "three publications");
+  t.match(stream.events.slice(2), [{ id: positions[0], data: { position: positions[0], sender: "", data: 1, time: String } }, { id: positions[1], data: { data: "two\nlines" } }, { data: { b64: "AAEC" } }]);
+  stream.request.destroy();
+  await until(async () => /flux_http_streams 0\n/.test(await node.metrics()), "the place to be free again");
+});
+
+t.test("the example of the table is what comes", async (t) => {
+  const { path, answer } = calls.find(({ name }) => name === "stream")!.example;
+  const stream = await follow(t, path);
+  await until(() => stream.events.length === 2, "the first events");
+  await publish("chat:general", { text: "hi" });
+  await until(() => stream.events.length === 3, "the publication");
+  const shapeOf = ({ data, ...rest }: Event) => [Object.keys(rest), Object.keys(data ?? {})];
+  t.strictSame(stream.events.map(shapeOf), eventsIn(answer as string).map(shapeOf));
+});
+
+t.test("a client that comes back with Last-Event-ID gets what it missed, or learns of the gap", async (t) => {
+  const first = await publish("chat:b", 1);
+  await publish("chat:b", 2);
+  const back = await follow(t, "/rooms/chat:b/stream?after=ignored", { headers: { "Last-Event-ID": first } });
+  await publish("chat:b", 3);
+  await until(() => dataOf(back).length === 2, "what was missed, and what came then");
+  t.match(back.events[1], { event: "open", id: first });
+  t.strictSame(dataOf(back), [2, 3]);
+  for (let i = 4; i < 20; i++) await publish("chat:b", i);
+  const late = await follow(t, `/rooms/chat:b/stream?after=${first}`);
+  await until(() => late.events.length === 2, "the gap");
+  t.match(late.events[1], { event: "gap", data: { after: first, position: /:19$/ } });
+  await publish("chat:b", 20);
+  await until(() => dataOf(late).length === 1, "what is published after the gap");
+  const other = await follow(t, "/rooms/chat:b/stream", { headers: { "Last-Event-ID": "gone:7" } });
+  await until(() => other.events.length === 2, "the gap");
+  t.match(other.events[1], { event: "gap", data: { after: "gone:7" } });
+});
+
+t.test("a stream that cannot begin is a problem, not an empty stream", async (t) => {
+  for (const [path, status, code] of [
+    ["/rooms/nowhere:a/stream", 404, "unknown_namespace"], ["/rooms/@inbox/stream", 403, "forbidden"], ["/rooms//stream", 400, "bad_request"],
+    ["/rooms/chat:a/stream?after=garbage", 400, "bad_request"], ["/rooms/chat:a/stream?queue=1", 400, "bad_request"],
+  ] as const) t.match(await ask(port, path), { status, json: { code } }, path);
+  t.match(await ask(port, "/rooms/chat:a/stream", { headers: { "Last-Event-ID": "a b" } }), { status: 400, json: { detail: /^Last-Event-ID: must be a position/ } });
+  const head = await ask(port, "/rooms/chat:a/stream", { method: "HEAD" });
+  t.match(head, { status: 200, headers: { "content-type": "text/event-stream" }, text: "" }, "HEAD does not wait");
+});
+
+t.test("a client that does not read holds a bounded queue, and is told to come back", async (t) => {
+  const slow = await follow(t, "/rooms/live:slow/stream");
+  await until(() => slow.events.length === 2, "the stream to be open");
+  slow.response.pause();
+  const items = Array.from({ length: 1_000 }, () => ({ room: "live:slow", data: "x".repeat(1_000) }));
+  await until(async () => {
+    await ask(port, "/publications", { body: items.slice(0, 900) });
+    return /flux_api_streams 0\n/.test(await node.metrics());
+  }, "the stream's queue to be full");
+  slow.response.resume();
+  await until(() => slow.isOver, "the end of the stream");
+  t.match(slow.events.at(-1), { event: "end", retry: "2000", data: { reason: /too slow/ } });
+});
+
+t.test("one caller has so many streams and no more; others go on", async (t) => {
+  const all = await Promise.all(Array.from({ length: 128 }, () => follow(t, "/rooms/live:many/stream")));
+  t.match(await ask(port, "/rooms/live:many/stream"), { status: 503, json: { code: "overloaded", retryable: true }, headers: { "retry-after": "1" } });
+  t.equal((await ask(port, "/rooms/live:many/publications", { body: { data: 1 } })).status, 201);
+  all.forEach((one) => one.request.destroy());
+  await until(async () => /flux_http_streams 0\n/.test(await node.metrics()), "all places to be free again");
+});
+
+t.test("a node that drains ends its streams with the time to come back in, and takes no new ones", async (t) => {
+  const other = await startNode(t, { reactors: 1 });
+  const stream = await follow(t, "/rooms/chat:a/stream", { at: other.apiPort });
+  await until(() => stream.events.length === 2, "the stream to be open");
+  const over = other.drain({ windowMs: 50 });
+  await until(() => stream.isOver, "the end of the stream");
+  t.match(stream.events.at(-1), { event: "end", retry: /^\d+$/, data: { reason: /drains|unavailable/ } });
+  await over;
+});
