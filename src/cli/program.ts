@@ -5,6 +5,7 @@ import { addConfigCommand } from "./commands/config.ts";
 import { addDisconnectCommand } from "./commands/disconnect.ts";
 import { addDrainCommand } from "./commands/drain.ts";
 import { addFlags, readFlags } from "./flags.ts";
+import { addKeyCommand } from "./commands/key.ts";
 import { addNodesCommand } from "./commands/nodes.ts";
 import { addNodeFlagsCommand } from "./commands/nodeflags.ts";
 import { addSurveyCommand } from "./commands/survey.ts";
@@ -44,6 +45,7 @@ export function createProgram(): Command {
   addConfigCommand(program);
   addDisconnectCommand(program);
   addDrainCommand(program);
+  addKeyCommand(program);
   addNodesCommand(program);
   addNodeFlagsCommand(program);
   addSurveyCommand(program);
