@@ -23,7 +23,7 @@ async function start(keys: Readonly<Record<string, Partial<KeyRecord>>> = {}, op
     await writer.change(name, () => ({ ...key, secrets: [{ id, sha256, createdAt: 1, expiresAt: 0 }] }));
   }
   const time = { date: 1_000_000, clock: 1_000 };
-  const apiKeys = createApiKeys({ adminKey: "", store, verifier: null, date: () => time.date, clock: () => time.clock, ...options });
+  const apiKeys = createApiKeys({ adminKey: "", onLoopback: true, store, verifier: null, date: () => time.date, clock: () => time.clock, ...options });
   const ask = async (credential?: string) => apiKeys.authenticate(credential === undefined ? undefined : `Bearer ${credential}`);
   const caller = async (credential: string) => {
     const found = await ask(credential);
@@ -59,6 +59,7 @@ t.test("the characters of secrets are evenly spread", async (t) => {
 t.test("without keys, a request needs none; with one, or with an admin key, it does", async (t) => {
   const none = await start();
   t.equal(await none.ask(), openCaller);
+  t.match(await (await start({}, { onLoopback: false })).ask(), refused(/needs an API key/), "unless other machines can reach it");
   t.match(await none.ask("flux_something"), refused(/unknown/), "a wrong key is refused all the same");
   const one = await start({ shop: {} });
   t.match(await one.ask(), refused(/needs an API key/));

@@ -74,6 +74,8 @@ export const apiAudience = "flux-api";
 export interface ApiKeysOptions {
   /** "": none. It is a credential with every right. */
   readonly adminKey: string;
+  /** Only this machine can reach the API: as long as there are no keys, requests need none. */
+  readonly onLoopback: boolean;
   readonly store: KeyStore;
   /** Makes what verifies JWTs of the audience `flux-api`, when the first comes. Null: none are accepted. */
   readonly verifier: (() => Verifier) | null;
@@ -82,7 +84,7 @@ export interface ApiKeysOptions {
   readonly clock?: () => number;
 }
 
-export function createApiKeys({ adminKey, store, verifier: makeVerifier, date = Date.now, clock }: ApiKeysOptions): ApiKeys {
+export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerifier, date = Date.now, clock }: ApiKeysOptions): ApiKeys {
   const adminDigest = adminKey === "" ? null : digest(adminKey);
   const buckets = new ApiBuckets(clock);
   const counts = new ApiCounts();
@@ -112,7 +114,7 @@ export function createApiKeys({ adminKey, store, verifier: makeVerifier, date = 
   };
   const look = (authorization: string | undefined): ApiCaller | ApiRefusal | Promise<ApiCaller | ApiRefusal> => {
     if (authorization === undefined) {
-      return adminDigest === null && !store.guarded ? openCaller : refusal("unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
+      return onLoopback && adminDigest === null && !store.guarded ? openCaller : refusal("unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
     }
     const given = bearer.exec(authorization)?.[1] ?? "";
     const caller = given.startsWith("flux_") ? byKey(given) : null;

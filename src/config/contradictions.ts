@@ -80,10 +80,10 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
       `${called("adminKey")}, use 127.0.0.1, or serve the metrics alone with ${called("metricsPort")}`,
   );
   refuse(
-    config.apiPort !== null && config.adminKey === "" && config.apiKeys === "" && config.apiHost !== "" && !isLoopback(config.apiHost),
+    config.apiPort !== null && config.adminKey === "" && config.apiKeys === "" && config.redis === "" && config.apiHost !== "" && !isLoopback(config.apiHost),
     "apiHost",
     "adminKey",
-    `other machines can reach ${config.apiHost}, and without a key anyone there can publish and end sessions; set ${called("apiKeys")} or ${called("adminKey")}, or use 127.0.0.1`,
+    `other machines can reach ${config.apiHost}, and without a key anyone there can publish and end sessions; set ${called("apiKeys")}, ${called("adminKey")} or ${called("redis")}, or use 127.0.0.1`,
   );
   refuse(config.apiHost !== "" && config.apiPort === null, "apiHost", "apiPort", `has no effect without ${called("apiPort")}; set both`);
   for (const [key, other] of [["port", port], ["adminPort", adminPort], ["tcpPort", tcpPort], ["metricsPort", config.metricsPort]] as const) {

@@ -57,7 +57,7 @@ export const rows = {
   adminKey: row("Network", headerSecret(32, 1024), "", "Key for the admin port: requests without it (Authorization: Bearer KEY) are rejected. The commands that use the port send it.", {
     otherwise: "none: open to this machine",
   }),
-  apiHost: row("Network", hostOrNone, "", "Address of apiPort. Other than loopback only with apiKeys or adminKey.", { otherwise: "127.0.0.1" }),
+  apiHost: row("Network", hostOrNone, "", "Address of apiPort. Other than loopback only with apiKeys, adminKey or redis.", { otherwise: "127.0.0.1" }),
   apiPort: row("Network", portOrOff(), null, "Port of its own for the HTTP API. 0 takes a free port. Without it the admin port serves the HTTP API, below /api/v1."),
   metricsHost: row("Network", hostOrNone, "", "Address of metricsPort.", { otherwise: "127.0.0.1" }),
   metricsPort: row("Network", portOrOff(), null, "Port that serves /metrics alone, read-only and without a key. 0 takes a free port."),

@@ -2,7 +2,7 @@
 import { apiAudience, createApiKeys, type ApiKeys } from "../auth/apikeys.ts";
 import type { KeyMaterial } from "../auth/keys.ts";
 import { createVerifier } from "../auth/verifier.ts";
-import { ConfigError, hasKey, type Config } from "../config/config.ts";
+import { ConfigError, hasKey, isLoopback, type Config } from "../config/config.ts";
 import { openFileKeys, openFileKeyWriter } from "../keystore/file.ts";
 import { KeyStoreProblem, type KeyStore, type KeyWriter } from "../keystore/keystore.ts";
 import { createMemoryKeys } from "../keystore/memory.ts";
@@ -19,7 +19,8 @@ export async function openApiKeys(config: Config, authKeys: readonly KeyMaterial
   const ofApi = { ...config, authAudience: [apiAudience] };
   // Only the first JWT makes it: it may fetch keys from an address.
   const verifier = hasKey(config) ? () => createVerifier({ config: ofApi, keys: authKeys }) : null;
-  return createApiKeys({ adminKey: config.adminKey, store, verifier });
+  const host = config.apiPort === null ? config.adminHost : config.apiHost || "127.0.0.1";
+  return createApiKeys({ adminKey: config.adminKey, onLoopback: isLoopback(host), store, verifier });
 }
 
 async function openKeyStore(config: Config, redis: RedisLink | null, log: Logger): Promise<KeyStore> {

@@ -1,0 +1,95 @@
+/** The HTTP API with keys: of a file that the node reads again, the admin key, and JWTs. */
+import { join } from "node:path";
+import t from "tap";
+import { makeSecret } from "../src/auth/apisecret.ts";
+import { openFileKeyWriter } from "../src/keystore/file.ts";
+import type { KeyRecord } from "../src/keystore/keystore.ts";
+import { ask } from "./support/api.ts";
+import { startNodeProcess } from "./support/nodeprocess.ts";
+import { secret, token } from "./support/tokens.ts";
+import { until } from "./support/until.ts";
+
+const path = join(t.testdir(), "keys");
+const writer = openFileKeyWriter(path);
+const adminKey = "an-admin-key-of-32-or-more-characters";
+
+async function create(name: string, more: Partial<KeyRecord>): Promise<string> {
+  const { text, id, sha256 } = makeSecret();
+  const key = { name, tenant: "", scopes: ["publish", "read"], rooms: null, requestsPerSecond: null, publicationsPerSecond: null, createdAt: 1, expiresAt: 0, ...more } as const;
+  await writer.change(name, () => ({ ...key, secrets: [{ id, sha256, createdAt: 1, expiresAt: 0 }] }));
+  return text;
+}
+
+const keys = {
+  shop: await create("shop", {}),
+  reader: await create("reader", { scopes: ["read"] }),
+  chats: await create("chats", { rooms: ["chat:*"] }),
+  acme: await create("acme", { tenant: "acme" }),
+  old: await create("old", { expiresAt: 1_000 }),
+  slow: await create("slow", { requestsPerSecond: 0.001 }),
+  gone: await create("gone", {}),
+};
+const node = await startNodeProcess(["--api-keys", path, "--admin-key", adminKey, "--auth-secret", secret, "--reactors", "1"]);
+t.teardown(() => node.stop());
+const port = Number(new URL(node.adminUrl).port);
+const publish = (key: string, room = "chat:a", query = "") => ask(port, `/rooms/${room}/publications${query}`, { body: { data: 1 }, headers: { Authorization: `Bearer ${key}` } });
+const outcome = async (answer: ReturnType<typeof ask>) => {
+  const { status, json } = await answer;
+  return `${status} ${String(json?.code ?? "")}`.trim();
+};
+
+t.test("a key may do what it was made for, and nothing else", async (t) => {
+  t.equal(await outcome(publish(keys.shop)), "201");
+  t.equal(await outcome(publish(keys.reader)), "403 forbidden");
+  t.equal(await outcome(publish(keys.chats)), "201");
+  t.equal(await outcome(publish(keys.chats, "news:a")), "403 forbidden");
+  t.equal(await outcome(publish(keys.acme)), "201");
+  t.equal(await outcome(publish(keys.acme, "chat:a", "?tenant=other")), "403 forbidden");
+  t.equal(await outcome(publish(keys.old)), "401 unauthorized");
+  t.equal(await outcome(publish(makeSecret().text)), "401 unauthorized");
+  t.equal(await outcome(publish(adminKey, "chat:a", "?tenant=other")), "201");
+  const { status, headers, json } = await ask(port, "/rooms/chat:a/publications", { body: { data: 1 } });
+  t.same([status, headers["www-authenticate"]], [401, "Bearer"]);
+  t.match(json, { code: "unauthorized", detail: /needs an API key/ });
+});
+
+t.test("history has what keys of the room's tenant published", async (t) => {
+  const read = async (key: string) => (await ask(port, "/rooms/chat:a/history", { headers: { Authorization: `Bearer ${key}` } })).json as { publications: unknown[] };
+  t.equal((await read(keys.reader)).publications.length, 2);
+  t.equal((await read(keys.acme)).publications.length, 1);
+});
+
+t.test("a limit is answered 429, with the time to wait", async (t) => {
+  t.equal(await outcome(publish(keys.slow)), "201");
+  const { status, headers, json } = await publish(keys.slow);
+  t.same([status, json?.code, json?.retryable], [429, "rate_limited", true]);
+  const seconds = Number(headers["retry-after"]);
+  t.ok(seconds > 900 && seconds <= 1_000, String(seconds));
+});
+
+t.test("a JWT for the API is a credential, a client's token is none", async (t) => {
+  const claims = { sub: "billing", aud: "flux-api", scope: "publish", exp: Math.floor(Date.now() / 1_000) + 600 };
+  t.equal(await outcome(publish(await token(claims, secret))), "201");
+  t.equal(await outcome(publish(await token({ ...claims, aud: "other" }, secret))), "401 unauthorized");
+  t.equal(await outcome(publish(await token({ ...claims, scope: "read" }, secret))), "403 forbidden");
+});
+
+t.test("a revoked key is refused while the node runs, and a new one is accepted", async (t) => {
+  t.equal(await outcome(publish(keys.gone)), "201");
+  await writer.change("gone", () => null);
+  await until(async () => (await publish(keys.gone)).status === 401, "the key to be refused");
+  const fresh = await create("fresh", {});
+  await until(async () => (await publish(fresh)).status === 201, "the key to be accepted");
+});
+
+t.test("metrics name keys, and the log has no secret in it", async (t) => {
+  const response = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: { Authorization: `Bearer ${adminKey}` } });
+  const metrics = await response.text();
+  t.match(metrics, /flux_api_key_publications_total\{key="shop"\} 1\n/);
+  t.match(metrics, /flux_api_key_limited_total\{key="slow"\} 1\n/);
+  t.match(metrics, /flux_api_key_requests_total\{key="jwt"\} [12]\n/);
+  for (const text of [metrics, node.lastWords.join("\n")]) {
+    t.not(text, "");
+    for (const key of [...Object.values(keys), adminKey]) t.notOk(text.includes(key) || text.includes(key.slice(-38)), "no secret");
+  }
+});
