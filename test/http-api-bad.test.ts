@@ -27,6 +27,7 @@ t.test("a request that is wrong is a problem that names what is wrong", async (t
     [400, "bad_request", /^body: must be a JSON object$/, publications, { body: "[]" }],
     [400, "bad_request", /^body: nested more than 103 deep$/, publications, { body: `{"data":${deep}}` }],
     [400, "bad_request", /^body: nested more than 103 deep$/, publications, { body: `{"data":${"[".repeat(400_000)}` }],
+    [400, "bad_request", /nested more than 100 deep$/, publications, { body: `{"data":${deep.slice(99, -99)}}` }],
     [400, "bad_request", /^data: is missing; give data or b64$/, publications, { body: {} }],
     [400, "bad_request", /^b64: give either data or b64$/, publications, { body: { data: 1, b64: "AA==" } }],
     [400, "bad_request", /^b64: must be Base64/, publications, { body: { b64: "A" } }],

@@ -56,6 +56,15 @@ t.test("a key with another content is a conflict where the first publication is 
   t.match(await ask(port, "/rooms/chat:keys/publications", { body: { data: 1, key: "a" }, headers: { "Idempotency-Key": "b" } }), { status: 400, json: { detail: /Idempotency-Key/ } });
 });
 
+t.test("JSON is kept as it was written: no number loses digits", async (t) => {
+  await ask(port, "/rooms/chat:exact/publications", { body: '{ "data" : { "id": 12345678901234567890, "price": 1.10 } }' });
+  await ask(port, "/publications", { body: '[{"room":"chat:exact","data":9007199254740993}]' });
+  await ask(port, "/rooms/chat:exact/publications", { body: '{"d\\u0061ta":[1]}' });
+  t.match((await ask(port, "/rooms/chat:exact/history")).text, '"data":{ "id": 12345678901234567890, "price": 1.10 }');
+  t.match((await ask(port, "/rooms/chat:exact/history")).text, '"data":9007199254740993}');
+  t.match((await ask(port, "/rooms/chat:exact/history")).text, '"data":[1]}');
+});
+
 t.test("a batch keeps its order in each room, and each item has a result", async (t) => {
   const items = Array.from({ length: 1_000 }, (_, i) => ({ room: `chat:batch${i % 3}`, data: i }));
   const { json } = await ask(port, "/publications", { body: items });

@@ -1,7 +1,8 @@
 /** Reads the bodies of requests, within bounds: of each, of all together, and of how deep they are nested. */
+import { isUtf8 } from "node:buffer";
 import type { IncomingMessage } from "node:http";
-import { depthOf } from "../reactor/payload.ts";
 import { refusal, type Refusal } from "./problems.ts";
+import { scan } from "./scan.ts";
 
 export const bodyBytesMax = 1_048_576;
 /** Of all bodies that are being read, or wait for their answers. */
@@ -9,17 +10,24 @@ const allBytesMax = 64 * 1_048_576;
 /** A payload may be nested 100 deep, and stands inside of an item of an array. */
 const depthMax = 103;
 
+export interface Body {
+  readonly value: unknown;
+  readonly bytes: Uint8Array;
+  /** Of `data` in the bytes (scan.ts). */
+  readonly spans: readonly number[];
+}
+
 export class Bodies {
   #bytes = 0;
 
   /** @param done called once, unless the client disconnects first. */
-  read(req: IncomingMessage, done: (body: unknown, refused: Refusal | null) => void): void {
-    if (Number(req.headers["content-length"]) > bodyBytesMax) return done(undefined, tooLarge());
+  read(req: IncomingMessage, done: (body: Body | null, refused: Refusal | null) => void): void {
+    if (Number(req.headers["content-length"]) > bodyBytesMax) return done(null, tooLarge());
     let first: Buffer | null = null;
     let more: Buffer[] | null = null;
     let bytes = 0;
     let isOver = false;
-    const end = (body: unknown, refused: Refusal | null) => {
+    const end = (body: Body | null, refused: Refusal | null) => {
       isOver = true;
       done(body, refused);
     };
@@ -27,22 +35,24 @@ export class Bodies {
       if (isOver) return;
       bytes += chunk.length;
       this.#bytes += chunk.length;
-      if (bytes > bodyBytesMax) return end(undefined, tooLarge());
-      if (this.#bytes > allBytesMax) return end(undefined, refusal("overloaded", "the bodies of all requests are too large together; try again"));
+      if (bytes > bodyBytesMax) return end(null, tooLarge());
+      if (this.#bytes > allBytesMax) return end(null, refusal("overloaded", "the bodies of all requests are too large together; try again"));
       if (first === null) first = chunk;
       else (more ??= [first]).push(chunk);
     });
     req.on("end", () => {
       if (isOver) return;
-      const body = more === null ? (first ?? nothing) : Buffer.concat(more);
-      if (depthOf(body) > depthMax) return end(undefined, refusal("bad_request", `body: nested more than ${depthMax} deep`));
+      const bytes = more === null ? (first ?? nothing) : Buffer.concat(more);
+      const { depth, spans } = scan(bytes);
+      if (depth > depthMax) return end(null, refusal("bad_request", `body: nested more than ${depthMax} deep`));
+      if (!isUtf8(bytes)) return end(null, refusal("bad_request", "body: is not valid UTF-8"));
       let value: unknown;
       try {
-        value = JSON.parse(body.toString());
+        value = JSON.parse(bytes.toString());
       } catch {
-        return end(undefined, refusal("bad_request", "body: is not valid JSON"));
+        return end(null, refusal("bad_request", "body: is not valid JSON"));
       }
-      end(value, null);
+      end({ value, bytes, spans }, null);
     });
     req.on("close", () => {
       this.#bytes -= bytes;

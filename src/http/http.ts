@@ -33,6 +33,7 @@ const waitingMax = 4_096;
 const parameterBytesMax = 3 * 4_096;
 const methods = ["GET", "POST", "PUT", "DELETE"] as const;
 const shownMax = 64;
+const ownHostsMax = 64;
 const ownId = /^[\w.:-]{1,64}$/;
 const noQuery = {};
 
@@ -50,6 +51,8 @@ export class HttpApi {
   readonly #reported = new Sparse();
   /** Of request ids: unlike those of other nodes, and of this node before it started again. */
   readonly #prefix = `${randomId(6)}-`;
+  /** Of this machine, as requests name it, with the address that they reached. */
+  readonly #ownHosts = new Set<string>();
   #lastId = 0;
   #waiting = 0;
 
@@ -79,7 +82,7 @@ export class HttpApi {
     const caller = this.#options.keys.authenticate(req.headers.authorization);
     if (document !== undefined) {
       // It says nothing of this node, so it needs no key. Where there is none, pages elsewhere must not find the node by it.
-      const refused = !(caller instanceof Promise) && "kind" in caller && caller.kind === "open" ? strange(req) : null;
+      const refused = !(caller instanceof Promise) && "kind" in caller && caller.kind === "open" ? this.#strange(req) : null;
       return refused === null ? document.send(res) : this.#refuse(req, res, id, refused);
     }
     const goOn = (known: ApiCaller | ApiRefusal) => {
@@ -102,7 +105,7 @@ export class HttpApi {
   /** The caller is known. */
   #begin(request: ApiRequest, call: ApiCall): void {
     const { req, caller } = request;
-    const refused = this.#mayBegin(call) ?? (caller.kind === "open" ? strange(req) : null) ?? pageOrForm(req, call) ?? refusalOrNull(permits(caller, call.scope));
+    const refused = this.#mayBegin(call) ?? (caller.kind === "open" ? this.#strange(req) : null) ?? pageOrForm(req, call) ?? refusalOrNull(permits(caller, call.scope));
     if (refused !== null) return this.#refuseKnown(request, refused);
     const query = queryOf(req.url ?? "");
     if (query !== null) {
@@ -117,10 +120,11 @@ export class HttpApi {
     }
     if (call.body === null) return this.#run(request, call);
     this.#bodies.read(req, (body, problem) => {
-      if (problem !== null) return request.refuse(problem);
-      const checked = call.body!.safeParse(body);
+      if (body === null) return request.refuse(problem!);
+      const checked = call.body!.safeParse(body.value);
       if (!checked.success) return request.refuse(refusal("bad_request", problemOf(checked.error, "body")));
       request.body = checked.data;
+      request.source = body;
       this.#run(request, call);
     });
   }
@@ -137,6 +141,17 @@ export class HttpApi {
     } catch (error) {
       this.#refuseError(request, error);
     }
+  }
+
+  /** Without a key, a web page could name another host that points to this machine. Only its own loopback names pass. */
+  #strange(req: IncomingMessage): Refusal | null {
+    // Parsing addresses costs more than all the rest of a publish.
+    const known = `${req.headers.host} ${req.socket.localAddress}`;
+    const text = strangePage(req) ?? (this.#ownHosts.has(known) ? null : strangeHost(req));
+    if (text !== null) return refusal("forbidden", text);
+    if (this.#ownHosts.size >= ownHostsMax) this.#ownHosts.clear();
+    this.#ownHosts.add(known);
+    return null;
   }
 
   #mayBegin(call: ApiCall): Refusal | null {
@@ -195,11 +210,6 @@ function refusalOrNull(refused: ApiRefusal | null): Refusal | null {
   return refused === null ? null : refusalOf(refused);
 }
 
-/** Without a key, a web page could name another host that points to this machine. Only its own loopback names pass. */
-function strange(req: IncomingMessage): Refusal | null {
-  const text = strangeHost(req) ?? strangePage(req);
-  return text === null ? null : refusal("forbidden", text);
-}
 
 /** What changes something is sent by programs, not by pages: a page cannot send JSON to another origin without asking first. */
 function pageOrForm({ headers: { origin, "sec-fetch-site": site, "content-type": type = "" } }: IncomingMessage, { method, body }: ApiCall): Refusal | null {

@@ -6,6 +6,7 @@ import { ApiError } from "../api/error.ts";
 import { permits, type ApiCaller, type Scope } from "../auth/apikeys.ts";
 import type { Right } from "../auth/grants.ts";
 import { keyCharsMax } from "../protocol/limits.ts";
+import type { Body } from "./body.ts";
 import { problems, problemText, problemType, retryAfterSeconds, type Refusal } from "./problems.ts";
 
 /** The call that is asked for, as an entry of the table. */
@@ -31,6 +32,7 @@ export class ApiRequest<Q = unknown, B = unknown> {
   readonly parameters: Readonly<Record<string, string | undefined>>;
   query: Q = {} as Q;
   body: B = undefined as B;
+  source: Body | null = null;
   /** Of the caller, or as the query says. */
   tenant = "";
   readonly #desk: Desk;
@@ -46,7 +48,11 @@ export class ApiRequest<Q = unknown, B = unknown> {
   }
 
   answer(status: number, value: object): void {
-    const text = JSON.stringify(value);
+    this.answerText(status, JSON.stringify(value));
+  }
+
+  /** @param text JSON. */
+  answerText(status: number, text: string): void {
     if (this.res.headersSent) return;
     this.res.writeHead(status, ["Content-Type", "application/json", "Content-Length", String(Buffer.byteLength(text)), "X-Request-Id", this.id]).end(text);
     this.#desk.answered(this.call, "ok");
@@ -86,6 +92,13 @@ export class ApiRequest<Q = unknown, B = unknown> {
     const refused = this.caller.rooms === null ? null : permits(this.caller, this.call.scope, right, room);
     if (refused !== null) throw new ApiError(refused.refused, refused.text);
     return room;
+  }
+
+  /** The bytes of `data` in the body or in an item of it, as they came; null: it has none, or not as a plain key. */
+  dataText(item = 0): Uint8Array | null {
+    const { bytes, spans } = this.source!;
+    const [from = -1, to = -1] = [spans[2 * item], spans[2 * item + 1]];
+    return from < 0 ? null : bytes.subarray(from, to);
   }
 
   /** The user in the path. @throws ApiError */

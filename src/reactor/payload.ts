@@ -12,7 +12,7 @@ export function payloadProblem(payload: Uint8Array, format: number, parsed: bool
   if (format === Format.BINARY) return null;
   if (format !== Format.JSON) return "format: BINARY or JSON";
   if (!parsed && !isJson(payload)) return "payload: not valid JSON in UTF-8, though its format is JSON";
-  return depthOf(payload) > depthMax ? `payload: nested more than ${depthMax} deep` : null;
+  return depth(payload) > depthMax ? `payload: nested more than ${depthMax} deep` : null;
 }
 
 function isJson(payload: Uint8Array): boolean {
@@ -29,7 +29,7 @@ const quote = 0x22;
 const backslash = 0x5c;
 
 /** How deep arrays and objects are nested. The bytes must be valid JSON. */
-export function depthOf(json: Uint8Array): number {
+function depth(json: Uint8Array): number {
   let now = 0;
   let most = 0;
   let inString = false;

@@ -5,7 +5,7 @@ import { roomKey } from "../../protocol/roomkeys.ts";
 import { ApiError } from "../../api/error.ts";
 import { b64, call, data, position, tenant, wholeNumber } from "../call.ts";
 import { cursorOf, positionIn } from "../cursor.ts";
-import { shown } from "../payload.ts";
+import { shownText } from "../payload.ts";
 import { refusal } from "../problems.ts";
 
 export const publicationShape = z.object({
@@ -52,8 +52,10 @@ export const historyCall = call({
       const { publications, position, more } = answer.value;
       const last = direction === "since" ? publications.at(-1) : publications[0];
       const next = more ? cursorOf(last ?? from) : null;
-      const page = publications.map(shown);
-      request.answer(200, { publications: reverse === "true" ? page.reverse() : page, position: cursorOf(position), next });
+      const page = publications.map(shownText);
+      if (reverse === "true") page.reverse();
+      const rest = JSON.stringify({ position: cursorOf(position), next });
+      request.answerText(200, `{"publications":[${page.join()}],${rest.slice(1)}`);
     });
   },
 });

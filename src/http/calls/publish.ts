@@ -46,7 +46,7 @@ export const publishCall = call({
   serve(node, request) {
     const { config, rooms } = node;
     const room = roomKey(request.tenant, request.room("publish", config.roomNameBytesMax));
-    const payload = payloadIn(request.body, config.frameBytesMax);
+    const payload = payloadIn(request.body, request.dataText(), config.frameBytesMax);
     publish(node, room, payload, request.key(request.body.key), (answer) => {
       if ("error" in answer) return request.refuse(refusalOf(answer.error));
       const { value } = answer;
@@ -74,7 +74,7 @@ export const messageCall = call({
   publications: () => 1,
   serve(node, request) {
     const inbox = inboxKey(request.tenant, request.user());
-    const payload = payloadIn(request.body, node.config.frameBytesMax);
+    const payload = payloadIn(request.body, request.dataText(), node.config.frameBytesMax);
     const key = request.key(request.body.key);
     publish(node, inbox, payload, key === "" ? "" : senderKey("", key), (answer) => {
       if ("error" in answer) return request.refuse(refusalOf(answer.error));
@@ -117,7 +117,7 @@ export const batchCall = call({
     inTurns(node, request, body.length, (i, done) => {
       const one = body[i]!;
       const room = roomKey(request.tenant, request.usable(one.room, "publish", roomNameBytesMax));
-      publish(node, room, payloadIn(one, frameBytesMax), one.key ?? "", (answer) => done(room, answer));
+      publish(node, room, payloadIn(one, request.dataText(i), frameBytesMax), one.key ?? "", (answer) => done(room, answer));
     });
   },
 });
@@ -142,7 +142,7 @@ export const broadcastCall = call({
   publications: ({ rooms }) => rooms.length,
   serve(node, request) {
     const { rooms } = request.body;
-    const payload = payloadIn(request.body, node.config.frameBytesMax);
+    const payload = payloadIn(request.body, request.dataText(), node.config.frameBytesMax);
     const key = request.key(request.body.key);
     inTurns(node, request, rooms.length, (i, done) => {
       const room = roomKey(request.tenant, request.usable(rooms[i], "publish", node.config.roomNameBytesMax));
