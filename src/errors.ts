@@ -12,6 +12,7 @@ export const closes = {
   bye: { code: 1000, text: "the client said bye" },
   handshake_timeout: { code: 3000, text: "no hello within the handshake timeout" },
   shutdown: { code: 3001, text: "the node drains or stops; reconnect" },
+  moved: { code: 3002, text: "the user belongs on another node, which the `reconnect` before names" },
   token_expired: { code: 3005, text: "the token has expired; reconnect with a new one" },
   slow_consumer: { code: 3008, text: "the client read too slowly and its socket queue was full" },
   session_replaced: { code: 3010, text: "the session was resumed on another socket; reconnect as a new session" },

@@ -15,6 +15,12 @@ const names = [
   "refusedMemory",
   "refusedHandshakes", // without a ticket, and with one
   "refusedResumes",
+  "sentOn", // hellos of users of other nodes, and why such users were served here all the same
+  "servedUnknown",
+  "servedUnreachable",
+  "servedByTicket",
+  "servedAfterHops",
+  "moved", // sessions whose user got another owner
   "urlsAnswered", // requests for a connection URL
   "urlsRefused",
   "tokensVerified",

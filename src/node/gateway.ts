@@ -16,6 +16,7 @@ import { watchNatsAway } from "./natsaway.ts";
 import { addHttpMetrics } from "../metrics/http.ts";
 import type { HttpApi } from "../http/http.ts";
 import { addNatsMetrics } from "../metrics/nats.ts";
+import { addPlacementMetrics } from "../metrics/placement.ts";
 import { assemble, type Node } from "./parts.ts";
 import { knownNode, nodeFacts, type KnownNode } from "./nodefacts.ts";
 import { openHttpApi, startPorts, type HttpPorts } from "./httpports.ts";
@@ -156,7 +157,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 }
 
-function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api, apiKeys }: Node, http: HttpApi): Served["metrics"] {
+function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApi): Served["metrics"] {
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -172,6 +173,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
     memory: () => ({ limitBytes: config.memoryLimitBytes, usedBytes: guard.usedBytes(), short: guard.short }),
   });
   addApiMetrics(registry, () => api.usage());
+  addPlacementMetrics(registry, () => placement.usage());
   addApiKeyMetrics(registry, () => apiKeys.usage());
   addHttpMetrics(registry, () => http.usage());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);

@@ -24,10 +24,11 @@ const freshMs = 500;
 /** @param serving counts the reactors that take sockets. */
 export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" | "tcpPort">, counters: readonly Counters[], serving: () => number): () => NodeFacts {
   const { region, reactors, handshakesPerSecond, weight, placement, placementPartitions: partitions } = config;
-  const ip = config.nodeHost || (everyAddress.has(config.host) ? ownAddress() : config.host);
+  const reached = (host: string) => config.nodeHost || (everyAddress.has(host) ? ownAddress() : host);
+  const ip = reached(config.host);
   const secure = config.tlsCert !== "";
   const url = config.nodeUrl || `${secure ? "wss" : "ws"}://${at(ip, port)}/ws`;
-  const tcpUrl = tcpPort === null ? "" : `${secure ? "tls" : "tcp"}://${at(ip, tcpPort)}`;
+  const tcpUrl = tcpPort === null ? "" : `${secure ? "tls" : "tcp"}://${at(reached(config.tcpHost || config.host), tcpPort)}`;
   const fixed = { ip, port, url, tcpUrl, region, version, handshakesPerSecond, weight, placement, partitions, started: Date.now() };
   let cpuBefore = process.cpuUsage();
   let measuredAt = performance.now();

@@ -66,6 +66,11 @@ export class Placement {
     return this.#table;
   }
 
+  usage(): { readonly table: number; readonly owned: number } {
+    const { node } = this.#options;
+    return { table: this.#table?.number ?? 0, owned: this.#owners.filter((id) => id === node).length };
+  }
+
   async start(): Promise<void> {
     await this.look();
     this.#timer = setInterval(() => void this.look(), lookMs).unref();

@@ -75,6 +75,7 @@ export class SharedPlacement implements PlacementView {
   #sequence = 0;
   #table = 0;
   #self = -1;
+  #owned = 0;
   #nodes: readonly PlacedNode[] = [];
 
   constructor(shared: SharedArrayBuffer, mode: PlacementMode, partitions: number) {
@@ -97,6 +98,11 @@ export class SharedPlacement implements PlacementView {
   get self(): number {
     this.#look();
     return this.#self;
+  }
+
+  get owned(): number {
+    this.#look();
+    return this.#owned;
   }
 
   get nodes(): readonly PlacedNode[] {
@@ -131,6 +137,7 @@ export class SharedPlacement implements PlacementView {
     this.#owners.set(copied);
     this.#table = table;
     this.#self = self;
+    this.#owned = copied.reduce((sum, owner) => sum + (owner === self ? 1 : 0), 0);
     this.#sequence = sequence;
   }
 }

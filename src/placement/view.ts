@@ -36,6 +36,8 @@ export interface PlacementView {
   readonly nodes: readonly PlacedNode[];
   /** Index of this node. */
   readonly self: number;
+  /** Partitions that this node owns. */
+  readonly owned: number;
   partitionOf(tenant: string, user: string): number;
   /**
    * Index of the node that owns the user's partition. -1: the mode is `any`, there is no table yet, or no node may own

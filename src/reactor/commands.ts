@@ -20,7 +20,7 @@ const noBytes = new Uint8Array(0);
  * While the node drains, new publishes are refused. A session closes when its commands are answered, and one that kept
  * publishing would never close.
  */
-const leaving = "node is draining: reconnect, then send again";
+const leaving = "the node has asked this session to reconnect: reconnect, then send again";
 /** The node writes JSON data again in its shortest form. A number like 1e20 gets longer by that. */
 const grown = "data: exceeds the frame limit when re-encoded";
 

@@ -11,6 +11,7 @@ import type { KindOf } from "../config/roomnames.ts";
 import type { PlaceTickets } from "../auth/placetickets.ts";
 import type { Tickets } from "../auth/tickets.ts";
 import type { ReactorLooks } from "./locate/looks.ts";
+import type { Targets } from "./locate/targets.ts";
 import type { Admission } from "./transport/admission.ts";
 import type { QueueBudget } from "./rooms/queuebudget.ts";
 import type { Refusals } from "./refusalreports.ts";
@@ -39,6 +40,8 @@ export interface Context {
   readonly resumeTokens: ResumeTokens;
   /** Which node a user belongs on. */
   readonly placement: PlacementView;
+  /** The nodes that clients can be sent to. */
+  readonly targets: Targets;
   readonly tickets: Tickets;
   readonly placeTickets: PlaceTickets;
   readonly admission: Admission;

@@ -81,6 +81,8 @@ const tickets = new Tickets(resumeSecret);
 const placeTickets = new PlaceTickets(resumeSecret);
 const sessions = new ReactorSessions(counters);
 const state = new NodeState(nodeState);
+const view = new SharedPlacement(placement, config.placement, config.placementPartitions);
+const looks = new ReactorLooks({ ask: (node) => post({ kind: "look", node }) });
 const context: Context = {
   config,
   compressFrom: config.compression === "off" ? Infinity : config.compressionBytesMin,
@@ -95,11 +97,12 @@ const context: Context = {
   kindOf: compileKinds(config),
   verifier: hasKey(config) ? createVerifier({ config, keys: authKeys, onOutage, onVerified }) : null,
   resumeTokens: new ResumeTokens(resumeSecret),
-  placement: new SharedPlacement(placement, config.placement, config.placementPartitions),
+  placement: view,
+  targets: new Targets({ view, reactors: allCounters.length, refuses: (node) => looks.refuses(node), ready: () => state.ready }),
   tickets,
   placeTickets,
   admission: new Admission(config.handshakesPerSecond / allCounters.length, { tickets, placeTickets, node: placeTag(config.nodeId) }),
-  looks: new ReactorLooks({ ask: (node) => post({ kind: "look", node }) }),
+  looks,
   refusals: new Refusals(post),
   greeted: config.logLevel === "debug" || config.logLevel === "trace" ? ({ id, grant }, client, resumed) => post({ kind: "hello", session: id, user: grant?.user ?? "", client: client.slice(0, clientCharsMax), resumed }) : null,
   trace: config.logLevel === "trace" ? new Trace(post) : null,
@@ -117,10 +120,7 @@ const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow };
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
 for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway"] as const) counters.set(gauge, 0);
 
-const targets = new Targets({
-  view: context.placement, reactors: allCounters.length, refuses: (node) => context.looks.refuses(node), ready: () => state.ready,
-});
-const connectionUrl = new ConnectionUrl({ ...context, state, targets, tokensPerSecond: config.handshakesPerSecond / allCounters.length });
+const connectionUrl = new ConnectionUrl({ ...context, state, tokensPerSecond: config.handshakesPerSecond / allCounters.length });
 const door = doorkeeper(state, config.socketsMax, allCounters);
 const entrances = new Entrances({ reactor, port, serve, sendBack });
 heartbeat.start();

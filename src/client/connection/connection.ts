@@ -64,7 +64,7 @@ export type ConnectionOwner = {
 const stableMs = 5000;
 /** Codes by which a node ends one session only. */
 const closesOfOne: ReadonlySet<number> = new Set(
-  [closes.token_expired, closes.slow_consumer, closes.session_replaced, closes.rate_limited].map(({ code }) => code),
+  [closes.moved, closes.token_expired, closes.slow_consumer, closes.session_replaced, closes.rate_limited].map(({ code }) => code),
 );
 /** Longer timers fire at once. */
 const timerMsMax = 2 ** 31 - 1;

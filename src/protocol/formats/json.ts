@@ -36,6 +36,7 @@ const commands = {
     client: text.optional(),
     device: text.optional(),
     resume: resume.optional(),
+    ticket: text.optional(),
   }),
   join: z.strictObject({ room: text, recover: position.optional(), history: uint32.optional() }),
   leave: z.strictObject({ room: text }),

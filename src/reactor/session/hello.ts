@@ -5,7 +5,6 @@
 import type { Verdict } from "../../auth/verifier.ts";
 import type { ErrorCode } from "../../errors.ts";
 import { allows, anonymous, type Grant } from "../../auth/grants.ts";
-import { randomId } from "../../platform/ids.ts";
 import type { RecordReader } from "../../link/link.ts";
 import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord, type PlaceInRoom } from "../../link/sessions.ts";
 import { protocolVersion, type ClientFrame } from "../../protocol/messages.ts";
@@ -14,6 +13,7 @@ import { inboxName, userKey } from "../../protocol/roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../../config/roomnames.ts";
 import { positionProblem, roomsMax } from "../commands.ts";
 import { warningAt } from "./expiry.ts";
+import { anonymousPrefix, anonymousUser, place } from "./place.ts";
 import { closeSession, refuse, sendFrame } from "../outgoing.ts";
 import type { Reactor } from "../reactor.ts";
 import { sendGone } from "../rooms/rooms.ts";
@@ -25,7 +25,6 @@ type Refresh = NonNullable<ClientFrame["refresh"]>;
 /** Frames that may wait behind hello. */
 const earlyFramesMax = 64;
 const deviceBytesMax = 128;
-const anonymousPrefix = "anon-";
 /**
  * Shared by all, since most clients send no frame there, or one. V8 allocates room for seventeen elements on the first
  * push to an empty array.
@@ -77,7 +76,7 @@ function withoutToken(reactor: Reactor, session: Session, fields: Hello, claims:
     return introduce(reactor, session, fields, claims, claims.grant, anybody && isAnonymous(claims.grant));
   }
   if (!anybody) return closeSession(reactor, session, "invalid_token", claims === null ? "token: missing" : "resume token: expired");
-  introduce(reactor, session, fields, null, anonymous(`${anonymousPrefix}${randomId(6)}`), true);
+  introduce(reactor, session, fields, null, anonymous(anonymousUser(reactor.placement)), true);
 }
 
 /** Forging such a grant gains nothing: every anonymous client gets the same. */
@@ -97,6 +96,13 @@ function introduce(
   grant: Grant,
   mayBegin: boolean,
 ): void {
+  const ticket = fields.ticket || session.ticket;
+  session.ticket = "";
+  place(reactor, session, { ticket, grant, isReturning: claims !== null }, () => serve(reactor, session, fields, claims, grant, mayBegin));
+}
+
+/** The user may be served here: asks the hub. */
+function serve(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null, grant: Grant, mayBegin: boolean): void {
   session.grant = grant;
   const { slot, life, wire } = session;
   const { user, tenant, issuedAt } = grant;

@@ -34,6 +34,8 @@ export interface Session {
   grant: Grant | null;
   /** The token that came with the upgrade, until hello. */
   token: string;
+  /** The ticket of the placement that came with the upgrade, until hello (placetickets.ts). */
+  ticket: string;
   /** Hello is under way. Null before it came and after the hub has answered. */
   greeting: Greeting | null;
   /** The session's memberships. Few are a linked list, since an array costs more memory. Many are a map by name. */
@@ -225,7 +227,7 @@ function chained(members: readonly Member[]): Member | null {
   }, null);
 }
 
-export function createSession(audience: Audience, wire: number, forbiddenOrigin: string, token: string): Session {
+export function createSession(audience: Audience, wire: number, forbiddenOrigin: string, token: string, ticket = ""): Session {
   return {
     socket: null,
     audience,
@@ -238,6 +240,7 @@ export function createSession(audience: Audience, wire: number, forbiddenOrigin:
     generation: 0,
     grant: null,
     token,
+    ticket,
     greeting: null,
     members: null,
     split: null,

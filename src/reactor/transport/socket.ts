@@ -23,6 +23,8 @@ export interface Socket {
   ping(): number;
   /** Stops reading for this long, where the transport can. uWS's WebSocket cannot. */
   pauseFor?(ms: number): void;
+  /** Raw TCP. */
+  readonly isTcp?: true;
   /** Bytes that wait to be sent. */
   getBufferedAmount(): number;
   subscribe(topic: string): boolean;

@@ -41,7 +41,7 @@ export function serveTcp(reactor: Reactor, door: () => TurnAway | null, where: T
     const closed = door();
     if (closed !== null) return refuse(stream, closed);
     if (!reactor.admission.admit()) return refuse(stream, refusals.crowd);
-    const session = createSession(audience, defaultFormat, "", "");
+    const session = createSession(audience, defaultFormat, "", "", "");
     reactor.counters.add("tcpSockets", 1);
     opened(reactor, session, new TcpSocket(reactor, session, audience, stream));
   };

@@ -19,6 +19,7 @@ const lingerMs = 10_000;
 const unreadQueueBytes = 64 * 1024;
 
 export class TcpSocket implements Socket {
+  readonly isTcp = true;
   readonly #reactor: Reactor;
   readonly #session: Session;
   readonly #audience: TcpAudience;

@@ -129,7 +129,7 @@ function upgrade(
   const origin = req.getHeader("origin");
   const forbiddenOrigin = isWelcome(config, origin, req.getHeader("host")) ? "" : origin;
   res.upgrade<SocketData>(
-    { session: createSession(app, chosen === "" ? defaultFormat : formatOfSubprotocol(chosen), forbiddenOrigin, tokenOf(req)) },
+    { session: createSession(app, chosen === "" ? defaultFormat : formatOfSubprotocol(chosen), forbiddenOrigin, tokenOf(req), req.getQuery("ticket") ?? "") },
     req.getHeader("sec-websocket-key"),
     chosen,
     req.getHeader("sec-websocket-extensions"),
