@@ -35,6 +35,13 @@ async function connect(t: Test, address: string, tlsCa = server.cert): Promise<R
   return link;
 }
 
+/** A server that has just started, on a busy machine, may not answer in time. */
+async function answered(t: Test, address: string): Promise<RedisLink> {
+  let link: RedisLink | null = null;
+  await until(async () => (link ??= await connect(t, address).catch(() => null)) !== null, `${address} to answer`);
+  return link!;
+}
+
 const problem = (redis: string, redisTlsCa = "") =>
   createGateway({ port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", redis, redisTlsCa, redisPrefix: freshPrefix() }).then(
     async (node) => void (await node.close()),
@@ -71,7 +78,7 @@ t.test("a cluster", async (t) => {
   await redis.client.call("CLUSTER", "ADDSLOTSRANGE", 0, 16_383);
   await until(async () => String(await redis.client.call("CLUSTER", "INFO")).includes("cluster_state:ok"), "the cluster to be whole");
   const address = `rediss+cluster://localhost:${tlsPort}`;
-  const link = await connect(t, address);
+  const link = await answered(t, address);
   await link.run("set", "a", "1");
   t.equal(await redis.client.get("a"), "1");
   t.match(await problem(address, other.cert), /that the issuer of the servers' certificates is trusted: --redis-tls-ca is \S+other.crt/);
@@ -87,9 +94,8 @@ t.test("Sentinels, and the server that they name: nothing is said to either with
   await once(child, "spawn");
   t.teardown(() => child.kill("SIGKILL"));
   const address = `rediss+sentinel://localhost:${port}/main`;
-  let link: RedisLink | null = null;
-  await until(async () => (link ??= await connect(t, address).catch(() => null)) !== null, "the Sentinel to answer");
-  await link!.run("set", "a", "1");
+  const link = await answered(t, address);
+  await link.run("set", "a", "1");
   t.equal(await redis.client.get("a"), "1");
   t.match(await problem(address, other.cert), /that the issuer of the servers' certificates is trusted: --redis-tls-ca is \S+other.crt/);
 });
