@@ -70,8 +70,9 @@ t.test("an upgrade of another version than 13, or of none, is told which there i
 t.test("the parser takes 98 headers, HTTP/1.1 and a Host", async (t) => {
   const headers = (count: number) => Array.from({ length: count }, (_, i) => `A${i}: b\r\n`).join("");
   t.match(await talk(`GET /health HTTP/1.1\r\nHost: a\r\n${headers(97)}\r\n`), /^HTTP\/1.1 200 /);
-  // It waits for more, and drops the connection when it has waited long enough.
-  t.equal((await exchange(node.port, `GET /health HTTP/1.1\r\nHost: a\r\n${headers(98)}\r\n`, undefined, 60_000)).toString(), "");
+  // The binary for Node 20 waits for more, and drops the connection when it has waited long enough. Those for later versions answer.
+  const answer = (await exchange(node.port, `GET /health HTTP/1.1\r\nHost: a\r\n${headers(98)}\r\n`)).toString();
+  t.match(answer, Number(process.versions.node.split(".")[0]) < 22 ? /^$/ : /^HTTP\/1.1 431 /);
   t.match((await exchange(node.port, "GET /health HTTP/1.1\r\nA: b\r\n\r\n")).toString(), /^HTTP\/1.1 400 /);
   t.match((await exchange(node.port, "GET /health HTTP/1.0\r\n\r\n")).toString(), /^HTTP\/1.1 505 /);
 });
