@@ -121,3 +121,26 @@ t.test("without a key, the port is open to programs of this machine, and closed 
   }
   t.equal((await ask(at, "/docs", { headers: { "Sec-Fetch-Site": "none" } })).status, 200, "a person may read the page in a browser");
 });
+
+t.test("a client that disconnects in the middle leaves nothing behind", async (t) => {
+  const sockets = Array.from({ length: 20 }, () => connect(port, "127.0.0.1").on("error", () => {}));
+  for (const socket of sockets) socket.write(`POST /api/v1${publications} HTTP/1.1\r\nHost: a\r\nAuthorization: ${authorized.Authorization}\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{"data":"`);
+  await until(async () => /^flux_http_waiting 20$/m.test(await node.metrics()), "the requests to wait for their bodies");
+  sockets.forEach((socket) => socket.destroy());
+  await until(async () => /^flux_http_waiting 0$/m.test(await node.metrics()), "nothing to wait");
+  t.equal((await ask(port, publications, withKey({ body: { data: 1 } }))).status, 201);
+});
+
+t.test("a node that closes answers with a problem, or not at all", async (t) => {
+  const other = await startNode(t, { reactors: 1, apiPort: 0 });
+  const asked: Promise<unknown>[] = [];
+  let isOver = false;
+  const closing = other.close().then(() => (isOver = true));
+  while (!isOver) {
+    const answer = ask(other.apiPort, publications, { body: { data: 1 } }).then(({ status }) => status, () => "none");
+    asked.push(answer);
+    await answer;
+  }
+  await closing;
+  t.ok((await Promise.all(asked)).every((one) => one === 503 || one === "none"));
+});

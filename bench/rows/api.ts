@@ -6,7 +6,7 @@ import { startServer, type ServerUnderTest } from "../servers/start.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 
 const connections = 64;
-const warmUpSeconds = 1;
+const warmUpSeconds = 3;
 const batchItems = 100;
 /** So that payload and key make a body of 128 bytes. */
 const data = { text: "x".repeat(107) };

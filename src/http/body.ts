@@ -10,6 +10,12 @@ const allBytesMax = 64 * 1_048_576;
 /** A payload may be nested 100 deep, and stands inside of an item of an array. */
 const depthMax = 103;
 
+/** A request whose body is read. */
+export interface Reading {
+  readonly req: IncomingMessage;
+  bodyBytes: number;
+}
+
 export interface Body {
   readonly value: unknown;
   readonly bytes: Uint8Array;
@@ -20,12 +26,12 @@ export interface Body {
 export class Bodies {
   #bytes = 0;
 
-  /** @param done called once, unless the client disconnects first. */
-  read(req: IncomingMessage, done: (body: Body | null, refused: Refusal | null) => void): void {
+  /** @param done called once, unless the client disconnects first. Whoever calls releases the request's bytes later. */
+  read(reading: Reading, done: (body: Body | null, refused: Refusal | null) => void): void {
+    const { req } = reading;
     if (Number(req.headers["content-length"]) > bodyBytesMax) return done(null, tooLarge());
     let first: Buffer | null = null;
     let more: Buffer[] | null = null;
-    let bytes = 0;
     let isOver = false;
     const end = (body: Body | null, refused: Refusal | null) => {
       isOver = true;
@@ -33,9 +39,9 @@ export class Bodies {
     };
     req.on("data", (chunk: Buffer) => {
       if (isOver) return;
-      bytes += chunk.length;
+      reading.bodyBytes += chunk.length;
       this.#bytes += chunk.length;
-      if (bytes > bodyBytesMax) return end(null, tooLarge());
+      if (reading.bodyBytes > bodyBytesMax) return end(null, tooLarge());
       if (this.#bytes > allBytesMax) return end(null, refusal("overloaded", "the bodies of all requests are too large together; try again"));
       if (first === null) first = chunk;
       else (more ??= [first]).push(chunk);
@@ -54,10 +60,11 @@ export class Bodies {
       }
       end({ value, bytes, spans }, null);
     });
-    req.on("close", () => {
-      this.#bytes -= bytes;
-      first = more = null;
-    });
+  }
+
+  /** The request has been answered, or its client has disconnected. */
+  release({ bodyBytes }: Reading): void {
+    this.#bytes -= bodyBytes;
   }
 }
 

@@ -55,6 +55,7 @@ export class HttpApi {
   readonly #ownHosts = new Set<string>();
   #lastId = 0;
   #waiting = 0;
+  #isClosed = false;
 
   constructor(options: HttpApiOptions) {
     this.#options = options;
@@ -107,6 +108,11 @@ export class HttpApi {
     const { req, caller } = request;
     const refused = this.#mayBegin(call) ?? (caller.kind === "open" ? this.#strange(req) : null) ?? pageOrForm(req, call) ?? refusalOrNull(permits(caller, call.scope));
     if (refused !== null) return this.#refuseKnown(request, refused);
+    this.#waiting++;
+    request.res.on("close", () => {
+      this.#waiting--;
+      this.#bodies.release(request);
+    });
     const query = queryOf(req.url ?? "");
     if (query !== null) {
       const checked = call.query.safeParse(query);
@@ -119,7 +125,7 @@ export class HttpApi {
       return this.#refuseError(request, error);
     }
     if (call.body === null) return this.#run(request, call);
-    this.#bodies.read(req, (body, problem) => {
+    this.#bodies.read(request, (body, problem) => {
       if (body === null) return request.refuse(problem!);
       const checked = call.body!.safeParse(body.value);
       if (!checked.success) return request.refuse(refusal("bad_request", problemOf(checked.error, "body")));
@@ -130,11 +136,9 @@ export class HttpApi {
   }
 
   #run(request: ApiRequest, call: ApiCall): void {
-    const { caller, body, res } = request;
+    const { caller, body } = request;
     const refused = refusalOrNull(this.#options.keys.admit(caller, call.publications?.(body) ?? 0));
     if (refused !== null) return request.refuse(refused);
-    this.#waiting++;
-    res.once("close", () => this.#waiting--);
     try {
       const answered = call.serve(this.#node, request);
       if (answered !== undefined) answered.catch((error: unknown) => this.#refuseError(request, error));
@@ -147,6 +151,7 @@ export class HttpApi {
   #strange(req: IncomingMessage): Refusal | null {
     // Parsing addresses costs more than all the rest of a publish.
     const known = `${req.headers.host} ${req.socket.localAddress}`;
+    if (req.headers.origin !== undefined) return refusal("forbidden", "web pages may not send this: the request has an Origin header");
     const text = strangePage(req) ?? (this.#ownHosts.has(known) ? null : strangeHost(req));
     if (text !== null) return refusal("forbidden", text);
     if (this.#ownHosts.size >= ownHostsMax) this.#ownHosts.clear();
@@ -155,6 +160,7 @@ export class HttpApi {
   }
 
   #mayBegin(call: ApiCall): Refusal | null {
+    if (this.#isClosed) return refusal("unavailable", "the node is closing");
     if (this.#waiting < waitingMax) return null;
     return refusal("overloaded", `${waitingMax} requests wait for their answers already; ${call.name} was not begun`);
   }
@@ -190,6 +196,11 @@ export class HttpApi {
     add(call === null ? this.#refused : this.#counts.get(call.name)!, "internal");
     if (res.headersSent) return void res.destroy();
     sendProblem(res, refusal("internal", "the request failed: the log of the node says why"), requestId);
+  }
+
+  /** Before the hub and the stores close: every later request is refused. */
+  close(): void {
+    this.#isClosed = true;
   }
 
   usage(): { readonly waiting: number; readonly streams: number; readonly answered: readonly { readonly call: string; readonly code: string; readonly count: number }[] } {

@@ -33,6 +33,8 @@ export class ApiRequest<Q = unknown, B = unknown> {
   query: Q = {} as Q;
   body: B = undefined as B;
   source: Body | null = null;
+  /** Of the body that have been received. */
+  bodyBytes = 0;
   /** Of the caller, or as the query says. */
   tenant = "";
   readonly #desk: Desk;
@@ -66,6 +68,8 @@ export class ApiRequest<Q = unknown, B = unknown> {
 
   /** An answer that the call writes by itself, piece by piece. */
   begin(headers: readonly string[]): ServerResponse {
+    // A write that fails concerns this response alone.
+    this.res.on("error", () => this.res.destroy());
     this.res.writeHead(200, [...headers, "X-Request-Id", this.id]);
     this.#desk.answered(this.call, "ok");
     return this.res;

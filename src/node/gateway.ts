@@ -240,6 +240,7 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 async function shutDown({ state, guard, looks, others, reactors, hub, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, ports: HttpPorts | null): Promise<void> {
   state.leaving = true;
   api.close();
+  ports?.leave();
   guard.stop();
   looks.stop();
   unwatch();

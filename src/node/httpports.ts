@@ -14,6 +14,8 @@ export interface HttpPorts {
   readonly api: number;
   /** Null: there is none. */
   readonly metrics: number | null;
+  /** The HTTP API refuses every later request. */
+  leave(): void;
   close(): Promise<unknown>;
 }
 
@@ -43,5 +45,5 @@ export async function startPorts(config: Config, log: Logger, http: HttpApi, ser
   const admin = await open("admin", adminHost, adminPort, () => startAdmin({ host: adminHost, port: adminPort, key: adminKey, log }, { ...served, ...(apiPort === null && { api: serve }) }));
   const api = apiPort === null ? admin : await open("api", own.host, own.port, () => startServer(own, { name: "http api", bounds: apiBounds, log }, serve));
   const metrics = metricsPort === null ? null : await open("metrics", alone.host, alone.port, () => startMetrics(alone, served.metrics, log));
-  return { admin, api, metrics, close };
+  return { admin, api, metrics, leave: () => http.close(), close };
 }

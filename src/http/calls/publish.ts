@@ -51,7 +51,7 @@ export const publishCall = call({
       if ("error" in answer) return request.refuse(refusalOf(answer.error));
       const { value } = answer;
       const receivers = rooms.named(room)?.members ?? 0;
-      const tell = () => request.answer(201, { position: cursorOf(value), receivers, duplicate: value.duplicate });
+      const tell = () => request.answerText(201, `{"position":${JSON.stringify(cursorOf(value))},"receivers":${receivers},"duplicate":${value.duplicate}}`);
       if (!value.duplicate) return tell();
       compare(node, room, payload, value, (differs) => (differs === null ? tell() : request.refuse(differs)));
     });
