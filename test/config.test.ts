@@ -275,7 +275,7 @@ t.test("an admin port that other machines can reach needs a key; the metrics alo
   t.same(problemsOf({ flags: { metricsPort: "0", tcpPort: "0", port: "0", adminPort: "0", apiPort: "0" } }), []);
   t.same(problemsOf({ flags: { apiHost: "0.0.0.0", apiPort: "8090", adminKey: "k".repeat(32) } }), []);
   t.same(problemsOf({ flags: { apiHost: "0.0.0.0", apiPort: "8090", apiKeys: "keys.json" } }), []);
-  t.match(problemsOf({ flags: { apiHost: "0.0.0.0", apiPort: "8090" } }), [/^--api-host: other machines can reach 0\.0\.0\.0, .*--api-keys or --admin-key/]);
+  t.match(problemsOf({ flags: { apiHost: "0.0.0.0", apiPort: "8090" } }), [/^--api-host: other machines can reach 0\.0\.0\.0, .*--api-keys, --admin-key or --redis/]);
   t.match(problemsOf({ flags: { apiHost: "127.0.0.1" } }), ["--api-host: has no effect without --api-port; set both"]);
   t.match(problemsOf({ flags: { apiPort: "8081" } }), ["--api-port: --api-port and --admin-port (default) are both 8081; choose another port for one of them"]);
 });

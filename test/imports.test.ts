@@ -20,7 +20,7 @@ const besideInterfaces = ["messages/drainoptions.ts", "messages/survey.ts"];
 const compositions = ["node/stores.ts", "node/cluster.ts", "node/keystores.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. A part is a folder or a file of src. */
 const levels = [
-  ["cli", "contracts"],
+  ["cli", "contracts", "server"],
   ["index"],
   ["node"],
   ["http"],

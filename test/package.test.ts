@@ -44,9 +44,9 @@ t.test("whatever is exported is there, with its types", async (t) => {
     ...code.map((name, i) => `import * as part${i} from ${JSON.stringify(name)};`),
     `console.log(JSON.stringify([${code.map((_, i) => `Object.keys(part${i})`).join()}]));`,
   ])) as string[][];
-  t.same(code, ["flux-gateway", "flux-gateway/client", "flux-gateway/contracts"]);
-  for (const [i, expected] of ["createGateway", "connect", "brokerContract"].entries()) t.ok(found[i]!.includes(expected), `${expected} of ${found[i]!.join()}`);
-  for (const seam of ["broker", "messages", "presence", "registry", "sessions"]) t.ok(found[2]!.includes(`${seam}Contract`), `a suite for ${seam}`);
+  t.same(code, ["flux-gateway", "flux-gateway/client", "flux-gateway/server", "flux-gateway/contracts"]);
+  for (const [i, expected] of ["createGateway", "connect", "FluxServer", "brokerContract"].entries()) t.ok(found[i]!.includes(expected), `${expected} of ${found[i]!.join()}`);
+  for (const seam of ["broker", "messages", "presence", "registry", "sessions"]) t.ok(found[3]!.includes(`${seam}Contract`), `a suite for ${seam}`);
 });
 
 t.test("the suite for brokers runs as docs/operations.md says", async (t) => {
@@ -58,6 +58,23 @@ t.test("the suite for brokers runs as docs/operations.md says", async (t) => {
   ]);
   t.match(said, /^ok \d+ - mine: /m);
   t.notMatch(said, /^not ok/m);
+});
+
+t.test("a backend publishes with flux-gateway/server", async (t) => {
+  const [published, page] = JSON.parse(run("backend.mjs", [
+    'import { createGateway } from "flux-gateway";',
+    'import { ApiError, FluxServer } from "flux-gateway/server";',
+    'const gateway = await createGateway({ port: 0, adminPort: 0, reactors: 1, logLevel: "error", adminKey: "k".repeat(32) });',
+    "const url = `http://127.0.0.1:${gateway.adminPort}`;",
+    'const flux = new FluxServer({ url, key: "k".repeat(32) });',
+    'const published = await flux.publish("chat:a", { text: "hi" });',
+    'const page = await flux.history("chat:a");',
+    'const error = await new FluxServer({ url, key: "wrong" }).publish("chat:a", 1).catch((error) => error);',
+    "if (!(error instanceof ApiError)) throw error;",
+    "await gateway.close();",
+    "console.log(JSON.stringify([published, page, error.code]));",
+  ])) as [{ position: string }, { publications: { position: string; data: unknown }[] }, string];
+  t.match(page.publications, [{ position: published.position, data: { text: "hi" } }]);
 });
 
 t.test("a node of the package serves with Redis: its scripts are there", async (t) => {

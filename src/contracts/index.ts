@@ -3,7 +3,7 @@
  * MUST of the seam's interface.
  */
 export { brokerBytesContract, brokerContract, brokerTimeContract, type BrokerOptions, type MakeBroker } from "./broker.ts";
-export { heldEvery, keyOf, keyStoreContract, type KeyPlace } from "./keystore.ts";
+export { keyStoreContract, type KeyPlace } from "./keystore.ts";
 export { messagesContract, type Speaking } from "./messages.ts";
 export { presenceContract, type MakePresence, type PresenceOptions } from "./presence.ts";
 export { registryContract, type Joining, type RegistryOptions } from "./registry.ts";
