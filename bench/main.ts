@@ -12,6 +12,7 @@ import { type Measurement, summarize } from "./report/summary.ts";
 import { rowTable } from "./report/table.ts";
 import { apiRow } from "./rows/api.ts";
 import { catchUpRow } from "./rows/catchup.ts";
+import { connectionUrlRow } from "./rows/connectionurl.ts";
 import { crossRow } from "./rows/cross.ts";
 import { durableRow } from "./rows/durable.ts";
 import { echoRow } from "./rows/echo.ts";
@@ -36,6 +37,7 @@ const groups: Record<string, readonly Row[]> = {
   idle: [idleRow, idlePresenceRow],
   cross: [crossRow],
   handshake: [handshakeRow],
+  "connection-url": [connectionUrlRow],
   storm: [stormRow],
   durable: [durableRow],
   catchup: [catchUpRow],

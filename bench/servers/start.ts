@@ -34,6 +34,8 @@ export type StartOptions = {
   reactors: number;
   /** Directory for V8 CPU profiles, written when the server stops. */
   profileDir: string | null;
+  /** flux-gateway only: clients need a token. Default: true. */
+  isGuarded?: boolean;
   /** More flags, flux-gateway only. */
   flags?: readonly string[];
   /** socket.io only: connects several processes. */
@@ -44,9 +46,9 @@ const host = "127.0.0.1";
 const startTimeoutMs = 20_000;
 const stopTimeoutMs = 10_000;
 
-export async function startServer(name: ServerName | "nodehttp", { reactors, profileDir, flags = [], redisUrl }: StartOptions): Promise<ServerUnderTest> {
+export async function startServer(name: ServerName | "nodehttp", { reactors, profileDir, isGuarded = true, flags = [], redisUrl }: StartOptions): Promise<ServerUnderTest> {
   const node = profileDir === null ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileDir}/${name}`];
-  return name === "flux" ? startFlux(node, reactors, flags) : startControl(name, node, redisUrl === undefined ? {} : { REDIS_URL: redisUrl });
+  return name === "flux" ? startFlux(node, reactors, [...(isGuarded ? ["--auth-secret", benchSecret] : []), ...flags]) : startControl(name, node, redisUrl === undefined ? {} : { REDIS_URL: redisUrl });
 }
 
 async function startFlux(node: string[], reactors: number, more: readonly string[]): Promise<ServerUnderTest> {
@@ -54,7 +56,7 @@ async function startFlux(node: string[], reactors: number, more: readonly string
   // With the flag in the command's first line. The bench must raise one limit: a single publisher sends 2,000 messages
   // a second, as many as ten sockets may.
   const flags = ["--reactors", reactors, "--port", port, "--admin-port", adminPort, "--commands-per-second", 10_000,
-    "--host", host, "--auth-secret", benchSecret, "--log-level", "warn", "--drain-ms", 0, ...more].map(String);
+    "--host", host, "--log-level", "warn", "--drain-ms", 0, ...more].map(String);
   const child = run([...node, youngFlag, fluxCommand, "start", ...flags]);
   await until(child, async () => (await fetch(`http://${host}:${port}/ready`)).ok);
   return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, stop: () => stop(child) };

@@ -67,7 +67,7 @@ export class ConnectionUrl {
   #tokensLeft = 0;
   #tokensAt = -Infinity;
   /** For the last Host header: almost all callers use the same. */
-  #own: { readonly key: string; readonly text: AnswerText | null } = { key: "", text: null };
+  #own: { readonly host: string; readonly forwardedProto: string; readonly text: AnswerText | null } = { host: "", forwardedProto: "", text: null };
 
   constructor(options: ConnectionUrlOptions) {
     this.#options = options;
@@ -143,7 +143,8 @@ export class ConnectionUrl {
   }
 
   #locate(res: HttpResponse, caller: Caller, question: Question, who: User): void {
-    const { targets, looks } = this.#options;
+    const { targets, looks, placement } = this.#options;
+    if (placement.mode === "any" && question.not.length === 0) return this.#answer(res, caller, question, who, null);
     const reported = question.not.length === 0 ? [] : targets.all().filter(({ node, isSelf }) => !isSelf && question.not.includes(node.id));
     const owner = who.user === null ? null : targets.owner(who.tenant, who.user);
     if (owner === null || !reported.includes(owner)) {
@@ -175,10 +176,9 @@ export class ConnectionUrl {
 
   /** For this node, where its URL is not configured. */
   #ownText({ host, forwardedProto }: Caller, target: Target): AnswerText {
-    const key = `${forwardedProto} ${host}`;
-    if (this.#own.key !== key) {
+    if (this.#own.host !== host || this.#own.forwardedProto !== forwardedProto) {
       const url = urlOfHost(this.#options.config, host, forwardedProto);
-      this.#own = { key, text: url === null ? null : answerText(url, target.node.id) };
+      this.#own = { host, forwardedProto, text: url === null ? null : answerText(url, target.node.id) };
     }
     return this.#own.text ?? target.text;
   }
