@@ -2,7 +2,8 @@ import type { ClientFrame, Ready as WireReady, Refreshed, Resume, ServerFrame } 
 import { systemClock } from "./clock.ts";
 import type { Clock } from "./clock.ts";
 import { Connection } from "./connection/connection.ts";
-import type { Closed, State, StateChange } from "./connection/connection.ts";
+import type { State, StateChange } from "./connection/connection.ts";
+import type { Closed } from "./connection/closed.ts";
 import { Emitter } from "./emitter.ts";
 import type { Unsubscribe } from "./emitter.ts";
 import { fluxError, fromReply } from "./flux-error.ts";
@@ -24,6 +25,7 @@ import { publishCommand, Room, toPublished } from "./rooms/room.ts";
 import type { Published, PublishOptions } from "./rooms/room.ts";
 import { deviceName, Saved, tabStorage } from "./saved.ts";
 import type { Credentials, Place, SavedSession } from "./saved.ts";
+import { Locator } from "./connection/locator.ts";
 import { Tokens } from "./connection/tokens.ts";
 import { Watches } from "./watches.ts";
 import type { UserStatus } from "./watches.ts";
@@ -83,9 +85,11 @@ export class Client {
     this.#clock = clock;
     this.#heldMax = settings.heldPublicationsMax;
     this.#tokens = new Tokens(settings.token);
+    const locate = options.locate ?? null;
     this.#connection = new Connection(
       {
         url,
+        locator: new Locator({ locate, timeoutMs: settings.locateTimeoutMs, url, origins: options.origins ?? [], clock }),
         WebSocket: options.WebSocket ?? platformWebSocket(),
         tokens: this.#tokens,
         name: settings.name,
@@ -131,7 +135,7 @@ export class Client {
       tell: (command) => this.#connection.tell(command),
       onStatus: (status) => this.#emitter.emit("status", status),
     });
-    this.#saved = new Saved(storage, `flux ${url}`, clock, { collect: () => this.#collect(), onError });
+    this.#saved = new Saved(storage, `flux ${url || (typeof locate === "string" ? locate : "")}`, clock, { collect: () => this.#collect(), onError });
     this.#credentials = this.#saved.credentials;
     this.#user = this.#saved.user;
     this.inbox = this.#openInbox();

@@ -9,6 +9,8 @@ export const clientErrors = {
   closed: { retryable: false, text: "the client is closed" },
   left: { retryable: false, text: "the room was left" },
   no_token: { retryable: true, text: "the token provider returned no token" },
+  not_located: { retryable: true, text: "locate returned no address that the client may use" },
+  bad_url: { retryable: true, text: "a node sent the client to an address that it may not use" },
   not_saved: { retryable: true, text: "the storage rejected the session: it will not survive a reload" },
   handler_failed: { retryable: false, text: "the message handler of the application failed" },
   bad_payload: { retryable: false, text: "a payload cannot be written or read as JSON" },

@@ -2,6 +2,7 @@ import type { Backoff, Clock } from "./clock.ts";
 import type { Position, Publication } from "./rooms/publication.ts";
 import type { StorageLike } from "./saved.ts";
 import type { TokenProvider } from "./connection/tokens.ts";
+import type { Locate } from "./connection/locator.ts";
 import type { WebSocketConstructor } from "./connection/websocket.ts";
 
 export type ClientOptions = {
@@ -9,6 +10,12 @@ export type ClientOptions = {
   WebSocket?: WebSocketConstructor;
   /** Token, or a function that returns one. The client calls it for the first connection, before the token expires, and after the node rejected a token. */
   token?: string | TokenProvider;
+  /** Where to connect, asked before every attempt: the URL of `/api/connection-url` of any node, or a function that returns an address. Without a usable answer the client uses an address that worked before. */
+  locate?: Locate;
+  /** Time to get an answer from `locate`. */
+  locateTimeoutMs?: number;
+  /** Origins that the client may be sent to, by `locate` or by a node: `wss://gw.example.com`, or `wss://*.example.com` for every host below it. Default: any. It never goes from wss to ws. */
+  origins?: readonly string[];
   /** Name and version of the application. The node logs it. */
   name?: string;
   /** Stable name of this device. The node stores under it which direct messages the device has acknowledged. In browsers the client generates one and keeps it in `localStorage`. */
@@ -60,6 +67,7 @@ export const defaults = {
   token: "",
   name: "flux-client",
   backoff: { baseMs: 500, capMs: 20_000 },
+  locateTimeoutMs: 3000,
   connectTimeoutMs: 10_000,
   commandTimeoutMs: 10_000,
   graceMs: 10_000,

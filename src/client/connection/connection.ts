@@ -4,11 +4,15 @@ import { protocolVersion } from "../../protocol/messages.ts";
 import type { ClientFrame, Ready, Resume, ServerFrame } from "../../protocol/messages.ts";
 import { backoffMs } from "../clock.ts";
 import type { Backoff, Cancel, Clock } from "../clock.ts";
+import { closed, local, suspended } from "./closed.ts";
+import type { Closed } from "./closed.ts";
 import { Commands } from "./commands.ts";
 import type { OnReply } from "./commands.ts";
 import { fluxError } from "../flux-error.ts";
 import type { FluxError } from "../flux-error.ts";
 import { Heartbeat } from "./heartbeat.ts";
+import { withTicket } from "./locator.ts";
+import type { Locator } from "./locator.ts";
 import { isOffline } from "./page.ts";
 import type { Tokens } from "./tokens.ts";
 import { openWire } from "./websocket.ts";
@@ -16,9 +20,6 @@ import type { WebSocketConstructor, Wire } from "./websocket.ts";
 
 /** State of the connection. `waiting`: the next attempt is scheduled. `closed`: the client gave up. */
 export type State = "connecting" | "ready" | "waiting" | "closed";
-
-/** Close of a socket: code, name of the code, and a sentence. */
-export type Closed = { readonly code: number; readonly name: string; readonly text: string };
 
 /** A change of the connection's state. */
 export type StateChange = {
@@ -31,7 +32,9 @@ export type StateChange = {
 };
 
 export type ConnectionOptions = {
+  /** "" where the locator finds it. */
   url: string;
+  locator: Locator;
   WebSocket: WebSocketConstructor;
   tokens: Tokens;
   name: string;
@@ -68,6 +71,8 @@ const closesOfOne: ReadonlySet<number> = new Set(
 );
 /** Longer timers fire at once. */
 const timerMsMax = 2 ** 31 - 1;
+/** Times that nodes may send the client on, one after the other, before it waits as after a failed attempt. */
+const hopsMax = 2;
 /** Resolution of a place in the return window. */
 const places = 65_536;
 
@@ -81,6 +86,11 @@ export class Connection {
   #cancelTimer: Cancel | null = null; // the connect timeout, or the wait before the next attempt
   #attempt = 0;
   #readyAt = 0;
+  /** Of the current or last socket. */
+  #url = "";
+  #node = "";
+  #hops = 0;
+  #cause: Closed | null = null;
   #goodbye: ServerFrame["reconnect"] = null; // the node's instruction when and where to reconnect
   /** Window over which all clients of the node reconnect, if it dies without a `reconnect`. */
   #returnWindowMs = 0;
@@ -90,7 +100,7 @@ export class Connection {
   #leaving: { wire: Wire; onGone: () => void } | null = null;
   #isSuspended = false;
   /** The attempt and its cause that wait for the network. */
-  #withoutNetwork: { url: string; cause: Closed } | null = null;
+  #withoutNetwork: { url: string | null; cause: Closed } | null = null;
 
   constructor(options: ConnectionOptions, owner: ConnectionOwner) {
     this.#options = options;
@@ -101,16 +111,16 @@ export class Connection {
     return this.#state;
   }
 
-  /** @throws SyntaxError if the url is no valid WebSocket address. */
-  open(url = this.#options.url): void {
+  /** @param url null: the client's own, or what the locator finds @throws SyntaxError if it is no valid WebSocket address. */
+  open(url: string | null = null): void {
     const { tokens } = this.#options;
     this.#setState("connecting");
     if (this.#state !== "connecting") return; // a listener closed the client
-    if (tokens.current !== null) this.#connect(url, tokens.current);
+    if (tokens.current !== null) this.#place(url, tokens.current);
     else this.#askForToken(url);
   }
 
-  #askForToken(url: string): void {
+  #askForToken(url: string | null): void {
     const { tokens, connectTimeoutMs, clock } = this.#options;
     const giveUp = (why: unknown) => this.#onNoToken(`the token provider failed: ${String(why)}`);
     const cancel = clock.after(connectTimeoutMs, () => giveUp("no answer within connectTimeoutMs"));
@@ -121,7 +131,7 @@ export class Connection {
         if (!isMeant()) return;
         this.#clearTimer();
         if (tokens.isRefused(token)) this.#end(closed(closes.invalid_token.code, ""));
-        else this.#tryUrl(url, () => this.#connect(url, token));
+        else this.#tryUrl(url, () => this.#place(url, token));
       },
       (error: unknown) => {
         if (!isMeant()) return;
@@ -135,7 +145,39 @@ export class Connection {
     if (this.#state === "connecting") this.#retry({ code: local.noToken, name: "no_token", text });
   }
 
+  #place(url: string | null, token: string): void {
+    const { locator } = this.#options;
+    if (url !== null || !locator.asks) return this.#connect(url ?? this.#options.url, token);
+    const cancel = () => {};
+    const isMeant = () => this.#cancelTimer === cancel;
+    this.#cancelTimer = cancel;
+    locator.ask(this.#owner.ticket(), token).then(
+      ({ url: found, retryAfterMs = 0 }) => {
+        if (!isMeant()) return;
+        this.#clearTimer();
+        if (retryAfterMs > 0) this.#wait(found, retryAfterMs, this.#cause);
+        else this.#tryUrl(found, () => this.#connect(found, token));
+      },
+      (error: unknown) => {
+        if (!isMeant()) return;
+        this.#clearTimer();
+        this.#onNotLocated(error, token);
+      },
+    );
+  }
+
+  #onNotLocated(error: unknown, token: string): void {
+    const text = `locate failed: ${String(error)}`;
+    this.#owner.onError(fluxError("not_located", text));
+    if (this.#state !== "connecting") return;
+    const waitMs = (error as { retryAfterMs?: number } | null)?.retryAfterMs ?? 0;
+    const url = this.#options.locator.fallback(waitMs > 0 ? this.#attempt : Infinity);
+    if (url === "") this.#retry({ code: local.noAddress, name: "not_located", text }, waitMs);
+    else this.#tryUrl(url, () => this.#connect(url, token));
+  }
+
   #connect(url: string, token: string): void {
+    this.#url = url;
     const { connectTimeoutMs, clock, WebSocket } = this.#options;
     const wire = openWire(WebSocket, withTicket(url, this.#owner.ticket()), {
       onOpen: () => this.#hello(wire, token),
@@ -182,7 +224,7 @@ export class Connection {
   wake(): void {
     if (!this.#isSuspended) return;
     this.#isSuspended = false;
-    if (this.#state === "waiting") this.#tryUrl(this.#options.url, () => this.open());
+    if (this.#state === "waiting") this.#tryUrl(null, () => this.open());
   }
 
   /**
@@ -227,6 +269,9 @@ export class Connection {
     const { clock, graceMs } = this.#options;
     this.#clearTimer();
     this.#readyAt = clock.now();
+    this.#node = ready.node ?? "";
+    this.#hops = 0;
+    this.#options.locator.reached(this.#url);
     this.#returnWindowMs = ready.returnWindowMs ?? 0;
     this.#returnPlace = ready.returnPlace ? Math.min(1, ready.returnPlace / places) : null;
     this.#heartbeat = new Heartbeat(clock, (ready.heartbeatMs ?? 0) + graceMs, graceMs, {
@@ -249,6 +294,8 @@ export class Connection {
     if (this.#leaving?.wire === wire) this.#leaving.onGone();
     if (this.#wire !== wire) return; // abandoned before
     if (this.#state === "ready" && this.#options.clock.now() - this.#readyAt >= stableMs) this.#attempt = 0;
+    // Without a word of the node: it may be gone.
+    if (this.#goodbye === null && !closesOfOne.has(cause.code) && mayReconnect(cause.code) && !isOffline()) this.#options.locator.lost(this.#state === "ready" ? this.#node : undefined);
     if (this.#prepareReturn(cause.code)) this.#retry(cause);
     else this.#end(cause);
   }
@@ -272,20 +319,38 @@ export class Connection {
     }
   }
 
-  #retry(cause: Closed): void {
+  /** @param waitMs at least this long */
+  #retry(cause: Closed, waitMs = 0): void {
     const { backoff, random } = this.#options;
-    const goodbye = this.#goodbye;
+    const goodbye = this.#instruction();
+    this.#cause = cause;
     const windowMs = this.#isCommonLoss(cause) ? this.#returnWindowMs : 0;
     const place = windowMs > 0 ? this.#returnPlace : null;
-    const delayMs = goodbye ? Math.min(goodbye.delayMs ?? 0, timerMsMax) : backoffMs(this.#attempt++, backoff, place === null ? random : () => place, windowMs);
+    const delayMs = goodbye ? Math.min(goodbye.delayMs ?? 0, timerMsMax) : Math.max(waitMs, backoffMs(this.#attempt++, backoff, place === null ? random : () => place, windowMs));
     // If the node named by `reconnect` rejects the client, the next attempt uses the client's own url.
-    const url = goodbye?.url || this.#options.url;
+    const url = goodbye?.url || null;
     this.#forget();
     this.#withoutNetwork = isOffline() ? { url, cause } : null;
     this.#wait(url, delayMs, cause);
   }
 
-  #wait(url: string, delayMs: number, cause: Closed): void {
+  /**
+   * The node's instruction when and where to reconnect. Not where its url must not be used, and not where nodes send
+   * the client back and forth.
+   */
+  #instruction(): ServerFrame["reconnect"] {
+    const goodbye = this.#goodbye;
+    if (!goodbye?.url) return goodbye;
+    const problem = this.#options.locator.problem(goodbye.url);
+    if (problem !== null) {
+      this.#owner.onError(fluxError("bad_url", `the node's url ${goodbye.url} is not used: ${problem}`));
+      return { ...goodbye, url: "" };
+    }
+    if (this.#state === "ready") return goodbye;
+    return ++this.#hops > hopsMax ? null : goodbye;
+  }
+
+  #wait(url: string | null, delayMs: number, cause: Closed | null): void {
     this.#setState("waiting", this.#isSuspended ? null : delayMs, cause);
     if (this.#state !== "waiting" || this.#isSuspended) return;
     this.#cancelTimer = this.#options.clock.after(delayMs, () => this.#tryUrl(url, () => this.open(url)));
@@ -296,11 +361,11 @@ export class Connection {
     return this.#state === "ready" && !closesOfOne.has(code) && !isOffline();
   }
 
-  #tryUrl(url: string, open: () => void): void {
+  #tryUrl(url: string | null, open: () => void): void {
     try {
       open();
     } catch (error) {
-      this.#retry({ code: local.badUrl, name: "bad_url", text: `cannot connect to ${url}: ${String(error)}` });
+      this.#retry({ code: local.badUrl, name: "bad_url", text: `cannot connect to ${url ?? this.#options.url}: ${String(error)}` });
     }
   }
 
@@ -331,31 +396,4 @@ export class Connection {
     this.#state = state;
     this.#owner.onState({ state, retryInMs, cause });
   }
-}
-
-/** Codes for sockets that the client abandons; they are not sent. All of them mean: try again. */
-const local = { noAnswer: 4001, silent: 4002, refused: 4003, badUrl: 4004, noToken: 4005 } as const;
-
-/**
- * The close code of suspend(). The node keeps the session after any close; this code only tells it that the page means
- * to reconnect.
- */
-const suspended: Closed = { code: 4006, name: "suspended", text: "the session is kept for another socket" };
-
-/** @throws SyntaxError from the WebSocket, if the url is invalid. */
-function withTicket(url: string, ticket: string): string {
-  if (ticket === "") return url;
-  const [address, fragment] = url.split("#");
-  return `${address}${address?.includes("?") ? "&" : "?"}resume=${ticket}${fragment === undefined ? "" : `#${fragment}`}`;
-}
-
-/** Meaning of a close code. 1000 has none here: after its own bye a client does not wait, so a proxy sent it. */
-function closed(code: number, reason: string): Closed {
-  for (const [name, known] of Object.entries(closes)) {
-    if (known.code !== code || name === "bye") continue;
-    // After the name, the reason may contain advice.
-    const advice = reason.startsWith(`${name}: `) ? reason.slice(name.length) : "";
-    return { code, name, text: known.text + advice };
-  }
-  return { code, name: "socket_closed", text: reason || "the socket closed without a reason" };
 }
