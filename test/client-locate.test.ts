@@ -130,7 +130,7 @@ t.test("nonsense, errors and silence are attempts that failed: the client says s
     () => { throw new Error("thrown"); }, () => Promise.reject(new Error("rejected")), () => Promise.reject(null), () => ({ url: "wss://" }), () => "blob:ws://x",
   ];
   let asked = 0;
-  const { client, errors, waitOut } = follow(t, { locate: (() => nonsense[asked++]?.() ?? (asked > nonsense.length ? node.url : undefined)) as Locate });
+  const { client, errors, waitOut } = follow(t, { locate: (() => nonsense[asked++]?.() ?? (asked > nonsense.length ? node.url : undefined)) as unknown as Locate });
   for (let i = 0; i < nonsense.length; i++) await waitOut();
   await isReady(client);
   t.equal(errors.length, nonsense.length);
