@@ -87,7 +87,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB",
     nats: "tls://a.example,10.0.0.2:4222", natsTlsCa: "ca.pem", natsPrefix: "other", natsPartitions: "7", natsReplicas: "3", natsStorage: "memory", natsTimeoutMs: "2s", natsGraceMs: "2s",
     namespaces: '{"live":{"publish":"anyone"}}',
-    redis: "redis://h", redisPrefix: "p:", placement: "hash", placementPartitions: "64", placementStableMs: "1s", weight: "2", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
+    redis: "redis://h", redisPrefix: "p:", placement: "hash", placementPartitions: "64", placementStableMs: "1s", placementMovesPerSecond: "7", placementCalmMs: "1s", weight: "2", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
   };
   for (const { key, env } of options) {
     if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa", "metricsHost", "apiHost"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts

@@ -57,7 +57,7 @@ interface World {
 }
 
 function world(nodes: PlacedNode[]): World {
-  const view: View = { mode: "any", partitions: 64, table: 1, self: 0, owned: 0, generation: 0, nodes, owner: -1, partitionOf: () => 0, ownerOf: () => view.owner };
+  const view: View = { mode: "any", partitions: 64, table: 1, self: 0, owned: 0, movesPerSecond: 0, generation: 0, nodes, owner: -1, partitionOf: () => 0, ownerOf: () => view.owner };
   const refusing = new Set<string>();
   const made: World = {
     view, refusing, ready: true, time: 0,

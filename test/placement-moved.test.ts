@@ -23,7 +23,7 @@ import { until } from "./support/until.ts";
 const redis = await startRedis(t);
 const partitions = 64;
 const common: NodeOptions = {
-  reactors: 1, placement: "hash", placementPartitions: partitions, placementStableMs: 0, authSecret: secret, allowAnonymous: true, resumeSecret: "r".repeat(32), tcpPort: 0,
+  reactors: 1, placement: "hash", placementPartitions: partitions, placementStableMs: 0, placementCalmMs: 0, placementMovesPerSecond: 10_000, authSecret: secret, allowAnonymous: true, resumeSecret: "r".repeat(32), tcpPort: 0,
   redis: redis.url, redisAnswerMs: 60_000, nodeHeartbeatMs: 100, nodeDeadMs: 600_000,
 };
 const ids = ["a", "b", "c"];
@@ -266,4 +266,34 @@ t.test("a node with another number of partitions does not start, and names the o
   await redis.client.hset(`${prefix}gateway:nodes`, "crashed", old);
   const node = await startNode(t, { ...common, redisPrefix: prefix, nodeId: "d", nodeDeadMs: 1_000 });
   t.equal(node.nodes().nodes.find(({ id }) => id === "crashed")?.state, "down", "one that is dead keeps nobody from starting");
+});
+
+t.test("a fourth node that joins while clients connect gets the users that belong on it, and nobody else moves but by the table", async (t) => {
+  const four = ownersOf([...ids, "d"].map((id) => ({ id, weight: 1 })), partitions);
+  const at = (user: string) => [...ids, "d"][four[xxh32(user) % partitions]!]!;
+  const names = Array.from({ length: 300 }, (_, i) => `late-${i}`);
+  const bearers = await Promise.all(names.map((user) => token({ sub: user }, secret)));
+  const clients = names.map((user, i) => ({ user, before: "", client: null as ReturnType<typeof startClient> | null, bearer: bearers[i]! }));
+  const start = (some: typeof clients) => some.forEach((one) => (one.client = startClient(t, ownerOf(one.user).url, { token: one.bearer })));
+  const ready = (some: typeof clients) => until(() => some.every(({ client }) => client?.state === "ready"), "their sessions");
+  const settled = clients.slice(0, 150);
+  start(settled);
+  await ready(settled);
+  for (const one of settled) one.before = one.client!.session!.session;
+  const sockets = new Map<string, number>();
+  for (const { client, user } of settled) client!.on("state", ({ state }) => void (state === "waiting" && sockets.set(user, (sockets.get(user) ?? 0) + 1)));
+  const starting = startNode(t, { ...common, redisPrefix, nodeId: "d" });
+  // The others come while it joins.
+  for (const one of clients.slice(150)) {
+    start([one]);
+    await new Promise(setImmediate);
+  }
+  const d = await starting;
+  await until(() => clients.every(({ client, user }) => client?.state === "ready" && client.session?.node === at(user)), "everybody to be where they belong");
+  const moved = settled.filter(({ user }) => nameOf(ownerOf(user)) !== at(user));
+  t.ok(moved.length > 15 && moved.length < 75, `${moved.length} of 150 moved`);
+  t.same([...sockets.keys()].sort(), moved.map(({ user }) => user).sort(), "nobody else lost the socket");
+  t.same(new Set(sockets.values()), new Set([1]), "and they once");
+  for (const { client, before } of settled) t.equal(client!.session!.session, before, "with the same session") || t.fail();
+  t.ok((await metric(d, "sent_on")) === 0);
 });

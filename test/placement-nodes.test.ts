@@ -60,7 +60,7 @@ async function fleet(store: Store) {
       const log = (_: object, text: string) => void logged.push(text);
       const seen = { stale: false, hides: new Set(hides) };
       const placement = new Placement({
-        mode: "hash", partitions: fields.own ?? partitions, stableMs, deadMs: 15 * second, node: id, shared, tables: await store.open(id), clock: () => clock.time,
+        mode: "hash", partitions: fields.own ?? partitions, stableMs, deadMs: 15 * second, movesPerSecond: 100, calmMs: 30 * second, natsAway: () => false, node: id, shared, tables: await store.open(id), clock: () => clock.time,
         registry: { nodes: () => registered().filter((node) => !seen.hides.has(node.id)), get stale() { return seen.stale; } },
         log: { info() {}, warn: log, error: log },
       });

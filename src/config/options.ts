@@ -141,6 +141,8 @@ export const rows = {
   ),
   placementPartitions: row("Many nodes", count(1, 16_384), 1024, "Shares into which all users are divided. Each share belongs to one node. The same on every node; with more than 25 nodes, about 40 for each."),
   placementStableMs: row("Many nodes", time(0, 3_600_000), 10_000, "Time a node must be up before users are assigned to it, where others have users already."),
+  placementMovesPerSecond: row("Many nodes", count(0, 100_000), 100, "Sessions per second that this node sends to the node their user belongs on, after that has changed. Fewer while a node is busy. 0: sessions stay where they are."),
+  placementCalmMs: row("Many nodes", time(0, 3_600_000), 30_000, "Time without a lost or draining node, and with Redis and NATS, before sessions are sent to another node."),
   weight: row("Many nodes", count(0, 16), 1, "This node's part of the users, relative to the other nodes. 0: no users are assigned to it."),
   nodeHeartbeatMs: row("Many nodes", time(50, 600_000), 5000, "Interval at which a node tells Redis that it is alive."),
   nodeDeadMs: row("Many nodes", time(100, 3_600_000), 15_000, "Silence after which another node counts as down. At least 2 × nodeHeartbeatMs."),

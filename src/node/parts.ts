@@ -78,6 +78,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const placed = createPlacement(config.placementPartitions);
   const placement = new Placement({
     mode: config.placement, partitions: config.placementPartitions, stableMs: config.placementStableMs, deadMs: config.nodeDeadMs,
+    movesPerSecond: config.placementMovesPerSecond, calmMs: config.placementCalmMs, natsAway: () => stores.nats?.().away ?? false,
     node: config.nodeId, shared: placed, tables: stores.tables, registry: others, log,
   });
   const onServing = (serving: number) => (state.serving = serving > 0);

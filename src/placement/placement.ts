@@ -7,6 +7,7 @@
  * gets it back from whichever node looks first. So nothing changes for users.
  */
 import type { RegisteredNode } from "../registry/registry.ts";
+import { Calm, moveRate } from "./calm.ts";
 import { Members } from "./members.ts";
 import { ownersOf } from "./ring.ts";
 import { PlacementWriter } from "./shared.ts";
@@ -23,6 +24,9 @@ export interface PlacementOptions {
   readonly node: string;
   readonly shared: SharedArrayBuffer;
   readonly tables: Tables;
+  readonly movesPerSecond: number;
+  readonly calmMs: number;
+  readonly natsAway: () => boolean;
   readonly registry: { nodes(): readonly RegisteredNode[]; readonly stale: boolean };
   readonly log: { info(fields: object, text: string): void; warn(fields: object, text: string): void; error(fields: object, text: string): void };
   /** Monotonic. */
@@ -38,6 +42,8 @@ export class Placement {
   readonly #writer: PlacementWriter;
   readonly #members: Members;
   readonly #clock: () => number;
+  readonly #calm: Calm;
+  #movesPerSecond = 0;
   /** Since when the table in use is not the one that belongs to the nodes. Infinity: it is. */
   #wrongSince = Infinity;
   #table: Table | null = null;
@@ -53,11 +59,12 @@ export class Placement {
   #ignored = false;
 
   constructor(options: PlacementOptions) {
-    const { node, partitions, shared, stableMs, deadMs, tables, clock = () => performance.now() } = options;
+    const { node, partitions, shared, stableMs, deadMs, calmMs, tables, clock = () => performance.now() } = options;
     this.#options = options;
     this.#clock = clock;
     this.#writer = new PlacementWriter(shared, partitions);
     this.#members = new Members({ self: node, stableMs, unseenMs: deadMs, clock });
+    this.#calm = new Calm({ calmMs, silentMs: deadMs / 2, clock });
     tables.onWritten((table) => this.#adopt(table));
   }
 
@@ -66,9 +73,14 @@ export class Placement {
     return this.#table;
   }
 
-  usage(): { readonly table: number; readonly owned: number } {
+  /** Sessions that may move in a second, and why none may; "" where they may. */
+  get moves(): { readonly perSecond: number; readonly problem: string } {
+    return { perSecond: this.#movesPerSecond, problem: this.#calm.problem };
+  }
+
+  usage(): { readonly table: number; readonly owned: number; readonly movesPerSecond: number } {
     const { node } = this.#options;
-    return { table: this.#table?.number ?? 0, owned: this.#owners.filter((id) => id === node).length };
+    return { table: this.#table?.number ?? 0, owned: this.#owners.filter((id) => id === node).length, movesPerSecond: this.#movesPerSecond };
   }
 
   async start(): Promise<void> {
@@ -95,7 +107,16 @@ export class Placement {
       this.#members.look(this.#options.registry.nodes());
       if (this.#options.mode !== "any") await this.#agree().catch((error: unknown) => this.#failed(error));
       this.#write();
+      this.#allowMoves();
     }
+  }
+
+  #allowMoves(): void {
+    const { registry, natsAway, movesPerSecond } = this.#options;
+    const nodes = registry.nodes();
+    this.#calm.look({ nodes, stale: registry.stale, natsAway: natsAway() });
+    this.#movesPerSecond = this.#calm.problem === "" ? moveRate(movesPerSecond, nodes) : 0;
+    this.#writer.writeMoves(this.#movesPerSecond);
   }
 
   /** The table stays as it is. That the store is unavailable has been logged by its connection. */

@@ -1,7 +1,8 @@
 /**
  * The placement in memory that all threads of a node share. The main thread writes it, every thread reads it.
  *
- *     [i32 sequence][i32 table][i32 self][i32 bytes of the list][u16 owner of each partition][list of nodes: JSON]
+ *     [i32 sequence][i32 table][i32 self][i32 bytes of the list][i32 moves per second]
+ *     [u16 owner of each partition][list of nodes: JSON]
  *
  * The sequence is odd while the main thread writes. A reader copies what it needs when the sequence has changed, and
  * keeps its copy until the next change. So a look-up costs one atomic read besides the hash.
@@ -14,7 +15,8 @@ const sequenceAt = 0;
 const tableAt = 1;
 const selfAt = 2;
 const listBytesAt = 3;
-const wordsBytes = 16;
+const movesAt = 4;
+const wordsBytes = 20;
 /** About a thousand nodes. */
 const listBytesMax = 2 ** 18;
 const nobody = 0xffff;
@@ -65,6 +67,11 @@ export class PlacementWriter {
     Atomics.add(words, sequenceAt, 1);
     return true;
   }
+
+  /** By itself: it is no part of what must fit together. */
+  writeMoves(perSecond: number): void {
+    Atomics.store(this.#parts.words, movesAt, perSecond);
+  }
 }
 
 export class SharedPlacement implements PlacementView {
@@ -98,6 +105,10 @@ export class SharedPlacement implements PlacementView {
   get self(): number {
     this.#look();
     return this.#self;
+  }
+
+  get movesPerSecond(): number {
+    return Atomics.load(this.#parts.words, movesAt);
   }
 
   get owned(): number {

@@ -36,6 +36,8 @@ export interface PlacementView {
   readonly nodes: readonly PlacedNode[];
   /** Index of this node. */
   readonly self: number;
+  /** Sessions of users of other nodes that this node may send there in a second. 0: nobody moves now. */
+  readonly movesPerSecond: number;
   /** Partitions that this node owns. */
   readonly owned: number;
   partitionOf(tenant: string, user: string): number;

@@ -45,6 +45,7 @@ import { QueueBudget } from "./rooms/queuebudget.ts";
 import { Queues } from "./rooms/queuereport.ts";
 import type { Reactor } from "./reactor.ts";
 import { Refusals } from "./refusalreports.ts";
+import { Moves } from "./session/moves.ts";
 import { ReturnWindow } from "./session/returnwindow.ts";
 import { ReactorRooms } from "./rooms/rooms.ts";
 import { ReactorSessions } from "./session/session.ts";
@@ -115,7 +116,8 @@ const returnWindow = new ReturnWindow(context, allCounters.map((shared) => new C
 let toldSlow = false;
 let failed = false;
 const queues = new Queues(context, tellSlow);
-const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow };
+const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow, get moves() { return moves; } };
+const moves: Moves = new Moves(reactor, allCounters.length);
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
 for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway"] as const) counters.set(gauge, 0);
@@ -126,6 +128,7 @@ const entrances = new Entrances({ reactor, port, serve, sendBack });
 heartbeat.start();
 expiry.start();
 returnWindow.start();
+moves.start();
 const loop = monitorEventLoopDelay({ resolution: lagResolutionMs });
 loop.enable();
 let lastUse = performance.eventLoopUtilization();
@@ -220,6 +223,7 @@ function toldToFail(): never {
 /** Sends the sessions away in their turns. The port stays open, so that the node can refuse new clients with a code. */
 function sendAway(windowMs: number, url: string): void {
   returnWindow.stop();
+  moves.stop();
   drain = new SendAway(reactor, { windowMs, url, phase: (index + 0.5) / allCounters.length }, () => post({ kind: "drained" }));
   drain.start();
 }
@@ -228,6 +232,7 @@ function sendAway(windowMs: number, url: string): void {
 function close(name: CloseName): void {
   drain?.stop();
   returnWindow.stop();
+  moves.stop();
   entrances.stop();
   tcp?.stop();
   rooms.deliveries.flushAll();
@@ -264,6 +269,7 @@ function end(code: number): void {
   heartbeat.stop();
   expiry.stop();
   returnWindow.stop();
+  moves.stop();
   queues.stop();
   link.close();
   entrances.close();

@@ -68,7 +68,7 @@ function everything(): Registry {
     nodes: () => ({ stale: false, states: ["up"] }),
     memory: () => ({ limitBytes: 0, usedBytes: 0, short: false }),
   });
-  addPlacementMetrics(registry, () => ({ table: 0, owned: 0 }));
+  addPlacementMetrics(registry, () => ({ table: 0, owned: 0, movesPerSecond: 0 }));
   addApiMetrics(registry, () => ({ waiting: 0, streams: 0, streamBytes: 0, answered: [] }));
   addApiKeyMetrics(registry, () => ({ keys: 0, problem: "", byKey: [], unauthorized: 0 }));
   addDiskMetrics(registry, { rooms: () => ({ bytes: 0, uncommittedBytes: 0, failing: false, counts: { commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: [], sumMs: 0 } }) });

@@ -158,6 +158,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
   reactor.heartbeat.heard(session);
   reactor.greeted?.(session, client, admitted.resumed);
   sendReady(reactor, session, id, admitted);
+  reactor.moves.arrived(session);
   for (const place of admitted.rooms) restore(reactor, session, place);
   return { session, early };
 }

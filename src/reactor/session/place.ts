@@ -44,7 +44,10 @@ export function place(reactor: Reactor, session: Session, asking: Asking, serve:
   if (owner < 0) return serveAnyway("servedUnknown");
   const { hops, isMeant } = readTicket(reactor, asking);
   if (isMeant) return serveAnyway("servedByTicket");
-  if (hops >= hopsMax) return serveAnyway("servedAfterHops");
+  if (hops >= hopsMax) {
+    reactor.moves.strand(session);
+    return serveAnyway("servedAfterHops");
+  }
   const target = reactor.targets.all()[owner];
   if (target === undefined || !isUsable(reactor, session, target)) return serveAnyway("servedUnreachable");
   const { life } = session;
