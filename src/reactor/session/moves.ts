@@ -48,12 +48,12 @@ export class Moves {
     this.#timer = null;
   }
 
-  /** The client was sent on as often as it may be: it stays until the table changes. */
+  /** See reactor.ts. */
   strand(session: Session): void {
     this.#stranded.add(session);
   }
 
-  /** A session became ready. Its user's owner may have changed since its hello. */
+  /** See reactor.ts. */
   arrived(session: Session, now = performance.now()): void {
     if (this.#reactor.placement.mode !== "any" && this.#isMisplaced(session)) this.#againAt = Math.min(this.#againAt, now + againMs);
   }
