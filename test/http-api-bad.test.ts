@@ -52,6 +52,8 @@ t.test("a request that is wrong is a problem that names what is wrong", async (t
     [403, "forbidden", /@inbox/, "/rooms/@inbox/publications", { body: { data: 1 } }],
     [404, "unknown_namespace", /namespace/, "/rooms/nowhere:a/publications", { body: { data: 1 } }],
     [400, "bad_request", /^user: control characters/, "/users/a%0Ab/messages", { body: { data: 1 } }],
+    [400, "bad_request", /^user: is missing/, "/placement"],
+    [400, "bad_request", /^user: the name is empty/, "/placement?user="],
     [400, "bad_request", /^tenant: control characters/, `${publications}?tenant=a%1Fb`, { body: { data: 1 } }],
     [403, "forbidden", /web pages/, publications, { body: { data: 1 }, headers: { Origin: "https://evil.example" } }],
     [403, "forbidden", /web pages/, publications, { body: { data: 1 }, headers: { "Sec-Fetch-Site": "same-origin" } }],

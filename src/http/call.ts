@@ -9,6 +9,7 @@ import type { Config } from "../config/config.ts";
 import type { RequestErrorCode } from "../errors.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { HubRooms } from "../hub/rooms.ts";
+import type { PlacementView } from "../placement/view.ts";
 import { keyCharsMax } from "../protocol/limits.ts";
 import type { ApiRequest } from "./request.ts";
 import type { Streams } from "./streams.ts";
@@ -20,6 +21,7 @@ export interface ApiNode {
   readonly rooms: HubRooms;
   readonly api: ApplicationApi;
   readonly nodes: () => { readonly node: string; readonly stale: boolean; readonly nodes: readonly object[] };
+  readonly placement: PlacementView;
   readonly streams: Streams;
 }
 
@@ -55,11 +57,14 @@ interface Spec<Q, B> {
   serve(node: ApiNode, request: ApiRequest<Q, B>): void | Promise<void>;
 }
 
-export type ApiCall = Spec<unknown, unknown>;
+export interface ApiCall extends Spec<unknown, unknown> {
+  /** A request without a query is checked as well. */
+  readonly needsQuery: boolean;
+}
 
 export function call<Q, B = undefined>(spec: Spec<Q, B>): ApiCall {
   // The dispatcher gives `serve` what the schemas of the same entry have checked.
-  return spec as unknown as ApiCall;
+  return { ...(spec as unknown as Spec<unknown, unknown>), needsQuery: !spec.query.safeParse({}).success };
 }
 
 /** Schemas that several calls have. */

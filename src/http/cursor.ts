@@ -2,7 +2,7 @@
 import { ApiError } from "../api/error.ts";
 import type { Position } from "../broker/broker.ts";
 
-const form = /^([^\s:]{1,128}):(0|[1-9]\d{0,15})$/;
+const form = /^(\S{0,128}):(0|[1-9]\d{0,15})$/;
 
 export function cursorOf({ epoch, seq }: Position): string {
   return `${epoch}:${seq}`;

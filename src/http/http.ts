@@ -113,7 +113,7 @@ export class HttpApi {
       this.#waiting--;
       this.#bodies.release(request);
     });
-    const query = queryOf(req.url ?? "");
+    const query = queryOf(req.url ?? "") ?? (call.needsQuery ? {} : null);
     if (query !== null) {
       const checked = call.query.safeParse(query);
       if (!checked.success) return request.refuse(refusal("bad_request", problemOf(checked.error, "query")));

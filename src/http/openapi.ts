@@ -59,10 +59,19 @@ export interface Field {
   readonly required: boolean;
 }
 
-/** The fields of an object's schema. */
+interface ObjectSchema {
+  readonly properties?: Record<string, Record<string, unknown>>;
+  readonly required?: readonly string[];
+  /** Of an array. */
+  readonly items?: ObjectSchema;
+}
+
+/** The fields of an object's schema, or of each element of an array. */
 export function fieldsOf(schema: z.ZodType): Field[] {
-  const { properties = {}, required = [] } = schemaOf(schema, "output") as { properties?: Record<string, Record<string, unknown>>; required?: string[] };
-  return Object.entries(properties).map(([name, { description = "", ...schema }]) => ({ name, description: String(description), schema, required: required.includes(name) }));
+  const { items, ...whole } = schemaOf(schema, "output") as ObjectSchema;
+  const { properties = {}, required = [] } = items ?? whole;
+  const prefix = items === undefined ? "" : "[].";
+  return Object.entries(properties).map(([name, { description = "", ...schema }]) => ({ name: prefix + name, description: String(description), schema, required: required.includes(name) }));
 }
 
 function queryParameters(query: z.ZodType): object[] {

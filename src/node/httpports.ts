@@ -19,8 +19,8 @@ export interface HttpPorts {
   close(): Promise<unknown>;
 }
 
-export function openHttpApi({ setup: { config, log }, hub, rooms, api, apiKeys: keys }: Node, nodes: HttpApiOptions["node"]["nodes"]): HttpApi {
-  return new HttpApi({ node: { config, hub, rooms, api, nodes }, keys, audit: new Audit(log, config.adminKey), log });
+export function openHttpApi({ setup: { config, log }, hub, rooms, api, apiKeys: keys, placementView: placement }: Node, nodes: HttpApiOptions["node"]["nodes"]): HttpApi {
+  return new HttpApi({ node: { config, hub, rooms, api, nodes, placement }, keys, audit: new Audit(log, config.adminKey), log });
 }
 
 /** @throws ConfigError */

@@ -16,7 +16,8 @@ import { guardMemory, type MemoryGuard } from "./memoryguard.ts";
 import { planMemory } from "../platform/memoryplan.ts";
 import type { NodeAnswer, Question } from "../messages/messages.ts";
 import { Placement } from "../placement/placement.ts";
-import { createPlacement } from "../placement/shared.ts";
+import { createPlacement, SharedPlacement } from "../placement/shared.ts";
+import type { PlacementView } from "../placement/view.ts";
 import type { Tables } from "../placement/tables.ts";
 import { OtherNodes } from "./peers/peers.ts";
 import type { Presence } from "../presence/presence.ts";
@@ -52,6 +53,8 @@ export interface Node {
   /** Who may call the HTTP API. */
   readonly apiKeys: ApiKeys;
   readonly placement: Placement;
+  /** What the main thread sees of it. */
+  readonly placementView: PlacementView;
 }
 
 /** Broker, session store and presence, and their reaction to changes of other nodes. */
@@ -81,6 +84,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
     movesPerSecond: config.placementMovesPerSecond, calmMs: config.placementCalmMs, natsAway: () => stores.nats?.().away ?? false,
     node: config.nodeId, shared: placed, tables: stores.tables, registry: others, log,
   });
+  const placementView = new SharedPlacement(placed, config.placement, config.placementPartitions);
   const onServing = (serving: number) => (state.serving = serving > 0);
   const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, counters: shared, nodeState, placement: placed, onServing, onLook: (node) => looks.look(node) });
   const looks = new Looks({ nodes: () => others.nodes(), onLooked: (node, refusing) => reactors.looked(node, refusing) });
@@ -98,7 +102,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const isAlone = redis === null && stores.nats === null && parts.broker === undefined;
   const knowsAllMembers = () => isAlone || (redis?.up === true && !others.stale);
   const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, knowsAllMembers, log });
-  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, placement };
+  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, placement, placementView };
   return node;
 }
 

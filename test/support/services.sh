@@ -9,9 +9,12 @@ PATH="$PATH:/usr/sbin"
 # command:debian-package
 needed=(
   chromium:chromium
+  curl:curl
   nats-server:nats-server
   nginx:nginx-light
   openssl:openssl
+  php:php-cli
+  python3:python3
   redis-server:redis-server
 )
 

@@ -21,7 +21,7 @@ function section(call: ApiCall): string {
   const fields = [
     ...namesIn(path).map((name) => [code(name), "path", "string", parameterTexts[name] ?? ""]),
     ...fieldsOf(query).map(({ name, schema, description }) => [code(name), "query", typeOf(schema), description]),
-    ...(body === null ? [] : fieldsOf(body).map(({ name, schema, description, required }) => [code(name), required ? "body, required" : "body", typeOf(schema), description || "As its name says."])),
+    ...(body === null ? [] : fieldsOf(body).map(({ name, schema, description, required }) => [code(name), required ? "body, required" : "body", typeOf(schema), description])),
   ];
   return [
     `## ${title}`,

@@ -23,7 +23,7 @@ const refused = z.object({ error: z.object({ code: z.string(), detail: z.string(
 const results = z.object({ results: z.array(z.union([published, refused])).describe("One for each, in the same order."), failed: z.number().int().describe("Results with an error.") });
 
 const content = z.strictObject({ data, b64, key });
-const item = z.strictObject({ room: z.string(), data, b64, key });
+const item = z.strictObject({ room: z.string().describe("Name of the room."), data, b64, key });
 
 export const publishCall = call({
   name: "publish",
@@ -130,7 +130,7 @@ export const broadcastCall = call({
   title: "Publish into many rooms",
   text: `Publishes the same content into up to ${itemsMax.toLocaleString("en")} rooms. Each room has a result of its own. A key counts in each room.`,
   query: onlyTenant,
-  body: z.strictObject({ rooms: z.array(z.string()).min(1).max(itemsMax), data, b64, key }),
+  body: z.strictObject({ rooms: z.array(z.string()).min(1).max(itemsMax).describe("Names of the rooms."), data, b64, key }),
   status: 200,
   answer: results,
   errors: ["too_large"],
