@@ -12,12 +12,13 @@ export interface Running {
   readonly port: number;
   readonly tcpPort: number | null;
   readonly adminPort: number;
+  readonly apiPort: number;
   readonly metricsPort: number | null;
   readonly configFile: string | undefined;
 }
 
 /** Fields of the log line at start. */
-export function describe({ version, config, port, tcpPort, adminPort, metricsPort, configFile }: Running): Record<string, string | number> {
+export function describe({ version, config, port, tcpPort, adminPort, apiPort, metricsPort, configFile }: Running): Record<string, string | number> {
   const s = config.tlsCert === "" ? "" : "s";
   const adminUrl = `http://${reachable(config.adminHost)}:${adminPort}`;
   const web = `http${s}://${reachable(config.host)}:${port}`;
@@ -28,6 +29,7 @@ export function describe({ version, config, port, tcpPort, adminPort, metricsPor
     demo: config.demo ? `${web}/` : "off",
     health: `${web}/health`,
     admin: `${adminUrl}/, ${config.adminKey === "" ? "without a key, from this machine only" : "with the admin key"}`,
+    api: `http://${reachable(config.apiPort === null ? config.adminHost : config.apiHost || "127.0.0.1")}:${apiPort}/api/v1/docs`,
     metrics: metricsPort === null ? `${adminUrl}/metrics` : `http://${reachable(config.metricsHost || "127.0.0.1")}:${metricsPort}/metrics`,
     reactors: config.reactors,
     memory: memory(config),
@@ -43,7 +45,7 @@ export function describe({ version, config, port, tcpPort, adminPort, metricsPor
 /** The same for people, as text. */
 export function banner(running: Running): string {
   const { version, ...rest } = describe(running);
-  const titles: Record<string, string> = { websocket: "WebSocket", tcp: "Raw TCP", demo: "Demo page" };
+  const titles: Record<string, string> = { websocket: "WebSocket", tcp: "Raw TCP", demo: "Demo page", api: "HTTP API" };
   const lines = Object.entries(rest).map(([name, value]) => `  ${(titles[name] ?? capital(name)).padEnd(12)}${value}`);
   return ["", `flux-gateway ${version}, ${running.config.nodeId}, process ${process.pid}`, "", ...lines, "", "  Ctrl+C closes it.", ""].join("\n");
 }

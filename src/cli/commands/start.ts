@@ -25,12 +25,12 @@ export async function start(flags: Flags): Promise<void> {
   // Output that cannot be written, as to a full disk, must not end the node.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   const gateway = await unlessAsked(open(loaded), signals, loaded);
-  const { config, port, tcpPort, adminPort, metricsPort, log } = gateway;
+  const { config, port, tcpPort, adminPort, apiPort, metricsPort, log } = gateway;
   const failure = endOnFailure(gateway);
   if (writeListening({ node: config.nodeId, host: config.host, port, tls: config.tlsCert !== "" }) === null) {
     log.debug("health check: neither /dev/shm nor the temporary folder is writable; the check uses the command line of process 1 instead");
   }
-  const running: Running = { version, config, port, tcpPort, adminPort, metricsPort, configFile: loaded.file };
+  const running: Running = { version, config, port, tcpPort, adminPort, apiPort, metricsPort, configFile: loaded.file };
   if (config.logFormat === "json") log.info(describe(running), "flux-gateway is running");
   else if (config.logLevel !== "silent") process.stdout.write(`${banner(running)}\n`);
 
