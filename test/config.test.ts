@@ -91,7 +91,7 @@ t.test("every option can be given by flag, variable and file, under names made f
   };
   for (const { key, env } of options) {
     if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa", "metricsHost", "apiHost"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
-    if (/^nats(User|Password|Token|Creds|TlsCert|TlsKey)$/.test(key)) continue; // likewise
+    if (/^nats(User|Password|Token|Creds|TlsCert|TlsKey|Api)$/.test(key)) continue; // likewise
     const value = others[key];
     if (value === undefined) {
       t.fail(`no other value for ${key} in this test`);
@@ -122,6 +122,7 @@ t.test("NATS: servers are addresses, what lets the node in is shown to nobody, a
   }
   const nats = "10.0.0.1";
   t.match(problemsOf({ flags: { nats, dataDir: "data" } }), [/^--data-dir: NATS stores the rooms.*remove --data-dir or --nats/]);
+  t.match(problemsOf({ flags: { natsApi: true } }), [/^--nats-api: has no effect without --nats/]);
   t.match(problemsOf({ flags: { natsToken: "t" } }), [/^--nats-token: has no effect without --nats/]);
   t.match(problemsOf({ flags: { nats, natsPassword: "p" } }), [/^--nats-password: has no effect without --nats-user/]);
   for (const nats of ["nats://ann:p%ZZ@h", "nats://a:b@h1,nats://c:d@h2", "nats://a:b@h1,nats://token@h2"]) {

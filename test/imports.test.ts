@@ -17,7 +17,7 @@ const seams = ["broker", "presence", "sessions", "registry", "messages", "keysto
 /** What those who use a seam speak with it about: types as its interface has them, too many for one file. */
 const besideInterfaces = ["messages/drainoptions.ts", "messages/survey.ts"];
 /** The files that pick implementations. */
-const compositions = ["node/stores.ts", "node/cluster.ts", "node/keystores.ts", "reactor/main.ts"];
+const compositions = ["node/stores.ts", "node/cluster.ts", "node/keystores.ts", "node/natsapi.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. A part is a folder or a file of src. */
 const levels = [
   ["cli", "contracts", "server"],

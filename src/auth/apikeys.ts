@@ -21,8 +21,8 @@ export interface ApiLimits {
 }
 
 export interface ApiCaller {
-  readonly kind: "key" | "jwt" | "admin" | "open";
-  /** For the log: the name of the key, the `sub` of the JWT, `admin`, or `open` where no credential is needed. */
+  readonly kind: "key" | "jwt" | "admin" | "open" | "nats";
+  /** For the log: the name of the key, the `sub` of the JWT, `admin`, `nats`, or `open` where no credential is needed. */
   readonly name: string;
   /** Null: every tenant, and the request may name one. */
   readonly tenant: string | null;
@@ -66,7 +66,14 @@ const noLimits: ApiLimits = { requestsPerSecond: null, publicationsPerSecond: nu
 const everything = { tenant: null, scopes: ["admin"], rooms: null, limits: noLimits } as const;
 /** Where no credential is needed: on loopback, without an admin key and without API keys. */
 export const openCaller: ApiCaller = { kind: "open", name: "open", ...everything };
+/** Over NATS: the account says who may use which subject. */
+const natsCaller: ApiCaller = { kind: "nats", name: "nats", ...everything };
 const adminCaller: ApiCaller = { kind: "admin", name: "admin", ...everything };
+
+/** The same, for requests that came over NATS. */
+export function keysForNats(keys: ApiKeys): ApiKeys {
+  return { authenticate: () => natsCaller, admit: (...call) => keys.admit(...call), usage: () => keys.usage(), stop: async () => undefined };
+}
 
 /** The audience of JWTs for the HTTP API: the tokens of clients are no credentials for it. */
 export const apiAudience = "flux-api";

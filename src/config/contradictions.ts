@@ -32,6 +32,7 @@ export interface Related {
   readonly roomNameBytesMax: number;
   readonly dataDir: string;
   readonly nats: readonly string[];
+  readonly natsApi: boolean;
   readonly natsUser: string;
   readonly natsPassword: string;
   readonly natsToken: string;
@@ -160,6 +161,7 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     "nats",
     `NATS stores the rooms, and other nodes cannot use sessions on this node's disk; remove ${called("dataDir")} or ${called("nats")}`,
   );
+  refuse(config.natsApi && config.nats.length === 0, "natsApi", "nats", `has no effect without ${called("nats")}; set both`);
   for (const key of natsKeys) {
     refuse(config[key] !== "" && config.nats.length === 0, key, "nats", `has no effect without ${called("nats")}; set both`);
   }

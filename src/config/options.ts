@@ -278,6 +278,7 @@ export const rows = {
     "flux",
     "Prefix of all subjects and, in capitals, of all streams in NATS. Gateways that share NATS need different prefixes.",
   ),
+  natsApi: row("NATS", yesOrNo(), false, "Calls of the HTTP API over NATS: requests on flux.api.> (natsPrefix.api.>). NATS decides who may send them.", { off: "No calls of the HTTP API over NATS." }),
   natsPartitions: row("NATS", count(1, 256), 4, "Streams per durable namespace. More streams spread the rooms over more NATS servers. The same on every node."),
   natsReplicas: row("NATS", oneOf("1", "3", "5"), "1", "Copies of each durable room in the NATS cluster."),
   natsStorage: row("NATS", oneOf("file", "memory"), "file", "Storage of durable rooms in NATS: file or memory."),

@@ -6,7 +6,7 @@ import { gauge, total } from "./metrics.ts";
 export function addApiKeyMetrics(registry: Registry, usage: () => ApiKeysUsage): void {
   gauge(registry, "flux_api_keys", "API keys that this node knows", [], (metric) => metric.set(usage().keys));
   gauge(registry, "flux_api_keys_stale", "1 while the API keys cannot be read: the node goes on with those it read last", [], (metric) => metric.set(usage().problem === "" ? 0 : 1));
-  const named = "by key: its name, or jwt, admin, open (no key needed), or other (more than 100 names)";
+  const named = "by key: its name, or jwt, admin, nats, open (no key needed), or other (more than 100 names)";
   total(registry, "flux_api_key_requests_total", `Requests to the HTTP API that were let in, ${named}`, ["key"], (add) => {
     for (const { key, requests } of usage().byKey) add({ key }, requests);
   });

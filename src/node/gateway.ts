@@ -12,9 +12,13 @@ import { drainShape, type DrainOptions } from "../messages/drainoptions.ts";
 import type { Logger } from "../platform/log/log.ts";
 import type { NodeMessage, Question, ReplyTo } from "../messages/messages.ts";
 import { createMetrics } from "../metrics/metrics.ts";
+import type { NatsApi } from "./natsapi.ts";
 import { watchNatsAway } from "./natsaway.ts";
 import { addHttpMetrics } from "../metrics/http.ts";
+import { keysForNats } from "../auth/apikeys.ts";
 import type { HttpApi } from "../http/http.ts";
+import { NatsInput } from "../http/natsinput.ts";
+import { addNatsApiMetrics } from "../metrics/natsapi.ts";
 import { addNatsMetrics } from "../metrics/nats.ts";
 import { addPlacementMetrics } from "../metrics/placement.ts";
 import { assemble, type Node } from "./parts.ts";
@@ -84,10 +88,11 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
 
   // The node shuts down once, however often it is asked to.
   let ports: HttpPorts | null = null;
+  let natsApi: NatsApi | null = null;
   let onEnded = () => {};
   const ended = new Promise<void>((resolve) => (onEnded = resolve));
   let closing: Promise<void> | null = null;
-  const close = () => (closing ??= shutDown(node, unwatch, ports).finally(onEnded));
+  const close = () => (closing ??= shutDown(node, unwatch, ports, natsApi).finally(onEnded));
   const drains = drainsOf(node, close);
   const reloadCertificate = () => renewCertificate(config, log, (renewed) => reactors.renew(renewed));
   const unwatch = watch(node, reloadCertificate);
@@ -102,7 +107,8 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 
   const http = openHttpApi(node, nodes);
-  const metrics = metricsOf(node, http);
+  const natsInput = config.natsApi ? new NatsInput(openHttpApi({ ...node, apiKeys: keysForNats(node.apiKeys) }, nodes), log) : null;
+  const metrics = metricsOf(node, http, natsInput);
   draining.onBegin = (windowMs) => http.streams.drain(windowMs);
 
   // The node knows the others before clients come. The others hear of it when it can take clients.
@@ -118,6 +124,8 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     await placement.start();
     ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey });
     await reactors.start();
+    // Loaded only where NATS is configured.
+    if (natsInput !== null) natsApi = await (await import("./natsapi.ts")).startNatsApi(config, natsInput, log);
     await others.announce("up");
     await placement.look();
     node.guard.start();
@@ -157,7 +165,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 }
 
-function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApi): Served["metrics"] {
+function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApi, nats: NatsInput | null): Served["metrics"] {
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -176,6 +184,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
   addPlacementMetrics(registry, () => placement.usage());
   addApiKeyMetrics(registry, () => apiKeys.usage());
   addHttpMetrics(registry, () => http.usage());
+  if (nats !== null) addNatsApiMetrics(registry, () => nats.usage());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
@@ -237,8 +246,9 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, looks, others, reactors, hub, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, ports: HttpPorts | null): Promise<void> {
+async function shutDown({ state, guard, looks, others, reactors, hub, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null): Promise<void> {
   state.leaving = true;
+  await natsApi?.stop();
   api.close();
   ports?.leave();
   guard.stop();

@@ -6,6 +6,7 @@ import { addApiMetrics } from "../../src/metrics/api.ts";
 import { addApiKeyMetrics } from "../../src/metrics/apikeys.ts";
 import { addDiskMetrics } from "../../src/metrics/disk.ts";
 import { createMetrics } from "../../src/metrics/metrics.ts";
+import { addNatsApiMetrics } from "../../src/metrics/natsapi.ts";
 import { addNatsMetrics } from "../../src/metrics/nats.ts";
 import { addPlacementMetrics } from "../../src/metrics/placement.ts";
 import { addRedisMetrics } from "../../src/metrics/redis.ts";
@@ -73,6 +74,7 @@ function everything(): Registry {
   addApiKeyMetrics(registry, () => ({ keys: 0, problem: "", byKey: [], unauthorized: 0 }));
   addDiskMetrics(registry, { rooms: () => ({ bytes: 0, uncommittedBytes: 0, failing: false, counts: { commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: [], sumMs: 0 } }) });
   addNatsMetrics(registry, () => ({ away: false, reconnects: 0, waiting: 0, waitingBytes: 0, timeouts: 0, filled: 0, reads: 0, undeliverable: 0, refused: {}, unheard: 0, restarts: 0 }));
+  addNatsApiMetrics(registry, () => ({ answered: 0, unanswered: 0, dropped: 0 }));
   addRedisMetrics(registry, () => ({ up: true, hears: true, commands: 0, failures: 0, returns: 0, exceptions: 0 }), () => ({ waiting: 0, dropped: 0 }));
   return registry;
 }

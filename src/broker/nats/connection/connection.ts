@@ -136,6 +136,7 @@ function onStatus(connection: NatsConnection, known: Known, status: Status, log:
 /**
  * Subscribes. Catches exceptions of the callback, which would end the client's reader and with it the connection.
  * @param onDenied called where the account may not subscribe: no messages will come.
+ * @param queue each message goes to one of the subscribers with this name; "": to all.
  */
 export function listen(
   connection: NatsConnection,
@@ -143,8 +144,10 @@ export function listen(
   log: NatsLog,
   onMessage: (message: Msg) => void,
   onDenied: (error: Error) => void = (error) => log.error({ err: error, subject }, "NATS: a subscription was rejected; correct the permissions of the user"),
+  queue = "",
 ): Subscription {
   return connection.subscribe(subject, {
+    ...(queue !== "" && { queue }),
     callback: (error, message) => {
       try {
         if (error === null) onMessage(message);
