@@ -123,7 +123,7 @@ t.test("no window is wider than the client's cap, and none narrower than its bac
 t.test("the window is for what may have befallen all clients of the node, not for what is this one's own", async (t) => {
   for (const [name, { code }] of Object.entries(closes)) {
     if (name === "bye" || code >= 3500) continue; // the end, and what no node says unasked
-    const own = ["token_expired", "slow_consumer", "session_replaced", "rate_limited"].includes(name);
+    const own = ["moved", "token_expired", "slow_consumer", "session_replaced", "rate_limited"].includes(name);
     const { lose } = await inWindow(t, 8000);
     t.equal(await lose((session) => session.close(code, name)), own ? 250 : 4000, name);
   }

@@ -50,13 +50,13 @@ t.test("what waits in a flush window is delivered before the close", async (t) =
 
 t.test("no publish is left in doubt: what was read is answered, what is refused is not there, and what was not read neither", async (t) => {
   const dataDir = t.testdir();
-  const namespaces = { chat: { historySize: 100_000 } };
+  // Writers are no members, so that each is sent its answers only, and has read them before its time is over.
+  const namespaces = { chat: { historySize: 100_000, publish: "anyone" as const } };
   const node = await startNode(t, { dataDir, namespaces, commandsPerSecond: 0 });
   const writers = await Promise.all([false, true, false, true].map((json) => open(node, { json })));
   const answers = new Map<string, string>();
   const { position: beginning } = await (await open(node)).join("chat:a");
   for (const [w, writer] of writers.entries()) {
-    await writer.join("chat:a");
     writer.onEvent(({ id, published, error }) => {
       if (id && id > 1000) answers.set(`${w}-${id}`, published ? "published" : (error?.code ?? ""));
     });
