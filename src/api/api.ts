@@ -3,7 +3,7 @@
  * program has these calls on the object that createGateway returns. They go through the hub like commands of clients,
  * with the same limits, keys and error codes, but without the rights and rates of a user.
  */
-import type { Answer, Page, Position, Published, Stored } from "../broker/broker.ts";
+import { originForAll, type Answer, type Draft, type Page, type Position, type Published, type Stored } from "../broker/broker.ts";
 import type { Config } from "../config/config.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { HubRooms } from "../hub/rooms.ts";
@@ -57,9 +57,10 @@ export class ApplicationApi implements Api {
   publish(room: string, data: unknown, options: PublishOptions = {}): Promise<PublishResult> {
     return this.#calls.run("publish", (done) => {
       const { rooms } = this.#options;
-      const { key = "", tenant } = checked(shapes.publish, options);
+      const { key = "", exclude, tenant } = checked(shapes.publish, options);
       const name = this.#roomKey(room, tenant);
-      this.#publish(name, key, this.#payload(data), (answer) => {
+      const origin = exclude === undefined ? "" : originForAll + exclude;
+      this.#publish(name, { key, origin, ...this.#payload(data) }, (answer) => {
         if ("error" in answer) return done(answer);
         const { epoch, seq, duplicate } = answer.value;
         done({ value: { epoch, seq, receivers: rooms.named(name)?.members ?? 0, duplicate } });
@@ -69,9 +70,10 @@ export class ApplicationApi implements Api {
 
   send(user: string, data: unknown, options: SendOptions = {}): Promise<SendResult> {
     return this.#calls.run("send", (done) => {
-      const { key = "", tenant } = checked(shapes.publish, options);
+      const { key = "", tenant } = checked(shapes.send, options);
       const inbox = inboxKey(checkTenant(tenant), checkUser(user));
-      this.#publish(inbox, key === "" ? "" : senderKey(noUser, key), this.#payload(data), (answer) => {
+      const ownKey = key === "" ? "" : senderKey(noUser, key);
+      this.#publish(inbox, { key: ownKey, origin: "", ...this.#payload(data) }, (answer) => {
         if ("error" in answer) return done(answer);
         const { epoch, seq, duplicate } = answer.value;
         done({ value: { epoch, seq, duplicate } });
@@ -192,8 +194,8 @@ export class ApplicationApi implements Api {
     return payloadOf(data, this.#options.config.frameBytesMax);
   }
 
-  #publish(room: string, key: string, { payload, format }: Payload, done: (answer: Answer<Published>) => void): void {
-    this.#options.hub.publish(room, { sender: noUser, payload, format, key, origin: "" }, done);
+  #publish(room: string, draft: Omit<Draft, "sender">, done: (answer: Answer<Published>) => void): void {
+    this.#options.hub.publish(room, { sender: noUser, ...draft }, done);
   }
 }
 

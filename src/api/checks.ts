@@ -19,7 +19,8 @@ export const streamQueueMax = 10_000;
 
 /** An unknown option is refused: it is a typing error. */
 export const shapes = {
-  publish: z.strictObject({ key, tenant }),
+  publish: z.strictObject({ key, tenant, exclude: z.string().regex(/^[\w-]{1,64}$/, "must be the identifier of a session").optional() }),
+  send: z.strictObject({ key, tenant }),
   history: z
     .strictObject({ tenant, since: position.optional(), before: position.optional(), limit: z.number().int().min(1).optional() })
     .refine(({ since, before }) => since === undefined || before === undefined, "set only one of since and before"),

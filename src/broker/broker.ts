@@ -28,11 +28,17 @@ export interface Draft {
   readonly format: number;
   /** Idempotency key, "" for none. */
   readonly key: string;
-  /** Returned unchanged with the delivery: the hub's note of the session to leave out. "" for nobody. */
+  /**
+   * The hub's note of the session to leave out; "" for nobody. Returned unchanged with the delivery on this node, and
+   * on all nodes where it begins with `originForAll`. At most 128 ASCII characters.
+   */
   readonly origin: string;
   /** Whether the answer must say if the room kept nothing before. */
   readonly asksFirst?: boolean;
 }
+
+/** Begins an origin that has a meaning on every node. */
+export const originForAll = "=";
 
 /** A publication with its position. `prev` is the seq of the one before it in the room, 0 for the first. */
 export interface Stored extends Position {

@@ -8,8 +8,8 @@ import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
 import {
-  kinds, nobody, readBehind, readHistory, readJoin, readLeave, readPublish, writeDeliver, writeMoved, writeReply,
-  type Asker, type BehindRecord, type LeaveRecord, type PublishRecord,
+  kinds, nobody, readBehind, readHistory, readJoin, readLeave, writeDeliver, writeMoved, writeReply,
+  type Asker, type BehindRecord, type LeaveRecord,
 } from "../link/records.ts";
 import { readAck, readHello, readUnplaced, type AckRecord } from "../link/sessions.ts";
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
@@ -27,7 +27,9 @@ import { answerHistory, readHistoryPage, type HistoryQuery } from "./recovery/hi
 import { Inboxes, type InboxLimits } from "./inboxes.ts";
 import { Joins } from "./joins.ts";
 import { Lagging } from "./recovery/lagging.ts";
+import { LeftOut, nobodyIsOut } from "./leftout.ts";
 import { HubPresence } from "./presence.ts";
+import { Publishing } from "./publishing.ts";
 import { Replays } from "./recovery/replays.ts";
 import { countIn, type AttachedReactor, type HubRoom, type HubRooms } from "./rooms.ts";
 import { HubSessions, type HubSession } from "./sessions/sessions.ts";
@@ -55,7 +57,6 @@ export interface HubOptions extends InboxLimits {
 const sweepMs = 5_000;
 /** Sessions are renewed in so many short steps, so that none delays publishes noticeably. */
 const keepParts = 64;
-const nothing = new Uint8Array(0);
 
 export class Hub {
   /** Publications delivered to this node, commands refused here, and commands that failed by a bug of ours. */
@@ -76,13 +77,10 @@ export class Hub {
   readonly sessions: HubSessions;
   readonly lateDisconnects: LateDisconnects;
   readonly #inboxes: Inboxes;
+  readonly #publishing: Publishing;
+  readonly #leftOut: LeftOut;
   readonly joins: Joins;
   readonly presence: HubPresence;
-  // One record for all publishes: it is read and used before the next one arrives.
-  readonly #publish: PublishRecord = {
-    slot: 0, life: 0, id: 0, wire: 0, handle: 0, room: "", sender: "", key: "",
-    format: 0, excludeSelf: false, direct: false, payload: nothing,
-  };
 
   constructor(options: HubOptions) {
     this.#options = options;
@@ -101,6 +99,9 @@ export class Hub {
       ...options, sessions: this.sessions, presence: this.presence, inboxes: this.#inboxes, replays: this.#replays,
       failed: (reactor, error) => this.#failed(reactor, kinds.join, error),
     });
+    const { sessions } = this;
+    this.#leftOut = new LeftOut({ sessions, numbers: this.#numbers, encoder: options.encoder });
+    this.#publishing = new Publishing({ ...options, sessions, inboxes: this.#inboxes, reactors: this.#reactors, leftOut: this.#leftOut, refuse });
     this.#keeper = setInterval(() => this.sessions.keep(keepParts), keepMs / keepParts).unref();
   }
 
@@ -140,7 +141,7 @@ export class Hub {
 
   #dispatch(reactor: AttachedReactor, kind: number, record: RecordReader): void {
     switch (kind) {
-      case kinds.publish: return this.#onPublish(reactor, readPublish(record, this.#publish));
+      case kinds.publish: return this.#publishing.onRecord(reactor, record);
       case kinds.join: return this.joins.join(reactor, readJoin(record));
       case kinds.leave: return this.#onLeave(reactor, readLeave(record));
       case kinds.next: return this.#replays.next(reactor, record.u32());
@@ -163,38 +164,14 @@ export class Hub {
     }
   }
 
-  // ------------------------------------------------------------------------------------ publish
-
-  #onPublish(reactor: AttachedReactor, publish: PublishRecord): void {
-    const room = publish.handle === 0 ? this.#rooms.named(publish.room) : this.#rooms.numbered(publish.handle);
-    const key = room?.key ?? publish.room;
-    // The handle is unknown: the room was evicted, which needs it to have no members.
-    if (key === "") return this.#refuse(reactor, publish, "not_joined");
-    const kind = this.#kindToPublish(key, room);
-    if (typeof kind === "string") return this.#refuse(reactor, publish, kind);
-    const { slot, life, id, wire, excludeSelf, direct, sender, format, payload } = publish;
-    const from = direct ? this.sessions.find(reactor, slot, life)?.userKey : undefined;
-    if (from !== undefined && !this.#inboxes.maySend(from, room)) return this.#refuse(reactor, publish, "rate_limited");
-    // A copy may return after another reactor got the index, where slot and life may be the same. The number tells them
-    // apart.
-    const origin = excludeSelf ? `${this.#numbers[reactor.index]} ${slot} ${life}` : "";
-    const draft = { sender, key: publish.key, format, payload, origin, asksFirst: from !== undefined };
-    this.#options.broker.publish(key, kind.retention, draft, (answer) => {
-      if (from !== undefined && "value" in answer) this.#inboxes.sent(from, answer.value);
-      if (id === 0 && !excludeSelf && "value" in answer) return;
-      if (direct) this.#answerSend(reactor, { slot, life, id, wire }, answer);
-      else this.#answerPublish(reactor, { slot, life, id, wire }, key, answer);
-    });
-  }
+  // ------------------------------------------------------------------------------------ publications
 
   /**
    * Publishes for the node itself, not for a session, into any room by its key. `draft.payload` is valid only until
    * this returns.
    */
   publish(key: string, draft: Draft, done: (answer: Answer<Published>) => void): void {
-    const kind = this.#kindToPublish(key, this.#rooms.named(key));
-    if (typeof kind === "string") return done({ error: kind });
-    this.#options.broker.publish(key, kind.retention, draft, done);
+    this.#publishing.publish(key, draft, done);
   }
 
   /** Reads a page for the node itself. The room need not be open. What is in the page is valid until `done` returns. */
@@ -207,37 +184,6 @@ export class Hub {
   /** The kind of a room by its key; null: no namespace covers its name. */
   kindOf(key: string): RoomKind | null {
     return this.#rooms.named(key)?.kind ?? this.#options.kindOf(nameOfRoom(key));
-  }
-
-  /** The kind of the room, or why nothing may be published into it now. */
-  #kindToPublish(key: string, room: HubRoom | undefined): RoomKind | ErrorCode {
-    const kind = room?.kind ?? this.#options.kindOf(nameOfRoom(key));
-    if (kind === null) return "unknown_namespace";
-    const isOverloaded = (room !== undefined && this.#isCongested(room)) || this.#options.outOfMemory?.() === true;
-    return isOverloaded ? "overloaded" : kind;
-  }
-
-  #answerSend(reactor: AttachedReactor, asker: Asker, answer: Answer<Published>): void {
-    if ("error" in answer) return this.#refuse(reactor, asker, answer.error);
-    const { epoch, seq, duplicate } = answer.value;
-    this.#reply(reactor, asker, this.#options.encoder.frame(asker.wire, { id: asker.id, sent: { position: { epoch, seq }, duplicate } }));
-  }
-
-  #answerPublish(reactor: AttachedReactor, asker: Asker, key: string, answer: Answer<Published>): void {
-    if ("error" in answer) return this.#refuse(reactor, asker, answer.error);
-    const { epoch, seq, duplicate, prev } = answer.value;
-    const receivers = this.#rooms.named(key)?.members ?? 0;
-    const room = asker.id === 0 ? { room: nameOfRoom(key) } : {};
-    const published = { position: { epoch, seq }, receivers, duplicate, ...room, ...(prev !== undefined && { prev }) };
-    this.#reply(reactor, asker, this.#options.encoder.frame(asker.wire, { id: asker.id, published }));
-  }
-
-  /** Whether a reactor with members of this room lags so far that it must not be promised more. */
-  #isCongested(room: HubRoom): boolean {
-    for (const reactor of this.#reactors) {
-      if (reactor?.link.congested === true && this.#hasMembers(room, reactor.index)) return true;
-    }
-    return false;
   }
 
   /** Called by the broker for each delivery: encodes once per format, writes once per reactor and format. */
@@ -267,17 +213,18 @@ export class Hub {
     room.tail.push(stored.seq, body);
     if (room.listeners !== null) for (const listener of room.listeners) listener.delivered(stored);
     if (room.members === 0) return;
-    const [from, slot, life] = stored.origin === "" ? noOrigin : stored.origin.split(" ").map(Number);
+    const out = stored.origin === "" ? nobodyIsOut : this.#leftOut.find(room, stored.origin);
     for (let wire = 0; wire < formatCount; wire++) {
       let frame: Uint8Array | null = null;
       for (const reactor of this.#reactors) {
         if (reactor == null || countIn(room, reactor.index, wire) === 0) continue;
         if (this.#lagging.skips(reactor, room, wire, before, eraBefore)) continue;
-        const excluded = this.#numbers[reactor.index] === from ? slot! : nobody;
+        const slot = this.#numbers[reactor.index] === out.reactor ? out.slot : nobody;
         frame ??= encoder.publication(wire, body, publication);
-        writeDeliver(reactor.link, room.handle, wire, excluded, life!, at, stored.seq, stored.prev, frame);
+        writeDeliver(reactor.link, room.handle, wire, slot, out.life, at, stored.seq, stored.prev, frame);
       }
     }
+    if (out.session !== null) this.#leftOut.tell(out.session, room, stored);
   }
 
   /** A position of another epoch cannot be compared with this one's, so a new epoch begins an era. */
@@ -307,11 +254,6 @@ export class Hub {
         writeMoved(reactor.link, room.handle, wire, { prev, eraBefore, era: room.era }, frame);
       }
     }
-  }
-
-  #hasMembers(room: HubRoom, reactor: number): boolean {
-    for (let wire = 0; wire < formatCount; wire++) if (countIn(room, reactor, wire) > 0) return true;
-    return false;
   }
 
   // ------------------------------------------------------------------------------- members
@@ -392,5 +334,3 @@ export class Hub {
     this.sessions.stop();
   }
 }
-
-const noOrigin = [-1, nobody, 0];

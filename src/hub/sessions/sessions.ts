@@ -100,6 +100,11 @@ export class HubSessions {
     return session?.reactor === reactor && session.life === life ? session : undefined;
   }
 
+  /** The session with this identifier, if it has its socket here. */
+  named(id: string): HubSession | undefined {
+    return this.#byId.get(id);
+  }
+
   // ------------------------------------------------------------------------------- coming
 
   hello(reactor: AttachedReactor, hello: HelloRecord): void {

@@ -8,12 +8,14 @@
  *     | u8    | u8     | f64    | 8 bytes| u32     | length   | length  | length   | UTF-8  | ASCII  |     |         |
  *     +-------+--------+--------+--------+---------+----------+---------+----------+--------+--------+-----+---------+
  *
- * `node` and `number` identify a publication to the node that made it. `origin` has a meaning on that node only.
+ * `node` and `number` identify a publication to the node that made it. `origin` has a meaning on that node only, unless
+ * it begins with `originForAll`.
  */
-import type { Draft } from "../../broker.ts";
+import { originForAll, type Draft } from "../../broker.ts";
 
 const form = 1;
 const prefixBytes = 28;
+const forAll = originForAll.charCodeAt(0);
 export const nodeTokenBytes = 8;
 
 export interface Envelope {
@@ -63,7 +65,7 @@ export function readEnvelope(node: Buffer, data: Uint8Array): Envelope | null {
     time: bytes.readDoubleLE(2),
     format: bytes[1]!,
     sender: originAt > prefixBytes ? bytes.toString("utf8", prefixBytes, originAt) : "",
-    origin: own && keyAt > originAt ? bytes.toString("latin1", originAt, keyAt) : "",
+    origin: keyAt > originAt && (own || bytes[originAt] === forAll) ? bytes.toString("latin1", originAt, keyAt) : "",
     key: payloadAt > keyAt ? bytes.toString("utf8", keyAt, payloadAt) : "",
     number: own ? bytes.readUInt32LE(18) : 0,
     payload: bytes.subarray(payloadAt),
