@@ -41,12 +41,13 @@ function folderOf(t: Test) {
       uncommittedBytesMax: 64 * 1024 * 1024, log: quiet, ...options,
     });
     t.teardown(() => store.stop());
-    const { take, cursor, signedOutAt } = promised(store);
+    const { take, cursor, signedOutAt, assigned } = promised(store);
     return {
       store,
       take: async (id: string) => value(await take(id)),
       cursor: async (device: string) => value(await cursor("ann", device)),
       signedOutAt: async (user: string) => value(await signedOutAt(user)),
+      assigned: async (user: string) => value(await assigned(user)),
       committed: () => until(() => store.disk().uncommittedBytes === 0, "everything to be on the disk"),
     };
   };
@@ -72,9 +73,11 @@ function fill({ store }: Started): void {
   store.acknowledge("ann", "laptop", { epoch: "a", seq: 30 });
   store.acknowledge("ann", "laptop", { epoch: "b", seq: 2 });
   for (const at of [500, 400]) store.signOut("out", at);
+  for (const room of ["chat:a", "chat:b", "chat:c"]) store.assign("ann", room, 3, () => {});
+  store.unassign("ann", "chat:b", () => {});
 }
 
-async function holds(t: Test, { take, cursor, signedOutAt }: Started, when: string): Promise<void> {
+async function holds(t: Test, { take, cursor, signedOutAt, assigned }: Started, when: string): Promise<void> {
   t.same(await take("kept"), record("kept"), when);
   t.same(await take("changed"), { ...record("changed"), rooms: [] }, when);
   for (const id of ["ended", "bob"]) t.equal(await take(id), null, `${id} has ended, ${when}`);
@@ -82,6 +85,7 @@ async function holds(t: Test, { take, cursor, signedOutAt }: Started, when: stri
   t.same(await cursor("laptop"), { epoch: "b", seq: 2 }, when);
   t.equal(await signedOutAt("out"), 500, when);
   t.equal(await signedOutAt("nobody"), 0, when);
+  t.same(await assigned("ann"), ["chat:a", "chat:c"], when);
 }
 
 t.test("disk: sessions, what devices have read and sign-outs are there after an end and after a crash, as often as one likes", async (t) => {

@@ -4,17 +4,15 @@
  * with the same limits, keys and error codes, but without the rights and rates of a user.
  */
 import { originForAll, type Answer, type Draft, type Page, type Position, type Published, type Stored } from "../broker/broker.ts";
-import type { Config } from "../config/config.ts";
-import type { Hub } from "../hub/hub.ts";
 import type { HubRooms } from "../hub/rooms.ts";
 import type { Survey } from "../messages/survey.ts";
 import type { Logger } from "../platform/log/log.ts";
-import type { Presence } from "../presence/presence.ts";
 import { historyLimitDefault } from "../protocol/limits.ts";
 import { inboxKey, nameOfUser, roomKey, senderKey } from "../protocol/roomkeys.ts";
 import { Calls, closing } from "./calls.ts";
 import { checked, checkRoom, checkTenant, checkUser, pageLimit, payloadOf, shapes, type Payload } from "./checks.ts";
 import { ApiError } from "./error.ts";
+import { People, type PeopleOptions } from "./people.ts";
 import { toPublication } from "./publication.ts";
 import { QueueBytes, Stream, type RoomStream } from "./stream.ts";
 import type {
@@ -22,13 +20,8 @@ import type {
   RoomOptions, RoomPage, RoomsOptions, SendOptions, SendResult, StreamOptions, UserInfo, UserOptions,
 } from "./types.ts";
 
-export interface ApiOptions {
-  readonly config: Config;
-  readonly hub: Hub;
+export interface ApiOptions extends PeopleOptions {
   readonly rooms: HubRooms;
-  readonly presence: Presence;
-  /** Whether presence knows the members on all nodes. */
-  readonly knowsAllMembers: () => boolean;
   readonly log: Logger;
 }
 
@@ -45,6 +38,7 @@ const noUser = "";
 export class ApplicationApi implements Api {
   readonly #options: ApiOptions;
   readonly #calls: Calls;
+  readonly #people: People;
   readonly #streams = new Set<Stream>();
   readonly #streamBytes = new QueueBytes(streamBytesMax);
   #closed = false;
@@ -52,6 +46,7 @@ export class ApplicationApi implements Api {
   constructor(options: ApiOptions) {
     this.#options = options;
     this.#calls = new Calls(options.log);
+    this.#people = new People(options);
   }
 
   publish(room: string, data: unknown, options: PublishOptions = {}): Promise<PublishResult> {
@@ -140,34 +135,37 @@ export class ApplicationApi implements Api {
     }, settings);
   }
 
-  // The types of these calls are here already; the calls follow.
-
-  join(_user: string, _room: string, _options: UserOptions = {}): Promise<JoinResult> {
-    return notYet();
+  join(user: string, room: string, options: UserOptions = {}): Promise<JoinResult> {
+    return this.#calls.run("join", (done) => this.#people.join(user, room, options, done));
   }
 
-  leave(_user: string, _room: string, _options: UserOptions = {}): Promise<LeaveResult> {
-    return notYet();
+  leave(user: string, room: string, options: UserOptions = {}): Promise<LeaveResult> {
+    return this.#calls.run("leave", (done) => this.#people.leave(user, room, options, done));
   }
 
-  disconnect(_user: string, _options: DisconnectOptions = {}): Promise<Survey<"user">> {
-    return notYet();
+  disconnect(user: string, options: DisconnectOptions = {}): Promise<Survey<"user">> {
+    return this.#calls.run("disconnect", (done) => this.#people.disconnect(user, options, done));
   }
 
-  reconnect(_user: string, _options: ReconnectOptions = {}): Promise<Survey<"user">> {
-    return notYet();
+  /** For the admin port, which has checked the names. It works until the node is closed, and never rejects. */
+  endSessions(...call: Parameters<People["endSessions"]>): Promise<Survey<"user">> {
+    return this.#people.endSessions(...call);
   }
 
-  user(_user: string, _options: UserOptions = {}): Promise<UserInfo> {
-    return notYet();
+  reconnect(user: string, options: ReconnectOptions = {}): Promise<Survey<"user">> {
+    return this.#calls.run("reconnect", (done) => this.#people.reconnect(user, options, done));
   }
 
-  rooms(_options: RoomsOptions = {}): Promise<RoomPage> {
-    return notYet();
+  user(user: string, options: UserOptions = {}): Promise<UserInfo> {
+    return this.#calls.run("user", (done) => this.#people.user(user, options, done));
   }
 
-  room(_room: string, _options: RoomOptions = {}): Promise<RoomInfo> {
-    return notYet();
+  rooms(options: RoomsOptions = {}): Promise<RoomPage> {
+    return this.#calls.run("rooms", (done) => this.#people.rooms(options, done));
+  }
+
+  room(room: string, options: RoomOptions = {}): Promise<RoomInfo> {
+    return this.#calls.run("room", (done) => this.#people.room(room, options, done));
   }
 
   #mayStream(): ApiError | null {
@@ -201,8 +199,4 @@ export class ApplicationApi implements Api {
 
 function historyOf(room: string, { publications, position: { epoch, seq }, more }: Page): History {
   return { publications: publications.map((one: Stored) => toPublication(room, one)), position: { epoch, seq }, more };
-}
-
-function notYet(): Promise<never> {
-  return Promise.reject(new ApiError("unavailable", "this call is not served yet"));
 }

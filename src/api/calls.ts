@@ -8,7 +8,7 @@ import type { Logger } from "../platform/log/log.ts";
 import { Sparse } from "../platform/log/sparse.ts";
 import { ApiError } from "./error.ts";
 
-export const callNames = ["publish", "send", "history", "members", "stream"] as const;
+export const callNames = ["publish", "send", "history", "members", "stream", "join", "leave", "disconnect", "reconnect", "user", "rooms", "room"] as const;
 export type CallName = (typeof callNames)[number];
 export type Outcome = "ok" | ErrorCode;
 
@@ -16,20 +16,29 @@ export type Outcome = "ok" | ErrorCode;
  * Calls without an answer: writes as many as NATS may owe acknowledgements for; reads fewer, since each holds a page.
  * A write's payload counts in the broker's own bounds.
  */
-const waitingMax: Readonly<Record<CallName, number>> = { publish: 65_536, send: 65_536, history: 1_000, members: 1_000, stream: 1_000 };
+const writesMax = 65_536;
+const readsMax = 1_000;
+/** Each of these asks all nodes, and waits up to two seconds for those that do not answer. */
+const surveysMax = 10_000;
+const waitingMax: Readonly<Record<CallName, number>> = {
+  publish: writesMax, send: writesMax, history: readsMax, members: readsMax, stream: readsMax,
+  join: surveysMax, leave: surveysMax, disconnect: surveysMax, reconnect: surveysMax, user: readsMax, rooms: readsMax, room: readsMax,
+};
 /**
  * Calls answered in one turn of the event loop. An embedded broker answers at once, so a program that awaits publish
  * after publish would never let the loop hand the publications to the reactors.
  */
 const perTurn = 256;
 
+function forEach<T>(make: () => T): Readonly<Record<CallName, T>> {
+  return Object.fromEntries(callNames.map((name) => [name, make()])) as Record<CallName, T>;
+}
+
 export class Calls {
   readonly #log: Logger;
   readonly #reported = new Sparse();
-  readonly #rejects: Readonly<Record<CallName, Set<(error: ApiError) => void>>> =
-    { publish: new Set(), send: new Set(), history: new Set(), members: new Set(), stream: new Set() };
-  readonly #counts: Readonly<Record<CallName, Map<Outcome, number>>> =
-    { publish: new Map(), send: new Map(), history: new Map(), members: new Map(), stream: new Map() };
+  readonly #rejects = forEach(() => new Set<(error: ApiError) => void>());
+  readonly #counts = forEach(() => new Map<Outcome, number>());
   #answeredInTurn = 0;
   #closed = false;
 

@@ -1,6 +1,8 @@
 /** Checks what an embedding program passes. The limits are those of clients. Each function throws an ApiError. */
 import * as z from "zod";
 import { nameProblem, roomNameProblem } from "../config/roomnames.ts";
+import { drainShape } from "../messages/drainoptions.ts";
+import { roomsPerPageMax } from "../messages/survey.ts";
 import { keyCharsMax, pageSizeMax } from "../protocol/limits.ts";
 import { Format } from "../protocol/messages.ts";
 import { inboxName } from "../protocol/roomkeys.ts";
@@ -14,6 +16,7 @@ const afterCharsMax = 4096;
 const tenant = z.string().optional();
 const key = z.string().max(keyCharsMax).optional();
 const position = z.object({ epoch: z.string().max(keyCharsMax), seq: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER) });
+const timeoutMs = z.number().min(0).optional();
 /** Of publications that wait to be read from a stream. */
 export const streamQueueMax = 10_000;
 
@@ -25,6 +28,10 @@ export const shapes = {
     .strictObject({ tenant, since: position.optional(), before: position.optional(), limit: z.number().int().min(1).optional() })
     .refine(({ since, before }) => since === undefined || before === undefined, "set only one of since and before"),
   members: z.strictObject({ tenant, after: z.string().max(afterCharsMax).optional(), limit: z.number().int().min(0).optional() }),
+  user: z.strictObject({ tenant }),
+  disconnect: z.strictObject({ tenant, signOut: z.boolean().optional(), timeoutMs }),
+  reconnect: z.strictObject({ tenant, url: z.string().optional(), timeoutMs }),
+  rooms: z.strictObject({ tenant, prefix: z.string().optional(), cursor: z.string().optional(), limit: z.number().int().min(1).max(roomsPerPageMax).optional() }),
   stream: z.strictObject({ tenant, since: position.optional(), queueMax: z.number().int().min(1).max(streamQueueMax).optional() }),
 };
 
@@ -42,6 +49,20 @@ export function checkRoom(room: unknown, bytesMax: number): string {
   // Without a user it would be nobody's inbox.
   if (room === inboxName) throw new ApiError("forbidden", `${inboxName} belongs to one user: use send`);
   return room;
+}
+
+/** Part of a room's name, or nothing. */
+export function checkPrefix(name: string, bytesMax: number): void {
+  const problem = name === "" ? null : roomNameProblem(name, bytesMax);
+  if (problem !== null) throw badRequest(problem);
+}
+
+/** Empty for none. */
+export function checkUrl(url: string | undefined): string {
+  if (url === undefined) return "";
+  const { data, error } = drainShape.safeParse({ url });
+  if (error !== undefined) throw badRequest(`url: ${error.issues[0]?.message}`);
+  return data.url ?? "";
 }
 
 export function checkUser(user: unknown): string {

@@ -10,7 +10,6 @@ import { fluxError, fromReply } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
 import { Inbox, inboxName } from "./rooms/inbox.ts";
 import type { MessageHandler, MessageOptions } from "./rooms/inbox.ts";
-import { Membership } from "./rooms/membership.ts";
 import { defaults } from "./options.ts";
 import type { ClientOptions, JoinOptions, SendOptions, Sent } from "./options.ts";
 import { Outbox } from "./rooms/outbox.ts";
@@ -18,11 +17,12 @@ import type { OutboxShared } from "./rooms/outbox.ts";
 import { Pace } from "./rooms/pace.ts";
 import { listenToNetwork, listenToPage } from "./connection/page.ts";
 import { decodePayload, encodePayload, toDate, toPosition, toReady } from "./rooms/publication.ts";
-import type { Position, Ready } from "./rooms/publication.ts";
+import type { Ready } from "./rooms/publication.ts";
 import { randomKey } from "./random.ts";
 import { Refresher } from "./connection/refresher.ts";
-import { publishCommand, Room, toPublished } from "./rooms/room.ts";
-import type { Published, PublishOptions } from "./rooms/room.ts";
+import { publishCommand, toPublished } from "./rooms/room.ts";
+import type { Published, PublishOptions, Room } from "./rooms/room.ts";
+import { Rooms } from "./rooms/rooms.ts";
 import { deviceName, Saved, tabStorage } from "./saved.ts";
 import type { Credentials, Place, SavedSession } from "./saved.ts";
 import { Locator } from "./connection/locator.ts";
@@ -42,13 +42,13 @@ export type ClientEvents = {
   refreshed: Date | null;
   /** A watched user came online or went offline. */
   status: UserStatus;
+  /** The application joined this user into a room. Add listeners to the room at once; it rejoins like any other. */
+  joined: Room;
   /** Something failed that no promise reports. */
   error: FluxError;
   /** The client gave up: `close()` was called, or the node closed the socket with a code that forbids reconnecting. */
   closed: Closed;
 };
-
-type Entry = { membership: Membership; room: Room };
 
 /** A connection that heals itself, with the rooms and messages of one user. `connect()` returns it. */
 export class Client {
@@ -56,7 +56,7 @@ export class Client {
   readonly inbox: Inbox;
   readonly #emitter = new Emitter<ClientEvents>();
   readonly #connection: Connection;
-  readonly #rooms = new Map<string, Entry>();
+  readonly #rooms: Rooms;
   readonly #shared: OutboxShared;
   readonly #sends: Outbox;
   readonly #watches: Watches;
@@ -64,7 +64,6 @@ export class Client {
   readonly #refresher: Refresher;
   readonly #tokens: Tokens;
   readonly #clock: Clock;
-  readonly #heldMax: number;
   readonly #leavePage: () => void;
   readonly #leaveNetwork: () => void;
   #session: Ready | null = null;
@@ -73,8 +72,6 @@ export class Client {
   #user: string;
   /** Expiry that the application was last warned of. */
   #expiring = 0;
-  /** Memberships whose position the last hello included. */
-  #asked = new Map<string, Membership>();
 
   /** @throws Error without a WebSocket class, SyntaxError for an invalid url. */
   constructor(url: string, options: ClientOptions = {}) {
@@ -83,7 +80,6 @@ export class Client {
     const { backoff, commandTimeoutMs } = settings;
     const onError = (error: FluxError) => this.#emitter.emit("error", error);
     this.#clock = clock;
-    this.#heldMax = settings.heldPublicationsMax;
     this.#tokens = new Tokens(settings.token);
     const locate = options.locate ?? null;
     this.#connection = new Connection(
@@ -136,9 +132,19 @@ export class Client {
       onStatus: (status) => this.#emitter.emit("status", status),
     });
     this.#saved = new Saved(storage, `flux ${url || (typeof locate === "string" ? locate : "")}`, clock, { collect: () => this.#collect(), onError });
+    this.#rooms = new Rooms(settings.heldPublicationsMax, {
+      send: this.#send,
+      outbox: this.#shared,
+      tell: (command) => this.#connection.tell(command),
+      isReady: () => this.state === "ready",
+      isClosed: () => this.state === "closed",
+      takePlace: (room) => this.#saved.takePlace(room),
+      onMoved: () => this.#saved.changed(),
+      onAssigned: (room) => this.#emitter.emit("joined", room),
+    });
     this.#credentials = this.#saved.credentials;
     this.#user = this.#saved.user;
-    this.inbox = this.#openInbox();
+    this.inbox = this.#openInbox(settings.heldPublicationsMax);
     this.#leavePage = storage === null ? () => {} : listenToPage({ onHide: () => void this.suspend(), onShow: () => this.wake() });
     this.#leaveNetwork = listenToNetwork(() => this.#connection.networkIsBack());
     this.#connection.open();
@@ -161,7 +167,7 @@ export class Client {
 
   /** Joins a room now, or as soon as there is a session, and again in every later session. A second call with the same name returns the same room. */
   join(name: string, options: JoinOptions = {}): Room {
-    const { room } = this.#rooms.get(name) ?? this.#enter(name, options);
+    const room = this.#rooms.join(name, options);
     if (options.onPublication) room.on("publication", options.onPublication);
     return room;
   }
@@ -172,7 +178,7 @@ export class Client {
    * they are, anything else as JSON. Waits for a session and repeats after a loss of the socket. Rejects as `room.publish()`.
    */
   async publish(room: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
-    const joined = this.#rooms.get(room)?.room;
+    const joined = this.#rooms.find(room);
     if (joined) return joined.publish(data, options);
     return toPublished(await this.#sends.put(publishCommand(room, data, options)));
   }
@@ -251,30 +257,15 @@ export class Client {
 
   // ------------------------------------------------------------ rooms
 
-  #enter(name: string, { recover, history = 0 }: JoinOptions): Entry {
-    const place = this.#saved.takePlace(name);
-    const membership = new Membership(
-      { room: name, recover: recover ?? place, goesOn: !recover && place !== null, history, heldMax: this.#heldMax },
-      { send: this.#send, outbox: this.#shared, onLeft: () => this.#rooms.delete(name) },
-    );
-    const entry = { membership, room: new Room(name, membership, this.#send) };
-    this.#rooms.set(name, entry);
-    entry.room.on("publication", () => this.#saved.changed());
-    if (this.state === "closed") membership.end(fluxError("closed"));
-    // Later, so that the caller can add listeners first.
-    else queueMicrotask(() => this.state === "ready" && membership.join());
-    return entry;
-  }
-
-  #openInbox(): Inbox {
+  #openInbox(heldMax: number): Inbox {
     return new Inbox(
       {
-        enter: (recover) => this.#enter(inboxName, recover === null ? {} : { recover }).room,
+        enter: (recover) => this.#rooms.join(inboxName, recover === null ? {} : { recover }),
         send: (command) => this.#connection.tell(command),
         onAck: () => this.#saved.changed(),
       },
       this.#clock,
-      this.#heldMax,
+      heldMax,
       this.#saved.takePlace(inboxName),
     );
   }
@@ -282,15 +273,8 @@ export class Client {
   // ------------------------------------------------------------ the session
 
   #resume(): Resume | null {
-    this.#asked.clear();
-    if (this.#credentials === null) return null;
-    const positions: { room: string; position: Position }[] = [];
-    for (const [room, { membership }] of this.#rooms) {
-      if (membership.position === null) continue;
-      this.#asked.set(room, membership);
-      positions.push({ room, position: membership.position });
-    }
-    return { session: this.#credentials.session, token: this.#credentials.resumeToken, positions };
+    const positions = this.#rooms.positions();
+    return this.#credentials && { session: this.#credentials.session, token: this.#credentials.resumeToken, positions };
   }
 
   #onReady(wire: WireReady): void {
@@ -302,30 +286,15 @@ export class Client {
     if (this.#user !== "" && ready.user !== this.#user) this.inbox.restart();
     this.#user = ready.user;
     this.#emitter.emit("ready", ready);
-    this.#goBackIn(new Set(ready.resumed ? (wire.rooms ?? []) : []));
+    this.#rooms.onReady(wire);
     this.#sends.open();
     this.#watches.open();
     this.#saved.changed();
   }
 
-  /** `restored`: rooms that the node rejoins by itself, from the positions in hello. */
-  #goBackIn(restored: Set<string>): void {
-    for (const [name, { membership }] of this.#rooms) {
-      if (restored.delete(name)) {
-        if (this.#asked.get(name) === membership) {
-          membership.restore();
-          continue;
-        }
-        this.#connection.tell({ leave: { room: name } }); // this is a new membership
-      }
-      membership.join();
-    }
-    for (const room of restored) this.#connection.tell({ leave: { room } });
-  }
-
   #collect(): SavedSession {
     const places = new Map(this.#saved.places);
-    for (const [name, { membership }] of this.#rooms) if (membership.position !== null) places.set(name, membership.position);
+    for (const [name, position] of this.#rooms.places()) places.set(name, position);
     // The acknowledged position, not the last received one.
     if (this.inbox.position === null) places.delete(inboxName);
     else places.set(inboxName, this.inbox.position);
@@ -347,9 +316,7 @@ export class Client {
     if (event.error) return this.#emitter.emit("error", fromReply(event.error));
     if (event.userStatus) return void this.#watches.onStatus(event.userStatus);
     if (event.expiring) return this.#onExpiring(event.expiring.expires ?? 0);
-    const { joined, publication, replay, sync, published, presenceChanged, left } = event;
-    const { room } = publication ?? joined ?? replay ?? sync ?? published ?? presenceChanged ?? left ?? {};
-    if (room) this.#rooms.get(room)?.membership.onEvent(event);
+    this.#rooms.onEvent(event);
   }
 
   /** Each socket of a session is warned. The application hears of each expiry once. */
@@ -369,7 +336,7 @@ export class Client {
     this.#session = null;
     this.#refresher.stop();
     this.#sends.interrupt();
-    for (const { membership } of this.#rooms.values()) membership.interrupt();
+    this.#rooms.interrupt();
   }
 
   #onState(change: StateChange): void {
@@ -382,7 +349,7 @@ export class Client {
     this.#leaveNetwork();
     this.#sends.end(fluxError("closed", cause?.text), true);
     this.#watches.end(fluxError("closed", cause?.text));
-    for (const { membership } of [...this.#rooms.values()]) membership.end(fluxError("closed", cause?.text));
+    this.#rooms.end(fluxError("closed", cause?.text));
     if (cause) this.#emitter.emit("closed", cause);
   }
 }

@@ -164,6 +164,36 @@ export function sessionsContract(t: Test, name: string, make: MakeSessions, boun
     t.equal(value(await signedOutAt("v")), 0);
   });
 
+  t.test(`${name}: rooms are a user's from their assignment to its end, at most so many of them, and of nobody else`, async (t) => {
+    const { sessions, assign, unassign, assigned, clock } = await start(t);
+    const rooms = async (user: string) => [...value(await assigned(user))].sort();
+    t.same(await rooms("u"), []);
+    for (const room of ["chat:b", "chat:a", "chat:b"]) t.same(await assign("u", room, 2), { value: null });
+    t.same(await rooms("u"), ["chat:a", "chat:b"]);
+    t.same(await assign("u", "chat:c", 2), { error: "too_many_rooms" });
+    t.same(await assign("u", "chat:a", 2), { value: null }, "one that the user has");
+    t.same(await assign("v", "chat:c", 2), { value: null });
+    t.same(await unassign("u", "chat:a"), { value: null });
+    for (const room of ["chat:a", "chat:c"]) t.same(await unassign("u", room), { value: null }, "one that the user does not have");
+    t.same([await rooms("u"), await rooms("v")], [["chat:b"], ["chat:c"]]);
+    const odd = "ü u\u0308 😀 \"quoted\" \\ {x} *";
+    t.same(await assign(`ten\u001f${odd}`, odd, 2), { value: null });
+    t.same(await rooms(`ten\u001f${odd}`), [odd]);
+    sessions.endAll("", "u");
+    sessions.signOut("u", 500);
+    await clock.pass(31 * 86_400_000);
+    t.same(await rooms("u"), ["chat:b"], "they do not expire");
+    t.same(await unassign("u", "chat:b"), { value: null });
+    t.same(await rooms("u"), []);
+  });
+
+  t.test(`${name}: a session comes back with the rooms into which the application had joined the user`, async (t) => {
+    const { sessions, take } = await start(t);
+    const some = { ...record("s1"), assigned: ["chat:other", "chat:left"] };
+    sessions.put(some);
+    t.same(value(await take("s1")), some);
+  });
+
   if (bounded) t.test(`${name}: a sign-out for which there is no room counts for everybody rather than for nobody`, async (t) => {
     const { sessions, signedOutAt } = await start(t, { cursorsMax: 2 });
     sessions.signOut("a", 100);
@@ -307,6 +337,9 @@ export function promised(sessions: Sessions) {
     take: async (id: string, known = 0) => (await taken(id, known)).answer,
     taken,
     cursor: (user: string, device: string) => asked<Position | null>((done) => sessions.cursor(user, device, done)),
+    assign: (user: string, room: string, max = 100) => asked<null>((done) => sessions.assign(user, room, max, done)),
+    unassign: (user: string, room: string) => asked<null>((done) => sessions.unassign(user, room, done)),
+    assigned: (user: string) => asked<readonly string[]>((done) => sessions.assigned(user, done)),
     signedOutAt: (user: string) => asked<number>((done) => sessions.signedOutAt(user, done)),
   };
 }

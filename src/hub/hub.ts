@@ -11,7 +11,7 @@ import {
   kinds, nobody, readBehind, readHistory, readJoin, readLeave, writeDeliver, writeMoved, writeReply,
   type Asker, type BehindRecord, type LeaveRecord,
 } from "../link/records.ts";
-import { readAck, readHello, readUnplaced, type AckRecord } from "../link/sessions.ts";
+import { readAck, readHello, readUnplaced, writeKick, type AckRecord } from "../link/sessions.ts";
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { nameOfRoom, roomKey, tenantOfUser } from "../protocol/roomkeys.ts";
@@ -32,7 +32,8 @@ import { HubPresence } from "./presence.ts";
 import { Publishing } from "./publishing.ts";
 import { Replays } from "./recovery/replays.ts";
 import { countIn, type AttachedReactor, type HubRoom, type HubRooms } from "./rooms.ts";
-import { HubSessions, type HubSession } from "./sessions/sessions.ts";
+import type { HubSession } from "./sessions/session.ts";
+import { HubSessions } from "./sessions/sessions.ts";
 
 export interface HubOptions extends InboxLimits {
   readonly broker: Broker;
@@ -44,6 +45,7 @@ export interface HubOptions extends InboxLimits {
   readonly toNode: (node: string, message: NodeMessage) => void;
   readonly sessionsPerUserMax: number;
   readonly roomNamesBytesMax: number;
+  isRoomName(name: string): boolean;
   /** Interval of renewing stored sessions: well within their TTL. */
   readonly keepMs: number;
   readonly kindOf: KindOf;
@@ -87,12 +89,13 @@ export class Hub {
     this.#rooms = options.rooms;
     this.#lagging = new Lagging({ ...options, failed: (reactor, error) => this.#failed(reactor, kinds.deliver, error) });
     this.#replays = new Replays(options, this.#lagging);
-    const { store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, keepMs } = options;
+    const { store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, isRoomName, keepMs } = options;
     const refuse = (reactor: AttachedReactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
     this.presence = new HubPresence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
     const onBegin = (session: HubSession) => this.presence.began(session);
     const onEnd = (session: HubSession) => this.presence.ended(session);
-    this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, onBegin, onEnd });
+    const onRemoved = (session: HubSession, room: string) => this.#onRemoved(session, room);
+    this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, isRoomName, onBegin, onEnd, onRemoved });
     this.lateDisconnects = new LateDisconnects(this.sessions);
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
     this.joins = new Joins({
@@ -258,6 +261,18 @@ export class Hub {
 
   // ------------------------------------------------------------------------------- members
 
+  /** Asks the user's clients to reconnect, to `url` unless it is empty. Their sessions are kept. Returns how many. */
+  reconnect(userKey: string, url: string): number {
+    const sessions = this.sessions.of(userKey);
+    const reconnect = { reason: "requested", delayMs: 0, url };
+    for (const { reactor, slot, life, wire } of sessions) {
+      this.#reply(reactor, { slot, life, wire, id: 0 }, this.#options.encoder.frame(wire, { id: 0, reconnect }));
+      if (reactor.live) writeKick(reactor.link, slot, life, "shutdown");
+    }
+    this.sessions.kicked += sessions.length;
+    return sessions.length;
+  }
+
   #onLeave(reactor: AttachedReactor, { slot, life, handle, wire, lost }: LeaveRecord): void {
     const room = this.#rooms.numbered(handle);
     if (room === undefined) return;
@@ -285,8 +300,14 @@ export class Hub {
   #onUnplaced(reactor: AttachedReactor, { slot, life, name }: ReturnType<typeof readUnplaced>): void {
     const session = this.sessions.find(reactor, slot, life);
     if (session === undefined) return;
-    this.sessions.left(session, name);
+    this.sessions.assigned.unplaced(session, name);
     // An earlier membership of the session may still be counted.
+    this.#onRemoved(session, name);
+  }
+
+  /** What the reactor says of it later changes nothing. */
+  #onRemoved(session: HubSession, name: string): void {
+    this.sessions.left(session, name);
     const room = this.#rooms.named(roomKey(tenantOfUser(session.userKey), name));
     if (room !== undefined) this.presence.left(session, room);
   }

@@ -13,7 +13,8 @@ import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import { Allowance } from "./allowance.ts";
 import type { Joining } from "./recovery/replays.ts";
 import type { HubRoom, HubRooms } from "./rooms.ts";
-import type { HubSession, HubSessions } from "./sessions/sessions.ts";
+import type { HubSession } from "./sessions/session.ts";
+import type { HubSessions } from "./sessions/sessions.ts";
 
 export interface InboxLimits {
   /** Direct messages a user may send, and inboxes a user may be the first to write to. 0 is no limit. */

@@ -16,7 +16,8 @@ import { Postponed } from "./postponed.ts";
 import type { HubPresence } from "./presence.ts";
 import type { Joining, Replays } from "./recovery/replays.ts";
 import { headOf, type AttachedReactor, type HubRoom, type HubRooms, type RoomListener } from "./rooms.ts";
-import type { HubSession, HubSessions } from "./sessions/sessions.ts";
+import type { HubSession } from "./sessions/session.ts";
+import type { HubSessions } from "./sessions/sessions.ts";
 
 export interface JoinsOptions {
   readonly broker: Broker;

@@ -8,7 +8,8 @@ import type { Encoder } from "../protocol/formats/encoder.ts";
 import { roomKey, tenantOfUser } from "../protocol/roomkeys.ts";
 import type { AttachedReactor, HubRoom } from "./rooms.ts";
 import { placeIn } from "./sessions/places.ts";
-import type { HubSession, HubSessions } from "./sessions/sessions.ts";
+import type { HubSession } from "./sessions/session.ts";
+import type { HubSessions } from "./sessions/sessions.ts";
 
 export interface Out {
   /** Number of the session's reactor, and the session's slot there. */

@@ -15,7 +15,7 @@ import { nameOfRoom, nameOfUser, roomKey, tenantOfUser, userKey } from "../proto
 import type { KindOf } from "../config/roomnames.ts";
 import { listed } from "./sessions/places.ts";
 import { countIn, type AttachedReactor, type HubRoom, type HubRooms } from "./rooms.ts";
-import type { HubSession } from "./sessions/sessions.ts";
+import type { HubSession } from "./sessions/session.ts";
 import { Watches } from "./watches.ts";
 
 export interface HubPresenceOptions {

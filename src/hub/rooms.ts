@@ -91,6 +91,10 @@ export class HubRooms {
     return this.#byHandle.get(handle);
   }
 
+  all(): Iterable<HubRoom> {
+    return this.#byKey.values();
+  }
+
   get full(): boolean {
     return this.#byKey.size >= this.#options.roomsMax;
   }

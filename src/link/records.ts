@@ -32,6 +32,8 @@ export const kinds = {
   admitted: 21,
   kick: 22,
   moved: 23,
+  place: 24,
+  displace: 25,
   presenceChanged: 40,
   status: 41,
 } as const;
@@ -62,20 +64,22 @@ export interface JoinRecord {
   seq: number;
   /** Without recovery: how many of the newest publications to send. */
   history: number;
-  /** The node itself joins, for a session that was resumed. */
+  /** The node itself joins: the session was resumed, or the application joins it. */
   restored: boolean;
+  /** The application has joined the user into the room. */
+  assigned: boolean;
 }
 
 export function writeJoin(link: Link, r: JoinRecord): boolean {
   const bytes = 40 + textBytesMax(r.room) + textBytesMax(r.epoch ?? "");
-  // The hub has promised the resumed session its rooms, so this is not refused. The session's rooms bound the number.
+  // The hub has promised the session its rooms, so this is not refused. The session's rooms bound the number.
   if (!link.begin(kinds.join, bytes, r.restored)) return false;
   link.u32(r.member);
   link.u32(r.slot);
   link.u32(r.life);
   link.u32(r.id);
   link.u8(r.wire);
-  link.u8((r.epoch === null ? 0 : 1) | (r.restored ? 2 : 0));
+  link.u8((r.epoch === null ? 0 : 1) | (r.restored ? 2 : 0) | (r.assigned ? 4 : 0));
   link.f64(r.seq);
   link.u32(r.history);
   link.text(r.room);
@@ -96,7 +100,8 @@ export function readJoin(r: RecordReader): JoinRecord {
   const room = r.text();
   const epoch = r.text();
   const restored = (flags & 2) !== 0;
-  return { member, slot, life, id, wire, seq, history, room, epoch: (flags & 1) === 0 ? null : epoch, restored };
+  const assigned = (flags & 4) !== 0;
+  return { member, slot, life, id, wire, seq, history, room, epoch: (flags & 1) === 0 ? null : epoch, restored, assigned };
 }
 
 /** A joined member has left. */

@@ -126,16 +126,21 @@ export interface AdmittedRecord {
   resumed: boolean;
   /** The rooms to join again, each with the position to recover from. */
   rooms: readonly PlaceInRoom[];
+  /** The rooms into which the application has joined the user, whether or not they are among those. */
+  assigned: readonly string[];
 }
 
 export function writeAdmitted(link: Link, r: AdmittedRecord): void {
-  link.begin(kinds.admitted, 40 + textBytesMax(r.session) + placesBytesMax(r.rooms), true);
+  const bytes = r.assigned.reduce((sum, name) => sum + textBytesMax(name), 44 + textBytesMax(r.session) + placesBytesMax(r.rooms));
+  link.begin(kinds.admitted, bytes, true);
   link.u32(r.slot);
   link.u32(r.life);
   link.whole(r.generation);
   link.u8(r.resumed ? 1 : 0);
   link.text(r.session);
   writePlaces(link, r.rooms);
+  link.u32(r.assigned.length);
+  for (const name of r.assigned) link.text(name);
   link.end();
 }
 
@@ -145,7 +150,31 @@ export function readAdmitted(r: RecordReader): AdmittedRecord {
   const generation = r.whole();
   const resumed = r.u8() !== 0;
   const session = r.text();
-  return { slot, life, generation, resumed, session, rooms: readPlaces(r) };
+  const rooms = readPlaces(r);
+  return { slot, life, generation, resumed, session, rooms, assigned: Array.from({ length: r.u32() }, () => r.text()) };
+}
+
+/** The application joins the session into a room. */
+export function writePlace(link: Link, slot: number, life: number, room: string): void {
+  writeRoomOf(link, kinds.place, slot, life, room);
+}
+
+/** The application takes the session out of a room. */
+export function writeDisplace(link: Link, slot: number, life: number, room: string): void {
+  writeRoomOf(link, kinds.displace, slot, life, room);
+}
+
+function writeRoomOf(link: Link, kind: number, slot: number, life: number, room: string): void {
+  link.begin(kind, 8 + textBytesMax(room), true);
+  link.u32(slot);
+  link.u32(life);
+  link.text(room);
+  link.end();
+}
+
+/** Of place and displace. */
+export function readRoomOf(r: RecordReader): { slot: number; life: number; room: string } {
+  return { slot: r.u32(), life: r.u32(), room: r.text() };
 }
 
 /** The session is to be closed with this name of errors.ts. */

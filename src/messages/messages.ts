@@ -32,11 +32,29 @@ export type Question =
   | { readonly kind: "user"; readonly user: string; readonly tenant?: string | undefined }
   | { readonly kind: "room"; readonly room: string; readonly tenant?: string | undefined };
 
+/** Questions for a list. Each node answers for itself. */
+export type ListQuestion =
+  | { readonly kind: "sessions"; readonly user: string; readonly tenant: string }
+  /** The first rooms by name that have members, begin with `prefix` and come after `after`; at most `limit`. */
+  | { readonly kind: "rooms"; readonly tenant: string; readonly prefix: string; readonly after: string; readonly limit: number };
+
+/** A session with a socket on the node; `rooms` is the number of those it is in. */
+export interface SessionSaid {
+  readonly session: string;
+  readonly device: string;
+  readonly rooms: number;
+}
+
 /** `sessions` are those of the user with a socket on the node, `members` the sessions in the room there. */
 export type NodeAnswer =
   | ({ readonly kind: "health" } & Health)
   | { readonly kind: "user"; readonly sessions: number }
-  | { readonly kind: "room"; readonly members: number };
+  | { readonly kind: "room"; readonly members: number }
+  | { readonly kind: "sessions"; readonly sessions: readonly SessionSaid[] }
+  /** `more`: there are others after the last of them. */
+  | { readonly kind: "rooms"; readonly rooms: readonly (readonly [name: string, sessions: number])[]; readonly more: boolean }
+  /** Sessions of a user that are in a room now, or have left it, and those that could not join. */
+  | { readonly kind: "placed"; readonly sessions: number; readonly refused: number };
 
 /** The recipient of an answer: the asking node, and its name for the survey. */
 export interface ReplyTo {
@@ -58,7 +76,14 @@ export type NodeMessage =
     readonly kind: "disconnect"; readonly tenant: string; readonly user: string; readonly signedOutAt?: number | undefined;
     readonly replyTo?: ReplyTo | undefined; readonly agoMs?: number | undefined;
   }
-  | { readonly kind: "question"; readonly question: Question; readonly replyTo: ReplyTo }
+  /**
+   * The rooms into which the application has joined a user have changed: read them. `room`: the one that the application
+   * meant, also for sessions that were in it or out of it by themselves. A late or repeated message does not have it.
+   */
+  | { readonly kind: "assigned"; readonly tenant: string; readonly user: string; readonly room?: string | undefined; readonly replyTo?: ReplyTo | undefined }
+  /** Asks the user's clients to reconnect, to `url` unless it is empty. */
+  | { readonly kind: "reconnect"; readonly tenant: string; readonly user: string; readonly url: string; readonly replyTo: ReplyTo }
+  | { readonly kind: "question"; readonly question: Question | ListQuestion; readonly replyTo: ReplyTo }
   | { readonly kind: "answer"; readonly survey: string; readonly node: string; readonly answer: NodeAnswer }
   /** Drains the node whose start time, by its own clock, is `started`, and makes it exit (drainoptions.ts). */
   | { readonly kind: "drain"; readonly started: number; readonly windowMs?: number | undefined; readonly url?: string | undefined };
@@ -68,7 +93,7 @@ export type NodeMessage =
  * them itself.
  */
 export function holds({ kind }: NodeMessage): boolean {
-  return kind === "taken" || kind === "disconnect";
+  return kind === "taken" || kind === "disconnect" || kind === "assigned";
 }
 
 export interface MessageEvents {

@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { randomId } from "../platform/ids.ts";
 import { RedisAway, type RedisLink } from "../redis/redis.ts";
+import { roomsPerPageMax } from "./survey.ts";
 import { holds, type MessageEvents, type NodeMessage, type NodeMessages } from "./messages.ts";
 
 export interface RedisMessagesOptions {
@@ -36,6 +37,7 @@ const saidAgainMs = 2_000;
 const heardMax = 10_000;
 
 const name = z.string().max(256);
+const room = z.string().max(4096);
 const tenant = name.optional();
 const count = z.int().min(0);
 const replyTo = z.object({ node: name, survey: name });
@@ -43,7 +45,9 @@ const replyTo = z.object({ node: name, survey: name });
 const question = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("health") }),
   z.object({ kind: z.literal("user"), user: name, tenant }),
-  z.object({ kind: z.literal("room"), room: z.string().max(4096), tenant }),
+  z.object({ kind: z.literal("room"), room, tenant }),
+  z.object({ kind: z.literal("sessions"), user: name, tenant: name }),
+  z.object({ kind: z.literal("rooms"), tenant: name, prefix: room, after: room, limit: count.max(roomsPerPageMax) }),
 ]);
 
 const answer = z.discriminatedUnion("kind", [
@@ -54,6 +58,9 @@ const answer = z.discriminatedUnion("kind", [
   }),
   z.object({ kind: z.literal("user"), sessions: count }),
   z.object({ kind: z.literal("room"), members: count }),
+  z.object({ kind: z.literal("sessions"), sessions: z.array(z.object({ session: name, device: name, rooms: count })) }),
+  z.object({ kind: z.literal("rooms"), rooms: z.array(z.tuple([room, count])).max(roomsPerPageMax), more: z.boolean() }),
+  z.object({ kind: z.literal("placed"), sessions: count, refused: count }),
 ]);
 
 const envelope = z.object({
@@ -63,6 +70,8 @@ const envelope = z.object({
   message: z.discriminatedUnion("kind", [
     z.object({ kind: z.literal("taken"), session: z.string(), generation: z.number() }),
     z.object({ kind: z.literal("disconnect"), tenant: z.string(), user: z.string(), replyTo: replyTo.optional(), agoMs: z.number().min(0).optional(), signedOutAt: count.optional() }),
+    z.object({ kind: z.literal("assigned"), tenant: name, user: name, room: room.optional(), replyTo: replyTo.optional() }),
+    z.object({ kind: z.literal("reconnect"), tenant: name, user: name, url: z.string().max(2048), replyTo }),
     z.object({ kind: z.literal("question"), question, replyTo }),
     z.object({ kind: z.literal("answer"), survey: name, node: name, answer }),
     z.object({ kind: z.literal("drain"), started: z.number(), windowMs: z.number().min(0).optional(), url: z.string().optional() }),
@@ -205,6 +214,7 @@ export async function createRedisMessages(options: RedisMessagesOptions, events:
 }
 
 function aged(message: NodeMessage, ms: number): NodeMessage {
+  if (message.kind === "assigned") return { kind: message.kind, tenant: message.tenant, user: message.user };
   if (message.kind !== "disconnect") return message;
   const { kind, tenant, user, signedOutAt } = message;
   return { kind, tenant, user, signedOutAt, agoMs: Math.round(ms) };

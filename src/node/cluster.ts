@@ -72,7 +72,7 @@ export interface SharedSessions {
 }
 
 /** Events of the shared store, and the sessions that have a socket on this node. */
-export type SessionEvents = Pick<RedisSessionsOptions, "onForgotten" | "onTaken"> & { readonly sockets: SessionsHere };
+export type SessionEvents = Pick<RedisSessionsOptions, "onForgotten" | "onTaken" | "onMissed"> & { readonly sockets: SessionsHere };
 
 export async function openSessions(config: Config, redis: RedisLink, log: Logger, events: SessionEvents): Promise<SharedSessions> {
   const { redisPrefix: prefix, nodeId: node, sessionTtlMs: ttlMs } = config;

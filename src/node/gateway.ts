@@ -10,7 +10,7 @@ import type { Config, GatewayOptions } from "../config/config.ts";
 import { addDiskMetrics } from "../metrics/disk.ts";
 import { drainShape, type DrainOptions } from "../messages/drainoptions.ts";
 import type { Logger } from "../platform/log/log.ts";
-import type { NodeMessage, Question, ReplyTo } from "../messages/messages.ts";
+import type { NodeMessage, Question } from "../messages/messages.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import type { NatsApi } from "./natsapi.ts";
 import { watchNatsAway } from "./natsaway.ts";
@@ -84,7 +84,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const setup = await readSetup(options);
   const node = await assemble(setup, parts);
   const { config, certificate, log, port, tcpPort } = setup;
-  const { hub, reactors, stores, draining, surveys, others, redis, api, placement } = node;
+  const { reactors, stores, draining, surveys, others, redis, api, placement } = node;
 
   // The node shuts down once, however often it is asked to.
   let ports: HttpPorts | null = null;
@@ -100,11 +100,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   // Served on the admin port and to the embedding program.
   const nodes = () => ({ node: config.nodeId, stale: others.stale, nodes: others.nodes().map(knownNode) });
   const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
-  const disconnect: Gateway["disconnect"] = (user, { tenant = "", signOut = false, timeoutMs } = {}) => {
-    const { time: signedOutAt, closed } = signOut ? hub.sessions.signOut(tenant, user) : { time: undefined, closed: hub.sessions.disconnect(tenant, user) };
-    const tell = (replyTo: ReplyTo) => others.sendAll({ kind: "disconnect", tenant, user, replyTo, signedOutAt });
-    return surveys.hear<"user">({ kind: "user", sessions: closed }, tell, { timeoutMs });
-  };
+  const disconnect: Served["disconnect"] = (user, options) => api.endSessions(user, options);
 
   const http = openHttpApi(node, nodes);
   const natsInput = config.natsApi ? new NatsInput(openHttpApi({ ...node, apiKeys: keysForNats(node.apiKeys) }, nodes), log) : null;
@@ -154,7 +150,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     user: (...call) => api.user(...call),
     rooms: (...call) => api.rooms(...call),
     room: (...call) => api.room(...call),
-    disconnect,
+    disconnect: (...call) => api.disconnect(...call),
     survey,
     nodes,
     reloadCertificate,
@@ -192,7 +188,8 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
 }
 
 /** Handles a message of another node. */
-function onMessage({ setup: { config, log }, hub: { sessions, lateDisconnects }, surveys, others }: Node, drains: Drains, message: NodeMessage): void {
+function onMessage({ setup: { config, log }, hub, surveys, others }: Node, drains: Drains, message: NodeMessage): void {
+  const { sessions, lateDisconnects } = hub;
   switch (message.kind) {
     case "taken": return sessions.taken(message.session, message.generation);
     case "disconnect": {
@@ -202,6 +199,13 @@ function onMessage({ setup: { config, log }, hub: { sessions, lateDisconnects },
       if (message.replyTo !== undefined) surveys.reply(message.replyTo, { kind: "user", sessions: closed });
       return;
     }
+    case "assigned": {
+      const { tenant, user, room = null, replyTo } = message;
+      return sessions.assigned.changed(userKey(tenant, user), room, (placed) => {
+        if (replyTo !== undefined && placed !== null) surveys.reply(replyTo, { kind: "placed", ...placed });
+      });
+    }
+    case "reconnect": return surveys.reply(message.replyTo, { kind: "user", sessions: hub.reconnect(userKey(message.tenant, message.user), message.url) });
     case "question": return surveys.asked(message.question, message.replyTo);
     case "answer": return surveys.answered(message);
     case "drain": {

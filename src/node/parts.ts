@@ -1,5 +1,6 @@
 /** Builds all parts of a node. Nothing serves yet: gateway.ts starts them. */
 import { ApplicationApi } from "../api/api.ts";
+import type { AllNodes } from "../api/people.ts";
 import type { ApiKeys } from "../auth/apikeys.ts";
 import { connectRedis, openPresence, openSessions, openTables } from "./cluster.ts";
 import { collectGarbage } from "../platform/collect.ts";
@@ -9,12 +10,14 @@ import { openApiKeys } from "./keystores.ts";
 import { Looks } from "./looks.ts";
 import { Reactors } from "./reactors.ts";
 import { pageBytesFor } from "../hub/recovery/pages.ts";
+import { RoomList } from "../hub/roomlist.ts";
 import { HubRooms } from "../hub/rooms.ts";
+import { listed } from "../hub/sessions/places.ts";
 import { TailBudget } from "../hub/recovery/tail.ts";
 import { Counters, createCounters } from "../link/counters.ts";
 import { guardMemory, type MemoryGuard } from "./memoryguard.ts";
 import { planMemory } from "../platform/memoryplan.ts";
-import type { NodeAnswer, Question } from "../messages/messages.ts";
+import type { ListQuestion, NodeAnswer, Question } from "../messages/messages.ts";
 import { Placement } from "../placement/placement.ts";
 import { createPlacement, SharedPlacement } from "../placement/shared.ts";
 import type { PlacementView } from "../placement/view.ts";
@@ -24,8 +27,8 @@ import type { Presence } from "../presence/presence.ts";
 import { Encoder } from "../protocol/formats/encoder.ts";
 import type { RedisLink } from "../redis/redis.ts";
 import type { RegistryEvents } from "../registry/registry.ts";
-import { nameOfRoom, roomKey } from "../protocol/roomkeys.ts";
-import { compileKinds, type KindOf } from "../config/roomnames.ts";
+import { inboxName, nameOfRoom, roomKey, userKey } from "../protocol/roomkeys.ts";
+import { compileKinds, roomNameProblem, type KindOf } from "../config/roomnames.ts";
 import type { SessionsHere } from "../sessions/sessions.ts";
 import type { Setup } from "./setup.ts";
 import { openStores, type Parts, type Stores } from "./stores.ts";
@@ -55,6 +58,7 @@ export interface Node {
   readonly placement: Placement;
   /** What the main thread sees of it. */
   readonly placementView: PlacementView;
+  readonly roomList: RoomList;
 }
 
 /** Broker, session store and presence, and their reaction to changes of other nodes. */
@@ -101,8 +105,16 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   // With a broker of NATS or of the embedding program there may be other nodes. Without Redis they share no presence.
   const isAlone = redis === null && stores.nats === null && parts.broker === undefined;
   const knowsAllMembers = () => isAlone || (redis?.up === true && !others.stale);
-  const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, knowsAllMembers, log });
-  const node = { setup, redis, others, ...kept, stores, hub, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, placement, placementView };
+  const nodes: AllNodes = {
+    gather: (...call) => surveys.gather(...call),
+    hear: (...call) => surveys.hear(...call),
+    ask: (...call) => surveys.ask(...call),
+    list: (...call) => surveys.list(...call),
+    sendAll: (message) => others.sendAll(message),
+  };
+  const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, store: stores.store, nodes, knowsAllMembers, log });
+  const roomList = new RoomList(() => kept.rooms.all());
+  const node = { setup, redis, others, ...kept, roomList, stores, hub, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, placement, placementView };
   return node;
 }
 
@@ -125,6 +137,7 @@ async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, othe
     encoder: new Encoder(2 * config.frameBytesMax),
     pageBytesMax: pageBytesFor(config.ringBytes),
     roomNamesBytesMax: config.frameBytesMax / 2,
+    isRoomName: (name) => name !== inboxName && roomNameProblem(name, config.roomNameBytesMax) === null,
     sessionsPerUserMax, watchedPerSessionMax, sendsPerMinute, newInboxesPerHour,
   });
   return { rooms, tailBudget, stores, hub };
@@ -137,7 +150,8 @@ async function openNodeStores({ config, log }: Setup, parts: Parts, redis: Redis
     const sockets: SessionsHere = { here: () => hub().sessions.here(), end: (sessions) => hub().sessions.end(sessions) };
     const onForgotten = (id: string | null) => hub().sessions.forgotten(id);
     const onTaken = (id: string, generation: number) => hub().sessions.taken(id, generation);
-    const shared = redis && (await openSessions(config, redis, log, { onForgotten, onTaken, sockets }));
+    const onMissed = () => hub().sessions.assigned.reconcile();
+    const shared = redis && (await openSessions(config, redis, log, { onForgotten, onTaken, onMissed, sockets }));
     opened.unshift(async () => shared?.store.stop());
     const presence = await openPresence(config, redis, log, {
       roomChanged: (room, change) => hub().presence.roomChanged(room, change),
@@ -163,10 +177,15 @@ function keepWithin(ttlMs: number): number {
   return Math.max(10, Math.min(30_000, ttlMs / 4));
 }
 
-/** The answer of this node to a survey. */
-function answerTo(question: Question, { hub, rooms, state, redis, draining, stores: { nats } }: Node): NodeAnswer {
+/** The answer of this node to a question of another, or its own. */
+function answerTo(question: Question | ListQuestion, { hub, rooms, roomList, state, redis, draining, stores: { nats } }: Node): NodeAnswer | Promise<NodeAnswer | null> {
   switch (question.kind) {
-    case "user": return { kind: "user", sessions: hub.sessions.countOf(question.tenant ?? "", question.user) };
+    case "user": return { kind: "user", sessions: hub.sessions.of(userKey(question.tenant ?? "", question.user)).length };
+    case "sessions": {
+      const sessions = hub.sessions.of(userKey(question.tenant, question.user));
+      return { kind: "sessions", sessions: sessions.map(({ id: session, device, rooms: places }) => ({ session, device, rooms: listed(places).length })) };
+    }
+    case "rooms": return roomList.page(question).then((page) => page && { kind: "rooms", ...page });
     case "room": return { kind: "room", members: rooms.named(roomKey(question.tenant ?? "", question.room))?.members ?? 0 };
     case "health": {
       const { sessions: { size: sessions, users } } = hub;

@@ -11,7 +11,7 @@ import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import { keyOf, userNameBytesMax } from "./names.ts";
 import { payloadProblem } from "./payload.ts";
 import type { Reactor } from "./reactor.ts";
-import { countMembers, memberOf, type Session } from "./session/session.ts";
+import { countMembers, isAssigned, memberOf, type Session } from "./session/session.ts";
 
 type Fields<K extends keyof ClientFrame> = NonNullable<ClientFrame[K]>;
 
@@ -29,12 +29,16 @@ export function join(reactor: Reactor, session: Session, id: number, fields: Fie
   const problem = roomNameProblem(room, reactor.config.roomNameBytesMax) ?? positionProblem("recover", fields.recover);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   if (reactor.kindOf(room) === null) return refuse(reactor, session, id, "unknown_namespace");
-  if (room !== inboxName && !allows(session.grant!, "join", room)) return refuse(reactor, session, id, "forbidden");
-  if (memberOf(session, room) !== null) return refuse(reactor, session, id, "already_joined");
-  if (countMembers(session) >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
+  const assigned = isAssigned(session, room);
+  if (room !== inboxName && !assigned && !allows(session.grant!, "join", room)) return refuse(reactor, session, id, "forbidden");
+  const member = memberOf(session, room);
+  if (member !== null && !assigned) return refuse(reactor, session, id, "already_joined");
+  if (member === null && countMembers(session) >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
   const recover = fields.recover ?? null;
   const epoch = recover === null ? null : (recover.epoch ?? "");
-  const wanted = { id, name: room, epoch, seq: recover?.seq ?? 0, history: fields.history ?? 0, restored: false };
+  const wanted = { id, name: room, epoch, seq: recover?.seq ?? 0, history: fields.history ?? 0, kind: "asked" } as const;
+  // The application has joined the client before it could ask: it joins again, with the position and history it wants.
+  if (member !== null && !reactor.link.congested) reactor.rooms.leave(session, member, 0);
   if (!reactor.rooms.join(session, wanted)) refuse(reactor, session, id, "overloaded");
 }
 

@@ -4,8 +4,11 @@
  * is rewritten from memory when the disk works again.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Answer } from "../broker/broker.ts";
 import type { DiskUsage, Journal, JournalLog, Waiting } from "../disk/journal.ts";
 import { openJournal } from "../disk/opening.ts";
+import type { ErrorCode } from "../errors.ts";
+import { Assignments, assignedMax } from "./assignments.ts";
 import { Cursors, advances, cursorKey } from "./cursors.ts";
 import type { MemorySessionsOptions } from "./memory.ts";
 import type { Sessions } from "./sessions.ts";
@@ -32,6 +35,8 @@ type Line =
   | readonly ["cursor", key: string, epoch: string, seq: number, at: number]
   | readonly ["out", user: string, time: number]
   | readonly ["floor", time: number]
+  | readonly ["assign", user: string, room: string]
+  | readonly ["unassign", user: string, room: string]
   | readonly ["alive", at: number];
 
 const sweepMs = 5_000;
@@ -53,7 +58,8 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
   const table = new Table({ ttlMs, max: sessionsMax, clock: time, onForgotten });
   const cursors = new Cursors(cursorsMax);
   const signOuts = new SignOuts(cursorsMax);
-  const tables: Tables = { table, cursors, signOuts };
+  const assignments = new Assignments(assignedMax);
+  const tables: Tables = { table, cursors, signOuts, assignments };
   const journal = await openJournal({ ...options, segmentBytes }, (record) => {
     const line = JSON.parse(record.toString("utf8", lineHeadBytes)) as Line;
     aliveAt = Math.max(aliveAt, apply(tables, line));
@@ -109,6 +115,14 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
       write(["out", user, at]);
     },
 
+    assign(user, room, max, done) {
+      writer.store(["assign", user, room], () => assignments.add(user, room, max), done);
+    },
+
+    unassign(user, room, done) {
+      writer.store(["unassign", user, room], () => (assignments.remove(user, room), null), done);
+    },
+
     disk() {
       const { bytes, uncommittedBytes, failing, counts } = journal;
       return { bytes, uncommittedBytes, failing, counts };
@@ -125,7 +139,7 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
 }
 
 /** The time in the line; 0 for none. */
-function apply({ table, cursors, signOuts }: Tables, line: Line): number {
+function apply({ table, cursors, signOuts, assignments }: Tables, line: Line): number {
   switch (line[0]) {
     case "put":
       table.put(line[1], line[2]);
@@ -141,6 +155,12 @@ function apply({ table, cursors, signOuts }: Tables, line: Line): number {
       return 0;
     case "floor":
       signOuts.floor = line[1];
+      return 0;
+    case "assign":
+      assignments.add(line[1], line[2], Infinity);
+      return 0;
+    case "unassign":
+      assignments.remove(line[1], line[2]);
       return 0;
     case "alive":
       return line[1];
@@ -173,6 +193,22 @@ class Writer implements Waiting {
     const length = lineHeadBytes + Buffer.byteLength(text);
     if (this.#journal.refusal(length) !== null) this.#behind = true;
     else this.#journal.append(length, this).write(text, lineHeadBytes);
+  }
+
+  /**
+   * Like `write`, and answers when the disk has it. If the commit fails, memory has it, and a rewrite brings it to disk.
+   * @param change changes memory, or says why it does not
+   */
+  store(line: Line, change: () => ErrorCode | null, done: (answer: Answer<null>) => void): void {
+    const text = JSON.stringify(line);
+    const length = lineHeadBytes + Buffer.byteLength(text);
+    const error = this.#journal.refusal(length) ?? change();
+    if (error !== null) return done({ error });
+    const failed = () => {
+      this.#behind = true;
+      done({ error: "unavailable" });
+    };
+    this.#journal.append(length, { committed: () => done({ value: null }), failed }).write(text, lineHeadBytes);
   }
 
   committed(): void {}
@@ -224,10 +260,11 @@ class Writer implements Waiting {
   }
 
   *#lines(): Generator<Line> {
-    const { table, cursors, signOuts } = this.#tables;
+    const { table, cursors, signOuts, assignments } = this.#tables;
     const out = signOuts.all();
     yield ["floor", signOuts.floor];
     for (const [user, time] of out) yield ["out", user, time];
+    for (const user of assignments.users()) for (const room of assignments.of(user)) yield ["assign", user, room];
     for (const key of cursors.keys()) {
       const cursor = cursors.find(key);
       if (cursor !== undefined) yield ["cursor", key, cursor.epoch, cursor.seq, cursor.at];

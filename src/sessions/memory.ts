@@ -2,6 +2,7 @@
  * The embedded sessions of one node, in memory. They are lost with the process; then signed resume tokens have to
  * suffice.
  */
+import { Assignments, assignedMax } from "./assignments.ts";
 import { Cursors, advances, cursorKey } from "./cursors.ts";
 import type { Sessions } from "./sessions.ts";
 import { SignOuts } from "./signouts.ts";
@@ -26,7 +27,8 @@ export function createMemorySessions({ ttlMs, sessionsMax, cursorsMax, clock = (
   const table = new Table({ ttlMs, max: sessionsMax, clock });
   const cursors = new Cursors(cursorsMax);
   const signOuts = new SignOuts(cursorsMax);
-  const tables = { table, cursors, signOuts };
+  const assignments = new Assignments(assignedMax);
+  const tables = { table, cursors, signOuts, assignments };
   const sweeper = setInterval(() => {
     table.expire();
     cursors.expire(clock());
@@ -55,6 +57,16 @@ export function createMemorySessions({ ttlMs, sessionsMax, cursorsMax, clock = (
 
     signOut(user, time) {
       signOuts.set(user, time);
+    },
+
+    assign(user, room, max, done) {
+      const error = assignments.add(user, room, max);
+      done(error === null ? { value: null } : { error });
+    },
+
+    unassign(user, room, done) {
+      assignments.remove(user, room);
+      done({ value: null });
     },
 
     async stop() {

@@ -1,8 +1,9 @@
 /**
  * The sessions seam. It stores what must outlive a session's socket, so that another socket can resume the session on
- * any node that shares the store. It also stores the inbox cursors of devices, and which users were signed out.
+ * any node that shares the store. It also stores the inbox cursors of devices, which users were signed out, and the
+ * rooms into which the application has joined a user.
  *
- * Answers come by callback, exactly once, for the reason that broker.ts gives. Writes are not answered. A store that
+ * Answers come by callback, exactly once, for the reason that broker.ts gives. Most writes are not answered. A store that
  * cannot be written reports that by its log and metrics. A session that cannot be read is answered `unavailable`; then
  * the signed resume token and the client's own positions have to suffice.
  */
@@ -21,6 +22,8 @@ export interface SessionRecord {
    */
   readonly generation: number;
   readonly rooms: readonly StoredRoom[];
+  /** Those rooms into which the application had joined the user; absent for none. */
+  readonly assigned?: readonly string[];
 }
 
 /** A room the session is in, and its position there at the join or resume. */
@@ -96,6 +99,22 @@ export interface Sessions {
    * of those for every user without one. So it may refuse a valid token, but never accepts an invalidated one.
    */
   signedOutAt(user: string, done: (answer: Answer<number>) => void): void;
+
+  /**
+   * Joins the user into a room, until `unassign`. MUST be stored before it is answered, and MUST NOT expire. Answers
+   * `too_many_rooms` where the user has `max` others; a store at its own bound `overloaded`. After `unavailable` the
+   * outcome is unknown. MUST change nothing where the user has the room.
+   */
+  assign(user: string, room: string, max: number, done: (answer: Answer<null>) => void): void;
+
+  /** Takes the room from the user; MUST change nothing where the user does not have it. */
+  unassign(user: string, room: string, done: (answer: Answer<null>) => void): void;
+
+  /**
+   * The user's rooms, in no fixed order. MUST show what was answered before. Answers about one user MUST come in the
+   * order in which they were asked for.
+   */
+  assigned(user: string, done: (answer: Answer<readonly string[]>) => void): void;
 
   usage(): { readonly sessions: number; readonly cursors: number };
 

@@ -1,6 +1,7 @@
 /**
  * The tables of both embedded stores and their reads. One store has them in memory alone, the other on disk as well.
  */
+import type { Assignments } from "./assignments.ts";
 import type { Cursors } from "./cursors.ts";
 import { cursorKey } from "./cursors.ts";
 import type { Sessions } from "./sessions.ts";
@@ -12,11 +13,12 @@ export interface Tables {
   readonly table: Table;
   readonly cursors: Cursors;
   readonly signOuts: SignOuts;
+  readonly assignments: Assignments;
 }
 
-type Reading = Pick<Sessions, "keep" | "take" | "cursor" | "signedOutAt" | "usage">;
+type Reading = Pick<Sessions, "keep" | "take" | "cursor" | "signedOutAt" | "assigned" | "usage">;
 
-export function readingOf({ table, cursors, signOuts }: Tables): Reading {
+export function readingOf({ table, cursors, signOuts, assignments }: Tables): Reading {
   return {
     keep(id) {
       table.keep(id);
@@ -40,14 +42,19 @@ export function readingOf({ table, cursors, signOuts }: Tables): Reading {
       done({ value: signOuts.get(user) });
     },
 
+    assigned(user, done) {
+      done({ value: assignments.of(user) });
+    },
+
     usage() {
       return { sessions: table.size, cursors: cursors.size };
     },
   };
 }
 
-export function clearTables({ table, cursors, signOuts }: Tables): void {
+export function clearTables({ table, cursors, signOuts, assignments }: Tables): void {
   table.clear();
   cursors.clear();
   signOuts.clear();
+  assignments.clear();
 }

@@ -69,7 +69,7 @@ export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker
   );
   const kindOf = compileKinds(config);
   const hub: Hub = new Hub({
-    broker, store, presence, watchedPerSessionMax: 10, rooms, node: "n", toNode: () => {}, sendsPerMinute: 0, newInboxesPerHour: 0, roomNamesBytesMax: 1000,
+    broker, store, presence, watchedPerSessionMax: 10, rooms, node: "n", toNode: () => {}, sendsPerMinute: 0, newInboxesPerHour: 0, roomNamesBytesMax: 1000, isRoomName: () => true,
     sessionsPerUserMax: 10, keepMs: 10_000, kindOf, pageBytesMax: 1024, encoder: new Encoder(4_096), log: createLogger(config),
   });
   /** Starts one, in the place of one that ended. */
@@ -84,7 +84,7 @@ export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker
     const reactor: AttachedReactor = { index, link, live: true };
     hub.attach(reactor);
     const join = (member: number, room: string, more: Partial<records.JoinRecord> = {}) =>
-      records.writeJoin(reader, { member, slot: 0, life: 1, id: member, wire: 0, room, epoch: null, seq: 0, history: 0, restored: false, ...more });
+      records.writeJoin(reader, { member, slot: 0, life: 1, id: member, wire: 0, room, epoch: null, seq: 0, history: 0, restored: false, assigned: false, ...more });
     /** The reactor reads, the hub goes on, until neither has anything left. */
     const drain = () => {
       for (let i = 0; i < 100; i++) (reader.wake(), link.wake());

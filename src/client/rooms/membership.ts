@@ -232,6 +232,7 @@ export class Membership implements StreamOwner {
 
   #onRestored({ joined, left }: ServerFrame): void {
     if (joined) this.#onJoined(joined, this.position);
+    else if (left?.reason === "removed") this.end(fluxError("removed"));
     else if (left) this.#ask(0); // the node could not rejoin; its answer to a join gives the reason
   }
 
@@ -248,7 +249,7 @@ export class Membership implements StreamOwner {
     else if (event.sync) this.#stream.sync(toPosition(event.sync.position));
     else if (event.published) this.#own(event.published);
     else if (event.presenceChanged) this.#onPresence(event.presenceChanged);
-    else if (event.left) this.end(fluxError("not_joined", "the node has ended this membership"));
+    else if (event.left) this.end(event.left.reason === "removed" ? fluxError("removed") : fluxError("not_joined", "the node has ended this membership"));
   }
 
   #own({ position, prev }: Published): void {

@@ -149,7 +149,7 @@ export class Replays {
     // A room's newest publications are optional then. A device's messages are not, since no later page brings them.
     const isBare = later || (reactor.link.congested && room.name !== inboxName);
     const live = cursor >= room.seq && !this.#lagging.isMarked(reactor, room, join.wire);
-    const head = { room: room.name, position: headOf(room), recovered, more: !live };
+    const head = { room: room.name, position: headOf(room), recovered, more: !live, ...(join.assigned && { assigned: true }) };
     const frame = this.#encoder.page(join.wire, "joined", join.id, head, isBare ? [] : piece?.bodies ?? []);
     writeJoined(reactor.link, join.member, room.handle, live, cursor, room.era, frame);
     if (!live) this.#remember(reactor, { room, member: join.member, wire: join.wire, cursor, era: room.era, behind: false, skip: false });

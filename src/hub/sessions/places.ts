@@ -45,3 +45,14 @@ export function placesOf(places: readonly PlaceInRoom[]): Places {
 function byName(places: readonly PlaceInRoom[]): Places {
   return new Map(places.map((place) => [place.name, place]));
 }
+
+/** Makes places. One object serves all sessions that enter a room while nothing is published. */
+export class LastPlace {
+  #last: PlaceInRoom = { name: "", epoch: "", seq: 0 };
+
+  of({ name, epoch }: { readonly name: string; readonly epoch: string }, seq: number): PlaceInRoom {
+    const { name: lastName, epoch: lastEpoch, seq: lastSeq } = this.#last;
+    if (name !== lastName || epoch !== lastEpoch || seq !== lastSeq) this.#last = { name, epoch, seq };
+    return this.#last;
+  }
+}

@@ -3,6 +3,7 @@ import type { Answer } from "../../broker/broker.ts";
 import type { HelloRecord, PlaceInRoom } from "../../link/sessions.ts";
 import { userKey } from "../../protocol/roomkeys.ts";
 import type { SessionRecord } from "../../sessions/sessions.ts";
+import { unread } from "./assigned.ts";
 import { listed, type Places } from "./places.ts";
 
 /** A session with a socket on this node. */
@@ -10,10 +11,11 @@ interface Known {
   readonly userKey: string;
   readonly generation: number;
   readonly rooms: Places;
+  readonly assigned: ReadonlySet<string>;
 }
 
 export interface Resuming {
-  readonly session: Pick<Known, "userKey">;
+  readonly session: Pick<Known, "userKey" | "assigned">;
   readonly hello: Pick<HelloRecord, "positions">;
   /** The socket on this node that has the session. */
   readonly before: Known | undefined;
@@ -23,18 +25,32 @@ export interface Resuming {
   readonly roomNamesBytesMax: number;
 }
 
-/**
- * The rooms to bring the session back into. Null: the session does not exist any more, or it belongs to another user.
- */
-export function roomsOf({ session, hello: { positions }, before, answer, taken, roomNamesBytesMax }: Resuming): PlaceInRoom[] | null {
+export interface Resumed {
+  /** The rooms to bring the session back into. */
+  readonly rooms: PlaceInRoom[];
+  /** The rooms into which the application has joined the user. Where they cannot be read, those that were known last. */
+  readonly assigned: ReadonlySet<string>;
+}
+
+/** Null: the session does not exist any more, or it belongs to another user. */
+export function roomsOf({ session, hello: { positions }, before: known, answer, taken, roomNamesBytesMax }: Resuming): Resumed | null {
   // The store is unavailable. The signed token proves that the session existed, and the client says where it was.
-  const stored = "value" in answer ? answer.value : { userKey: session.userKey, rooms: [...positions] };
+  const stored = "value" in answer ? answer.value : { userKey: session.userKey, rooms: [...positions], assigned: undefined };
   // A socket on this node knows the rooms better, unless the session has been on another node since.
-  const isBest = before !== undefined && (before.generation >= taken - 1 || stored === null);
-  const found = isBest ? before : stored;
+  const isBest = known !== undefined && (known.generation >= taken - 1 || stored === null);
+  const found = isBest ? known : stored;
   if (found === null) return null;
   const owner = "userKey" in found ? found.userKey : userKey(found.tenant, found.user);
-  return owner === session.userKey ? placesFor("userKey" in found ? listed(found.rooms) : found.rooms, positions, roomNamesBytesMax) : null;
+  if (owner !== session.userKey) return null;
+  const rooms = "userKey" in found ? listed(found.rooms) : found.rooms;
+  const before = new Set(found.assigned);
+  const assigned = session.assigned === unread ? before : session.assigned;
+  return { rooms: placesFor(withoutRemoved(rooms, before, assigned), positions, roomNamesBytesMax), assigned };
+}
+
+/** Without the rooms into which the application had joined the user, and from which it has removed the user since. */
+function withoutRemoved(rooms: readonly PlaceInRoom[], before: ReadonlySet<string>, now: ReadonlySet<string>): readonly PlaceInRoom[] {
+  return before.size === 0 ? rooms : rooms.filter(({ name }) => !before.has(name) || now.has(name));
 }
 
 /**

@@ -2,44 +2,21 @@
  * The sessions of one node: hello, resume, replace, end. Only the hub knows all of a user's sessions. So it decides on
  * limits per user, replaced sockets and sign-outs. The store behind the seam knows what outlives a socket.
  */
+import type { Answer } from "../../broker/broker.ts";
 import type { CloseName } from "../../errors.ts";
 import { allOf, countOf, withOne, withoutOne, type Held } from "../../platform/held.ts";
 import { randomId } from "../../platform/ids.ts";
 import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../../link/sessions.ts";
 import type { NodeMessage } from "../../messages/messages.ts";
-import { nameOfUser, tenantOfUser, userKey } from "../../protocol/roomkeys.ts";
+import { userKey } from "../../protocol/roomkeys.ts";
 import type { SessionHere, Sessions as Store } from "../../sessions/sessions.ts";
+import { Assigned, fitting, unread } from "./assigned.ts";
 import { Hellos, SignedOut } from "./hellos.ts";
-import { listed, noPlaces, placeIn, placesOf, withoutPlace, withPlace, type Places } from "./places.ts";
+import { LastPlace, noPlaces, placeIn, placesOf, withoutPlace, withPlace } from "./places.ts";
 import { roomsOf } from "./resuming.ts";
+import { Writing } from "./writing.ts";
+import type { HubSession } from "./session.ts";
 import type { AttachedReactor, HubRoom } from "../rooms.ts";
-
-/** A session that has a socket on this node. Each socket of a session has a record of its own. */
-export interface HubSession {
-  id: string;
-  /** Unlike the id, it belongs to this socket alone. */
-  readonly socketId: string;
-  /** Holds the names of the user and the tenant. */
-  readonly userKey: string;
-  readonly device: string;
-  /** Of its token, milliseconds since 1970. */
-  readonly issuedAt: number;
-  /** By the clock of `performance.now()`, in whole milliseconds: V8 stores any other number as a separate object. */
-  readonly cameAt: number;
-  /** The reactor that has its socket, its slot there, and the slot's life. */
-  readonly reactor: AttachedReactor;
-  readonly slot: number;
-  readonly life: number;
-  readonly wire: number;
-  rooms: Places;
-  /** Higher than that of every socket that had the session before. */
-  generation: number;
-  /**
-   * arriving: the store is being asked. gone: replaced or closed; its socket's last records are still to come. over:
-   * the client said bye before the store answered, so the session it asked for ends.
-   */
-  state: "arriving" | "here" | "gone" | "over";
-}
 
 export interface HubSessionsOptions {
   readonly store: Store;
@@ -47,6 +24,10 @@ export interface HubSessionsOptions {
   readonly sessionsPerUserMax: number;
   /** Bytes of the names of all rooms that a session is brought back into: one frame lists them. */
   readonly roomNamesBytesMax: number;
+  /** The application has removed the session from a room that it was in. */
+  onRemoved(session: HubSession, room: string): void;
+  /** Whether it is a name that a client may use for a room. */
+  isRoomName(name: string): boolean;
   /** Sends to another node. */
   toNode(node: string, message: NodeMessage): void;
   /** Called once for every socket: when a session has its socket here, and when it no longer does. */
@@ -54,10 +35,8 @@ export interface HubSessionsOptions {
   onEnd(session: HubSession): void;
 }
 
-/** Changes of a session's rooms are written together, since a client joins many at once. */
-const writeAfterMs = 50;
-/** Sessions that are written in one go. */
-const writesMax = 2_000;
+/** Share of a frame's names that the rooms in `ready` may take into which the application has joined the user. */
+const assignedShare = 1 / 2;
 
 export class HubSessions {
   /** Sessions that were resumed, and sockets that were closed by a resume or by the application. */
@@ -68,7 +47,6 @@ export class HubSessions {
   readonly #sockets: (HubSession | undefined)[][] = [];
   readonly #byId = new Map<string, HubSession>();
   readonly #byUser = new Map<string, Held<HubSession>>();
-  readonly #unwritten = new Set<HubSession>();
   /** Hellos that wait for the store's answer. A disconnect in the meantime refuses them. */
   readonly #hellos = new Hellos<HubSession>();
   readonly #signedOut = new SignedOut();
@@ -79,11 +57,14 @@ export class HubSessions {
   /** Where keep() is in #byId; null between its rounds. An abandoned iterator would keep deleted entries in memory. */
   #keeping: IterableIterator<HubSession> | null = null;
   #lastSocketId = 0;
-  #lastPlace: PlaceInRoom = { name: "", epoch: "", seq: 0 };
-  #writer: NodeJS.Timeout | null = null;
+  readonly #lastPlace = new LastPlace();
+  readonly #writing: Writing;
+  readonly assigned: Assigned;
 
   constructor(options: HubSessionsOptions) {
     this.#options = options;
+    this.#writing = new Writing(options.store, options.node);
+    this.assigned = new Assigned({ ...options, ofUser: (key) => this.#allOf(key), users: () => this.#byUser.keys() });
   }
 
   get size(): number {
@@ -109,17 +90,28 @@ export class HubSessions {
 
   hello(reactor: AttachedReactor, hello: HelloRecord): void {
     const session = this.#arrive(reactor, hello);
+    let signedOut: Answer<number> | undefined;
+    let asked = 2;
+    const answered = () => {
+      if (--asked === 0) this.#greet(session, hello, signedOut!);
+    };
+    this.assigned.read(session, answered);
     this.#options.store.signedOutAt(session.userKey, (answer) => {
-      if (session.state === "gone") return;
-      // An unreadable store refuses nobody, since sign-outs are rare. Sign-outs that this node was told of apply
-      // anyway, also while the store is being asked.
-      const time = Math.max("value" in answer ? answer.value : 0, this.#signedOut.at(session.userKey));
-      // A token without an issue time may be older than the sign-out, so it is refused too.
-      if (time > 0 && hello.issuedAt <= time) return this.#refuse(session, "disconnected");
-      if (hello.resume === "") this.#begin(session);
-      else if (time > 0 && hello.resumeIssuedAt <= time) this.#beginInstead(session, hello);
-      else this.#resume(session, hello);
+      signedOut = answer;
+      answered();
     });
+  }
+
+  #greet(session: HubSession, hello: HelloRecord, answer: Answer<number>): void {
+    if (session.state === "gone") return;
+    // An unreadable store refuses nobody, since sign-outs are rare. Sign-outs that this node was told of apply
+    // anyway, also while the store is being asked.
+    const time = Math.max("value" in answer ? answer.value : 0, this.#signedOut.at(session.userKey));
+    // A token without an issue time may be older than the sign-out, so it is refused too.
+    if (time > 0 && hello.issuedAt <= time) return this.#refuse(session, "disconnected");
+    if (hello.resume === "") this.#begin(session);
+    else if (time > 0 && hello.resumeIssuedAt <= time) this.#beginInstead(session, hello);
+    else this.#resume(session, hello);
   }
 
   #begin(session: HubSession): void {
@@ -139,13 +131,14 @@ export class HubSessions {
       if (--taking.sockets === 0) this.#taking.delete(id);
       if (session.state === "gone") return;
       const before = this.#byId.get(id);
-      const rooms = roomsOf({ session, hello, before, answer, taken, roomNamesBytesMax });
-      if (rooms === null) return this.#beginInstead(session, hello);
+      const found = roomsOf({ session, hello, before, answer, taken, roomNamesBytesMax });
+      if (found === null) return this.#beginInstead(session, hello);
+      session.assigned = found.assigned;
       session.id = id;
       session.generation = before === undefined ? taken : Math.max(taken, before.generation + 1);
       if (taking.newest > session.generation) return this.#refuse(session, "session_replaced");
       if (before !== undefined) this.#replace(before);
-      this.#admit(session, true, rooms);
+      this.#admit(session, true, found.rooms);
       const owner = "value" in answer ? answer.value?.node ?? node : node;
       if (owner !== node && this.#byId.get(id) === session) toNode(owner, { kind: "taken", session: id, generation: session.generation });
     });
@@ -171,6 +164,7 @@ export class HubSessions {
       life,
       wire,
       rooms: noPlaces,
+      assigned: unread,
       generation: 0,
       state: "arriving",
     };
@@ -190,11 +184,13 @@ export class HubSessions {
     if (resumed) this.resumed++;
     // The rooms count as left until they are joined again. Listing them now keeps them if the socket is lost before.
     if (rooms.length > 0) session.rooms = placesOf(rooms);
-    if (resumed) this.#write(session);
+    if (resumed) this.#writing.soon(session);
     // Written at once where the store outlives the process: the client may soon reconnect to another node.
-    else if (this.#options.store.outlivesProcess) this.#options.store.put(this.#record(session));
+    else if (this.#options.store.outlivesProcess) this.#writing.now(session);
     this.#options.onBegin(session);
-    writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms });
+    const assigned = fitting(session.assigned, this.#options.roomNamesBytesMax * assignedShare);
+    writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms, assigned });
+    this.assigned.placeOthers(session, assigned);
   }
 
   // ------------------------------------------------------------------------------- going
@@ -229,8 +225,8 @@ export class HubSessions {
   }
 
   /** Sessions of a user that have a socket here. */
-  countOf(tenant: string, user: string): number {
-    return countOf(this.#ofUser(userKey(tenant, user)));
+  of(userKey: string): HubSession[] {
+    return allOf(this.#ofUser(userKey));
   }
 
   /**
@@ -303,11 +299,12 @@ export class HubSessions {
   #lost(session: HubSession, over: boolean): void {
     this.#unlist(session);
     if (over) return this.#options.store.end(session.id, session.generation);
-    this.#options.store.put(this.#record(session));
+    this.#writing.now(session);
   }
 
   #unlist(session: HubSession): void {
-    this.#unwritten.delete(session);
+    this.#writing.forget(session);
+    this.assigned.ended(session);
     this.#byId.delete(session.id);
     const left = withoutOne(this.#ofUser(session.userKey), session);
     if (left === null) this.#byUser.delete(session.userKey);
@@ -315,9 +312,7 @@ export class HubSessions {
     this.#options.onEnd(session);
   }
 
-  #ofUser(key: string): Held<HubSession> {
-    return this.#byUser.get(key) ?? null;
-  }
+  #ofUser = (key: string): Held<HubSession> => this.#byUser.get(key) ?? null;
 
   /** Refuses the hello. Its socket's last records are still to come, as after a replacement. */
   #refuse(session: HubSession, name: CloseName): void {
@@ -331,15 +326,9 @@ export class HubSessions {
 
   /** @param seq up to where it has been given the room's publications */
   entered(session: HubSession, room: HubRoom, seq: number): void {
-    session.rooms = withPlace(session.rooms, this.#placeIn(room, seq));
-    this.#write(session);
-  }
-
-  /** One object for all that enter a room while nothing is published. */
-  #placeIn({ name, epoch }: HubRoom, seq: number): PlaceInRoom {
-    const { name: lastName, epoch: lastEpoch, seq: lastSeq } = this.#lastPlace;
-    if (name !== lastName || epoch !== lastEpoch || seq !== lastSeq) this.#lastPlace = { name, epoch, seq };
-    return this.#lastPlace;
+    session.rooms = withPlace(session.rooms, this.#lastPlace.of(room, seq));
+    this.#writing.soon(session);
+    this.assigned.joined(session, room.name);
   }
 
   /** Moves the session's position in a room forward, never back. */
@@ -350,35 +339,13 @@ export class HubSessions {
 
   left(session: HubSession, name: string): void {
     session.rooms = withoutPlace(session.rooms, name);
-    this.#write(session);
-  }
-
-  #write(session: HubSession): void {
-    if (session.state !== "here" || !this.#options.store.outlivesProcess) return;
-    this.#unwritten.add(session);
-    this.#writer ??= setTimeout(() => this.#flush(), writeAfterMs).unref();
+    this.#writing.soon(session);
   }
 
   /** The store has lost this session, or for null maybe several, and sign-outs: they are written again. */
   forgotten(id: string | null): void {
     if (id === null) for (const [user, time] of this.#signedOut.all()) this.#options.store.signOut(user, time);
-    for (const session of id === null ? this.#byId.values() : [this.#byId.get(id)]) if (session !== undefined) this.#write(session);
-  }
-
-  #flush(max = writesMax): void {
-    this.#writer = null;
-    for (const session of this.#unwritten) {
-      if (max-- <= 0) {
-        this.#writer = setTimeout(() => this.#flush(), writeAfterMs).unref();
-        return;
-      }
-      this.#unwritten.delete(session);
-      this.#options.store.put(this.#record(session));
-    }
-  }
-
-  #record({ id, userKey: key, device, generation, rooms }: HubSession): Parameters<Store["put"]>[0] {
-    return { id, tenant: tenantOfUser(key), user: nameOfUser(key), device, node: this.#options.node, generation, rooms: listed(rooms) };
+    for (const session of id === null ? this.#byId.values() : [this.#byId.get(id)]) if (session !== undefined) this.#writing.soon(session);
   }
 
   /** Renews the stored sessions of the sockets here, one of `parts` shares at a time. */
@@ -396,7 +363,8 @@ export class HubSessions {
   }
 
   stop(): void {
-    if (this.#writer !== null) clearTimeout(this.#writer);
-    this.#flush(Infinity);
+    this.assigned.stop();
+    this.#writing.stop();
   }
 }
+

@@ -4,8 +4,8 @@
  */
 import * as z from "zod";
 import { randomId } from "../../platform/ids.ts";
-import type { NodeAnswer, NodeMessage, Question, ReplyTo } from "../../messages/messages.ts";
-import { summed, type Survey, type SurveyOptions } from "../../messages/survey.ts";
+import type { ListQuestion, NodeAnswer, NodeMessage, Question, ReplyTo } from "../../messages/messages.ts";
+import { summed, type AnswerTo, type Gathered, type Survey, type SurveyOptions } from "../../messages/survey.ts";
 import type { RegisteredNode } from "../../registry/registry.ts";
 
 /** The limits that other nodes check. */
@@ -20,8 +20,8 @@ export interface SurveysOptions {
   readonly node: string;
   /** All nodes, including this one. */
   readonly nodes: () => readonly RegisteredNode[];
-  /** The answer of this node. */
-  readonly answer: (question: Question) => NodeAnswer;
+  /** The answer of this node. To a question for a list it comes later; null: none. */
+  readonly answer: (question: Question | ListQuestion) => NodeAnswer | Promise<NodeAnswer | null>;
   /** Whether messages to other nodes leave at once. */
   readonly reachable: () => boolean;
   readonly send: (node: string, message: NodeMessage) => void;
@@ -30,7 +30,7 @@ export interface SurveysOptions {
 
 /** A survey in progress. */
 interface Open {
-  readonly kind: Question["kind"];
+  readonly kind: NodeAnswer["kind"];
   readonly answers: Map<string, NodeAnswer>;
   /** Nodes that can answer and have not yet. */
   readonly awaited: Set<string>;
@@ -61,21 +61,41 @@ export class Surveys {
     if (error !== undefined) throw new TypeError(`survey: ${error.issues[0]?.path.join(".") || "question"}: ${error.issues[0]?.message}`);
     // Without Redis the question is neither queued nor sent: nobody would wait for the answers.
     const tell = (replyTo: ReplyTo) => void (reachable() && this.#open.has(replyTo.survey) && sendAll({ kind: "question", question, replyTo }));
-    return this.hear<Q["kind"]>(answer(question), tell, options);
+    return this.hear<Q["kind"]>(answer(question) as OfKind<Q["kind"]>, tell, options);
   }
 
   /**
    * Collects answers of the same kind as this node's own.
    * @param tell makes all other nodes answer to this address.
    */
-  hear<K extends Question["kind"]>(own: NodeAnswer, tell: (replyTo: ReplyTo) => void, { timeoutMs = timeoutMsDefault }: SurveyOptions = {}): Promise<Survey<K>> {
+  async hear<K extends Question["kind"]>(own: OfKind<K>, tell: (replyTo: ReplyTo) => void, options?: SurveyOptions): Promise<Survey<K>> {
+    const { kind } = own as NodeAnswer;
+    return surveyOf<K>(kind as K, await this.gather<K>(kind as K, own as OfKind<K>, tell, options));
+  }
+
+  /** Asks all nodes for their part of a list. Never rejects. */
+  list<Q extends ListQuestion>(question: Q, options?: SurveyOptions): Promise<Gathered<Q["kind"]>> {
+    const { answer, reachable, sendAll } = this.#options;
+    const tell = (replyTo: ReplyTo) => void (reachable() && this.#open.has(replyTo.survey) && sendAll({ kind: "question", question, replyTo }));
+    return this.gather<Q["kind"]>(question.kind, answer(question) as Promise<OfKind<Q["kind"]> | null>, tell, options);
+  }
+
+  /**
+   * Never rejects.
+   * @param own this node's answer, or null where it has none
+   * @param tell makes all other nodes answer to this address.
+   */
+  gather<K extends NodeAnswer["kind"]>(kind: K, own: OfKind<K> | Promise<OfKind<K> | null>, tell: (replyTo: ReplyTo) => void, { timeoutMs = timeoutMsDefault }: SurveyOptions = {}): Promise<Gathered<K>> {
     const { node, reachable } = this.#options;
-    const others = this.#options.nodes().filter(({ id }) => id !== node);
-    const answers = new Map<string, NodeAnswer>([[node, own]]);
+    const all = this.#options.nodes().filter(({ id }) => id !== node);
+    const answers = new Map<string, NodeAnswer>();
     const survey = randomId(12);
-    const result = () => surveyOf<K>(own.kind, answers, others.map(({ id }) => id).filter((id) => !answers.has(id)));
-    const awaited = new Set(others.filter(({ state }) => state !== "down").map(({ id }) => id));
-    if (awaited.size === 0 || !reachable() || this.#open.size >= openMax) {
+    const result = () => gathered<K>(answers, [node, ...all.map(({ id }) => id)]);
+    const mayAsk = reachable() && this.#open.size < openMax;
+    const awaited = new Set(mayAsk ? all.filter(({ state }) => state !== "down").map(({ id }) => id) : []);
+    if (own instanceof Promise) awaited.add(node);
+    else answers.set(node, own);
+    if (awaited.size === 0) {
       tell({ node, survey });
       return Promise.resolve(result());
     }
@@ -86,9 +106,17 @@ export class Surveys {
         resolve(result());
       };
       const timer = setTimeout(end, Math.min(timeoutMsMax, Math.max(0, timeoutMs || 0)));
-      this.#open.set(survey, { kind: own.kind, answers, awaited, end });
+      this.#open.set(survey, { kind, answers, awaited, end });
       tell({ node, survey });
+      if (own instanceof Promise) void own.catch(() => null).then((answer) => this.#ownAnswer(survey, answer));
     });
+  }
+
+  #ownAnswer(survey: string, answer: NodeAnswer | null): void {
+    const { node } = this.#options;
+    if (answer !== null) return this.answered({ kind: "answer", survey, node, answer });
+    const open = this.#open.get(survey);
+    if (open?.awaited.delete(node) === true && open.awaited.size === 0) open.end();
   }
 
   /** The answer of one other node. Null: it did not answer in time, or cannot be reached. */
@@ -110,8 +138,12 @@ export class Surveys {
   }
 
   /** Answers another node. */
-  asked(question: Question, replyTo: ReplyTo): void {
-    this.reply(replyTo, this.#options.answer(question));
+  asked(question: Question | ListQuestion, replyTo: ReplyTo): void {
+    const answer = this.#options.answer(question);
+    if (!(answer instanceof Promise)) return this.reply(replyTo, answer);
+    void answer.catch(() => null).then((late) => {
+      if (late !== null) this.reply(replyTo, late);
+    });
   }
 
   reply({ node: to, survey }: ReplyTo, answer: NodeAnswer): void {
@@ -135,9 +167,22 @@ export class Surveys {
   }
 }
 
-/** All answers are of this kind. */
-function surveyOf<K extends Question["kind"]>(kind: NodeAnswer["kind"], given: ReadonlyMap<string, NodeAnswer>, unanswered: string[]): Survey<K> {
-  const answers = [...given].map(([node, { kind: _, ...answer }]) => ({ node, ...answer }));
-  const sum = [...given.values()].reduce((before, answer) => before + (answer.kind === "room" ? answer.members : answer.sessions), 0);
-  return { [summed[kind]]: sum, answers, unanswered } as unknown as Survey<K>;
+type OfKind<K extends NodeAnswer["kind"]> = Extract<NodeAnswer, { kind: K }>;
+
+/** All answers are of this kind. @param nodes this one first */
+function gathered<K extends NodeAnswer["kind"]>(given: ReadonlyMap<string, NodeAnswer>, nodes: readonly string[]): Gathered<K> {
+  const known = new Set([...nodes.slice(0, 1), ...given.keys()]);
+  const answers = [...known].flatMap((node) => {
+    const answer = given.get(node);
+    if (answer === undefined) return [];
+    const { kind: _, ...said } = answer;
+    return [{ node, ...said }];
+  });
+  return { answers: answers as unknown as readonly AnswerTo<K>[], unanswered: nodes.filter((node) => !given.has(node)) };
+}
+
+function surveyOf<K extends Question["kind"]>(kind: K, { answers, unanswered }: Gathered<K>): Survey<K> {
+  const field = summed[kind];
+  const sum = (answers as readonly Record<string, unknown>[]).reduce((before, answer) => before + Number(answer[field]), 0);
+  return { [field]: sum, answers, unanswered } as unknown as Survey<K>;
 }

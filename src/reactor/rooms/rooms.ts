@@ -21,7 +21,7 @@ import { keyOf } from "../names.ts";
 import { SlowReaders } from "./slow.ts";
 import { PagesAsked } from "./queuebudget.ts";
 import { sendEach } from "./sendeach.ts";
-import { addMember, delist, enlist, memberOf, membersOf, removeMember, type Arrival, type Member, type ReactorRoom, type Session } from "../session/session.ts";
+import { addMember, delist, enlist, isAssigned, memberOf, membersOf, removeMember, type Arrival, type Evicted, type Member, type ReactorRoom, type Session } from "../session/session.ts";
 
 /** A replay's next page is requested once fewer bytes than this wait in the socket. */
 const replayQueueBytes = 64 * 1024;
@@ -30,8 +30,9 @@ const replayQueueBytes = 64 * 1024;
 const pageBytes = 32 * 1024;
 
 /** A session's request to be in a room, under the session's name for it. */
-export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history" | "restored"> {
+export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history"> {
   readonly name: string;
+  readonly kind: "asked" | "restored" | "placed";
 }
 
 export class ReactorRooms {
@@ -68,15 +69,16 @@ export class ReactorRooms {
   // ------------------------------------------------------------------------------- from sessions
 
   /** Asks the hub to let the session in. False: the hub is too far behind. */
-  join(session: Session, { id, name, epoch, seq, history, restored }: JoinWanted): boolean {
+  join(session: Session, { id, name, epoch, seq, history, kind }: JoinWanted): boolean {
     const number = this.#nextNumber();
     const { slot, life, wire } = session;
     const room = keyOf(session, name);
-    if (!writeJoin(this.#context.link, { member: number, slot, life, id, wire, room, epoch, seq, history, restored })) return false;
+    const assigned = isAssigned(session, name);
+    if (!writeJoin(this.#context.link, { member: number, slot, life, id, wire, room, epoch, seq, history, restored: kind !== "asked", assigned })) return false;
     const mayPublish = allows(session.grant!, "publish", name);
     const seesPresence = this.#maySeePresence(session, name);
     const member: Member = { name, session, state: "joining", room: null, mayPublish, seesPresence, liveAt: 0, arrival: null, next: null, before: null, after: null };
-    this.#arrive({ member, number, kind: restored ? "restored" : "asked", seq: 0, era: 0, ended: null, leaveId: 0 });
+    this.#arrive({ member, number, kind, seq: 0, era: 0, ended: null, leaveId: 0 });
     addMember(session, member);
     return true;
   }
@@ -90,13 +92,13 @@ export class ReactorRooms {
   }
 
   /** The node takes the member out: the session may not be in the room any more. */
-  evict(session: Session, member: Member): void {
+  evict(session: Session, member: Member, reason: Evicted): void {
     const { state } = member;
-    this.#end(session, member, "evicted");
-    if (state !== "joining") sendGone(this.#context, session, member.name);
+    this.#end(session, member, reason);
+    if (state !== "joining") sendGone(this.#context, session, member.name, reason);
   }
 
-  #end(session: Session, member: Member, ended: "left" | "evicted"): void {
+  #end(session: Session, member: Member, ended: "left" | Evicted): void {
     const { state, arrival } = member;
     this.deliveries.handOver(member);
     removeMember(session, member);
@@ -280,13 +282,15 @@ export class ReactorRooms {
     this.#arrived(arrival);
     const { member } = arrival;
     if (member.state === "gone") return answerBoth(this.#context, arrival, record.blob());
+    const { session, name } = member;
     member.state = "gone";
-    removeMember(member.session, member);
+    removeMember(session, member);
+    writeUnplaced(this.#context.link, session.slot, session.life, name);
+    // The client has not heard of the room.
+    if (arrival.kind === "placed") return;
     this.#context.counters.add("errorReplies", 1);
-    sendBytes(this.#context, member.session, record.blob());
-    writeUnplaced(this.#context.link, member.session.slot, member.session.life, member.name);
-    if (arrival.kind !== "restored") return;
-    sendGone(this.#context, member.session, member.name);
+    sendBytes(this.#context, session, record.blob());
+    if (arrival.kind === "restored") sendGone(this.#context, session, name, "");
   }
 
   /** A presence change. A room has at most one a second, so it is not packed with deliveries. */
@@ -381,13 +385,13 @@ export class ReactorRooms {
 function answerBoth(context: Context, { member, ended, leaveId }: Arrival, frame: Uint8Array): void {
   if (ended === null) return; // the socket is gone
   sendBytes(context, member.session, frame);
-  if (ended === "evicted") sendGone(context, member.session, member.name);
-  else sendLeft(context, member, leaveId);
+  if (ended === "left") sendLeft(context, member, leaveId);
+  else sendGone(context, member.session, member.name, ended);
 }
 
 /** Unasked: the node has ended the membership, or could not restore it. */
-export function sendGone(context: Context, session: Session, name: string): void {
-  sendFrame(context, session, { id: 0, left: { room: name } });
+export function sendGone(context: Context, session: Session, name: string, reason: Evicted | ""): void {
+  sendFrame(context, session, { id: 0, left: { room: name, ...(reason !== "" && { reason }) } });
 }
 
 function sendLeft(context: Context, member: Member, id: number): void {

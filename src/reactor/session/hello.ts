@@ -12,12 +12,13 @@ import type { ResumeClaims } from "../../auth/resume.ts";
 import { inboxName, userKey } from "../../protocol/roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../../config/roomnames.ts";
 import { positionProblem, roomsMax } from "../commands.ts";
+import { place } from "./assigned.ts";
 import { warningAt } from "./expiry.ts";
 import { anonymousPrefix, anonymousUser, place } from "./place.ts";
 import { closeSession, refuse, sendFrame } from "../outgoing.ts";
 import type { Reactor } from "../reactor.ts";
 import { sendGone } from "../rooms/rooms.ts";
-import { countMembers, membersOf, type Early, type Session } from "./session.ts";
+import { countMembers, isAssigned, membersOf, type Early, type Session } from "./session.ts";
 
 type Hello = NonNullable<ClientFrame["hello"]>;
 type Refresh = NonNullable<ClientFrame["refresh"]>;
@@ -157,13 +158,15 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
   reactor.sessions.setState(session, "ready");
   reactor.heartbeat.heard(session);
   reactor.greeted?.(session, client, admitted.resumed);
+  if (admitted.assigned.length > 0) session.assigned = new Set(admitted.assigned);
   sendReady(reactor, session, id, admitted);
   reactor.moves.arrived(session);
   for (const place of admitted.rooms) restore(reactor, session, place);
+  for (const room of admitted.assigned) place(reactor, session, room);
   return { session, early };
 }
 
-function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms }: AdmittedRecord): void {
+function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms, assigned }: AdmittedRecord): void {
   const { config, resumeTokens, tickets, returnWindow } = reactor;
   const { user, expiresAt, commandsPerSecond } = session.grant!;
   const resumeToken = resumeTokens.make(session.id, session.generation, session.grant!);
@@ -188,6 +191,7 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
       ticket: tickets.make(),
       returnWindowMs: returnWindow.ms,
       returnPlace: returnWindow.nextPlace(),
+      assigned: [...assigned],
     },
   });
 }
@@ -195,11 +199,11 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
 /** Joins a resumed session to a room it was in, from its position there. */
 function restore(reactor: Reactor, session: Session, { name, epoch, seq }: PlaceInRoom): void {
   if (session.state !== "ready") return;
-  const may = mayBeIn(reactor, session, name) && countMembers(session) < roomsMax(reactor, session);
-  const wanted = { id: 0, name, epoch, seq, history: 0, restored: true };
-  if (may && reactor.rooms.join(session, wanted)) return;
+  const isAllowed = mayBeIn(reactor, session, name);
+  const wanted = { id: 0, name, epoch, seq, history: 0, kind: "restored" } as const;
+  if (isAllowed && countMembers(session) < roomsMax(reactor, session) && reactor.rooms.join(session, wanted)) return;
   writeUnplaced(reactor.link, session.slot, session.life, name);
-  sendGone(reactor, session, name);
+  sendGone(reactor, session, name, isAllowed ? "" : "forbidden");
 }
 
 export function onKick(reactor: Reactor, record: RecordReader): void {
@@ -247,7 +251,7 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
     member.mayPublish = allows(grant, "publish", member.name);
     reactor.rooms.setPresence(member);
     if (mayBeIn(reactor, session, member.name)) continue;
-    reactor.rooms.evict(session, member);
+    reactor.rooms.evict(session, member, "forbidden");
   }
   sendRefreshed(reactor, session, id);
 }
@@ -268,6 +272,6 @@ function sendRefreshed(reactor: Reactor, session: Session, id: number): void {
 }
 
 function mayBeIn(reactor: Reactor, session: Session, name: string): boolean {
-  return reactor.kindOf(name) !== null && (name === inboxName || allows(session.grant!, "join", name));
+  return reactor.kindOf(name) !== null && (name === inboxName || isAssigned(session, name) || allows(session.grant!, "join", name));
 }
 

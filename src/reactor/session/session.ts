@@ -38,6 +38,8 @@ export interface Session {
   ticket: string;
   /** Hello is under way. Null before it came and after the hub has answered. */
   greeting: Greeting | null;
+  /** Rooms into which the application has joined the user. Null for none, the usual case. */
+  assigned: Set<string> | null;
   /** The session's memberships. Few are a linked list, since an array costs more memory. Many are a map by name. */
   members: Member | Map<string, Member> | null;
   /** A frame that began in one message and goes on in another. */
@@ -136,21 +138,27 @@ export interface Member {
   after: Member | null;
 }
 
+/** Why the node ends a membership: the token no longer allows it, or the application has removed the user. */
+export type Evicted = "forbidden" | "removed";
+
 /** A member on its way in, or on its way back: it was live, and its socket became full. */
 export interface Arrival {
   readonly member: Member;
   /** The hub's number for it. */
   readonly number: number;
-  /** asked: by its client. restored: by the node, for a session that was resumed. behind: it was live, and lagged. */
-  readonly kind: "asked" | "restored" | "behind";
+  /**
+   * asked: by its client. restored: by the node, for a session that was resumed. placed: by the application. behind: it
+   * was live, and lagged.
+   */
+  readonly kind: "asked" | "restored" | "placed" | "behind";
   /** While it is replaying: it has everything up to here, in this era of the room's stream. */
   seq: number;
   era: number;
   /**
    * What ended the membership before the hub answered the join. The client learns it after that answer. null: nothing,
-   * or the socket is gone. left: the client's leave. evicted: the node, since the session's grant has changed.
+   * or the socket is gone. left: the client's leave. Else the node, for this reason.
    */
-  ended: "left" | "evicted" | null;
+  ended: "left" | Evicted | null;
   /** Id of that leave; 0 without one. */
   leaveId: number;
 }
@@ -166,6 +174,11 @@ export function memberOf({ members }: Session, room: string): Member | null {
   if (members instanceof Map) return members.get(room) ?? null;
   for (let member = members; member !== null; member = member.next) if (member.name === room) return member;
   return null;
+}
+
+/** Whether the application has joined the user into the room: the token needs no right for it. */
+export function isAssigned({ assigned }: Session, room: string): boolean {
+  return assigned !== null && assigned.has(room);
 }
 
 /** All of a session's memberships in a new array, safe to walk through while they change. Not for the data path. */
@@ -242,6 +255,7 @@ export function createSession(audience: Audience, wire: number, forbiddenOrigin:
     token,
     ticket,
     greeting: null,
+    assigned: null,
     members: null,
     split: null,
     over: false,

@@ -10,7 +10,7 @@ import type { Command, RedisLink } from "../../redis/redis.ts";
 import { cursorTtlMs } from "../cursors.ts";
 import { watchEnded } from "./ended.ts";
 import { Endings } from "./endings.ts";
-import { endSession, endUser, keepSession, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
+import { assignRoom, endSession, endUser, keepSession, moveCursor, putSession, signOutUser, takeSession } from "./scripts.ts";
 import type { SessionRecord, Sessions, SessionsHere } from "../sessions.ts";
 import { recordOf, textOf } from "../text.ts";
 import { Writes, type Write } from "../../redis/writes.ts";
@@ -28,6 +28,8 @@ export interface RedisSessionsOptions {
   onForgotten(id: string | null): void;
   /** A write was refused: the session belongs to another node. Its next owner gets this generation or a higher one. */
   onTaken(id: string, generation: number): void;
+  /** Messages of other nodes may have been missed: the rooms of users may have changed. */
+  onMissed?(): void;
   /** The sessions with a socket here, among which those that other nodes have ended are found. */
   readonly sockets?: SessionsHere;
 }
@@ -48,6 +50,7 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
   const markKey = (user: string) => `${prefix}ended:${user}`;
   const outKey = (user: string) => `${prefix}signedout:${user}`;
   const cursorKey = (user: string) => `${prefix}cursor:${user}`;
+  const assignedKey = (user: string) => `${prefix}assigned:${user}`;
   /** Names this run of the process: another process under the same node name is another owner. */
   const runId = randomId(9);
   const writes = new Writes({ redis, what: "sessions", waitingMax, log, onDone, onDropped: () => onForgotten(null) });
@@ -56,6 +59,9 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
   // After a failover Redis may name earlier owners again.
   redis.onAnother(() => onForgotten(null));
+  const missed = () => options.onMissed?.();
+  redis.onMissed(missed);
+  redis.onUp(missed);
   const unwatch = sockets && watchEnded({ redis, sessionKey, markKey, outKey, sockets, log });
 
   /**
@@ -144,6 +150,22 @@ export function createRedisSessions(options: RedisSessionsOptions): RedisSession
 
     signedOutAt(user, done) {
       redis.answer(read(`o${user}`, "get", outKey(user)).then((time) => Number(time ?? 0)), done);
+    },
+
+    // Not among the writes that wait for Redis: the application learns at once that Redis is unavailable.
+    assign(user, room, max, done) {
+      redis.answer(redis.run(assignRoom, assignedKey(user), room, max), (answer) => {
+        if ("error" in answer) done(answer);
+        else done(answer.value === 0 ? { error: "too_many_rooms" } : { value: null });
+      });
+    },
+
+    unassign(user, room, done) {
+      redis.answer(redis.run("srem", assignedKey(user), room).then(() => null), done);
+    },
+
+    assigned(user, done) {
+      redis.answer(redis.run("smembers", assignedKey(user)).then((rooms) => (Array.isArray(rooms) ? rooms.map(String) : [])), done);
     },
 
     usage() {

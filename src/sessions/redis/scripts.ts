@@ -10,4 +10,5 @@ export const takeSession = one("take");
 export const endSession = one("session", "end");
 export const endUser = one("end-user");
 export const signOutUser = one("sign-out");
+export const assignRoom = one("assign");
 export const moveCursor = one("move-cursor");

@@ -1,0 +1,131 @@
+/** All rooms of a client: those it has joined, and those into which the application has joined its user. */
+import type { ClientFrame, Ready, ServerFrame } from "../../protocol/messages.ts";
+import { fluxError } from "../flux-error.ts";
+import type { FluxError } from "../flux-error.ts";
+import type { JoinOptions } from "../options.ts";
+import { Membership } from "./membership.ts";
+import type { MembershipOwner } from "./membership.ts";
+import type { Position } from "./publication.ts";
+import { Room } from "./room.ts";
+
+export type RoomsOwner = Pick<MembershipOwner, "send" | "outbox"> & {
+  /** Sends a command without waiting for its reply. */
+  tell(command: ClientFrame): void;
+  isReady(): boolean;
+  isClosed(): boolean;
+  /** Position of an earlier page in a room; returned once. */
+  takePlace(room: string): Position | null;
+  /** The position in some room has changed. */
+  onMoved(): void;
+  /** The application has joined this client into a room. */
+  onAssigned(room: Room): void;
+};
+
+type Entry = {
+  readonly membership: Membership;
+  readonly room: Room;
+  /** The client is here by the application's will alone: it has not called join(). */
+  isAssigned: boolean;
+};
+
+export class Rooms {
+  readonly #owner: RoomsOwner;
+  readonly #heldMax: number;
+  readonly #entries = new Map<string, Entry>();
+  /** Memberships whose position the last hello included. */
+  readonly #asked = new Map<string, Membership>();
+
+  constructor(heldMax: number, owner: RoomsOwner) {
+    this.#heldMax = heldMax;
+    this.#owner = owner;
+  }
+
+  find(name: string): Room | undefined {
+    return this.#entries.get(name)?.room;
+  }
+
+  join(name: string, options: JoinOptions): Room {
+    const known = this.#entries.get(name);
+    if (known !== undefined) {
+      known.isAssigned = false;
+      return known.room;
+    }
+    const { membership, room } = this.#enter(name, options, false);
+    if (this.#owner.isClosed()) membership.end(fluxError("closed"));
+    // Later, so that the caller can add listeners first.
+    else queueMicrotask(() => this.#owner.isReady() && membership.join());
+    return room;
+  }
+
+  #enter(name: string, { recover, history = 0 }: JoinOptions, isAssigned: boolean): Entry {
+    const { send, outbox, takePlace, onMoved } = this.#owner;
+    const place = takePlace(name);
+    const membership = new Membership(
+      { room: name, recover: recover ?? place, goesOn: !recover && place !== null, history, heldMax: this.#heldMax },
+      { send, outbox, onLeft: () => this.#entries.delete(name) },
+    );
+    const entry = { membership, room: new Room(name, membership, send), isAssigned };
+    this.#entries.set(name, entry);
+    entry.room.on("publication", onMoved);
+    return entry;
+  }
+
+  /** The node joins the client by itself. From the position of an earlier page, only the client can ask. */
+  #enterAssigned(name: string): void {
+    const { membership, room } = this.#enter(name, {}, true);
+    if (membership.position === null) membership.restore();
+    this.#owner.onAssigned(room);
+    membership.join();
+  }
+
+  // ------------------------------------------------------------ the session
+
+  /** Positions for hello. */
+  positions(): { room: string; position: Position }[] {
+    this.#asked.clear();
+    const positions: { room: string; position: Position }[] = [];
+    for (const [room, { membership }] of this.#entries) {
+      if (membership.position === null) continue;
+      this.#asked.set(room, membership);
+      positions.push({ room, position: membership.position });
+    }
+    return positions;
+  }
+
+  /** There is a session. In the rooms of a resumed one the node rejoins by itself, from the positions in hello. */
+  onReady({ resumed, rooms, assigned: named }: Ready): void {
+    const restored = new Set(resumed === true ? (rooms ?? []) : []);
+    const assigned = new Set(named ?? []);
+    for (const [name, { membership, isAssigned }] of [...this.#entries]) {
+      if (isAssigned && !assigned.has(name)) membership.end(fluxError("removed"));
+      else if (restored.has(name) && this.#asked.get(name) === membership) membership.restore();
+      else {
+        if (restored.has(name)) this.#owner.tell({ leave: { room: name } }); // this is a new membership
+        membership.join();
+      }
+    }
+    for (const name of assigned) if (!this.#entries.has(name)) this.#enterAssigned(name);
+    for (const room of restored) if (!this.#entries.has(room)) this.#owner.tell({ leave: { room } });
+  }
+
+  onEvent(event: ServerFrame): void {
+    const { joined, publication, replay, sync, published, presenceChanged, left } = event;
+    const { room } = publication ?? joined ?? replay ?? sync ?? published ?? presenceChanged ?? left ?? {};
+    if (!room) return;
+    if (joined?.assigned === true && !this.#entries.has(room)) this.#enterAssigned(room);
+    this.#entries.get(room)?.membership.onEvent(event);
+  }
+
+  /** Positions to keep outside of the page. */
+  *places(): Generator<[room: string, position: Position]> {
+    for (const [name, { membership }] of this.#entries) if (membership.position !== null) yield [name, membership.position];
+  }
+
+  interrupt(): void {
+    for (const { membership } of this.#entries.values()) membership.interrupt();
+  }
+
+  end(error: FluxError): void {
+    for (const { membership } of [...this.#entries.values()]) membership.end(error);
+  }
+}
