@@ -77,11 +77,11 @@ export class People {
   /** All nodes read the user's rooms again. */
   #changed(tenant: string, user: string, room: string, done: Done<JoinResult>): void {
     const { hub, nodes } = this.#options;
-    const own = new Promise<OfKind<"placed"> | null>((resolve) => {
-      hub.sessions.assigned.changed(userKey(tenant, user), room, (placed) => resolve(placed && { kind: "placed", ...placed }));
+    const own = new Promise<OfKind<"assigned"> | null>((resolve) => {
+      hub.sessions.assigned.changed(userKey(tenant, user), room, (assignment) => resolve(assignment && { kind: "assigned", ...assignment }));
     });
     const tell = (replyTo: ReplyTo) => nodes.sendAll({ kind: "assigned", tenant, user, room, replyTo });
-    void nodes.gather("placed", own, tell).then((found) => {
+    void nodes.gather("assigned", own, tell).then((found) => {
       const { answers, unanswered } = found;
       const sessions = answers.reduce((sum, answer) => sum + answer.sessions, 0);
       const refused = answers.reduce((sum, answer) => sum + answer.refused, 0);

@@ -32,8 +32,8 @@ export const kinds = {
   admitted: 21,
   kick: 22,
   moved: 23,
-  place: 24,
-  displace: 25,
+  assign: 24,
+  unassign: 25,
   presenceChanged: 40,
   status: 41,
 } as const;

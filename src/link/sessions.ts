@@ -155,13 +155,13 @@ export function readAdmitted(r: RecordReader): AdmittedRecord {
 }
 
 /** The application joins the session into a room. */
-export function writePlace(link: Link, slot: number, life: number, room: string): void {
-  writeRoomOf(link, kinds.place, slot, life, room);
+export function writeAssign(link: Link, slot: number, life: number, room: string): void {
+  writeRoomOf(link, kinds.assign, slot, life, room);
 }
 
 /** The application takes the session out of a room. */
-export function writeDisplace(link: Link, slot: number, life: number, room: string): void {
-  writeRoomOf(link, kinds.displace, slot, life, room);
+export function writeUnassign(link: Link, slot: number, life: number, room: string): void {
+  writeRoomOf(link, kinds.unassign, slot, life, room);
 }
 
 function writeRoomOf(link: Link, kind: number, slot: number, life: number, room: string): void {
@@ -172,7 +172,7 @@ function writeRoomOf(link: Link, kind: number, slot: number, life: number, room:
   link.end();
 }
 
-/** Of place and displace. */
+/** Of assign and unassign. */
 export function readRoomOf(r: RecordReader): { slot: number; life: number; room: string } {
   return { slot: r.u32(), life: r.u32(), room: r.text() };
 }

@@ -54,7 +54,7 @@ export type NodeAnswer =
   /** `more`: there are others after the last of them. */
   | { readonly kind: "rooms"; readonly rooms: readonly (readonly [name: string, sessions: number])[]; readonly more: boolean }
   /** Sessions of a user that are in a room now, or have left it, and those that could not join. */
-  | { readonly kind: "placed"; readonly sessions: number; readonly refused: number };
+  | { readonly kind: "assigned"; readonly sessions: number; readonly refused: number };
 
 /** The recipient of an answer: the asking node, and its name for the survey. */
 export interface ReplyTo {

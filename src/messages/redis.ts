@@ -60,7 +60,7 @@ const answer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("room"), members: count }),
   z.object({ kind: z.literal("sessions"), sessions: z.array(z.object({ session: name, device: name, rooms: count })) }),
   z.object({ kind: z.literal("rooms"), rooms: z.array(z.tuple([room, count])).max(roomsPerPageMax), more: z.boolean() }),
-  z.object({ kind: z.literal("placed"), sessions: count, refused: count }),
+  z.object({ kind: z.literal("assigned"), sessions: count, refused: count }),
 ]);
 
 const envelope = z.object({

@@ -201,8 +201,8 @@ function onMessage({ setup: { config, log }, hub, surveys, others }: Node, drain
     }
     case "assigned": {
       const { tenant, user, room = null, replyTo } = message;
-      return sessions.assigned.changed(userKey(tenant, user), room, (placed) => {
-        if (replyTo !== undefined && placed !== null) surveys.reply(replyTo, { kind: "placed", ...placed });
+      return sessions.assigned.changed(userKey(tenant, user), room, (assignment) => {
+        if (replyTo !== undefined && assignment !== null) surveys.reply(replyTo, { kind: "assigned", ...assignment });
       });
     }
     case "reconnect": return surveys.reply(message.replyTo, { kind: "user", sessions: hub.reconnect(userKey(message.tenant, message.user), message.url) });

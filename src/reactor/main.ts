@@ -32,7 +32,7 @@ import type { Context } from "./context.ts";
 import { dispatchEarly } from "./dispatch.ts";
 import { SendAway } from "./session/sendaway.ts";
 import { Entrances } from "./transport/entrances.ts";
-import { onDisplace, onPlace } from "./session/assigned.ts";
+import { onAssign, onUnassign } from "./session/assigned.ts";
 import { Expiry } from "./session/expiry.ts";
 import { Heartbeat } from "./session/heartbeat.ts";
 import { onAdmitted, onKick } from "./session/hello.ts";
@@ -190,10 +190,10 @@ function onRecord(kind: number, record: RecordReader): boolean | void {
     }
     case kinds.kick:
       return onKick(reactor, record);
-    case kinds.place:
-      return onPlace(reactor, record);
-    case kinds.displace:
-      return onDisplace(reactor, record);
+    case kinds.assign:
+      return onAssign(reactor, record);
+    case kinds.unassign:
+      return onUnassign(reactor, record);
     case kinds.status:
       return onStatus(reactor, record);
     default:

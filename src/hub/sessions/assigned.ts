@@ -3,7 +3,7 @@
  * here: when a session arrives, when a node says that a user's rooms have changed, and when such a message may have been
  * missed. A message is only the reason to read: what the store answers counts, and it answers in the order of asking.
  */
-import { writeDisplace, writePlace } from "../../link/sessions.ts";
+import { writeAssign, writeUnassign } from "../../link/sessions.ts";
 import type { Sessions as Store } from "../../sessions/sessions.ts";
 import { placeIn } from "./places.ts";
 import type { HubSession } from "./session.ts";
@@ -21,7 +21,7 @@ export interface AssignedOptions {
 }
 
 /** What has become of the sessions of one user here. */
-export interface Placed {
+export interface Assignment {
   /** Sessions that are in the room, or have left it. */
   readonly sessions: number;
   /** Sessions that have not joined, or not yet. */
@@ -65,9 +65,9 @@ export class Assigned {
   }
 
   /** The admitted session learns of those rooms that did not fit into `ready`. */
-  placeOthers(session: HubSession, named: readonly string[]): void {
+  assignOthers(session: HubSession, named: readonly string[]): void {
     if (named.length === session.assigned.size) return;
-    for (const room of session.assigned) if (!named.includes(room)) place(session, room);
+    for (const room of session.assigned) if (!named.includes(room)) assign(session, room);
   }
 
   /**
@@ -75,7 +75,7 @@ export class Assigned {
    * joined it by themselves leave. For null, only what the application did before is undone or completed.
    * @param done gets null where the store cannot be read
    */
-  changed(userKey: string, room: string | null, done: (placed: Placed | null) => void): void {
+  changed(userKey: string, room: string | null, done: (assignment: Assignment | null) => void): void {
     const { store, ofUser } = this.#options;
     if (ofUser(userKey).length === 0) return done({ sessions: 0, refused: 0 });
     store.assigned(userKey, (answer) => {
@@ -101,8 +101,8 @@ export class Assigned {
     const some = users.slice(from, from + usersMax);
     let waiting = some.length;
     let failed = false;
-    const read = (placed: Placed | null) => {
-      failed ||= placed === null;
+    const read = (assignment: Assignment | null) => {
+      failed ||= assignment === null;
       if (--waiting === 0) setImmediate(() => (failed ? this.#reconciled() : this.#reconcileFrom(users, from + usersMax)));
     };
     if (waiting === 0) return this.#reconciled();
@@ -124,16 +124,16 @@ export class Assigned {
     session.assigned = rooms;
     // One that arrives is told when it is admitted.
     if (session.state !== "here") return;
-    for (const room of rooms) if (!before.has(room)) place(session, room);
-    for (const room of before) if (!rooms.has(room)) this.#displace(session, room);
+    for (const room of rooms) if (!before.has(room)) assign(session, room);
+    for (const room of before) if (!rooms.has(room)) this.#unassign(session, room);
   }
 
-  #join(sessions: readonly HubSession[], room: string, done: (placed: Placed) => void): void {
+  #join(sessions: readonly HubSession[], room: string, done: (assignment: Assignment) => void): void {
     const absent = sessions.filter(({ rooms }) => placeIn(rooms, room) === undefined);
     for (const session of sessions) {
       if (!session.assigned.has(room)) session.assigned = new Set(session.assigned).add(room);
       // Also to those that are in it: a leave of the client may be on its way here.
-      place(session, room);
+      assign(session, room);
     }
     let waiting = absent.length;
     let joined = sessions.length - absent.length;
@@ -160,15 +160,15 @@ export class Assigned {
       const left = new Set(session.assigned);
       left.delete(room);
       session.assigned = left;
-      this.#displace(session, room);
+      this.#unassign(session, room);
     }
     return leaving.length;
   }
 
   /** At once, not when the reactor says so: a session whose socket is lost meanwhile must not be resumed in the room. */
-  #displace(session: HubSession, room: string): void {
+  #unassign(session: HubSession, room: string): void {
     const { reactor, slot, life } = session;
-    if (reactor.live) writeDisplace(reactor.link, slot, life, room);
+    if (reactor.live) writeUnassign(reactor.link, slot, life, room);
     this.#options.onRemoved(session, room);
   }
 
@@ -222,7 +222,7 @@ export function fitting(names: ReadonlySet<string>, bytesMax: number): readonly 
   return [...names].filter((name) => (bytesLeft -= Buffer.byteLength(name)) >= 0);
 }
 
-function place({ reactor, slot, life }: HubSession, room: string): void {
-  if (reactor.live) writePlace(reactor.link, slot, life, room);
+function assign({ reactor, slot, life }: HubSession, room: string): void {
+  if (reactor.live) writeAssign(reactor.link, slot, life, room);
 }
 

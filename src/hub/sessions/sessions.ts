@@ -190,7 +190,7 @@ export class HubSessions {
     this.#options.onBegin(session);
     const assigned = fitting(session.assigned, this.#options.roomNamesBytesMax * assignedShare);
     writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms, assigned });
-    this.assigned.placeOthers(session, assigned);
+    this.assigned.assignOthers(session, assigned);
   }
 
   // ------------------------------------------------------------------------------- going

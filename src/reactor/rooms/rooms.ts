@@ -32,7 +32,7 @@ const pageBytes = 32 * 1024;
 /** A session's request to be in a room, under the session's name for it. */
 export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history"> {
   readonly name: string;
-  readonly kind: "asked" | "restored" | "placed";
+  readonly kind: "asked" | "restored" | "assigned";
 }
 
 export class ReactorRooms {
@@ -287,7 +287,7 @@ export class ReactorRooms {
     removeMember(session, member);
     writeUnplaced(this.#context.link, session.slot, session.life, name);
     // The client has not heard of the room.
-    if (arrival.kind === "placed") return;
+    if (arrival.kind === "assigned") return;
     this.#context.counters.add("errorReplies", 1);
     sendBytes(this.#context, session, record.blob());
     if (arrival.kind === "restored") sendGone(this.#context, session, name, "");

@@ -5,23 +5,23 @@ import { roomsMax } from "../commands.ts";
 import type { Reactor } from "../reactor.ts";
 import { countMembers, memberOf, type Session } from "./session.ts";
 
-export function onPlace(reactor: Reactor, record: RecordReader): void {
+export function onAssign(reactor: Reactor, record: RecordReader): void {
   const { slot, life, room } = readRoomOf(record);
   const session = reactor.sessions.find(slot, life);
   if (session?.state !== "ready") return; // the hub hears of its end
   (session.assigned ??= new Set()).add(room);
-  place(reactor, session, room);
+  joinAssigned(reactor, session, room);
 }
 
 /** Joins the session, unless it is in the room or on its way. */
-export function place(reactor: Reactor, session: Session, room: string): void {
+export function joinAssigned(reactor: Reactor, session: Session, room: string): void {
   if (session.state !== "ready" || memberOf(session, room) !== null) return;
   const may = reactor.kindOf(room) !== null && countMembers(session) < roomsMax(reactor, session);
-  const wanted = { id: 0, name: room, epoch: null, seq: 0, history: 0, kind: "placed" } as const;
+  const wanted = { id: 0, name: room, epoch: null, seq: 0, history: 0, kind: "assigned" } as const;
   if (!may || !reactor.rooms.join(session, wanted)) writeUnplaced(reactor.link, session.slot, session.life, room);
 }
 
-export function onDisplace(reactor: Reactor, record: RecordReader): void {
+export function onUnassign(reactor: Reactor, record: RecordReader): void {
   const { slot, life, room } = readRoomOf(record);
   const session = reactor.sessions.find(slot, life);
   if (session?.state !== "ready") return;

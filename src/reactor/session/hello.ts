@@ -12,7 +12,7 @@ import type { ResumeClaims } from "../../auth/resume.ts";
 import { inboxName, userKey } from "../../protocol/roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../../config/roomnames.ts";
 import { positionProblem, roomsMax } from "../commands.ts";
-import { place } from "./assigned.ts";
+import { joinAssigned } from "./assigned.ts";
 import { warningAt } from "./expiry.ts";
 import { anonymousPrefix, anonymousUser, place } from "./place.ts";
 import { closeSession, refuse, sendFrame } from "../outgoing.ts";
@@ -162,7 +162,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
   sendReady(reactor, session, id, admitted);
   reactor.moves.arrived(session);
   for (const place of admitted.rooms) restore(reactor, session, place);
-  for (const room of admitted.assigned) place(reactor, session, room);
+  for (const room of admitted.assigned) joinAssigned(reactor, session, room);
   return { session, early };
 }
 

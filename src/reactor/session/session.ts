@@ -147,10 +147,10 @@ export interface Arrival {
   /** The hub's number for it. */
   readonly number: number;
   /**
-   * asked: by its client. restored: by the node, for a session that was resumed. placed: by the application. behind: it
+   * asked: by its client. restored: by the node, for a session that was resumed. assigned: by the application. behind: it
    * was live, and lagged.
    */
-  readonly kind: "asked" | "restored" | "placed" | "behind";
+  readonly kind: "asked" | "restored" | "assigned" | "behind";
   /** While it is replaying: it has everything up to here, in this era of the room's stream. */
   seq: number;
   era: number;
