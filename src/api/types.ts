@@ -78,7 +78,7 @@ export interface OfAllNodes {
 export interface JoinResult extends OfAllNodes {
   /** Sessions of the user that are in the room now. */
   readonly sessions: number;
-  /** Sessions that could not join, because they or their node are in too many rooms. */
+  /** Sessions that have not joined: they, or their node, are in too many rooms, or NATS did not answer in time. */
   readonly refused: number;
 }
 
@@ -114,7 +114,9 @@ export interface UserSession {
 }
 
 export interface UserInfo extends OfAllNodes {
+  /** Name of the user. */
   readonly user: string;
+  /** Sessions of the user that have a socket. */
   readonly sessions: readonly UserSession[];
   /** Rooms into which `join` has joined the user; null: they cannot be read now. */
   readonly joined: readonly string[] | null;
@@ -133,15 +135,18 @@ export interface RoomsOptions {
 
 /** A page of the rooms that have members, sorted by name. */
 export interface RoomPage extends OfAllNodes {
+  /** Name of each room, and the sessions in it. */
   readonly rooms: readonly { readonly room: string; readonly sessions: number }[];
   /** Cursor for the next page, to give as `cursor`; null: this is the last page. */
   readonly next: string | null;
 }
 
 export interface RoomInfo extends OfAllNodes {
+  /** Name of the room. */
   readonly room: string;
-  /** Sessions in the room, and how many of them each node has. */
+  /** Sessions in the room. */
   readonly sessions: number;
+  /** How many of them each node has. */
   readonly nodes: readonly { readonly node: string; readonly sessions: number }[];
   /** Users in the room; null where the namespace has `presence: nobody`, or they cannot be counted now. */
   readonly users: number | null;
