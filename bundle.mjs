@@ -24,7 +24,7 @@ const withoutUnused = {
   setup(build) {
     const namespace = "nothing";
     build.onResolve({ filter: /^long$/ }, () => ({ path: "long", namespace }));
-    build.onResolve({ filter: /^\.\/(rpc|float)$/ }, ({ path, importer }) => (importer.includes("protobufjs") ? { path, namespace } : undefined));
+    build.onResolve({ filter: /^\.\/(rpc|float|eventemitter|aspromise)$/ }, ({ path, importer }) => (importer.includes("protobufjs") ? { path, namespace } : undefined));
     build.onLoad({ filter: /.*/, namespace }, ({ path }) => ({ contents: `module.exports = ${path === "long" ? "undefined" : "{}"};` }));
   },
 };
