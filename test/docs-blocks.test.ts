@@ -10,6 +10,7 @@
  *   json                 a configuration, checked as a node checks it. json data: any JSON.
  *   yaml                 parsed.
  *   … file=NAME          is also written to the page's folder, for the blocks behind it.
+ *   go                   shown: its compiler, 500 MB of Debian packages, would be installed for one block.
  *   text, html, ini, nginx, http, promql, mermaid    shown.
  *   ts no-check          shown; only in the generated reference.
  */
@@ -39,7 +40,7 @@ const reasons: readonly (readonly [has: RegExp, why: string])[] = [
   [/node-flags|flux-gateway nodes|flux-gateway disconnect|flux-gateway survey/, "it asks a cluster: test/survey.test.ts and test/cli.test.ts run the commands"],
   [/git clone|openssl/, "it needs a network, or makes files that are not needed further"],
 ];
-const shown = new Set(["text", "html", "ini", "nginx", "http", "promql", "mermaid"]);
+const shown = new Set(["go", "text", "html", "ini", "nginx", "http", "promql", "mermaid"]);
 const languages = new Set([...shown, "sh", "js", "ts", "json", "yaml"]);
 /** As a stranger would have them. */
 const ports = [8080, 8081, 8082, 8083, 8084, 8085, 9090, 9100, 3000, 5173, 8000];
