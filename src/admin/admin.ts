@@ -11,6 +11,7 @@ import { serveDisconnect, type Disconnect } from "./disconnect.ts";
 import { serveDrain, type Drains } from "./drain.ts";
 import { strangeHost, strangePage } from "./host.ts";
 import { keyCheck } from "./key.ts";
+import { servePlacement, type Placements } from "./placement.ts";
 import { answer, refuse, Refused, send } from "./request.ts";
 import { Routes, type Serve } from "./routes.ts";
 import { adminBounds, apiBounds, startServer, type HttpServer, type Listening, type OnRequest } from "./server.ts";
@@ -33,6 +34,7 @@ export interface Served {
   /** All nodes of the gateway, as this one knows them. */
   readonly nodes: () => object;
   readonly survey: Ask;
+  readonly placements: Placements;
   /** Serves the paths below `/api/`. Absent: the HTTP API has a port of its own. */
   readonly api?: OnRequest | undefined;
 }
@@ -59,13 +61,14 @@ export function startMetrics(listening: Listening, metrics: Served["metrics"], l
   return listen(listening, { routes, door: () => {}, audit: null, log, api: null });
 }
 
-function routesOf({ metrics, slow, nodes, survey, disconnect, drains }: Served, audit: Audit): Routes {
+function routesOf({ metrics, slow, nodes, survey, placements, disconnect, drains }: Served, audit: Audit): Routes {
   const routes: Routes = new Routes()
     .add("GET", "/", (_, res) => answer(res, 200, { name: "flux-gateway admin", paths: routes.paths }))
     .add("GET", "/metrics", serveMetrics(metrics))
     .add("GET", "/slow", (_, res) => answer(res, 200, { sessions: slow() }))
     .add("GET", "/nodes", (_, res) => answer(res, 200, nodes()))
     .add("GET", "/survey", (req, res) => serveSurvey(req, res, survey))
+    .add("GET", "/placement", (req, res) => servePlacement(req, res, placements))
     .add("POST", "/disconnect", (req, res, caller) => serveDisconnect(req, res, disconnect, caller, audit))
     .add("GET", "/drain", (_, res) => answer(res, 200, drains.progress()))
     .add("POST", "/drain", (req, res, caller) => serveDrain(req, res, drains, caller, audit));

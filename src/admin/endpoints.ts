@@ -26,6 +26,11 @@ export const adminEndpoints: readonly Endpoint[] = [
     answers: ['200 `{"sessions":2,"answers":[…],"unanswered":[]}`, with `members` for a room', "400 `bad_request`"],
   },
   {
+    method: "GET", path: "/placement", takes: "nothing, `?user=ann&tenant=acme`, or `?plan=+gateway-4,-gateway-2,gateway-1=2`",
+    text: "The table of owners (`--placement hash`). With `user`, the node that a user belongs on, why, and where the user's sessions are. With `plan`, what would move if nodes joined, left or had another weight.",
+    answers: ['200 `{"placement":"hash","partitions":1024,"table":{"number":7,…},"members":[…],"moves":{…}}`', '200 with `owner`, `why`, `partition`, `sessions`', '200 `{"moved":268,"partitions":1024,"between":9,"nodes":[…]}`', "400 `bad_request`"],
+  },
+  {
     method: "POST", path: "/disconnect", takes: '`{"user":"ann","tenant":"acme","signOut":true}`; only `user` is required',
     text: "Closes all sessions of a user on every node (3504). With `signOut`, tokens issued until now are rejected as well.",
     answers: ["200, as `/survey?kind=user`", "400 `bad_request`"],

@@ -1,6 +1,7 @@
 /** Assembles the parts of a node (parts.ts), starts them in order and stops them in reverse. */
 import type { Served } from "../admin/admin.ts";
 import type { Drains } from "../admin/drain.ts";
+import type { Placements } from "../admin/placement.ts";
 import { expiryWarning, renewCertificate, watchCertificate } from "../config/certificate.ts";
 import type { Api } from "../api/types.ts";
 import { addApiMetrics } from "../metrics/api.ts";
@@ -25,6 +26,7 @@ import { assemble, type Node } from "./parts.ts";
 import { knownNode, nodeFacts, type KnownNode } from "./nodefacts.ts";
 import { openHttpApi, startPorts, type HttpPorts } from "./httpports.ts";
 import { at, reachable } from "./ports.ts";
+import { explain, overview, plan } from "../placement/explain.ts";
 import { addRedisMetrics } from "../metrics/redis.ts";
 import { userKey } from "../protocol/roomkeys.ts";
 import type { RegistryEvents } from "../registry/registry.ts";
@@ -99,6 +101,12 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
 
   // Served on the admin port and to the embedding program.
   const nodes = () => ({ node: config.nodeId, stale: others.stale, nodes: others.nodes().map(knownNode) });
+  const placements: Placements = {
+    overview: () => overview(placement.known),
+    explain: (tenant, user) => explain(placement.known, tenant, user),
+    plan: (changes) => plan(placement.known, changes),
+    sessionsOf: (tenant, user) => surveys.ask({ kind: "user", tenant, user }),
+  };
   const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
   const disconnect: Served["disconnect"] = (user, options) => api.endSessions(user, options);
 
@@ -118,7 +126,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     others.know(await openRegistry(config, redis, facts, log, { nodeChanged }));
     await checkPartitions(config, () => others.nodes());
     await placement.start();
-    ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey });
+    ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey, placements });
     await reactors.start();
     // Loaded only where NATS is configured.
     if (natsInput !== null) natsApi = await (await import("./natsapi.ts")).startNatsApi(config, natsInput, log);

@@ -8,6 +8,7 @@
  */
 import type { RegisteredNode } from "../registry/registry.ts";
 import { Calm, moveRate } from "./calm.ts";
+import type { Known } from "./explain.ts";
 import { Members } from "./members.ts";
 import { ownersOf } from "./ring.ts";
 import { PlacementWriter } from "./shared.ts";
@@ -76,6 +77,12 @@ export class Placement {
   /** Sessions that may move in a second, and why none may; "" where they may. */
   get moves(): { readonly perSecond: number; readonly problem: string } {
     return { perSecond: this.#movesPerSecond, problem: this.#calm.problem };
+  }
+
+  /** What explanations are made from. */
+  get known(): Known {
+    const { node, mode, partitions, registry } = this.#options;
+    return { node, mode, partitions, table: this.#table, nodes: registry.nodes(), moves: this.moves };
   }
 
   usage(): { readonly table: number; readonly owned: number; readonly movesPerSecond: number } {

@@ -27,14 +27,43 @@ export function ownersOf(members: readonly Member[], partitions: number): Int32A
   if (members.length === 0) return owners;
   const points = pointsOf(members);
   const room = roomOf(members, partitions);
-  for (let partition = 0; partition < partitions; partition++) {
-    let at = firstFrom(points, xxh32(`p${partition}`) * membersMax);
-    while (room[memberAt(points, at)] === 0) at = (at + 1) % points.length;
-    const member = memberAt(points, at);
-    room[member]!--;
-    owners[partition] = member;
-  }
+  for (let partition = 0; partition < partitions; partition++) owners[partition] = assign(points, room, partition, null);
   return owners;
+}
+
+/** Why a partition has its owner: the members whose points came first and that had no room, and the owner. */
+export interface Trail {
+  /** The partition's place on the ring. */
+  readonly place: number;
+  /** The points behind it, each member once. The last is the owner's. Empty without members. */
+  readonly points: readonly { readonly place: number; readonly member: number }[];
+}
+
+export function trailOf(members: readonly Member[], partitions: number, wanted: number): Trail {
+  const place = placeOf(wanted);
+  const trail: { place: number; member: number }[] = [];
+  if (members.length === 0) return { place, points: trail };
+  const points = pointsOf(members);
+  const room = roomOf(members, partitions);
+  for (let partition = 0; partition <= wanted; partition++) assign(points, room, partition, partition === wanted ? trail : null);
+  return { place, points: trail.filter(({ member }, i) => trail.findIndex((point) => point.member === member) === i) };
+}
+
+function assign(points: Float64Array, room: Int32Array, partition: number, trail: { place: number; member: number }[] | null): number {
+  let at = firstFrom(points, placeOf(partition) * membersMax);
+  for (;;) {
+    const member = memberAt(points, at);
+    trail?.push({ place: Math.floor(points[at]! / membersMax), member });
+    if (room[member]! > 0) {
+      room[member]!--;
+      return member;
+    }
+    at = (at + 1) % points.length;
+  }
+}
+
+function placeOf(partition: number): number {
+  return xxh32(`p${partition}`);
 }
 
 /** The most partitions that each member may own. */

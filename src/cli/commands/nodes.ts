@@ -1,13 +1,18 @@
 /** `flux-gateway nodes`: lists the nodes of the gateway and their health, as a running node knows them. */
 import type { Command } from "commander";
+import { ConfigError } from "../../config/config.ts";
 import { showSize } from "../../config/values.ts";
 import type { Health } from "../../messages/messages.ts";
 import type { KnownNode } from "../../node/nodefacts.ts";
 import type { Survey } from "../../messages/survey.ts";
+import { explainUser, planChanges } from "./placement.ts";
 import { addAdminFlags, adminPort, askAt, askIfKnown, type AdminGiven } from "../address.ts";
 
 interface Given extends AdminGiven {
   readonly json: boolean;
+  readonly explain?: string;
+  readonly tenant: string;
+  readonly plan?: string;
 }
 
 interface Answer {
@@ -24,12 +29,18 @@ export function addNodesCommand(program: Command): void {
   const command = program
     .command("nodes")
     .description("List the nodes of the gateway with state, health and load.")
+    .option("--explain <user>", "Say which node a user belongs on, why, and where the user's sessions are.")
+    .option("--tenant <name>", "Tenant of the user.", "")
+    .option("--plan <changes>", "Say what would move if nodes joined, left or had another weight: +gateway-4,-gateway-2,gateway-1=2.")
     .option("--json", "Print JSON.", false);
   addAdminFlags(command).action(nodes);
 }
 
-async function nodes({ json, ...given }: Given): Promise<void> {
+async function nodes({ json, explain, tenant, plan, ...given }: Given): Promise<void> {
   const admin = adminPort(given);
+  if (explain !== undefined && plan !== undefined) throw new ConfigError(["--plan: cannot be combined with --explain; give one of them"]);
+  if (explain !== undefined) return explainUser(admin, explain, tenant, json);
+  if (plan !== undefined) return planChanges(admin, plan, json);
   const surveyed = await askIfKnown(admin, "/survey?kind=health");
   const survey = surveyed && ((await surveyed.json()) as Survey<"health">);
   const said = new Map(survey?.answers.map(({ node, ...health }) => [node, health]));
