@@ -1,5 +1,8 @@
 /** One bench per function of the data path, with the function's name, for a publish and a publication of 128 bytes. */
 import { bench, do_not_optimize, group, run } from "mitata";
+import { xxh32 } from "../src/placement/hash.ts";
+import { ownersOf } from "../src/placement/ring.ts";
+import { createPlacement, PlacementWriter, SharedPlacement } from "../src/placement/shared.ts";
 import { RingReader, RingWriter, createRing } from "../src/link/ring.ts";
 import { decodeClientFrame, decodePublication, encodeClientFrame, headerBytes, ServerFrameEncoder } from "../src/protocol/codec.ts";
 import { BufferPool, cutFrames } from "../src/protocol/framing.ts";
@@ -100,6 +103,36 @@ group("link/ring", () => {
     for (let i = 0; i < 64; i++) do_not_optimize(writeRecord());
     do_not_optimize(reader.read(1 << 20, ignore));
   });
+});
+
+const partitions = 1024;
+const members = Array.from({ length: 100 }, (_, i) => ({ id: `gateway-${i}`, weight: 1 })).sort((a, b) => (a.id < b.id ? -1 : 1));
+const placed = createPlacement(partitions);
+const view = new SharedPlacement(placed, "hash", partitions);
+const nodes = members.map(({ id }) => ({ id, url: `wss://${id}.example.com/ws`, tcpUrl: "", region: "", load: 0, slotsPerSecond: 10_000, weight: 1, state: "up" as const }));
+new PlacementWriter(placed, partitions).write({ table: 1, nodes, self: 0, owners: ownersOf(members, partitions) });
+/** As they come from a token: 28 characters, flat in memory. */
+const users = Array.from({ length: 4096 }, (_, i) => Buffer.from(`user-${1_000_000 + i}@mail.example.org`).toString("latin1"));
+const umlauts = users.map((user) => Buffer.from(`jörg-${user}`).toString());
+const known = new Map(users.map((user, i) => [user, i % 100]));
+const places = Float64Array.from({ length: 16_000 }, () => Math.random());
+
+group("placement: look-ups, of 4,096 users in turn", () => {
+  const each = (name: string, list: readonly string[], use: (user: string) => unknown) =>
+    bench(name, function* () {
+      let n = 0;
+      yield () => do_not_optimize(use(list[n++ & 4095]!));
+    });
+  each("control: Map.get", users, (user) => known.get(user));
+  each("xxh32", users, xxh32);
+  each("SharedPlacement.ownerOf", users, (user) => view.ownerOf("", user));
+  each("SharedPlacement.ownerOf, with a tenant", users, (user) => view.ownerOf("acme", user));
+  each("SharedPlacement.ownerOf, not ASCII", umlauts, (user) => view.ownerOf("", user));
+});
+
+group("placement: the table of 100 nodes", () => {
+  bench("control: sorting as many numbers as it has points", () => do_not_optimize(places.slice().sort()));
+  bench("ownersOf", () => do_not_optimize(ownersOf(members, partitions)));
 });
 
 const read: Read = { event: 0, seq: 0, prev: 0, payloadAt: 0, payloadBytes: 0 };

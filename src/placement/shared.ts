@@ -8,7 +8,7 @@
  * keeps its copy until the next change. So a look-up costs one atomic read besides the hash.
  */
 import { roomKey } from "../protocol/roomkeys.ts";
-import { xxh32 } from "./hash.ts";
+import { signedXxh32 } from "./hash.ts";
 import type { PlacedNode, PlacementMode, PlacementView } from "./view.ts";
 
 const sequenceAt = 0;
@@ -122,7 +122,7 @@ export class SharedPlacement implements PlacementView {
   }
 
   partitionOf(tenant: string, user: string): number {
-    return xxh32(roomKey(tenant, user)) % this.partitions;
+    return (signedXxh32(roomKey(tenant, user)) >>> 0) % this.partitions;
   }
 
   ownerOf(tenant: string, user: string): number {
