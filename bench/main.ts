@@ -20,6 +20,7 @@ import { fanoutRow } from "./rows/fanout.ts";
 import { flushRow } from "./rows/flush.ts";
 import { handshakeRow } from "./rows/handshake.ts";
 import { idlePresenceRow, idleRow } from "./rows/idle.ts";
+import { lostNodeRow } from "./rows/lostnode.ts";
 import { natsDurableRow } from "./rows/natsdurable.ts";
 import { natsFanoutRow } from "./rows/natsfanout.ts";
 import { nodesRow } from "./rows/nodes.ts";
@@ -38,7 +39,9 @@ const groups: Record<string, readonly Row[]> = {
   cross: [crossRow],
   handshake: [handshakeRow],
   "connection-url": [connectionUrlRow],
-  storm: [stormRow],
+  storm: [stormRow, lostNodeRow("any"), lostNodeRow("hash")],
+  "lost-node-any": [lostNodeRow("any")],
+  "lost-node-hash": [lostNodeRow("hash")],
   durable: [durableRow],
   catchup: [catchUpRow],
   flush: [flushRow],
@@ -86,7 +89,7 @@ const rounds = flags.quick ? 1 : flags.rounds;
 /** Above this, other processes affect a figure more than the server does. */
 const otherCoresMax = 0.15;
 const attemptsMax = flags.quick ? 1 : 3;
-const rows = flags.only.flatMap((group) => groups[group] ?? []);
+const rows = flags.only.flatMap((group) => groups[group] ?? []).filter(({ name }, i, all) => all.findIndex((row) => row.name === name) === i);
 
 buildBench();
 if (flags.build && flags.servers.includes("flux")) buildFlux();

@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Scale } from "../rows/row.ts";
 import type { Machine } from "./machine.ts";
+import { curves } from "./curves.ts";
 import { plot } from "./plot.ts";
 import type { Measurement, RowSummary } from "./summary.ts";
 
@@ -16,5 +17,8 @@ export function keepResults(name: string, run: Run): string[] {
   const [json, svg] = [`${directory}${name}.json`, `${directory}${name}.svg`];
   writeFileSync(json, `${JSON.stringify(run, null, 2)}\n`);
   writeFileSync(svg, plot(run.rows, run.machine));
-  return [json, svg];
+  const storm = curves(run.measurements);
+  if (storm === null) return [json, svg];
+  writeFileSync(`${directory}${name}-storm.svg`, storm);
+  return [json, svg, `${directory}${name}-storm.svg`];
 }

@@ -28,6 +28,8 @@ export interface PopulationOptions {
   readonly first?: number;
   /** What clients connect with. Default: that of `ws`. */
   readonly WebSocket?: NonNullable<ClientOptions["WebSocket"]>;
+  /** Whom clients ask where to connect. */
+  readonly locate?: NonNullable<ClientOptions["locate"]>;
 }
 
 export interface Population {
@@ -59,11 +61,11 @@ const limitMs = 180_000;
 const lookMs = 50;
 
 export async function startPopulation(t: Pick<Test, "teardown">, url: string, options: PopulationOptions): Promise<Population> {
-  const { room: name, members, publishers = 4, everyMs = 5, seed = "none", backoff = { baseMs: 50, capMs: 1000 }, patienceMs, first = 0, WebSocket } = options;
+  const { room: name, members, publishers = 4, everyMs = 5, seed = "none", backoff = { baseMs: 50, capMs: 1000 }, patienceMs, first = 0, WebSocket, locate } = options;
   const history = createHistory(seed);
   const nameOf = (i: number): string => `member${first + i}`;
   const patience = patienceMs === undefined ? {} : { graceMs: patienceMs, connectTimeoutMs: 2 * patienceMs };
-  const given = { storage: null, backoff, commandTimeoutMs: 180_000, ...patience, ...(WebSocket && { WebSocket }) };
+  const given = { storage: null, backoff, commandTimeoutMs: 180_000, ...patience, ...(WebSocket && { WebSocket }), ...(locate && { locate }) };
   const clients = Array.from({ length: members }, () => startClient(t, url, given));
   const lastOf = new Map<number, string>();
   let gaps = 0;
