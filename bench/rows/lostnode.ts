@@ -6,14 +6,15 @@
  * is a function: it costs nothing and makes no mistake.
  */
 import { mkdirSync, mkdtempSync } from "node:fs";
+import { Agent, get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
-import { connect, type Client } from "../../src/client/index.ts";
+import { connect, type Client, type Located, type LocateQuestion } from "../../src/client/index.ts";
 import { patientHeartbeat, startCluster } from "../../test/support/cluster.ts";
 import { startPopulation } from "../../test/support/population.ts";
 import { scratchFolder } from "../build.ts";
 import { cpuSeconds } from "../proc.ts";
-import { verdictValues, withTeardown } from "./cluster.ts";
+import { type Teardown, verdictValues, withTeardown } from "./cluster.ts";
 import type { Metric, Row, Scale, Say, Values } from "./row.ts";
 
 const size = 3;
@@ -90,7 +91,7 @@ function measure(variant: Variant, placement: string, scale: Scale, say: Say): P
     const balancer = () => `ws://127.0.0.1:${alive[turn++ % alive.length]!.port}/ws`;
     const options = {
       WebSocket, storage: null, connectTimeoutMs: 30_000,
-      locate: variant.locates ? `http://127.0.0.1:${living[0]!.port}/api/connection-url` : balancer,
+      locate: variant.locates ? asker(living[0]!.port, teardown) : balancer,
       backoff: variant.jitter ? { baseMs: 500, capMs: 20_000 } : { baseMs: 0, capMs: 0 },
     };
     say(`${variant.title}: connecting`, 30);
@@ -116,6 +117,24 @@ function measure(variant: Variant, placement: string, scale: Scale, say: Say): P
     const curve = Object.fromEntries(perSecond.slice(0, curveSeconds).map((count, second) => [`s${second}`, count]));
     const harmed = verdict.lost! + verdict.doubled! + verdict.gaps!;
     return { seconds, evenness: (peak * seconds) / Math.max(1, lost.length - missing()), peak, retries: retries(), fresh: fresh(), missing: missing(), nodeCpu, harmed, lostSessions: lost.length, ...curve };
+  });
+}
+
+/**
+ * Asks as the SDK does, over kept connections. Thousands of fetches in the one process of all clients would measure that
+ * process.
+ */
+function asker(port: number, teardown: Teardown): (question: LocateQuestion) => Promise<Located> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 64 });
+  teardown(() => agent.destroy());
+  return ({ not, ticket, signal }) => new Promise((resolve, reject) => {
+    const query = new URLSearchParams({ ...(not.length > 0 && { not: not.join() }), ...(ticket !== "" && { resume: ticket }) });
+    const request = get({ host: "127.0.0.1", port, path: `/api/connection-url?${query}`, agent, signal }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (part: string) => (text += part)).on("error", reject);
+      response.on("end", () => (response.statusCode === 200 ? resolve(JSON.parse(text) as Located) : reject(new Error(text))));
+    });
+    request.on("error", reject);
   });
 }
 
