@@ -1,6 +1,7 @@
 /** Where `data` stands in a body: its bytes are what JSON.parse makes the same value of. */
 import fc from "fast-check";
 import t from "tap";
+import { shownText } from "../src/http/payload.ts";
 import { scan } from "../src/http/scan.ts";
 
 function found(text: string): (string | null)[] {
@@ -37,4 +38,11 @@ t.test("whatever the body is, the bytes give the value that JSON.parse gives", a
     return JSON.stringify(parsed) === JSON.stringify(bytes);
   }));
   t.doesNotThrow(() => fc.assert(fc.property(fc.string({ unit: fc.constantFrom(..."{}[]\",:\\da1 ") }), (text) => void scan(Buffer.from(text)))));
+});
+
+t.test("what another program wrote into NATS is shown, and breaks no answer", async (t) => {
+  const one = { epoch: "e", seq: 1, sender: 'a"b', time: 8.64e15 + 1, payload: Buffer.from("{"), format: 1 };
+  t.strictSame(JSON.parse(shownText(one)), { position: "e:1", sender: 'a"b', time: "1970-01-01T00:00:00.000Z", b64: "ew==" });
+  t.match(JSON.parse(shownText({ ...one, time: Number.NaN, payload: Buffer.from([0xff]), format: 0 })), { b64: "/w==" });
+  t.match(JSON.parse(shownText({ ...one, payload: Buffer.from('{"a":1}') })), { data: { a: 1 } });
 });

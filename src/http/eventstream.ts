@@ -7,6 +7,7 @@ import { ApiError } from "../api/error.ts";
 import type { RoomStream, StreamEvent } from "../api/stream.ts";
 import type { Position } from "../broker/broker.ts";
 import { cursorOf } from "./cursor.ts";
+import { timeText } from "./payload.ts";
 
 /** A stream whose first event has come. */
 export interface Opened {
@@ -122,5 +123,5 @@ export class EventStream {
 
 function shownEvent({ position, sender, time, data }: Extract<StreamEvent, { kind: "publication" }>): object {
   const content = data instanceof Uint8Array ? { b64: Buffer.from(data.buffer, data.byteOffset, data.length).toString("base64") } : { data };
-  return { position: cursorOf(position), sender, time: time.toISOString(), ...content };
+  return { position: cursorOf(position), sender, time: timeText(time.getTime()), ...content };
 }

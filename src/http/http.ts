@@ -12,7 +12,7 @@ import { permits, type ApiCaller, type ApiKeys, type ApiRefusal } from "../auth/
 import { randomId } from "../platform/ids.ts";
 import { Sparse } from "../platform/log/sparse.ts";
 import type { Logger } from "../platform/log/log.ts";
-import { Bodies } from "./body.ts";
+import { Bodies, type Body } from "./body.ts";
 import type { ApiCall, ApiNode } from "./call.ts";
 import { refusal, type Refusal } from "./problems.ts";
 import { documents, type Document } from "./documents.ts";
@@ -60,7 +60,7 @@ export class HttpApi {
   constructor(options: HttpApiOptions) {
     this.#options = options;
     this.#node = { ...options.node, streams: this.streams };
-    this.#desk = { answered: ({ name }, code) => add(this.#counts.get(name)!, code), audit: options.audit };
+    this.#desk = { answered: ({ name }, code) => add(this.#counts.get(name)!, code), failed: (request, error) => this.#refuseError(request, error), audit: options.audit };
     for (const call of calls) this.#router.on(call.method, basePath + call.path, () => undefined, { call } satisfies Target);
     for (const document of documents()) this.#router.on("GET", document.path, () => undefined, { document } satisfies Target);
   }
@@ -125,14 +125,20 @@ export class HttpApi {
       return this.#refuseError(request, error);
     }
     if (call.body === null) return this.#run(request, call);
-    this.#bodies.read(request, (body, problem) => {
-      if (body === null) return request.refuse(problem!);
+    this.#bodies.read(request, (body, problem) => (body === null ? request.refuse(problem!) : this.#onBody(request, call, body)));
+  }
+
+  /** In a turn of its own: nobody above catches. */
+  #onBody(request: ApiRequest, call: ApiCall, body: Body): void {
+    try {
       const checked = call.body!.safeParse(body.value);
       if (!checked.success) return request.refuse(refusal("bad_request", problemOf(checked.error, "body")));
       request.body = checked.data;
       request.source = body;
-      this.#run(request, call);
-    });
+    } catch (error) {
+      return this.#failed(request.res, request.id, call, error);
+    }
+    this.#run(request, call);
   }
 
   #run(request: ApiRequest, call: ApiCall): void {

@@ -33,11 +33,18 @@ function jsonPayload(payload: Uint8Array, bytesMax: number): Payload {
 
 /** The JSON text of a publication. A JSON payload stands in it as it was published. */
 export function shownText({ epoch, seq, sender, time, payload, format }: Pick<Stored, "epoch" | "seq" | "sender" | "time" | "payload" | "format">): string {
-  const head = JSON.stringify({ position: cursorOf({ epoch, seq }), sender, time: new Date(time).toISOString() }).slice(0, -1);
+  const head = JSON.stringify({ position: cursorOf({ epoch, seq }), sender, time: timeText(time) }).slice(0, -1);
   const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
   const text = format === Format.JSON ? bytes.toString() : "";
   return isJson(text) ? `${head},"data":${text}}` : `${head},"b64":"${bytes.toString("base64")}"}`;
 }
+
+/** A time that no date can show, as another program in NATS may have written it, is shown as 1970. */
+export function timeText(ms: number): string {
+  return new Date(Math.abs(ms) <= dateMax ? ms : 0).toISOString();
+}
+
+const dateMax = 8.64e15;
 
 /** Nodes check JSON before they publish it. Another program in NATS may not have: its bytes say more than nothing. */
 function isJson(text: string): boolean {

@@ -19,6 +19,8 @@ export interface Called {
 export interface Desk {
   /** Counts answers, by call and by code. */
   answered(call: Called, code: string): void;
+  /** Answers for a call that threw. */
+  failed(request: ApiRequest, error: unknown): void;
   readonly audit: Audit;
 }
 
@@ -73,6 +75,17 @@ export class ApiRequest<Q = unknown, B = unknown> {
     this.res.writeHead(200, [...headers, "X-Request-Id", this.id]);
     this.#desk.answered(this.call, "ok");
     return this.res;
+  }
+
+  /** For a callback that makes much of what it is given: what it throws must not reach the broker. */
+  guarded<T>(use: (given: T) => void): (given: T) => void {
+    return (given) => {
+      try {
+        use(given);
+      } catch (error) {
+        this.#desk.failed(this as ApiRequest, error);
+      }
+    };
   }
 
   /** One line of the log, for what disconnects or removes. */

@@ -47,7 +47,7 @@ export const historyCall = call({
     if (after !== undefined && before !== undefined) throw new ApiError("bad_request", "before: give either after or before");
     const from = after !== undefined ? positionIn("after", after) : before !== undefined ? positionIn("before", before) : { epoch: "", seq: 0 };
     const direction = after !== undefined ? "since" : before !== undefined ? "before" : "newest";
-    hub.history(room, { direction, ...from, limit: Math.min(limit, pageSizeMax) }, (answer) => {
+    hub.history(room, { direction, ...from, limit: Math.min(limit, pageSizeMax) }, request.guarded((answer) => {
       if ("error" in answer) return request.refuse(refusal(answer.error));
       const { publications, position, more } = answer.value;
       const last = direction === "since" ? publications.at(-1) : publications[0];
@@ -56,6 +56,6 @@ export const historyCall = call({
       if (reverse === "true") page.reverse();
       const rest = JSON.stringify({ position: cursorOf(position), next });
       request.answerText(200, `{"publications":[${page.join()}],${rest.slice(1)}`);
-    });
+    }));
   },
 });
