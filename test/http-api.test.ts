@@ -5,11 +5,16 @@ import { openApi } from "../src/http/openapi.ts";
 import { ask } from "./support/api.ts";
 import { startNode } from "./support/node.ts";
 import { open } from "./support/session.ts";
+import { secret, token } from "./support/tokens.ts";
 
-const node = await startNode(t, { reactors: 1, allowAnonymous: true, commandsPerSecond: 0, frameBytesMax: 4096, namespaces: { chat: { durable: true, historySize: 1_000 }, live: { durable: false }, news: { durable: true, publish: "nobody" } } });
+const node = await startNode(t, { reactors: 1, allowAnonymous: true, authSecret: secret, commandsPerSecond: 0, frameBytesMax: 4096, namespaces: { chat: { durable: true, historySize: 1_000, presence: "members" }, live: { durable: false }, news: { durable: true, publish: "nobody" } } });
 const port = node.apiPort;
 
 t.test("every example of the table is answered as the table says", async (t) => {
+  // The examples are about ann in chat:general.
+  const ann = await open(node, { hello: { token: await token({ sub: "ann" }, secret), device: "phone" } });
+  await ann.join("chat:general");
+  await node.join("ann", "chat:general");
   for (const { name, method, status, answer, example } of calls) {
     const { path, body } = example;
     // test/http-api-stream.test.ts runs it.

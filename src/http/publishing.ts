@@ -1,15 +1,22 @@
 /** Publishes for a request, and tells a repeated request from another one with the same idempotency key. */
 import type { Payload } from "../api/checks.ts";
 import { ApiError } from "../api/error.ts";
-import type { Answer, Published } from "../broker/broker.ts";
+import { originForAll, type Answer, type Published } from "../broker/broker.ts";
 import type { ApiNode } from "./call.ts";
 import { refusal, type Refusal } from "./problems.ts";
 
 const application = "";
 
+export interface Sending {
+  /** Idempotency key; "": none. */
+  readonly key: string;
+  /** Session that does not get it. */
+  readonly exclude?: string | undefined;
+}
+
 /** @param room its key. */
-export function publish({ hub }: ApiNode, room: string, { payload, format }: Payload, key: string, done: (answer: Answer<Published>) => void): void {
-  hub.publish(room, { sender: application, payload, format, key, origin: "" }, done);
+export function publish({ hub }: ApiNode, room: string, { payload, format }: Payload, { key, exclude }: Sending, done: (answer: Answer<Published>) => void): void {
+  hub.publish(room, { sender: application, payload, format, key, origin: exclude === undefined ? "" : originForAll + exclude }, done);
 }
 
 /**

@@ -22,8 +22,10 @@ const sent = z.object({ position, duplicate });
 const refused = z.object({ error: z.object({ code: z.string(), detail: z.string(), retryable: z.boolean() }) });
 const results = z.object({ results: z.array(z.union([published, refused])).describe("One for each, in the same order."), failed: z.number().int().describe("Results with an error.") });
 
-const content = z.strictObject({ data, b64, key });
-const item = z.strictObject({ room: z.string().describe("Name of the room."), data, b64, key });
+const exclude = z.string().regex(/^[\w-]{1,64}$/, "must be the identifier of a session").optional().describe("Identifier of a session that does not get it, because it shows it already. History and recovery include it.");
+const message = z.strictObject({ data, b64, key });
+const content = z.strictObject({ data, b64, key, exclude });
+const item = z.strictObject({ room: z.string().describe("Name of the room."), data, b64, key, exclude });
 
 export const publishCall = call({
   name: "publish",
@@ -47,7 +49,7 @@ export const publishCall = call({
     const { config, rooms } = node;
     const room = roomKey(request.tenant, request.room("publish", config.roomNameBytesMax));
     const payload = payloadIn(request.body, request.dataText(), config.frameBytesMax);
-    publish(node, room, payload, request.key(request.body.key), (answer) => {
+    publish(node, room, payload, { key: request.key(request.body.key), exclude: request.body.exclude }, (answer) => {
       if ("error" in answer) return request.refuse(refusalOf(answer.error));
       const { value } = answer;
       const receivers = rooms.named(room)?.members ?? 0;
@@ -66,7 +68,7 @@ export const messageCall = call({
   title: "Send a direct message",
   text: "Sends a direct message into the inbox of a user, online or not. Clients get it when they join `@inbox`.",
   query: onlyTenant,
-  body: content,
+  body: message,
   status: 201,
   answer: sent,
   errors: ["conflict", "too_large"],
@@ -76,7 +78,7 @@ export const messageCall = call({
     const inbox = inboxKey(request.tenant, request.user());
     const payload = payloadIn(request.body, request.dataText(), node.config.frameBytesMax);
     const key = request.key(request.body.key);
-    publish(node, inbox, payload, key === "" ? "" : senderKey("", key), (answer) => {
+    publish(node, inbox, payload, { key: key === "" ? "" : senderKey("", key) }, (answer) => {
       if ("error" in answer) return request.refuse(refusalOf(answer.error));
       const { value } = answer;
       const tell = () => request.answer(201, { position: cursorOf(value), duplicate: value.duplicate });
@@ -117,7 +119,7 @@ export const batchCall = call({
     inTurns(node, request, body.length, (i, done) => {
       const one = body[i]!;
       const room = roomKey(request.tenant, request.usable(one.room, "publish", roomNameBytesMax));
-      publish(node, room, payloadIn(one, request.dataText(i), frameBytesMax), one.key ?? "", (answer) => done(room, answer));
+      publish(node, room, payloadIn(one, request.dataText(i), frameBytesMax), { key: one.key ?? "", exclude: one.exclude }, (answer) => done(room, answer));
     });
   },
 });
@@ -146,7 +148,7 @@ export const broadcastCall = call({
     const key = request.key(request.body.key);
     inTurns(node, request, rooms.length, (i, done) => {
       const room = roomKey(request.tenant, request.usable(rooms[i], "publish", node.config.roomNameBytesMax));
-      publish(node, room, payload, key, (answer) => done(room, answer));
+      publish(node, room, payload, { key }, (answer) => done(room, answer));
     });
   },
 });
