@@ -1,5 +1,5 @@
 /** API keys in memory, in a file and in Redis: the contract, and what happens when the place is broken or away. */
-import { appendFile, chmod, mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { appendFile, chmod, mkdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { heldEvery, keyOf, keyStoreContract, type KeyPlace } from "../src/contracts/keystore.ts";
@@ -100,9 +100,22 @@ t.test("file: a file that breaks leaves the keys as they were and says so once, 
     await look();
     t.equal(store.usage().problem, "", "repaired");
   }
-  await rm(path);
+  await utimes(path, 1, 1);
+  await look();
+  await rename(path, `${path}.gone`);
   await look();
   t.ok(store.find("a000000000"), "removed: known keys go on");
+  t.match(store.usage().problem, /does not exist/);
+  await rename(`${path}.gone`, path);
+  await look();
+  t.equal(store.usage().problem, "", "put back as it was");
+  await writeFile(path, "old and broken");
+  await utimes(path, 1, 1);
+  said.length = 0;
+  for (let i = 0; i < 3; i++) await look();
+  t.match(store.usage().problem, /does not begin/, "one that was broken long ago stays a problem");
+  t.equal(said.length, 1);
+  await rm(path);
   await mkdir(path);
   await look();
   t.ok(store.find("a000000000"), "a folder: known keys go on");

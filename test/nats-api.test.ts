@@ -76,7 +76,14 @@ t.test("what is refused is a problem, with the headers of NATS services", async 
 t.test("a publish without a reply is done, and what is wrong with one is dropped, counted and ends nothing", async (t) => {
   for (const [subject, body] of [["publish.chat:quiet", '{"data":1}'], ["publish.chat:quiet", "{"], ["history.chat:quiet", ""], ["nothing", ""]] as const) backend.publish(`flux.api.${subject}`, body);
   await until(async () => (value(await ask("history.chat:quiet")).publications as unknown[]).length === 1, "the publication");
+  for (const reply of ["$JS.API.STREAM.DELETE.FLUX_chat_0", "flux.out.chat.x", "elsewhere"]) {
+    const heard = backend.subscribe(reply, { callback: () => t.fail(`an answer to ${reply}`) });
+    backend.publish("flux.api.publish.chat:quiet", '{"data":"evil"}', { reply });
+    await ask("publish.chat:other", { data: 1 });
+    heard.unsubscribe();
+  }
   await until(async () => /messages_total\{outcome="dropped"\} 2\n/.test(await node.metrics()), "the others");
+  t.notMatch(text(await ask("history.chat:quiet")), "evil", "and nothing was done with a reply to elsewhere");
   const metrics = await node.metrics();
   t.match(metrics, /flux_nats_api_messages_total\{outcome="unanswered"\} 2\n/);
   t.match(metrics, /flux_api_key_requests_total\{key="nats"\} /);
@@ -99,7 +106,7 @@ t.test("it is off unless it is asked for", async (t) => {
   await t.rejects(backend.request("off.api.nodes", "", { timeout: 60_000 }), { code: "503" }, "nobody subscribes");
 });
 
-t.test("requests beyond the bound are refused, and all that were taken are answered in their order", async (t) => {
+t.test("requests beyond the bound are refused, and all that were taken are answered", async (t) => {
   const served: string[] = [];
   const http = { serve: (req: { url: string }, res: { writeHead(status: number): { end(text: string): void } }) => {
     served.push(req.url);
@@ -129,4 +136,23 @@ t.test("an injected request is answered once, whatever the handler does", async 
   }, { method: "GET", url: "/", headers: {}, body: new Uint8Array(), from: "nats" }, (answer) => answers.push(answer));
   inject((_, res) => void res.destroy(), { method: "GET", url: "/", headers: {}, body: new Uint8Array(), from: "nats" }, (answer) => answers.push(answer));
   t.same(answers, [{ status: 200, text: "{}" }, { status: 500, text: "" }]);
+});
+
+t.test("NATS decides who may call: a backend has its subjects and its own inbox, and a node that may not subscribe goes on without", async (t) => {
+  const guarded = await startNats(t);
+  await guarded.stop();
+  await guarded.start(`authorization { users = [
+    { user: node, password: n }
+    { user: deaf, password: d, permissions: { subscribe: { deny: "flux.api.>" } } }
+    { user: shop, password: s, permissions: { publish: ["flux.api.publish.*"], subscribe: "_INBOX_shop.>" } }
+  ] }`);
+  const nodeOptions = { ...options, nats: [guarded.url], natsPassword: "n", natsUser: "node" };
+  await startNode(t, { ...nodeOptions, nodeId: "c" });
+  const shop = await connect({ servers: guarded.url, user: "shop", pass: "s", inboxPrefix: "_INBOX_shop" });
+  t.teardown(() => shop.close());
+  t.match(value(await ask("publish.chat:a", { data: 1 }, {}, shop)), { duplicate: false });
+  await t.rejects(ask("history.chat:a", "", {}, shop), { code: "PERMISSIONS_VIOLATION" });
+  const deaf = await startNode(t, { ...nodeOptions, natsUser: "deaf", natsPassword: "d", nodeId: "d" });
+  t.equal((await fetch(`http://127.0.0.1:${deaf.port}/ready`)).status, 200, "the rest of it serves");
+  t.match(value(await ask("publish.chat:a", { data: 2 }, {}, shop)), { duplicate: false }, "and the other node answers");
 });

@@ -4,6 +4,7 @@
  */
 import { chmod, chown, open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
+import { randomId } from "../platform/ids.ts";
 import { everyInTime, KeyStoreProblem, keysMax, lookMs, type Every, type KeyChange, type KeyRecord, type KeyStore, type KeyWriter } from "./keystore.ts";
 import { byName, KnownKeys, readRecord, writeRecord, type RecordText } from "./records.ts";
 
@@ -29,14 +30,17 @@ export async function openFileKeys({ path, log, every = everyInTime }: FileKeysO
   let problem = "";
   let looking: Promise<void> | null = null;
 
-  /** Reads the file where it has changed. */
+  /** Reads the file where it has changed, also if it cannot be read: a large broken file costs little. */
   const read = async (): Promise<boolean> => {
-    const before = await statOf(path);
-    if (before.signature === seen) return false;
-    if (before.bytes > fileBytesMax) throw new KeyStoreProblem(`is larger than ${fileBytesMax} bytes`);
+    const state = await statOf(path).catch((error: unknown) => {
+      seen = "";
+      throw error;
+    });
+    if (state.signature === seen) return false;
+    seen = Date.now() - state.changedAt > timeStepMs ? state.signature : "";
+    if (state.bytes > fileBytesMax) throw new KeyStoreProblem(`is larger than ${fileBytesMax} bytes`);
     await known.replace(await linesOf(path));
-    seen = Date.now() - before.changedAt > timeStepMs ? before.signature : "";
-    warnOfMode(before.mode);
+    warnOfMode(state.mode);
     return true;
   };
   let warnedOf = "";
@@ -48,8 +52,8 @@ export async function openFileKeys({ path, log, every = everyInTime }: FileKeysO
   const look = async () => {
     const keys = known.size;
     try {
-      const isRead = await read();
-      if (problem !== "" || (isRead && known.size !== keys)) log.info({ file: path, keys: known.size }, "API keys: the file was read again");
+      if (!(await read())) return;
+      if (problem !== "" || known.size !== keys) log.info({ file: path, keys: known.size }, "API keys: the file was read again");
       problem = "";
     } catch (error) {
       const said = whyNot(error);
@@ -123,9 +127,10 @@ async function statOf(path: string): Promise<FileState> {
 async function write(path: string, text: string): Promise<void> {
   const target = await realpath(path).catch(() => path);
   const before = await stat(target).catch(() => null);
-  const beside = `${target}.${process.pid}.new`;
+  // Nobody knows the name before, and can have put a link there.
+  const beside = `${target}.${randomId(9)}.new`;
   try {
-    const file = await open(beside, "w", 0o600);
+    const file = await open(beside, "wx", 0o600);
     try {
       await file.writeFile(text);
       await file.sync();

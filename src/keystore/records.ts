@@ -4,7 +4,7 @@ import { KeyStoreProblem, keyNamePattern, keysMax, scopeNames, type FoundKey, ty
 
 export const recordBytesMax = 16_384;
 /** Records checked before other work of the thread gets a turn. */
-const perTurn = 250;
+const perTurn = 50;
 
 const keyName = z.string().regex(keyNamePattern);
 const time = z.int().min(0);

@@ -7,6 +7,8 @@ import type { InjectedAnswer } from "../http/injected.ts";
 import type { NatsInput } from "../http/natsinput.ts";
 import { problems, problemText, refusal } from "../http/problems.ts";
 import type { Logger } from "../platform/log/log.ts";
+import { printable } from "../platform/log/quoted.ts";
+import { Sparse } from "../platform/log/sparse.ts";
 
 export interface NatsApi {
   /** Takes no more requests, and answers those that came. */
@@ -23,13 +25,21 @@ export async function startNatsApi(config: Config, input: NatsInput, log: Logger
   const subject = `${prefix}.api.`;
   try {
     const connection = await connectNats({ servers, user, password, token, creds, tlsCa, tlsCert, tlsKey }, `${config.nodeId} api`);
-    watchNats(connection, log, { disconnected() {}, reconnected() {}, refused: (denied) => log.error({ ...denied }, "NATS API: the server refuses this; requests are not answered until the user may do it") });
-    const subscription = listen(connection, `${subject}>`, log, (message) => input.receive({
-      subject: message.subject.slice(subject.length),
-      payload: message.data,
-      header: (name) => message.headers?.get(name) ?? "",
-      answer: message.reply === undefined || message.reply === "" ? null : (answer) => respond(message, answer),
-    }), () => log.error({ subject: `${subject}>` }, "NATS API: the user of this node may not subscribe to this; allow it, or remove --nats-api"), `${prefix}-api`);
+    const refusals = new Sparse();
+    const warn = (reason: string, text: string, fields: object = {}) => {
+      const unsaid = refusals.due(reason);
+      if (unsaid !== null) log.warn({ ...fields, ...(unsaid > 0 && { unsaid }) }, text);
+    };
+    watchNats(connection, log, { disconnected() {}, reconnected() {}, refused: (denied, problem) => warn("denied", "NATS API: the server refuses this; correct the permissions of the node's user", { ...denied, problem }) });
+    const receive = (message: Msg) => {
+      const { subject: full, reply = "", data: payload } = message;
+      // The node may publish where the backend may not: into streams, or to JetStream itself.
+      if (reply !== "" && !reply.startsWith("_")) return warn("reply", "NATS API: a request was dropped: its reply subject is no inbox, which begins with _", { reply: printable(reply.slice(0, 64)) });
+      const header = (name: string) => message.headers?.get(name) ?? "";
+      input.receive({ subject: full.slice(subject.length), payload, header, answer: reply === "" ? null : (answer) => respond(message, answer) });
+    };
+    const denied = () => log.error({ subject: `${subject}>` }, "NATS API: the user of this node may not subscribe to this; allow it, or remove --nats-api");
+    const subscription = listen(connection, `${subject}>`, log, receive, denied, `${prefix}-api`);
     await connection.flush();
     return {
       async stop() {

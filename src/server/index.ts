@@ -62,23 +62,23 @@ export class FluxServer {
   }
 
   /** Publishes into a room. A Uint8Array is sent as bytes, anything else as JSON. */
-  publish(room: string, data: unknown, { key = crypto.randomUUID(), exclude, signal }: Options.Publish = {}): Promise<Published> {
+  async publish(room: string, data: unknown, { key = crypto.randomUUID(), exclude, signal }: Options.Publish = {}): Promise<Published> {
     return this.#call("POST", `/rooms/${name(room)}/publications`, {}, { ...content(data), key, exclude }, signal);
   }
 
   /** Publishes up to 1,000 publications, those into one room in this order. Each has a result of its own. */
-  publishMany(items: readonly Options.Item[], { signal }: Options.Signal = {}): Promise<Results> {
+  async publishMany(items: readonly Options.Item[], { signal }: Options.Signal = {}): Promise<Results> {
     const body = items.map(({ room, data, key = crypto.randomUUID(), exclude }) => ({ room, ...content(data), key, exclude }));
     return this.#call("POST", "/publications", {}, body, signal);
   }
 
   /** Publishes the same into up to 1,000 rooms. */
-  broadcast(rooms: readonly string[], data: unknown, { key = crypto.randomUUID(), signal }: Options.Send = {}): Promise<Results> {
+  async broadcast(rooms: readonly string[], data: unknown, { key = crypto.randomUUID(), signal }: Options.Send = {}): Promise<Results> {
     return this.#call("POST", "/broadcasts", {}, { rooms, ...content(data), key }, signal);
   }
 
   /** Sends a direct message into the inbox of a user, online or not. */
-  send(user: string, data: unknown, { key = crypto.randomUUID(), signal }: Options.Send = {}): Promise<Sent> {
+  async send(user: string, data: unknown, { key = crypto.randomUUID(), signal }: Options.Send = {}): Promise<Sent> {
     return this.#call("POST", `/users/${name(user)}/messages`, {}, { ...content(data), key }, signal);
   }
 
@@ -89,36 +89,36 @@ export class FluxServer {
   }
 
   /** Reads a page of the users in a room. */
-  members(room: string, { signal, ...query }: Options.Members = {}): Promise<MembersPage> {
+  async members(room: string, { signal, ...query }: Options.Members = {}): Promise<MembersPage> {
     return this.#call("GET", `/rooms/${name(room)}/members`, query, undefined, signal);
   }
 
   /** Reads a page of the rooms that have members. */
-  rooms({ signal, ...query }: Options.Rooms = {}): Promise<RoomsPage> {
+  async rooms({ signal, ...query }: Options.Rooms = {}): Promise<RoomsPage> {
     return this.#call("GET", "/rooms", query, undefined, signal);
   }
 
   /** Counts the members of a room on all nodes. */
-  room(room: string, { signal }: Options.Signal = {}): Promise<RoomInfo> {
+  async room(room: string, { signal }: Options.Signal = {}): Promise<RoomInfo> {
     return this.#call("GET", `/rooms/${name(room)}`, {}, undefined, signal);
   }
 
   /** The sessions of a user on all nodes. */
-  user(user: string, { signal }: Options.Signal = {}): Promise<UserInfo> {
+  async user(user: string, { signal }: Options.Signal = {}): Promise<UserInfo> {
     return this.#call("GET", `/users/${name(user)}`, {}, undefined, signal);
   }
 
   /** Joins all sessions of a user into a room, and those to come, until `leave`. */
-  join(user: string, room: string, { signal }: Options.Signal = {}): Promise<Joined> {
+  async join(user: string, room: string, { signal }: Options.Signal = {}): Promise<Joined> {
     return this.#call("PUT", `/users/${name(user)}/rooms/${name(room)}`, {}, undefined, signal);
   }
 
-  leave(user: string, room: string, { signal }: Options.Signal = {}): Promise<Left> {
+  async leave(user: string, room: string, { signal }: Options.Signal = {}): Promise<Left> {
     return this.#call("DELETE", `/users/${name(user)}/rooms/${name(room)}`, {}, undefined, signal);
   }
 
   /** Closes and ends every session of a user. With `signOut`, tokens issued before now are rejected as well. */
-  disconnect(user: string, { signal, ...query }: Options.Disconnect = {}): Promise<Surveyed> {
+  async disconnect(user: string, { signal, ...query }: Options.Disconnect = {}): Promise<Surveyed> {
     return this.#call("DELETE", `/users/${name(user)}/sessions`, query, undefined, signal);
   }
 
