@@ -297,3 +297,19 @@ t.test("a fourth node that joins while clients connect gets the users that belon
   for (const { client, before } of settled) t.equal(client!.session!.session, before, "with the same session") || t.fail();
   t.ok((await metric(d, "sent_on")) === 0);
 });
+
+t.test("a node that drains sends each session to the node its user belongs on then", async (t) => {
+  const d = await startFleet(["d", "e"]);
+  await until(() => d.inTable(2), "the table of both");
+  const [leaving, staying] = d.nodes as [Gateway, Gateway];
+  const session = await open(leaving);
+  const user = session.ready!.user!;
+  const over = leaving.drain({ windowMs: 0 });
+  t.match(await session.closed(), { code: 3001 });
+  const reconnect = session.events.find((event) => event.reconnect)!.reconnect!;
+  t.equal(reconnect.reason, "drain");
+  // At once, its own table may still name it; then the client asks where it asked before.
+  if (reconnect.url) t.equal(Number(new URL(reconnect.url).port), staying.port);
+  await over;
+  t.match((await open(staying, { hello: resumeOf(session) })).ready, { resumed: true, user });
+});

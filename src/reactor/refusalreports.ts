@@ -9,7 +9,7 @@ import type { FromReactor, RefusalReason } from "../link/threads.ts";
  * reported where it is noticed: a full socket may be gone before it can be closed.
  */
 const everyday: ReadonlySet<RefusalReason> = new Set<CloseName>([
-  "bye", "shutdown", "token_expired", "slow_consumer", "session_replaced", "no_heartbeat",
+  "bye", "shutdown", "moved", "token_expired", "slow_consumer", "session_replaced", "no_heartbeat",
 ]);
 const textMax = 200;
 const clientMax = 64;

@@ -84,6 +84,15 @@ export function reconnectTo(reactor: Pick<Reactor, "placeTickets">, session: Ses
   return { reason: "moved", delayMs, url: withPlace(urlFor(session, target), target.node.id, ticket) };
 }
 
+/** Where a client goes that leaves this node in its turn. Empty: its user belongs on no other node that it could use. */
+export function urlOfOwner({ placement, targets, placeTickets }: Reactor, session: Session): string {
+  if (placement.mode === "any" || session.grant === null) return "";
+  const { tenant, user } = session.grant;
+  const target = targets.owner(tenant, user);
+  if (target === null || target.isSelf || !isUsable({ targets }, session, target)) return "";
+  return withPlace(urlFor(session, target), target.node.id, placeTickets.make(target.tag, userTag(tenant, user), 0, 1, true));
+}
+
 function sendOn(reactor: Reactor, session: Session, target: Target, { grant, isReturning }: Asking, hops: number): void {
   const reconnect = reconnectTo(reactor, session, target, grant, hops + 1, isReturning);
   if (reconnect === null) return closeSession(reactor, session, "overloaded");

@@ -6,18 +6,20 @@
  */
 import type { Reactor } from "../reactor.ts";
 import { Farewells, isHere } from "./farewells.ts";
+import { urlOfOwner } from "./place.ts";
 import type { Session } from "./session.ts";
 import { stepMs, turns, turnsPerStep, type Turn } from "./turns.ts";
 
 export interface DrainOrder {
   readonly windowMs: number;
-  /** The URL that clients reconnect to. Empty: the URL they used before. */
+  /** The URL that clients reconnect to. Empty: that of their user's node, else the one they used before. */
   readonly url: string;
   /** See turns.ts. */
   readonly phase: number;
 }
 
 export class SendAway {
+  readonly #reactor: Reactor;
   readonly #farewells: Farewells;
   readonly #order: DrainOrder;
   readonly #onDone: () => void;
@@ -28,6 +30,7 @@ export class SendAway {
   #timer: NodeJS.Timeout | null = null;
 
   constructor(reactor: Reactor, order: DrainOrder, onDone: () => void) {
+    this.#reactor = reactor;
     this.#farewells = new Farewells(reactor, "shutdown");
     this.#order = order;
     this.#onDone = onDone;
@@ -54,7 +57,8 @@ export class SendAway {
       if (!isHere(turn.of)) continue;
       if (turn.atMs > elapsed) break;
       left--;
-      this.#farewells.begin(turn.of, { reason: "drain", delayMs: turn.delayMs, url: this.#order.url }, now);
+      const url = this.#order.url || urlOfOwner(this.#reactor, turn.of);
+      this.#farewells.begin(turn.of, { reason: "drain", delayMs: turn.delayMs, url }, now);
     }
     this.#farewells.step(now);
     if (this.#next < this.#turns.length || !this.#farewells.isOver(now)) return;
