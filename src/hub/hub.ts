@@ -14,6 +14,7 @@ import {
 import { readAck, readHello, readUnplaced, writeKick, type AckRecord } from "../link/sessions.ts";
 import { readPresence, readWatch, type PresenceRecord, type WatchRecord } from "../link/presence.ts";
 import type { Logger } from "../platform/log/log.ts";
+import { Sparse } from "../platform/log/sparse.ts";
 import { nameOfRoom, roomKey, tenantOfUser } from "../protocol/roomkeys.ts";
 import type { KindOf, RoomKind } from "../config/roomnames.ts";
 import type { NodeMessage } from "../messages/messages.ts";
@@ -78,6 +79,7 @@ export class Hub {
   readonly #keeper: NodeJS.Timeout;
   readonly sessions: HubSessions;
   readonly lateDisconnects: LateDisconnects;
+  readonly #unassigned = new Sparse();
   readonly #inboxes: Inboxes;
   readonly #publishing: Publishing;
   readonly #leftOut: LeftOut;
@@ -301,6 +303,8 @@ export class Hub {
     const session = this.sessions.find(reactor, slot, life);
     if (session === undefined) return;
     this.sessions.assigned.unplaced(session, name);
+    const unsaid = session.assigned.has(name) ? this.#unassigned.due("") : null;
+    if (unsaid !== null) this.#options.log.warn({ user: session.userKey, room: name, unsaid }, "a session could not be joined into a room of its user: it is in roomsPerSessionMax rooms, or the node has roomsMax rooms; it is tried again with the next socket");
     // An earlier membership of the session may still be counted.
     this.#onRemoved(session, name);
   }
@@ -344,7 +348,8 @@ export class Hub {
     const { publications, refusals, failures } = this;
     const { size: replays, caughtUp, skipped } = this.#replays;
     const { rooms: roomsBehind, late, lost } = this.#lagging;
-    return { rooms: this.#rooms.size, publications, refusals, failures, replays, caughtUp, skipped, roomsBehind, late, lost };
+    const { refused: assignmentsRefused } = this.sessions.assigned;
+    return { rooms: this.#rooms.size, publications, refusals, assignmentsRefused, failures, replays, caughtUp, skipped, roomsBehind, late, lost };
   }
 
   close(): void {

@@ -35,6 +35,7 @@ interface Hub {
   readonly caughtUp: number;
   readonly skipped: number;
   readonly roomsBehind: number;
+  readonly assignmentsRefused: number;
   readonly late: number;
   readonly lost: number;
 }
@@ -193,6 +194,7 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   gauge(registry, "flux_presence_members", "Users in rooms with presence; a user in two rooms counts twice", [], (metric) => metric.set(source.presence().members));
   gauge(registry, "flux_users_online", "Users online, including those within presenceGraceMs", [], (metric) => metric.set(source.presence().users));
   gauge(registry, "flux_watches", "Watches: a user watched by two sessions counts twice", [], (metric) => metric.set(source.presence().watches));
+  total(registry, "flux_assignments_refused_total", "Sessions that could not join a room into which the application joined their user", [], (add) => add({}, source.hub().assignmentsRefused));
   total(registry, "flux_presence_changes_total", "Presence events and status changes sent", [], (add) => add({}, source.presence().changes));
   total(registry, "flux_log_lines_lost_total", "Log lines that standard output did not accept", [], (add) => add({}, linesLost()));
   total(registry, "flux_context_switches_total", "Context switches of the process", ["kind"], (add) => {

@@ -59,7 +59,7 @@ function cells({ name, type, labels, help }: Row): string[] {
 function everything(): Registry {
   const registry = createMetrics({
     nodeId: "a", version: "1", counters: [new Counters(createCounters())],
-    hub: () => ({ rooms: 0, publications: 0, refusals: 0, failures: 0, tailBytes: 0, replays: 0, caughtUp: 0, skipped: 0, roomsBehind: 0, late: 0, lost: 0 }),
+    hub: () => ({ rooms: 0, publications: 0, refusals: 0, failures: 0, tailBytes: 0, replays: 0, caughtUp: 0, skipped: 0, roomsBehind: 0, assignmentsRefused: 0, late: 0, lost: 0 }),
     presence: () => ({ rooms: 0, members: 0, users: 0, watches: 0, changes: 0 }),
     broker: () => ({ rooms: 0, publications: 0, bytes: 0 }),
     queue: () => ({ ring: 0, overflow: 0 }),
