@@ -20,6 +20,7 @@ interface Followed {
   readonly status: number;
   readonly headers: IncomingMessage["headers"];
   readonly events: Event[];
+  readonly lines: string[];
   /** What has come of the next event. */
   text: string;
   isOver: boolean;
@@ -31,11 +32,12 @@ interface Followed {
 function follow(t: Pick<Test, "teardown">, path: string, { headers = {}, at = port, method = "GET" }: { headers?: Record<string, string>; at?: number; method?: string } = {}): Promise<Followed> {
   return new Promise((resolve, reject) => {
     const sent = request({ host: "127.0.0.1", port: at, path: `/api/v1${path}`, method, headers, agent: false }, (response) => {
-      const followed: Followed = { status: response.statusCode ?? 0, headers: response.headers, events: [], text: "", isOver: false, request: sent, response };
+      const followed: Followed = { status: response.statusCode ?? 0, headers: response.headers, events: [], lines: [], text: "", isOver: false, request: sent, response };
       response.on("data", (chunk: Buffer) => {
         const whole = followed.text + chunk.toString();
         const end = whole.lastIndexOf("\n\n") + 2;
         followed.text = end < 2 ? whole : whole.slice(end);
+        if (end >= 2) followed.lines.push(...whole.slice(0, end).split("\n"));
         if (end >= 2) for (const event of eventsIn(whole.slice(0, end))) followed.events.push(event);
       });
       response.on("close", () => (followed.isOver = true));
@@ -69,6 +71,9 @@ t.test("a stream begins at the newest position, and has everything that is publi
   await ask(port, "/rooms/chat:a/publications", { body: { b64: "AAEC" } });
   await until(() => stream.events.length === 5, "three publications");
   t.match(stream.events.slice(2), [{ id: positions[0], data: { position: positions[0], sender: "", data: 1, time: String } }, { id: positions[1], data: { data: "two\nlines" } }, { data: { b64: "AAEC" } }]);
+  await ask(port, "/rooms/chat:a/publications", { body: '{"data": {\n  "id": 12345678901234567890\r\n}}' });
+  await until(() => stream.events.length === 6, "one more");
+  t.ok(stream.lines.some((line) => line.includes('"data":{   "id": 12345678901234567890 }')), "JSON stays as it was written, on one line");
   stream.request.destroy();
   await until(async () => /flux_http_streams 0\n/.test(await node.metrics()), "the place to be free again");
 });

@@ -105,9 +105,10 @@ export class ApplicationApi implements Api {
     });
   }
 
-  stream(room: string, options: StreamOptions = {}): RoomStream {
+  /** @param show makes what the reader gets of a publication. */
+  stream(room: string, options: StreamOptions = {}, show = toPublication): RoomStream {
     const { hub } = this.#options;
-    let settings = { room, since: null as Position | null, queueMax: 1, bytes: this.#streamBytes };
+    let settings = { room, since: null as Position | null, queueMax: 1, bytes: this.#streamBytes, show };
     let key = "";
     let problem: ApiError | null = null;
     try {

@@ -15,7 +15,7 @@ export interface Publication {
   readonly data: unknown;
 }
 
-type Kept = Pick<Stored, "epoch" | "seq" | "sender" | "time" | "payload" | "format">;
+export type Kept = Pick<Stored, "epoch" | "seq" | "sender" | "time" | "payload" | "format">;
 
 /** Copies the payload. */
 export function toPublication(room: string, { epoch, seq, sender, time, payload, format }: Kept): Publication {

@@ -8,7 +8,7 @@ import type { HistoryQuery } from "../hub/recovery/history.ts";
 import type { RoomListener } from "../hub/rooms.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
 import { ApiError } from "./error.ts";
-import { toPublication, type Publication } from "./publication.ts";
+import type { Kept as Shown, Publication } from "./publication.ts";
 
 /**
  * What a stream yields. `open` is the first event: publications after its position follow, which is `since`, or else the
@@ -48,6 +48,8 @@ export interface StreamSettings {
   readonly since: Position | null;
   readonly queueMax: number;
   readonly bytes: QueueBytes;
+  /** Makes what the reader gets. */
+  readonly show: (room: string, kept: Shown) => Publication;
 }
 
 interface Reader {
@@ -199,7 +201,7 @@ export class Stream implements RoomStream, RoomListener {
     const next = this.#queue.shift();
     if (next !== undefined) {
       this.#release([next]);
-      return { kind: "publication", ...toPublication(this.#settings.room, next) };
+      return { kind: "publication", ...this.#settings.show(this.#settings.room, next) };
     }
     if (!this.#gap) return null;
     this.#gap = false;

@@ -4,10 +4,11 @@
  */
 import type { ServerResponse } from "node:http";
 import { ApiError } from "../api/error.ts";
+import type { Kept, Publication } from "../api/publication.ts";
 import type { RoomStream, StreamEvent } from "../api/stream.ts";
 import type { Position } from "../broker/broker.ts";
 import { cursorOf } from "./cursor.ts";
-import { timeText } from "./payload.ts";
+import { shownText } from "./payload.ts";
 
 /** A stream whose first event has come. */
 export interface Opened {
@@ -65,7 +66,7 @@ export class EventStream {
         switch (event.kind) {
           case "open": break;
           case "publication": {
-            this.#write(`id: ${cursorOf(event.position)}\ndata: ${JSON.stringify(shownEvent(event))}\n\n`);
+            this.#write(`id: ${cursorOf(event.position)}\ndata: ${oneLine(event.data as Kept)}\n\n`);
             if (this.#res.writableNeedDrain) await this.#drained();
             break;
           }
@@ -121,7 +122,14 @@ export class EventStream {
   }
 }
 
-function shownEvent({ position, sender, time, data }: Extract<StreamEvent, { kind: "publication" }>): object {
-  const content = data instanceof Uint8Array ? { b64: Buffer.from(data.buffer, data.byteOffset, data.length).toString("base64") } : { data };
-  return { position: cursorOf(position), sender, time: timeText(time.getTime()), ...content };
+/** For the stream: the payload is kept as it was published. */
+export function unread(room: string, kept: Kept): Publication {
+  return { room, position: kept, sender: kept.sender, time: new Date(kept.time), data: kept };
 }
+
+/** Line breaks in JSON stand between its parts only, and would end the event's line. */
+function oneLine(kept: Kept): string {
+  return shownText(kept).replaceAll(lineBreaks, " ");
+}
+
+const lineBreaks = /[\r\n]+/g;

@@ -40,7 +40,7 @@ export function shownText({ epoch, seq, sender, time, payload, format }: Pick<St
 }
 
 /** A time that no date can show, as another program in NATS may have written it, is shown as 1970. */
-export function timeText(ms: number): string {
+function timeText(ms: number): string {
   return new Date(Math.abs(ms) <= dateMax ? ms : 0).toISOString();
 }
 

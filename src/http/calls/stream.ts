@@ -3,7 +3,7 @@ import * as z from "zod";
 import { ApiError } from "../../api/error.ts";
 import { call, tenant } from "../call.ts";
 import { cursorOf, positionIn } from "../cursor.ts";
-import { streamHead } from "../eventstream.ts";
+import { streamHead, unread } from "../eventstream.ts";
 
 export const streamCall = call({
   name: "stream",
@@ -30,11 +30,11 @@ export const streamCall = call({
     const place = streams.take(request.caller.name);
     let lost: string | null = null;
     try {
-      let stream = api.stream(room, { tenant: request.tenant, ...(since !== null && { since }) });
+      let stream = api.stream(room, { tenant: request.tenant, ...(since !== null && { since }) }, unread);
       const first = await stream.next().catch((error: unknown) => {
         if (since === null || !(error instanceof ApiError) || error.code !== "unrecoverable_position") throw error;
         lost = cursorOf(since);
-        stream = api.stream(room, { tenant: request.tenant });
+        stream = api.stream(room, { tenant: request.tenant }, unread);
         return stream.next();
       });
       if (first.done === true || first.value.kind !== "open") throw new ApiError("unavailable", "the room changed while it was opened; try again");
