@@ -6,9 +6,12 @@ import { fieldsOf } from "../src/http/openapi.ts";
 import { basePath, calls } from "../src/http/table.ts";
 import { ApiError, FluxServer, type FluxServerOptions, type HistoryPage, type Joined, type Left, type MembersPage, type Published, type Results, type RoomInfo, type RoomsPage, type Sent, type Surveyed, type UserInfo } from "../src/server/index.ts";
 import { startNode } from "./support/node.ts";
+import { open } from "./support/session.ts";
+import { secret, token } from "./support/tokens.ts";
 
 const key = "an-admin-key-of-32-or-more-characters";
-const node = await startNode(t, { reactors: 1, adminKey: key, apiPort: 0 });
+const namespaces = { chat: { durable: true, presence: "members" } } as const;
+const node = await startNode(t, { reactors: 1, adminKey: key, apiPort: 0, authSecret: secret, namespaces });
 const url = `http://127.0.0.1:${node.apiPort}`;
 const flux = new FluxServer({ url, key });
 
@@ -38,6 +41,25 @@ t.test("many at once have a result each, and history has pages", async (t) => {
   const page = await flux.history("chat:many", { limit: 2, reverse: true });
   t.match(page.publications.map(({ data }) => data), ["all", new Uint8Array([3])]);
   t.match(await flux.history("chat:many", { before: page.next!, limit: 2 }), { publications: [{ data: 1 }], next: null });
+});
+
+t.test("users: who is there, into a room and out of it, without one session, and away", async (t) => {
+  const session = await open(node, { hello: { token: await token({ sub: "ann" }, secret) } });
+  t.same(await flux.join("ann", "chat:u"), { sessions: 1, refused: 0, complete: true, unanswered: [] });
+  t.match(await flux.room("chat:u"), { room: "chat:u", sessions: 1, users: 1 });
+  t.match(await flux.members("chat:u", { limit: 1 }), { users: 1, members: [{ user: "ann", sessions: 1 }], next: null });
+  t.match(await flux.rooms({ prefix: "chat:u" }), { rooms: [{ room: "chat:u", sessions: 1 }], next: null, complete: true });
+  const { sessions: [one], joined } = await flux.user("ann");
+  t.match([one?.rooms, joined], [1, ["chat:u"]]);
+  await flux.publish("chat:u", "to others", { exclude: one!.session });
+  await flux.publish("chat:u", "to all");
+  await session.waitFor(() => session.publications.length > 0, "a publication");
+  t.same(session.publications.map(({ payload }) => payload.toString()), ['"to all"']);
+  t.match(await flux.leave("ann", "chat:u"), { sessions: 1, complete: true });
+  t.match(await flux.user("ann"), { sessions: [{ rooms: 0 }], joined: [] });
+  t.match(await flux.disconnect("ann", { signOut: true }), { sessions: 1, complete: true });
+  t.match(await flux.user("ann"), { sessions: [] });
+  t.match(await flux.reconnect("ann"), { sessions: 0 });
 });
 
 t.test("errors have the code, the text and the request of the answer", async (t) => {
@@ -125,8 +147,8 @@ const keysOf = <T>() => <const K extends readonly (keyof T)[]>(keys: K & ([keyof
 
 /** What the client sends when it is given everything, and the keys of what it says it gets; by method and path. */
 const described: Record<string, { answer: readonly string[]; send(flux: FluxServer): Promise<unknown> }> = {
-  "POST /rooms/:room/publications": { answer: keysOf<Published>()(["position", "receivers", "duplicate"]), send: (flux) => flux.publish("r", 1, { key: "k" }) },
-  "POST /publications": { answer: keysOf<Results>()(["results", "failed"]), send: (flux) => flux.publishMany([{ room: "r", data: 1, key: "k" }]) },
+  "POST /rooms/:room/publications": { answer: keysOf<Published>()(["position", "receivers", "duplicate"]), send: (flux) => flux.publish("r", 1, { key: "k", exclude: "s" }) },
+  "POST /publications": { answer: keysOf<Results>()(["results", "failed"]), send: (flux) => flux.publishMany([{ room: "r", data: 1, key: "k", exclude: "s" }]) },
   "POST /broadcasts": { answer: keysOf<Results>()(["results", "failed"]), send: (flux) => flux.broadcast(["r"], 1, { key: "k" }) },
   "POST /users/:user/messages": { answer: keysOf<Sent>()(["position", "duplicate"]), send: (flux) => flux.send("u", 1, { key: "k" }) },
   "GET /rooms/:room/history": { answer: keysOf<HistoryPage>()(["publications", "position", "next"]), send: (flux) => flux.history("r", { after: "a", before: "b", limit: 1, reverse: true }) },
@@ -137,9 +159,10 @@ const described: Record<string, { answer: readonly string[]; send(flux: FluxServ
   "PUT /users/:user/rooms/:room": { answer: keysOf<Joined>()(["sessions", "refused", "complete", "unanswered"]), send: (flux) => flux.join("u", "r") },
   "DELETE /users/:user/rooms/:room": { answer: keysOf<Left>()(["sessions", "complete", "unanswered"]), send: (flux) => flux.leave("u", "r") },
   "DELETE /users/:user/sessions": { answer: keysOf<Surveyed>()(["sessions", "complete", "unanswered"]), send: (flux) => flux.disconnect("u", { signOut: true }) },
+  "POST /users/:user/reconnect": { answer: keysOf<Surveyed>()(["sessions", "complete", "unanswered"]), send: (flux) => flux.reconnect("u", { url: "wss://a" }) },
 };
 /** Calls that the client leaves out. */
-const left = ["stream", "nodes", "placement", "reconnect"];
+const left = ["stream", "nodes", "placement"];
 
 t.test("the client's types are those of the schemas that check the requests", async (t) => {
   for (const call of calls) {

@@ -122,6 +122,11 @@ export class FluxServer {
     return this.#call("DELETE", `/users/${name(user)}/sessions`, query, undefined, signal);
   }
 
+  /** Asks the clients of a user to connect again, to `url` if it is given. They resume their sessions. */
+  async reconnect(user: string, { url, signal }: Options.Reconnect = {}): Promise<Surveyed> {
+    return this.#call("POST", `/users/${name(user)}/reconnect`, {}, { url }, signal);
+  }
+
   async #call<T>(method: string, path: string, query: Query, body: unknown, signal: AbortSignal | undefined): Promise<T> {
     const { retries = 3, retryAfterMaxMs = 10_000, tenant } = this.#options;
     const given = Object.entries({ tenant, ...query }).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]]));

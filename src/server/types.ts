@@ -134,4 +134,8 @@ export declare namespace Options {
   interface Disconnect extends Signal {
     readonly signOut?: boolean | undefined;
   }
+  interface Reconnect extends Signal {
+    /** WebSocket URL that the clients connect to. Default: the one they used before. */
+    readonly url?: string | undefined;
+  }
 }
