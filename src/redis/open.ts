@@ -1,5 +1,5 @@
 /** Opens the connection to Redis: to one server, to the server that Sentinels name, or to a cluster. */
-import type { Cluster, Redis, RedisOptions as ClientOptions } from "ioredis";
+import type { Cluster, ClusterOptions, Redis, RedisOptions as ClientOptions } from "ioredis";
 import { RedisLink, type RedisOptions } from "./redis.ts";
 import { drop, runIdsOf, type RunIds } from "./servers.ts";
 import { tlsOptions } from "./tls.ts";
@@ -46,7 +46,7 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
     if (target.kind === "cluster") {
       const { db, lazyConnect, enableOfflineQueue: _, retryStrategy, ...redisOptions } = client;
       const clusterRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
-      return new Cluster([...target.hosts], { redisOptions, lazyConnect: true, enableOfflineQueue, clusterRetryStrategy, slotsRefreshInterval: clusterLookMs });
+      return new Cluster([...target.hosts], { redisOptions, lazyConnect: true, enableOfflineQueue, clusterRetryStrategy, dnsLookup: asNamed, slotsRefreshInterval: clusterLookMs });
     }
     if (target.kind === "sentinel") {
       const sentinelRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
@@ -72,6 +72,12 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
   isStarting = false;
   return new RedisLink(client, subscriber, runIds, options);
 }
+
+/**
+ * The client would replace a server's name by one of its addresses. A certificate names the server, not the address, and
+ * the server may listen at another address of the name: Node tries all of them.
+ */
+const asNamed: NonNullable<ClusterOptions["dnsLookup"]> = (name, done) => done(null, name);
 
 /** A cluster's client reports only that all its servers failed. The cause is in the last server's error. */
 function reason(error: unknown): string {
