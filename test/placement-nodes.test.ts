@@ -193,6 +193,19 @@ t.test("while the store is unavailable, or the list of nodes is stale, the last 
   t.same(nodes.members("a"), ["a", "b"]);
 });
 
+t.test("of two tables with one number the stored one counts, also for reactors", async (t) => {
+  const store = await memoryStore();
+  const nodes = await fleet(store);
+  for (const id of ["a", "b"]) await nodes.join(id);
+  await nodes.pass(12);
+  const { placement, view } = nodes.running.get("a")!;
+  nodes.running.get("a")!.stale = true; // it makes no table
+  await store.setTo(JSON.stringify({ ...placement.table, members: [{ id: "b", weight: 1 }] }));
+  await placement.look();
+  t.equal(view.table, 2);
+  t.same(setOf(nodes.owners("a")), ["b"]);
+});
+
 t.test("a table is announced: the others need no look of their own", async (t) => {
   const nodes = await fleet(await redisStore(t));
   for (const id of ["a", "b"]) await nodes.join(id);

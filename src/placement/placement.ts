@@ -190,7 +190,8 @@ export class Placement {
     const { registry, node, log } = this.#options;
     const nodes = registry.nodes().map(placedNode).sort((a, b) => (a.id < b.id ? -1 : 1));
     const table = this.#table?.number ?? 0;
-    const text = JSON.stringify([table, nodes]);
+    // Two tables may have one number, where Redis was set back.
+    const text = JSON.stringify([table, this.#table && hashOf(this.#table), nodes]);
     if (text === this.#written) return;
     const indexes = new Map(nodes.map(({ id }, index) => [id, index]));
     const owners = this.#owners.map((id) => indexes.get(id) ?? -1);
