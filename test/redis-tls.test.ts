@@ -36,9 +36,9 @@ async function connect(t: Test, address: string, tlsCa = server.cert): Promise<R
 }
 
 /** A server that has just started, on a busy machine, may not answer in time. */
-async function answered(t: Test, address: string): Promise<RedisLink> {
+async function answered(t: Test, address: string, tlsCa = server.cert): Promise<RedisLink> {
   let link: RedisLink | null = null;
-  await until(async () => (link ??= await connect(t, address).catch(() => null)) !== null, `${address} to answer`);
+  await until(async () => (link ??= await connect(t, address, tlsCa).catch(() => null)) !== null, `${address} to answer`);
   return link!;
 }
 
@@ -82,6 +82,16 @@ t.test("a cluster", async (t) => {
   await link.run("set", "a", "1");
   t.equal(await redis.client.get("a"), "1");
   t.match(await problem(address, other.cert), /that the issuer of the servers' certificates is trusted: --redis-tls-ca is \S+other.crt/);
+});
+
+t.test("a cluster whose certificate has names only is reached by its name", async (t) => {
+  const named = makePair(folder(t), "named", { names: "DNS:localhost" });
+  const cluster = ["--tls-cluster", "yes", "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1", "--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"];
+  const { redis, tlsPort } = await startSecure(t, [...tlsOf(named), ...cluster]);
+  await redis.client.call("CLUSTER", "ADDSLOTSRANGE", 0, 16_383);
+  await until(async () => String(await redis.client.call("CLUSTER", "INFO")).includes("cluster_state:ok"), "the cluster to be whole");
+  const link = await answered(t, `rediss+cluster://localhost:${tlsPort}`, named.cert);
+  t.equal(await link.run("set", "a", "1"), "OK");
 });
 
 t.test("Sentinels, and the server that they name: nothing is said to either without TLS", async (t) => {
