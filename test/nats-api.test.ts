@@ -87,6 +87,7 @@ t.test("a publish without a reply is done, and what is wrong with one is dropped
   const metrics = await node.metrics();
   t.match(metrics, /flux_nats_api_messages_total\{outcome="unanswered"\} 2\n/);
   t.match(metrics, /flux_api_key_requests_total\{key="nats"\} /);
+  t.match(metrics, /flux_http_requests_total\{call="publish",code="bad_request"\} /, "with the calls over HTTP");
 });
 
 t.test("nodes share the requests, and one that closes answers those that it has taken", async (t) => {

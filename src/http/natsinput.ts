@@ -77,6 +77,11 @@ export class NatsInput {
     return { ...this.#usage };
   }
 
+  /** By call and code, as for requests over HTTP. */
+  calls(): ReturnType<HttpApi["usage"]> {
+    return this.#http.usage();
+  }
+
   #schedule(): void {
     if (this.#isScheduled || this.#waiting.length === 0) return;
     this.#isScheduled = true;

@@ -15,3 +15,8 @@ export function addHttpMetrics(registry: Registry, usage: () => HttpUsage): void
     for (const { call, code, count } of usage().answered) add({ call, code }, count);
   });
 }
+
+/** Of requests that came over HTTP, and of those over NATS. */
+export function sumOf(one: HttpUsage, other: HttpUsage): HttpUsage {
+  return { waiting: one.waiting + other.waiting, streams: one.streams + other.streams, answered: [...one.answered, ...other.answered] };
+}

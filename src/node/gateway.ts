@@ -15,7 +15,7 @@ import type { NodeMessage, Question } from "../messages/messages.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import type { NatsApi } from "./natsapi.ts";
 import { watchNatsAway } from "./natsaway.ts";
-import { addHttpMetrics } from "../metrics/http.ts";
+import { addHttpMetrics, sumOf } from "../metrics/http.ts";
 import { keysForNats } from "../auth/apikeys.ts";
 import type { HttpApi } from "../http/http.ts";
 import { NatsInput } from "../http/natsinput.ts";
@@ -187,7 +187,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
   addApiMetrics(registry, () => api.usage());
   addPlacementMetrics(registry, () => placement.usage());
   addApiKeyMetrics(registry, () => apiKeys.usage());
-  addHttpMetrics(registry, () => http.usage());
+  addHttpMetrics(registry, () => (nats === null ? http.usage() : sumOf(http.usage(), nats.calls())));
   if (nats !== null) addNatsApiMetrics(registry, () => nats.usage());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
