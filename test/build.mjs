@@ -33,7 +33,7 @@ await bundleTests();
  */
 async function bundleTests() {
   const folder = join(out, "test");
-  const joined = ["@noble/hashes", "commander", "ioredis", "jose", "lru-cache", "nats", "p-limit", "prom-client", "protobufjs", "zod"];
+  const joined = ["commander", "ioredis", "jose", "lru-cache", "nats", "p-limit", "prom-client", "protobufjs", "zod"];
   const isJoined = (name) => joined.some((known) => name === known || name.startsWith(`${known}/`));
   const dist = join(root, "dist");
   await build({

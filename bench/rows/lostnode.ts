@@ -44,7 +44,7 @@ export function lostNodeRow(placement: "any" | "hash"): Row {
     { key: `${key}.seconds`, title: `${title}: until all are back`, unit: "s", digits: 1 },
     { key: `${key}.evenness`, title: "  most in a second ÷ mean", unit: "", digits: 2 },
     { key: `${key}.peak`, title: "  most in a second", unit: "", digits: 0 },
-    { key: `${key}.retries`, title: "  attempts that failed", unit: "", digits: 0 },
+    { key: `${key}.retries`, title: "  attempts that failed, or were sent on", unit: "", digits: 0 },
     { key: `${key}.fresh`, title: "  came back without their session", unit: "", digits: 0 },
     { key: `${key}.missing`, title: "  not back", unit: "", digits: 0 },
     { key: `${key}.nodeCpu`, title: "  CPU of both nodes until then", unit: "s", digits: 1 },
