@@ -93,7 +93,7 @@ export class Targets {
     // Another one: the same distance from the first for each of the others.
     const second = (first + 1 + Math.floor(random() * (among.length - 1))) % among.length;
     const [a, b] = [among[first]!, among[second]!];
-    return this.#work(b) < this.#work(a) ? b : a;
+    return this.#work(b) < this.#work(a) - alike ? b : a;
   }
 
   /** Its reported load, and what its load does not show yet: a second's worth of handshakes counts as a tenth of its time. */
@@ -124,6 +124,8 @@ export class Targets {
   }
 }
 
+/** A difference in work that means nothing: chance decides. */
+const alike = 0.02;
 const loadPerSecondSent = 0.1;
 const unlimitedPerSecond = 10_000;
 /** Nodes report their load at this interval, by default. */
