@@ -6,6 +6,7 @@ import { startNode, type NodeOptions } from "./support/node.ts";
 import { startProxy } from "./support/proxy.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { lose, resumeOf, written } from "./support/resume.ts";
+import { listen, startClient, type Heard } from "./support/sdk.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
@@ -141,8 +142,13 @@ t.test("the rooms outlive every node; a node that another Redis connection was c
   const d = await start(t, common, "d", { redis: `redis://127.0.0.1:${proxy.port}` });
   await areTwo(c, d);
   await c.join("ann", "chat:before");
+  await c.join("sue", "chat:kept");
   const ann = await come(d, "ann");
   await ann.waitFor(() => told(ann, "chat:before").length === 1, "the room");
+  const sue = startClient(t, d.url, { token: await token({ sub: "sue", rooms: {} }, secret) });
+  const heard: Heard[][] = [];
+  sue.on("joined", (room) => heard.push(listen(room)));
+  await until(() => heard[0]?.length === 1, "her room");
   // d hears nothing of c now, and c is answered by nobody.
   proxy.refuse(true);
   proxy.cut();
@@ -151,7 +157,10 @@ t.test("the rooms outlive every node; a node that another Redis connection was c
   t.strictSame(told(ann, "chat:before"), ["joined true"], "nothing has happened");
   t.match(await d.user("ann"), { joined: null, complete: false });
   const meanwhile = await come(d, "ann");
-  t.strictSame([...(meanwhile.ready?.assigned ?? [])], [], "it cannot be read");
+  t.strictSame([[...(meanwhile.ready?.assigned ?? [])], meanwhile.ready?.assignedUnread], [[], true], "it cannot be read");
+  // The SDK's room does not end for that.
+  await d.reconnect("sue");
+  await until(() => sue.state === "ready" && sue.session?.session !== undefined, "it to be back");
   await c.join("ann", "chat:missed");
   await c.leave("ann", "chat:before");
   proxy.refuse(false);
@@ -161,6 +170,11 @@ t.test("the rooms outlive every node; a node that another Redis connection was c
   }
   await ann.waitFor(() => told(ann, "chat:before").length === 2, "the end that it missed");
   t.strictSame(told(meanwhile, "chat:before"), []);
+  await until(() => heard[0]!.filter(({ kind }) => kind === "joined").length === 2, "her room to be joined again");
+  await c.publish("chat:kept", "after it");
+  await until(() => heard[0]!.some(({ what }) => what === "after it"), "what is published when Redis is back");
+  t.equal(heard.length, 1, "it is the same room");
+  t.strictSame(heard[0]!.filter(({ kind }) => kind === "left" || kind === "error"), []);
   await c.close();
   await d.close();
   const e = await start(t, common, "e");

@@ -7,7 +7,7 @@ export const clientErrors = {
   disconnected: { retryable: true, text: "the connection was lost before the node answered" },
   timeout: { retryable: true, text: "the node did not answer in time" },
   closed: { retryable: false, text: "the client is closed" },
-  removed: { retryable: false, text: "the application removed this user from the room" },
+  removed: { retryable: false, text: "the application removed the user" },
   left: { retryable: false, text: "the room was left" },
   no_token: { retryable: true, text: "the token provider returned no token" },
   not_located: { retryable: true, text: "locate returned no address that the client may use" },

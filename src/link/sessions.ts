@@ -128,10 +128,12 @@ export interface AdmittedRecord {
   rooms: readonly PlaceInRoom[];
   /** The rooms into which the application has joined the user, whether or not they are among those. */
   assigned: readonly string[];
+  /** They could not be read. */
+  isUnread: boolean;
 }
 
 export function writeAdmitted(link: Link, r: AdmittedRecord): void {
-  const bytes = r.assigned.reduce((sum, name) => sum + textBytesMax(name), 44 + textBytesMax(r.session) + placesBytesMax(r.rooms));
+  const bytes = r.assigned.reduce((sum, name) => sum + textBytesMax(name), 45 + textBytesMax(r.session) + placesBytesMax(r.rooms));
   link.begin(kinds.admitted, bytes, true);
   link.u32(r.slot);
   link.u32(r.life);
@@ -139,6 +141,7 @@ export function writeAdmitted(link: Link, r: AdmittedRecord): void {
   link.u8(r.resumed ? 1 : 0);
   link.text(r.session);
   writePlaces(link, r.rooms);
+  link.u8(r.isUnread ? 1 : 0);
   link.u32(r.assigned.length);
   for (const name of r.assigned) link.text(name);
   link.end();
@@ -151,7 +154,8 @@ export function readAdmitted(r: RecordReader): AdmittedRecord {
   const resumed = r.u8() !== 0;
   const session = r.text();
   const rooms = readPlaces(r);
-  return { slot, life, generation, resumed, session, rooms, assigned: Array.from({ length: r.u32() }, () => r.text()) };
+  const isUnread = r.u8() !== 0;
+  return { slot, life, generation, resumed, session, rooms, isUnread, assigned: Array.from({ length: r.u32() }, () => r.text()) };
 }
 
 /** The application joins the session into a room. */

@@ -93,11 +93,12 @@ export class Rooms {
   }
 
   /** There is a session. In the rooms of a resumed one the node rejoins by itself, from the positions in hello. */
-  onReady({ resumed, rooms, assigned: named }: Ready): void {
-    const restored = new Set(resumed === true ? (rooms ?? []) : []);
-    const assigned = new Set(named ?? []);
+  onReady({ resumed, rooms, assigned: named, assignedUnread }: Ready): void {
+    const restored = new Set(resumed ? rooms : null);
+    const assigned = new Set(named);
     for (const [name, { membership, isAssigned }] of [...this.#entries]) {
-      if (isAssigned && !assigned.has(name)) membership.end(fluxError("removed"));
+      if (isAssigned && assignedUnread) membership.restore();
+      else if (isAssigned && !assigned.has(name)) membership.end(fluxError("removed"));
       else if (restored.has(name) && this.#asked.get(name) === membership) membership.restore();
       else {
         if (restored.has(name)) this.#owner.tell({ leave: { room: name } }); // this is a new membership
@@ -112,8 +113,11 @@ export class Rooms {
     const { joined, publication, replay, sync, published, presenceChanged, left } = event;
     const { room } = publication ?? joined ?? replay ?? sync ?? published ?? presenceChanged ?? left ?? {};
     if (!room) return;
-    if (joined?.assigned === true && !this.#entries.has(room)) this.#enterAssigned(room);
-    this.#entries.get(room)?.membership.onEvent(event);
+    if (joined?.assigned && !this.#entries.has(room)) this.#enterAssigned(room);
+    const entry = this.#entries.get(room);
+    // The node cannot bring the session back now, and joins it again when it can.
+    if (left && left.reason !== "removed" && entry?.isAssigned) return;
+    entry?.membership.onEvent(event);
   }
 
   /** Positions to keep outside of the page. */

@@ -43,6 +43,8 @@ export function roomsOf({ session, hello: { positions }, before: known, answer, 
   const owner = "userKey" in found ? found.userKey : userKey(found.tenant, found.user);
   if (owner !== session.userKey) return null;
   const rooms = "userKey" in found ? listed(found.rooms) : found.rooms;
+  // Positions of the client alone say nothing of it.
+  if (found.assigned === undefined && !("value" in answer) && session.assigned === unread) return { rooms: placesFor(rooms, positions, roomNamesBytesMax), assigned: unread };
   const before = new Set(found.assigned);
   const assigned = session.assigned === unread ? before : session.assigned;
   return { rooms: placesFor(withoutRemoved(rooms, before, assigned), positions, roomNamesBytesMax), assigned };

@@ -189,7 +189,7 @@ export class HubSessions {
     else if (this.#options.store.outlivesProcess) this.#writing.now(session);
     this.#options.onBegin(session);
     const assigned = fitting(session.assigned, this.#options.roomNamesBytesMax * assignedShare);
-    writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms, assigned });
+    writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms, assigned, isUnread: session.assigned === unread });
     this.assigned.assignOthers(session, assigned);
   }
 

@@ -166,7 +166,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): { session: S
   return { session, early };
 }
 
-function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms, assigned }: AdmittedRecord): void {
+function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms, assigned, isUnread }: AdmittedRecord): void {
   const { config, resumeTokens, tickets, returnWindow } = reactor;
   const { user, expiresAt, commandsPerSecond } = session.grant!;
   const resumeToken = resumeTokens.make(session.id, session.generation, session.grant!);
@@ -192,6 +192,7 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
       returnWindowMs: returnWindow.ms,
       returnPlace: returnWindow.nextPlace(),
       assigned: [...assigned],
+      assignedUnread: isUnread,
     },
   });
 }
