@@ -100,16 +100,16 @@ export class Assigned {
   #reconcileFrom(users: readonly string[], from: number): void {
     const some = users.slice(from, from + usersMax);
     let waiting = some.length;
-    let failed = false;
+    let failures = 0;
     const read = (assignment: Assignment | null) => {
-      failed ||= assignment === null;
-      if (--waiting === 0) setImmediate(() => (failed ? this.#reconciled() : this.#reconcileFrom(users, from + usersMax)));
+      if (assignment === null) failures++;
+      // What one user has may be unreadable. Where nothing can be read, the store calls again when it can.
+      if (--waiting === 0) setImmediate(() => (failures === some.length ? this.#reconciled() : this.#reconcileFrom(users, from + usersMax)));
     };
     if (waiting === 0) return this.#reconciled();
     for (const user of some) this.changed(user, null, read);
   }
 
-  /** After a failure the store calls again when it can be read. */
   #reconciled(): void {
     this.#reconciling = false;
     if (this.#again) this.reconcile();
