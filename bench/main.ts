@@ -11,6 +11,7 @@ import { keepResults } from "./report/results.ts";
 import { type Measurement, summarize } from "./report/summary.ts";
 import { rowTable } from "./report/table.ts";
 import { apiRow } from "./rows/api.ts";
+import { apiMembersRow } from "./rows/apimembers.ts";
 import { catchUpRow } from "./rows/catchup.ts";
 import { connectionUrlRow } from "./rows/connectionurl.ts";
 import { crossRow } from "./rows/cross.ts";
@@ -49,7 +50,7 @@ const groups: Record<string, readonly Row[]> = {
   recovery: [recoveryRow, stormRecoveryRow],
   rolling: [rollingRow],
   rooms: [roomsRow],
-  api: [apiRow],
+  api: [apiRow, apiMembersRow],
 };
 
 type Flags = {

@@ -1,5 +1,5 @@
 /**
- * Sends one request after the other on each of many connections, kept alive. It makes the bytes of a request once and
+ * Sends requests on many connections, kept alive, one at a time on each: as fast as answers come, or at a rate. It makes the bytes of a request once and
  * only counts in what comes back, so that the load costs less than the server.
  */
 import { connect, type Socket } from "node:net";
@@ -11,6 +11,8 @@ export interface HttpLoad {
   readonly path: string;
   readonly body: string;
   readonly connections: number;
+  /** Requests a second of all connections together. Default: as many as are answered. */
+  readonly rate?: number;
   readonly seconds: number;
   /** Before the count begins. */
   readonly warmUpSeconds: number;
@@ -21,15 +23,22 @@ export interface HttpLoad {
 const head = Buffer.from("HTTP/1.1 20");
 
 /** @returns answered requests, and the seconds that they took. */
-export async function sendHttp({ host, port, path, body, connections, seconds, warmUpSeconds, onBegin }: HttpLoad): Promise<{ requests: number; seconds: number }> {
+export async function sendHttp({ host, port, path, body, connections, rate, seconds, warmUpSeconds, onBegin }: HttpLoad): Promise<{ requests: number; seconds: number }> {
   const request = Buffer.from(
     `POST ${path} HTTP/1.1\r\nHost: ${host}:${port}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
   let answered = 0;
+  let sent = 0;
   let isOver = false;
+  /** Connections without a request. */
+  const idle: Socket[] = [];
+  const next = (socket: Socket): void => {
+    if (rate !== undefined) return void idle.push(socket);
+    socket.write(request);
+  };
   let failure: Error | null = null;
   const open = (): Socket => {
-    const socket = connect({ host, port, noDelay: true }, () => socket.write(request));
+    const socket = connect({ host, port, noDelay: true }, () => next(socket));
     let rest: Buffer = nothing;
     socket.on("error", (error) => (failure ??= error));
     socket.on("close", () => void (isOver || (failure ??= new Error("the server closed a connection"))));
@@ -39,11 +48,16 @@ export async function sendHttp({ host, port, path, body, connections, seconds, w
       rest = nothing;
       if (!answer.subarray(0, head.length).equals(head)) failure ??= new Error(answer.toString("latin1", 0, 300));
       answered++;
-      if (!isOver && failure === null) socket.write(request);
+      if (!isOver && failure === null) next(socket);
     });
     return socket;
   };
   const sockets = Array.from({ length: connections }, open);
+  const startedAt = performance.now();
+  const pace = setInterval(() => {
+    const due = Math.floor(((performance.now() - startedAt) * (rate ?? 0)) / 1_000);
+    for (; sent < due && idle.length > 0; sent++) idle.pop()!.write(request);
+  }, paceMs);
   try {
     await sleep(warmUpSeconds * 1_000);
     const before = answered;
@@ -56,10 +70,12 @@ export async function sendHttp({ host, port, path, body, connections, seconds, w
     return measured;
   } finally {
     isOver = true;
+    clearInterval(pace);
     for (const socket of sockets) socket.destroy();
   }
 }
 
+const paceMs = 2;
 const nothing = Buffer.alloc(0);
 const blank = Buffer.from("\r\n\r\n");
 const lengthName = Buffer.from("Content-Length: ");

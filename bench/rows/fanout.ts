@@ -47,6 +47,9 @@ export function fanoutRow(format: Format, rate: 100 | 2000): Row {
   };
 }
 
+/** Another load, from the warm-up to the end of the measurement. */
+export type Beside = (seconds: number) => Promise<unknown>;
+
 /** @param flags of flux-gateway */
 export function fanOut(
   name: ServerName,
@@ -55,6 +58,7 @@ export function fanOut(
   flags: readonly string[],
   { seconds, members, profileDir }: Scale,
   say: Say,
+  beside: Beside = () => Promise.resolve(),
 ): Promise<Values> {
   return withCrew(name, { reactors: 1, profileDir, flags }, 2, async (crew) => {
     const [audience, stage] = crew.threads;
@@ -72,13 +76,14 @@ export function fanOut(
 
     say("beginning", warmUpSeconds);
     const publishing = stage.ask<"publish">({ kind: "publish", schedule: { rate, count, startAt } });
-    publishing.catch(() => {}); // awaited below, after the readings; not unhandled meanwhile
+    const other = beside(warmUpSeconds + seconds);
+    for (const begun of [publishing, other]) begun.catch(() => {}); // awaited below, after the readings; not unhandled meanwhile
     await sleep((measureFrom - micros()) / 1000);
     say("measuring", seconds);
     const first = read(crew);
     await sleep(seconds * 1000);
     const { seconds: measured, delivered, ...cores } = between(first, read(crew));
-    await publishing;
+    await Promise.all([publishing, other]);
 
     say("waiting for the rest", 0);
     const expected = count * members;
