@@ -183,9 +183,13 @@ t.test("Sentinels name the primary, and another one after a failover, to which e
   const replica = await startRedis(t, { args: ["--replicaof", "127.0.0.1", String(primary.port)] });
   await until(async () => (await replica.client.info("replication")).includes("master_link_status:up"), "the replica to follow");
   const port = await startSentinel(t, primary.port);
-  const sentinel = new Redis({ port, host: "127.0.0.1", retryStrategy: () => 20, maxRetriesPerRequest: null });
+  let isOver = false;
+  const sentinel = new Redis({ port, host: "127.0.0.1", retryStrategy: () => (isOver ? null : 20), maxRetriesPerRequest: null });
   sentinel.on("error", () => undefined); // it may not listen yet
-  t.teardown(() => sentinel.disconnect());
+  t.teardown(() => {
+    isOver = true;
+    sentinel.disconnect();
+  });
   await until(async () => String(await sentinel.call("SENTINEL", "replicas", "main")).includes(String(replica.port)), "the Sentinel to know the replica", 30_000);
   const prefix = freshPrefix();
   const redis = await connect(t, `redis+sentinel://127.0.0.1:${port}/main`);

@@ -46,7 +46,7 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
     if (target.kind === "cluster") {
       const { db, lazyConnect, enableOfflineQueue: _, retryStrategy, ...redisOptions } = client;
       const clusterRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
-      return new Cluster([...target.hosts], { redisOptions, lazyConnect: true, enableOfflineQueue, clusterRetryStrategy, dnsLookup: asNamed, slotsRefreshInterval: clusterLookMs });
+      return lookedAt(new Cluster([...target.hosts], { redisOptions, lazyConnect: true, enableOfflineQueue, clusterRetryStrategy, dnsLookup: asNamed }));
     }
     if (target.kind === "sentinel") {
       const sentinelRetryStrategy = (times: number) => (isStarting ? null : retryMs(times));
@@ -71,6 +71,16 @@ export async function openRedis(options: RedisOptions): Promise<RedisLink> {
   }
   isStarting = false;
   return new RedisLink(client, subscriber, runIds, options);
+}
+
+/** Not by the client's `slotsRefreshInterval`: closed during a look, the client looks for ever, and its process never ends. */
+function lookedAt(cluster: Cluster): Cluster {
+  const look = setInterval(() => {
+    if (cluster.status === "ready") cluster.refreshSlotsCache(() => undefined);
+  }, clusterLookMs);
+  look.unref();
+  cluster.once("end", () => clearInterval(look));
+  return cluster;
 }
 
 /**
