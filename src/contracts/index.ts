@@ -4,6 +4,7 @@
  */
 export { brokerBytesContract, brokerContract, brokerTimeContract, type BrokerOptions, type MakeBroker } from "./broker.ts";
 export { keyStoreContract, type KeyPlace } from "./keystore.ts";
+export { partitionQueueContract, recordStoreContract, type MakeQueue, type MakeRecords, type QueuePlace, type RecordPlace } from "./leases.ts";
 export { messagesContract, type Speaking } from "./messages.ts";
 export { presenceContract, type MakePresence, type PresenceOptions } from "./presence.ts";
 export { registryContract, type Joining, type RegistryOptions } from "./registry.ts";
