@@ -1,16 +1,24 @@
 /** The two kinds of records, as they are stored. What cannot be read is null: nobody acts on it. */
 import * as z from "zod";
 
-/**
- * `node.<id>`. A lease names the boot id that lives; a tombstone the one that has ended. A tombstone stays true: a boot
- * id that ended is never used again. So its reader has the proof as well as its writer.
- */
-export interface LeaseRecord {
-  readonly kind: "lease" | "tombstone";
+/** `node.<id>` while the node lives: the boot id that holds. A boot id is used once: it never comes back. */
+export interface LiveLease {
+  readonly kind: "lease";
   readonly boot: string;
-  /** Node that wrote a tombstone: for people. */
+}
+
+/**
+ * `node.<id>` after the lease has lapsed: boot ids of that node that have ended. It stays true. So its reader has the
+ * proof as well as its writer, also when the tombstone itself has expired.
+ */
+export interface Tombstone {
+  readonly kind: "tombstone";
+  readonly ended: readonly string[];
+  /** Node that wrote it: for people. */
   readonly by: string;
 }
+
+export type LeaseRecord = LiveLease | Tombstone;
 
 /**
  * `p.<n>`, changed by `update(revision)` only.
@@ -23,8 +31,8 @@ export interface Assignment {
   readonly owner: string;
   readonly boot: string;
   /**
-   * Orders the claims of a partition and names their consumers. The revision of the claim, or one more than the highest
-   * epoch that is known, where that is more (a bucket was set back). While claimed: that of the claim before.
+   * Orders the claims of a partition and names their consumers. While claimed: the highest epoch before this claim.
+   * `epochOf` is the claim's own.
    */
   readonly epoch: number;
   /** All messages up to this sequence of this life of the stream were delivered. */
@@ -33,15 +41,29 @@ export interface Assignment {
   readonly next: string;
 }
 
+/** Boot ids in a tombstone. The others get one of their own when it has expired. */
+export const endedMax = 16;
+
 const id = z.string().max(64);
 const count = z.int().min(0);
-const leaseShape = z.object({ kind: z.enum(["lease", "tombstone"]), boot: id, by: id });
+const leaseShape = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("lease"), boot: id }),
+  z.object({ kind: z.literal("tombstone"), ended: z.array(id).max(endedMax), by: id }),
+]);
 const assignmentShape = z.object({
   state: z.enum(["claimed", "held", "released"]), owner: id, boot: id, epoch: count, floor: count, stream: z.string().max(128), next: id,
 });
 
 export const leaseKey = (node: string) => `node.${node}`;
 export const assignmentKey = (partition: number) => `p.${partition}`;
+
+/**
+ * The epoch of the claim that this record is of. The revision of the claim's write, or one more than the epochs before,
+ * where that is more: a bucket that was wiped or set back counts from a lower revision.
+ */
+export function epochOf({ state, epoch }: Assignment, revision: number): number {
+  return state === "claimed" ? Math.max(revision, epoch + 1) : epoch;
+}
 
 /** -1: the key is of no partition. */
 export function partitionOfKey(key: string): number {

@@ -1,0 +1,112 @@
+/**
+ * A bucket of records as one node knows it: its life, its age, and the highest revision that the node has seen. A bucket
+ * that was made again or set back is noticed by them. Then nothing that the node knew is certain any more.
+ */
+import type { Asking } from "./asking.ts";
+import { leaseMs, type RecordStore, type StoredRecord, type Written } from "./leases.ts";
+import type { Timers } from "./timers.ts";
+
+/** What the server's own clock may have jumped forward since the bucket was made. */
+const jumpMs = 4_000;
+
+export class Bucket {
+  readonly #store: RecordStore;
+  readonly #asking: Asking;
+  readonly #timers: Timers;
+  readonly #onChanged: (reason: string) => void;
+  #created = "";
+  #seenAt = 0;
+  #ageMs = 0;
+  #highest = 0;
+  #lookedAt = -Infinity;
+  #looking: { readonly since: number; readonly done: Promise<boolean> } | null = null;
+
+  /** @param onChanged is called when it is found to be another bucket, or set back */
+  constructor(store: RecordStore, asking: Asking, timers: Timers, onChanged: (reason: string) => void) {
+    this.#store = store;
+    this.#asking = asking;
+    this.#timers = timers;
+    this.#onChanged = onChanged;
+  }
+
+  /** When the last look was sent that found the bucket as it was. */
+  get lookedAt(): number {
+    return this.#lookedAt;
+  }
+
+  /** A node may believe that it has a lease in a bucket that is gone, for as long as that lasts. */
+  get isYoung(): boolean {
+    if (this.#created === "") return true;
+    const seenMs = this.#timers.now() - this.#seenAt;
+    return seenMs < leaseMs && this.#ageMs + seenMs < leaseMs + jumpMs;
+  }
+
+  create(key: string, value: string): Promise<Written | undefined> {
+    return this.#write(() => this.#store.create(key, value));
+  }
+
+  update(key: string, value: string, revision: number): Promise<Written | undefined> {
+    return this.#write(() => this.#store.update(key, value, revision));
+  }
+
+  read(key: string): Promise<StoredRecord | null | undefined> {
+    return this.#asking.ask(() => this.#store.read(key));
+  }
+
+  readAll(): Promise<readonly StoredRecord[] | undefined> {
+    return this.#asking.ask(() => this.#store.readAll());
+  }
+
+  watch(listener: (record: StoredRecord) => void): () => void {
+    return this.#store.watch(listener);
+  }
+
+  /** A look that begins now finds the bucket as it was before. False: it does not, or it got no answer. */
+  look(): Promise<boolean> {
+    const now = this.#timers.now();
+    // Those who ask at the same moment get the same look.
+    if (this.#looking?.since !== now) this.#looking = { since: now, done: this.#look(now) };
+    return this.#looking.done;
+  }
+
+  async #look(sentAt: number): Promise<boolean> {
+    const [before, life] = [this.#highest, this.#created];
+    const info = await this.#asking.ask(() => this.#store.info());
+    if (info === undefined || this.#created !== life) return false;
+    if (life === "") {
+      this.#begin(info.created, info.ageMs, info.lastRevision);
+    } else if (info.created !== life) {
+      return this.#changed("is another one", info.created, info.lastRevision);
+    } else if (info.lastRevision < before) {
+      return this.#changed(`was set back from revision ${before} to ${info.lastRevision}`, info.created, info.lastRevision);
+    }
+    this.#lookedAt = Math.max(this.#lookedAt, sentAt);
+    return true;
+  }
+
+  async #write(write: () => Promise<Written>): Promise<Written | undefined> {
+    const [before, life] = [this.#highest, this.#created];
+    const answer = await this.#asking.ask(write);
+    if (answer?.kind !== "written" || this.#created !== life) return this.#created === life ? answer : undefined;
+    if (answer.revision > before) {
+      this.#highest = Math.max(this.#highest, answer.revision);
+      return answer;
+    }
+    this.#changed(`was set back from revision ${before} to ${answer.revision}`, "", 0);
+    return undefined;
+  }
+
+  #changed(how: string, created: string, highest: number): false {
+    this.#begin(created, 0, highest);
+    this.#lookedAt = -Infinity;
+    this.#onChanged(how);
+    return false;
+  }
+
+  #begin(created: string, ageMs: number, highest: number): void {
+    this.#created = created;
+    this.#ageMs = ageMs;
+    this.#seenAt = this.#timers.now();
+    this.#highest = highest;
+  }
+}
