@@ -97,6 +97,7 @@ t.test("the command explains and plans, and the admin port refuses what it canno
   t.match(both, { code: 1, err: /--plan: cannot be combined with --explain/ });
   const ask = async (query: string) => fetch(`http://127.0.0.1:${node.adminPort}/placement${query}`);
   t.match(await (await ask("")).json(), { node: "only", placement: "hash", partitions: 64, table: { number: 1, by: "only" }, members: [{ id: "only", weight: 1, partitions: 64 }], moves: { perSecond: 100, problem: "" } });
+  t.match(await (await ask("?user=a?b&tenant=acme")).json(), { user: "a?b", tenant: "acme" }, "a value may have question marks");
   t.match(await (await ask("?plan=+second")).json(), { partitions: 64, nodes: [{ id: "only" }, { id: "second" }] });
   for (const query of ["?user=", `?user=${"x".repeat(129)}`, "?user=a%00b", "?plan=", "?plan=only", "?tenant=a%1fb&user=ann", "?who=ann", `?plan=${"%2Ba,".repeat(3000)}`]) t.equal((await ask(query)).status, 400, query.slice(0, 40));
 });

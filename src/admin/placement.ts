@@ -8,7 +8,7 @@ import type { Explanation, Overview, Plan } from "../placement/explain.ts";
 import type { Survey } from "../messages/survey.ts";
 import { tenantShape, userShape } from "./names.ts";
 import { problemOf } from "./problem.ts";
-import { answer, Refused } from "./request.ts";
+import { answer, queryOf, Refused } from "./request.ts";
 
 export interface Placements {
   overview(): Overview;
@@ -28,8 +28,7 @@ const asked = z.strictObject({ user: userShape.optional(), tenant: tenantShape, 
 /** @throws Refused */
 export async function servePlacement(req: IncomingMessage, res: ServerResponse, placements: Placements): Promise<void> {
   // Callers write the plus of a plan as it is, which would be read as a space.
-  const written = (req.url?.split("?")[1] ?? "").replace(/(?<=^|&)plan=[^&]*/g, (plan) => plan.replaceAll("+", "%2B"));
-  const query = Object.fromEntries(new URLSearchParams(written));
+  const query = queryOf(req.url?.replace(/(?<=[?&])plan=[^&]*/g, (plan) => plan.replaceAll("+", "%2B")));
   const parsed = asked.safeParse(query);
   if (!parsed.success) throw new Refused(400, "bad_request", problemOf(parsed.error, "query"));
   const { user, tenant, plan: changes } = parsed.data;

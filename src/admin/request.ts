@@ -33,6 +33,12 @@ export async function readCommand<T>(req: IncomingMessage, schema: z.ZodType<T>)
   throw new Refused(400, "bad_request", problemOf(parsed.error, "body"));
 }
 
+/** The values of a query; of a name that stands twice the last. A value may contain question marks. */
+export function queryOf(url = ""): Record<string, string> {
+  const start = url.indexOf("?");
+  return start < 0 ? {} : Object.fromEntries(new URLSearchParams(url.slice(start + 1)));
+}
+
 export function answer(res: ServerResponse, status: number, value: object): void {
   send(res, status, "application/json", `${JSON.stringify(value)}\n`);
 }

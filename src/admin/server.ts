@@ -45,7 +45,10 @@ const lookMs = 5_000;
 /** @throws the error of `listen`, with its `code`. */
 export async function startServer({ host, port }: Listening, { name, bounds, log }: ServerOptions, onRequest: OnRequest): Promise<HttpServer> {
   const times = { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: lookMs, keepAliveTimeout: bounds.keepAliveMs };
-  const server = createServer(times, onRequest);
+  const server = createServer(times, (req, res) => {
+    if (res.socket === null) tellOfEnd(req, res);
+    onRequest(req, res);
+  });
   server.maxConnections = bounds.connectionsMax;
   boundEach(server, bounds.connectionsOfOneMax);
   await listening(server, host, port);
@@ -62,6 +65,18 @@ export async function startServer({ host, port }: Listening, { name, bounds, log
         server.closeAllConnections();
       }),
   };
+}
+
+/**
+ * Node tells a response that waits behind another one of its connection nothing of the connection's end. What the
+ * request holds would be held for ever.
+ */
+function tellOfEnd(req: IncomingMessage, res: ServerResponse): void {
+  req.once("close", () => {
+    if (!req.socket.destroyed || res.closed) return;
+    res.destroy();
+    res.emit("close");
+  });
 }
 
 function boundEach(server: Server, max: number): void {

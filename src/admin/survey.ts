@@ -8,7 +8,7 @@ import type { Question } from "../messages/messages.ts";
 import type { Survey } from "../messages/survey.ts";
 import { roomShape, tenantShape, userShape } from "./names.ts";
 import { problemOf } from "./problem.ts";
-import { answer, Refused } from "./request.ts";
+import { answer, queryOf, Refused } from "./request.ts";
 
 export type Ask = (question: Question) => Promise<Survey<Question["kind"]>>;
 
@@ -20,7 +20,7 @@ const asked = z.discriminatedUnion("kind", [
 
 /** @throws Refused */
 export async function serveSurvey(req: IncomingMessage, res: ServerResponse, ask: Ask): Promise<void> {
-  const query = Object.fromEntries(new URLSearchParams(req.url?.split("?")[1]));
+  const query = queryOf(req.url);
   if (!["health", "user", "room"].includes(query.kind ?? "")) throw new Refused(400, "bad_request", "kind: must be health, user or room");
   const parsed = asked.safeParse(query);
   if (!parsed.success) throw new Refused(400, "bad_request", problemOf(parsed.error, "query"));

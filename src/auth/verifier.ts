@@ -46,6 +46,8 @@ const badMs = 1000;
 const shape = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 /** Keys tried for a token without a kid. */
 const triesMax = 8;
+/** Tokens that are being verified at once, other than those signed with a secret. They may wait for keys from a URL. */
+const askedMax = 4096;
 
 export function createVerifier({ config, keys: materials, onOutage, onVerified }: VerifierOptions): Verifier {
   const own = importKeys(materials);
@@ -65,6 +67,7 @@ export function createVerifier({ config, keys: materials, onOutage, onVerified }
     }
     const signed = { token, hash, ...header };
     if (header.algorithm === "HS256") return findSecret(signed, secrets, config);
+    if (asked.size >= askedMax) return { refused: "unavailable", text: "token: too many tokens are being verified; try again" };
     return find(signed, own, remote, config).catch(() => invalid("token: cannot be read"));
   };
   const remember = (token: string, hash: string, verdict: Verdict): Verdict => {

@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import FindMyWay from "find-my-way";
 import { strangeHost, strangePage } from "../admin/host.ts";
 import { problemOf } from "../admin/problem.ts";
+import { queryOf } from "../admin/request.ts";
 import type { Audit } from "../admin/audit.ts";
 import { ApiError } from "../api/error.ts";
 import { permits, type ApiCaller, type ApiKeys, type ApiRefusal } from "../auth/apikeys.ts";
@@ -55,6 +56,8 @@ export class HttpApi {
   readonly #ownHosts = new Set<string>();
   #lastId = 0;
   #waiting = 0;
+  /** Requests whose credential is being verified. */
+  #verifying = 0;
   #isClosed = false;
 
   constructor(options: HttpApiOptions) {
@@ -87,11 +90,15 @@ export class HttpApi {
       return refused === null ? document.send(res) : this.#refuse(req, res, id, refused);
     }
     const goOn = (known: ApiCaller | ApiRefusal) => {
+      // The client may have disconnected while its token was verified, and `close` will not come again.
+      if (res.destroyed) return;
       if ("refused" in known) return this.#refuse(req, res, id, refusalOf(known), call);
       this.#begin(new ApiRequest(id, call, req, res, known, parameters, this.#desk), call);
     };
     if (!(caller instanceof Promise)) return goOn(caller);
-    caller.then(goOn).catch((error: unknown) => this.#failed(res, id, call, error));
+    if (this.#verifying >= waitingMax) return this.#refuse(req, res, id, refusal("overloaded", `${waitingMax} requests wait for their token to be verified already; ${call.name} was not begun`), call);
+    this.#verifying++;
+    caller.finally(() => this.#verifying--).then(goOn).catch((error: unknown) => this.#failed(res, id, call, error));
   }
 
   #find(req: IncomingMessage): { readonly target: Target; readonly parameters: ApiRequest["parameters"] } | Refusal {
@@ -113,9 +120,8 @@ export class HttpApi {
       this.#waiting--;
       this.#bodies.release(request);
     });
-    const query = queryOf(req.url ?? "") ?? (call.needsQuery ? {} : null);
-    if (query !== null) {
-      const checked = call.query.safeParse(query);
+    if (call.needsQuery || req.url?.includes("?")) {
+      const checked = call.query.safeParse(queryOf(req.url));
       if (!checked.success) return request.refuse(refusal("bad_request", problemOf(checked.error, "query")));
       request.query = checked.data;
     }
@@ -233,11 +239,6 @@ function pageOrForm({ headers: { origin, "sec-fetch-site": site, "content-type":
   if (method !== "GET" && (origin !== undefined || site !== undefined)) return refusal("forbidden", "web pages may not send this: the request has an Origin or Sec-Fetch-Site header");
   if (body === null || type === "application/json") return null;
   return type.split(";", 1)[0]!.trim().toLowerCase() === "application/json" ? null : refusal("unsupported_media_type", "Content-Type: must be application/json");
-}
-
-function queryOf(url: string): Record<string, string> | null {
-  const start = url.indexOf("?");
-  return start < 0 ? null : Object.fromEntries(new URLSearchParams(url.slice(start + 1)));
 }
 
 function pathOf(url: string): string {
