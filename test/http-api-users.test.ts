@@ -57,6 +57,19 @@ t.test("a session that shows the publication already is left out", async (t) => 
   for (const session of [phone, laptop]) await session.bye();
 });
 
+t.test("a client cannot use up a key of the application", async (t) => {
+  const mallory = await come("mallory");
+  await mallory.join("chat:k");
+  const publish = (data: unknown, key: string) => ask(port, "/rooms/chat:k/publications", { body: { data, key } });
+  await mallory.publish("chat:k", '"mine"', { key: "order-17" });
+  t.match(await publish("paid", "order-17"), { status: 201, json: { duplicate: false } });
+  t.match(await publish("paid", "order-17"), { status: 201, json: { duplicate: true } });
+  t.match(await node.publish("chat:k", "paid", { key: "order-17" }), { duplicate: true }, "the application is one, over HTTP and embedded");
+  t.match(await mallory.request({ publish: { room: "chat:k", payload: Buffer.from("1"), format: 1, key: "\u001forder-18" } }), { error: { code: "bad_request", text: /^key: may not begin with a control character/ } });
+  t.match(await publish("paid", "order-18"), { status: 201, json: { duplicate: false } });
+  await mallory.bye();
+});
+
 t.test("a user is disconnected, or made to connect again", async (t) => {
   const ann = await come("ann");
   t.match(await ask(port, "/users/ann/reconnect", { body: { url: "http://evil.example" } }), { status: 400 });

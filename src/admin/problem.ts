@@ -21,7 +21,7 @@ function sentence(issue: z.core.$ZodIssue, whole: string): string {
     case "too_big":
       return `must be at most ${issue.maximum}${unit(issue.origin)}`;
     case "unrecognized_keys":
-      return `unknown field ${issue.keys.map((key) => JSON.stringify(key.slice(0, shownMax))).join(", ")}`;
+      return `unknown field ${issue.keys.slice(0, namedMax).map((key) => JSON.stringify(key.slice(0, shownMax))).join(", ")}${issue.keys.length > namedMax ? ` and ${issue.keys.length - namedMax} more` : ""}`;
     case "invalid_union":
       return issue.path.length === 0 ? `the ${whole} is malformed` : "is not an allowed value";
     case "custom":
@@ -32,6 +32,8 @@ function sentence(issue: z.core.$ZodIssue, whole: string): string {
 }
 
 const shownMax = 64;
+/** Of unknown fields: a body may have thousands. */
+const namedMax = 3;
 
 function article(expected: string): string {
   const word = expected === "int" ? "whole number" : expected;

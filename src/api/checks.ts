@@ -14,7 +14,7 @@ const tenantBytesMax = 128;
 const afterCharsMax = 4096;
 
 const tenant = z.string().optional();
-const key = z.string().max(keyCharsMax).optional();
+const key = z.string().max(keyCharsMax).refine((text) => text.isWellFormed(), "contains half of a surrogate pair (invalid Unicode)").optional();
 const position = z.object({ epoch: z.string().max(keyCharsMax), seq: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER) });
 const timeoutMs = z.number().min(0).optional();
 /** Of publications that wait to be read from a stream. */

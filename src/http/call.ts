@@ -72,7 +72,7 @@ export const tenant = z.string().optional().describe("Tenant of rooms and users,
 export const onlyTenant = z.strictObject({ tenant });
 export const data = z.unknown().optional().describe("Any JSON. Give either `data` or `b64`.");
 export const b64 = z.string().optional().describe("Bytes in Base64, for binary payloads.");
-export const key = z.string().max(keyCharsMax).optional().describe("Idempotency key: a second publish with it has no effect. As the header Idempotency-Key.");
+export const key = z.string().max(keyCharsMax).refine((text) => text.isWellFormed(), "key: contains half of a surrogate pair (invalid Unicode)").optional().describe("Idempotency key: a second publish with it has no effect. As the header Idempotency-Key.");
 export const position = z.string().describe("Position in the room, `epoch:seq`: a cursor for `after` and `before`.");
 export const complete = z.boolean().describe("False: members on other nodes may be missing. A node did not answer in time, or the nodes share no Redis, or it is unavailable.");
 export const unanswered = z.array(z.string()).describe("Nodes without an answer.");

@@ -2,6 +2,7 @@
 import type { Payload } from "../api/checks.ts";
 import { ApiError } from "../api/error.ts";
 import { originForAll, type Answer, type Published } from "../broker/broker.ts";
+import { applicationKey } from "../protocol/roomkeys.ts";
 import type { ApiNode } from "./call.ts";
 import { refusal, type Refusal } from "./problems.ts";
 
@@ -16,7 +17,7 @@ export interface Sending {
 
 /** @param room its key. */
 export function publish({ hub }: ApiNode, room: string, { payload, format }: Payload, { key, exclude }: Sending, done: (answer: Answer<Published>) => void): void {
-  hub.publish(room, { sender: application, payload, format, key, origin: exclude === undefined ? "" : originForAll + exclude }, done);
+  hub.publish(room, { sender: application, payload, format, key: applicationKey(key), origin: exclude === undefined ? "" : originForAll + exclude }, done);
 }
 
 /**

@@ -98,6 +98,11 @@ export class ApiRequest<Q = unknown, B = unknown> {
     return this.caller.rooms === null || permits(this.caller, this.call.scope, right, room) === null;
   }
 
+  /** The rooms that it covers. Undefined: all. */
+  patterns(right: Right): readonly string[] | undefined {
+    return this.caller.rooms?.filter(({ rights }) => rights.includes(right)).map(({ pattern }) => pattern);
+  }
+
   /** The room in the path, where the caller may use it. @throws ApiError */
   room(right: Right, bytesMax: number): string {
     return this.usable(this.parameters.room, right, bytesMax);
@@ -130,6 +135,11 @@ export class ApiRequest<Q = unknown, B = unknown> {
     if (given !== undefined && given !== header) throw new ApiError("bad_request", "key: differs from the header Idempotency-Key");
     if (header.length > keyCharsMax) throw new ApiError("bad_request", `Idempotency-Key: must be at most ${keyCharsMax} characters long`);
     return header;
+  }
+
+  /** A key for the whole batch would protect none of its items from a repeat. @throws ApiError */
+  refuseKeyHeader(): void {
+    if ((this.req.headers["idempotency-key"] ?? "") !== "") throw new ApiError("bad_request", "Idempotency-Key: give each item of the batch a key of its own, in the body");
   }
 
   /** @throws ApiError */

@@ -25,6 +25,16 @@ export function senderKey(user: string, key: string): string {
   return `${user}${separator}${key}`;
 }
 
+/** The idempotency key of a publication by the application. No client's key meets it: see `isApplicationKey`. */
+export function applicationKey(key: string): string {
+  return key === "" ? "" : senderKey("", key);
+}
+
+/** A client that could use such a key up could keep the application's publication out of the room. */
+export function isApplicationKey(key: string): boolean {
+  return key.startsWith(separator);
+}
+
 /** The name its members know a room by. */
 export function nameOfRoom(key: string): string {
   const start = key.indexOf(separator);

@@ -5,7 +5,7 @@ import { writeAck } from "../link/sessions.ts";
 import { formats } from "../protocol/formats/formats.ts";
 import { keyCharsMax } from "../protocol/limits.ts";
 import { Format, type ClientFrame, type Position } from "../protocol/messages.ts";
-import { inboxKey, inboxName, roomKey, senderKey } from "../protocol/roomkeys.ts";
+import { inboxKey, inboxName, isApplicationKey, roomKey, senderKey } from "../protocol/roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../config/roomnames.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import { keyOf, userNameBytesMax } from "./names.ts";
@@ -107,10 +107,14 @@ function isFit(reactor: Reactor, session: Session, id: number, payload: Uint8Arr
     refuse(reactor, session, id, "too_large", grown);
     return false;
   }
-  const long = key.length > keyCharsMax ? `key: at most ${keyCharsMax} characters` : null;
-  const problem = payloadProblem(payload, format, formats[session.wire]!.parsesPayloads) ?? long;
+  const problem = payloadProblem(payload, format, formats[session.wire]!.parsesPayloads) ?? keyProblem(key);
   if (problem !== null) refuse(reactor, session, id, "bad_request", problem);
   return problem === null;
+}
+
+function keyProblem(key: string): string | null {
+  if (key.length > keyCharsMax) return `key: at most ${keyCharsMax} characters`;
+  return isApplicationKey(key) ? "key: may not begin with a control character" : null;
 }
 
 export function ack(reactor: Reactor, session: Session, id: number, { position }: Fields<"ack">): void {

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { ApiError } from "../../api/error.ts";
 import type { Answer, Published } from "../../broker/broker.ts";
 import type { ErrorCode } from "../../errors.ts";
-import { inboxKey, roomKey, senderKey } from "../../protocol/roomkeys.ts";
+import { inboxKey, roomKey } from "../../protocol/roomkeys.ts";
 import { b64, call, data, key, onlyTenant, position, type ApiNode } from "../call.ts";
 import { cursorOf } from "../cursor.ts";
 import { payloadIn } from "../payload.ts";
@@ -77,8 +77,7 @@ export const messageCall = call({
   serve(node, request) {
     const inbox = inboxKey(request.tenant, request.user());
     const payload = payloadIn(request.body, request.dataText(), node.config.frameBytesMax);
-    const key = request.key(request.body.key);
-    publish(node, inbox, payload, { key: key === "" ? "" : senderKey("", key) }, (answer) => {
+    publish(node, inbox, payload, { key: request.key(request.body.key) }, (answer) => {
       if ("error" in answer) return request.refuse(refusalOf(answer.error));
       const { value } = answer;
       const tell = () => request.answer(201, { position: cursorOf(value), duplicate: value.duplicate });
@@ -115,6 +114,7 @@ export const batchCall = call({
   publications: (items) => items.length,
   serve(node, request) {
     const { body } = request;
+    request.refuseKeyHeader();
     const { frameBytesMax, roomNameBytesMax } = node.config;
     inTurns(node, request, body.length, (i, done) => {
       const one = body[i]!;
