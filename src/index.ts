@@ -2,7 +2,7 @@
 export { createGateway, type Gateway } from "./node/gateway.ts";
 export type {
   Api, DisconnectOptions, History, HistoryOptions, JoinResult, LeaveResult, Members, MembersOptions, OfAllNodes, PublishOptions, PublishResult, ReconnectOptions,
-  RoomInfo, RoomOptions, RoomPage, RoomsOptions, SendOptions, SendResult, StreamOptions, UserInfo, UserOptions, UserSession,
+  RoomInfo, RoomOptions, RoomPage, RoomsOptions, SendOptions, SendResult, StreamOptions, UserInfo, UserOptions, UserSession, UserSurvey,
 } from "./api/types.ts";
 export { ApiError } from "./api/error.ts";
 export type { Publication } from "./api/publication.ts";

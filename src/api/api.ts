@@ -8,7 +8,7 @@ import type { HubRooms } from "../hub/rooms.ts";
 import type { Survey } from "../messages/survey.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { historyLimitDefault } from "../protocol/limits.ts";
-import { inboxKey, nameOfUser, roomKey, senderKey } from "../protocol/roomkeys.ts";
+import { applicationKey, inboxKey, nameOfUser, roomKey } from "../protocol/roomkeys.ts";
 import { Calls, closing } from "./calls.ts";
 import { checked, checkRoom, checkTenant, checkUser, pageLimit, payloadOf, shapes, type Payload } from "./checks.ts";
 import { ApiError } from "./error.ts";
@@ -17,7 +17,7 @@ import { toPublication } from "./publication.ts";
 import { QueueBytes, Stream, type RoomStream } from "./stream.ts";
 import type {
   Api, DisconnectOptions, History, HistoryOptions, JoinResult, LeaveResult, Members, MembersOptions, PublishOptions, PublishResult, ReconnectOptions, RoomInfo,
-  RoomOptions, RoomPage, RoomsOptions, SendOptions, SendResult, StreamOptions, UserInfo, UserOptions,
+  RoomOptions, RoomPage, RoomsOptions, SendOptions, SendResult, StreamOptions, UserInfo, UserOptions, UserSurvey,
 } from "./types.ts";
 
 export interface ApiOptions extends PeopleOptions {
@@ -67,8 +67,7 @@ export class ApplicationApi implements Api {
     return this.#calls.run("send", (done) => {
       const { key = "", tenant } = checked(shapes.send, options);
       const inbox = inboxKey(checkTenant(tenant), checkUser(user));
-      const ownKey = key === "" ? "" : senderKey(noUser, key);
-      this.#publish(inbox, { key: ownKey, origin: "", ...this.#payload(data) }, (answer) => {
+      this.#publish(inbox, { key, origin: "", ...this.#payload(data) }, (answer) => {
         if ("error" in answer) return done(answer);
         const { epoch, seq, duplicate } = answer.value;
         done({ value: { epoch, seq, duplicate } });
@@ -144,7 +143,7 @@ export class ApplicationApi implements Api {
     return this.#calls.run("leave", (done) => this.#people.leave(user, room, options, done));
   }
 
-  disconnect(user: string, options: DisconnectOptions = {}): Promise<Survey<"user">> {
+  disconnect(user: string, options: DisconnectOptions = {}): Promise<UserSurvey> {
     return this.#calls.run("disconnect", (done) => this.#people.disconnect(user, options, done));
   }
 
@@ -153,7 +152,7 @@ export class ApplicationApi implements Api {
     return this.#people.endSessions(...call);
   }
 
-  reconnect(user: string, options: ReconnectOptions = {}): Promise<Survey<"user">> {
+  reconnect(user: string, options: ReconnectOptions = {}): Promise<UserSurvey> {
     return this.#calls.run("reconnect", (done) => this.#people.reconnect(user, options, done));
   }
 
@@ -161,8 +160,9 @@ export class ApplicationApi implements Api {
     return this.#calls.run("user", (done) => this.#people.user(user, options, done));
   }
 
-  rooms(options: RoomsOptions = {}): Promise<RoomPage> {
-    return this.#calls.run("rooms", (done) => this.#people.rooms(options, done));
+  /** @param patterns only rooms whose name one of them matches. */
+  rooms(options: RoomsOptions = {}, patterns?: readonly string[]): Promise<RoomPage> {
+    return this.#calls.run("rooms", (done) => this.#people.rooms(options, patterns, done));
   }
 
   room(room: string, options: RoomOptions = {}): Promise<RoomInfo> {
@@ -194,7 +194,7 @@ export class ApplicationApi implements Api {
   }
 
   #publish(room: string, draft: Omit<Draft, "sender">, done: (answer: Answer<Published>) => void): void {
-    this.#options.hub.publish(room, { sender: noUser, ...draft }, done);
+    this.#options.hub.publish(room, { ...draft, sender: noUser, key: applicationKey(draft.key) }, done);
   }
 }
 

@@ -13,7 +13,7 @@ import type { Sessions } from "../sessions/sessions.ts";
 import { checked, checkPrefix, checkRoom, checkTenant, checkUser, checkUrl, shapes } from "./checks.ts";
 import { ApiError } from "./error.ts";
 import type {
-  DisconnectOptions, JoinResult, LeaveResult, ReconnectOptions, RoomInfo, RoomOptions, RoomPage, RoomsOptions, UserInfo, UserOptions,
+  DisconnectOptions, JoinResult, LeaveResult, ReconnectOptions, RoomInfo, RoomOptions, RoomPage, RoomsOptions, UserInfo, UserOptions, UserSurvey,
 } from "./types.ts";
 
 type OfKind<K extends NodeAnswer["kind"]> = Extract<NodeAnswer, { kind: K }>;
@@ -89,10 +89,10 @@ export class People {
     });
   }
 
-  disconnect(user: unknown, options: DisconnectOptions, done: Done<Survey<"user">>): void {
+  disconnect(user: unknown, options: DisconnectOptions, done: Done<UserSurvey>): void {
     const { tenant, signOut = false, timeoutMs } = checked(shapes.disconnect, options);
     const name = checkUser(user);
-    void this.endSessions(name, { tenant: checkTenant(tenant), signOut, timeoutMs }).then((value) => done({ value }));
+    void this.endSessions(name, { tenant: checkTenant(tenant), signOut, timeoutMs }).then((found) => done({ value: { ...found, complete: this.#isComplete(found) } }));
   }
 
   /** Names are checked already. Never rejects. */
@@ -103,13 +103,13 @@ export class People {
     return nodes.hear<"user">({ kind: "user", sessions: closed }, tell, { timeoutMs });
   }
 
-  reconnect(user: unknown, options: ReconnectOptions, done: Done<Survey<"user">>): void {
+  reconnect(user: unknown, options: ReconnectOptions, done: Done<UserSurvey>): void {
     const { hub, nodes } = this.#options;
     const { tenant: given, url, timeoutMs } = checked(shapes.reconnect, options);
     const [name, tenant, to] = [checkUser(user), checkTenant(given), checkUrl(url)];
     const sessions = hub.reconnect(userKey(tenant, name), to);
     const tell = (replyTo: ReplyTo) => nodes.sendAll({ kind: "reconnect", tenant, user: name, url: to, replyTo });
-    void nodes.hear<"user">({ kind: "user", sessions }, tell, { timeoutMs }).then((value) => done({ value }));
+    void nodes.hear<"user">({ kind: "user", sessions }, tell, { timeoutMs }).then((found) => done({ value: { ...found, complete: this.#isComplete(found) } }));
   }
 
   user(user: unknown, options: UserOptions, done: Done<UserInfo>): void {
@@ -123,12 +123,13 @@ export class People {
     });
   }
 
-  rooms(options: RoomsOptions, done: Done<RoomPage>): void {
+  /** @param patterns only rooms whose name one of them matches: a cursor would give away other names. */
+  rooms(options: RoomsOptions, patterns: readonly string[] | undefined, done: Done<RoomPage>): void {
     const { config, nodes } = this.#options;
     const { tenant: given, prefix = "", cursor = "", limit = roomsDefault } = checked(shapes.rooms, options);
     const tenant = checkTenant(given);
     for (const name of [prefix, cursor]) checkPrefix(name, config.roomNameBytesMax);
-    void nodes.list({ kind: "rooms", tenant, prefix, after: cursor, limit }).then((found) => {
+    void nodes.list({ kind: "rooms", tenant, prefix, after: cursor, limit, patterns }).then((found) => {
       const { unanswered } = found;
       done({ value: { ...merged(found, limit), unanswered, complete: this.#isComplete(found) } });
     });

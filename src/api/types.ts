@@ -43,12 +43,12 @@ export interface Api {
    * tokens issued before now. This node is done when the call returns, the others when they receive the message.
    * Resolves with the number of sessions on each node.
    */
-  disconnect(user: string, options?: DisconnectOptions): Promise<Survey<"user">>;
+  disconnect(user: string, options?: DisconnectOptions): Promise<UserSurvey>;
   /**
    * Closes the sockets of a user with 3001 and asks the clients to reconnect, to `url` if it is given. They resume their
    * sessions. Resolves with the number of sessions on each node.
    */
-  reconnect(user: string, options?: ReconnectOptions): Promise<Survey<"user">>;
+  reconnect(user: string, options?: ReconnectOptions): Promise<UserSurvey>;
   /** The sessions of a user on all nodes, and the rooms into which the application has joined the user. */
   user(user: string, options?: UserOptions): Promise<UserInfo>;
   /** Reads a page of the rooms that have members, by name, with the members on all nodes. */
@@ -74,6 +74,9 @@ export interface OfAllNodes {
   /** Nodes without an answer. */
   readonly unanswered: readonly string[];
 }
+
+/** The number of sessions on each node. */
+export type UserSurvey = Survey<"user"> & OfAllNodes;
 
 export interface JoinResult extends OfAllNodes {
   /** Sessions of the user that are in the room now. */

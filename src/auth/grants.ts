@@ -39,7 +39,7 @@ export function allows(grant: Pick<Grant, "rooms">, right: Right, room: string):
 }
 
 /** Matches `*` with any run of characters. Linear: it backtracks to the last star only. */
-function matches(pattern: string, name: string): boolean {
+export function matches(pattern: string, name: string): boolean {
   let p = 0;
   let n = 0;
   let star = -1;

@@ -2,6 +2,7 @@
  * A page of the rooms here that have members, by name. A node may have 100,000 rooms, and each page looks at all of
  * them. So it does that in slices, between which the loop goes on.
  */
+import { matches } from "../auth/grants.ts";
 import { inboxName, roomKey } from "../protocol/roomkeys.ts";
 import type { HubRoom } from "./rooms.ts";
 
@@ -12,6 +13,8 @@ export interface RoomsAsked {
   /** Only names behind this one. */
   readonly after: string;
   readonly limit: number;
+  /** Only names that one of them matches. Undefined: all. */
+  readonly patterns?: readonly string[] | undefined;
 }
 
 export interface RoomsListed {
@@ -46,15 +49,17 @@ export class RoomList {
   }
 }
 
-async function pageOf(rooms: Iterable<HubRoom>, { tenant, prefix, after, limit }: RoomsAsked): Promise<RoomsListed> {
+async function pageOf(rooms: Iterable<HubRoom>, { tenant, prefix, after, limit, patterns }: RoomsAsked): Promise<RoomsListed> {
   // One more than asked for shows that there are more.
   const max = limit + 1;
   let found: HubRoom[] = [];
   let seen = 0;
+  const slice = Math.ceil(sliceRooms / (1 + (patterns?.length ?? 0)));
   for (const room of rooms) {
-    if (++seen % sliceRooms === 0) await new Promise(setImmediate);
+    if (++seen % slice === 0) await new Promise(setImmediate);
     const { name, key, members } = room;
     if (members === 0 || name === inboxName || name <= after || !name.startsWith(prefix) || key !== roomKey(tenant, name)) continue;
+    if (patterns !== undefined && !patterns.some((pattern) => matches(pattern, name))) continue;
     found.push(room);
     if (found.length >= 2 * max) found = firstOf(found, max);
   }

@@ -35,8 +35,11 @@ export type Question =
 /** Questions for a list. Each node answers for itself. */
 export type ListQuestion =
   | { readonly kind: "sessions"; readonly user: string; readonly tenant: string }
-  /** The first rooms by name that have members, begin with `prefix` and come after `after`; at most `limit`. */
-  | { readonly kind: "rooms"; readonly tenant: string; readonly prefix: string; readonly after: string; readonly limit: number };
+  /**
+   * The first rooms by name that have members, begin with `prefix` and come after `after`; at most `limit`. Where
+   * `patterns` is given, only names that one of them matches.
+   */
+  | { readonly kind: "rooms"; readonly tenant: string; readonly prefix: string; readonly after: string; readonly limit: number; readonly patterns?: readonly string[] | undefined };
 
 /** A session with a socket on the node; `rooms` is the number of those it is in. */
 export interface SessionSaid {

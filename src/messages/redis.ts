@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { randomId } from "../platform/ids.ts";
 import { RedisAway, type RedisLink } from "../redis/redis.ts";
-import { roomsPerPageMax } from "./survey.ts";
+import { roomPatternsMax, roomsPerPageMax } from "./survey.ts";
 import { holds, type MessageEvents, type NodeMessage, type NodeMessages } from "./messages.ts";
 
 export interface RedisMessagesOptions {
@@ -47,7 +47,7 @@ const question = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("user"), user: name, tenant }),
   z.object({ kind: z.literal("room"), room, tenant }),
   z.object({ kind: z.literal("sessions"), user: name, tenant: name }),
-  z.object({ kind: z.literal("rooms"), tenant: name, prefix: room, after: room, limit: count.max(roomsPerPageMax) }),
+  z.object({ kind: z.literal("rooms"), tenant: name, prefix: room, after: room, limit: count.max(roomsPerPageMax), patterns: z.array(name).max(roomPatternsMax).optional() }),
 ]);
 
 const answer = z.discriminatedUnion("kind", [

@@ -10,6 +10,9 @@ export const summed = { health: "sessions", user: "sessions", room: "members" } 
 /** Rooms in the answer of a node to a question for rooms. */
 export const roomsPerPageMax = 1_000;
 
+/** Patterns of room names in such a question. */
+export const roomPatternsMax = 100;
+
 /** What nodes have answered. */
 export interface Gathered<K extends NodeAnswer["kind"]> {
   /** The answer of each node, the asking node first. */

@@ -31,8 +31,8 @@ export const roomsCall = call({
   },
   async serve({ api }, request) {
     const { prefix, cursor, limit = 100 } = request.query;
-    const { rooms, next, complete, unanswered } = await api.rooms({ tenant: request.tenant, prefix, cursor, limit: Math.min(limit, 1_000) });
-    request.answer(200, { rooms: rooms.filter(({ room }) => request.covers("presence", room)), next, complete, unanswered });
+    const { rooms, next, complete, unanswered } = await api.rooms({ tenant: request.tenant, prefix, cursor, limit: Math.min(limit, 1_000) }, request.patterns("presence"));
+    request.answer(200, { rooms, next, complete, unanswered });
   },
 });
 

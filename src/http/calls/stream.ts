@@ -1,6 +1,7 @@
 /** A room as Server-Sent Events. */
 import * as z from "zod";
 import { ApiError } from "../../api/error.ts";
+import { idOf } from "../../auth/apikeys.ts";
 import { call, tenant } from "../call.ts";
 import { cursorOf, positionIn } from "../cursor.ts";
 import { streamHead, unread } from "../eventstream.ts";
@@ -27,7 +28,7 @@ export const streamCall = call({
     const given = typeof last === "string" && last !== "" ? last : request.query.after;
     const since = given === undefined ? null : positionIn(given === last ? "Last-Event-ID" : "after", given);
     if (request.req.method === "HEAD") return void request.begin(streamHead).end();
-    const place = streams.take(request.caller.name);
+    const place = streams.take(idOf(request.caller));
     let lost: string | null = null;
     try {
       let stream = api.stream(room, { tenant: request.tenant, ...(since !== null && { since }) }, unread);

@@ -1,6 +1,6 @@
 /** Users: their sessions, the rooms that the application joins them into, and how to disconnect them. */
 import * as z from "zod";
-import type { Survey } from "../../messages/survey.ts";
+import type { UserSurvey } from "../../api/types.ts";
 import { call, complete, onlyTenant, tenant, unanswered } from "../call.ts";
 
 const closed = z.object({ sessions: z.number().int().describe("Sessions of the user, of all nodes that answered."), complete, unanswered });
@@ -11,7 +11,7 @@ export const userCall = call({
   path: "/users/:user",
   scope: "read",
   title: "Show a user",
-  text: "The sessions of a user on all nodes, and the rooms into which the application has joined the user.",
+  text: "The sessions of a user on all nodes, and the rooms into which the application has joined the user. Rooms that the key does not cover are left out.",
   query: onlyTenant,
   body: null,
   status: 200,
@@ -33,7 +33,7 @@ export const userCall = call({
   },
   async serve({ api }, request) {
     const { user, sessions, joined, complete, unanswered } = await api.user(request.user(), { tenant: request.tenant });
-    request.answer(200, { user, sessions, joined, complete, unanswered });
+    request.answer(200, { user, sessions, joined: joined && joined.filter((room) => request.covers("presence", room)), complete, unanswered });
   },
 });
 
@@ -127,6 +127,6 @@ export const reconnectCall = call({
   },
 });
 
-function closedOf({ sessions, unanswered }: Survey<"user">): object {
-  return { sessions, complete: unanswered.length === 0, unanswered };
+function closedOf({ sessions, complete, unanswered }: UserSurvey): object {
+  return { sessions, complete, unanswered };
 }
