@@ -164,11 +164,16 @@ t.test("metrics have a label for a hundred names, and one for all others", async
 
 t.test("a JWT for the audience flux-api is a credential; a client's token is none", async (t) => {
   const config = { authJwksUrl: "", authAudience: ["flux-api"], authIssuer: [], authClockToleranceMs: 0 };
-  const { ask } = await start({}, { verifier: () => createVerifier({ config, keys: [secretKey(secret)] }), adminKey });
+  const { ask, apiKeys } = await start({}, { verifier: () => createVerifier({ config, keys: [secretKey(secret)] }), adminKey });
   const jwt = (claims: object) => token({ sub: "billing", aud: "flux-api", exp: Math.floor(Date.now() / 1000) + 100, ...claims }, secret);
-  t.match(await ask(await jwt({ scope: "openid publish read" })), { kind: "jwt", name: "billing", tenant: "", scopes: ["publish", "read"], rooms: null, limits: { requestsPerSecond: null } });
+  t.match(await ask(await jwt({ scope: "openid publish read" })), { kind: "jwt", name: "jwt:billing", tenant: "", scopes: ["publish", "read"], rooms: null, limits: { requestsPerSecond: null } });
   t.match(await ask(await jwt({ scope: ["admin"], tenant: "acme", limits: { requestsPerSecond: 3 } })), { tenant: "acme", scopes: ["admin"], limits: { requestsPerSecond: 3, publicationsPerSecond: null } });
   t.match(await ask(await jwt({})), { scopes: [] }, "without scopes it may do nothing");
+  const limited = { scope: "publish", limits: { requestsPerSecond: 0.001 } };
+  const admitted = async (claims: object) => apiKeys.admit((await ask(await jwt({ ...limited, ...claims }))) as ApiCaller, 1)?.refused;
+  t.same([await admitted({}), await admitted({ iat: 1 })], [undefined, "rate_limited"], "two tokens of one sub share its limits");
+  t.equal(await admitted({ tenant: "acme" }), undefined, "but not with the same sub of another tenant");
+  t.equal(apiKeys.admit({ ...openCaller, kind: "key", name: "billing", limits: { requestsPerSecond: 0.001, publicationsPerSecond: null } }, 1), null, "nor with a key of that name");
   const narrow = (await ask(await jwt({ scope: "publish read", rooms: { "news:*": ["history"] } }))) as ApiCaller;
   t.equal(permits(narrow, "read", "history", "news:1"), null);
   t.match(permits(narrow, "publish", "publish", "news:1"), { refused: "forbidden" }, "rights in rooms hold as for clients");

@@ -22,7 +22,7 @@ export interface ApiLimits {
 
 export interface ApiCaller {
   readonly kind: "key" | "jwt" | "admin" | "open" | "nats";
-  /** For the log: the name of the key, the `sub` of the JWT, `admin`, `nats`, or `open` where no credential is needed. */
+  /** For the log: the name of the key, `jwt:` and the `sub` of the JWT, `admin`, `nats`, or `open` where no credential is needed. */
   readonly name: string;
   /** Null: every tenant, and the request may name one. */
   readonly tenant: string | null;
@@ -60,6 +60,11 @@ export function permits(caller: ApiCaller, scope: Scope, right?: Right, room?: s
   if (!caller.scopes.includes(scope) && !caller.scopes.includes("admin")) return refusal("forbidden", `the credential lacks the scope ${scope}`);
   if (right === undefined || room === undefined || caller.rooms === null) return null;
   return allows(caller, right, room) ? null : refusal("forbidden", "the credential does not cover this room");
+}
+
+/** What a caller has of its own. JWTs of two tenants may have one `sub`. Names have no control characters. */
+export function idOf({ kind, name, tenant }: ApiCaller): string {
+  return kind === "jwt" ? `${name}\u001f${tenant}` : name;
 }
 
 const noLimits: ApiLimits = { requestsPerSecond: null, publicationsPerSecond: null };
@@ -142,10 +147,10 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
     },
 
     admit(caller, publications) {
-      const { kind, name, limits: { requestsPerSecond, publicationsPerSecond } } = caller;
+      const { limits: { requestsPerSecond, publicationsPerSecond } } = caller;
       const own = counts.of(caller);
       const take = (what: string, perSecond: number | null, count: number) => {
-        const waitMs = perSecond === null || count === 0 ? 0 : buckets.take(`${what}:${kind}:${name}`, perSecond, count);
+        const waitMs = perSecond === null || count === 0 ? 0 : buckets.take(`${what} ${idOf(caller)}`, perSecond, count);
         return waitMs === 0 ? null : refusal("rate_limited", `the limit of this key is ${perSecond} ${what} per second and node`, waitMs);
       };
       const limited = take("requests", requestsPerSecond, 1) ?? take("publications", publicationsPerSecond, publications);
@@ -185,7 +190,7 @@ function callerOfToken(token: string, { user, tenant, rooms, expiresAt }: Grant)
   const { data, error } = apiClaims.safeParse(decodeJwt(token));
   if (error !== undefined) return refusal("unauthorized", `token: ${error.issues[0]?.path.join(".")}: is malformed`);
   const given = typeof data.scope === "string" ? data.scope.split(" ") : data.scope;
-  return { kind: "jwt", name: user, tenant, scopes: scopeNames.filter((scope) => given.includes(scope)), rooms, limits: data.limits };
+  return { kind: "jwt", name: `jwt:${user}`, tenant, scopes: scopeNames.filter((scope) => given.includes(scope)), rooms, limits: data.limits };
 }
 
 function refusal(refused: ApiRefusal["refused"], text: string, retryAfterMs = 0): ApiRefusal {
