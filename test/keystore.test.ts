@@ -1,5 +1,6 @@
 /** API keys in memory, in a file and in Redis: the contract, and what happens when the place is broken or away. */
-import { appendFile, chmod, mkdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import promises, { appendFile, chmod, mkdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { heldEvery, keyOf, keyStoreContract, type KeyPlace } from "../src/contracts/keystore.ts";
@@ -119,6 +120,23 @@ t.test("file: a file that breaks leaves the keys as they were and says so once, 
   await mkdir(path);
   await look();
   t.ok(store.find("a000000000"), "a folder: known keys go on");
+});
+
+t.test("file: what kept it from being read may pass without any change of it", async (t) => {
+  const { path, store, look } = await fileOf(t, keyOf("shop", ["a"]));
+  await writeFile(path, header + linesOf(keyOf("bank", ["b"])));
+  await utimes(path, 1, 1);
+  const files = promises as unknown as { readFile: unknown };
+  const real = files.readFile;
+  t.teardown(() => (files.readFile = real, syncBuiltinESMExports()));
+  files.readFile = () => Promise.reject(Object.assign(new Error("EMFILE: too many open files"), { code: "EMFILE" }));
+  syncBuiltinESMExports();
+  await look();
+  t.match(store.usage(), { keys: 1, problem: /EMFILE/ });
+  files.readFile = real;
+  syncBuiltinESMExports();
+  await look();
+  t.same([store.find("a000000000"), store.find("b000000000")?.key.name, store.usage().problem], [undefined, "bank", ""], "the revocation counts");
 });
 
 t.test("file: a change is seen however the file is changed", async (t) => {

@@ -32,10 +32,7 @@ export async function openFileKeys({ path, log, every = everyInTime }: FileKeysO
 
   /** Reads the file where it has changed, also if it cannot be read: a large broken file costs little. */
   const read = async (): Promise<boolean> => {
-    const state = await statOf(path).catch((error: unknown) => {
-      seen = "";
-      throw error;
-    });
+    const state = await statOf(path);
     if (state.signature === seen) return false;
     seen = Date.now() - state.changedAt > timeStepMs ? state.signature : "";
     if (state.bytes > fileBytesMax) throw new KeyStoreProblem(`is larger than ${fileBytesMax} bytes`);
@@ -56,6 +53,8 @@ export async function openFileKeys({ path, log, every = everyInTime }: FileKeysO
       if (problem !== "" || known.size !== keys) log.info({ file: path, keys: known.size }, "API keys: the file was read again");
       problem = "";
     } catch (error) {
+      // What keeps the file from being read may pass without any change of it: too many open files, for example.
+      if (!(error instanceof KeyStoreProblem)) seen = "";
       const said = whyNot(error);
       if (said !== problem) log.error({ file: path }, `API keys: ${path} ${said}; the node keeps the ${known.size} keys that it read last, and revocations in the file have no effect until it is repaired`);
       problem = said;
