@@ -8,6 +8,7 @@ import { answerText, Targets } from "../src/reactor/locate/targets.ts";
 import { Looks } from "../src/node/looks.ts";
 import type { PlacedNode, PlacementView } from "../src/placement/view.ts";
 import type { RegisteredNode } from "../src/registry/registry.ts";
+import { until } from "./support/until.ts";
 
 t.test("slots come at the rate, after a burst", async (t) => {
   const slots = new Slots();
@@ -130,6 +131,18 @@ t.test("an owner that takes no clients is none", async (t) => {
   t.equal(made.targets.owner("", "ada"), null);
 });
 
+t.test("an owner is looked up in one list, also while the main thread replaces it", async (t) => {
+  const made = world([placed("a"), placed("b")]);
+  made.targets.all();
+  // Between the look at the list and the look at the owners, a node has come whose name is before the others.
+  made.view.ownerOf = () => {
+    if (made.view.nodes.length === 2) Object.assign(made.view, { nodes: [placed("0"), placed("a"), placed("b")], generation: 2, self: 1 });
+    return 1;
+  };
+  const owner = made.targets.owner("", "ada");
+  t.match([owner?.node.id, owner?.isSelf], ["a", true]);
+});
+
 t.test("the url names the node, whatever it contains", async (t) => {
   const whole = ({ url, node }: { url: string; node: string }) => JSON.parse(`${url}T${node}}`) as unknown;
   t.strictSame(whole(answerText("wss://a.example/ws", "a")), { url: "wss://a.example/ws?node=a&ticket=T", node: "a" });
@@ -210,4 +223,14 @@ t.test("a node that refuses is looked at until it answers; names of no node are 
   looked = next();
   await looked;
   t.strictSame([reached.length, looks.refusing], [2, []]);
+});
+
+t.test("a node whose entry has no port that can be refuses, and ends nothing", async (t) => {
+  const told: string[][] = [];
+  const nodes = [70_000, -1, 1.5, NaN].map((port, i) => ({ id: `b${i}`, ip: "127.0.0.1", port, state: "up" }));
+  const looks = new Looks({ nodes: () => [{ id: "a" }, ...nodes] as RegisteredNode[], onLooked: (node, refusing) => void told.push([node, ...refusing]) });
+  t.teardown(() => looks.stop());
+  for (const { id } of nodes) looks.look(id);
+  await until(() => told.length === nodes.length, "an answer for each");
+  t.strictSame(looks.refusing, nodes.map(({ id }) => id));
 });

@@ -113,7 +113,7 @@ function reactorWith(count: number, { nodes = 2, movesPerSecond = 100, reactors 
     counters, placement, placeTickets: new PlaceTickets("s".repeat(32)), leaving: new Set(), encoder: new Encoder(65_536), compressFrom: Infinity,
     config: { natsTimeoutMs: 1_000, socketQueueBytesMax: 1e6 }, trace: null, refusals: { tell() {} }, queueBudget: { add() {} },
     rooms: { deliveries: { flushFor() {}, handOverAll() {} } },
-    targets: { all: () => targets, takes: (target: Target) => state.taking.has(targets.indexOf(target)) },
+    targets: { belonging: (_: string, user: string) => targets[placement.ownerOf("", user)], takes: (target: Target) => state.taking.has(targets.indexOf(target)) },
     sessions: { get end() { return slots.length; }, at: (slot: number) => slots[slot] ?? null, setState: (session: Session, next: Session["state"]) => (session.state = next) },
   } as unknown as Reactor;
   const moves = new Moves(reactor, reactors);

@@ -42,7 +42,9 @@ export class Looks {
     if (node === undefined || this.#looking.size >= looksMax) return this.#looked(id, node !== undefined && this.#refusing.has(id));
     this.#looking.add(id);
     const { reach = reachable } = this.#options;
-    void reach(node.ip, node.port).then((isReached) => {
+    // It throws at a port that is none: whatever software wrote the entry, it must not end this node.
+    const reached = reach(node.ip, node.port).catch(() => false);
+    void reached.then((isReached) => {
       this.#looking.delete(id);
       this.#looked(id, !isReached);
     });
@@ -62,7 +64,7 @@ export class Looks {
   }
 }
 
-/** Never rejects. */
+/** Rejects where port or address cannot be. */
 function reachable(ip: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ host: ip, port, timeout: lookMs });

@@ -62,9 +62,21 @@ export class Targets {
     return node.state === "up" && (isSelf ? this.#options.ready() : !this.#options.refuses(node.id));
   }
 
+  /**
+   * The owner of the user, whether it takes clients or not. The main thread may change the list between two looks, and
+   * an index of one list names another node in the next.
+   */
+  belonging(tenant: string, user: string): Target | undefined {
+    const { view } = this.#options;
+    for (;;) {
+      const target = this.all()[view.ownerOf(tenant, user)];
+      if (view.generation === this.#generation) return target;
+    }
+  }
+
   /** The owner of the user; null where there is none, or it takes no clients. */
   owner(tenant: string, user: string): Target | null {
-    const target = this.all()[this.#options.view.ownerOf(tenant, user)];
+    const target = this.belonging(tenant, user);
     return target !== undefined && this.takes(target) ? target : null;
   }
 
@@ -106,7 +118,6 @@ export class Targets {
   #sentTo({ sent, sentAt }: Target): number {
     return sent === 0 ? 0 : sent * Math.exp((sentAt - this.#now()) / reportedMs);
   }
-
 
   #renew(): void {
     const { view, reactors } = this.#options;

@@ -99,10 +99,12 @@ export class Moves {
 
   /** False: it cannot go there now. */
   #move(session: Session, now: number): boolean {
-    const { placement, targets, counters } = this.#reactor;
+    const { targets, counters } = this.#reactor;
     const grant = session.grant!;
-    const target = targets.all()[placement.ownerOf(grant.tenant, grant.user)];
-    if (target === undefined || !isUsable(this.#reactor, session, target)) return false;
+    const target = targets.belonging(grant.tenant, grant.user);
+    // Its user may belong here again by now.
+    if (target === undefined || target.isSelf) return true;
+    if (!isUsable(this.#reactor, session, target)) return false;
     const reconnect = reconnectTo(this.#reactor, session, target, grant, 1, true);
     if (reconnect === null) return false;
     counters.add("moved", 1);

@@ -35,21 +35,20 @@ export function place(reactor: Reactor, session: Session, asking: Asking, serve:
   const { placement, counters, looks } = reactor;
   if (placement.mode === "any") return serve();
   const { tenant, user } = asking.grant;
-  const owner = placement.ownerOf(tenant, user);
-  if (owner === placement.self && owner >= 0) return serve();
+  const target = reactor.targets.belonging(tenant, user);
+  if (target?.isSelf === true) return serve();
   const serveAnyway = (reason: CounterName) => {
     counters.add(reason, 1);
     serve();
   };
-  if (owner < 0) return serveAnyway("servedUnknown");
+  if (target === undefined) return serveAnyway("servedUnknown");
   const { hops, isMeant } = readTicket(reactor, asking);
   if (isMeant) return serveAnyway("servedByTicket");
   if (hops >= hopsMax) {
     reactor.moves.strand(session);
     return serveAnyway("servedAfterHops");
   }
-  const target = reactor.targets.all()[owner];
-  if (target === undefined || !isUsable(reactor, session, target)) return serveAnyway("servedUnreachable");
+  if (!isUsable(reactor, session, target)) return serveAnyway("servedUnreachable");
   const { life } = session;
   // It may have died a moment ago, and be known to be down only later.
   looks.look(target.node.id, () => {
