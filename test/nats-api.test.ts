@@ -1,4 +1,5 @@
 /** The HTTP API's calls over NATS: the same table, from backends that have NATS already. */
+import type { ServerResponse } from "node:http";
 import { connect, headers, type Msg, type NatsConnection } from "nats";
 import t from "tap";
 import { inject } from "../src/http/injected.ts";
@@ -126,6 +127,21 @@ t.test("requests beyond the bound are refused, and all that were taken are answe
   t.same(statuses, [503], "bytes are bounded, too");
   await input.idle();
   t.equal(input.usage().dropped, 0);
+});
+
+t.test("an answer that cannot be sent ends nothing: the connection may be closed by then", async (t) => {
+  const said: string[] = [];
+  const http = { serve: (_: unknown, res: ServerResponse) => void res.writeHead(200).end("{}") } as unknown as HttpApi;
+  const input = new NatsInput(http, { warn: (_: object, text: string) => void said.push(text) } as never);
+  const answer = () => { throw new Error("CONNECTION_CLOSED"); };
+  for (const subject of ["nodes", "nothing"]) input.receive({ subject, payload: new Uint8Array(), header: () => "", answer });
+  await input.idle();
+  t.match(input.usage(), { answered: 0, unanswered: 2 });
+  t.match(said, [/could not be sent/], "said once");
+});
+
+t.test("without Redis, nodes on one NATS cannot reach each other's users: no answer is complete", async (t) => {
+  for (const [subject, body] of [["disconnect.ann", ""], ["reconnect.ann", {}], ["user.ann", ""], ["rooms", ""], ["leave.ann.chat:a", ""]] as const) t.match(value(await ask(subject, body)), { complete: false }, subject);
 });
 
 t.test("an injected request is answered once, whatever the handler does", async (t) => {

@@ -62,9 +62,12 @@ class Captured extends ServerResponse {
   #finish(answer: InjectedAnswer): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#done(answer);
-    this.emit("close");
-    this.req.emit("close");
+    try {
+      this.#done(answer);
+    } finally {
+      this.emit("close");
+      this.req.emit("close");
+    }
   }
 }
 

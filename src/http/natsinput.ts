@@ -27,7 +27,7 @@ export interface NatsRequest {
 
 export interface NatsInputUsage {
   readonly answered: number;
-  /** Done without an answer: nobody waited for one. */
+  /** Done without an answer: nobody waited for one, or it could not be sent. */
   readonly unanswered: number;
   /** Refused before they began, and nobody learns of it. */
   readonly dropped: number;
@@ -124,10 +124,21 @@ export class NatsInput {
   }
 
   #answer({ answer: tell }: NatsRequest, answer: InjectedAnswer): void {
-    if (tell === null) this.#usage.unanswered++;
-    else this.#usage.answered++;
-    tell?.(answer);
+    if (tell !== null && this.#told(tell, answer)) this.#usage.answered++;
+    else this.#usage.unanswered++;
     this.#ended();
+  }
+
+  /** False: the connection is closed, for example. The backend repeats the request with its key. */
+  #told(tell: NonNullable<NatsRequest["answer"]>, answer: InjectedAnswer): boolean {
+    try {
+      tell(answer);
+      return true;
+    } catch (error) {
+      const unsaid = this.#reported.due("answer");
+      if (unsaid !== null) this.#log.warn({ problem: String(error), ...(unsaid > 0 && { unsaid }) }, "NATS API: an answer could not be sent; the request was done");
+      return false;
+    }
   }
 
   #ended(): void {
