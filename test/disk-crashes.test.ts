@@ -1,5 +1,5 @@
 /**
- * kill -9, fifty times under load in all: everything that was acknowledged is there, once and in order, and no position is
+ * kill -9 under load, again and again: everything that was acknowledged is there, once and in order, and no position is
  * used twice. One of two nodes has little room, so that it moves what is kept out of files that go, and is killed over that, too.
  */
 import { readdirSync, statSync } from "node:fs";
@@ -10,8 +10,8 @@ import { createHistory, type History, type Position } from "./support/history.ts
 import { startNodeProcess, type NodeProcess } from "./support/nodeprocess.ts";
 import { open, seen, type TestSession } from "./support/session.ts";
 
-/** Of each node. Both at once, since it is starting them that takes the time. */
-const kills = 25;
+/** Of each node. Both at once, since it is starting them that takes the time. More of them: FLUX_KILLS=25 npm test disk-crashes */
+const kills = Number(process.env["FLUX_KILLS"] ?? 10);
 const publishers = 4;
 /** Publishes that each of them has outstanding. */
 const lanes = 4;
@@ -21,6 +21,8 @@ const bulky = ["bulk:a", "bulk:b", "bulk:c", "bulk:d"];
 const bulkBytes = 32 * 1024;
 const bulkKept = 20;
 const littleRoom = 16 * 2 ** 20;
+/** Into each of them before each kill, so that they get twice what there is room for. */
+const bulkEach = Math.ceil((2 * littleRoom) / (bulky.length * bulkBytes * kills));
 const namespaces = JSON.stringify({ chat: { historySize: 10_000_000, historyBytesMax: "1GiB" }, bulk: { durable: true, historySize: bulkKept, publish: "anyone" } });
 
 // A start takes a second, or several where other tests run beside it.
@@ -152,7 +154,7 @@ async function killed(t: Test, bulk: readonly string[]): Promise<void> {
     for (const lane of filling) problems.push(...(await checkKept(sessions[0]!, lane)));
     const last = kill === kills;
     const enough = acknowledged() + 60 + Math.floor(Math.random() * 200);
-    const bulkEnough = acknowledged(filling) + filling.length * 8;
+    const bulkEnough = acknowledged(filling) + filling.length * bulkEach;
     const isEnough = () => acknowledged() >= enough && acknowledged(filling) >= bulkEnough;
     const run = (lane: Lane, i: number) => lane.run(sessions[i % publishers]!, () => last && isEnough());
     const lanesDone = Promise.all([...writing.map(run), ...filling.map(run)]);
