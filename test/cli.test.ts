@@ -190,7 +190,7 @@ t.test("config check reads what a file names, and used to call a certificate goo
   t.match(await check({ tlsCert: at("cert.pem"), tlsKey: at("key.pem"), authKeys: [at("keys.pem")], dataDir: at("file/data") }), [
     /^error: authKeys \S+keys\.pem: /, /^error: tlsCert: \S+cert\.pem contains no PEM certificate/, /^error: dataDir \S+: \S+\/file is a file/,
   ]);
-  t.match(await check({ nats: "tls://h", natsTlsCa: at("ca.pem"), natsCreds: at("none") }), [/^error: natsTlsCa: \S+ca\.pem contains no certificate/, /^error: natsCreds: \S+none cannot be read.*ENOENT/]);
+  t.match(await check({ nats: "tls://h", resumeSecret: "r".repeat(32), natsTlsCa: at("ca.pem"), natsCreds: at("none") }), [/^error: natsTlsCa: \S+ca\.pem contains no certificate/, /^error: natsCreds: \S+none cannot be read.*ENOENT/]);
   t.match(await check({ dataDir: "/proc/x" }), [/^error: dataDir \/proc\/x: this user cannot create files in \/proc/]);
   t.match(await check({ $schema: "./flux.schema.json", dataDir: at("data/of/node") }), [/good$/]);
 });

@@ -98,9 +98,10 @@ t.test("every option can be given by flag, variable and file, under names made f
       continue;
     }
     const source = key === "namespaces" ? "namespaces.live.publish" : key;
-    const byFlag = resolveConfig({ flags: { [key]: value } });
-    const byEnv = resolveConfig({ env: { [env]: value } });
-    const byFile = resolveConfig({ file: file({ [key]: value }) });
+    const beside = key === "nats" ? { options: { resumeSecret: others.resumeSecret! } } : {};
+    const byFlag = resolveConfig({ flags: { [key]: value }, ...beside });
+    const byEnv = resolveConfig({ env: { [env]: value }, ...beside });
+    const byFile = resolveConfig({ file: file({ [key]: value }), ...beside });
     t.equal(byFlag.sources.get(source)?.rank, "flag", key);
     t.equal(byEnv.sources.get(source)?.rank, "environment", key);
     t.equal(byFile.sources.get(source)?.rank, "file", key);
@@ -111,7 +112,7 @@ t.test("every option can be given by flag, variable and file, under names made f
 });
 
 t.test("NATS: servers are addresses, what lets the node in is shown to nobody, and what does not go together is told", async (t) => {
-  const { config } = resolveConfig({ flags: { nats: "nats://ann:hunter2@10.0.0.1:4222, tls://b.example , c.example" } });
+  const { config } = resolveConfig({ flags: { nats: "nats://ann:hunter2@10.0.0.1:4222, tls://b.example , c.example", resumeSecret: "r".repeat(32) } });
   t.same(config.nats, ["nats://ann:hunter2@10.0.0.1:4222", "tls://b.example", "nats://c.example"]);
   t.equal(showValue(config, "nats"), "nats://[hidden]@10.0.0.1:4222,tls://b.example,nats://c.example");
   t.notMatch(JSON.stringify(jsonValue(config, "nats")), "hunter2");
@@ -121,20 +122,24 @@ t.test("NATS: servers are addresses, what lets the node in is shown to nobody, a
     t.notMatch(problems.join(), "hunter2");
   }
   const nats = "10.0.0.1";
-  t.match(problemsOf({ flags: { nats, dataDir: "data" } }), [/^--data-dir: NATS stores the rooms.*remove --data-dir or --nats/]);
+  const resumeSecret = "r".repeat(32);
+  for (const given of [{ nats }, { nats, dataDir: "data" }]) t.match(problemsOf({ flags: given }).join(), /--nats: nodes on one NATS need the same secret.*set --resume-secret alike on all nodes, or --redis/);
+  t.match(problemsOf({ env: { FLUX_NATS: nats } }), [/^FLUX_NATS: nodes on one NATS need the same secret/]);
+  for (const given of [{ nats, resumeSecret }, { nats, redis: "redis://h" }, { nats, redis: "redis://h", resumeSecret }]) t.same(problemsOf({ flags: given }), []);
+  t.match(problemsOf({ flags: { nats, resumeSecret, dataDir: "data" } }), [/^--data-dir: NATS stores the rooms.*remove --data-dir or --nats/]);
   t.match(problemsOf({ flags: { natsApi: true } }), [/^--nats-api: has no effect without --nats/]);
   t.match(problemsOf({ flags: { natsToken: "t" } }), [/^--nats-token: has no effect without --nats/]);
-  t.match(problemsOf({ flags: { nats, natsPassword: "p" } }), [/^--nats-password: has no effect without --nats-user/]);
+  t.match(problemsOf({ flags: { nats, resumeSecret, natsPassword: "p" } }), [/^--nats-password: has no effect without --nats-user/]);
   for (const nats of ["nats://ann:p%ZZ@h", "nats://a:b@h1,nats://c:d@h2", "nats://a:b@h1,nats://token@h2"]) {
-    t.match(problemsOf({ options: { nats: nats.split(",") } }), [/^nats: /], nats);
-    t.notMatch(problemsOf({ options: { nats: nats.split(",") } }).join(), /p%ZZ|token@|c:d/, "without what is secret");
+    t.match(problemsOf({ options: { nats: nats.split(","), resumeSecret } }), [/^nats: /], nats);
+    t.notMatch(problemsOf({ options: { nats: nats.split(","), resumeSecret } }).join(), /p%ZZ|token@|c:d/, "without what is secret");
   }
-  t.same(problemsOf({ options: { nats: ["nats://a:p%40ss@h1", "nats://a:p%40ss@h2", "nats://h3"] } }), []);
-  t.match(problemsOf({ options: { nats: ["nats://a:b@h"], natsToken: "t" } }), [/^natsToken: .*one of them/]);
+  t.same(problemsOf({ options: { nats: ["nats://a:p%40ss@h1", "nats://a:p%40ss@h2", "nats://h3"], resumeSecret } }), []);
+  t.match(problemsOf({ options: { nats: ["nats://a:b@h"], natsToken: "t", resumeSecret } }), [/^natsToken: .*one of them/]);
   for (const both of [{ natsCreds: "c", natsToken: "t" }, { natsCreds: "c", natsUser: "u" }, { natsToken: "t", natsUser: "u", natsPassword: "p" }]) {
-    t.match(problemsOf({ flags: { nats, ...both } }), [/^--nats-\w+: NATS authenticates a node by one of them; remove --nats-\w+ or --nats-\w+/]);
+    t.match(problemsOf({ flags: { nats, resumeSecret, ...both } }), [/^--nats-\w+: NATS authenticates a node by one of them; remove --nats-\w+ or --nats-\w+/]);
   }
-  t.match(problemsOf({ flags: { nats, natsTlsKey: "k.pem" } }), [/^--nats-tls-key: has no effect without --nats-tls-cert/]);
+  t.match(problemsOf({ flags: { nats, resumeSecret, natsTlsKey: "k.pem" } }), [/^--nats-tls-key: has no effect without --nats-tls-cert/]);
 });
 
 t.test("times and sizes are read with their units", async (t) => {

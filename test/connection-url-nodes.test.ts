@@ -110,3 +110,29 @@ t.test("hash: the owner is named, whatever one caller says; where it is dead, an
   t.equal((await open(a, { path: url.slice(url.indexOf("/ws")) })).ready?.node, "a");
   t.ok(sumOf(await a.metrics(), "flux_connection_urls_total") > 10);
 });
+
+t.test("where Redis lost the secret and another node made one, the node that differs answers 503 until they agree", async (t) => {
+  const redis = await startRedis(t);
+  const redisPrefix = freshPrefix();
+  const key = `${redisPrefix}resume-secret`;
+  const node = await startNode(t, { reactors: 1, nodeId: "a", redis: redis.url, redisPrefix, redisAnswerMs: 60_000, ...brief });
+  const ask = () => fetch(`http://127.0.0.1:${node.port}/api/connection-url`);
+  t.equal((await ask()).status, 200);
+  const own = await redis.client.get(key);
+  // A node looks at the secret whenever it has connected again.
+  const cut = () => redis.client.call("client", "kill", "type", "normal", "skipme", "yes");
+  await redis.client.del(key);
+  await cut();
+  await until(async () => (await redis.client.get(key)) === own, "the node to store it again");
+  t.equal((await ask()).status, 200, "nothing has changed for clients");
+  await redis.client.set(key, "the secret of another node");
+  await cut();
+  await until(async () => (await ask()).status === 503, "the node to notice");
+  const refused = await ask();
+  t.match(await refused.json(), { error: { code: "unavailable", text: /another secret/, retryable: true } });
+  t.match(refused.headers.get("retry-after"), /^[1-5]$/);
+  t.ok((await open(node)).ready, "clients are served as ever");
+  await redis.client.set(key, own!);
+  await cut();
+  await until(async () => (await ask()).status === 200, "them to agree");
+});

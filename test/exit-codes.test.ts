@@ -99,7 +99,7 @@ for (const [what, flag, scheme, signal] of [["NATS", "--nats", "nats", "SIGTERM"
     await once(silent, "listening");
     // It accepts and never answers. A start that gives up by itself would exit with 1.
     const url = `${scheme}://127.0.0.1:${(silent.address() as AddressInfo).port}`;
-    const args = [bin, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--reactors", "1", "--log-format", "json", flag, url];
+    const args = [bin, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--reactors", "1", "--log-format", "json", "--resume-secret", "r".repeat(32), flag, url];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "ignore"], env: { PATH: process.env.PATH ?? "" } });
     t.teardown(() => child.kill("SIGKILL"));
     let out = "";

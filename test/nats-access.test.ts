@@ -9,13 +9,13 @@ import { connectNats, watchNats } from "../src/broker/nats/connection/connection
 import { folder, makePair, replace } from "./support/certificates.ts";
 import { startNats } from "./support/nats.ts";
 import { makeOperator } from "./support/natsauth.ts";
-import { startNode, type NodeOptions } from "./support/node.ts";
+import { resumeSecret, startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess, sumOf } from "./support/nodeprocess.ts";
 import { startRedis } from "./support/redis.ts";
 import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
-const small = { port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", natsPartitions: 1 } as const;
+const small = { port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", natsPartitions: 1, resumeSecret } as const;
 
 /** It starts, and a publication of a durable room comes back by way of NATS. */
 async function works(t: Test, options: NodeOptions, what: string): Promise<void> {
@@ -160,7 +160,7 @@ t.test("an address where no NATS is, and replicas without servers for them", asy
 
 t.test("a node that is given NATS without Redis, or the reverse, says at its start what it does not share", async (t) => {
   const [nats, redis] = await Promise.all([startNats(t), startRedis(t)]);
-  const given = { nats: ["--nats", nats.url], redis: ["--redis", redis.url], both: ["--nats", nats.url, "--redis", redis.url] };
+  const given = { nats: ["--nats", nats.url, "--resume-secret", resumeSecret], redis: ["--redis", redis.url], both: ["--nats", nats.url, "--redis", redis.url] };
   const said = async (flags: string[]) => {
     const node = await startNodeProcess(["--reactors", "1", ...flags]);
     t.teardown(() => node.kill());

@@ -2,7 +2,7 @@
 import t from "tap";
 import { createGateway, ConfigError } from "../dist/index.js";
 import { startNats } from "./support/nats.ts";
-import { startNode, type NodeOptions } from "./support/node.ts";
+import { resumeSecret, startNode, type NodeOptions } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { lose, resumeOf } from "./support/resume.ts";
 import { open, type TestSession } from "./support/session.ts";
@@ -111,7 +111,7 @@ t.test("a server that comes back without its store: members are told of the gap"
 
 t.test("what is wrong with NATS at the start names the option, the server and what to do, and no secret", async (t) => {
   const problem = async (options: NodeOptions): Promise<string> => {
-    const failure = await createGateway({ port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", ...options }).then(
+    const failure = await createGateway({ port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", resumeSecret, ...options }).then(
       async (gateway) => void (await gateway.close()),
       (error: unknown) => error,
     );
@@ -133,7 +133,7 @@ t.test("a stream that contradicts the configuration is told, field by field, and
   const nats = await startNats(t);
   const namespaces = { chat: { historySize: 7, historyTtlMs: 3_600_000 } };
   await (await startNode(t, { nats: [nats.url], namespaces })).close();
-  const start = (options: NodeOptions) => createGateway({ port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", nats: [nats.url], namespaces, ...options });
+  const start = (options: NodeOptions) => createGateway({ port: 0, adminPort: 0, reactors: 1, demo: false, logLevel: "silent", nats: [nats.url], resumeSecret, namespaces, ...options });
   const wrong: { options: NodeOptions; says: RegExp }[] = [
     { options: { namespaces: { chat: { historySize: 8, historyTtlMs: 3_600_000 } } }, says: /stream FLUX_chat_0 has max_msgs_per_subject 8, but the configuration requires 9: set historySize of namespace chat to 7, or change the stream/ },
     { options: { namespaces: { chat: { historySize: 7, historyTtlMs: 7_200_000 } } }, says: /FLUX_chat_0 has max_age 3600000 ms, but the configuration requires 7200000 ms: set historyTtlMs of namespace chat/ },

@@ -38,5 +38,5 @@ t.test("rooms live in the broker that the program brings, and it is stopped with
 
 t.test("a broker of one's own beside NATS is a contradiction", async (t) => {
   const broker = (deliver: Deliver) => createMemoryBroker(limits, deliver);
-  await t.rejects(createGateway({ ...free, nats: ["nats://127.0.0.1:1"] }, { broker }), new ConfigError(["nats: createGateway was given a broker as well, and rooms need one; remove nats or the broker"]));
+  await t.rejects(createGateway({ ...free, nats: ["nats://127.0.0.1:1"], resumeSecret: "r".repeat(32) }, { broker }), new ConfigError(["nats: createGateway was given a broker as well, and rooms need one; remove nats or the broker"]));
 });

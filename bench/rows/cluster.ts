@@ -7,6 +7,9 @@ import { type ServerUnderTest, startServer } from "../servers/start.ts";
 import type { Verdict } from "../../test/support/verdict.ts";
 import type { Bar, Metric, Scale, Values } from "./row.ts";
 
+/** Nodes on NATS without Redis need one. */
+const resumeSecret = "a secret that the nodes of a bench share";
+
 export type Cluster = {
   nodes: ServerUnderTest[];
   natsUrl: string;
@@ -18,7 +21,7 @@ export async function withCluster<T>(count: number, flags: readonly string[], { 
     const { url } = await startNats({ teardown });
     const nodes: ServerUnderTest[] = [];
     for (let i = 0; i < count; i++) {
-      const node = await startServer("flux", { reactors: 1, profileDir, flags: ["--nats", url, ...flags] });
+      const node = await startServer("flux", { reactors: 1, profileDir, flags: ["--nats", url, "--resume-secret", resumeSecret, ...flags] });
       teardown(() => node.stop());
       nodes.push(node);
     }

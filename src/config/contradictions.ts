@@ -40,6 +40,7 @@ export interface Related {
   readonly natsTlsCert: string;
   readonly natsTlsKey: string;
   readonly redis: string;
+  readonly resumeSecret: string;
   readonly redisTlsCa: string;
   readonly placement: string;
   readonly nodeHeartbeatMs: number;
@@ -182,6 +183,12 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     "dataDir",
     "redis",
     `Redis stores the sessions, and other nodes cannot use rooms on this node's disk; remove ${called("dataDir")} or ${called("redis")}`,
+  );
+  refuse(
+    config.nats.length > 0 && config.redis === "" && config.resumeSecret === "",
+    "nats",
+    "resumeSecret",
+    `nodes on one NATS need the same secret for resume tokens and tickets; set ${called("resumeSecret")} alike on all nodes, or ${called("redis")}, where they share one`,
   );
   refuse(
     config.redisTlsCa !== "" && !config.redis.startsWith("rediss"),

@@ -168,6 +168,15 @@ export class NodeState {
     return Atomics.load(this.#words, words.indexOf("socketCredit")) > 0 && Atomics.sub(this.#words, words.indexOf("socketCredit"), 1) > 0;
   }
 
+  /** Other nodes sign tickets with another secret. */
+  get secretDiffers(): boolean {
+    return this.#get("secretDiffers");
+  }
+
+  set secretDiffers(value: boolean) {
+    this.#set("secretDiffers", value);
+  }
+
   /** The node accepts nothing new, and will exit. */
   get leaving(): boolean {
     return this.#get("leaving");
@@ -186,5 +195,5 @@ export class NodeState {
   }
 }
 
-const words = ["serving", "cutOff", "shortOfMemory", "outOfMemory", "socketCredit", "leaving"] as const;
+const words = ["serving", "cutOff", "shortOfMemory", "outOfMemory", "socketCredit", "leaving", "secretDiffers"] as const;
 type Word = (typeof words)[number];

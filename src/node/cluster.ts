@@ -72,12 +72,18 @@ export interface SharedSessions {
 }
 
 /** Events of the shared store, and the sessions that have a socket on this node. */
-export type SessionEvents = Pick<RedisSessionsOptions, "onForgotten" | "onTaken" | "onMissed"> & { readonly sockets: SessionsHere };
+export type SessionEvents = Pick<RedisSessionsOptions, "onForgotten" | "onTaken" | "onMissed"> & {
+  readonly sockets: SessionsHere;
+  /** Whether other nodes use another secret than this one. */
+  readonly onSecret: (differs: boolean) => void;
+};
 
-export async function openSessions(config: Config, redis: RedisLink, log: Logger, events: SessionEvents): Promise<SharedSessions> {
+export async function openSessions(config: Config, redis: RedisLink, log: Logger, { onSecret, ...events }: SessionEvents): Promise<SharedSessions> {
   const { redisPrefix: prefix, nodeId: node, sessionTtlMs: ttlMs } = config;
-  const secret = config.resumeSecret || (await atStart(config, sharedSecret(redis, `${prefix}resume-secret`, log)));
-  return { store: createRedisSessions({ redis, prefix, node, ttlMs, log, ...events }), secret };
+  const given = { secret: config.resumeSecret, stop() {} };
+  const { secret, stop } = given.secret !== "" ? given : await atStart(config, sharedSecret(redis, `${prefix}resume-secret`, log, onSecret));
+  const store = createRedisSessions({ redis, prefix, node, ttlMs, log, ...events });
+  return { store: { ...store, stop: async () => (stop(), store.stop()) }, secret };
 }
 
 /** The table of owners, where users have owners. */
@@ -91,22 +97,34 @@ export async function openMessages(config: Config, redis: RedisLink | null, log:
   return atStart(config, createRedisMessages({ redis, prefix: config.redisPrefix, id: config.nodeId, log }, events));
 }
 
-/** The secret of all nodes. The first node creates it; a node stores it again where Redis has lost it. */
-async function sharedSecret(redis: RedisLink, key: string, log: Logger): Promise<string> {
+/**
+ * The secret of all nodes. The first node creates it; a node stores it again where Redis has lost it. Where another node
+ * was faster with a new one, this node cannot change its own while it runs: it says so until they agree.
+ */
+async function sharedSecret(redis: RedisLink, key: string, log: Logger, onDiffers: (differs: boolean) => void): Promise<{ readonly secret: string; stop(): void }> {
   const agree = async (own: string) => {
     await redis.run("set", key, own, "nx");
     return String(await redis.run("get", key));
   };
   const secret = await agree(randomId(32));
-  redis.onUp(() => {
+  let differed = false;
+  const look = () => {
     agree(secret).then(
       (found) => {
-        if (found !== secret) log.error("resume tokens: nodes use different secrets since Redis lost the shared one, and clients cannot resume on other nodes; restart this node, or set the same --resume-secret on all nodes");
+        const differs = found !== secret;
+        if (differs && !differed) log.error("resume tokens: nodes use different secrets since Redis lost the shared one, and clients cannot resume on other nodes; /api/connection-url of this node answers 503; restart this node, or set the same --resume-secret on all nodes");
+        if (!differs && differed) log.info("resume tokens: nodes use the same secret again");
+        onDiffers((differed = differs));
       },
-      () => undefined, // unavailable again: the next connection repeats this
+      () => undefined, // unavailable, or it refuses writes: the next look repeats this
     );
-  });
-  return secret;
+  };
+  redis.onUp(look);
+  const timer = setInterval(look, secretLookMs).unref();
+  return { secret, stop: () => clearInterval(timer) };
 }
+
+/** Redis may lose the secret without losing connections. */
+const secretLookMs = 10_000;
 
 const saidOf = { up: "is up", draining: "is draining", down: "is down: its heartbeats stopped", left: "has left" } as const;

@@ -125,7 +125,7 @@ async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, othe
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
   const rooms = new HubRooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
   const kindOf = compileKinds(config);
-  const stores = await openNodeStores(setup, parts, redis, kindOf, () => hub);
+  const stores = await openNodeStores(setup, parts, redis, kindOf, state, () => hub);
   const { broker, store, presence } = stores;
   const { nodeId, sessionTtlMs, sessionsPerUserMax, watchedPerSessionMax, sendsPerMinute, newInboxesPerHour } = config;
   const hub: Hub = new Hub({
@@ -144,14 +144,15 @@ async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, othe
 }
 
 /** On an error, closes in reverse what is open already. @param hub exists once the stores are open. */
-async function openNodeStores({ config, log }: Setup, parts: Parts, redis: RedisLink | null, kindOf: KindOf, hub: () => Hub): Promise<NodeStores> {
+async function openNodeStores({ config, log }: Setup, parts: Parts, redis: RedisLink | null, kindOf: KindOf, state: NodeState, hub: () => Hub): Promise<NodeStores> {
   const opened: (() => Promise<void>)[] = [async () => redis?.close()];
   try {
     const sockets: SessionsHere = { here: () => hub().sessions.here(), end: (sessions) => hub().sessions.end(sessions) };
     const onForgotten = (id: string | null) => hub().sessions.forgotten(id);
     const onTaken = (id: string, generation: number) => hub().sessions.taken(id, generation);
     const onMissed = () => hub().sessions.assigned.reconcile();
-    const shared = redis && (await openSessions(config, redis, log, { onForgotten, onTaken, onMissed, sockets }));
+    const onSecret = (differs: boolean) => void (state.secretDiffers = differs);
+    const shared = redis && (await openSessions(config, redis, log, { onForgotten, onTaken, onMissed, onSecret, sockets }));
     opened.unshift(async () => shared?.store.stop());
     const presence = await openPresence(config, redis, log, {
       roomChanged: (room, change) => hub().presence.roomChanged(room, change),

@@ -4,9 +4,12 @@ import { createGateway, type Gateway } from "../../dist/index.js";
 
 export type NodeOptions = NonNullable<Parameters<typeof createGateway>[0]>;
 
+/** For nodes on NATS without Redis, which need one. */
+export const resumeSecret = "a secret that the nodes of a test share";
+
 /** Starts a node with two reactors and no demo page, which only a build has; `options` are any part of its configuration. */
 export async function startNode(t: Pick<Test, "teardown">, options: NodeOptions = {}): Promise<Gateway> {
-  const gateway = await createGateway({ port: 0, adminPort: 0, reactors: 2, demo: false, logLevel: "silent", ...options });
+  const gateway = await createGateway({ port: 0, adminPort: 0, reactors: 2, demo: false, logLevel: "silent", ...(options.nats && !options.redis && { resumeSecret }), ...options });
   t.teardown(() => gateway.close());
   return gateway;
 }

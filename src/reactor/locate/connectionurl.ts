@@ -96,9 +96,10 @@ export class ConnectionUrl {
 
   /** Copies what it needs of the request first: after the callback it is gone. */
   #asked(res: HttpResponse, req: HttpRequest, isHead: boolean): void {
-    const { config, verifier } = this.#options;
+    const { config, state, verifier } = this.#options;
     const caller = this.#caller(req, isHead);
     if (caller.origin !== "" && !isWelcome(config, caller.origin, caller.host)) return this.#refuse(res, { ...caller, origin: "" }, forbiddenOrigin);
+    if (state.secretDiffers) return this.#refuse(res, caller, otherSecret);
     const question = readQuestion(req.getQuery() ?? "");
     if (typeof question === "string") return this.#refuse(res, caller, badRequest(question));
     if (verifier === null) return this.#locate(res, caller, question, { tenant: "", user: question.user });
@@ -216,4 +217,5 @@ const badRequest = (text: string): Refusal => ({ status: "400 Bad Request", code
 const unauthorized = (text: string): Refusal => ({ status: "401 Unauthorized", code: "unauthorized", text });
 const forbiddenUser: Refusal = { status: "403 Forbidden", code: "forbidden", text: "user: the token belongs to another user" };
 const forbiddenOrigin: Refusal = { status: "403 Forbidden", code: "forbidden", text: "Origin: may not ask: it is not the node's own and not in --allowed-origins" };
+const otherSecret: Refusal = { status: unavailable, code: "unavailable", text: "other nodes would not know the tickets of this node: they use another secret, see the log of this node" };
 const busy: Refusal = { status: unavailable, code: "overloaded", text: "too many clients ask for a node: retry later" };
