@@ -21,9 +21,9 @@ const second = 1_000;
 
 const nodeOf = (id: string, fields: Partial<RegisteredNode> = {}): RegisteredNode => ({ id, ...factsOf(1), state: "up", last_heartbeat: 1, silentMs: 0, ...fields });
 
-function watched() {
+function watched(calmMs = 30 * second) {
   const clock = { time: 0 };
-  const calm = new Calm({ calmMs: 30 * second, silentMs: 7.5 * second, clock: () => clock.time });
+  const calm = new Calm({ calmMs, silentMs: 7.5 * second, clock: () => clock.time });
   const quiet = { nodes: [nodeOf("a"), nodeOf("b")], stale: false, natsAway: false };
   const look = (surroundings: Partial<typeof quiet> = {}) => {
     clock.time += second;
@@ -57,6 +57,12 @@ for (const [what, surroundings, problem] of disturbances) {
     t.equal(look(), "");
   });
 }
+
+t.test("without a time after it, a disturbance still keeps everybody from moving while it lasts", async (t) => {
+  const { look } = watched(0);
+  for (let i = 0; i < 3; i++) t.equal(look({ natsAway: true }), "NATS is unavailable");
+  t.equal(look(), "");
+});
 
 t.test("a node that stays down, as it is still listed, keeps nobody from moving", async (t) => {
   const { look } = watched();

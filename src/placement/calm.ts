@@ -24,6 +24,8 @@ export class Calm {
   readonly #options: CalmOptions;
   #states = new Map<string, RegisteredNode["state"]>();
   #disturbedAt = -Infinity;
+  /** At the last look. */
+  #isDisturbed = false;
   /** The last disturbance, in words. */
   #cause = "";
 
@@ -34,13 +36,14 @@ export class Calm {
   /** Why nobody moves. Empty: users may move. */
   get problem(): string {
     const { calmMs, clock } = this.#options;
-    return clock() - this.#disturbedAt < calmMs ? this.#cause : "";
+    return this.#isDisturbed || clock() - this.#disturbedAt < calmMs ? this.#cause : "";
   }
 
   look(surroundings: Surroundings): void {
     const cause = this.#causeIn(surroundings);
     this.#states = new Map(surroundings.nodes.map(({ id, state }) => [id, state]));
-    if (cause === "") return;
+    this.#isDisturbed = cause !== "";
+    if (!this.#isDisturbed) return;
     this.#cause = cause;
     this.#disturbedAt = this.#options.clock();
   }
