@@ -50,6 +50,7 @@ async function startPort(t: Test, options: Partial<AdminOptions> = {}, served: P
     metrics: { metrics: async () => "# nothing\n", contentType: "text/plain" }, slow: () => [], nodes: () => ({ nodes: [] }),
     disconnect: async () => ({ sessions: 2, answers: [], unanswered: ["b"] }),
     drains: { of: () => null, begin: async () => {}, progress: () => ({ state: "over", sessions: 0, left: 0, windowMs: 0, elapsedMs: 0 }) },
+    settings: { own: { node: "n1", weight: 1 }, change: async (node: string, { weight = 1 }) => (["unknown", "unavailable", "unanswered"] as const).find((what) => what === node) ?? { weight } },
     survey: async () => ({ sessions: 0, answers: [], unanswered: [] }), ...served,
   } as Served);
   t.teardown(() => port.close());
@@ -57,7 +58,8 @@ async function startPort(t: Test, options: Partial<AdminOptions> = {}, served: P
 }
 
 const paths: readonly [string, Asked][] = [
-  ["/", {}], ["/metrics", {}], ["/slow", {}], ["/nodes", {}], ["/survey?kind=health", {}], ["/drain", {}], ["/nothing", {}],
+  ["/", {}], ["/metrics", {}], ["/slow", {}], ["/nodes", {}], ["/survey?kind=health", {}], ["/drain", {}], ["/settings", {}], ["/nothing", {}],
+  ["/settings", { method: "POST", headers: json, body: '{"weight":2}' }],
   ["/disconnect", { method: "POST", headers: json, body: '{"user":"ann"}' }], ["/drain", { method: "POST", headers: json, body: "{}" }],
 ];
 
@@ -132,13 +134,23 @@ t.test("every error is JSON with a code and a text of our own", async (t) => {
     [400, "bad_request", /^windowMs: must be at least 0$/, "/drain", { method: "POST", headers: json, body: '{"windowMs":-1}' }],
     [400, "bad_request", /^node: must be at most 256 characters long$/, "/drain", { method: "POST", headers: json, body: `{"node":"${"n".repeat(257)}"}` }],
     [400, "bad_request", /^signOut: must be a boolean$/, "/disconnect", { method: "POST", headers: json, body: '{"user":"ann","signOut":"yes"}' }],
+    ...([
+      ["{}", /^body: changes nothing; the settings are: weight$/], ['{"node":"b"}', /^body: changes nothing/], ['{"weight":17}', /^weight: must be at most 16$/], ['{"weight":1e300}', /^weight: must be at most/],
+      ['{"weight":-1}', /^weight: must be at least 0$/], ['{"weight":1.5}', /^weight: must be a whole number$/], ['{"weight":1e999}', /^weight: must be a/], ['{"weight":"2"}', /^weight: must be a number$/],
+      ['{"weight":null}', /^weight: must be a number$/], ['{"weight":[2]}', /^weight: must be a number$/], ['{"wait":2}', /^body: unknown field "wait"$/], [`{"weight":2,"node":"${"n".repeat(257)}"}`, /^node: must be at most 256/], ['{"weight":2,"node":7}', /^node: must be a string$/],
+    ] as const).map(([body, text]): (typeof refused)[number] => [400, "bad_request", text, "/settings", { method: "POST", headers: json, body }]),
+    [404, "not_found", /^unknown node "unknown", or it is down: GET \/nodes/, "/settings", { method: "POST", headers: json, body: '{"node":"unknown","weight":2}' }],
+    [503, "unavailable", /^Redis is unavailable, so node "unavailable" cannot be reached/, "/settings", { method: "POST", headers: json, body: '{"node":"unavailable","weight":2}' }],
+    [503, "unavailable", /^node "unanswered" did not answer, and may have changed or not/, "/settings", { method: "POST", headers: json, body: '{"node":"unanswered","weight":2}' }],
+    [405, "method_not_allowed", /only GET, HEAD, POST/, "/settings", { method: "PUT" }],
+    [403, "forbidden", /pages/, "/settings", { method: "POST", headers: { ...json, Origin: "https://evil.example" }, body: '{"weight":2}' }],
     [413, "too_large", /4096/, "/drain", { method: "POST", headers: json, body: " ".repeat(5000) }],
   ];
   for (const [status, code, text, path, asked] of refused) {
     const got = await ask(port, path, asked);
     t.match({ ...got, body: JSON.parse(got.text) as unknown }, { status, headers: { "content-type": "application/json" }, body: { error: { code, text } } }, `${path} ${asked?.body ?? ""}`);
   }
-  t.match(JSON.parse((await ask(port, "/")).text), { paths: ["/", "/metrics", "/slow", "/nodes", "/survey", "/placement", "/disconnect", "/drain"] });
+  t.match(JSON.parse((await ask(port, "/")).text), { paths: ["/", "/metrics", "/slow", "/nodes", "/survey", "/placement", "/settings", "/disconnect", "/drain"] });
 });
 
 t.test("each action is one line of the log: who, what and with what outcome, and the key never", async (t) => {
@@ -146,17 +158,19 @@ t.test("each action is one line of the log: who, what and with what outcome, and
   const headers = { ...json, ...withKey(key) };
   await ask(port, "/disconnect", { method: "POST", headers, body: '{"user":"ann","signOut":true}' });
   await ask(port, "/drain", { method: "POST", headers, body: '{"windowMs":5}' });
+  t.match(await ask(port, "/settings", { method: "POST", headers, body: '{"node":"b","weight":0}' }), { status: 200, text: '{"node":"b","weight":0}\n' });
   t.match(lines, [
     { level: "info", msg: "admin port: disconnect", audit: { from: "127.0.0.1", key: /^[0-9a-f]{8}$/, asked: { user: "ann", tenant: "", signOut: true }, outcome: { sessions: 2, unanswered: ["b"] } } },
     { level: "info", msg: "admin port: drain", audit: { asked: { windowMs: 5 }, outcome: { begun: true } } },
+    { level: "info", msg: "admin port: settings", audit: { asked: { node: "b", weight: 0 }, outcome: { weight: 0 } } },
   ]);
   for (let i = 0; i < 50; i++) await ask(port, "/drain", { method: "POST", headers: { ...json, ...withKey("w".repeat(40)) } });
   await ask(port, "/drain", { method: "POST", headers: { ...headers, Origin: "https://evil.example" }, body: "{}" });
-  t.match(lines.slice(2), [
+  t.match(lines.slice(3), [
     { level: "warn", audit: { action: "refused", from: "127.0.0.1", method: "POST", path: "/drain", code: "unauthorized" } },
     { level: "warn", audit: { code: "forbidden" } },
   ]);
-  t.equal(lines.length, 4, "a reason is told once in a while");
+  t.equal(lines.length, 5, "a reason is told once in a while");
   t.notMatch(JSON.stringify(lines), new RegExp(`${key}|wwww`));
 });
 

@@ -112,6 +112,22 @@ t.test("work decides; what was sent since the last report counts, so that nobody
   t.equal(count(other.targets, 10).get("a"), 10);
 });
 
+t.test("by its weight a node is chosen more often, and with 0 only where no other takes clients", async (t) => {
+  const made = world([placed("a"), placed("b", { weight: 3 }), placed("c", { weight: 0 })]);
+  const sent = count(made.targets, 10_000);
+  t.equal(sent.get("c"), undefined);
+  t.ok(Math.abs((sent.get("b") ?? 0) - 7_500) < 500, `${sent.get("b")} of 10,000`);
+  t.strictSame([...count(made.targets, 20, "", ["a", "b"]).keys()].sort(), ["a", "b"], "nor for those that could not reach the others");
+  made.refusing.add("b");
+  made.ready = false;
+  t.strictSame([...count(made.targets, 20).keys()], ["c"]);
+  const none = count(world([placed("a", { weight: 0 }), placed("b", { weight: 0 })]).targets, 1_000);
+  for (const id of ["a", "b"]) t.ok(Math.abs((none.get(id) ?? 0) - 500) < 150, `${none.get(id)} of 1,000: all alike where none has any`);
+  t.equal(count(world([placed("only", { weight: 0 })]).targets, 1).get("only"), 1);
+  const busy = world([placed("a", { weight: 16, load: 0.9 }), placed("b")]);
+  t.equal(count(busy.targets, 100).get("b"), 100, "work decides between two, whatever their weights");
+});
+
 t.test("a node keeps its slots when the list changes, and gets a part of every asker's rate", async (t) => {
   const made = world([placed("a", { slotsPerSecond: 400 }), placed("b")]);
   const [a] = made.targets.all();

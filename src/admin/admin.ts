@@ -1,6 +1,6 @@
 /**
- * The admin port: metrics, slow sessions, the nodes, surveys, disconnecting users, and draining. The main thread serves
- * it on a port of its own. It listens on loopback and is open to this machine, or requires a key. Every answer is JSON,
+ * The admin port: metrics, slow sessions, the nodes and their settings, surveys, disconnecting users, and draining. The
+ * main thread serves it on a port of its own. It listens on loopback and is open to this machine, or requires a key. Every answer is JSON,
  * except the metrics.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -15,6 +15,7 @@ import { servePlacement, type Placements } from "./placement.ts";
 import { answer, refuse, Refused, send } from "./request.ts";
 import { Routes, type Serve } from "./routes.ts";
 import { adminBounds, apiBounds, startServer, type HttpServer, type Listening, type OnRequest } from "./server.ts";
+import { serveSettings, type Settings } from "./settings.ts";
 import { serveSurvey, type Ask } from "./survey.ts";
 
 export type Admin = HttpServer;
@@ -35,6 +36,7 @@ export interface Served {
   readonly nodes: () => object;
   readonly survey: Ask;
   readonly placements: Placements;
+  readonly settings: Settings;
   /** Serves the paths below `/api/`. Absent: the HTTP API has a port of its own. */
   readonly api?: OnRequest | undefined;
 }
@@ -61,7 +63,7 @@ export function startMetrics(listening: Listening, metrics: Served["metrics"], l
   return listen(listening, { routes, door: () => {}, audit: null, log, api: null });
 }
 
-function routesOf({ metrics, slow, nodes, survey, placements, disconnect, drains }: Served, audit: Audit): Routes {
+function routesOf({ metrics, slow, nodes, survey, placements, settings, disconnect, drains }: Served, audit: Audit): Routes {
   const routes: Routes = new Routes()
     .add("GET", "/", (_, res) => answer(res, 200, { name: "flux-gateway admin", paths: routes.paths }))
     .add("GET", "/metrics", serveMetrics(metrics))
@@ -69,6 +71,8 @@ function routesOf({ metrics, slow, nodes, survey, placements, disconnect, drains
     .add("GET", "/nodes", (_, res) => answer(res, 200, nodes()))
     .add("GET", "/survey", (req, res) => serveSurvey(req, res, survey))
     .add("GET", "/placement", (req, res) => servePlacement(req, res, placements))
+    .add("GET", "/settings", (_, res) => answer(res, 200, settings.own))
+    .add("POST", "/settings", (req, res, caller) => serveSettings(req, res, settings, caller, audit))
     .add("POST", "/disconnect", (req, res, caller) => serveDisconnect(req, res, disconnect, caller, audit))
     .add("GET", "/drain", (_, res) => answer(res, 200, drains.progress()))
     .add("POST", "/drain", (req, res, caller) => serveDrain(req, res, drains, caller, audit));

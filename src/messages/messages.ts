@@ -57,7 +57,9 @@ export type NodeAnswer =
   /** `more`: there are others after the last of them. */
   | { readonly kind: "rooms"; readonly rooms: readonly (readonly [name: string, sessions: number])[]; readonly more: boolean }
   /** Sessions of a user that are in a room now, or have left it, and those that could not join. */
-  | { readonly kind: "assigned"; readonly sessions: number; readonly refused: number };
+  | { readonly kind: "assigned"; readonly sessions: number; readonly refused: number }
+  /** The node's settings after a change. */
+  | { readonly kind: "settings"; readonly weight: number };
 
 /** The recipient of an answer: the asking node, and its name for the survey. */
 export interface ReplyTo {
@@ -89,7 +91,9 @@ export type NodeMessage =
   | { readonly kind: "question"; readonly question: Question | ListQuestion; readonly replyTo: ReplyTo }
   | { readonly kind: "answer"; readonly survey: string; readonly node: string; readonly answer: NodeAnswer }
   /** Drains the node whose start time, by its own clock, is `started`, and makes it exit (drainoptions.ts). */
-  | { readonly kind: "drain"; readonly started: number; readonly windowMs?: number | undefined; readonly url?: string | undefined };
+  | { readonly kind: "drain"; readonly started: number; readonly windowMs?: number | undefined; readonly url?: string | undefined }
+  /** Changes settings of the node that started then (placement/settings.ts). `replyTo` gets those that it has after. */
+  | { readonly kind: "settings"; readonly started: number; readonly weight?: number | undefined; readonly replyTo: ReplyTo };
 
 /**
  * Messages that must be delivered later if not now. For surveys, drains and answers the sender may be gone, or repeats

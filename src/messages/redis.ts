@@ -61,6 +61,7 @@ const answer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("sessions"), sessions: z.array(z.object({ session: name, device: name, rooms: count })) }),
   z.object({ kind: z.literal("rooms"), rooms: z.array(z.tuple([room, count])).max(roomsPerPageMax), more: z.boolean() }),
   z.object({ kind: z.literal("assigned"), sessions: count, refused: count }),
+  z.object({ kind: z.literal("settings"), weight: count }),
 ]);
 
 const envelope = z.object({
@@ -75,6 +76,7 @@ const envelope = z.object({
     z.object({ kind: z.literal("question"), question, replyTo }),
     z.object({ kind: z.literal("answer"), survey: name, node: name, answer }),
     z.object({ kind: z.literal("drain"), started: z.number(), windowMs: z.number().min(0).optional(), url: z.string().optional() }),
+    z.object({ kind: z.literal("settings"), started: z.number(), weight: z.number().optional(), replyTo }),
   ]),
 });
 

@@ -31,6 +31,7 @@ import { addRedisMetrics } from "../metrics/redis.ts";
 import { userKey } from "../protocol/roomkeys.ts";
 import type { RegistryEvents } from "../registry/registry.ts";
 import { checkPartitions } from "./samepartitions.ts";
+import { RunningSettings } from "./settings.ts";
 import { readSetup } from "./setup.ts";
 import type { Parts } from "./stores.ts";
 import type { Survey, SurveyOptions } from "../messages/survey.ts";
@@ -96,6 +97,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   let closing: Promise<void> | null = null;
   const close = () => (closing ??= shutDown(node, unwatch, ports, natsApi).finally(onEnded));
   const drains = drainsOf(node, close);
+  const settings = new RunningSettings(node);
   const reloadCertificate = () => renewCertificate(config, log, (renewed) => reactors.renew(renewed));
   const unwatch = watch(node, reloadCertificate);
 
@@ -117,8 +119,8 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
 
   // The node knows the others before clients come. The others hear of it when it can take clients.
   try {
-    others.hear(await openMessages(config, redis, log, { received: (message) => onMessage(node, drains, message) }));
-    const facts = nodeFacts(config, setup, node.counters, () => reactors.serving);
+    others.hear(await openMessages(config, redis, log, { received: (message) => onMessage(node, drains, settings, message) }));
+    const facts = nodeFacts(config, setup, node.counters, () => reactors.serving, () => settings.own);
     const nodeChanged: RegistryEvents["nodeChanged"] = (change) => {
       stores.nodeChanged(change);
       void placement.look();
@@ -126,7 +128,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     others.know(await openRegistry(config, redis, facts, log, { nodeChanged }));
     await checkPartitions(config, () => others.nodes());
     await placement.start();
-    ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey, placements });
+    ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey, placements, settings });
     await reactors.start();
     // Loaded only where NATS is configured.
     if (natsInput !== null) natsApi = await (await import("./natsapi.ts")).startNatsApi(config, natsInput, log);
@@ -196,7 +198,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
 }
 
 /** Handles a message of another node. */
-function onMessage({ setup: { config, log }, hub, surveys, others }: Node, drains: Drains, message: NodeMessage): void {
+function onMessage({ setup: { config, log }, hub, surveys, others }: Node, drains: Drains, settings: RunningSettings, message: NodeMessage): void {
   const { sessions, lateDisconnects } = hub;
   switch (message.kind) {
     case "taken": return sessions.taken(message.session, message.generation);
@@ -216,6 +218,7 @@ function onMessage({ setup: { config, log }, hub, surveys, others }: Node, drain
     case "reconnect": return surveys.reply(message.replyTo, { kind: "user", sessions: hub.reconnect(userKey(message.tenant, message.user), message.url) });
     case "question": return surveys.asked(message.question, message.replyTo);
     case "answer": return surveys.answered(message);
+    case "settings": return settings.told(message);
     case "drain": {
       const { kind: _, started, ...options } = message;
       // Ignored if meant for an earlier node of this name, or if this node is not in the registry.

@@ -1,9 +1,11 @@
 /** The facts that this node publishes about itself. */
 import { networkInterfaces } from "node:os";
+import { performance, type EventLoopUtilization } from "node:perf_hooks";
 import type { Config } from "../config/config.ts";
 import type { Counters } from "../link/counters.ts";
 import { at } from "./ports.ts";
 import type { Setup } from "./setup.ts";
+import type { NodeSettings } from "../placement/settings.ts";
 import type { NodeFacts, RegisteredNode } from "../registry/registry.ts";
 import { version } from "../platform/version.ts";
 
@@ -21,28 +23,37 @@ const everyAddress = new Set(["0.0.0.0", "::"]);
 /** Facts are reused for this long: a CPU share over a shorter time means nothing. */
 const freshMs = 500;
 
-/** @param serving counts the reactors that take sockets. */
-export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" | "tcpPort">, counters: readonly Counters[], serving: () => number): () => NodeFacts {
-  const { region, reactors, handshakesPerSecond, weight, placement, placementPartitions: partitions } = config;
+/**
+ * @param serving counts the reactors that take sockets.
+ * @param settings those that may change while the node runs.
+ */
+export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" | "tcpPort">, counters: readonly Counters[], serving: () => number, settings: () => NodeSettings): () => NodeFacts {
+  const { region, reactors, handshakesPerSecond, placement, placementPartitions: partitions } = config;
   const reached = (host: string) => config.nodeHost || (everyAddress.has(host) ? ownAddress() : host);
   const ip = reached(config.host);
   const secure = config.tlsCert !== "";
   const url = config.nodeUrl || `${secure ? "wss" : "ws"}://${at(ip, port)}/ws`;
   const tcpUrl = tcpPort === null ? "" : `${secure ? "tls" : "tcp"}://${at(reached(config.tcpHost || config.host), tcpPort)}`;
-  const fixed = { ip, port, url, tcpUrl, region, version, handshakesPerSecond, weight, placement, partitions, started: Date.now() };
+  const fixed = { ip, port, url, tcpUrl, region, version, handshakesPerSecond, placement, partitions, started: Date.now() };
   let cpuBefore = process.cpuUsage();
   let measuredAt = performance.now();
+  // The start keeps the main thread busy, which says nothing about the work of clients.
+  let hubBefore: EventLoopUtilization | null = null;
   let measured = { load: 0, cpu: 0, rss: process.memoryUsage.rss(), sockets: 0, reactors };
   return () => {
     const elapsedMs = performance.now() - measuredAt;
-    if (elapsedMs < freshMs) return { ...fixed, ...measured };
+    const { weight } = settings();
+    if (elapsedMs < freshMs) return { ...fixed, weight, ...measured };
     const { user, system } = process.cpuUsage(cpuBefore);
     cpuBefore = process.cpuUsage();
     measuredAt = performance.now();
-    const load = counters.reduce((sum, one) => sum + one.get("loopUtilization"), 0) / Math.max(1, counters.length);
+    const hub = hubBefore === null ? 0 : performance.eventLoopUtilization(hubBefore).utilization;
+    hubBefore = performance.eventLoopUtilization();
+    const reactorsMean = counters.reduce((sum, one) => sum + one.get("loopUtilization"), 0) / Math.max(1, counters.length);
+    const load = Math.max(hub, reactorsMean);
     const sockets = counters.reduce((sum, one) => sum + one.sockets, 0);
     measured = { load: rounded(load), cpu: rounded((user + system) / 1000 / elapsedMs), rss: process.memoryUsage.rss(), sockets, reactors: serving() };
-    return { ...fixed, ...measured };
+    return { ...fixed, weight, ...measured };
   };
 }
 

@@ -13,7 +13,7 @@ export interface NodeFacts {
   /** The URL for clients. */
   readonly url: string;
   readonly region: string;
-  /** Share of the last second that its event loops were busy, 0 to 1: the mean of its reactors. */
+  /** Share of the last seconds that its event loops were busy, 0 to 1: the mean of its reactors, or its hub where that is busier. */
   readonly load: number;
   /** Cores its process kept busy since the heartbeat before. */
   readonly cpu: number;

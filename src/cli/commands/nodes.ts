@@ -1,4 +1,7 @@
-/** `flux-gateway nodes`: lists the nodes of the gateway and their health, as a running node knows them. */
+/**
+ * `flux-gateway nodes`: lists the nodes of the gateway and their health, as a running node knows them. Commands below it
+ * change settings of a node (settings.ts).
+ */
 import type { Command } from "commander";
 import { ConfigError } from "../../config/config.ts";
 import { showSize } from "../../config/values.ts";
@@ -7,6 +10,7 @@ import type { KnownNode } from "../../node/nodefacts.ts";
 import type { Survey } from "../../messages/survey.ts";
 import { explainUser, planChanges } from "./placement.ts";
 import { addAdminFlags, adminPort, askAt, askIfKnown, type AdminGiven } from "../address.ts";
+import { addWeightCommand } from "./settings.ts";
 
 interface Given extends AdminGiven {
   readonly json: boolean;
@@ -29,11 +33,13 @@ export function addNodesCommand(program: Command): void {
   const command = program
     .command("nodes")
     .description("List the nodes of the gateway with state, health and load.")
+    .helpCommand("help [command]", "Print help for a command.")
     .option("--explain <user>", "Say which node a user belongs on, why, and where the user's sessions are.")
     .option("--tenant <name>", "Tenant of the user.", "")
     .option("--plan <changes>", "Say what would move if nodes joined, left or had another weight: +gateway-4,-gateway-2,gateway-1=2.")
     .option("--json", "Print JSON.", false);
   addAdminFlags(command).action(nodes);
+  addWeightCommand(command);
 }
 
 async function nodes({ json, explain, tenant, plan, ...given }: Given): Promise<void> {

@@ -9,6 +9,7 @@ import { RemoteDrain } from "./remotedrain.ts";
 export class OtherNodes {
   #messages: NodeMessages | null = null;
   #registry: Registry | null = null;
+  #announced: OwnState | null = null;
 
   /** From here on messages reach other nodes. */
   hear(messages: NodeMessages): void {
@@ -30,7 +31,13 @@ export class OtherNodes {
   }
 
   async announce(state: OwnState): Promise<void> {
+    this.#announced = state;
     await this.#registry?.announce(state);
+  }
+
+  /** The facts about this node have changed: the others should not wait for the next heartbeat. */
+  async announceAgain(): Promise<void> {
+    if (this.#announced !== null) await this.#registry?.announce(this.#announced);
   }
 
   send(node: string, message: NodeMessage): void {

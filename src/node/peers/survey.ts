@@ -120,7 +120,16 @@ export class Surveys {
   }
 
   /** The answer of one other node. Null: it did not answer in time, or cannot be reached. */
-  askOne<Q extends Question>(node: string, question: Q, timeoutMs = timeoutMsDefault): Promise<Extract<NodeAnswer, { kind: Q["kind"] }> | null> {
+  askOne<Q extends Question>(node: string, question: Q, timeoutMs = timeoutMsDefault): Promise<OfKind<Q["kind"]> | null> {
+    return this.tellOne<Q["kind"]>(node, question.kind, (replyTo) => this.#options.send(node, { kind: "question", question, replyTo }), timeoutMs);
+  }
+
+  /**
+   * The answer of one other node to a message. Null: it did not answer in time, or cannot be reached.
+   * @param kind of the answer
+   * @param tell sends the message, with this address for the answer.
+   */
+  tellOne<K extends NodeAnswer["kind"]>(node: string, kind: K, tell: (replyTo: ReplyTo) => void, timeoutMs = timeoutMsDefault): Promise<OfKind<K> | null> {
     if (!this.#options.reachable() || this.#open.size >= openMax) return Promise.resolve(null);
     return new Promise((resolve) => {
       const survey = randomId(12);
@@ -129,11 +138,11 @@ export class Surveys {
         clearTimeout(timer);
         this.#open.delete(survey);
         // Answers of another kind are dropped.
-        resolve((answers.get(node) as Extract<NodeAnswer, { kind: Q["kind"] }> | undefined) ?? null);
+        resolve((answers.get(node) as OfKind<K> | undefined) ?? null);
       };
       const timer = setTimeout(end, timeoutMs);
-      this.#open.set(survey, { kind: question.kind, answers, awaited: new Set([node]), end });
-      this.#options.send(node, { kind: "question", question, replyTo: { node: this.#options.node, survey } });
+      this.#open.set(survey, { kind, answers, awaited: new Set([node]), end });
+      tell({ node: this.#options.node, survey });
     });
   }
 

@@ -44,6 +44,7 @@ export class Targets {
   readonly #options: TargetsOptions;
   #generation = -1;
   #all: readonly Target[] = [];
+  #heaviest = 1;
   readonly #now: () => number;
 
   constructor(options: TargetsOptions) {
@@ -82,13 +83,15 @@ export class Targets {
 
   /**
    * Of two nodes chosen at random, the one with less work: a single least loaded node would get everybody until its
-   * load is reported again. Nodes of the region come first, then all; those in `not` only where no other is left.
+   * load is reported again. Nodes of the region come first, then all; those in `not` only where no other is left. A node
+   * with twice the weight is chosen twice as often; one of weight 0 only where no other takes clients.
    */
   choose(region: string, not: readonly string[]): Target | null {
     const all = this.all();
     // A node alone is asked most often.
     if (all.length === 1) return this.takes(all[0]!) ? all[0]! : null;
-    const able = all.filter((target) => this.takes(target));
+    let able = all.filter((target) => target.node.weight > 0 && this.takes(target));
+    if (able.length === 0) able = all.filter((target) => this.takes(target));
     const wanted = not.length === 0 ? able : able.filter(({ node }) => !not.includes(node.id));
     const near = region === "" ? [] : wanted.filter(({ node }) => node.region === region);
     const among = [near, wanted, able].find((some) => some.length > 0) ?? [];
@@ -100,18 +103,27 @@ export class Targets {
   }
 
   #better(among: readonly Target[]): Target {
-    const { random = Math.random } = this.#options;
-    const first = Math.floor(random() * among.length);
-    // Another one: the same distance from the first for each of the others.
-    const second = (first + 1 + Math.floor(random() * (among.length - 1))) % among.length;
-    const [a, b] = [among[first]!, among[second]!];
+    const a = this.#pick(among, null);
+    const b = this.#pick(among, a);
     return this.#work(b) < this.#work(a) - alike ? b : a;
   }
 
-  /** Its reported load, and what its load does not show yet: a second's worth of handshakes counts as a tenth of its time. */
+  /** One of them but `except` at random, each as often as its weight says. Either all have one, or none. */
+  #pick(among: readonly Target[], except: Target | null): Target {
+    const { random = Math.random } = this.#options;
+    const parts = (target: Target) => (target === except ? 0 : target.node.weight || 1);
+    let left = random() * among.reduce((sum, target) => sum + parts(target), 0);
+    return among.find((target) => (left -= parts(target)) < 0) ?? among.find((target) => target !== except)!;
+  }
+
+  /**
+   * Its reported load, and what its load does not show yet: a second's worth of handshakes counts as a tenth of its time.
+   * Clients weigh less on a node of more weight.
+   */
   #work(target: Target): number {
     const perSecond = target.node.slotsPerSecond || unlimitedPerSecond;
-    return target.node.load + (loadPerSecondSent * this.#sentTo(target)) / perSecond;
+    const share = (target.node.weight || this.#heaviest) / this.#heaviest;
+    return target.node.load + (loadPerSecondSent * this.#sentTo(target)) / (perSecond * share);
   }
 
   /** Loses what the node has reported meanwhile, little by little. */
@@ -123,6 +135,7 @@ export class Targets {
     const { view, reactors } = this.#options;
     const before = new Map(this.#all.map((target) => [target.node.id, target]));
     const { nodes, self } = view;
+    this.#heaviest = Math.max(1, ...nodes.map(({ weight }) => weight));
     const askers = Math.max(1, nodes.filter(({ state }) => state === "up").length) * reactors;
     this.#all = nodes.map((node, i) => {
       const known = before.get(node.id);

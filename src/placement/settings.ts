@@ -1,0 +1,18 @@
+/**
+ * Settings of a node that operators change while it runs: by `POST /settings` of any admin port, and by the message
+ * `settings` between nodes. A change holds until the node exits. Its next start reads the options again.
+ */
+import * as z from "zod";
+import { weightMax } from "./ring.ts";
+
+export interface NodeSettings {
+  /** The node's part of the users, relative to the other nodes. 0: no users are assigned to it. */
+  readonly weight: number;
+}
+
+/** The settings that change; the others stay. From outside: callers of the admin port, and other nodes. */
+export const settingsShape = z.strictObject({
+  weight: z.int().min(0).max(weightMax).optional(),
+});
+
+export type SettingsChange = z.infer<typeof settingsShape>;
