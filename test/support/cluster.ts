@@ -39,6 +39,8 @@ export interface ClusterOptions {
   readonly obeys?: boolean;
   /** Each node has a NATS server of its own; they are one cluster. Default: no. */
   readonly replicated?: boolean;
+  /** The command that a node is started with, each time. Undefined: that of this build. */
+  readonly program?: (index: number) => string | undefined;
   /** NATS has a disk of its own of this size, where one can be mounted. */
   readonly diskBytes?: number;
 }
@@ -80,7 +82,7 @@ const namespaces = JSON.stringify({
   live: { presence: "members", presenceEvents: true },
 });
 
-export async function startCluster(t: Pick<Test, "teardown" | "testdir">, { flags = [], size = 3, obeys = false, replicated = false, diskBytes = 0 }: ClusterOptions = {}): Promise<Cluster> {
+export async function startCluster(t: Pick<Test, "teardown" | "testdir">, { flags = [], size = 3, obeys = false, replicated = false, program, diskBytes = 0 }: ClusterOptions = {}): Promise<Cluster> {
   const redis = await startRedis(t);
   const natsCluster = replicated ? await startNatsCluster(t, size) : null;
   const nats = natsCluster?.servers[0] ?? (await startNats(t, { diskBytes }));
@@ -93,7 +95,7 @@ export async function startCluster(t: Pick<Test, "teardown" | "testdir">, { flag
       "--reactors", "1", "--nats", `nats://127.0.0.1:${toNats[index]!.port}`, "--redis", `redis://127.0.0.1:${toRedis[index]!.port}`,
       "--resume-secret", resumeSecret, "--node-id", `node-${index}`, "--namespaces", namespaces, "--commands-per-second", "0",
       "--heartbeat-ms", "2s", "--heartbeat-grace-ms", "2s", "--port", String(port), ...times, ...replicas, ...flags,
-    ], obeys ? { obeys: threads } : {});
+    ], { ...(obeys && { obeys: threads }), program: program?.(index) });
   const nodes = await Promise.all(Array.from({ length: size }, (_, i) => start(i, 0)));
   t.teardown(() => Promise.all(nodes.map((node) => node.kill())));
   const failed: string[] = [];

@@ -45,6 +45,8 @@ export interface NodeProcessOptions {
   readonly obeys?: number;
   /** It runs in this memory cgroup (a `cgroup.procs`), with the flags that it asks Node for there, as in a container. */
   readonly group?: string;
+  /** The command of another build. Default: that of this one. */
+  readonly program?: string | undefined;
 }
 
 const command = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
@@ -52,9 +54,9 @@ const command = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url)
 const wordsMax = 20;
 
 /** `flags` are added to those that make it find free ports, end at once and log for machines. */
-export async function startNodeProcess(flags: string[] = [], { openFiles, obeys, group }: NodeProcessOptions = {}): Promise<NodeProcess> {
+export async function startNodeProcess(flags: string[] = [], { openFiles, obeys, group, program = command }: NodeProcessOptions = {}): Promise<NodeProcess> {
   const orders = obeys === undefined ? null : createOrders(obeys);
-  const node = [process.execPath, ...(group === undefined ? [] : nodeFlags(group, flags)), ...(orders?.flags ?? []), command, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--drain-ms", "0", "--log-format", "json", ...flags];
+  const node = [process.execPath, ...(group === undefined ? [] : nodeFlags(group, flags)), ...(orders?.flags ?? []), program, "start", "--port", "0", "--admin-port", "0", "--no-demo", "--drain-ms", "0", "--log-format", "json", ...flags];
   const limit = openFiles === undefined ? "" : `ulimit -n ${openFiles} && `;
   const join = group === undefined ? "" : joining(group);
   const env = { ...process.env, ...orders?.env };
