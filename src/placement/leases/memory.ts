@@ -30,7 +30,7 @@ export function createMemoryRecords({ maxAgeMs, clock }: MemoryRecordsOptions): 
   const write = (key: string, value: string): Written => {
     const record = { key, value, revision: ++last, at: clock() };
     records.set(key, record);
-    for (const listener of listeners) listener(record);
+    for (const listener of listeners) listener({ key, value, revision: record.revision });
     return { kind: "written", revision: record.revision };
   };
 
