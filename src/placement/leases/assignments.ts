@@ -57,6 +57,15 @@ export class Assignments {
     return [...boots];
   }
 
+  /** A watch may tell late of a bucket that is gone. Its revisions would hide those of the new one. */
+  forgetAbove(revision: number, learnedBefore: number): void {
+    this.#known.forEach((known, partition) => {
+      if (known === undefined || known.revision <= revision || known.at >= learnedBefore) return;
+      this.#known[partition] = undefined;
+      this.#counts = null;
+    });
+  }
+
   reset(): void {
     this.#known = Array.from({ length: this.#known.length });
     this.#since = this.#timers.now();

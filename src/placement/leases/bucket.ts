@@ -14,6 +14,8 @@ export class Bucket {
   readonly #asking: Asking;
   readonly #timers: Timers;
   readonly #onChanged: (reason: string) => void;
+  /** Called with the last revision of the bucket, and when that was asked. What was known before and is higher, is of another life. */
+  onLooked: (lastRevision: number, sentAt: number) => void = () => {};
   #created = "";
   #seenAt = 0;
   #ageMs = 0;
@@ -81,6 +83,8 @@ export class Bucket {
       return this.#changed(`was set back from revision ${before} to ${info.lastRevision}`, info.created, info.lastRevision);
     }
     this.#lookedAt = Math.max(this.#lookedAt, sentAt);
+    this.#highest = Math.max(this.#highest, info.lastRevision);
+    this.onLooked(info.lastRevision, sentAt);
     return true;
   }
 

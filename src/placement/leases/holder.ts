@@ -63,6 +63,8 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
       begun: () => this.look(),
       ended: (reason) => this.#leaseEnded(reason),
     });
+    this.#leases.onLooked = (revision, at) => this.#proofs.forgetAbove(revision, at);
+    this.#bucket.onLooked = (revision, at) => this.#assignments.forgetAbove(revision, at);
     this.#at = this.#makeSituation();
   }
 

@@ -14,7 +14,9 @@ const silentMs = leaseMs - 3_000;
 
 interface Sighting {
   readonly revision: number;
+  /** When it was seen. */
   readonly at: number;
+  readonly isLease: boolean;
 }
 
 export class Proofs {
@@ -44,7 +46,7 @@ export class Proofs {
     const node = nodeOfKey(key);
     if (node === "" || (this.#seen.get(node)?.revision ?? 0) >= revision) return;
     const record = readLease(value);
-    this.#seen.set(node, { revision, at: record?.kind === "lease" ? this.#timers.now() : -Infinity });
+    this.#seen.set(node, { revision, at: this.#timers.now(), isLease: record?.kind === "lease" });
     // In a bucket that was just made again, tombstones may be of those who had not noticed.
     if (record?.kind === "tombstone" && !this.#leases.isYoung) this.#note(record.ended);
   }
@@ -52,7 +54,12 @@ export class Proofs {
   /** The lease of this node was seen lately. */
   isAlive(node: string): boolean {
     const seen = this.#seen.get(node);
-    return seen !== undefined && this.#timers.now() - seen.at < silentMs;
+    return seen !== undefined && seen.isLease && this.#timers.now() - seen.at < silentMs;
+  }
+
+  /** See assignments.ts. */
+  forgetAbove(revision: number, learnedBefore: number): void {
+    for (const [node, seen] of this.#seen) if (seen.revision > revision && seen.at < learnedBefore) this.#seen.delete(node);
   }
 
   /** Everything that was known is void. */
