@@ -153,7 +153,9 @@ t.test("a duplicated tab begins a session of its own, and takes nothing from the
   const writer = startClient(t, node.url).join("chat:6a");
   const storage = new MemoryStorage();
   const original = startClient(t, node.url, { storage });
-  const inOriginal = listen(original.join("chat:6a"));
+  const room = original.join("chat:6a");
+  const inOriginal = listen(room);
+  await room.joined;
   await writer.publish(1);
   await until(() => publicationsIn(inOriginal).length === 1, "the first");
   await until(() => (storage.getItem(storage.keys[0] ?? "") ?? "").includes('"chat:6a"'), "the place to be saved");

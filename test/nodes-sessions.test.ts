@@ -117,7 +117,7 @@ t.test("who is disconnected on one node is disconnected on all, with a socket or
   const bob = await open(b, { hello: { token: await token({ sub: "bob" }, secret) } });
   await lose(away);
   await until(async () => (await a.survey({ kind: "user", user: "ann" })).sessions === 2, "the loss to be noticed");
-  t.strictSame(await a.disconnect("ann"), { sessions: 2, answers: [{ node: "a", sessions: 1 }, { node: "b", sessions: 1 }], unanswered: [] });
+  t.strictSame(await a.disconnect("ann"), { sessions: 2, answers: [{ node: "a", sessions: 1 }, { node: "b", sessions: 1 }], unanswered: [], complete: true });
   t.match(await here.closed(), { code: 3504 });
   t.match(await there.closed(), { code: 3504 });
   for (const session of [here, there, away]) {
@@ -141,7 +141,7 @@ t.test("who is disconnected while another node hears nothing is disconnected the
   await until(async () => (await own.client.keys("*ended:*")).length === 1, "the mark to be written");
   const later = await open(b, { hello });
   t.match(await ann.closed(), { code: 3504 });
-  t.strictSame(await told, { sessions: 0, answers: [{ node: "a", sessions: 0 }], unanswered: ["b"] });
+  t.strictSame(await told, { sessions: 0, answers: [{ node: "a", sessions: 0 }], unanswered: ["b"], complete: false });
   t.equal((await open(b, { hello: { ...hello, ...resumeOf(ann) } })).ready?.resumed, false);
   await own.client.client("KILL", "TYPE", "pubsub");
   await until(async () => ((await own.client.client("LIST")) as string).split("\n").filter((line) => line.includes("sub=") && !line.includes(" sub=0")).length === 2, "both to hear again");

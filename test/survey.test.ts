@@ -82,7 +82,7 @@ t.test("a node that is alone answers for itself, and one that closes does not wa
   await (await open(alone)).join("chat:one");
   t.strictSame(await alone.survey({ kind: "room", room: "chat:one" }), { members: 1, answers: [{ node: "alone", members: 1 }], unanswered: [] });
   t.match(await alone.survey({ kind: "health" }), { sessions: 1, answers: [{ node: "alone", ready: true, redis: null, nats: null, users: 1, rooms: 1 }] });
-  t.strictSame(await alone.disconnect("nobody"), { sessions: 0, answers: [{ node: "alone", sessions: 0 }], unanswered: [] });
+  t.strictSame(await alone.disconnect("nobody"), { sessions: 0, answers: [{ node: "alone", sessions: 0 }], unanswered: [], complete: true });
   const prefix = freshPrefix();
   const a = await startNode(t, { reactors: 1, redis: redis.url, redisPrefix: prefix, nodeId: "a" });
   const entry = { ...factsOf(1), state: "up", last_heartbeat: 1 };
