@@ -20,6 +20,7 @@ import { echoRow } from "./rows/echo.ts";
 import { fanoutRow } from "./rows/fanout.ts";
 import { flushRow } from "./rows/flush.ts";
 import { handshakeRow } from "./rows/handshake.ts";
+import { hooksRow } from "./rows/hooks.ts";
 import { idlePresenceRow, idleRow } from "./rows/idle.ts";
 import { lostNodeRow } from "./rows/lostnode.ts";
 import { natsDurableRow } from "./rows/natsdurable.ts";
@@ -51,6 +52,7 @@ const groups: Record<string, readonly Row[]> = {
   rolling: [rollingRow],
   rooms: [roomsRow],
   api: [apiRow, apiMembersRow],
+  hooks: [hooksRow],
 };
 
 type Flags = {

@@ -27,6 +27,7 @@ export const closes = {
   forbidden_origin: { code: 3505, text: "pages of this origin may not connect (allowedOrigins)" },
   not_hello: { code: 3506, text: "the first frame was not hello" },
   too_many_sessions: { code: 3507, text: "the user has sessionsPerUserMax sessions" },
+  denied: { code: 4500, text: "the application denied it" },
 } as const satisfies Record<string, { code: number; text: string }>;
 
 export type CloseName = keyof typeof closes;
@@ -35,7 +36,7 @@ export type CloseName = keyof typeof closes;
 export const errors = {
   bad_request: { retryable: false, text: "a field is missing, malformed or out of range" },
   unauthorized: { retryable: false, text: "this node cannot verify the token, or it belongs to another user" },
-  forbidden: { retryable: false, text: "the token or the namespace does not allow this, or the node has it disabled" },
+  forbidden: { retryable: false, text: "the token, the namespace, the node or the application does not allow it" },
   unknown_namespace: { retryable: false, text: "no namespace of the configuration covers this room name" },
   not_joined: { retryable: false, text: "the session is not in this room" },
   already_joined: { retryable: false, text: "the session has joined this room or is joining it" },
@@ -43,7 +44,7 @@ export const errors = {
   too_many_watched: { retryable: false, text: "the session watches watchedPerSessionMax users" },
   rate_limited: { retryable: true, text: "too many commands or bytes per second, or too many direct messages" },
   overloaded: { retryable: true, text: "the node cannot take more right now" },
-  unavailable: { retryable: true, text: "NATS, Redis, the disk or the key server does not answer, or the node drains; try again" },
+  unavailable: { retryable: true, text: "a server that the node needs does not answer, or the node drains; try again" },
   unrecoverable_position: { retryable: false, text: "the history no longer covers this position" },
   too_large: { retryable: false, text: "the result does not fit into one frame, or the publication is larger than NATS allows" },
   internal: { retryable: true, text: "the node failed; its log says why" },

@@ -1,5 +1,5 @@
 /**
- * The import rule of src: cli → node → http → {admin, api} → {hub, reactor} → link → auth → config → placement → seams → {redis, disk} →
+ * The import rule of src: cli → node → http → {admin, api} → {hub, reactor, hooks} → link → auth → config → placement → seams → {redis, disk} →
  * {platform, protocol} → errors. No cycles. The protocol and the client run in browsers. Only composition picks implementations of seams.
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
@@ -25,7 +25,7 @@ const levels = [
   ["node"],
   ["http"],
   ["admin", "api"],
-  ["hub", "reactor", "metrics"],
+  ["hub", "reactor", "hooks", "metrics"],
   ["link"],
   ["auth"],
   ["config"],

@@ -92,7 +92,7 @@ function reactorWith(count: number, { nodes = 2, movesPerSecond = 100, reactors 
   const slots: (Session | null)[] = [];
   const open = (user: string): Session => {
     const slot = slots.indexOf(null) < 0 ? slots.length : slots.indexOf(null);
-    const session = { user, state: "ready", wire: 1, unanswered: 0, slot, greeting: null, grant: { tenant: "", user } } as unknown as Session;
+    const session = { user, state: "ready", wire: 1, unanswered: 0, slot, waiting: null, grant: { tenant: "", user } } as unknown as Session;
     session.socket = {
       send: (bytes: Uint8Array) => {
         const { reconnect } = JSON.parse(Buffer.from(bytes).toString()) as { reconnect?: { url: string; reason: string } };

@@ -11,6 +11,9 @@ import type { Dialect } from "../load/conversation.ts";
 export const serverNames = ["flux", "uws", "ws", "socketio"] as const;
 export type ServerName = (typeof serverNames)[number];
 
+/** Controls that are no WebSocket server. */
+type ControlName = "nodehttp" | "hookbackend";
+
 export const serverTitles: Record<ServerName, string> = {
   flux: "flux-gateway",
   uws: "bare uWS",
@@ -19,7 +22,7 @@ export const serverTitles: Record<ServerName, string> = {
 };
 
 export type ServerUnderTest = {
-  name: ServerName | "nodehttp";
+  name: ServerName | ControlName;
   dialect: Dialect;
   host: string;
   port: number;
@@ -46,7 +49,7 @@ const host = "127.0.0.1";
 const startTimeoutMs = 20_000;
 const stopTimeoutMs = 10_000;
 
-export async function startServer(name: ServerName | "nodehttp", { reactors, profileDir, isGuarded = true, flags = [], redisUrl }: StartOptions): Promise<ServerUnderTest> {
+export async function startServer(name: ServerName | ControlName, { reactors, profileDir, isGuarded = true, flags = [], redisUrl }: StartOptions): Promise<ServerUnderTest> {
   const node = profileDir === null ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileDir}/${name}`];
   return name === "flux" ? startFlux(node, reactors, [...(isGuarded ? ["--auth-secret", benchSecret] : []), ...flags]) : startControl(name, node, redisUrl === undefined ? {} : { REDIS_URL: redisUrl });
 }
@@ -62,7 +65,7 @@ async function startFlux(node: string[], reactors: number, more: readonly string
   return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, stop: () => stop(child) };
 }
 
-async function startControl(name: Exclude<ServerName, "flux"> | "nodehttp", node: string[], env: NodeJS.ProcessEnv): Promise<ServerUnderTest> {
+async function startControl(name: Exclude<ServerName, "flux"> | ControlName, node: string[], env: NodeJS.ProcessEnv): Promise<ServerUnderTest> {
   const child = run([...node, controlScript(name)], env);
   await until(child, async () => child.output.includes("\n"));
   const dialect = name === "socketio" ? "socketio" : "plain";

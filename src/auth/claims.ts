@@ -63,6 +63,7 @@ export function grantOf(payload: JWTPayload, tokenHash = ""): Read {
     send,
     commandsPerSecond: limits.commandsPerSecond ?? null,
     roomsMax: limits.rooms ?? null,
+    hook: null,
   };
   return { grant };
 }

@@ -30,6 +30,23 @@ export interface Grant {
   /** The token's own limits, lower or higher than the node's. Null: the node's apply. */
   readonly commandsPerSecond: number | null;
   readonly roomsMax: number | null;
+  /** What the application's backend decided when the session began. Null: it was not asked, or gave no verdict. */
+  readonly hook: HookGrant | null;
+}
+
+/** The verdict of the connect hook. It travels in the resume token: sessions that resume keep it. */
+export interface HookGrant {
+  /** The user that the token names. The verdict may have named another one, the grant's. */
+  readonly from: string;
+  /** Milliseconds since 1970: a session that resumes later is asked about again. 0: as long as the session lives. */
+  readonly until: number;
+  /** Rooms into which the session was joined. */
+  readonly rooms: readonly string[];
+}
+
+/** The grant as the token gave it, before a hook. */
+export function asTokenGave(grant: Grant): Grant {
+  return grant.hook === null ? grant : { ...grant, user: grant.hook.from, hook: null };
 }
 
 /** Whether the grant gives this right in this room. The namespace may still reject the command. */
@@ -64,5 +81,5 @@ export function matches(pattern: string, name: string): boolean {
 
 /** The grant of a client without a token, where such clients may connect. */
 export function anonymous(user: string): Grant {
-  return { user, tenant: "", tokenHash: "", issuedAt: Date.now(), expiresAt: 0, rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
+  return { user, tenant: "", tokenHash: "", issuedAt: Date.now(), expiresAt: 0, rooms: null, send: true, commandsPerSecond: null, roomsMax: null, hook: null };
 }

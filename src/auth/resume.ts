@@ -29,8 +29,9 @@ const bounds = z.nullable(
   }),
 );
 const unbounded = { rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
-/** Tokens of earlier versions have no generation. */
-const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.string(), z.number(), z.number(), bounds, z.int().min(0).optional()]);
+const hook = z.tuple([z.string(), z.number(), z.array(z.string())]);
+/** Tokens of earlier versions have no generation. Those of sessions without a hook's verdict end there. */
+const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.string(), z.number(), z.number(), bounds, z.int().min(0).optional(), hook.optional()]);
 
 export class ResumeTokens {
   readonly #mac: Mac;
@@ -39,9 +40,9 @@ export class ResumeTokens {
     this.#mac = new Mac(Buffer.from(secret));
   }
 
-  make(session: string, generation: number, { user, tenant, tokenHash, issuedAt, expiresAt, rooms, send, commandsPerSecond, roomsMax }: Grant): string {
+  make(session: string, generation: number, { user, tenant, tokenHash, issuedAt, expiresAt, rooms, send, commandsPerSecond, roomsMax, hook }: Grant): string {
     const bounded = rooms !== null || !send || commandsPerSecond !== null || roomsMax !== null;
-    const fields = [session, user, tenant, tokenHash, issuedAt, expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null, generation];
+    const fields = [session, user, tenant, tokenHash, issuedAt, expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null, generation, ...(hook === null ? [] : [[hook.from, hook.until, hook.rooms]])];
     const body = Buffer.from(JSON.stringify(fields)).toString("base64url");
     return `${body}.${this.#mac.sign(body).toString("base64url")}`;
   }
@@ -54,8 +55,9 @@ export class ResumeTokens {
     if (!this.#mac.isSignature(body, token.slice(dot + 1))) return null;
     const parsed = claims.safeParse(parse(Buffer.from(body, "base64url").toString()));
     if (!parsed.success) return null;
-    const [session, user, tenant, tokenHash, issuedAt, expiresAt, bound, generation = 0] = parsed.data;
-    return { session, generation, grant: { user, tenant, tokenHash, issuedAt, expiresAt, ...(bound ?? unbounded) } };
+    const [session, user, tenant, tokenHash, issuedAt, expiresAt, bound, generation = 0, hooked] = parsed.data;
+    const hook = hooked === undefined ? null : { from: hooked[0], until: hooked[1], rooms: hooked[2] };
+    return { session, generation, grant: { user, tenant, tokenHash, issuedAt, expiresAt, ...(bound ?? unbounded), hook } };
   }
 }
 

@@ -39,7 +39,7 @@ export function namespacesDoc(): string {
   const options = namespaceKeys.map((key) => {
     const { check, text, default: preset } = namespaceRows[key];
     const only = historyKeys.some((historyKey) => historyKey === key) ? " Only with `durable`." : "";
-    return [code(key), showNamespaceOption(key, preset), check.allowed, text + only];
+    return [code(key), showNamespaceOption(key, preset) || "none", check.allowed, text + only];
   });
   const builtIn = Object.entries(builtInNamespaces).map(([name, given]) => {
     const has = namespaceKeys.filter((key) => given?.[key] !== undefined);

@@ -1,6 +1,7 @@
 /** Finds the value of each option (config/options.ts): from flag, environment, file or default, in this order. */
 import { hidden, type Checked } from "./values.ts";
 import { contradictions, hasKey } from "./contradictions.ts";
+import { hookProblems } from "./hooks.ts";
 import { readEnvironment } from "./environment.ts";
 import {
   builtInNamespaces,
@@ -153,6 +154,7 @@ export function resolveConfig(given: Given = {}): Resolved {
 
   const merged = mergeNamespaces(namespaceLayers(layers, fallback("namespaces")), problems);
   for (const [path, source] of merged.sources) sources.set(`namespaces.${path}`, source);
+  problems.push(...hookProblems({ ...flat, namespaces: merged.namespaces }, refused, (key) => sources.get(key) ?? fallback(key)));
   if (problems.length > 0) throw new ConfigError(problems);
   const resolved: Resolved = { config: { ...flat, namespaces: merged.namespaces }, sources };
   resolvedBefore.set(resolved.config, resolved);

@@ -2,7 +2,7 @@
  * Options of namespaces, the kinds of room. Each source of configuration may set some options of some namespaces. They
  * are merged over the built-in namespaces, option by option; `null` removes a namespace.
  */
-import { count, oneOf, size, time, yesOrNo, type Check, type Checked } from "./values.ts";
+import { backendUrl, count, oneOf, size, time, yesOrNo, type Check, type Checked } from "./values.ts";
 import { label, unknownName, type Source } from "./sources.ts";
 
 export const namespaceRows = {
@@ -34,6 +34,21 @@ export const namespaceRows = {
     check: oneOf("disconnect", "drop", "catch-up"),
     default: "disconnect",
     text: "What happens to a member whose socket queue is full: disconnect closes it with 3008, drop skips publications, catch-up delivers them later (durable only).",
+  },
+  hookJoin: {
+    check: backendUrl(),
+    default: "",
+    text: "URL of the backend that decides on each join of a client. Without it the token decides.",
+  },
+  hookPublish: {
+    check: backendUrl(),
+    default: "",
+    text: "URL of the backend that decides on each publish of a client, and may replace its data. Without it the token decides.",
+  },
+  hookOnFailure: {
+    check: oneOf("deny", "allow"),
+    default: "deny",
+    text: "Decision while the backend of hookJoin or hookPublish does not answer: deny (error unavailable), or allow.",
   },
 } as const;
 
@@ -169,6 +184,9 @@ function finish(name: string, cells: Cells, fallback: Source, problems: string[]
     presenceEvents: presence !== "nobody" && read("presenceEvents"),
     flushMs: read("flushMs"),
     slowReaders: read("slowReaders"),
+    hookJoin: read("hookJoin"),
+    hookPublish: read("hookPublish"),
+    hookOnFailure: read("hookOnFailure"),
   };
   if (read("durable")) {
     return {

@@ -6,6 +6,7 @@ import { memoryLimit } from "../platform/heap.ts";
 import { overflowBytesWithin, planMemory, reactorsWithin, ringBytesWithin, type MemoryGiven } from "../platform/memoryplan.ts";
 import { clientUrl, redisAddress } from "./addresses.ts";
 import {
+  backendUrl,
   count,
   headerSecret,
   list,
@@ -17,6 +18,7 @@ import {
   powerOfTwo,
   secret,
   secureUrl,
+  signingSecret,
   size,
   time,
   timerMsMax,
@@ -163,6 +165,21 @@ export const rows = {
   resumeSecret: row("Sessions", secretText, "", "Secret that signs resume tokens. Nodes that clients move between need the same one. Without it: nodes on one Redis share a random one that Redis stores, a node with dataDir stores its own there, any other node makes a new one at each start.", {
     otherwise: "random",
   }),
+  hookConnect: row("Hooks", backendUrl(), "", "URL of the backend that decides on each new session: it may deny it, name its user, and join it into rooms.", {
+    otherwise: "none",
+  }),
+  hookRefresh: row("Hooks", backendUrl(), "", "URL of the backend that decides on each new token of a connected session. It may join the session into rooms.", { otherwise: "none" }),
+  hookSecret: row("Hooks", signingSecret(), "", "Key that signs the questions of hooks (Standard Webhooks), whsec_ and base64. Hooks need one."),
+  hookSecretPrevious: row("Hooks", signingSecret(), "", "Previous hookSecret: questions carry a signature of each, so that backends can change theirs one after the other."),
+  hookTimeoutMs: row("Hooks", time(10, 60_000), 1000, "Time a question may take, waiting for a free connection included. After it hookOnFailure decides."),
+  hookOnFailure: row(
+    "Hooks",
+    oneOf("deny", "allow"),
+    "deny",
+    "Decision on sessions and tokens while the backend does not answer: deny (close 3014, error unavailable), or allow. Namespaces have a hookOnFailure of their own.",
+  ),
+  hookConnectionsMax: row("Hooks", count(1, 1024), 64, "Questions under way to one backend at once, each on a connection. Others wait their turn."),
+
   inboxSize: row("Direct messages", many, 1000, "Direct messages an inbox keeps. Beyond it the oldest are deleted."),
   inboxTtlMs: row("Direct messages", time(1, 3650 * 86_400_000), 30 * 86_400_000, "Time an inbox keeps a direct message."),
   inboxBytesMax: row("Direct messages", size(1, 2 ** 40), 4_194_304, "Bytes of direct messages an inbox keeps. Beyond it the oldest are deleted."),

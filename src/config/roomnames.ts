@@ -15,6 +15,9 @@ export interface RoomKind {
   readonly slowReaders: SlowReaders;
   /** Time that deliveries may wait to be sent together. */
   readonly flushMs: number;
+  /** Whether the application's backend is asked before a client joins, and before it publishes. */
+  readonly asksJoin: boolean;
+  readonly asksPublish: boolean;
 }
 
 /** disconnect: closes the socket. drop: skips publications and reports the gap. catch-up: delivers them later. */
@@ -28,11 +31,13 @@ export type KindOf = (room: string) => RoomKind | null;
 export function compileKinds(config: KindsConfig): KindOf {
   const kinds = new Map<string, RoomKind>();
   for (const [name, namespace] of Object.entries(config.namespaces)) {
-    const { publish, presence, presenceEvents, slowReaders, flushMs } = namespace;
-    kinds.set(name, { publish, presence, presenceEvents, slowReaders, flushMs, retention: retentionOf(namespace) });
+    const { publish, presence, presenceEvents, slowReaders, flushMs, hookJoin, hookPublish } = namespace;
+    const asks = { asksJoin: hookJoin !== "", asksPublish: hookPublish !== "" };
+    kinds.set(name, { publish, presence, presenceEvents, slowReaders, flushMs, ...asks, retention: retentionOf(namespace) });
   }
   const inbox: RoomKind = {
-    publish: "nobody", presence: "nobody", presenceEvents: false, slowReaders: "catch-up", flushMs: 0, retention: inboxRetention(config),
+    publish: "nobody", presence: "nobody", presenceEvents: false, slowReaders: "catch-up", flushMs: 0, asksJoin: false, asksPublish: false,
+    retention: inboxRetention(config),
   };
   return (room) => {
     return room === inboxName ? inbox : kinds.get(namespaceNamed(room)) ?? null;

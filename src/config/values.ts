@@ -130,6 +130,26 @@ function endsWithBreak(value: string): boolean {
 
 export const hidden = "[hidden]";
 
+const webhookKey = /^whsec_([A-Za-z0-9+/]{32,86})={0,2}$/;
+
+/** A key that signs requests, in the form of Standard Webhooks. */
+export function signingSecret(): Check<string> {
+  return hiddenText("a key of 24 to 64 bytes in base64 behind whsec_, such as printf whsec_$(openssl rand -base64 32) prints", (value) => webhookKey.test(value));
+}
+
+/** URL of a backend that the node sends requests to. The configuration is trusted: it may be in a private network. */
+export function backendUrl(): Check<string> {
+  const wanted = "an address such as http://10.0.0.5:3000/hooks/connect (http or https; no user or password, no #)";
+  return scalar(wanted, "url", String, (value) => {
+    if (value === "") return "";
+    if (typeof value !== "string" || value.length > urlCharsMax || !URL.canParse(value)) return undefined;
+    const { protocol, username, password, hash } = new URL(value);
+    return (protocol === "http:" || protocol === "https:") && username === "" && password === "" && hash === "" ? value : undefined;
+  });
+}
+
+const urlCharsMax = 2048;
+
 /** A list of texts, from a JSON array or separated by commas. */
 export function list(pattern: RegExp, wanted: string, takes: string): Check<readonly string[]> {
   const show = (parts: readonly string[]) => parts.join(",");

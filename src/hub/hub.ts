@@ -47,6 +47,8 @@ export interface HubOptions extends InboxLimits {
   readonly sessionsPerUserMax: number;
   readonly roomNamesBytesMax: number;
   isRoomName(name: string): boolean;
+  /** The user was signed out, here or on another node. */
+  onSignedOut?(userKey: string): void;
   /** Interval of renewing stored sessions: well within their TTL. */
   readonly keepMs: number;
   readonly kindOf: KindOf;
@@ -96,8 +98,9 @@ export class Hub {
     this.presence = new HubPresence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
     const onBegin = (session: HubSession) => this.presence.began(session);
     const onEnd = (session: HubSession) => this.presence.ended(session);
+    const onSignedOut = (user: string) => options.onSignedOut?.(user);
     const onRemoved = (session: HubSession, room: string) => this.#onRemoved(session, room);
-    this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, isRoomName, onBegin, onEnd, onRemoved });
+    this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, isRoomName, onBegin, onEnd, onRemoved, onSignedOut });
     this.lateDisconnects = new LateDisconnects(this.sessions);
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
     this.joins = new Joins({

@@ -26,6 +26,8 @@ const names = [
   "tokensVerified",
   "tokensRefused",
   "keysAway", // gauge: 1 while the URL of the keys is unavailable
+  "heldBytes", // gauge: of frames that wait behind a command; and frames refused because too many wait
+  "heldRefused",
   "unreadable",
   "framesIn",
   "framesOut",

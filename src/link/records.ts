@@ -23,6 +23,7 @@ export const kinds = {
   presence: 30,
   watch: 31,
   behind: 12,
+  ask: 15,
   // hub → reactor
   reply: 16,
   joined: 17,
@@ -34,6 +35,7 @@ export const kinds = {
   moved: 23,
   assign: 24,
   unassign: 25,
+  verdict: 26,
   presenceChanged: 40,
   status: 41,
 } as const;

@@ -18,6 +18,8 @@ export interface HelloRecord {
   issuedAt: number;
   /** Whether it may begin a session where it cannot resume one. */
   mayBegin: boolean;
+  /** The backend's verdict about it is that of its resume token, which holds for this session only, or until it ages. */
+  decided: Decided;
   /** The session to resume, whose resume token was verified; "" for none. */
   resume: string;
   /** When that resume token was made, and the generation of the socket that it was given to. */
@@ -26,6 +28,10 @@ export interface HelloRecord {
   /** The client's own positions in its rooms. */
   positions: readonly PlaceInRoom[];
 }
+
+const decisions = ["now", "for the session", "for a time"] as const;
+/** now: the backend was asked just now, or there is no hook. */
+export type Decided = (typeof decisions)[number];
 
 /** A room by the name its members know, and a position in it. */
 export interface PlaceInRoom {
@@ -42,6 +48,7 @@ export function writeHello(link: Link, r: HelloRecord): boolean {
   link.u32(r.life);
   link.u8(r.wire);
   link.u8(r.mayBegin ? 1 : 0);
+  link.u8(decisions.indexOf(r.decided));
   link.f64(r.issuedAt);
   link.f64(r.resumeIssuedAt);
   link.f64(r.resumeGeneration);
@@ -56,13 +63,14 @@ export function readHello(r: RecordReader): HelloRecord {
   const life = r.u32();
   const wire = r.u8();
   const mayBegin = r.u8() !== 0;
+  const decided = decisions[r.u8()] ?? "now";
   const issuedAt = r.f64();
   const resumeIssuedAt = r.f64();
   const resumeGeneration = r.f64();
   const user = r.text();
   const device = r.text();
   const resume = r.text();
-  return { slot, life, wire, mayBegin, user, device, issuedAt, resume, resumeIssuedAt, resumeGeneration, positions: readPlaces(r) };
+  return { slot, life, wire, mayBegin, decided, user, device, issuedAt, resume, resumeIssuedAt, resumeGeneration, positions: readPlaces(r) };
 }
 
 /** A session has lost its socket, admitted or not yet. `over`: its client ended it for good. */
@@ -126,6 +134,8 @@ export interface AdmittedRecord {
   resumed: boolean;
   /** The rooms to join again, each with the position to recover from. */
   rooms: readonly PlaceInRoom[];
+  /** Only the client says that it was in them: the store is unavailable. */
+  isClaimed: boolean;
   /** The rooms into which the application has joined the user, whether or not they are among those. */
   assigned: readonly string[];
   /** They could not be read. */
@@ -138,7 +148,7 @@ export function writeAdmitted(link: Link, r: AdmittedRecord): void {
   link.u32(r.slot);
   link.u32(r.life);
   link.whole(r.generation);
-  link.u8(r.resumed ? 1 : 0);
+  link.u8((r.resumed ? 1 : 0) | (r.isClaimed ? 2 : 0));
   link.text(r.session);
   writePlaces(link, r.rooms);
   link.u8(r.isUnread ? 1 : 0);
@@ -151,11 +161,13 @@ export function readAdmitted(r: RecordReader): AdmittedRecord {
   const slot = r.u32();
   const life = r.u32();
   const generation = r.whole();
-  const resumed = r.u8() !== 0;
+  const flags = r.u8();
+  const resumed = (flags & 1) !== 0;
+  const isClaimed = (flags & 2) !== 0;
   const session = r.text();
   const rooms = readPlaces(r);
   const isUnread = r.u8() !== 0;
-  return { slot, life, generation, resumed, session, rooms, isUnread, assigned: Array.from({ length: r.u32() }, () => r.text()) };
+  return { slot, life, generation, resumed, session, rooms, isClaimed, isUnread, assigned: Array.from({ length: r.u32() }, () => r.text()) };
 }
 
 /** The application joins the session into a room. */

@@ -69,6 +69,7 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_deliveries_total", "deliveries", "Publications delivered to sockets of members"],
   ["flux_error_replies_total", "errorReplies", "Commands that reactors rejected"],
   ["flux_rate_limited_total", "rateLimited", "Commands rejected with rate_limited"],
+  ["flux_commands_held_refused_total", "heldRefused", "Frames refused because too many waited behind a command"],
   ["flux_slow_consumers_total", "slowConsumers", "Sessions closed with 3008 because their socket queue was full"],
   ["flux_queues_cut_total", "queuesCut", "Sockets dropped because the queues of all sockets exceeded their share of the memory"],
   ["flux_dropped_batches_total", "droppedBatches", "Message batches that a full socket lost"],
@@ -79,6 +80,7 @@ const reactorGauges: readonly (readonly [string, CounterName, string, number])[]
   ["flux_auth_keys_unavailable", "keysAway", "1 while keys cannot be fetched from authJwksUrl", 1],
   ["flux_socket_queue_longest_bytes", "queueLongestBytes", "Bytes queued for the slowest socket", 1],
   ["flux_members_behind", "behind", "Members that receive nothing until their full socket queue has room", 1],
+  ["flux_commands_held_bytes", "heldBytes", "Bytes of frames that wait behind a command: behind hello, or one that a hook decides on", 1],
   ["flux_members", "members", "Memberships: a session in two rooms counts twice", 1],
   ["flux_reactor_rooms", "rooms", "Rooms with members on the reactor", 1],
   ["flux_reactor_loop_utilization_ratio", "loopUtilization", "Share of the last second in which the event loop was busy", 1],
@@ -230,28 +232,31 @@ export function total<L extends string>(
   );
 }
 
-/** prom-client's histogram only observes; this one is read from the reactors' buckets. */
 function fanoutHistogram(reactors: readonly Counters[]): Metric {
-  const name = "flux_fanout_seconds";
-  const help = "Time from the hub's decision to the write to all sockets of a reactor";
-  const get = async () => {
-    const values = reactors.flatMap((counters, reactor) => histogramOf(name, counters, String(reactor)));
-    return { name, help, type: "histogram", aggregator: "sum", values };
-  };
+  return histogram("flux_fanout_seconds", "Time from the hub's decision to the write to all sockets of a reactor", fanoutBucketsMs, () =>
+    reactors.map((counters, reactor) => ({ labels: { reactor: String(reactor) }, buckets: counters.fanoutBuckets(), sumMs: counters.get("fanoutSumMs") })),
+  );
+}
+
+/** A histogram that is counted elsewhere: a slot a bucket, and one more above the last. */
+export interface Counted {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly buckets: readonly number[];
+  readonly sumMs: number;
+}
+
+/** prom-client's histogram only observes; this one is read. */
+export function histogram(name: string, help: string, boundsMs: readonly number[], read: () => readonly Counted[]): Metric {
+  const get = async () => ({ name, help, type: "histogram", aggregator: "sum", values: read().flatMap((counted) => samplesOf(name, boundsMs, counted)) });
   return { name, help, get, reset() {} } as unknown as Metric;
 }
 
-function histogramOf(name: string, counters: Counters, reactor: string) {
-  const counts = counters.fanoutBuckets();
+function samplesOf(name: string, boundsMs: readonly number[], { labels, buckets, sumMs }: Counted) {
   let below = 0;
-  const buckets = counts.map((count, i) => {
+  const samples = buckets.map((count, i) => {
     below += count;
-    const le = i < fanoutBucketsMs.length ? String(fanoutBucketsMs[i]! / 1000) : "+Inf";
-    return { metricName: `${name}_bucket`, labels: { reactor, le }, value: below };
+    const le = i < boundsMs.length ? String(boundsMs[i]! / 1000) : "+Inf";
+    return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: below };
   });
-  return [
-    ...buckets,
-    { metricName: `${name}_sum`, labels: { reactor }, value: counters.get("fanoutSumMs") / 1000 },
-    { metricName: `${name}_count`, labels: { reactor }, value: below },
-  ];
+  return [...samples, { metricName: `${name}_sum`, labels, value: sumMs / 1000 }, { metricName: `${name}_count`, labels, value: below }];
 }

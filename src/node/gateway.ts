@@ -15,6 +15,7 @@ import type { NodeMessage, Question } from "../messages/messages.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import type { NatsApi } from "./natsapi.ts";
 import { watchNatsAway } from "./natsaway.ts";
+import { addHookMetrics } from "../metrics/hooks.ts";
 import { addHttpMetrics, sumOf } from "../metrics/http.ts";
 import { keysForNats } from "../auth/apikeys.ts";
 import type { HttpApi } from "../http/http.ts";
@@ -171,7 +172,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 }
 
-function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApi, nats: NatsInput | null): Served["metrics"] {
+function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, hooks, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApi, nats: NatsInput | null): Served["metrics"] {
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -191,6 +192,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
   addApiKeyMetrics(registry, () => apiKeys.usage());
   addHttpMetrics(registry, () => (nats === null ? http.usage() : sumOf(http.usage(), nats.calls())));
   if (nats !== null) addNatsApiMetrics(registry, () => nats.usage());
+  if (hooks !== null) addHookMetrics(registry, () => hooks.usage());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
@@ -261,7 +263,7 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, looks, others, reactors, hub, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null): Promise<void> {
+async function shutDown({ state, guard, looks, others, reactors, hub, hooks, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null): Promise<void> {
   state.leaving = true;
   await natsApi?.stop();
   api.close();
@@ -273,6 +275,7 @@ async function shutDown({ state, guard, looks, others, reactors, hub, stores, su
   // First: from here on the other nodes send no clients here.
   await others.leave();
   await reactors.close("shutdown");
+  await hooks?.close();
   hub.close();
   await stores.presence.stop();
   surveys.stop();

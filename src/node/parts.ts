@@ -5,6 +5,8 @@ import type { ApiKeys } from "../auth/apikeys.ts";
 import { connectRedis, openPresence, openSessions, openTables } from "./cluster.ts";
 import { collectGarbage } from "../platform/collect.ts";
 import { Drain } from "./drainprogress.ts";
+import { hasHooks } from "../config/hooks.ts";
+import type { Hooks } from "../hooks/hooks.ts";
 import { Hub } from "../hub/hub.ts";
 import { openApiKeys } from "./keystores.ts";
 import { Looks } from "./looks.ts";
@@ -34,6 +36,7 @@ import type { Setup } from "./setup.ts";
 import { openStores, type Parts, type Stores } from "./stores.ts";
 import { Surveys } from "./peers/survey.ts";
 import { NodeState } from "../link/threads.ts";
+import { version } from "../platform/version.ts";
 
 export interface Node {
   readonly setup: Setup;
@@ -44,6 +47,8 @@ export interface Node {
   readonly tailBudget: TailBudget;
   readonly stores: NodeStores;
   readonly hub: Hub;
+  /** Null where no hook is configured. */
+  readonly hooks: Hooks | null;
   /** Shared between the main thread and the reactors. */
   readonly state: NodeState;
   readonly counters: readonly Counters[];
@@ -75,7 +80,10 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
     await redis?.close();
     throw error;
   });
-  const { hub, stores, ...kept } = await openHub(setup, parts, redis, others, state).catch(async (error: unknown) => {
+  // Loaded only where a hook is configured: the client for HTTP takes memory.
+  const hooks = hasHooks(config) ? new (await import("../hooks/hooks.ts")).Hooks({ config, version, log }) : null;
+  const onSignedOut = (user: string) => hooks?.signedOut(user);
+  const { hub, stores, ...kept } = await openHub(setup, parts, redis, others, state, onSignedOut).catch(async (error: unknown) => {
     await apiKeys.stop();
     throw error;
   });
@@ -90,7 +98,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   });
   const placementView = new SharedPlacement(placed, config.placement, config.placementPartitions);
   const onServing = (serving: number) => (state.serving = serving > 0);
-  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, counters: shared, nodeState, placement: placed, onServing, onLook: (node) => looks.look(node) });
+  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, hooks, counters: shared, nodeState, placement: placed, onServing, onLook: (node) => looks.look(node) });
   const looks = new Looks({ nodes: () => others.nodes(), onLooked: (node, refusing) => reactors.looked(node, refusing) });
   const guard = guardMemory(config, state, counters, () => (collectGarbage(), reactors.collect()), log);
   const draining = new Drain({ state, reactors, counters, drainMs: config.drainMs, announce: () => others.announce("draining"), log });
@@ -114,12 +122,12 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   };
   const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, store: stores.store, nodes, knowsAllMembers, log });
   const roomList = new RoomList(() => kept.rooms.all());
-  const node = { setup, redis, others, ...kept, roomList, stores, hub, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, placement, placementView };
+  const node = { setup, redis, others, ...kept, roomList, stores, hub, hooks, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, placement, placementView };
   return node;
 }
 
 /** The hub with its rooms and stores. The stores call it with events. */
-async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, others: OtherNodes, state: NodeState): Promise<Pick<Node, "rooms" | "tailBudget" | "stores" | "hub">> {
+async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, others: OtherNodes, state: NodeState, onSignedOut: (userKey: string) => void): Promise<Pick<Node, "rooms" | "tailBudget" | "stores" | "hub">> {
   const { config, log } = setup;
   const tailBudget = new TailBudget(planMemory(config).tailsBytes);
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
@@ -133,6 +141,7 @@ async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, othe
     broker, store, presence, rooms, kindOf, log,
     outOfMemory: () => state.outOfMemory,
     toNode: (to, message) => others.send(to, message),
+    onSignedOut,
     keepMs: keepWithin(sessionTtlMs),
     encoder: new Encoder(2 * config.frameBytesMax),
     pageBytesMax: pageBytesFor(config.ringBytes),

@@ -13,11 +13,13 @@ import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
 import { Link } from "../link/link.ts";
 import { doorbell, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../link/threads.ts";
+import { kinds } from "../link/records.ts";
 import { createRing } from "../link/ring.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { canSharePorts } from "../platform/machine.ts";
 import { youngMb } from "../platform/heap.ts";
 import { planMemory } from "../platform/memoryplan.ts";
+import type { Hooks } from "../hooks/hooks.ts";
 import type { Hub } from "../hub/hub.ts";
 import { RefusalLog } from "./refusallog.ts";
 import type { AttachedReactor } from "../hub/rooms.ts";
@@ -32,6 +34,8 @@ export interface ReactorsOptions {
   /** Port for raw TCP, of the reactors that can listen there; null where it is off. */
   readonly tcpPort: number | null;
   readonly hub: Hub;
+  /** Null where no hook is configured. */
+  readonly hooks: Hooks | null;
   readonly counters: readonly SharedArrayBuffer[];
   readonly nodeState: SharedArrayBuffer;
   readonly placement: SharedArrayBuffer;
@@ -205,7 +209,7 @@ export class Reactors {
   }
 
   #create(index: number, onMessage: (message: Exclude<FromReactor, number>) => void): Running {
-    const { config, resumeSecret, authKeys, port, hub, counters, nodeState, placement, log } = this.#options;
+    const { config, resumeSecret, authKeys, port, hub, hooks, counters, nodeState, placement, log } = this.#options;
     const toHub = createRing(config.ringBytes);
     const fromHub = createRing(config.ringBytes);
     const tcpPort = this.#tcpPort(index);
@@ -218,7 +222,7 @@ export class Reactors {
       overflowBytesMax: config.overflowBytesMax,
       readBudgetBytes,
       ringDoorbell: () => worker.postMessage(doorbell),
-      onRecord: (kind, record) => hub.onRecord(running, kind, record),
+      onRecord: (kind, record) => (kind === kinds.ask && hooks !== null ? hooks.onRecord(running, record) : hub.onRecord(running, kind, record)),
       onRoom: () => hub.onRoom(running),
       onBatchEnd: () => {},
     });

@@ -2,6 +2,7 @@
 import { readKeys } from "../auth/files.ts";
 import type { KeyMaterial } from "../auth/keys.ts";
 import { readCertificate, type Certificate } from "../config/certificate.ts";
+import { hasHooks } from "../config/hooks.ts";
 import { resolveConfig, type Config, type GatewayOptions } from "../config/config.ts";
 import { createLogger, type Logger } from "../platform/log/log.ts";
 import { openFilesMax } from "../platform/machine.ts";
@@ -52,9 +53,10 @@ function warnOfHalves({ nats, redis }: Config, log: Logger): void {
 }
 
 /** Every socket is an open file. Past the process's limit uWS can neither accept nor reject a socket, and spins. */
-function affordableSockets({ socketsMax, reactors, dataDir }: Config, log: Logger): number {
+function affordableSockets(config: Config, log: Logger): number {
+  const { socketsMax, reactors, dataDir } = config;
   const files = openFilesMax() ?? Infinity;
-  const others = otherFiles + (dataDir === "" ? 0 : filesOnDisk);
+  const others = otherFiles + (dataDir === "" ? 0 : filesOnDisk) + (hasHooks(config) ? config.hookConnectionsMax : 0);
   const affordable = Math.max(1, Math.floor((files - others - filesPerReactor * reactors) * (1 - spareShare)));
   if (socketsMax <= affordable) return socketsMax;
   log.warn(

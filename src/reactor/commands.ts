@@ -7,6 +7,7 @@ import { keyCharsMax } from "../protocol/limits.ts";
 import { Format, type ClientFrame, type Position } from "../protocol/messages.ts";
 import { inboxKey, inboxName, isApplicationKey, roomKey, senderKey } from "../protocol/roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../config/roomnames.ts";
+import { askJoin, askPublish } from "./hooks/commands.ts";
 import { closeSession, refuse, sendFrame } from "./outgoing.ts";
 import { keyOf, userNameBytesMax } from "./names.ts";
 import { payloadProblem } from "./payload.ts";
@@ -24,16 +25,19 @@ const leaving = "the node has asked this session to reconnect: reconnect, then s
 /** The node writes JSON data again in its shortest form. A number like 1e20 gets longer by that. */
 const grown = "data: exceeds the frame limit when re-encoded";
 
-export function join(reactor: Reactor, session: Session, id: number, fields: Fields<"join">): void {
+/** @param isDecided by the application's backend */
+export function join(reactor: Reactor, session: Session, id: number, fields: Fields<"join">, isDecided = false): void {
   const room = fields.room ?? "";
   const problem = roomNameProblem(room, reactor.config.roomNameBytesMax) ?? positionProblem("recover", fields.recover);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
-  if (reactor.kindOf(room) === null) return refuse(reactor, session, id, "unknown_namespace");
+  const kind = reactor.kindOf(room);
+  if (kind === null) return refuse(reactor, session, id, "unknown_namespace");
   const assigned = isAssigned(session, room);
   if (room !== inboxName && !assigned && !allows(session.grant!, "join", room)) return refuse(reactor, session, id, "forbidden");
   const member = memberOf(session, room);
   if (member !== null && !assigned) return refuse(reactor, session, id, "already_joined");
   if (member === null && countMembers(session) >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
+  if (kind.asksJoin && !isDecided && !assigned) return askJoin(reactor, session, id, room, () => join(reactor, session, id, fields, true));
   const recover = fields.recover ?? null;
   const epoch = recover === null ? null : (recover.epoch ?? "");
   const wanted = { id, name: room, epoch, seq: recover?.seq ?? 0, history: fields.history ?? 0, kind: "asked" } as const;
@@ -53,8 +57,9 @@ export function leave(reactor: Reactor, session: Session, id: number, { room = "
   reactor.rooms.leave(session, member, id);
 }
 
-export function publish(reactor: Reactor, session: Session, id: number, fields: Fields<"publish">): void {
-  if (reactor.leaving.has(session)) return refuse(reactor, session, id, "unavailable", leaving);
+/** @param isDecided by the application's backend */
+export function publish(reactor: Reactor, session: Session, id: number, fields: Fields<"publish">, isDecided = false): void {
+  if (!isDecided && reactor.leaving.has(session)) return refuse(reactor, session, id, "unavailable", leaving);
   const room = fields.room ?? "";
   const key = fields.key ?? "";
   const payload = fields.payload ?? noBytes;
@@ -70,6 +75,9 @@ export function publish(reactor: Reactor, session: Session, id: number, fields: 
     if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
   }
   if (!isFit(reactor, session, id, payload, format, key)) return;
+  if (kind.asksPublish && !isDecided) {
+    return askPublish(reactor, session, id, { room, key, payload, format }, (changed, changedFormat) => publish(reactor, session, id, { ...fields, payload: changed, format: changedFormat }, true));
+  }
   const { slot, life, wire, grant } = session;
   const handle = member?.room?.handle ?? 0;
   const name = handle === 0 ? roomKey(grant!.tenant, room) : "";

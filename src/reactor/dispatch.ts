@@ -4,12 +4,13 @@ import { formats } from "../protocol/formats/formats.ts";
 import { cutFrames, release, tooLarge } from "../protocol/framing.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import * as commands from "./commands.ts";
-import { hello, keepEarly, refresh } from "./session/hello.ts";
+import { hold, holdRest } from "./session/held.ts";
+import { hello, refresh } from "./session/hello.ts";
 import { closeSession, refuse } from "./outgoing.ts";
 import { presence, watch } from "./presence.ts";
 import { admitCommand, costOf } from "./session/rate.ts";
 import type { Reactor } from "./reactor.ts";
-import type { Early, Session } from "./session/session.ts";
+import type { Early, Session, Waiting } from "./session/session.ts";
 
 /**
  * Handles the bytes of one message. A stream format carries any number of frames, split anywhere. Other formats carry
@@ -27,8 +28,8 @@ function onStream(reactor: Reactor, session: Session, message: Uint8Array): void
   const split = session.split;
   session.split = null;
   const rest = cutFrames(split, message, config.frameBytesMax, pool, (bytes, start, end) => {
-    // Frames behind hello wait, so they need bytes of their own.
-    if (session.greeting === null) onBytes(reactor, session, bytes, start, end);
+    // Frames behind a waiting command wait, so they need bytes of their own.
+    if (session.waiting === null) onBytes(reactor, session, bytes, start, end);
     else onBytes(reactor, session, bytes.slice(start, end), 0, end - start);
     return isOpen(session);
   });
@@ -57,7 +58,7 @@ function onBytes(reactor: Reactor, session: Session, bytes: Uint8Array, start: n
 }
 
 function onFrame(reactor: Reactor, session: Session, frame: Early, bytes: number): void {
-  if (session.greeting !== null) keepEarly(reactor, session, frame, bytes);
+  if (session.waiting !== null) hold(reactor, session, session.waiting, frame, bytes);
   else if (frame instanceof BadFrame) refuseBadFrame(reactor, session, frame);
   else dispatch(reactor, session, frame);
 }
@@ -70,10 +71,11 @@ function refuseBadFrame(reactor: Reactor, session: Session, { id, kind, message 
   if (admitCommand(reactor, session, id, 1)) refuse(reactor, session, id, "bad_request", message);
 }
 
-/** Dispatches the frames that arrived behind hello and waited for its answer. */
-export function dispatchEarly(reactor: Reactor, session: Session, early: readonly Early[]): void {
-  for (const frame of early) {
-    if (!isOpen(session)) return;
+/** Dispatches the frames that waited behind a command, up to one that waits itself. */
+export function dispatchHeld(reactor: Reactor, session: Session, held: Waiting): void {
+  for (let i = 0; i < held.frames.length && isOpen(session); i++) {
+    if (session.waiting !== null) return holdRest(reactor, session.waiting, held, i);
+    const frame = held.frames[i]!;
     if (frame instanceof BadFrame) refuseBadFrame(reactor, session, frame);
     else dispatch(reactor, session, frame);
   }

@@ -13,6 +13,7 @@ import type { TemplatedApp } from "uWebSockets.js";
 import { createVerifier } from "../auth/verifier.ts";
 import { collectGarbage } from "../platform/collect.ts";
 import { hasKey } from "../config/config.ts";
+import { hasHooks } from "../config/hooks.ts";
 import type { Certificate } from "../config/certificate.ts";
 import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
@@ -29,7 +30,7 @@ import { PlaceTickets, placeTag } from "../auth/placetickets.ts";
 import { Tickets } from "../auth/tickets.ts";
 import { Admission } from "./transport/admission.ts";
 import type { Context } from "./context.ts";
-import { dispatchEarly } from "./dispatch.ts";
+import { dispatchHeld } from "./dispatch.ts";
 import { SendAway } from "./session/sendaway.ts";
 import { Entrances } from "./transport/entrances.ts";
 import { onAssign, onUnassign } from "./session/assigned.ts";
@@ -39,6 +40,7 @@ import { onAdmitted, onKick } from "./session/hello.ts";
 import { ConnectionUrl } from "./locate/connectionurl.ts";
 import { ReactorLooks } from "./locate/looks.ts";
 import { Targets } from "./locate/targets.ts";
+import { ReactorHooks, type Released } from "./hooks/hooks.ts";
 import { serveHttp } from "./transport/http.ts";
 import { closeSession } from "./outgoing.ts";
 import { onStatus } from "./presence.ts";
@@ -111,17 +113,18 @@ const context: Context = {
   leaving: new Set(),
 };
 const rooms = new ReactorRooms(context);
+const hooks = hasHooks(config) ? new ReactorHooks(context) : null;
 const heartbeat = new Heartbeat(context);
 const expiry = new Expiry(context);
 const returnWindow = new ReturnWindow(context, allCounters.map((shared) => new Counters(shared)));
 let toldSlow = false;
 let failed = false;
 const queues = new Queues(context, tellSlow);
-const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow, get moves() { return moves; } };
+const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow, hooks, get moves() { return moves; } };
 const moves: Moves = new Moves(reactor, allCounters.length);
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
-for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway"] as const) counters.set(gauge, 0);
+for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway", "heldBytes"] as const) counters.set(gauge, 0);
 
 const connectionUrl = new ConnectionUrl({ ...context, state, tokensPerSecond: config.handshakesPerSecond / allCounters.length });
 const door = doorkeeper(state, config.socketsMax, allCounters);
@@ -183,11 +186,10 @@ function listenFailed(text: string): void {
 
 function onRecord(kind: number, record: RecordReader): boolean | void {
   switch (kind) {
-    case kinds.admitted: {
-      const ready = onAdmitted(reactor, record);
-      if (ready !== null) dispatchEarly(reactor, ready.session, ready.early);
-      return;
-    }
+    case kinds.admitted:
+      return goOn(onAdmitted(reactor, record));
+    case kinds.verdict:
+      return goOn(hooks?.onVerdict(record) ?? null);
     case kinds.kick:
       return onKick(reactor, record);
     case kinds.assign:
@@ -199,6 +201,10 @@ function onRecord(kind: number, record: RecordReader): boolean | void {
     default:
       return rooms.onRecord(kind, record);
   }
+}
+
+function goOn(released: Released | null): void {
+  if (released !== null) dispatchHeld(reactor, released.session, released.held);
 }
 
 function onMessage(message: ToReactor): void {

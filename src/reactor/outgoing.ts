@@ -33,15 +33,16 @@ export function refuse(context: Context, session: Session, id: number, code: Err
 /**
  * Closes the session's socket. `text` is for the log, `reason` for the client. Queued bytes are sent first; the close
  * handler runs before this returns.
+ * @param code another one than the table's, which the application has chosen
  */
-export function closeSession(context: Context, session: Session, name: CloseName, text = "", reason: string = name): void {
+export function closeSession(context: Context, session: Session, name: CloseName, text = "", reason: string = name, code: number = closes[name].code): void {
   const { socket } = session;
   if (socket === null) return;
   context.counters.closed(name);
   context.trace?.closed(session, name, text);
-  context.refusals.tell(name, text, session.greeting?.client ?? "");
+  context.refusals.tell(name, text, session.waiting?.client ?? "");
   if (session.state !== "closing") context.sessions.setState(session, "closing");
-  socket.end(closes[name].code, reason);
+  socket.end(code, reason);
 }
 
 /**
@@ -51,7 +52,7 @@ export function closeSession(context: Context, session: Session, name: CloseName
 export function tooSlow(context: Context, session: Session): void {
   if (session.state === "closing" || session.state === "closed") return;
   context.counters.add("slowConsumers", 1);
-  context.refusals.report("slow_consumer", "", session.greeting?.client ?? "");
+  context.refusals.report("slow_consumer", "", session.waiting?.client ?? "");
   context.sessions.setState(session, "closing");
   setImmediate(() => {
     stopDeliveries(session);

@@ -7,6 +7,7 @@ import { addApiKeyMetrics } from "../../src/metrics/apikeys.ts";
 import { addDiskMetrics } from "../../src/metrics/disk.ts";
 import { createMetrics } from "../../src/metrics/metrics.ts";
 import { addNatsApiMetrics } from "../../src/metrics/natsapi.ts";
+import { addHookMetrics } from "../../src/metrics/hooks.ts";
 import { addNatsMetrics } from "../../src/metrics/nats.ts";
 import { addPlacementMetrics } from "../../src/metrics/placement.ts";
 import { addRedisMetrics } from "../../src/metrics/redis.ts";
@@ -23,8 +24,9 @@ const groups: readonly (readonly [title: string, starts: readonly string[]])[] =
   ["Disk (only with `dataDir`)", ["flux_disk_"]],
   ["NATS (only with `nats`)", ["flux_nats_"]],
   ["Redis (only with `redis`)", ["flux_redis_", "flux_sessions_writes_"]],
+  ["Hooks (only with a hook)", ["flux_hook_"]],
   ["Sockets, sessions and handshakes", ["flux_sockets", "flux_socket_", "flux_transport_", "flux_handshakes", "flux_resumes", "flux_closes", "flux_unreadable", "flux_tokens", "flux_auth"]],
-  ["Commands, publications and deliveries", ["flux_publi", "flux_deliver", "flux_error", "flux_rate", "flux_frames", "flux_bytes", "flux_fanout"]],
+  ["Commands, publications and deliveries", ["flux_publi", "flux_commands_", "flux_deliver", "flux_error", "flux_rate", "flux_frames", "flux_bytes", "flux_fanout"]],
   ["API keys", ["flux_api_key", "flux_api_unauthorized"]],
   ["Calls of the embedding program", ["flux_api_"]],
   ["Slow readers", ["flux_slow", "flux_queues", "flux_dropped", "flux_members_behind", "flux_reactor_publications", "flux_reactor_rooms_behind"]],
@@ -72,6 +74,8 @@ function everything(): Registry {
   addPlacementMetrics(registry, () => ({ table: 0, owned: 0, movesPerSecond: 0 }));
   addApiMetrics(registry, () => ({ waiting: 0, streams: 0, streamBytes: 0, answered: [] }));
   addApiKeyMetrics(registry, () => ({ keys: 0, problem: "", byKey: [], unauthorized: 0 }));
+  const hook = { hook: "join", namespace: "chat", sent: 0, remembered: 0, allowed: 0, denied: 0, failures: {}, running: 0, waiting: 0, breaker: "closed", buckets: [0], sumMs: 0 } as const;
+  addHookMetrics(registry, () => ({ remembered: 0, boundsMs: [], hooks: [hook] }));
   addDiskMetrics(registry, { rooms: () => ({ bytes: 0, uncommittedBytes: 0, failing: false, counts: { commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: [], sumMs: 0 } }) });
   addNatsMetrics(registry, () => ({ away: false, reconnects: 0, waiting: 0, waitingBytes: 0, timeouts: 0, filled: 0, reads: 0, undeliverable: 0, refused: {}, unheard: 0, restarts: 0 }));
   addNatsApiMetrics(registry, () => ({ answered: 0, unanswered: 0, dropped: 0 }));

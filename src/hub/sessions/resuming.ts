@@ -30,6 +30,8 @@ export interface Resumed {
   readonly rooms: PlaceInRoom[];
   /** The rooms into which the application has joined the user. Where they cannot be read, those that were known last. */
   readonly assigned: ReadonlySet<string>;
+  /** Only the client says that it was in the rooms. */
+  readonly isClaimed: boolean;
 }
 
 /** Null: the session does not exist any more, or it belongs to another user. */
@@ -44,10 +46,11 @@ export function roomsOf({ session, hello: { positions }, before: known, answer, 
   if (owner !== session.userKey) return null;
   const rooms = "userKey" in found ? listed(found.rooms) : found.rooms;
   // Positions of the client alone say nothing of it.
-  if (found.assigned === undefined && !("value" in answer) && session.assigned === unread) return { rooms: placesFor(rooms, positions, roomNamesBytesMax), assigned: unread };
+  const isClaimed = !isBest && !("value" in answer);
+  if (found.assigned === undefined && !("value" in answer) && session.assigned === unread) return { rooms: placesFor(rooms, positions, roomNamesBytesMax), assigned: unread, isClaimed };
   const before = new Set(found.assigned);
   const assigned = session.assigned === unread ? before : session.assigned;
-  return { rooms: placesFor(withoutRemoved(rooms, before, assigned), positions, roomNamesBytesMax), assigned };
+  return { rooms: placesFor(withoutRemoved(rooms, before, assigned), positions, roomNamesBytesMax), assigned, isClaimed };
 }
 
 /** Without the rooms into which the application had joined the user, and from which it has removed the user since. */

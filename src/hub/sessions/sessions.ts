@@ -28,6 +28,8 @@ export interface HubSessionsOptions {
   onRemoved(session: HubSession, room: string): void;
   /** Whether it is a name that a client may use for a room. */
   isRoomName(name: string): boolean;
+  /** The user was signed out, here or on another node. */
+  onSignedOut(userKey: string): void;
   /** Sends to another node. */
   toNode(node: string, message: NodeMessage): void;
   /** Called once for every socket: when a session has its socket here, and when it no longer does. */
@@ -110,6 +112,8 @@ export class HubSessions {
     // A token without an issue time may be older than the sign-out, so it is refused too.
     if (time > 0 && hello.issuedAt <= time) return this.#refuse(session, "disconnected");
     if (hello.resume === "") this.#begin(session);
+    // What the backend decided before the sign-out counts no longer: it is asked when the client comes anew.
+    else if (time > 0 && hello.resumeIssuedAt <= time && hello.decided !== "now") this.#refuse(session, "session_replaced");
     else if (time > 0 && hello.resumeIssuedAt <= time) this.#beginInstead(session, hello);
     else this.#resume(session, hello);
   }
@@ -117,7 +121,7 @@ export class HubSessions {
   #begin(session: HubSession): void {
     if (session.state === "over") return;
     session.id = randomId(16);
-    this.#admit(session, false, []);
+    this.#admit(session, false, [], false);
   }
 
   #resume(session: HubSession, hello: HelloRecord): void {
@@ -138,16 +142,19 @@ export class HubSessions {
       session.generation = before === undefined ? taken : Math.max(taken, before.generation + 1);
       if (taking.newest > session.generation) return this.#refuse(session, "session_replaced");
       if (before !== undefined) this.#replace(before);
-      this.#admit(session, true, found.rooms);
+      this.#admit(session, true, found.rooms, found.isClaimed);
       const owner = "value" in answer ? answer.value?.node ?? node : node;
       if (owner !== node && this.#byId.get(id) === session) toNode(owner, { kind: "taken", session: id, generation: session.generation });
     });
   }
 
-  /** The session does not exist any more. A resume token alone begins no new one, or it would outlive its token. */
-  #beginInstead(session: HubSession, hello: HelloRecord): void {
-    if (hello.mayBegin) this.#begin(session);
-    else this.#refuse(session, "token_expired");
+  /**
+   * The session does not exist any more. A resume token alone begins no new one, or it would outlive its token. Neither
+   * does a verdict about the session that was: the client is to come as a new one, which the backend decides on.
+   */
+  #beginInstead(session: HubSession, { mayBegin, decided }: HelloRecord): void {
+    if (mayBegin && decided !== "for the session") this.#begin(session);
+    else this.#refuse(session, decided === "now" ? "token_expired" : "session_replaced");
   }
 
   #arrive(reactor: AttachedReactor, hello: HelloRecord): HubSession {
@@ -173,7 +180,7 @@ export class HubSessions {
     return session;
   }
 
-  #admit(session: HubSession, resumed: boolean, rooms: PlaceInRoom[]): void {
+  #admit(session: HubSession, resumed: boolean, rooms: PlaceInRoom[], isClaimed: boolean): void {
     const { reactor, slot, life, id, userKey: key } = session;
     if (session.state === "over") return this.#options.store.end(id, session.generation);
     if (countOf(this.#ofUser(key)) >= this.#options.sessionsPerUserMax) return this.#refuse(session, "too_many_sessions");
@@ -189,7 +196,7 @@ export class HubSessions {
     else if (this.#options.store.outlivesProcess) this.#writing.now(session);
     this.#options.onBegin(session);
     const assigned = fitting(session.assigned, this.#options.roomNamesBytesMax * assignedShare);
-    writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms, assigned, isUnread: session.assigned === unread });
+    writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms, isClaimed, assigned, isUnread: session.assigned === unread });
     this.assigned.assignOthers(session, assigned);
   }
 
@@ -282,6 +289,7 @@ export class HubSessions {
   /** A user was signed out on some node. This node applies it at once, whatever the store answers. */
   signedOut(tenant: string, user: string, time: number): void {
     this.#signedOut.note(userKey(tenant, user), time);
+    this.#options.onSignedOut(userKey(tenant, user));
   }
 
   /** Another socket has the session now. Its rooms are not left: the new socket has them. */

@@ -39,7 +39,7 @@ export class Farewells {
 
   /** Closes the sessions whose answers have come, or whose time is over. */
   step(now: number): void {
-    for (const [session, until] of this.#until) if (session.unanswered === 0 || !isHere(session) || now >= until) this.#end(session, now);
+    for (const [session, until] of this.#until) if (isAnswered(session) || !isHere(session) || now >= until) this.#end(session, now);
   }
 
   /** Nobody waits any more, and slow readers have had their time. */
@@ -55,6 +55,11 @@ export class Farewells {
     this.#reactor.rooms.deliveries.handOverAll(session);
     closeSession(this.#reactor, session, this.#close);
   }
+}
+
+/** A command that a hook decides on may want no answer, but frames wait behind it. */
+function isAnswered({ unanswered, waiting }: Session): boolean {
+  return unanswered === 0 && waiting === null;
 }
 
 /** False for a session that has disconnected, or is closing for another reason: it needs no farewell. */

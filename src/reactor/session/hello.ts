@@ -4,33 +4,34 @@
  */
 import type { Verdict } from "../../auth/verifier.ts";
 import type { ErrorCode } from "../../errors.ts";
-import { allows, anonymous, type Grant } from "../../auth/grants.ts";
+import { allows, anonymous, asTokenGave, type Grant } from "../../auth/grants.ts";
 import type { RecordReader } from "../../link/link.ts";
-import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord, type PlaceInRoom } from "../../link/sessions.ts";
+import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord, type Decided, type PlaceInRoom } from "../../link/sessions.ts";
 import { protocolVersion, type ClientFrame } from "../../protocol/messages.ts";
 import type { ResumeClaims } from "../../auth/resume.ts";
 import { inboxName, userKey } from "../../protocol/roomkeys.ts";
 import { nameProblem, roomNameProblem } from "../../config/roomnames.ts";
 import { positionProblem, roomsMax } from "../commands.ts";
 import { joinAssigned } from "./assigned.ts";
+import { letGo, wait } from "./held.ts";
 import { warningAt } from "./expiry.ts";
 import { anonymousPrefix, anonymousUser, place } from "./place.ts";
+import { about, askRefresh } from "../hooks/commands.ts";
+import { askConnect, decidedBefore } from "../hooks/connect.ts";
 import { closeSession, refuse, sendFrame } from "../outgoing.ts";
+import type { Released } from "../hooks/hooks.ts";
 import type { Reactor } from "../reactor.ts";
 import { sendGone } from "../rooms/rooms.ts";
-import { countMembers, isAssigned, membersOf, type Early, type Session } from "./session.ts";
+import { countMembers, isAssigned, membersOf, type Session } from "./session.ts";
+
+const noRooms: readonly string[] = [];
+/** Of the verdict about a session that the connect hook has not decided on: it is asked about when it resumes. */
+const aged = 1;
 
 type Hello = NonNullable<ClientFrame["hello"]>;
 type Refresh = NonNullable<ClientFrame["refresh"]>;
 
-/** Frames that may wait behind hello. */
-const earlyFramesMax = 64;
 const deviceBytesMax = 128;
-/**
- * Shared by all, since most clients send no frame there, or one. V8 allocates room for seventeen elements on the first
- * push to an empty array.
- */
-const nothing: Early[] = [];
 
 export function hello(reactor: Reactor, session: Session, id: number, fields: Hello): void {
   if (fields.version !== protocolVersion) return closeSession(reactor, session, "unsupported_version", `hello.version: ${fields.version ?? 0} is not supported: this node speaks ${protocolVersion}`);
@@ -38,11 +39,11 @@ export function hello(reactor: Reactor, session: Session, id: number, fields: He
   if (device !== "" && nameProblem("device", device, deviceBytesMax) !== null) return closeSession(reactor, session, "bad_frame");
   const token = fields.token || session.token;
   session.token = "";
-  session.greeting = { id, client: fields.client ?? "", early: nothing, earlyBytes: 0 };
+  wait(session, id, fields.client ?? "");
   const claims = resumeClaims(reactor, fields);
   const { verifier } = reactor;
-  if (verifier === null || token === "") return withoutToken(reactor, session, fields, claims);
-  const verdict = verifier.verify(token, claims?.grant);
+  if (verifier === null || token === "") return withoutToken(reactor, session, fields, claims, token);
+  const verdict = verifier.verify(token, claims === null ? undefined : asTokenGave(claims.grant));
   if (!(verdict instanceof Promise)) return onVerdict(reactor, session, fields, claims, verdict);
   const { life } = session;
   // The frame's bytes are gone by then. Its strings and numbers are copies.
@@ -53,7 +54,7 @@ export function hello(reactor: Reactor, session: Session, id: number, fields: He
 }
 
 function onVerdict(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null, verdict: Verdict): void {
-  if ("grant" in verdict) return introduce(reactor, session, fields, claims, verdict.grant, true);
+  if ("grant" in verdict) return introduce(reactor, session, fields, { grant: verdict.grant, claims, token: "" }, true);
   reactor.counters.add("tokensRefused", 1);
   closeSession(reactor, session, verdict.refused === "unavailable" ? "overloaded" : verdict.refused, verdict.text);
 }
@@ -68,16 +69,17 @@ function resumeClaims(reactor: Reactor, { resume }: Hello): ResumeClaims | null 
 /**
  * Without a token, the resume token stands for the one that its session had. It does so until that one expires, and for
  * that session only.
+ * @param token that the node cannot read, since it has no keys; empty for none. The connect hook may
  */
-function withoutToken(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null): void {
+function withoutToken(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null, token: string): void {
   const anybody = reactor.verifier === null || reactor.config.allowAnonymous;
   const isOver = claims !== null && claims.grant.expiresAt !== 0 && claims.grant.expiresAt <= Date.now();
   if (isOver && reactor.verifier !== null) return closeSession(reactor, session, "token_expired");
   if (claims !== null && !isOver) {
-    return introduce(reactor, session, fields, claims, claims.grant, anybody && isAnonymous(claims.grant));
+    return introduce(reactor, session, fields, { grant: claims.grant, claims, token }, anybody && isAnonymous(claims.grant));
   }
   if (!anybody) return closeSession(reactor, session, "invalid_token", claims === null ? "token: missing" : "resume token: expired");
-  introduce(reactor, session, fields, null, anonymous(anonymousUser(reactor.placement)), true);
+  introduce(reactor, session, fields, { grant: anonymous(anonymousUser(reactor.placement)), claims: null, token }, true);
 }
 
 /** Forging such a grant gains nothing: every anonymous client gets the same. */
@@ -85,25 +87,35 @@ function isAnonymous({ user, tenant, expiresAt, rooms }: Grant): boolean {
   return user.startsWith(anonymousPrefix) && tenant === "" && expiresAt === 0 && rooms === null;
 }
 
+/** Who comes: the grant of the token, the claims of the resume token, and a token that only the connect hook can read. */
+interface Coming {
+  readonly grant: Grant;
+  readonly claims: ResumeClaims | null;
+  readonly token: string;
+}
+
 /**
  * @param mayBegin whether a session that cannot be resumed may begin again as a new one. A resume token alone does not
  * allow it.
  */
-function introduce(
-  reactor: Reactor,
-  session: Session,
-  fields: Hello,
-  claims: ResumeClaims | null,
-  grant: Grant,
-  mayBegin: boolean,
-): void {
+function introduce(reactor: Reactor, session: Session, fields: Hello, coming: Coming, mayBegin: boolean): void {
+  const before = reactor.hooks === null ? null : decidedBefore(coming);
+  if (before !== null) return settle(reactor, session, fields, { ...coming, grant: before }, mayBegin, before.hook?.until === 0 ? "for the session" : "for a time");
+  if (reactor.hooks?.asksConnect !== true) return settle(reactor, session, fields, coming, mayBegin, "now");
+  // Without keys for tokens, the backend alone decides who may begin a session.
+  const mayAfter = mayBegin || reactor.verifier === null;
+  askConnect(reactor, session, { ...coming, device: fields.device ?? "" }, (decided) => settle(reactor, session, fields, { ...coming, grant: decided }, mayAfter, "now"));
+}
+
+/** Where the user is served. The backend's verdict may have named another user than the token. */
+function settle(reactor: Reactor, session: Session, fields: Hello, { grant, claims }: Coming, mayBegin: boolean, decided: Decided): void {
   const ticket = fields.ticket || session.ticket;
   session.ticket = "";
-  place(reactor, session, { ticket, grant, isReturning: claims !== null }, () => serve(reactor, session, fields, claims, grant, mayBegin));
+  place(reactor, session, { ticket, grant, isReturning: claims !== null }, () => serve(reactor, session, fields, { grant, claims, token: "" }, mayBegin, decided));
 }
 
 /** The user may be served here: asks the hub. */
-function serve(reactor: Reactor, session: Session, fields: Hello, claims: ResumeClaims | null, grant: Grant, mayBegin: boolean): void {
+function serve(reactor: Reactor, session: Session, fields: Hello, { grant, claims }: Coming, mayBegin: boolean, decided: Decided): void {
   session.grant = grant;
   const { slot, life, wire } = session;
   const { user, tenant, issuedAt } = grant;
@@ -115,7 +127,7 @@ function serve(reactor: Reactor, session: Session, fields: Hello, claims: Resume
   const positions = isOwn ? placesOf(reactor, session, fields) : [];
   const device = fields.device ?? "";
   const key = userKey(tenant, user);
-  const record = { slot, life, wire, user: key, device, issuedAt, mayBegin, resume, resumeIssuedAt, resumeGeneration, positions };
+  const record = { slot, life, wire, user: key, device, issuedAt, mayBegin, decided, resume, resumeIssuedAt, resumeGeneration, positions };
   if (reactor.outOfMemory() || !writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
 }
 
@@ -132,41 +144,32 @@ function placesOf(reactor: Reactor, session: Session, { resume }: Hello): PlaceI
   return places;
 }
 
-/** Keeps a frame that came before the answer to hello. The frame's bytes must be its own. */
-export function keepEarly(reactor: Reactor, session: Session, frame: Early, bytes: number): void {
-  const greeting = session.greeting!;
-  if (greeting.early === nothing) greeting.early = [frame];
-  else greeting.early.push(frame);
-  greeting.earlyBytes += bytes;
-  if (greeting.early.length > earlyFramesMax || greeting.earlyBytes > reactor.config.frameBytesMax) {
-    closeSession(reactor, session, "rate_limited");
-  }
-}
-
 // ------------------------------------------------------------------------------- the hub's answer
 
 /** @returns the frames that waited behind hello, to be dispatched now. */
-export function onAdmitted(reactor: Reactor, record: RecordReader): { session: Session; early: readonly Early[] } | null {
+export function onAdmitted(reactor: Reactor, record: RecordReader): Released | null {
   const admitted = readAdmitted(record);
   const session = reactor.sessions.find(admitted.slot, admitted.life);
-  if (session === null || session.state !== "handshake" || session.greeting === null) return null;
-  const { id, client, early } = session.greeting;
-  session.greeting = null;
+  if (session === null || session.state !== "handshake") return null;
+  const held = letGo(reactor, session);
+  if (held === null) return null;
+  const { id, client } = held;
   session.id = admitted.session;
   session.generation = admitted.generation;
   reactor.sessions.tokenDueAt[session.slot] = warningAt(session.grant!, reactor.config.tokenWarningMs);
   reactor.sessions.setState(session, "ready");
   reactor.heartbeat.heard(session);
   reactor.greeted?.(session, client, admitted.resumed);
-  if (admitted.assigned.length > 0) session.assigned = new Set(admitted.assigned);
+  const hooked = session.grant!.hook?.rooms ?? noRooms;
+  if (admitted.assigned.length + hooked.length > 0) session.assigned = new Set([...admitted.assigned, ...hooked]);
   sendReady(reactor, session, id, admitted);
   reactor.moves.arrived(session);
-  for (const place of admitted.rooms) restore(reactor, session, place);
-  for (const room of admitted.assigned) joinAssigned(reactor, session, room);
-  return { session, early };
+  for (const place of admitted.rooms) restore(reactor, session, place, admitted.isClaimed);
+  if (session.assigned !== null) for (const room of [...session.assigned]) joinAssigned(reactor, session, room);
+  return { session, held };
 }
 
-function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms, assigned, isUnread }: AdmittedRecord): void {
+function sendReady(reactor: Reactor, session: Session, id: number, { resumed, rooms, isUnread }: AdmittedRecord): void {
   const { config, resumeTokens, tickets, returnWindow } = reactor;
   const { user, expiresAt, commandsPerSecond } = session.grant!;
   const resumeToken = resumeTokens.make(session.id, session.generation, session.grant!);
@@ -191,20 +194,37 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
       ticket: tickets.make(),
       returnWindowMs: returnWindow.ms,
       returnPlace: returnWindow.nextPlace(),
-      assigned: [...assigned],
+      assigned: [...(session.assigned ?? noRooms)],
       assignedUnread: isUnread,
     },
   });
 }
 
-/** Joins a resumed session to a room it was in, from its position there. */
-function restore(reactor: Reactor, session: Session, { name, epoch, seq }: PlaceInRoom): void {
+/**
+ * Joins a resumed session to a room it was in, from its position there. That is no new join: no hook is asked, unless
+ * only the client says that it was in the room.
+ */
+function restore(reactor: Reactor, session: Session, place: PlaceInRoom, isClaimed: boolean): void {
+  const { name: room } = place;
   if (session.state !== "ready") return;
+  if (!isClaimed || reactor.kindOf(room)?.asksJoin !== true || isAssigned(session, room)) return bringBack(reactor, session, place);
+  const isAsked = reactor.hooks!.ask(session, { ...about(session), hook: "join", room }, (verdict) => {
+    if (verdict.kind === "allowed" || (verdict.kind === "unanswered" && verdict.isAllowed)) return bringBack(reactor, session, place);
+    unplace(reactor, session, room, "forbidden");
+  });
+  if (!isAsked) unplace(reactor, session, room, "");
+}
+
+function bringBack(reactor: Reactor, session: Session, { name, epoch, seq }: PlaceInRoom): void {
   const isAllowed = mayBeIn(reactor, session, name);
   const wanted = { id: 0, name, epoch, seq, history: 0, kind: "restored" } as const;
   if (isAllowed && countMembers(session) < roomsMax(reactor, session) && reactor.rooms.join(session, wanted)) return;
+  unplace(reactor, session, name, isAllowed ? "" : "forbidden");
+}
+
+function unplace(reactor: Reactor, session: Session, name: string, reason: "forbidden" | ""): void {
   writeUnplaced(reactor.link, session.slot, session.life, name);
-  sendGone(reactor, session, name, isAllowed ? "" : "forbidden");
+  sendGone(reactor, session, name, reason);
 }
 
 export function onKick(reactor: Reactor, record: RecordReader): void {
@@ -237,12 +257,22 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
     return refuseRefresh(reactor, session, id, verdict.refused === "unavailable" ? "unavailable" : "unauthorized", verdict.text);
   }
   const { grant } = verdict;
-  const { user, tenant, issuedAt } = session.grant!;
+  const { tenant, issuedAt } = session.grant!;
+  const { user } = asTokenGave(session.grant!);
   if (grant.user !== user || grant.tenant !== tenant) return refuseRefresh(reactor, session, id, "unauthorized", "token: belongs to another user");
   // Signing out ends sessions, and new sessions need newer tokens. An older token could be from before a sign-out.
   if (grant.issuedAt < issuedAt - reactor.config.authClockToleranceMs) {
     return refuseRefresh(reactor, session, id, "unauthorized", "token: older than the token in use");
   }
+  if (reactor.hooks?.asksRefresh !== true) return take(reactor, session, id, grant, noRooms);
+  askRefresh(reactor, session, id, grant.tokenHash, (rooms) => take(reactor, session, id, grant, rooms));
+}
+
+/** @param rooms into which the refresh hook joins the session, besides those of the connect hook */
+function take(reactor: Reactor, session: Session, id: number, token: Grant, rooms: readonly string[]): void {
+  const { user, hook } = session.grant!;
+  const named = rooms.length === 0 ? hook?.rooms ?? noRooms : [...new Set([...(hook?.rooms ?? noRooms), ...rooms])];
+  const grant: Grant = hook === null && named.length === 0 ? token : { ...token, user, hook: { from: token.user, until: hook?.until ?? aged, rooms: named } };
   // The session gets no second warning for the same expiry: the application has no longer token.
   if (grant.expiresAt !== session.grant!.expiresAt) {
     reactor.sessions.tokenDueAt[session.slot] = warningAt(grant, reactor.config.tokenWarningMs);
@@ -253,6 +283,10 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
     reactor.rooms.setPresence(member);
     if (mayBeIn(reactor, session, member.name)) continue;
     reactor.rooms.evict(session, member, "forbidden");
+  }
+  for (const room of rooms) {
+    (session.assigned ??= new Set()).add(room);
+    joinAssigned(reactor, session, room);
   }
   sendRefreshed(reactor, session, id);
 }

@@ -36,8 +36,8 @@ export interface Session {
   token: string;
   /** The ticket of the placement that came with the upgrade, until hello (placetickets.ts). */
   ticket: string;
-  /** Hello is under way. Null before it came and after the hub has answered. */
-  greeting: Greeting | null;
+  /** A command that is under way, and the frames that wait behind it: hello, or one that a hook decides on. Null: none. */
+  waiting: Waiting | null;
   /** Rooms into which the application has joined the user. Null for none, the usual case. */
   assigned: Set<string> | null;
   /** The session's memberships. Few are a linked list, since an array costs more memory. Many are a map by name. */
@@ -54,14 +54,19 @@ export interface Session {
   queueHeld: number;
 }
 
-/** Hello waits for its token to be verified, then for the hub. Later frames of the client wait behind it. */
-export interface Greeting {
+/**
+ * A command that waits: hello for its token to be verified, then for the hub, and any for a hook. The client's later
+ * frames wait behind it (held.ts).
+ */
+export interface Waiting {
   /** Id of the command. */
   readonly id: number;
-  /** The client's name for itself, which may be any text. */
+  /** In hello, the client's name for itself, which may be any text. */
   readonly client: string;
-  early: Early[];
-  earlyBytes: number;
+  frames: Early[];
+  /** Their bytes, one by one and together. */
+  sizes: number[];
+  bytes: number;
 }
 
 /** A frame, or the problem found in it. */
@@ -254,7 +259,7 @@ export function createSession(audience: Audience, wire: number, forbiddenOrigin:
     grant: null,
     token,
     ticket,
-    greeting: null,
+    waiting: null,
     assigned: null,
     members: null,
     split: null,

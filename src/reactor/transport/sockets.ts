@@ -3,6 +3,7 @@ import type { CloseName, ErrorCode } from "../../errors.ts";
 import { Counters, type CounterName } from "../../link/counters.ts";
 import { writeGone } from "../../link/sessions.ts";
 import { release } from "../../protocol/framing.ts";
+import { letGo } from "../session/held.ts";
 import type { NodeState, TurnedAway } from "../../link/threads.ts";
 import type { Reactor } from "../reactor.ts";
 import type { Session } from "../session/session.ts";
@@ -15,11 +16,13 @@ export function opened({ sessions, heartbeat }: Reactor, session: Session, socke
 
 /**
  * Keeps the session for a resume, unless its client has ended it. The client's bye may still wait behind an unanswered
- * hello.
+ * command.
  */
-export function gone({ rooms, link, pool, sessions, trace }: Reactor, session: Session): void {
+export function gone(reactor: Reactor, session: Session): void {
+  const { rooms, link, pool, sessions, trace } = reactor;
   trace?.gone(session);
-  const over = session.over || session.greeting?.early.some((frame) => "bye" in frame && frame.bye != null) === true;
+  const over = session.over || session.waiting?.frames.some((frame) => "bye" in frame && frame.bye != null) === true;
+  letGo(reactor, session);
   session.socket = null;
   rooms.leaveAll(session);
   if (session.grant !== null) writeGone(link, session.slot, session.life, over);

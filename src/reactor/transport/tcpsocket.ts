@@ -91,8 +91,8 @@ export class TcpSocket implements Socket {
   }
 
   #finishIfAnswered(): void {
-    const { state, greeting, unanswered } = this.#session;
-    if (this.#ended || greeting !== null) return;
+    const { state, waiting, unanswered } = this.#session;
+    if (this.#ended || waiting !== null) return;
     if (state === "ready" && (unanswered > 0 || this.#reactor.rooms.isArriving(this.#session))) return;
     this.#finish();
   }
