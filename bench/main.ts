@@ -22,6 +22,7 @@ import { flushRow } from "./rows/flush.ts";
 import { handshakeRow } from "./rows/handshake.ts";
 import { hooksRow } from "./rows/hooks.ts";
 import { idlePresenceRow, idleRow } from "./rows/idle.ts";
+import { lbRow } from "./rows/lb.ts";
 import { lostNodeRow } from "./rows/lostnode.ts";
 import { natsDurableRow } from "./rows/natsdurable.ts";
 import { natsFanoutRow } from "./rows/natsfanout.ts";
@@ -49,6 +50,7 @@ const groups: Record<string, readonly Row[]> = {
   flush: [flushRow],
   nodes: [nodesRow, natsFanoutRow, natsDurableRow],
   recovery: [recoveryRow, stormRecoveryRow],
+  lb: [lbRow],
   rolling: [rollingRow],
   rooms: [roomsRow],
   api: [apiRow, apiMembersRow],

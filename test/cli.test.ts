@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import type { Command } from "commander";
 import t, { type Test } from "tap";
-import { options } from "../src/config/config.ts";
+import { isOptionOf, options } from "../src/config/config.ts";
 import { createProgram } from "../src/cli/program.ts";
 import { codesDoc, configDoc } from "../src/cli/tables.ts";
 import { freePort } from "../src/node/ports.ts";
@@ -91,15 +91,18 @@ t.test("help shows the commands, and every option in its group", async (t) => {
   const { code, out } = await run(t, ["--help"]);
   t.equal(code, 0);
   t.match(out, /start \[options\] +Run a node\.\n +config +Show/);
-  const help = (await run(t, ["start", "--help"])).out;
-  let at = 0;
-  for (const { flag, group, takes } of options) {
-    const heading = help.indexOf(`\n${group}:\n`);
-    const place = takes === "" ? Math.max(help.indexOf(`\n  ${flag} `), help.indexOf(`\n  ${flag.replace("--", "--no-")} `)) : help.indexOf(`\n  ${flag} <${takes}>`);
-    t.ok(heading > 0 && place > heading && place > at, `${flag} under ${group}`);
-    at = place;
+  for (const runner of ["start", "lb"] as const) {
+    const help = (await run(t, [runner, "--help"])).out;
+    let at = 0;
+    for (const { flag, group, takes } of options.filter(({ key }) => isOptionOf(runner, key))) {
+      const heading = help.indexOf(`\n${group}:\n`);
+      const place = takes === "" ? Math.max(help.indexOf(`\n  ${flag} `), help.indexOf(`\n  ${flag.replace("--", "--no-")} `)) : help.indexOf(`\n  ${flag} <${takes}>`);
+      t.ok(heading > 0 && place > heading && place > at, `${runner}: ${flag} under ${group}`);
+      at = place;
+    }
+    for (const { flag } of options.filter(({ key }) => !isOptionOf(runner, key))) t.equal(help.indexOf(`\n  ${flag} `), -1, `${runner} does not take ${flag}`);
+    for (const line of help.split("\n").filter((line) => line.startsWith("  --"))) t.ok(line.length <= 80, line);
   }
-  for (const line of help.split("\n").filter((line) => line.startsWith("  --"))) t.ok(line.length <= 80, line);
 });
 
 t.test("help names no default that says nothing, and every command with commands lists help", async (t) => {

@@ -86,6 +86,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     tokenWarningMs: "5s", resumeSecret: "r".repeat(32), apiKeys: "/keys", authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
     authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB",
     nats: "tls://a.example,10.0.0.2:4222", natsTlsCa: "ca.pem", natsPrefix: "other", natsPartitions: "7", natsReplicas: "3", natsStorage: "memory", natsTimeoutMs: "2s", natsGraceMs: "2s",
+    policy: "least-load", nodes: "a=10.0.0.1:80", forward: "tcp", firstBytesMs: "5s", firstBytesMax: "1KiB", dialMs: "2s", readyCheckMs: "5s", connectionsMax: "7", sendProxy: "true", sharePort: "true",
     namespaces: '{"live":{"publish":"anyone"}}',
     redis: "redis://h", redisPrefix: "p:", placement: "hash", placementPartitions: "64", placementStableMs: "1s", placementMovesPerSecond: "7", placementCalmMs: "1s", weight: "2", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
   };

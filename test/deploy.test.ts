@@ -144,7 +144,8 @@ interface Compose {
 /** With the defaults that stand in it, as compose fills them in where the environment has nothing. */
 const compose = parse(read("deploy/compose.yaml").replace(/\$\{\w+:-([^}]*)\}/g, "$1"), { merge: true }) as Compose;
 const gateways = Object.entries(compose.services).filter(([, { build }]) => build !== undefined);
-const others = Object.entries(compose.services).filter(([, { build }]) => build === undefined);
+const balancers = Object.entries(compose.services).filter(([, { command }]) => command?.[0] === "lb");
+const others = Object.entries(compose.services).filter(([name, { build }]) => build === undefined && !balancers.some(([own]) => own === name));
 
 t.test("compose starts three gateways, each with a port and a name of its own, when NATS and Redis are healthy", async (t) => {
   t.same(gateways.map(([name]) => name), ["gateway-1", "gateway-2", "gateway-3"]);
@@ -176,6 +177,18 @@ t.test("what compose configures are options, with values that a node takes", asy
     t.ok(config.resumeSecret.length >= 32, "sessions move between nodes");
   }
   t.equal(new Set(gateways.map(([, { environment }]) => environment?.FLUX_RESUME_SECRET)).size, 1);
+});
+
+t.test("compose has a load balancer, of the same image, with options that it takes", async (t) => {
+  t.same(balancers.map(([name]) => name), ["balancer"]);
+  for (const [, { image: name, environment = {}, ports, stop_grace_period: grace }] of balancers) {
+    t.equal(name, "flux-gateway");
+    const { config } = resolveConfig({ env: Object.fromEntries(Object.entries(environment).map(([key, value]) => [key, String(value)])), runner: "lb" });
+    t.match(config, { host: "0.0.0.0", port: 8080, redis: "redis://redis:6379", adminHost: "127.0.0.1", metricsPort: 9100 });
+    t.same(ports, ["8090:8080"]);
+    t.notOk(gateways.some(([, { ports: own }]) => own?.join().startsWith("8090")));
+    t.ok(Number.parseInt(grace ?? "", 10) * 1000 >= config.drainMs + 10_000);
+  }
 });
 
 t.test("compose waits longer for a node to end than it drains", async (t) => {

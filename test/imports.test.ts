@@ -1,5 +1,5 @@
 /**
- * The import rule of src: cli → node → http → {admin, api} → {hub, reactor, hooks} → link → auth → config → placement → seams → {redis, disk} →
+ * The import rule of src: cli → lb → node → http → {admin, api} → {hub, reactor, hooks} → link → auth → config → placement → seams → {redis, disk} →
  * {platform, protocol} → errors. No cycles. The protocol and the client run in browsers. Only composition picks implementations of seams.
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
@@ -17,11 +17,12 @@ const seams = ["broker", "presence", "sessions", "registry", "messages", "keysto
 /** What those who use a seam speak with it about: types as its interface has them, too many for one file. */
 const besideInterfaces = ["messages/drainoptions.ts", "messages/survey.ts"];
 /** The files that pick implementations. */
-const compositions = ["node/stores.ts", "node/cluster.ts", "node/keystores.ts", "node/natsapi.ts", "reactor/main.ts"];
+const compositions = ["node/stores.ts", "node/cluster.ts", "node/keystores.ts", "node/natsapi.ts", "lb/members.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. A part is a folder or a file of src. */
 const levels = [
   ["cli", "contracts", "server"],
   ["index"],
+  ["lb"],
   ["node"],
   ["http"],
   ["admin", "api"],

@@ -3,7 +3,7 @@ import type { ServerName } from "../servers/start.ts";
 
 export type RowName =
   | "fanout-100" | "fanout-2000" | "fanout-json-100" | "fanout-json-2000" | "echo" | "idle" | "idle-presence" | "cross" | "handshake" | "connection-url" | "storm" | "lost-node-any" | "lost-node-hash" | "durable" | "catchup" | "flush"
-  | "nodes" | "nats-durable" | "nats-fanout" | "recovery" | "recovery-storm" | "rolling" | "rooms" | "api" | "api-members" | "hooks";
+  | "lb" | "nodes" | "nats-durable" | "nats-fanout" | "recovery" | "recovery-storm" | "rolling" | "rooms" | "api" | "api-members" | "hooks";
 
 /** By metric key. */
 export type Values = Readonly<Record<string, number>>;

@@ -42,10 +42,27 @@ export interface Served {
 }
 
 /** @throws the error of `listen`, with its `code`. */
-export async function startAdmin({ host, port, key, log }: AdminOptions, served: Served): Promise<Admin> {
-  const audit = new Audit(log, key);
+export async function startAdmin(options: AdminOptions, served: Served): Promise<Admin> {
+  const audit = new Audit(options.log, options.key);
+  return guarded(options, routesOf(served, audit), audit, served.api ?? null);
+}
+
+/** Paths of a process that is no node, and its metrics, on a port like a node's. @throws the error of `listen`, with its `code`. */
+export async function startOwnAdmin(options: AdminOptions, name: string, metrics: Served["metrics"], paths: Readonly<Record<string, () => { status: number; value: object }>>): Promise<Admin> {
+  const routes: Routes = new Routes()
+    .add("GET", "/", (_, res) => answer(res, 200, { name, paths: routes.paths }))
+    .add("GET", "/metrics", serveMetrics(metrics));
+  for (const [path, read] of Object.entries(paths)) {
+    routes.add("GET", path, (_, res) => {
+      const { status, value } = read();
+      answer(res, status, value);
+    });
+  }
+  return guarded(options, routes, new Audit(options.log, options.key), null);
+}
+
+function guarded({ host, port, key, log }: AdminOptions, routes: Routes, audit: Audit, api: OnRequest | null): Promise<Admin> {
   const hasKey = key === "" ? null : keyCheck(key);
-  const routes = routesOf(served, audit);
   const door: Door = (req) => {
     if (hasKey !== null && !hasKey(req.headers.authorization)) {
       throw new Refused(401, "unauthorized", "Authorization: must be Bearer and the admin key of this node (--admin-key, FLUX_ADMIN_KEY)");
@@ -54,7 +71,7 @@ export async function startAdmin({ host, port, key, log }: AdminOptions, served:
     const strange = hasKey === null ? (strangeHost(req) ?? strangePage(req)) : null;
     if (strange !== null) throw new Refused(403, "forbidden", strange);
   };
-  return listen({ host, port }, { routes, door, audit, log, api: served.api ?? null });
+  return listen({ host, port }, { routes, door, audit, log, api });
 }
 
 /** Serves only the metrics, without a key. */

@@ -102,6 +102,15 @@ export class PlaceTickets {
   }
 }
 
+/**
+ * Node and user of a ticket, unverified: for load balancers, which only choose a node by them. Null: it is no ticket.
+ */
+export function peekPlace(ticket: string): Pick<Place, "node" | "user"> | null {
+  if (ticket.length !== ticketChars) return null;
+  const bytes = Buffer.from(ticket.slice(0, ticketChars - macChars), "base64url");
+  return bytes.length === signedBytes ? { node: bytes.readUInt32BE(8), user: bytes.readUInt32BE(12) } : null;
+}
+
 /** How tickets name a node. */
 export function placeTag(node: string): number {
   return xxh32(node);

@@ -1,6 +1,6 @@
 /** Loads the configuration of a node that the command line starts. */
 import { readFileSync } from "node:fs";
-import { ConfigError, options, resolveConfig, type Given, type Resolved } from "../config/config.ts";
+import { ConfigError, options, resolveConfig, type Given, type Resolved, type Runner } from "../config/config.ts";
 import { envOf, label } from "../config/sources.ts";
 import { duplicateKeys } from "./duplicates.ts";
 import { configFlag, type Flags } from "./flags.ts";
@@ -11,12 +11,12 @@ export interface Loaded extends Resolved {
 }
 
 /** @throws ConfigError */
-export function loadConfig(flags: Flags, env: NodeJS.ProcessEnv): Loaded {
+export function loadConfig(flags: Flags, env: NodeJS.ProcessEnv, runner: Runner = "start"): Loaded {
   const fromEnv = env[envOf("config")];
   const path = flags.configFile ?? (fromEnv === "" ? undefined : fromEnv);
   const name = flags.configFile === undefined ? envOf("config") : configFlag;
   const file = path === undefined ? undefined : readConfigFile(path, name);
-  return { ...resolveConfig({ flags: flags.given, env, ...(file && { file }) }), file: path };
+  return { ...resolveConfig({ flags: flags.given, env, runner, ...(file && { file }) }), file: path };
 }
 
 /**

@@ -1,11 +1,13 @@
 /** The program `flux-gateway`: its commands and their help. main.ts runs it; the reference is made from it. */
 import { Command, type Option } from "commander";
+import { isOptionOf } from "../config/config.ts";
 import { version } from "../platform/version.ts";
 import { addConfigCommand } from "./commands/config.ts";
 import { addDisconnectCommand } from "./commands/disconnect.ts";
 import { addDrainCommand } from "./commands/drain.ts";
 import { addFlags, readFlags } from "./flags.ts";
 import { addKeyCommand } from "./commands/key.ts";
+import { addLbCommand } from "./commands/lb.ts";
 import { addNodesCommand } from "./commands/nodes.ts";
 import { addNodeFlagsCommand } from "./commands/nodeflags.ts";
 import { addSurveyCommand } from "./commands/survey.ts";
@@ -35,7 +37,7 @@ export function createProgram(): Command {
     .showHelpAfterError("(flux-gateway --help lists the commands)")
     .addHelpText("after", examples);
 
-  addFlags(program.command("start").description("Run a node."))
+  addFlags(program.command("start").description("Run a node."), (key) => isOptionOf("start", key))
     .addHelpText("after", precedence)
     .action(async (_, command: Command) => {
       // Loaded late: the other commands also work on machines for which uWebSockets.js has no binary.
@@ -46,6 +48,7 @@ export function createProgram(): Command {
   addDisconnectCommand(program);
   addDrainCommand(program);
   addKeyCommand(program);
+  addLbCommand(program);
   addNodesCommand(program);
   addNodeFlagsCommand(program);
   addSurveyCommand(program);

@@ -11,10 +11,11 @@ import {
   type NamespacesGiven,
   type NamespacesLayer,
 } from "./namespaces.ts";
-import { rows, type Known, type Row, type Told } from "./options.ts";
+import { isOptionOf, rows, type Known, type Row, type Runner, type Told } from "./options.ts";
 import { envOf, flagOf, label, unknownName, type Rank, type Source } from "./sources.ts";
 
 export { hasKey, isLoopback } from "./contradictions.ts";
+export { isOptionOf, type Runner } from "./options.ts";
 export type { NamespaceConfig, NamespacesGiven } from "./namespaces.ts";
 
 type Rows = typeof rows;
@@ -97,6 +98,8 @@ export interface Given {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly file?: { readonly name: string; readonly values: unknown };
   readonly options?: GatewayOptions;
+  /** The command that runs with the result. Default: start. */
+  readonly runner?: Runner;
 }
 
 export interface Resolved {
@@ -150,7 +153,8 @@ export function resolveConfig(given: Given = {}): Resolved {
   for (const key of keys) preset(key, { ...(values as Omit<Known, "isGuarded">), isGuarded });
   // Every key is set now, to a checked value or to its default.
   const flat = values as Flat;
-  problems.push(...contradictions(flat, refused, (key) => sources.get(key) ?? fallback(key)));
+  const { runner = "start" } = given;
+  problems.push(...contradictions(flat, refused, (key) => sources.get(key) ?? fallback(key), (key) => isOptionOf(runner, key)));
 
   const merged = mergeNamespaces(namespaceLayers(layers, fallback("namespaces")), problems);
   for (const [path, source] of merged.sources) sources.set(`namespaces.${path}`, source);

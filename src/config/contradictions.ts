@@ -45,18 +45,21 @@ export interface Related {
   readonly placement: string;
   readonly nodeHeartbeatMs: number;
   readonly nodeDeadMs: number;
+  readonly nodes: readonly string[];
+  readonly sendProxy: boolean;
 }
 type Key = keyof Related;
 
 /**
  * Contradictions, one problem each.
  * @param refused options that are invalid by themselves: no further problem is reported for them.
+ * @param isUsed whether the command that runs takes the option. Rules about others do not concern it.
  */
-export function contradictions(config: Related, refused: ReadonlySet<string>, sourceOf: (key: string) => Source): string[] {
+export function contradictions(config: Related, refused: ReadonlySet<string>, sourceOf: (key: string) => Source, isUsed: (key: string) => boolean): string[] {
   const problems: string[] = [];
   const name = (key: Key) => label(sourceOf(key), key);
   const refuse = (wrong: boolean, key: Key, other: Key, text: string) => {
-    if (!wrong || refused.has(key) || refused.has(other)) return;
+    if (!wrong || refused.has(key) || refused.has(other) || !isUsed(key) || !isUsed(other)) return;
     // Blames an option that was given, not a default.
     const accused = sourceOf(key).rank === "default" ? other : key;
     problems.push(`${name(accused)}: ${text}`);
@@ -208,9 +211,20 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     "nodeHeartbeatMs",
     `${name("nodeDeadMs")} of ${config.nodeDeadMs} ms is less than 2 × ${name("nodeHeartbeatMs")} of ${config.nodeHeartbeatMs} ms, so one late heartbeat would count as a dead node; raise the first or lower the second`,
   );
+  refuse(config.nodes.length > 0 && config.redis !== "", "nodes", "redis", `Redis names the nodes; remove ${called("nodes")} or ${called("redis")}`);
+  refuse(config.nodes.length === 0 && config.redis === "", "nodes", "nodes", `no node is known; set ${called("redis")} to the Redis of the nodes, or list the nodes: gateway-1=10.0.0.5:8080,gateway-2=10.0.0.6:8080`);
+  const twice = config.nodes.map(nameIn).find((name, i, all) => all.indexOf(name) !== i);
+  refuse(twice !== undefined, "nodes", "nodes", `name ${twice} twice; give each node its own nodeId, and name it once`);
+  refuse(
+    config.sendProxy && config.tlsCert === "",
+    "sendProxy",
+    "tlsCert",
+    `nodes that serve TLS cannot read a PROXY header, since it would come before TLS; set ${called("tlsCert")}, so that the load balancer ends TLS, or remove ${called("sendProxy")}`,
+  );
   return problems;
 }
 
+const nameIn = (node: string) => node.split("=")[0]!;
 const inMib = (bytes: number) => `${Math.floor(bytes / 2 ** 20)} MiB`;
 
 /** Options that apply only with NATS. */

@@ -1,7 +1,7 @@
 /** The table of options: meaning, check and default of each. */
 import { randomBytes } from "node:crypto";
 import type { CloseName, ErrorCode } from "../errors.ts";
-import { usableCores } from "../platform/machine.ts";
+import { connectionsWithin, openFilesMax, usableCores } from "../platform/machine.ts";
 import { memoryLimit } from "../platform/heap.ts";
 import { overflowBytesWithin, planMemory, reactorsWithin, ringBytesWithin, type MemoryGiven } from "../platform/memoryplan.ts";
 import { clientUrl, redisAddress } from "./addresses.ts";
@@ -44,6 +44,23 @@ const logLevels = ["fatal", "error", "warn", "info", "debug", "trace", "silent"]
 const timer = time(1, timerMsMax);
 const many = count(1, 100_000_000);
 const bytes = size(1, 2 ** 40);
+
+/** Options of `flux-gateway lb` alone. */
+const lbGroup = "Load balancer";
+/** Options that nodes and load balancers have in common. */
+const common: ReadonlySet<string> = new Set([
+  "host", "port", "adminHost", "adminPort", "adminKey", "metricsHost", "metricsPort", "tlsCert", "tlsKey", "tlsPassphrase", "nodeId", "drainMs", "logLevel", "logFormat",
+  "redis", "redisPrefix", "redisTlsCa", "redisAnswerMs", "placementPartitions", "nodeHeartbeatMs", "nodeDeadMs",
+]);
+
+/** The commands that run with options of this table. A file may hold options of both. */
+export type Runner = "start" | "lb";
+
+export function isOptionOf(runner: Runner, key: string): boolean {
+  if (common.has(key)) return true;
+  const { group }: { readonly group: string } = rows[key as keyof typeof rows] ?? { group: "" };
+  return (group === lbGroup) === (runner === "lb");
+}
 
 /**
  * Every option: group, check, default and text. Flag and variable are made from the key: `adminPort`, `--admin-port`,
@@ -301,6 +318,30 @@ export const rows = {
   natsStorage: row("NATS", oneOf("file", "memory"), "file", "Storage of durable rooms in NATS: file or memory."),
   natsTimeoutMs: row("NATS", time(100, 600_000), 5000, "Time a publish waits for the acknowledgement of NATS.", { over: "error unavailable" }),
   natsGraceMs: row("NATS", time(0, 3_600_000), 10_000, "Time NATS may be unavailable before the node is not ready (/ready answers 503)."),
+
+  policy: row(
+    lbGroup,
+    oneOf("hash", "round-robin", "least-connections", "least-load"),
+    "hash",
+    "Node that a connection is forwarded to. hash: the node of the user, as its first request names it (node=, ticket=, user=, a token), else one chosen by its address. round-robin: each in turn. least-connections: the node with the fewest. least-load: of two random nodes the one with less work.",
+  ),
+  nodes: row(
+    lbGroup,
+    list(/^[a-zA-Z0-9_.-]{1,64}=(?:[a-zA-Z0-9_.-]{1,253}|\[[0-9a-fA-F:.]+\]):[1-9]\d{0,4}$/, "names and addresses such as gateway-1=10.0.0.5:8080", "nodes"),
+    [],
+    "Nodes, where no Redis names them: name=host:port, separated by commas. The names are those of nodeId.",
+    { otherwise: "those in redis" },
+  ),
+  forward: row(lbGroup, oneOf("web", "tcp"), "web", "Port of the nodes that connections are forwarded to. web: port. tcp: tcpPort."),
+  firstBytesMs: row(lbGroup, timer, 10_000, "Time a client has for its first request, with policy hash. Then its connection is closed."),
+  firstBytesMax: row(lbGroup, size(256, 2 ** 20), 16_384, "Bytes of the first request that are read to find the user, with policy hash. A connection whose headers do not end within them is closed."),
+  dialMs: row(lbGroup, time(10, 60_000), 1000, "Time a node has to accept a connection. Then the next node is tried."),
+  readyCheckMs: row(lbGroup, time(50, 600_000), 2000, "Interval at which each node is asked for /ready. Two failed checks in a row take a node out, a good one brings it back."),
+  connectionsMax: row(lbGroup, many, () => connectionsWithin(openFilesMax()), "Clients whose connections are forwarded at once. Beyond it the longest silent client is dropped, or the new one, where none is silent.", {
+    otherwise: "what the limit of open files allows: two files each",
+  }),
+  sendProxy: row(lbGroup, yesOrNo(), false, "PROXY protocol v2: nodes get the client's address before its first byte. Only with tlsCert, and nodes without TLS."),
+  sharePort: row(lbGroup, yesOrNo(), false, "Several load balancers on this machine listen on one port, and the kernel spreads the connections. Needs Node 22.12 or later."),
 };
 
 export interface Row<T> {

@@ -80,6 +80,15 @@ export function openFilesMax(read: ReadText = readText): number | undefined {
   return soft === undefined ? undefined : Number(soft);
 }
 
+/** Files for Redis, ports of operators, logs, and connections that are being accepted. */
+const filesReserved = 256;
+const connectionsUnlimited = 50_000;
+
+/** Connections that a process can forward with so many open files, two for each. */
+export function connectionsWithin(filesMax: number | undefined): number {
+  return filesMax === undefined ? connectionsUnlimited : Math.max(1, Math.floor((filesMax - filesReserved) / 2));
+}
+
 /**
  * Whether several threads can listen on one port with Node's net. Its option reusePort exists since 22.12 and 23.1, on
  * systems that spread connections over the listeners.

@@ -10,6 +10,7 @@ PATH="$PATH:/usr/sbin"
 needed=(
   chromium:chromium
   curl:curl
+  haproxy:haproxy
   nats-server:nats-server
   nginx:nginx-light
   openssl:openssl

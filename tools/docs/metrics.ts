@@ -5,6 +5,7 @@ import { createCounters, Counters } from "../../src/link/counters.ts";
 import { addApiMetrics } from "../../src/metrics/api.ts";
 import { addApiKeyMetrics } from "../../src/metrics/apikeys.ts";
 import { addDiskMetrics } from "../../src/metrics/disk.ts";
+import { addLbMetrics } from "../../src/metrics/lb.ts";
 import { createMetrics } from "../../src/metrics/metrics.ts";
 import { addNatsApiMetrics } from "../../src/metrics/natsapi.ts";
 import { addHookMetrics } from "../../src/metrics/hooks.ts";
@@ -21,6 +22,7 @@ interface Row {
 
 /** Groups by what a name begins with; the first that fits. */
 const groups: readonly (readonly [title: string, starts: readonly string[]])[] = [
+  ["Load balancer (`flux-gateway lb`, and none of the others)", ["flux_lb_"]],
   ["Disk (only with `dataDir`)", ["flux_disk_"]],
   ["NATS (only with `nats`)", ["flux_nats_"]],
   ["Redis (only with `redis`)", ["flux_redis_", "flux_sessions_writes_"]],
@@ -71,6 +73,7 @@ function everything(): Registry {
     nodes: () => ({ stale: false, states: ["up"] }),
     memory: () => ({ limitBytes: 0, usedBytes: 0, short: false }),
   });
+  addLbMetrics(registry, () => ({ counts: { waiting: 0, dialling: 0, joined: 0, accepted: 0, redials: 0, refused: {} }, bytes: { toNodes: 0, toClients: 0 }, nodes: [], stale: false, table: 0 }));
   addPlacementMetrics(registry, () => ({ table: 0, owned: 0, movesPerSecond: 0 }));
   addApiMetrics(registry, () => ({ waiting: 0, streams: 0, streamBytes: 0, answered: [] }));
   addApiKeyMetrics(registry, () => ({ keys: 0, problem: "", byKey: [], unauthorized: 0 }));

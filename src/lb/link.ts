@@ -1,0 +1,181 @@
+/**
+ * The two sockets of one client, and the bytes between them: raw, both ways, with backpressure and half-close.
+ *
+ * All sockets read into one buffer, as `onread` of Node's net allows. It saves a buffer for each read, and each quiet
+ * connection costs no buffer at all. What is written is a copy: a write that the kernel does not take whole keeps it.
+ */
+import { connect, Socket, type NetConnectOpts } from "node:net";
+import type { Hint, FirstRequest } from "./firstbytes.ts";
+import type { BalancedNode } from "./nodes.ts";
+
+/** waiting: for the first bytes. dialling: for a node that accepts. joined: bytes flow. */
+export type LinkState = "waiting" | "dialling" | "joined" | "closed";
+
+export interface LinkEvents {
+  /** Bytes of a client that waits. False: read no more of them. */
+  firstBytes(link: Link, bytes: Buffer): boolean;
+  /** The node has accepted. */
+  connected(link: Link): void;
+  /** The node has not accepted. */
+  dialFailed(link: Link, code: string): void;
+  /** Both sockets are closed. */
+  closed(link: Link): void;
+  readonly bytes: { toNodes: number; toClients: number };
+}
+
+export interface Link {
+  readonly events: LinkEvents;
+  readonly client: Linked;
+  node: Linked | null;
+  state: LinkState;
+  /** When the state began, by the balancer's clock. */
+  since: number;
+  /** What has arrived of the first request; empty once it has been sent on. */
+  first: Buffer;
+  request: FirstRequest | null;
+  hint: Hint | null;
+  target: BalancedNode | null;
+  tried: readonly BalancedNode[];
+  /** Error of the dial. */
+  problem: string;
+  isHttp: boolean;
+}
+
+/** A socket that knows its link. */
+interface Linked extends Socket {
+  link?: Link;
+}
+
+const sharedBytes = 65_536;
+const shared = Buffer.allocUnsafeSlow(sharedBytes);
+const nothing = Buffer.alloc(0);
+/** A half that stays open after the other has ended, and carries nothing for so long, is closed. */
+const halfClosedMs = 60_000;
+const keepAliveMs = 60_000;
+
+const onread = { buffer: shared, callback: onRead } as unknown as NonNullable<NetConnectOpts["onread"]>;
+
+/** Options of a server whose sockets are adopted. */
+export const acceptOptions = { allowHalfOpen: true, pauseOnConnect: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs };
+
+/**
+ * Net offers `onread` for sockets that connect, not for accepted ones. So the accepted connection gets another Socket.
+ * Where its handle is not to be had, it reads as Node does by default.
+ */
+export function adopt(accepted: Socket): Socket {
+  const holder = accepted as unknown as { _handle: object | null };
+  const handle = holder._handle;
+  if (handle === null || typeof handle !== "object") return accepted;
+  holder._handle = null;
+  return new Socket({ handle, onread, allowHalfOpen: true, manualStart: true } as object);
+}
+
+/** @param client reads nothing yet @param readsShared it is a socket that `adopt` has made */
+export function createLink(client: Socket, events: LinkEvents, state: LinkState, since: number, readsShared: boolean): Link {
+  const link: Link = { events, client, node: null, state, since, first: nothing, request: null, hint: null, target: null, tried: none, problem: "", isHttp: false };
+  listen(client, link);
+  // Paused first: a listener alone would let it flow.
+  if (!readsShared) client.pause().on("data", onData);
+  return link;
+}
+
+const none: readonly BalancedNode[] = [];
+
+export function dial(link: Link, target: BalancedNode, since: number): void {
+  const { host, port } = target.listed;
+  const socket = connect({ host, port, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs, onread } as NetConnectOpts);
+  link.target = target;
+  link.state = "dialling";
+  link.since = since;
+  link.problem = "";
+  link.node = socket;
+  listen(socket, link);
+  socket.on("connect", onConnect);
+}
+
+/** Sends the node what has arrived, and lets bytes flow. */
+export function join(link: Link, header: Buffer | null): void {
+  link.state = "joined";
+  if (header !== null) link.node!.write(header);
+  if (link.first.length > 0) link.node!.write(link.first);
+  link.first = nothing;
+  link.request = null;
+  link.tried = none;
+  link.client.resume();
+}
+
+export function closeLink(link: Link): void {
+  link.client.destroy();
+  link.node?.destroy();
+}
+
+function listen(socket: Linked, link: Link): void {
+  socket.link = link;
+  socket.on("end", onEnd).on("drain", onDrain).on("error", onError).on("close", onClose);
+}
+
+function onRead(this: Linked, count: number): boolean {
+  const bytes = Buffer.allocUnsafe(count);
+  shared.copy(bytes, 0, 0, count);
+  return received(this, bytes);
+}
+
+function onData(this: Linked, bytes: Buffer): void {
+  if (!received(this, bytes)) this.pause();
+}
+
+/** False: the socket is not to read until it is resumed. */
+function received(socket: Linked, bytes: Buffer): boolean {
+  const link = socket.link!;
+  if (link.state !== "joined") return link.state === "waiting" && link.events.firstBytes(link, bytes);
+  const { client, node, events } = link;
+  if (socket === client) {
+    events.bytes.toNodes += bytes.length;
+    return node!.write(bytes);
+  }
+  events.bytes.toClients += bytes.length;
+  return client.write(bytes);
+}
+
+/** The other socket may read again. */
+function onDrain(this: Linked): void {
+  if (this.link!.state === "joined") otherOf(this)?.resume();
+}
+
+/** The peer sends no more, and may still receive. */
+function onEnd(this: Linked): void {
+  const link = this.link!;
+  if (link.state === "waiting") return void this.destroy();
+  const other = otherOf(this);
+  if (other === null || other.destroyed) return;
+  other.end();
+  other.setTimeout(halfClosedMs, () => closeLink(link));
+}
+
+function onError(this: Linked, error: NodeJS.ErrnoException): void {
+  const link = this.link!;
+  if (link.node === this) link.problem ||= error.code ?? error.message;
+}
+
+function onConnect(this: Linked): void {
+  this.link!.events.connected(this.link!);
+}
+
+/** After both ends the sockets close by themselves, and what waits in the other is still sent. Else nobody is left to send it to. */
+function onClose(this: Linked, hadError: boolean): void {
+  const link = this.link!;
+  if (link.state === "dialling" && link.node === this) return link.events.dialFailed(link, link.problem || "closed");
+  const other = otherOf(this);
+  if (other === null || other.destroyed) {
+    if (link.state === "closed") return;
+    link.state = "closed";
+    return link.events.closed(link);
+  }
+  const isOver = !hadError && this.readableEnded && this.writableFinished;
+  if (!isOver || link.state !== "joined") other.destroy();
+}
+
+function otherOf(socket: Linked): Linked | null {
+  const { client, node } = socket.link!;
+  return socket === client ? node : client;
+}
