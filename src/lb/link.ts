@@ -30,7 +30,7 @@ export interface Link {
   state: LinkState;
   /** When the state began, by the balancer's clock. */
   since: number;
-  /** What has arrived of the first request; empty once it has been sent on. */
+  /** What goes to the node before the next bytes of the client: what has arrived of its first request, or a PROXY header. */
   first: Buffer;
   request: FirstRequest | null;
   hint: Hint | null;
@@ -93,12 +93,16 @@ export function dial(link: Link, target: BalancedNode, since: number): void {
   socket.on("connect", onConnect);
 }
 
-/** Sends the node what has arrived, and lets bytes flow. */
+/**
+ * Sends the node what has arrived, and lets bytes flow. uWS understands a PROXY header only where the request comes with
+ * it in one read: so a header is never sent alone.
+ */
 export function join(link: Link, header: Buffer | null): void {
   link.state = "joined";
-  if (header !== null) link.node!.write(header);
-  if (link.first.length > 0) link.node!.write(link.first);
-  link.first = nothing;
+  if (link.first.length > 0) {
+    link.node!.write(header === null ? link.first : Buffer.concat([header, link.first]));
+    link.first = nothing;
+  } else if (header !== null) link.first = header;
   link.request = null;
   link.tried = none;
   link.client.resume();
@@ -131,10 +135,16 @@ function received(socket: Linked, bytes: Buffer): boolean {
   const { client, node, events } = link;
   if (socket === client) {
     events.bytes.toNodes += bytes.length;
-    return node!.write(bytes);
+    return node!.write(link.first.length === 0 ? bytes : withFirst(link, bytes));
   }
   events.bytes.toClients += bytes.length;
   return client.write(bytes);
+}
+
+function withFirst(link: Link, bytes: Buffer): Buffer {
+  const all = Buffer.concat([link.first, bytes]);
+  link.first = nothing;
+  return all;
 }
 
 /** The other socket may read again. */

@@ -49,6 +49,7 @@ async function haproxy({ emit, watch, out, slots: text }: Given, command: Comman
   const problems = [
     ...(emit !== undefined && watch !== undefined ? ["--watch: writes the files as well; remove --emit"] : []),
     ...([["--emit", emit], ["--watch", watch]] as const).flatMap(([flag, name]) => (name === undefined || name === "haproxy" ? [] : [`${flag}: must be haproxy, not ${JSON.stringify(name)}`])),
+    ...(loaded.config.sendProxy ? ["--send-proxy: haproxy may send the header before the request, and nodes need both in one read; remove it"] : []),
     ...(loaded.config.port === 0 ? ["--port 0: haproxy needs the number of a port"] : []),
     ...(Number.isNaN(slots) ? [`--slots: must be a whole number from 0 to 9999, not ${JSON.stringify(text)}`] : []),
   ];

@@ -29,7 +29,7 @@ export interface HaproxyFiles {
 
 export const mapNames = ["owners.map", "nodes.map", "tickets.map"] as const;
 
-type Given = Pick<Config, "connectionsMax" | "dialMs" | "firstBytesMs" | "host" | "policy" | "port" | "readyCheckMs" | "sendProxy" | "tlsCert">;
+type Given = Pick<Config, "connectionsMax" | "dialMs" | "firstBytesMs" | "host" | "policy" | "port" | "readyCheckMs" | "tlsCert">;
 
 export function haproxyFiles(config: Given, folder: string, { slots, owners }: Placed): HaproxyFiles {
   const nameOf = new Map(slots.flatMap(({ name, node }) => (node === null ? [] : [[node.id, name] as const])));
@@ -45,7 +45,7 @@ export function haproxyFiles(config: Given, folder: string, { slots, owners }: P
 /** Longer than the heartbeat of the nodes, 35 s by default. */
 const idle = "75s";
 
-function configuration({ host, port, policy, tlsCert, firstBytesMs, dialMs, readyCheckMs, connectionsMax, sendProxy }: Given, folder: string, slots: readonly Slot[], partitions: number): string {
+function configuration({ host, port, policy, tlsCert, firstBytesMs, dialMs, readyCheckMs, connectionsMax }: Given, folder: string, slots: readonly Slot[], partitions: number): string {
   const tls = tlsCert === "" ? "" : ` ssl crt ${quoted(tlsCert)}`;
   const rules = policy === "hash" && partitions > 0 ? hashRules(folder, firstBytesMs, partitions) : [];
   const useServer = rules.length === 0 ? [] : ["use-server %[var(sess.flux_server)] if { var(sess.flux_server) -m found }"];
@@ -78,7 +78,7 @@ function configuration({ host, port, policy, tlsCert, firstBytesMs, dialMs, read
       "option httpchk",
       "http-check send meth GET uri /ready ver HTTP/1.1 hdr Host node hdr Connection close",
       "http-check expect status 200",
-      `default-server check inter ${readyCheckMs}ms fall 2 rise 1${sendProxy ? " send-proxy-v2 check-send-proxy" : ""}`,
+      `default-server check inter ${readyCheckMs}ms fall 2 rise 1`,
       ...slots.map(({ name, node }) => (node === null ? `server ${name} 127.0.0.1:1 disabled` : `server ${name} ${address(node.host, node.port)}${node.state === "up" ? "" : " disabled"}`)),
     ]),
   ]);
