@@ -2,9 +2,9 @@
 import { join } from "node:path";
 import t from "tap";
 import { makeSecret } from "../src/auth/apisecret.ts";
-import { openFileKeyWriter } from "../src/keystore/file.ts";
 import type { KeyRecord } from "../src/keystore/keystore.ts";
 import { ask } from "./support/api.ts";
+import { createKey, openFileKeyWriter } from "./support/apikeys.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { open } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
@@ -14,12 +14,7 @@ const path = join(t.testdir(), "keys");
 const writer = openFileKeyWriter(path);
 const adminKey = "an-admin-key-of-32-or-more-characters";
 
-async function create(name: string, more: Partial<KeyRecord>): Promise<string> {
-  const { text, id, sha256 } = makeSecret();
-  const key = { name, tenant: "", scopes: ["publish", "read"], rooms: null, requestsPerSecond: null, publicationsPerSecond: null, createdAt: 1, expiresAt: 0, ...more } as const;
-  await writer.change(name, () => ({ ...key, secrets: [{ id, sha256, createdAt: 1, expiresAt: 0 }] }));
-  return text;
-}
+const create = (name: string, more: Partial<KeyRecord>) => createKey(writer, name, more);
 
 const keys = {
   shop: await create("shop", {}),
@@ -30,8 +25,9 @@ const keys = {
   old: await create("old", { expiresAt: 1_000 }),
   slow: await create("slow", { requestsPerSecond: 0.001 }),
   gone: await create("gone", {}),
+  issuer: await create("issuer", { scopes: ["tokens"], rooms: ["chat:*", "news"], tenant: "acme" }),
 };
-const node = await startNodeProcess(["--api-keys", path, "--admin-key", adminKey, "--auth-secret", secret, "--reactors", "1"]);
+const node = await startNodeProcess(["--api-keys", path, "--admin-key", adminKey, "--auth-secret", secret, "--api-tokens", "--api-token-max-ms", "1h", "--auth-audience", "app", "--reactors", "1"]);
 t.teardown(() => node.stop());
 const port = Number(new URL(node.adminUrl).port);
 const publish = (key: string, room = "chat:a", query = "") => ask(port, `/rooms/${room}/publications${query}`, { body: { data: 1 }, headers: { Authorization: `Bearer ${key}` } });
@@ -120,4 +116,43 @@ t.test("a key learns nothing of rooms that it does not cover", async (t) => {
   const joined = async (key: string) => (await ask(port, "/users/zed", { headers: { Authorization: `Bearer ${key}` } })).json?.joined;
   t.same([await joined(keys.news), await joined(keys.chats)], [["news-a"], []]);
   await session.bye();
+});
+
+t.test("a key with the scope tokens makes tokens for its tenant and rooms, with which clients connect", async (t) => {
+  const make = (key: string, body: unknown, query = "") => ask(port, `/tokens${query}`, { body, headers: { Authorization: `Bearer ${key}` } });
+  const rooms = { "chat:*": ["join", "publish"], "chat:a*b": ["history"], news: ["join"] };
+  const made = await make(keys.issuer, { user: "ann", rooms, send: false, limits: { rooms: 5 }, expiresIn: 600 });
+  t.match(made, { status: 201, json: { token: String, expiresAt: /^20.*Z$/ } });
+  const [header = "", claims = ""] = (made.json!.token as string).split(".");
+  t.strictSame(JSON.parse(Buffer.from(header, "base64url").toString()), { alg: "HS256", typ: "JWT" });
+  const read = JSON.parse(Buffer.from(claims, "base64url").toString()) as { iat: number; exp: number };
+  t.match(read, { sub: "ann", tenant: "acme", aud: "app", rooms, send: false, limits: { rooms: 5 } });
+  t.equal(read.exp - read.iat, 600);
+  t.equal(Date.parse(made.json!.expiresAt as string), read.exp * 1_000);
+  const session = await open(node, { hello: { token: made.json!.token as string } });
+  await session.join("chat:x");
+  t.match(await session.request({ join: { room: "live:x" } }), { error: { code: "forbidden" } });
+  await session.bye();
+  await until(() => node.lastWords.some((line) => line.includes('"http api: token"')), "its audit line");
+  t.match(JSON.parse(node.lastWords.find((line) => line.includes('"http api: token"'))!), { audit: { action: "token", key: "issuer", asked: { user: "ann", tenant: "acme" } } });
+  t.notMatch(node.lastWords.join("\n"), new RegExp((made.json!.token as string).slice(-20)), "no token in the log");
+
+  for (const [status, detail, body, query] of [
+    [403, /rooms: is missing/, { user: "ann" }],
+    [403, /does not cover join in "\*"/, { user: "ann", rooms: { "*": ["join"] } }],
+    [403, /does not cover join in "chat\*"/, { user: "ann", rooms: { "chat*": ["join"] } }],
+    [403, /does not cover join in "news:\*"/, { user: "ann", rooms: { "news:*": ["join"] } }],
+    [403, /another tenant/, { user: "ann", rooms: {} }, "?tenant=other"],
+    [400, /^expiresIn: at most 3600 seconds/, { user: "ann", rooms: {}, expiresIn: 3_601 }],
+    [400, /^expiresIn: must be at least 1/, { user: "ann", rooms: {}, expiresIn: 0 }],
+    [400, /^user: /, { user: "a\nb", rooms: {} }],
+    [400, /^user: is missing/, { rooms: {} }],
+    [400, /^body: unknown field "scope"/, { user: "ann", rooms: {}, scope: "admin" }],
+    [400, /^rooms/, { user: "ann", rooms: { "chat:*": ["own"] } }],
+    [400, /patterns/, { user: "ann", rooms: Object.fromEntries(Array.from({ length: 101 }, (_, i) => [`chat:${i}`, ["join"]])) }],
+  ] as const) t.match(await make(keys.issuer, body, query), { status, json: { detail } }, JSON.stringify(body).slice(0, 80));
+  t.equal(await outcome(make(keys.shop, { user: "ann" })), "403 forbidden", "publishing is another scope");
+  t.equal(await outcome(make(adminKey, { user: "ann" }, "?tenant=other")), "201");
+  // It must not be a credential for the API itself.
+  t.equal(await outcome(publish((await make(adminKey, { user: "ann" })).json!.token as string)), "401 unauthorized");
 });

@@ -1,65 +1,16 @@
 /** A room as Server-Sent Events: in order, from where a client was, bounded, and ended when the node drains. */
-import { request, type ClientRequest, type IncomingMessage } from "node:http";
 import t, { type Test } from "tap";
 import { calls } from "../src/http/table.ts";
 import { ask } from "./support/api.ts";
+import { dataOf, eventsIn, follow as followAt, type StreamEvent } from "./support/follow.ts";
 import { startNode } from "./support/node.ts";
 import { until } from "./support/until.ts";
 
 const node = await startNode(t, { reactors: 1, namespaces: { chat: { durable: true, historySize: 5 }, live: { durable: false } } });
 const port = node.apiPort;
 
-interface Event {
-  id?: string;
-  event?: string;
-  data?: { position: string; data?: unknown; after?: string; reason?: string };
-  retry?: string;
-}
-
-interface Followed {
-  readonly status: number;
-  readonly headers: IncomingMessage["headers"];
-  readonly events: Event[];
-  readonly lines: string[];
-  /** What has come of the next event. */
-  text: string;
-  isOver: boolean;
-  readonly request: ClientRequest;
-  readonly response: IncomingMessage;
-}
-
-/** Reads a stream as EventSource does. */
-function follow(t: Pick<Test, "teardown">, path: string, { headers = {}, at = port, method = "GET" }: { headers?: Record<string, string>; at?: number; method?: string } = {}): Promise<Followed> {
-  return new Promise((resolve, reject) => {
-    const sent = request({ host: "127.0.0.1", port: at, path: `/api/v1${path}`, method, headers, agent: false }, (response) => {
-      const followed: Followed = { status: response.statusCode ?? 0, headers: response.headers, events: [], lines: [], text: "", isOver: false, request: sent, response };
-      response.on("data", (chunk: Buffer) => {
-        const whole = followed.text + chunk.toString();
-        const end = whole.lastIndexOf("\n\n") + 2;
-        followed.text = end < 2 ? whole : whole.slice(end);
-        if (end >= 2) followed.lines.push(...whole.slice(0, end).split("\n"));
-        if (end >= 2) for (const event of eventsIn(whole.slice(0, end))) followed.events.push(event);
-      });
-      response.on("close", () => (followed.isOver = true));
-      response.on("error", () => {});
-      resolve(followed);
-    });
-    sent.on("error", reject);
-    sent.end();
-    t.teardown(() => sent.destroy());
-  });
-}
-
-function eventsIn(text: string): Event[] {
-  return text.split("\n\n").slice(0, -1).filter((block) => block !== ":").map((block) => {
-    const fields = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)])) as Record<string, string>;
-    const { data, ...rest } = fields;
-    return { ...rest, ...(data !== undefined && { data: JSON.parse(data) as NonNullable<Event["data"]> }) };
-  });
-}
-
+const follow = (t: Test, path: string, how: Partial<Parameters<typeof followAt>[2]> = {}) => followAt(t, path, { at: port, ...how });
 const publish = async (room: string, data: unknown) => (await ask(port, `/rooms/${room}/publications`, { body: { data } })).json!.position as string;
-const dataOf = ({ events }: Followed) => events.filter(({ event, data }) => event === undefined && data !== undefined).map(({ data }) => data!.data);
 
 t.test("a stream begins at the newest position, and has everything that is published from then on, in order", async (t) => {
   const before = await publish("chat:a", 0);
@@ -84,7 +35,7 @@ t.test("the example of the table is what comes", async (t) => {
   await until(() => stream.events.length === 2, "the first events");
   await publish("chat:general", { text: "hi" });
   await until(() => stream.events.length === 3, "the publication");
-  const shapeOf = ({ data, ...rest }: Event) => [Object.keys(rest), Object.keys(data ?? {})];
+  const shapeOf = ({ data, ...rest }: StreamEvent) => [Object.keys(rest), Object.keys(data ?? {})];
   t.strictSame(stream.events.map(shapeOf), eventsIn(answer as string).map(shapeOf));
 });
 

@@ -7,7 +7,7 @@ import { startNode } from "./support/node.ts";
 import { open } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
 
-const node = await startNode(t, { reactors: 1, allowAnonymous: true, authSecret: secret, commandsPerSecond: 0, frameBytesMax: 4096, namespaces: { chat: { durable: true, historySize: 1_000, presence: "members" }, live: { durable: false }, news: { durable: true, publish: "nobody" } } });
+const node = await startNode(t, { reactors: 1, allowAnonymous: true, authSecret: secret, apiTokens: true, commandsPerSecond: 0, frameBytesMax: 4096, namespaces: { chat: { durable: true, historySize: 1_000, presence: "members" }, live: { durable: false }, news: { durable: true, publish: "nobody" } } });
 const port = node.apiPort;
 
 t.test("every example of the table is answered as the table says", async (t) => {

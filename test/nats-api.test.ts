@@ -1,8 +1,8 @@
 /** The HTTP API's calls over NATS: the same table, from backends that have NATS already. */
-import type { ServerResponse } from "node:http";
 import { connect, headers, type Msg, type NatsConnection } from "nats";
 import t from "tap";
-import { inject } from "../src/http/injected.ts";
+import type { Exchange } from "../src/http/exchange/exchange.ts";
+import { MessageExchange, type MessageAnswer } from "../src/http/exchange/message.ts";
 import { NatsInput, type NatsRequest } from "../src/http/natsinput.ts";
 import type { HttpApi } from "../src/http/http.ts";
 import { startNats } from "./support/nats.ts";
@@ -110,9 +110,9 @@ t.test("it is off unless it is asked for", async (t) => {
 
 t.test("requests beyond the bound are refused, and all that were taken are answered", async (t) => {
   const served: string[] = [];
-  const http = { serve: (req: { url: string }, res: { writeHead(status: number): { end(text: string): void } }) => {
-    served.push(req.url);
-    res.writeHead(200).end("{}");
+  const http = { serve: (exchange: Exchange) => {
+    served.push(exchange.url);
+    exchange.answer(200, [], "{}");
   } } as unknown as HttpApi;
   const input = new NatsInput(http, { warn() {} } as never);
   const statuses: number[] = [];
@@ -131,7 +131,7 @@ t.test("requests beyond the bound are refused, and all that were taken are answe
 
 t.test("an answer that cannot be sent ends nothing: the connection may be closed by then", async (t) => {
   const said: string[] = [];
-  const http = { serve: (_: unknown, res: ServerResponse) => void res.writeHead(200).end("{}") } as unknown as HttpApi;
+  const http = { serve: (exchange: Exchange) => exchange.answer(200, [], "{}") } as unknown as HttpApi;
   const input = new NatsInput(http, { warn: (_: object, text: string) => void said.push(text) } as never);
   const answer = () => { throw new Error("CONNECTION_CLOSED"); };
   for (const subject of ["nodes", "nothing"]) input.receive({ subject, payload: new Uint8Array(), header: () => "", answer });
@@ -144,15 +144,23 @@ t.test("without Redis, nodes on one NATS cannot reach each other's users: no ans
   for (const [subject, body] of [["disconnect.ann", ""], ["reconnect.ann", {}], ["user.ann", ""], ["rooms", ""], ["leave.ann.chat:a", ""]] as const) t.match(value(await ask(subject, body)), { complete: false }, subject);
 });
 
-t.test("an injected request is answered once, whatever the handler does", async (t) => {
-  const answers: unknown[] = [];
-  inject((_, res) => {
-    res.writeHead(200).end("{}");
-    res.end("again");
-    res.destroy();
-  }, { method: "GET", url: "/", headers: {}, body: new Uint8Array(), from: "nats" }, (answer) => answers.push(answer));
-  inject((_, res) => void res.destroy(), { method: "GET", url: "/", headers: {}, body: new Uint8Array(), from: "nats" }, (answer) => answers.push(answer));
-  t.same(answers, [{ status: 200, text: "{}" }, { status: 500, text: "" }]);
+t.test("a message is answered once, whatever the handler does", async (t) => {
+  const answers: MessageAnswer[] = [];
+  let over = 0;
+  const begin = () => {
+    const exchange = new MessageExchange({ method: "GET", url: "/", headers: {}, body: new Uint8Array(), from: "nats" }, (answer) => answers.push(answer));
+    exchange.onOver(() => over++);
+    return exchange;
+  };
+  const first = begin();
+  first.answer(200, [], "{}");
+  first.answer(200, [], "again");
+  first.end();
+  first.drop();
+  begin().drop();
+  begin().begin();
+  t.same(answers, [{ status: 200, text: "{}" }, { status: 500, text: "" }, { status: 500, text: "" }]);
+  t.equal(over, 3);
 });
 
 t.test("NATS decides who may call: a backend has its subjects and its own inbox, and a node that may not subscribe goes on without", async (t) => {

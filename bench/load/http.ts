@@ -10,6 +10,8 @@ export interface HttpLoad {
   readonly port: number;
   readonly path: string;
   readonly body: string;
+  /** API key. Default: none. */
+  readonly key?: string | undefined;
   readonly connections: number;
   /** Requests a second of all connections together. Default: as many as are answered. */
   readonly rate?: number;
@@ -23,9 +25,10 @@ export interface HttpLoad {
 const head = Buffer.from("HTTP/1.1 20");
 
 /** @returns answered requests, and the seconds that they took. */
-export async function sendHttp({ host, port, path, body, connections, rate, seconds, warmUpSeconds, onBegin }: HttpLoad): Promise<{ requests: number; seconds: number }> {
+export async function sendHttp({ host, port, path, body, key, connections, rate, seconds, warmUpSeconds, onBegin }: HttpLoad): Promise<{ requests: number; seconds: number }> {
+  const authorization = key === undefined ? "" : `Authorization: Bearer ${key}\r\n`;
   const request = Buffer.from(
-    `POST ${path} HTTP/1.1\r\nHost: ${host}:${port}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    `POST ${path} HTTP/1.1\r\nHost: ${host}:${port}\r\n${authorization}Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
   let answered = 0;
   let sent = 0;

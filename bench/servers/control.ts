@@ -9,3 +9,6 @@ export function listening(port: number): void {
 export function leaveOnTerminate(): void {
   process.on("SIGTERM", () => process.exit(0));
 }
+
+/** What controls of the HTTP API answer. */
+export const published = '{"position":"7awFeLlP:1000000","receivers":0,"duplicate":false}';

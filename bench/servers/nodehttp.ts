@@ -1,9 +1,7 @@
 /** Control: node:http alone. It reads the body of each request and answers 201 with a short text. */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { leaveOnTerminate, listening } from "./control.ts";
-
-const answer = '{"position":"7awFeLlP:1000000","receivers":0,"duplicate":false}';
+import { leaveOnTerminate, listening, published as answer } from "./control.ts";
 
 const server = createServer((req, res) => {
   const chunks: Buffer[] = [];

@@ -68,7 +68,7 @@ function guarded({ host, port, key, log }: AdminOptions, routes: Routes, audit: 
       throw new Refused(401, "unauthorized", "Authorization: must be Bearer and the admin key of this node (--admin-key, FLUX_ADMIN_KEY)");
     }
     // Without a key, a web page could name another host that points to this machine. Only its own loopback names pass.
-    const strange = hasKey === null ? (strangeHost(req) ?? strangePage(req)) : null;
+    const strange = hasKey === null ? (strangeHost(req.headers, req.socket.localAddress ?? "") ?? strangePage(req.headers)) : null;
     if (strange !== null) throw new Refused(403, "forbidden", strange);
   };
   return listen({ host, port }, { routes, door, audit, log, api });

@@ -21,8 +21,8 @@ export interface ApiLimits {
 }
 
 export interface ApiCaller {
-  readonly kind: "key" | "jwt" | "admin" | "open" | "nats";
-  /** For the log: the name of the key, `jwt:` and the `sub` of the JWT, `admin`, `nats`, or `open` where no credential is needed. */
+  readonly kind: "key" | "jwt" | "admin" | "open" | "nats" | "token";
+  /** For the log: the name of the key, `jwt:` or `token:` and the `sub`, `admin`, `nats`, or `open` where no credential is needed. */
   readonly name: string;
   /** Null: every tenant, and the request may name one. */
   readonly tenant: string | null;
@@ -30,6 +30,8 @@ export interface ApiCaller {
   /** Null: every room. */
   readonly rooms: readonly RoomRule[] | null;
   readonly limits: ApiLimits;
+  /** Of a client's token; null: the caller has another credential. */
+  readonly grant: Grant | null;
 }
 
 export interface ApiRefusal {
@@ -45,6 +47,8 @@ export interface ApiKeys {
   authenticate(authorization: string | undefined): ApiCaller | ApiRefusal | Promise<ApiCaller | ApiRefusal>;
   /** Takes one request and so many publications from the limits of the caller. Null: the call may go on. */
   admit(caller: ApiCaller, publications: number): ApiRefusal | null;
+  /** Requests need no credential now. */
+  readonly isOpen: boolean;
   usage(): ApiKeysUsage;
   stop(): Promise<void>;
 }
@@ -62,13 +66,13 @@ export function permits(caller: ApiCaller, scope: Scope, right?: Right, room?: s
   return allows(caller, right, room) ? null : refusal("forbidden", "the credential does not cover this room");
 }
 
-/** What a caller has of its own. JWTs of two tenants may have one `sub`. Names have no control characters. */
+/** What a caller has of its own. JWTs and tokens of two tenants may have one `sub`. Names have no control characters. */
 export function idOf({ kind, name, tenant }: ApiCaller): string {
-  return kind === "jwt" ? `${name}\u001f${tenant}` : name;
+  return kind === "jwt" || kind === "token" ? `${name}\u001f${tenant}` : name;
 }
 
 const noLimits: ApiLimits = { requestsPerSecond: null, publicationsPerSecond: null };
-const everything = { tenant: null, scopes: ["admin"], rooms: null, limits: noLimits } as const;
+const everything = { tenant: null, scopes: ["admin"], rooms: null, limits: noLimits, grant: null } as const;
 /** Where no credential is needed: on loopback, without an admin key and without API keys. */
 export const openCaller: ApiCaller = { kind: "open", name: "open", ...everything };
 /** Over NATS: the account says who may use which subject. */
@@ -77,7 +81,25 @@ const adminCaller: ApiCaller = { kind: "admin", name: "admin", ...everything };
 
 /** The same, for requests that came over NATS. */
 export function keysForNats(keys: ApiKeys): ApiKeys {
-  return { authenticate: () => natsCaller, admit: (...call) => keys.admit(...call), usage: () => keys.usage(), stop: async () => undefined };
+  return { authenticate: () => natsCaller, admit: (...call) => keys.admit(...call), isOpen: false, usage: () => keys.usage(), stop: async () => undefined };
+}
+
+/**
+ * The same, for the port for clients. A proxy on this machine may lead anyone there, so no request is without a
+ * credential. The admin key is none: it opens the admin port too, and must not be tried from everywhere.
+ */
+export function keysForAnyone(keys: ApiKeys): ApiKeys {
+  const checked = (found: ApiCaller | ApiRefusal) => ("kind" in found && (found.kind === "open" || found.kind === "admin") ? refusal("unauthorized", "the request needs an API key (Authorization: Bearer KEY)") : found);
+  return {
+    authenticate(authorization) {
+      const found = keys.authenticate(authorization);
+      return found instanceof Promise ? found.then(checked) : checked(found);
+    },
+    admit: (...call) => keys.admit(...call),
+    isOpen: false,
+    usage: () => keys.usage(),
+    stop: async () => undefined,
+  };
 }
 
 /** The audience of JWTs for the HTTP API: the tokens of clients are no credentials for it. */
@@ -124,9 +146,10 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
     if (verdict.refused === "unavailable") return refusal("unavailable", verdict.text, unavailableMs);
     return refusal("unauthorized", verdict.text);
   };
+  const isOpen = () => onLoopback && adminDigest === null && !store.guarded;
   const look = (authorization: string | undefined): ApiCaller | ApiRefusal | Promise<ApiCaller | ApiRefusal> => {
     if (authorization === undefined) {
-      return onLoopback && adminDigest === null && !store.guarded ? openCaller : refusal("unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
+      return isOpen() ? openCaller : refusal("unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
     }
     const given = bearer.exec(authorization)?.[1] ?? "";
     const caller = given.startsWith("flux_") ? byKey(given) : null;
@@ -163,6 +186,10 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
       return null;
     },
 
+    get isOpen() {
+      return isOpen();
+    },
+
     usage: () => ({ ...store.usage(), byKey: counts.list(), unauthorized: counts.unauthorized }),
     stop: () => store.stop(),
   };
@@ -174,7 +201,7 @@ const unavailableMs = 5_000;
 
 function callerOfKey({ name, tenant, scopes, rooms, requestsPerSecond, publicationsPerSecond }: FoundKey["key"]): ApiCaller {
   const rules = rooms?.map((pattern) => ({ pattern, rights: rightNames })) ?? null;
-  return { kind: "key", name, tenant, scopes, rooms: rules, limits: { requestsPerSecond, publicationsPerSecond } };
+  return { kind: "key", name, tenant, scopes, rooms: rules, limits: { requestsPerSecond, publicationsPerSecond }, grant: null };
 }
 
 const perSecond = z.number().positive().max(1_000_000).nullable().default(null);
@@ -190,7 +217,7 @@ function callerOfToken(token: string, { user, tenant, rooms, expiresAt }: Grant)
   const { data, error } = apiClaims.safeParse(decodeJwt(token));
   if (error !== undefined) return refusal("unauthorized", `token: ${error.issues[0]?.path.join(".")}: is malformed`);
   const given = typeof data.scope === "string" ? data.scope.split(" ") : data.scope;
-  return { kind: "jwt", name: `jwt:${user}`, tenant, scopes: scopeNames.filter((scope) => given.includes(scope)), rooms, limits: data.limits };
+  return { kind: "jwt", name: `jwt:${user}`, tenant, scopes: scopeNames.filter((scope) => given.includes(scope)), rooms, limits: data.limits, grant: null };
 }
 
 function refusal(refused: ApiRefusal["refused"], text: string, retryAfterMs = 0): ApiRefusal {

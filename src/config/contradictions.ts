@@ -19,6 +19,8 @@ export interface Related {
   readonly apiHost: string;
   readonly apiKeys: string;
   readonly apiPort: number | null;
+  readonly apiPublic: boolean;
+  readonly apiTokens: boolean;
   readonly metricsHost: string;
   readonly metricsPort: number | null;
   readonly tcpPort: number | null;
@@ -99,6 +101,13 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
       `${name("apiPort")} and ${name(key)} are both ${other}; choose another port for one of them`,
     );
   }
+  refuse(
+    config.apiPublic && config.apiKeys === "" && config.redis === "" && !hasKey(config) && !keyNames.some((key) => refused.has(key)),
+    "apiPublic",
+    "apiKeys",
+    `clients can reach the port, and every request there needs a key, of which there is none; set ${called("apiKeys")} or ${called("redis")}`,
+  );
+  refuse(config.apiTokens && authSecret === "", "apiTokens", "authSecret", `there is no secret to sign tokens with; set ${called("authSecret")}`);
   refuse(config.metricsHost !== "" && config.metricsPort === null, "metricsHost", "metricsPort", `has no effect without ${called("metricsPort")}; set both`);
   refuse(
     authSecretPrevious !== "" && authSecret === "",

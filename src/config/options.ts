@@ -78,6 +78,7 @@ export const rows = {
   }),
   apiHost: row("Network", hostOrNone, "", "Address of apiPort. Other than loopback only with apiKeys, adminKey or redis.", { otherwise: "127.0.0.1" }),
   apiPort: row("Network", portOrOff(), null, "Port of its own for the HTTP API. 0 takes a free port. Without it the admin port serves the HTTP API, below /api/v1."),
+  apiPublic: row("Network", yesOrNo(), false, "HTTP API on the port for clients too, below /api/v1. Every request there needs an API key, or a JWT for the API; adminKey is not accepted.", { off: "No HTTP API on the port for clients." }),
   metricsHost: row("Network", hostOrNone, "", "Address of metricsPort.", { otherwise: "127.0.0.1" }),
   metricsPort: row("Network", portOrOff(), null, "Port that serves /metrics alone, read-only and without a key. 0 takes a free port."),
   tcpPort: row("Network", portOrOff(), null, "Port for clients on raw TCP. 0 takes a free port."),
@@ -107,6 +108,8 @@ export const rows = {
   apiKeys: row("Access", pemFile, "", "File of the keys for the HTTP API, made by flux-gateway key create. The node reads it again when it changes.", {
     otherwise: "none; with redis the keys are in Redis",
   }),
+  apiTokens: row("Access", yesOrNo(), false, "Tokens for clients by the HTTP API (POST /tokens), signed with authSecret. Only keys with the scope tokens may ask for them.", { off: "No tokens for clients by the HTTP API." }),
+  apiTokenMaxMs: row("Access", time(1_000, 365 * 86_400_000), 86_400_000, "Longest lifetime of a token that the HTTP API makes."),
   authSecret: row("Access", secretText, "", "Secret that signs the tokens of clients (HS256)."),
   authSecretPrevious: row("Access", secretText, "", "Previous authSecret: tokens signed with it stay valid until they expire."),
   authKeys: row(

@@ -1,7 +1,7 @@
 /** Reads the bodies of requests, within bounds: of each, of all together, and of how deep they are nested. */
 import { isUtf8 } from "node:buffer";
-import type { IncomingMessage } from "node:http";
-import { refusal, type Refusal } from "./problems.ts";
+import type { Exchange } from "./exchange/exchange.ts";
+import { refusal, type Refusal } from "../protocol/problems.ts";
 import { scan } from "./scan.ts";
 
 export const bodyBytesMax = 1_048_576;
@@ -12,7 +12,7 @@ const depthMax = 103;
 
 /** A request whose body is read. */
 export interface Reading {
-  readonly req: IncomingMessage;
+  readonly exchange: Exchange;
   bodyBytes: number;
 }
 
@@ -28,8 +28,8 @@ export class Bodies {
 
   /** @param done called once, unless the client disconnects first. Whoever calls releases the request's bytes later. */
   read(reading: Reading, done: (body: Body | null, refused: Refusal | null) => void): void {
-    const { req } = reading;
-    if (Number(req.headers["content-length"]) > bodyBytesMax) return done(null, tooLarge());
+    const { exchange } = reading;
+    if (Number(exchange.headers["content-length"]) > bodyBytesMax) return done(null, tooLarge());
     let first: Buffer | null = null;
     let more: Buffer[] | null = null;
     let isOver = false;
@@ -37,8 +37,9 @@ export class Bodies {
       isOver = true;
       done(body, refused);
     };
-    req.on("data", (chunk: Buffer) => {
+    exchange.receive((chunk) => {
       if (isOver) return;
+      if (chunk === null) return end(...read(more === null ? (first ?? nothing) : Buffer.concat(more)));
       reading.bodyBytes += chunk.length;
       this.#bytes += chunk.length;
       if (reading.bodyBytes > bodyBytesMax) return end(null, tooLarge());
@@ -46,25 +47,22 @@ export class Bodies {
       if (first === null) first = chunk;
       else (more ??= [first]).push(chunk);
     });
-    req.on("end", () => {
-      if (isOver) return;
-      const bytes = more === null ? (first ?? nothing) : Buffer.concat(more);
-      const { depth, spans } = scan(bytes);
-      if (depth > depthMax) return end(null, refusal("bad_request", `body: nested more than ${depthMax} deep`));
-      if (!isUtf8(bytes)) return end(null, refusal("bad_request", "body: is not valid UTF-8"));
-      let value: unknown;
-      try {
-        value = JSON.parse(bytes.toString());
-      } catch {
-        return end(null, refusal("bad_request", "body: is not valid JSON"));
-      }
-      end({ value, bytes, spans }, null);
-    });
   }
 
   /** The request has been answered, or its client has disconnected. */
   release({ bodyBytes }: Reading): void {
     this.#bytes -= bodyBytes;
+  }
+}
+
+function read(bytes: Buffer): [body: Body | null, refused: Refusal | null] {
+  const { depth, spans } = scan(bytes);
+  if (depth > depthMax) return [null, refusal("bad_request", `body: nested more than ${depthMax} deep`)];
+  if (!isUtf8(bytes)) return [null, refusal("bad_request", "body: is not valid UTF-8")];
+  try {
+    return [{ value: JSON.parse(bytes.toString()) as unknown, bytes, spans }, null];
+  } catch {
+    return [null, refusal("bad_request", "body: is not valid JSON")];
   }
 }
 

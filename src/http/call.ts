@@ -5,6 +5,7 @@
 import * as z from "zod";
 import type { ApplicationApi } from "../api/api.ts";
 import type { Scope } from "../auth/apikeys.ts";
+import type { TokenMaker } from "../auth/maketoken.ts";
 import type { Config } from "../config/config.ts";
 import type { RequestErrorCode } from "../errors.ts";
 import type { Hub } from "../hub/hub.ts";
@@ -22,6 +23,8 @@ export interface ApiNode {
   readonly api: ApplicationApi;
   readonly nodes: () => { readonly node: string; readonly stale: boolean; readonly nodes: readonly object[] };
   readonly placement: PlacementView;
+  /** Null: the node makes no tokens. */
+  readonly makeToken: TokenMaker | null;
   readonly streams: Streams;
 }
 
@@ -51,6 +54,8 @@ interface Spec<Q, B> {
   /** Errors besides those that any call can answer. */
   readonly errors: readonly RequestErrorCode[];
   readonly example: Example;
+  /** A client's token may stand in the query, in place of a key. Default: no. */
+  readonly takesToken?: boolean;
   /** Of the body: for the limits of a key. Default: none. */
   publications?(body: B): number;
   /** May throw or reject with an ApiError, before the answer has begun. */

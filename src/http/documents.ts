@@ -1,12 +1,12 @@
 /** What describes the calls: the OpenAPI file and the page. Each is made at its first request. */
-import type { ServerResponse } from "node:http";
+import type { Exchange } from "./exchange/exchange.ts";
 import { openApi } from "./openapi.ts";
 import { docsPage } from "./page.ts";
 import { basePath } from "./table.ts";
 
 export interface Document {
   readonly path: string;
-  send(res: ServerResponse): void;
+  send(exchange: Exchange): void;
 }
 
 export function documents(): Document[] {
@@ -23,9 +23,9 @@ function document(path: string, type: string, make: () => string): Document {
   let text: string | null = null;
   return {
     path,
-    send: (res) => {
+    send: (exchange) => {
       text ??= make();
-      res.writeHead(200, { "Content-Type": type, "Content-Length": Buffer.byteLength(text), "X-Content-Type-Options": "nosniff", "Content-Security-Policy": policy }).end(text);
+      exchange.answer(200, ["Content-Type", type, "X-Content-Type-Options", "nosniff", "Content-Security-Policy", policy], text);
     },
   };
 }

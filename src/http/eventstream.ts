@@ -2,12 +2,12 @@
  * A room as Server-Sent Events. Each publication has its position as `id`, so a client that reconnects says with
  * `Last-Event-ID` from where it reads on. A reader that is too slow, or whose node drains, is told to come again.
  */
-import type { ServerResponse } from "node:http";
 import { ApiError } from "../api/error.ts";
 import type { Kept, Publication } from "../api/publication.ts";
 import type { RoomStream, StreamEvent } from "../api/stream.ts";
 import type { Position } from "../broker/broker.ts";
 import { cursorOf } from "./cursor.ts";
+import type { Exchange } from "./exchange/exchange.ts";
 import { shownText } from "./payload.ts";
 
 /** A stream whose first event has come. */
@@ -27,26 +27,26 @@ const lingerMs = 10_000;
 export const streamHead = ["Content-Type", "text/event-stream", "Cache-Control", "no-store", "X-Accel-Buffering", "no", "X-Content-Type-Options", "nosniff"] as const;
 
 export class EventStream {
-  readonly #res: ServerResponse;
+  readonly #exchange: Exchange;
   readonly #stream: RoomStream;
   readonly #ended: () => void;
   readonly #heartbeat: NodeJS.Timeout;
   #isOver = false;
 
-  /** @param res whose head is written. @param ended called once. */
-  constructor(res: ServerResponse, { stream, first, lost }: Opened, ended: () => void) {
-    this.#res = res;
+  /** @param exchange whose head is written. @param ended called once. */
+  constructor(exchange: Exchange, { stream, first, lost }: Opened, ended: () => void) {
+    this.#exchange = exchange;
     this.#stream = stream;
     this.#ended = ended;
     this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs).unref();
-    res.on("close", () => this.#close());
     // The client may have disconnected while the stream was opened.
-    if (res.destroyed) this.#close();
+    if (exchange.isOver) this.#close();
     else this.#begin(first, lost);
   }
 
   #begin(first: Opened["first"], lost: string | null): void {
-    this.#res.write(`retry: ${retryMs}\n\n`);
+    this.#exchange.onOver(() => this.#close());
+    this.#exchange.write(`retry: ${retryMs}\n\n`);
     this.#say(lost === null ? "open" : "gap", first.position, lost === null ? {} : { after: lost });
     void this.#run();
   }
@@ -54,7 +54,7 @@ export class EventStream {
   /** The client shall come again, in `retryMs`: the node drains. */
   end(reason: string, retryMs: number): void {
     if (this.#isOver) return;
-    this.#res.write(`retry: ${retryMs}\nevent: end\ndata: ${JSON.stringify({ reason })}\n\n`);
+    this.#exchange.write(`retry: ${retryMs}\nevent: end\ndata: ${JSON.stringify({ reason })}\n\n`);
     this.#finish();
   }
 
@@ -67,7 +67,7 @@ export class EventStream {
           case "open": break;
           case "publication": {
             this.#write(`id: ${cursorOf(event.position)}\ndata: ${oneLine(event.data as Kept)}\n\n`);
-            if (this.#res.writableNeedDrain) await this.#drained();
+            if (this.#exchange.isFull) await this.#exchange.drained();
             break;
           }
           // It has a position to go on from, which the history may still cover.
@@ -85,32 +85,19 @@ export class EventStream {
   }
 
   #write(text: string): void {
-    if (!this.#isOver) this.#res.write(text);
-  }
-
-  /** Also when the client disconnects. */
-  #drained(): Promise<void> {
-    return new Promise((resolve) => {
-      const over = () => {
-        this.#res.off("drain", over);
-        this.#res.off("close", over);
-        resolve();
-      };
-      this.#res.on("drain", over);
-      this.#res.on("close", over);
-    });
+    if (!this.#isOver) this.#exchange.write(text);
   }
 
   #beat(): void {
-    if (!this.#res.writableNeedDrain) this.#write(":\n\n");
+    if (!this.#exchange.isFull) this.#write(":\n\n");
   }
 
   #finish(): void {
     if (this.#isOver) return;
-    const linger = setTimeout(() => this.#res.destroy(), lingerMs).unref();
-    this.#res.once("close", () => clearTimeout(linger));
+    const linger = setTimeout(() => this.#exchange.drop(), lingerMs).unref();
+    this.#exchange.onOver(() => clearTimeout(linger));
     this.#close();
-    this.#res.end();
+    this.#exchange.end();
   }
 
   #close(): void {

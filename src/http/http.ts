@@ -2,28 +2,34 @@
  * The HTTP API, `/api/v1`: finds the call, asks who calls, reads and checks the request, lets the call answer. It runs
  * in the main thread, beside the hub. Most answers come in the turn of the request, without a promise.
  */
-import type { IncomingMessage, ServerResponse } from "node:http";
 import FindMyWay from "find-my-way";
-import { strangeHost, strangePage } from "../admin/host.ts";
 import { problemOf } from "../admin/problem.ts";
 import { queryOf } from "../admin/request.ts";
 import type { Audit } from "../admin/audit.ts";
 import { ApiError } from "../api/error.ts";
 import { permits, type ApiCaller, type ApiKeys, type ApiRefusal } from "../auth/apikeys.ts";
+import type { ClientTokens } from "../auth/clienttokens.ts";
 import { randomId } from "../platform/ids.ts";
 import { Sparse } from "../platform/log/sparse.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { Bodies, type Body } from "./body.ts";
 import type { ApiCall, ApiNode } from "./call.ts";
-import { refusal, type Refusal } from "./problems.ts";
+import { refusal, type Refusal } from "../protocol/problems.ts";
 import { documents, type Document } from "./documents.ts";
+import { Door } from "./door.ts";
+import { headerOf, type Exchange } from "./exchange/exchange.ts";
+import { tokenIn } from "./query.ts";
 import { ApiRequest, sendProblem, type Called, type Desk } from "./request.ts";
-import { Streams } from "./streams.ts";
+import { Streams, type StreamBounds } from "./streams.ts";
 import { basePath, calls } from "./table.ts";
 
 export interface HttpApiOptions {
   readonly node: Omit<ApiNode, "streams">;
   readonly keys: ApiKeys;
+  /** For the calls that take the tokens of clients. */
+  readonly tokens: ClientTokens;
+  readonly door: Door;
+  readonly streams: StreamBounds;
   readonly audit: Audit;
   readonly log: Logger;
 }
@@ -34,14 +40,13 @@ const waitingMax = 4_096;
 const parameterBytesMax = 3 * 4_096;
 const methods = ["GET", "POST", "PUT", "DELETE"] as const;
 const shownMax = 64;
-const ownHostsMax = 64;
 const ownId = /^[\w.:-]{1,64}$/;
 const noQuery = {};
 
 type Target = { readonly call: ApiCall; readonly document?: undefined } | { readonly call?: undefined; readonly document: Document };
 
 export class HttpApi {
-  readonly streams = new Streams();
+  readonly streams: Streams;
   readonly #options: HttpApiOptions;
   readonly #node: ApiNode;
   readonly #desk: Desk;
@@ -52,8 +57,6 @@ export class HttpApi {
   readonly #reported = new Sparse();
   /** Of request ids: unlike those of other nodes, and of this node before it started again. */
   readonly #prefix = `${randomId(6)}-`;
-  /** Of this machine, as requests name it, with the address that they reached. */
-  readonly #ownHosts = new Set<string>();
   #lastId = 0;
   #waiting = 0;
   /** Requests whose credential is being verified. */
@@ -62,6 +65,7 @@ export class HttpApi {
 
   constructor(options: HttpApiOptions) {
     this.#options = options;
+    this.streams = new Streams(options.streams);
     this.#node = { ...options.node, streams: this.streams };
     this.#desk = { answered: ({ name }, code) => add(this.#counts.get(name)!, code), failed: (request, error) => this.#refuseError(request, error), audit: options.audit };
     for (const call of calls) this.#router.on(call.method, basePath + call.path, () => undefined, { call } satisfies Target);
@@ -69,40 +73,43 @@ export class HttpApi {
   }
 
   /** Serves a request whose path begins with `/api/`. Never throws. */
-  serve(req: IncomingMessage, res: ServerResponse): void {
-    const given = req.headers["x-request-id"];
-    const id = typeof given === "string" && ownId.test(given) ? given : this.#prefix + (++this.#lastId).toString(36);
+  serve(exchange: Exchange): void {
+    const given = headerOf(exchange, "x-request-id");
+    const id = given !== undefined && ownId.test(given) ? given : this.#prefix + (++this.#lastId).toString(36);
     try {
-      this.#serve(req, res, id);
+      this.#serve(exchange, id);
     } catch (error) {
-      this.#failed(res, id, null, error);
+      this.#failed(exchange, id, null, error);
     }
   }
 
-  #serve(req: IncomingMessage, res: ServerResponse, id: string): void {
-    const found = this.#find(req);
-    if ("code" in found) return this.#refuse(req, res, id, found);
+  #serve(exchange: Exchange, id: string): void {
+    const found = this.#find(exchange);
+    if ("code" in found) return this.#refuse(exchange, id, found);
     const { target: { call, document }, parameters } = found;
-    const caller = this.#options.keys.authenticate(req.headers.authorization);
-    if (document !== undefined) {
+    const { keys, tokens, door } = this.#options;
+    if (document !== undefined && !door.isPublic) {
       // It says nothing of this node, so it needs no key. Where there is none, pages elsewhere must not find the node by it.
-      const refused = !(caller instanceof Promise) && "kind" in caller && caller.kind === "open" ? this.#strange(req) : null;
-      return refused === null ? document.send(res) : this.#refuse(req, res, id, refused);
+      const refused = keys.isOpen ? door.strange(exchange) : null;
+      return refused === null ? document.send(exchange) : this.#refuse(exchange, id, refused);
     }
+    const token = call?.takesToken === true ? tokenIn(exchange) : null;
+    const forPage = token === null ? [] : door.forPage(exchange);
     const goOn = (known: ApiCaller | ApiRefusal) => {
-      // The client may have disconnected while its token was verified, and `close` will not come again.
-      if (res.destroyed) return;
-      if ("refused" in known) return this.#refuse(req, res, id, refusalOf(known), call);
-      this.#begin(new ApiRequest(id, call, req, res, known, parameters, this.#desk), call);
+      // The client may have disconnected while its token was verified, and its end will not come again.
+      if (exchange.isOver) return;
+      if ("refused" in known) return this.#refuse(exchange, id, refusalOf(known), call, forPage);
+      if (document !== undefined) return document.send(exchange);
+      this.#begin(new ApiRequest({ id, call, exchange, caller: known, parameters, desk: this.#desk, forPage }), call);
     };
+    const caller = token === null ? keys.authenticate(headerOf(exchange, "authorization")) : tokens.authenticate(token);
     if (!(caller instanceof Promise)) return goOn(caller);
-    if (this.#verifying >= waitingMax) return this.#refuse(req, res, id, refusal("overloaded", `${waitingMax} requests wait for their token to be verified already; ${call.name} was not begun`), call);
+    if (this.#verifying >= waitingMax) return this.#refuse(exchange, id, refusal("overloaded", `${waitingMax} requests wait for their token to be verified already; this one was not begun`), call);
     this.#verifying++;
-    caller.finally(() => this.#verifying--).then(goOn).catch((error: unknown) => this.#failed(res, id, call, error));
+    caller.finally(() => this.#verifying--).then(goOn).catch((error: unknown) => this.#failed(exchange, id, call ?? null, error));
   }
 
-  #find(req: IncomingMessage): { readonly target: Target; readonly parameters: ApiRequest["parameters"] } | Refusal {
-    const { method = "", url = "" } = req;
+  #find({ method, url }: Exchange): { readonly target: Target; readonly parameters: ApiRequest["parameters"] } | Refusal {
     const found = this.#router.find(method === "HEAD" ? "GET" : (method as "GET"), url);
     if (found !== null) return { target: found.store as Target, parameters: found.params };
     const allowed = methods.filter((one) => this.#router.find(one, url) !== null);
@@ -112,16 +119,16 @@ export class HttpApi {
 
   /** The caller is known. */
   #begin(request: ApiRequest, call: ApiCall): void {
-    const { req, caller } = request;
-    const refused = this.#mayBegin(call) ?? (caller.kind === "open" ? this.#strange(req) : null) ?? pageOrForm(req, call) ?? refusalOrNull(permits(caller, call.scope));
+    const { exchange, caller } = request;
+    const refused = this.#mayBegin(call) ?? this.#options.door.refuses(exchange, call, caller) ?? refusalOrNull(permits(caller, call.scope));
     if (refused !== null) return this.#refuseKnown(request, refused);
     this.#waiting++;
-    request.res.on("close", () => {
+    exchange.onOver(() => {
       this.#waiting--;
       this.#bodies.release(request);
     });
-    if (call.needsQuery || req.url?.includes("?")) {
-      const checked = call.query.safeParse(queryOf(req.url));
+    if (call.needsQuery || exchange.url.includes("?")) {
+      const checked = call.query.safeParse(queryOf(exchange.url));
       if (!checked.success) return request.refuse(refusal("bad_request", problemOf(checked.error, "query")));
       request.query = checked.data;
     }
@@ -142,7 +149,7 @@ export class HttpApi {
       request.body = checked.data;
       request.source = body;
     } catch (error) {
-      return this.#failed(request.res, request.id, call, error);
+      return this.#failed(request.exchange, request.id, call, error);
     }
     this.#run(request, call);
   }
@@ -159,18 +166,6 @@ export class HttpApi {
     }
   }
 
-  /** Without a key, a web page could name another host that points to this machine. Only its own loopback names pass. */
-  #strange(req: IncomingMessage): Refusal | null {
-    // Parsing addresses costs more than all the rest of a publish.
-    const known = `${req.headers.host} ${req.socket.localAddress}`;
-    if (req.headers.origin !== undefined) return refusal("forbidden", "web pages may not send this: the request has an Origin header");
-    const text = strangePage(req) ?? (this.#ownHosts.has(known) ? null : strangeHost(req));
-    if (text !== null) return refusal("forbidden", text);
-    if (this.#ownHosts.size >= ownHostsMax) this.#ownHosts.clear();
-    this.#ownHosts.add(known);
-    return null;
-  }
-
   #mayBegin(call: ApiCall): Refusal | null {
     if (this.#isClosed) return refusal("unavailable", "the node is closing");
     if (this.#waiting < waitingMax) return null;
@@ -178,36 +173,36 @@ export class HttpApi {
   }
 
   #refuseError(request: ApiRequest, error: unknown): void {
-    if (!(error instanceof ApiError)) return this.#failed(request.res, request.id, request.call, error);
+    if (!(error instanceof ApiError)) return this.#failed(request.exchange, request.id, request.call, error);
     request.refuse({ code: error.code, text: error.text });
   }
 
   /** Before the call has begun: the log has these, since somebody may be trying keys, or a page may be. */
   #refuseKnown(request: ApiRequest, refused: Refusal): void {
     request.refuse(refused);
-    this.#tell(request.req, request.id, refused);
+    this.#tell(request.exchange, request.id, refused);
   }
 
-  #refuse(req: IncomingMessage, res: ServerResponse, id: string, refused: Refusal, call?: ApiCall): void {
-    sendProblem(res, refused, id);
+  #refuse(exchange: Exchange, id: string, refused: Refusal, call?: ApiCall, forPage: readonly string[] = []): void {
+    sendProblem(exchange, refused, id, forPage);
     if (call === undefined) add(this.#refused, refused.code);
     else add(this.#counts.get(call.name)!, refused.code);
-    this.#tell(req, id, refused);
+    this.#tell(exchange, id, refused);
   }
 
-  #tell({ socket, method = "", url = "" }: IncomingMessage, requestId: string, { code, text }: Refusal): void {
+  #tell({ from, method, url }: Exchange, requestId: string, { code, text }: Refusal): void {
     if (code !== "unauthorized" && code !== "forbidden") return;
-    this.#options.audit.refused({ from: socket.remoteAddress ?? "unknown", method, path: pathOf(url).slice(0, shownMax), requestId }, code, text);
+    this.#options.audit.refused({ from, method, path: pathOf(url).slice(0, shownMax), requestId }, code, text);
   }
 
   /** A bug of ours, or of a part that the embedding program supplied. */
-  #failed(res: ServerResponse, requestId: string, call: Called | null, err: unknown): void {
+  #failed(exchange: Exchange, requestId: string, call: Called | null, err: unknown): void {
     const name = call?.name ?? "none";
     const unsaid = this.#reported.due(name);
     if (unsaid !== null) this.#options.log.error({ err, call: name, requestId, unsaid }, "http api: a request failed by a bug and got 500: report it");
     add(call === null ? this.#refused : this.#counts.get(call.name)!, "internal");
-    if (res.headersSent) return void res.destroy();
-    sendProblem(res, refusal("internal", "the request failed: the log of the node says why"), requestId);
+    if (exchange.hasBegun) return exchange.drop();
+    sendProblem(exchange, refusal("internal", "the request failed: the log of the node says why"), requestId);
   }
 
   /** Before the hub and the stores close: every later request is refused. */
@@ -231,14 +226,6 @@ function refusalOf({ refused, text, retryAfterMs }: ApiRefusal): Refusal {
 
 function refusalOrNull(refused: ApiRefusal | null): Refusal | null {
   return refused === null ? null : refusalOf(refused);
-}
-
-
-/** What changes something is sent by programs, not by pages: a page cannot send JSON to another origin without asking first. */
-function pageOrForm({ headers: { origin, "sec-fetch-site": site, "content-type": type = "" } }: IncomingMessage, { method, body }: ApiCall): Refusal | null {
-  if (method !== "GET" && (origin !== undefined || site !== undefined)) return refusal("forbidden", "web pages may not send this: the request has an Origin or Sec-Fetch-Site header");
-  if (body === null || type === "application/json") return null;
-  return type.split(";", 1)[0]!.trim().toLowerCase() === "application/json" ? null : refusal("unsupported_media_type", "Content-Type: must be application/json");
 }
 
 function pathOf(url: string): string {

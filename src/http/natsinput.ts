@@ -10,9 +10,9 @@
 import type { Logger } from "../platform/log/log.ts";
 import { Sparse } from "../platform/log/sparse.ts";
 import type { HttpApi } from "./http.ts";
-import { inject, type InjectedAnswer } from "./injected.ts";
+import { MessageExchange, type MessageAnswer } from "./exchange/message.ts";
 import { namesIn } from "./openapi.ts";
-import { problems, problemText, refusal, type Refusal } from "./problems.ts";
+import { problems, problemText, refusal, type Refusal } from "../protocol/problems.ts";
 import { basePath, calls } from "./table.ts";
 
 export interface NatsRequest {
@@ -22,7 +22,7 @@ export interface NatsRequest {
   /** "": none. */
   header(name: string): string;
   /** Null: nobody waits for an answer. */
-  readonly answer: ((answer: InjectedAnswer) => void) | null;
+  readonly answer: ((answer: MessageAnswer) => void) | null;
 }
 
 export interface NatsInputUsage {
@@ -77,11 +77,6 @@ export class NatsInput {
     return { ...this.#usage };
   }
 
-  /** By call and code, as for requests over HTTP. */
-  calls(): ReturnType<HttpApi["usage"]> {
-    return this.#http.usage();
-  }
-
   #schedule(): void {
     if (this.#isScheduled || this.#waiting.length === 0) return;
     this.#isScheduled = true;
@@ -112,7 +107,7 @@ export class NatsInput {
     const headers = { "content-type": "application/json", ...(key !== "" && { "idempotency-key": key }) };
     const url = query.size === 0 ? path : `${path}?${query.toString()}`;
     const body = call.body === null ? nothing : request.payload;
-    inject((req, res) => this.#http.serve(req, res), { method: call.method, url, headers, body, from: "nats" }, (answer) => this.#answer(request, answer));
+    this.#http.serve(new MessageExchange({ method: call.method, url, headers, body, from: "nats" }, (answer) => this.#answer(request, answer)));
   }
 
   #refuse(request: NatsRequest, refused: Refusal): void {
@@ -123,14 +118,14 @@ export class NatsInput {
     if (unsaid !== null) this.#log.warn({ code: refused.code, ...(unsaid > 0 && { unsaid }) }, `NATS API: a message without a reply subject was dropped: ${refused.text}`);
   }
 
-  #answer({ answer: tell }: NatsRequest, answer: InjectedAnswer): void {
+  #answer({ answer: tell }: NatsRequest, answer: MessageAnswer): void {
     if (tell !== null && this.#told(tell, answer)) this.#usage.answered++;
     else this.#usage.unanswered++;
     this.#ended();
   }
 
   /** False: the connection is closed, for example. The backend repeats the request with its key. */
-  #told(tell: NonNullable<NatsRequest["answer"]>, answer: InjectedAnswer): boolean {
+  #told(tell: NonNullable<NatsRequest["answer"]>, answer: MessageAnswer): boolean {
     try {
       tell(answer);
       return true;

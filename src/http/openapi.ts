@@ -3,7 +3,7 @@ import * as z from "zod";
 import type { RequestErrorCode } from "../errors.ts";
 import { version } from "../platform/version.ts";
 import type { ApiCall } from "./call.ts";
-import { problems, problemType } from "./problems.ts";
+import { problems, problemType } from "../protocol/problems.ts";
 import { basePath, calls } from "./table.ts";
 
 /** Any call may answer them. */

@@ -2,7 +2,7 @@
 import { version } from "../platform/version.ts";
 import type { ApiCall } from "./call.ts";
 import { commonErrors, fieldsOf, namesIn, parameterTexts, type Field } from "./openapi.ts";
-import { problems } from "./problems.ts";
+import { problems } from "../protocol/problems.ts";
 import { pageStyle } from "./pagestyle.ts";
 import { basePath, calls } from "./table.ts";
 

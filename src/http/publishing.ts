@@ -4,7 +4,7 @@ import { ApiError } from "../api/error.ts";
 import { originForAll, type Answer, type Published } from "../broker/broker.ts";
 import { applicationKey } from "../protocol/roomkeys.ts";
 import type { ApiNode } from "./call.ts";
-import { refusal, type Refusal } from "./problems.ts";
+import { refusal, type Refusal } from "../protocol/problems.ts";
 
 const application = "";
 

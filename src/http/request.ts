@@ -1,5 +1,4 @@
 /** One request to the HTTP API: who asks for what, and the answer. */
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Audit } from "../admin/audit.ts";
 import { checkRoom, checkTenant, checkUser } from "../api/checks.ts";
 import { ApiError } from "../api/error.ts";
@@ -7,7 +6,8 @@ import { permits, type ApiCaller, type Scope } from "../auth/apikeys.ts";
 import type { Right } from "../auth/grants.ts";
 import { keyCharsMax } from "../protocol/limits.ts";
 import type { Body } from "./body.ts";
-import { problems, problemText, problemType, retryAfterSeconds, type Refusal } from "./problems.ts";
+import { headerOf, type Exchange } from "./exchange/exchange.ts";
+import { problems, problemText, problemType, retryAfterSeconds, type Refusal } from "../protocol/problems.ts";
 
 /** The call that is asked for, as an entry of the table. */
 export interface Called {
@@ -24,14 +24,24 @@ export interface Desk {
   readonly audit: Audit;
 }
 
-export class ApiRequest<Q = unknown, B = unknown> {
+interface Known {
   readonly id: string;
   readonly call: Called;
-  readonly req: IncomingMessage;
-  readonly res: ServerResponse;
+  readonly exchange: Exchange;
   readonly caller: ApiCaller;
   /** The values of the path's `:name` parameters, decoded. */
   readonly parameters: Readonly<Record<string, string | undefined>>;
+  /** Headers that let a page read the answer. */
+  readonly forPage: readonly string[];
+  readonly desk: Desk;
+}
+
+export class ApiRequest<Q = unknown, B = unknown> {
+  readonly id: string;
+  readonly call: Called;
+  readonly exchange: Exchange;
+  readonly caller: ApiCaller;
+  readonly parameters: Known["parameters"];
   query: Q = {} as Q;
   body: B = undefined as B;
   source: Body | null = null;
@@ -39,15 +49,16 @@ export class ApiRequest<Q = unknown, B = unknown> {
   bodyBytes = 0;
   /** Of the caller, or as the query says. */
   tenant = "";
+  readonly #forPage: readonly string[];
   readonly #desk: Desk;
 
-  constructor(id: string, call: Called, req: IncomingMessage, res: ServerResponse, caller: ApiCaller, parameters: ApiRequest["parameters"], desk: Desk) {
+  constructor({ id, call, exchange, caller, parameters, forPage, desk }: Known) {
     this.id = id;
     this.call = call;
-    this.req = req;
-    this.res = res;
+    this.exchange = exchange;
     this.caller = caller;
     this.parameters = parameters;
+    this.#forPage = forPage;
     this.#desk = desk;
   }
 
@@ -57,24 +68,22 @@ export class ApiRequest<Q = unknown, B = unknown> {
 
   /** @param text JSON. */
   answerText(status: number, text: string): void {
-    if (this.res.headersSent) return;
-    this.res.writeHead(status, ["Content-Type", "application/json", "Content-Length", String(Buffer.byteLength(text)), "X-Request-Id", this.id]).end(text);
+    if (this.exchange.hasBegun) return;
+    this.exchange.answer(status, ["Content-Type", "application/json", "X-Request-Id", this.id], text);
     this.#desk.answered(this.call, "ok");
   }
 
   refuse(refusal: Refusal): void {
-    if (this.res.headersSent) return void this.res.destroy();
-    sendProblem(this.res, refusal, this.id);
+    if (this.exchange.hasBegun) return this.exchange.drop();
+    sendProblem(this.exchange, refusal, this.id, this.#forPage);
     this.#desk.answered(this.call, refusal.code);
   }
 
   /** An answer that the call writes by itself, piece by piece. */
-  begin(headers: readonly string[]): ServerResponse {
-    // A write that fails concerns this response alone.
-    this.res.on("error", () => this.res.destroy());
-    this.res.writeHead(200, [...headers, "X-Request-Id", this.id]);
+  begin(headers: readonly string[]): Exchange {
+    this.exchange.begin([...headers, "X-Request-Id", this.id, ...this.#forPage]);
     this.#desk.answered(this.call, "ok");
-    return this.res;
+    return this.exchange;
   }
 
   /** For a callback that makes much of what it is given: what it throws must not reach the broker. */
@@ -90,8 +99,8 @@ export class ApiRequest<Q = unknown, B = unknown> {
 
   /** One line of the log, for what disconnects or removes. */
   audit(action: string, asked: object, outcome: object): void {
-    const { id: requestId, caller: { name: key }, req } = this;
-    this.#desk.audit.done({ from: req.socket.remoteAddress ?? "unknown", method: req.method ?? "", path: this.call.name, key, requestId }, action, asked, outcome);
+    const { id: requestId, caller: { name: key }, exchange: { from, method } } = this;
+    this.#desk.audit.done({ from, method, path: this.call.name, key, requestId }, action, asked, outcome);
   }
 
   covers(right: Right, room: string): boolean {
@@ -130,8 +139,8 @@ export class ApiRequest<Q = unknown, B = unknown> {
 
   /** The idempotency key: of the body, or the header Idempotency-Key. @throws ApiError */
   key(given: string | undefined): string {
-    const header = this.req.headers["idempotency-key"];
-    if (typeof header !== "string" || header === "") return given ?? "";
+    const header = headerOf(this.exchange, "idempotency-key");
+    if (header === undefined) return given ?? "";
     if (given !== undefined && given !== header) throw new ApiError("bad_request", "key: differs from the header Idempotency-Key");
     if (header.length > keyCharsMax) throw new ApiError("bad_request", `Idempotency-Key: must be at most ${keyCharsMax} characters long`);
     return header;
@@ -150,14 +159,12 @@ export class ApiRequest<Q = unknown, B = unknown> {
   }
 }
 
-export function sendProblem(res: ServerResponse, refusal: Refusal, id: string): void {
-  const text = problemText(refusal, id);
-  const headers = ["Content-Type", problemType, "Content-Length", String(Buffer.byteLength(text)), "X-Request-Id", id];
+/** @param forPage headers that let a page read it. */
+export function sendProblem(exchange: Exchange, refusal: Refusal, id: string, forPage: readonly string[] = []): void {
+  const headers = ["Content-Type", problemType, "X-Request-Id", id, ...forPage];
   const retryAfter = retryAfterSeconds(refusal);
   if (retryAfter > 0) headers.push("Retry-After", String(retryAfter));
   if (refusal.code === "unauthorized") headers.push("WWW-Authenticate", "Bearer");
   if (refusal.allow !== undefined) headers.push("Allow", refusal.allow);
-  // The unread rest of the body would be taken for the next request.
-  if (!res.req.complete) headers.push("Connection", "close");
-  res.writeHead(problems[refusal.code].status, headers).end(text);
+  exchange.answer(problems[refusal.code].status, headers, problemText(refusal, id));
 }

@@ -6,8 +6,9 @@ import { placementCall } from "./calls/placement.ts";
 import { batchCall, broadcastCall, messageCall, publishCall } from "./calls/publish.ts";
 import { membersCall, roomCall, roomsCall } from "./calls/rooms.ts";
 import { streamCall } from "./calls/stream.ts";
+import { tokenCall } from "./calls/tokens.ts";
 import { disconnectCall, joinCall, leaveCall, reconnectCall, userCall } from "./calls/users.ts";
 
 export const basePath = "/api/v1";
 
-export const calls: readonly ApiCall[] = [publishCall, batchCall, broadcastCall, messageCall, historyCall, streamCall, roomsCall, roomCall, membersCall, userCall, joinCall, leaveCall, disconnectCall, reconnectCall, nodesCall, placementCall];
+export const calls: readonly ApiCall[] = [publishCall, batchCall, broadcastCall, messageCall, historyCall, streamCall, roomsCall, roomCall, membersCall, userCall, joinCall, leaveCall, disconnectCall, reconnectCall, tokenCall, nodesCall, placementCall];

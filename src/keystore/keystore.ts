@@ -4,7 +4,7 @@
  */
 
 /** What a key may do. `admin` includes the others. */
-export const scopeNames = ["publish", "read", "disconnect", "admin"] as const;
+export const scopeNames = ["publish", "read", "disconnect", "tokens", "admin"] as const;
 export type Scope = (typeof scopeNames)[number];
 
 /** One of the secrets of a key. The key has two while the application changes from one to the other. */
@@ -89,7 +89,7 @@ export class KeyStoreProblem extends Error {
 /** Control characters and spaces would confuse logs and metrics, so a name has none. */
 export const keyNamePattern = /^[a-zA-Z0-9_.-]{1,64}$/;
 /** What metrics and the log call callers without a key of their own. */
-export const reservedNames: readonly string[] = ["admin", "jwt", "nats", "open", "other"];
+export const reservedNames: readonly string[] = ["admin", "jwt", "nats", "open", "other", "token"];
 export const keysMax = 10_000;
 /** Interval at which stores look for changes. A look may take as long again, and more while Redis does not answer. */
 export const lookMs = 1_000;

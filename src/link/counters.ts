@@ -23,6 +23,11 @@ const names = [
   "moved", // sessions whose user got another owner
   "urlsAnswered", // requests for a connection URL
   "urlsRefused",
+  "apiRequests", // to the HTTP API on the port for clients: passed to the main thread, and refused here, by code
+  "apiUnauthorized",
+  "apiRateLimited",
+  "apiOverloaded",
+  "apiBad",
   "tokensVerified",
   "tokensRefused",
   "keysAway", // gauge: 1 while the URL of the keys is unavailable

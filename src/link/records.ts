@@ -24,6 +24,15 @@ export const kinds = {
   watch: 31,
   behind: 12,
   ask: 15,
+  // api.ts, in both directions
+  apiRequest: 50,
+  apiBody: 51,
+  apiSent: 52,
+  apiGone: 53,
+  apiHead: 60,
+  apiPiece: 61,
+  apiMore: 62,
+  apiDrop: 63,
   // hub → reactor
   reply: 16,
   joined: 17,

@@ -16,16 +16,14 @@ import { createMetrics } from "../metrics/metrics.ts";
 import type { NatsApi } from "./natsapi.ts";
 import { watchNatsAway } from "./natsaway.ts";
 import { addHookMetrics } from "../metrics/hooks.ts";
-import { addHttpMetrics, sumOf } from "../metrics/http.ts";
-import { keysForNats } from "../auth/apikeys.ts";
-import type { HttpApi } from "../http/http.ts";
-import { NatsInput } from "../http/natsinput.ts";
+import { addHttpMetrics } from "../metrics/http.ts";
 import { addNatsApiMetrics } from "../metrics/natsapi.ts";
 import { addNatsMetrics } from "../metrics/nats.ts";
 import { addPlacementMetrics } from "../metrics/placement.ts";
 import { assemble, type Node } from "./parts.ts";
 import { knownNode, nodeFacts, type KnownNode } from "./nodefacts.ts";
-import { openHttpApi, startPorts, type HttpPorts } from "./httpports.ts";
+import { openHttpApis, type HttpApis } from "./httpapis.ts";
+import { startPorts, type HttpPorts } from "./httpports.ts";
 import { at, reachable } from "./ports.ts";
 import { explain, overview, plan } from "../placement/explain.ts";
 import { addRedisMetrics } from "../metrics/redis.ts";
@@ -113,10 +111,10 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const survey: Gateway["survey"] = (question, options) => surveys.ask(question, options);
   const disconnect: Served["disconnect"] = (user, options) => api.endSessions(user, options);
 
-  const http = openHttpApi(node, nodes);
-  const natsInput = config.natsApi ? new NatsInput(openHttpApi({ ...node, apiKeys: keysForNats(node.apiKeys) }, nodes), log) : null;
-  const metrics = metricsOf(node, http, natsInput);
-  draining.onBegin = (windowMs) => http.streams.drain(windowMs);
+  const http = openHttpApis(node, nodes);
+  const { natsInput } = http;
+  const metrics = metricsOf(node, http);
+  draining.onBegin = (windowMs) => http.drain(windowMs);
 
   // The node knows the others before clients come. The others hear of it when it can take clients.
   try {
@@ -172,7 +170,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 }
 
-function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, hooks, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApi, nats: NatsInput | null): Served["metrics"] {
+function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, hooks, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApis): Served["metrics"] {
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -190,8 +188,9 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
   addApiMetrics(registry, () => api.usage());
   addPlacementMetrics(registry, () => placement.usage());
   addApiKeyMetrics(registry, () => apiKeys.usage());
-  addHttpMetrics(registry, () => (nats === null ? http.usage() : sumOf(http.usage(), nats.calls())));
-  if (nats !== null) addNatsApiMetrics(registry, () => nats.usage());
+  addHttpMetrics(registry, () => http.usage());
+  const { natsInput } = http;
+  if (natsInput !== null) addNatsApiMetrics(registry, () => natsInput.usage());
   if (hooks !== null) addHookMetrics(registry, () => hooks.usage());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);

@@ -1,11 +1,10 @@
 /** The ports for operators and backends: the admin port, that of the metrics, and that of the HTTP API. */
 import { startAdmin, startMetrics, type Served } from "../admin/admin.ts";
-import { Audit } from "../admin/audit.ts";
 import { apiBounds, startServer, type HttpServer } from "../admin/server.ts";
 import { ConfigError, type Config } from "../config/config.ts";
-import { HttpApi, type HttpApiOptions } from "../http/http.ts";
+import { NodeExchange } from "../http/exchange/nodehttp.ts";
+import type { HttpApis } from "./httpapis.ts";
 import type { Logger } from "../platform/log/log.ts";
-import type { Node } from "./parts.ts";
 import { listenProblem } from "./ports.ts";
 
 export interface HttpPorts {
@@ -19,12 +18,8 @@ export interface HttpPorts {
   close(): Promise<unknown>;
 }
 
-export function openHttpApi({ setup: { config, log }, hub, rooms, api, apiKeys: keys, placementView: placement }: Node, nodes: HttpApiOptions["node"]["nodes"]): HttpApi {
-  return new HttpApi({ node: { config, hub, rooms, api, nodes, placement }, keys, audit: new Audit(log, config.adminKey), log });
-}
-
 /** @throws ConfigError */
-export async function startPorts(config: Config, log: Logger, http: HttpApi, served: Served): Promise<HttpPorts> {
+export async function startPorts(config: Config, log: Logger, http: HttpApis, served: Served): Promise<HttpPorts> {
   const { adminHost, adminPort, adminKey, metricsHost, metricsPort, apiHost, apiPort } = config;
   const opened: HttpServer[] = [];
   const open = async (flag: string, host: string, port: number, start: () => Promise<HttpServer>): Promise<number> => {
@@ -38,7 +33,7 @@ export async function startPorts(config: Config, log: Logger, http: HttpApi, ser
     }
   };
   const close = () => Promise.all(opened.map((one) => one.close()));
-  const serve: Served["api"] = (req, res) => http.serve(req, res);
+  const serve: Served["api"] = (req, res) => http.own.serve(new NodeExchange(req, res));
   const own = { host: apiHost || "127.0.0.1", port: apiPort ?? 0 };
   const alone = { host: metricsHost || "127.0.0.1", port: metricsPort ?? 0 };
 

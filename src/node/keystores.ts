@@ -1,5 +1,6 @@
 /** Opens the API keys: of a file, of Redis, or none. */
 import { apiAudience, createApiKeys, type ApiKeys } from "../auth/apikeys.ts";
+import { createClientTokens, type ClientTokens } from "../auth/clienttokens.ts";
 import type { KeyMaterial } from "../auth/keys.ts";
 import { createVerifier } from "../auth/verifier.ts";
 import { ConfigError, hasKey, isLoopback, type Config } from "../config/config.ts";
@@ -21,6 +22,11 @@ export async function openApiKeys(config: Config, authKeys: readonly KeyMaterial
   const verifier = hasKey(config) ? () => createVerifier({ config: ofApi, keys: authKeys }) : null;
   const host = config.apiPort === null ? config.adminHost : config.apiHost || "127.0.0.1";
   return createApiKeys({ adminKey: config.adminKey, onLoopback: isLoopback(host), store, verifier });
+}
+
+/** @param authKeys that sign the tokens of clients. */
+export function openClientTokens(config: Config, authKeys: readonly KeyMaterial[]): ClientTokens {
+  return createClientTokens(hasKey(config) ? () => createVerifier({ config, keys: authKeys }) : null);
 }
 
 async function openKeyStore(config: Config, redis: RedisLink | null, log: Logger): Promise<KeyStore> {

@@ -3,9 +3,9 @@ import { headers, type Msg } from "nats";
 import { connectNats, listen, watchNats } from "../broker/nats/connection/connection.ts";
 import { NatsProblem } from "../broker/nats/connection/access.ts";
 import { ConfigError, showValue, type Config } from "../config/config.ts";
-import type { InjectedAnswer } from "../http/injected.ts";
+import type { MessageAnswer } from "../http/exchange/message.ts";
 import type { NatsInput } from "../http/natsinput.ts";
-import { problems, problemText, refusal } from "../http/problems.ts";
+import { problems, problemText, refusal } from "../protocol/problems.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { printable } from "../platform/log/quoted.ts";
 import { Sparse } from "../platform/log/sparse.ts";
@@ -57,7 +57,7 @@ export async function startNatsApi(config: Config, input: NatsInput, log: Logger
 const utf8 = new TextEncoder();
 
 /** The headers are those of NATS services: tools show them as errors. */
-function respond(message: Msg, { status, text }: InjectedAnswer): void {
+function respond(message: Msg, { status, text }: MessageAnswer): void {
   const more = headers();
   more.set("Status", String(status));
   if (status >= 400) {

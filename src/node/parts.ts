@@ -2,14 +2,16 @@
 import { ApplicationApi } from "../api/api.ts";
 import type { AllNodes } from "../api/people.ts";
 import type { ApiKeys } from "../auth/apikeys.ts";
+import type { ClientTokens } from "../auth/clienttokens.ts";
 import { connectRedis, openPresence, openSessions, openTables } from "./cluster.ts";
 import { collectGarbage } from "../platform/collect.ts";
 import { Drain } from "./drainprogress.ts";
 import { hasHooks } from "../config/hooks.ts";
 import type { Hooks } from "../hooks/hooks.ts";
 import { Hub } from "../hub/hub.ts";
-import { openApiKeys } from "./keystores.ts";
+import { openApiKeys, openClientTokens } from "./keystores.ts";
 import { Looks } from "./looks.ts";
+import { PublicPort } from "../http/publicport.ts";
 import { Reactors } from "./reactors.ts";
 import { pageBytesFor } from "../hub/recovery/pages.ts";
 import { RoomList } from "../hub/roomlist.ts";
@@ -60,6 +62,10 @@ export interface Node {
   readonly api: ApplicationApi;
   /** Who may call the HTTP API. */
   readonly apiKeys: ApiKeys;
+  /** Tokens of clients, as the HTTP API takes them. */
+  readonly clientTokens: ClientTokens;
+  /** The HTTP API on the port for clients; null: it is not there. */
+  readonly publicPort: PublicPort | null;
   readonly placement: Placement;
   /** What the main thread sees of it. */
   readonly placementView: PlacementView;
@@ -98,7 +104,8 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   });
   const placementView = new SharedPlacement(placed, config.placement, config.placementPartitions);
   const onServing = (serving: number) => (state.serving = serving > 0);
-  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, hooks, counters: shared, nodeState, placement: placed, onServing, onLook: (node) => looks.look(node) });
+  const publicPort = config.apiPublic ? new PublicPort({ ringBytes: config.ringBytes, log }) : null;
+  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, hooks, publicPort, counters: shared, nodeState, placement: placed, onServing, onLook: (node) => looks.look(node) });
   const looks = new Looks({ nodes: () => others.nodes(), onLooked: (node, refusing) => reactors.looked(node, refusing) });
   const guard = guardMemory(config, state, counters, () => (collectGarbage(), reactors.collect()), log);
   const draining = new Drain({ state, reactors, counters, drainMs: config.drainMs, announce: () => others.announce("draining"), log });
@@ -121,8 +128,9 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
     sendAll: (message) => others.sendAll(message),
   };
   const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, store: stores.store, nodes, knowsAllMembers, log });
+  const clientTokens = openClientTokens(config, setup.authKeys);
   const roomList = new RoomList(() => kept.rooms.all());
-  const node = { setup, redis, others, ...kept, roomList, stores, hub, hooks, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, placement, placementView };
+  const node = { setup, redis, others, ...kept, roomList, stores, hub, hooks, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, clientTokens, publicPort, placement, placementView };
   return node;
 }
 

@@ -11,7 +11,8 @@ import type { Certificate } from "../config/certificate.ts";
 import { ConfigError, type Config } from "../config/config.ts";
 import type { CloseName } from "../errors.ts";
 import { Counters } from "../link/counters.ts";
-import { Link } from "../link/link.ts";
+import { firstApiKind } from "../link/api.ts";
+import { Link, type RecordReader } from "../link/link.ts";
 import { doorbell, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../link/threads.ts";
 import { kinds } from "../link/records.ts";
 import { createRing } from "../link/ring.ts";
@@ -20,6 +21,7 @@ import { canSharePorts } from "../platform/machine.ts";
 import { youngMb } from "../platform/heap.ts";
 import { planMemory } from "../platform/memoryplan.ts";
 import type { Hooks } from "../hooks/hooks.ts";
+import type { PublicPort } from "../http/publicport.ts";
 import type { Hub } from "../hub/hub.ts";
 import { RefusalLog } from "./refusallog.ts";
 import type { AttachedReactor } from "../hub/rooms.ts";
@@ -36,6 +38,8 @@ export interface ReactorsOptions {
   readonly hub: Hub;
   /** Null where no hook is configured. */
   readonly hooks: Hooks | null;
+  /** Requests to the HTTP API on this port; null: it has none. */
+  readonly publicPort: PublicPort | null;
   readonly counters: readonly SharedArrayBuffer[];
   readonly nodeState: SharedArrayBuffer;
   readonly placement: SharedArrayBuffer;
@@ -193,6 +197,7 @@ export class Reactors {
       });
       this.#running[index] = running;
       this.#options.hub.attach(running);
+      this.#options.publicPort?.attach(running);
       // No effect unless the reactor exited before it listened.
       running.ended.then(() => reject(new Error(`reactor ${index} exited before it listened`)), reject);
     });
@@ -209,7 +214,7 @@ export class Reactors {
   }
 
   #create(index: number, onMessage: (message: Exclude<FromReactor, number>) => void): Running {
-    const { config, resumeSecret, authKeys, port, hub, hooks, counters, nodeState, placement, log } = this.#options;
+    const { config, resumeSecret, authKeys, port, hub, publicPort, counters, nodeState, placement, log } = this.#options;
     const toHub = createRing(config.ringBytes);
     const fromHub = createRing(config.ringBytes);
     const tcpPort = this.#tcpPort(index);
@@ -222,8 +227,11 @@ export class Reactors {
       overflowBytesMax: config.overflowBytesMax,
       readBudgetBytes,
       ringDoorbell: () => worker.postMessage(doorbell),
-      onRecord: (kind, record) => (kind === kinds.ask && hooks !== null ? hooks.onRecord(running, record) : hub.onRecord(running, kind, record)),
-      onRoom: () => hub.onRoom(running),
+      onRecord: (kind, record) => this.#onRecord(running, kind, record),
+      onRoom: () => {
+        hub.onRoom(running);
+        publicPort?.onRoom(running);
+      },
       onBatchEnd: () => {},
     });
     const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
@@ -239,6 +247,13 @@ export class Reactors {
     return running;
   }
 
+  #onRecord(running: Running, kind: number, record: RecordReader): void {
+    const { hub, hooks, publicPort } = this.#options;
+    if (kind >= firstApiKind) publicPort?.onRecord(running, kind, record);
+    else if (kind === kinds.ask && hooks !== null) hooks.onRecord(running, record);
+    else hub.onRecord(running, kind, record);
+  }
+
   /** Where Node cannot share a port between threads, the first reactor serves all raw TCP. */
   #tcpPort(index: number): ReactorData["tcpPort"] {
     const { tcpPort: port, counters } = this.#options;
@@ -249,6 +264,7 @@ export class Reactors {
   #exited(running: Running): void {
     running.link.close();
     this.#options.hub.detach(running);
+    this.#options.publicPort?.detach(running);
     this.#running[running.index] = null;
     this.#withoutKeys.delete(running.index);
     const counters = new Counters(this.#options.counters[running.index]!);

@@ -41,6 +41,7 @@ import { ConnectionUrl } from "./locate/connectionurl.ts";
 import { ReactorLooks } from "./locate/looks.ts";
 import { Targets } from "./locate/targets.ts";
 import { ReactorHooks, type Released } from "./hooks/hooks.ts";
+import { PublicApi } from "./api/publicapi.ts";
 import { serveHttp } from "./transport/http.ts";
 import { closeSession } from "./outgoing.ts";
 import { onStatus } from "./presence.ts";
@@ -127,6 +128,7 @@ for (const event of ["uncaughtException", "unhandledRejection"] as const) proces
 for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway", "heldBytes"] as const) counters.set(gauge, 0);
 
 const connectionUrl = new ConnectionUrl({ ...context, state, tokensPerSecond: config.handshakesPerSecond / allCounters.length });
+const publicApi = config.apiPublic ? new PublicApi({ link, counters, state, ringBytes: config.ringBytes }) : null;
 const door = doorkeeper(state, config.socketsMax, allCounters);
 const entrances = new Entrances({ reactor, port, serve, sendBack });
 heartbeat.start();
@@ -160,6 +162,7 @@ function listen(): void {
 /** @returns how many WebSockets the App has open. */
 function serve(app: TemplatedApp): () => number {
   connectionUrl.serve(app);
+  publicApi?.serve(app);
   serveHttp(app, config, state);
   return serveWebSockets(app, reactor, door);
 }
@@ -198,6 +201,11 @@ function onRecord(kind: number, record: RecordReader): boolean | void {
       return onUnassign(reactor, record);
     case kinds.status:
       return onStatus(reactor, record);
+    case kinds.apiHead:
+    case kinds.apiPiece:
+    case kinds.apiMore:
+    case kinds.apiDrop:
+      return publicApi?.onRecord(kind, record);
     default:
       return rooms.onRecord(kind, record);
   }
@@ -282,6 +290,7 @@ function end(code: number): void {
   returnWindow.stop();
   moves.stop();
   queues.stop();
+  publicApi?.stop();
   link.close();
   entrances.close();
   // One turn of the loop sends close frames and queued bytes.

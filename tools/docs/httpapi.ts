@@ -3,7 +3,7 @@ import type { ApiCall } from "../../src/http/call.ts";
 import { code, table } from "../../src/cli/tables.ts";
 import { commonErrors, fieldsOf, namesIn, parameterTexts } from "../../src/http/openapi.ts";
 import { answerOf, curlOf, typeOf } from "../../src/http/page.ts";
-import { problems } from "../../src/http/problems.ts";
+import { problems } from "../../src/protocol/problems.ts";
 import { basePath, calls } from "../../src/http/table.ts";
 
 export function httpApiDoc(): string {

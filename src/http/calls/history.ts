@@ -6,7 +6,7 @@ import { ApiError } from "../../api/error.ts";
 import { b64, call, data, position, tenant, wholeNumber } from "../call.ts";
 import { cursorOf, positionIn } from "../cursor.ts";
 import { shownText } from "../payload.ts";
-import { refusal } from "../problems.ts";
+import { refusal } from "../../protocol/problems.ts";
 
 export const publicationShape = z.object({
   position,

@@ -8,7 +8,7 @@ import { b64, call, data, key, onlyTenant, position, type ApiNode } from "../cal
 import { cursorOf } from "../cursor.ts";
 import { payloadIn } from "../payload.ts";
 import { compare, failed, publish, type Failed } from "../publishing.ts";
-import { problems } from "../problems.ts";
+import { problems } from "../../protocol/problems.ts";
 import type { ApiRequest } from "../request.ts";
 
 export const itemsMax = 1_000;

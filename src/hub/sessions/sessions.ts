@@ -62,6 +62,8 @@ export class HubSessions {
   readonly #lastPlace = new LastPlace();
   readonly #writing: Writing;
   readonly assigned: Assigned;
+  /** The user was disconnected or signed out, here or on another node. Set by those who serve users without sessions. */
+  onClosed: (userKey: string) => void = () => {};
 
   constructor(options: HubSessionsOptions) {
     this.#options = options;
@@ -246,8 +248,10 @@ export class HubSessions {
 
   /** Ends a user's sessions with a socket here, and refuses waiting hellos. Returns how many there were. */
   close(tenant: string, user: string): number {
-    const sessions = this.#allOf(userKey(tenant, user));
+    const key = userKey(tenant, user);
+    const sessions = this.#allOf(key);
     for (const session of sessions) this.#end(session);
+    this.onClosed(key);
     return sessions.length;
   }
 
@@ -290,6 +294,15 @@ export class HubSessions {
   signedOut(tenant: string, user: string, time: number): void {
     this.#signedOut.note(userKey(tenant, user), time);
     this.#options.onSignedOut(userKey(tenant, user));
+    this.onClosed(userKey(tenant, user));
+  }
+
+  /** Whether a token of this user, issued then, is invalid since a sign-out. An unreadable store refuses nobody. */
+  isSignedOut(userKey: string, issuedAt: number, done: (isOut: boolean) => void): void {
+    this.#options.store.signedOutAt(userKey, (answer) => {
+      const time = Math.max("value" in answer ? answer.value : 0, this.#signedOut.at(userKey));
+      done(time > 0 && issuedAt <= time);
+    });
   }
 
   /** Another socket has the session now. Its rooms are not left: the new socket has them. */

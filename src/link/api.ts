@@ -1,0 +1,142 @@
+/**
+ * Records of requests to the HTTP API on the port for clients. A reactor takes the request, the main thread answers it.
+ * Bodies and answers go over in pieces, and the receiver says how much more it takes: one request fills no ring.
+ *
+ *     reactor                                         main thread
+ *     request (with the body, if it is small)    →
+ *                                                ←    more (bytes of the body that may follow)
+ *     body, body, …                              →
+ *                                                ←    head (with the answer, if it is small)
+ *                                                ←    piece, piece, …
+ *     sent (bytes that the client's socket took) →
+ *     gone (the client has disconnected)         →
+ *                                                ←    drop (disconnect the client)
+ *
+ * `slot` and `life` name a request of a reactor: slots are used again, and `life` tells the requests of a slot apart.
+ */
+import { textBytesMax, type Link, type RecordReader } from "./link.ts";
+import { kinds } from "./records.ts";
+import { ringRecordMax } from "./ring.ts";
+
+/** The kinds of these records are the highest. */
+export const firstApiKind = kinds.apiRequest;
+
+/** Headers that the main thread gets, in this order. */
+export const passedHeaders = ["host", "authorization", "content-type", "content-length", "origin", "sec-fetch-site", "idempotency-key", "x-request-id", "last-event-id"] as const;
+
+/** Bytes of a body or an answer in one record, and bytes that may be on the way to the other end. */
+export function pieceBytes(ringBytes: number): number {
+  return Math.min(16_384, ringRecordMax(ringBytes) / 4);
+}
+export const windowBytes = 65_536;
+
+export interface RequestId {
+  readonly slot: number;
+  readonly life: number;
+}
+
+export interface RequestRecord extends RequestId {
+  /** Address, method, URL and passed headers, each on a line. */
+  readonly head: string;
+  /** All of it; null: it follows. */
+  readonly body: Uint8Array | null;
+}
+
+/** @returns false where the other end lags too far, or the head does not fit into a record. */
+export function writeRequest(link: Link, ringBytes: number, { slot, life, head, body }: RequestRecord): boolean {
+  const bytes = 17 + textBytesMax(head) + (body?.length ?? 0);
+  if (bytes > ringRecordMax(ringBytes) || !link.begin(kinds.apiRequest, bytes, false)) return false;
+  link.u32(slot);
+  link.u32(life);
+  link.u8(body === null ? 0 : 1);
+  link.text(head);
+  if (body !== null) link.blob(body);
+  link.end();
+  return true;
+}
+
+/** The body lies in the ring, and is valid until the record has been handled. */
+export function readRequest(r: RecordReader): RequestRecord {
+  const slot = r.u32();
+  const life = r.u32();
+  const isWhole = r.u8() === 1;
+  const head = r.text();
+  return { slot, life, head, body: isWhole ? r.blob() : null };
+}
+
+/** A piece of a body, or of an answer. */
+export function writePiece(link: Link, kind: typeof kinds.apiBody | typeof kinds.apiPiece, { slot, life }: RequestId, piece: Uint8Array, isLast: boolean): void {
+  link.begin(kind, 16 + piece.length, true);
+  link.u32(slot);
+  link.u32(life);
+  link.u8(isLast ? 1 : 0);
+  link.blob(piece);
+  link.end();
+}
+
+/** The piece lies in the ring. */
+export function readPiece(r: RecordReader): RequestId & { readonly isLast: boolean; readonly piece: Buffer } {
+  const slot = r.u32();
+  const life = r.u32();
+  const isLast = r.u8() === 1;
+  return { slot, life, isLast, piece: r.blob() };
+}
+
+/** So many bytes of the body may follow, or were sent to the client. */
+export function writeBytes(link: Link, kind: typeof kinds.apiMore | typeof kinds.apiSent, { slot, life }: RequestId, bytes: number): void {
+  link.begin(kind, 12, true);
+  link.u32(slot);
+  link.u32(life);
+  link.u32(bytes);
+  link.end();
+}
+
+export function readBytes(r: RecordReader): RequestId & { readonly bytes: number } {
+  const slot = r.u32();
+  const life = r.u32();
+  return { slot, life, bytes: r.u32() };
+}
+
+export function writeEnd(link: Link, kind: typeof kinds.apiGone | typeof kinds.apiDrop, { slot, life }: RequestId): void {
+  link.begin(kind, 8, true);
+  link.u32(slot);
+  link.u32(life);
+  link.end();
+}
+
+export function readId(r: RecordReader): RequestId {
+  const slot = r.u32();
+  return { slot, life: r.u32() };
+}
+
+export interface AnswerHead {
+  readonly status: number;
+  /** Names and values in turn, each on a line. */
+  readonly headers: string;
+  /** Bytes of the whole answer; -1: it has no length, and ends with its last piece. */
+  readonly total: number;
+}
+
+/** @param text the whole answer, where it is small. */
+export function writeHead(link: Link, { slot, life }: RequestId, { status, headers, total }: AnswerHead, text: string | null): void {
+  link.begin(kinds.apiHead, 25 + textBytesMax(headers) + textBytesMax(text ?? ""), true);
+  link.u32(slot);
+  link.u32(life);
+  link.u32(status);
+  link.f64(total);
+  link.u8(text === null ? 0 : 1);
+  link.text(headers);
+  if (text !== null) link.text(text);
+  link.end();
+}
+
+/** The answer lies in the ring. */
+export function readHead(r: RecordReader): RequestId & AnswerHead & { readonly body: Buffer | null } {
+  const slot = r.u32();
+  const life = r.u32();
+  const status = r.u32();
+  const total = r.f64();
+  const isWhole = r.u8() === 1;
+  const headers = r.text();
+  return { slot, life, status, total, headers, body: isWhole ? r.blob() : null };
+}

@@ -1,0 +1,297 @@
+/**
+ * The HTTP API on the port for clients. The reactor takes requests and passes them to the main thread, which knows keys
+ * and rooms; it sends what comes back (link/api.ts). It refuses by itself what must not cost the main thread anything.
+ *
+ * uWS disconnects a client that sends headers for 10 s, a body slower than 16 KiB a second, or that reads nothing for 10 s.
+ */
+import { randomId } from "../../platform/ids.ts";
+import type { HttpRequest, HttpResponse, TemplatedApp } from "uWebSockets.js";
+import { passedHeaders, pieceBytes, readBytes, readHead, readId, readPiece, windowBytes, writeBytes, writeEnd, writePiece, writeRequest } from "../../link/api.ts";
+import type { RecordReader } from "../../link/link.ts";
+import { kinds } from "../../link/records.ts";
+import type { NodeState } from "../../link/threads.ts";
+import { problems, problemText, problemType, refusal, retryAfterSeconds } from "../../protocol/problems.ts";
+import type { Context } from "../context.ts";
+import { respondHead, statusLine } from "./answers.ts";
+import { Callers } from "./callers.ts";
+import { newRequest, Requests, type Asked } from "./requests.ts";
+
+/** Requests without an answer. */
+const requestsMax = 4_096;
+/** A body that is larger is refused by the main thread: it gets one byte more than it takes. */
+const bodyBytesMax = 1_048_576 + 1;
+/** Bytes of bodies and answers that wait in this reactor. */
+const heldBytesMax = 32 * 1_048_576;
+/** Longer than any body may take at uWS's slowest rate, and longer than a reader of an answer may take. */
+const bodyMs = 90_000;
+const answerMs = 60_000;
+const lookMs = 5_000;
+const ackBytes = windowBytes / 4;
+
+export interface PublicApiOptions extends Pick<Context, "link" | "counters"> {
+  readonly ringBytes: number;
+  readonly state: NodeState;
+}
+
+export class PublicApi {
+  readonly #options: PublicApiOptions;
+  readonly #pieceBytes: number;
+  readonly #requests = new Requests();
+  readonly #callers = new Callers();
+  readonly #prefix = `${randomId(6)}-`;
+  readonly #look = setInterval(() => this.#endSlow(), lookMs);
+  #lastId = 0;
+  #held = 0;
+
+  constructor(options: PublicApiOptions) {
+    this.#options = options;
+    this.#pieceBytes = pieceBytes(options.ringBytes);
+  }
+
+  serve(app: TemplatedApp): void {
+    app.any("/api/v1/*", (res, req) => this.#asked(res, req));
+  }
+
+  stop(): void {
+    clearInterval(this.#look);
+  }
+
+  onRecord(kind: number, record: RecordReader): void {
+    switch (kind) {
+      case kinds.apiHead: {
+        const { status, headers, total, body, ...id } = readHead(record);
+        const asked = this.#requests.find(id);
+        return asked && this.#begin(asked, status, headers, total, body);
+      }
+      case kinds.apiPiece: {
+        const { isLast, piece, ...id } = readPiece(record);
+        const asked = this.#requests.find(id);
+        return asked && this.#piece(asked, piece, isLast);
+      }
+      case kinds.apiMore: {
+        const { bytes, ...id } = readBytes(record);
+        const asked = this.#requests.find(id);
+        if (asked === undefined) return;
+        asked.credit += bytes;
+        return this.#passBody(asked);
+      }
+      case kinds.apiDrop: {
+        const asked = this.#requests.find(readId(record));
+        return void (asked && this.#close(asked));
+      }
+    }
+  }
+
+  // ------------------------------------------------------------------------------- requests
+
+  #asked(res: HttpResponse, req: HttpRequest): void {
+    const { counters, state } = this.#options;
+    const authorization = req.getHeader("authorization");
+    const query = req.getQuery() ?? "";
+    // Streams take the token of a client in the query.
+    const credential = authorization === "" ? (req.getQuery("token") ?? "") : authorization;
+    const isHead = req.getMethod() === "head";
+    if (credential === "") return this.#refuse(res, isHead, "unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
+    if (state.shortOfMemory || this.#requests.size >= requestsMax) return this.#refuse(res, isHead, "overloaded", state.shortOfMemory ? "the node is short of memory" : `${requestsMax} requests wait for their answers already`);
+    const address = textOf(res.getRemoteAddressAsText());
+    const refused = this.#callers.begin(address, credential);
+    if (refused !== null) return this.#refuse(res, isHead, refused, refused === "overloaded" ? "too many requests of this address wait for their answers" : "too many requests with wrong keys came from this address");
+    const asked = newRequest(this.#requests.take(), res, { isHead, address, credential }, performance.now());
+    this.#requests.add(asked);
+    counters.add("apiRequests", 1);
+    const url = query === "" ? req.getUrl() : `${req.getUrl()}?${query}`;
+    let head = `${address}\n${req.getMethod().toUpperCase()}\n${url}`;
+    for (const name of passedHeaders) head += `\n${name === "authorization" ? authorization : req.getHeader(name)}`;
+    res.onAborted(() => this.#gone(asked));
+    const length = Number(req.getHeader("content-length"));
+    const hasBody = length > 0 || req.getHeader("transfer-encoding") !== "";
+    if (!hasBody) return this.#pass(asked, head, nothing);
+    if (length > this.#pieceBytes) this.#pass(asked, head, null);
+    res.onData((chunk, isLast) => this.#onData(asked, head, chunk, isLast));
+  }
+
+  #onData(asked: Asked, head: string, chunk: ArrayBuffer, isLast: boolean): void {
+    if (asked.isOver || asked.isWhole) return;
+    asked.isWhole = isLast;
+    if (!asked.isPassed) {
+      if (isLast && chunk.byteLength <= this.#pieceBytes) return this.#pass(asked, head, new Uint8Array(chunk));
+      this.#pass(asked, head, null);
+      if (asked.isOver) return;
+    }
+    const bytes = Math.min(chunk.byteLength, bodyBytesMax - asked.received);
+    asked.received += bytes;
+    if (asked.received === bodyBytesMax) asked.isWhole = true;
+    if (this.#held + bytes > heldBytesMax) return this.#refuseLate(asked, "overloaded", "the bodies of all requests are too large together; try again");
+    // uWS takes the chunk back.
+    if (bytes > 0) asked.body.push(Buffer.from(chunk.slice(0, bytes)));
+    asked.bodyBytes += bytes;
+    this.#held += bytes;
+    this.#passBody(asked);
+  }
+
+  /** @param body all of it, or null: it follows. */
+  #pass(asked: Asked, head: string, body: Uint8Array | null): void {
+    const { link, ringBytes } = this.#options;
+    asked.isPassed = true;
+    if (body !== null) asked.isWhole = true;
+    if (head.split("\n").length !== passedHeaders.length + 3) return this.#refuseLate(asked, "bad_request", "a header has a line break in it");
+    const { slot, life } = asked;
+    if (!writeRequest(link, ringBytes, { slot, life, head, body })) this.#refuseLate(asked, "overloaded", "the node has too much to do");
+  }
+
+  /** As much of the body as the main thread takes. */
+  #passBody(asked: Asked): void {
+    if (asked.status !== 0) return;
+    while (asked.credit > 0 && (asked.body.length > 0 || asked.isWhole)) {
+      const first = asked.body[0] ?? nothing;
+      const piece = first.subarray(0, Math.min(asked.credit, this.#pieceBytes));
+      if (piece.length < first.length) asked.body[0] = first.subarray(piece.length);
+      else asked.body.shift();
+      asked.credit -= piece.length;
+      asked.bodyBytes -= piece.length;
+      this.#held -= piece.length;
+      const isLast = asked.isWhole && asked.body.length === 0;
+      writePiece(this.#options.link, kinds.apiBody, asked, piece, isLast);
+      if (isLast) asked.credit = 0;
+    }
+  }
+
+  // ------------------------------------------------------------------------------- answers
+
+  #begin(asked: Asked, status: number, headers: string, total: number, body: Buffer | null): void {
+    asked.status = status;
+    asked.total = total;
+    this.#dropBody(asked);
+    const { res, isHead } = asked;
+    res.cork(() => {
+      respondHead(res, status, headers);
+      if (isHead) {
+        if (total >= 0) res.writeHeader("Content-Length", String(total));
+        res.endWithoutBody();
+        // Nothing would read the rest of a body that has not arrived.
+      } else if (body !== null) res.end(body, !asked.isWhole);
+    });
+    if (isHead || body !== null) return this.#over(asked);
+    res.onWritable(() => this.#writable(asked));
+  }
+
+  #piece(asked: Asked, piece: Buffer, isLast: boolean): void {
+    asked.isLast = isLast;
+    if (asked.isBlocked && this.#held + piece.length > heldBytesMax) return this.#close(asked);
+    if (piece.length > 0) asked.pieces.push(Buffer.from(piece));
+    this.#held += piece.length;
+    if (!asked.isBlocked) asked.res.cork(() => this.#send(asked));
+  }
+
+  /** The socket has room. uWS wants to know whether everything was written. */
+  #writable(asked: Asked): boolean {
+    if (asked.isOver) return true;
+    asked.res.cork(() => {
+      // uWS sends what it has itself only with the next write: a comment, to readers of events.
+      asked.isBlocked = asked.total < 0 && !asked.res.write(":\n\n");
+      if (!asked.isBlocked) this.#send(asked);
+    });
+    return !asked.isBlocked;
+  }
+
+  #send(asked: Asked): void {
+    const { res, total, pieces } = asked;
+    while (pieces.length > 0 && !asked.isBlocked) {
+      const piece = pieces[0]!;
+      if (total < 0) {
+        // uWS keeps what the socket does not take.
+        asked.isBlocked = !res.write(piece);
+      } else {
+        const [isSent, isDone] = res.tryEnd(piece.subarray(res.getWriteOffset() - asked.sentTo), total);
+        if (isDone) return this.#over(asked);
+        asked.isBlocked = !isSent;
+        if (!isSent) return;
+      }
+      pieces.shift();
+      asked.sentTo += piece.length;
+      this.#sent(asked, piece.length);
+    }
+    if (total >= 0 || !asked.isLast || pieces.length > 0) return;
+    res.end();
+    this.#over(asked);
+  }
+
+  #sent(asked: Asked, bytes: number): void {
+    this.#held -= bytes;
+    asked.untold += bytes;
+    if (asked.untold < ackBytes || asked.isLast) return;
+    writeBytes(this.#options.link, kinds.apiSent, asked, asked.untold);
+    asked.untold = 0;
+  }
+
+  // ------------------------------------------------------------------------------- ends
+
+  /** The client has disconnected, or uWS has disconnected it. */
+  #gone(asked: Asked): void {
+    if (asked.isOver) return;
+    // The main thread has forgotten a request whose last piece is here.
+    if (asked.isPassed && !asked.isLast) writeEnd(this.#options.link, kinds.apiGone, asked);
+    this.#over(asked);
+  }
+
+  #over(asked: Asked): void {
+    asked.isOver = true;
+    this.#dropBody(asked);
+    for (const { length } of asked.pieces.splice(0)) this.#held -= length;
+    this.#requests.remove(asked);
+    this.#callers.ended(asked.address, asked.credential, asked.status);
+  }
+
+  #dropBody(asked: Asked): void {
+    asked.body.length = 0;
+    this.#held -= asked.bodyBytes;
+    asked.bodyBytes = 0;
+  }
+
+  #close(asked: Asked): void {
+    asked.res.close();
+  }
+
+  /** Before the main thread hears of it. */
+  #refuse(res: HttpResponse, isHead: boolean, code: RefusedHere, text: string): void {
+    this.#options.counters.add(counterOf[code], 1);
+    const refused = refusal(code, text);
+    const id = this.#prefix + (++this.#lastId).toString(36);
+    const retryAfter = retryAfterSeconds(refused);
+    const body = problemText(refused, id);
+    res.cork(() => {
+      res.writeStatus(statusLine(problems[code].status)).writeHeader("Content-Type", problemType).writeHeader("X-Request-Id", id);
+      if (code === "unauthorized") res.writeHeader("WWW-Authenticate", "Bearer");
+      if (retryAfter > 0) res.writeHeader("Retry-After", String(retryAfter));
+      if (isHead) res.writeHeader("Content-Length", String(Buffer.byteLength(body))).endWithoutBody();
+      else res.end(body, true);
+    });
+  }
+
+  /** The main thread may have heard of it. */
+  #refuseLate(asked: Asked, code: RefusedHere, text: string): void {
+    if (asked.isOver) return;
+    asked.status = problems[code].status;
+    if (asked.isPassed) writeEnd(this.#options.link, kinds.apiGone, asked);
+    this.#over(asked);
+    this.#refuse(asked.res, asked.isHead, code, text);
+  }
+
+  /** Bodies that do not arrive, and answers that are not read. */
+  #endSlow(): void {
+    const now = performance.now();
+    for (const asked of this.#requests.all()) {
+      const isAnswered = asked.status !== 0;
+      const isSlow = isAnswered ? asked.total >= 0 && now - asked.startedAt > bodyMs + answerMs : !asked.isWhole && now - asked.startedAt > bodyMs;
+      if (isSlow) this.#close(asked);
+    }
+  }
+}
+
+type RefusedHere = "unauthorized" | "rate_limited" | "overloaded" | "bad_request";
+const counterOf = { unauthorized: "apiUnauthorized", rate_limited: "apiRateLimited", overloaded: "apiOverloaded", bad_request: "apiBad" } as const;
+const nothing = Buffer.alloc(0);
+
+function textOf(bytes: ArrayBuffer): string {
+  return Buffer.from(bytes).toString("latin1");
+}
