@@ -94,8 +94,8 @@ t.test("metrics name keys, and the log has no secret in it", async (t) => {
 
 t.test("what disconnects or removes is one line of the log: which key, from where, and the id of the request", async (t) => {
   const headers = { Authorization: `Bearer ${adminKey}`, "X-Request-Id": "trace-7" };
-  for (const [method, path, action] of [["DELETE", "/users/zoe/sessions?signOut=true", "disconnect"], ["PUT", "/users/zoe/rooms/chat:a", "join"], ["DELETE", "/users/zoe/rooms/chat:a", "leave"]] as const) {
-    t.equal(await outcome(ask(port, path, { method, headers })), "200", path);
+  for (const [method, path, action] of [["DELETE", "/users/zoe/sessions?signOut=true", "disconnect"], ["PUT", "/users/zoe/rooms/chat:a", "join"], ["DELETE", "/users/zoe/rooms/chat:a", "leave"], ["POST", "/users/zoe/reconnect", "reconnect"]] as const) {
+    t.equal(await outcome(ask(port, path, { method, headers, ...(method === "POST" && { body: {} }) })), "200", path);
     const lineOf = () => node.lastWords.find((line) => line.includes(`"http api: ${action}"`));
     await until(() => lineOf() !== undefined, `the audit line of ${action}`);
     t.match(JSON.parse(lineOf()!), { level: "info", audit: { action, from: "127.0.0.1", key: "admin", requestId: "trace-7", asked: { user: "zoe" }, outcome: { sessions: 0, unanswered: [] } } });

@@ -100,6 +100,20 @@ t.test("a client that disconnects in the middle of a body or an answer leaves no
   t.equal((await ask(publications, { body: { data: 1 } })).status, 201);
 });
 
+t.test("headers and bodies that do not arrive are not waited for", async (t) => {
+  const sockets = ["GET /api/v1/docs HTTP/1.1\r\nHost: a\r\nX-A: b", `POST /api/v1${publications} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${key}\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{"data":"`].map((start) => {
+    const socket = connect(port, "127.0.0.1").on("error", () => {});
+    socket.write(start);
+    const drip = setInterval(() => socket.write("a"), 500);
+    t.teardown(() => (clearInterval(drip), socket.destroy()));
+    return socket;
+  });
+  await until(async () => (await metric("flux_http_waiting")) === 1, "the body to be waited for");
+  t.equal((await ask(publications, { body: { data: 1 } })).status, 201, "others are served meanwhile");
+  await until(() => sockets.every(({ closed }) => closed), "both to be closed");
+  await until(async () => (await metric("flux_http_waiting")) === 0, "nothing to wait");
+});
+
 t.test("pages may not use a key, and get no permission to", async (t) => {
   for (const origin of ["https://evil.example", "https://app.example", `http://127.0.0.1:${port}`]) {
     for (const asked of [{ body: { data: 1 } }, {}] as const) {

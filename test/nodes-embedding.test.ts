@@ -1,6 +1,7 @@
 /** The program's calls over two nodes that share Redis and NATS: both do their part, whichever of them is called. */
 import t from "tap";
 import { ApiError, type Gateway } from "../dist/index.js";
+import { ask } from "./support/api.ts";
 import { startNats } from "./support/nats.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startProxy } from "./support/proxy.ts";
@@ -131,12 +132,17 @@ t.test("users, rooms and reconnect count on both nodes", async (t) => {
     t.strictSame(read, names.map((room, i) => ({ room, sessions: i === 0 || i === 3 ? 1 : 2 })), `pages of ${limit}`);
   }
   t.match(await a.room("live:list:2"), { sessions: 2, nodes: [{ node: "a", sessions: 1 }, { node: "b", sessions: 1 }], complete: true });
+  // By HTTP as well, whichever node is asked.
+  for (const { apiPort } of [a, b]) t.match(await ask(apiPort, "/rooms/live:list:2"), { status: 200, json: { sessions: 2, complete: true, unanswered: [] } });
+  t.match(await ask(b.apiPort, "/users/joe/rooms/chat:http", { method: "PUT" }), { status: 200, json: { sessions: 2, complete: true } });
+  t.match(await ask(a.apiPort, "/users/joe/rooms/chat:http", { method: "DELETE" }), { status: 200, json: { sessions: 2, complete: true } });
   t.match(await a.reconnect("joe"), { sessions: 2, answers: [{ node: "a", sessions: 1 }, { node: "b", sessions: 1 }] });
   for (const session of [one, two]) t.match(await session.closed(), { code: 3001 });
 });
 
 t.test("the rooms outlive every node; a node that another Redis connection was cut off from learns what it missed", async (t) => {
-  const common = shared();
+  // A node without Redis stays in the list, and does not answer.
+  const common = { ...shared(), nodeDeadMs: 60_000 };
   const proxy = await startProxy(t, Number(new URL(redis.url).port));
   const c = await start(t, common, "c");
   const d = await start(t, common, "d", { redis: `redis://127.0.0.1:${proxy.port}` });
@@ -156,6 +162,10 @@ t.test("the rooms outlive every node; a node that another Redis connection was c
   t.equal(await codeOf(d.leave("ann", "chat:before")), "unavailable");
   t.strictSame(told(ann, "chat:before"), ["joined true"], "nothing has happened");
   t.match(await d.user("ann"), { joined: null, complete: false });
+  t.match(await ask(c.apiPort, "/users/ann"), { status: 200, json: { joined: Array, complete: false, unanswered: ["d"] } }, "the answer by HTTP says who is missing");
+  t.match(await ask(d.apiPort, "/users/ann"), { status: 200, json: { joined: null, complete: false } });
+  t.match(await ask(c.apiPort, "/users/nobody/sessions", { method: "DELETE" }), { status: 200, json: { sessions: 0, complete: false, unanswered: ["d"] } });
+  t.match(await ask(d.apiPort, "/users/ann/rooms/chat:unheard", { method: "PUT" }), { status: 503, json: { code: "unavailable", retryable: true }, headers: { "retry-after": "1" } });
   const meanwhile = await come(d, "ann");
   t.strictSame([[...(meanwhile.ready?.assigned ?? [])], meanwhile.ready?.assignedUnread], [[], true], "it cannot be read");
   // The SDK's room does not end for that.

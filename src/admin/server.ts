@@ -23,12 +23,18 @@ export interface Bounds {
   readonly connectionsOfOneMax: number;
   /** How long a connection may stay open without a request. */
   readonly keepAliveMs: number;
+  /** How long a request may take to arrive, and how often Node checks that. */
+  readonly headersMs: number;
+  readonly requestMs: number;
+  readonly lookMs: number;
 }
 
+const times = { headersMs: 10_000, requestMs: 30_000, lookMs: 5_000 };
+
 /** A port for operators. */
-export const adminBounds: Bounds = { connectionsMax: 64, connectionsOfOneMax: 32, keepAliveMs: 5_000 };
+export const adminBounds: Bounds = { connectionsMax: 64, connectionsOfOneMax: 32, keepAliveMs: 5_000, ...times };
 /** A port with the HTTP API: backends keep pools of connections, longer than the minute that most of them wait between two requests. */
-export const apiBounds: Bounds = { connectionsMax: 1_024, connectionsOfOneMax: 512, keepAliveMs: 75_000 };
+export const apiBounds: Bounds = { connectionsMax: 1_024, connectionsOfOneMax: 512, keepAliveMs: 75_000, ...times };
 
 export interface ServerOptions {
   /** For the log. */
@@ -37,15 +43,10 @@ export interface ServerOptions {
   readonly log: Logger;
 }
 
-/** How long a request may take to arrive, and how often Node checks that. */
-const headersMs = 10_000;
-const requestMs = 30_000;
-const lookMs = 5_000;
-
 /** @throws the error of `listen`, with its `code`. */
 export async function startServer({ host, port }: Listening, { name, bounds, log }: ServerOptions, onRequest: OnRequest): Promise<HttpServer> {
-  const times = { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: lookMs, keepAliveTimeout: bounds.keepAliveMs };
-  const server = createServer(times, (req, res) => {
+  const { headersMs: headersTimeout, requestMs: requestTimeout, lookMs: connectionsCheckingInterval, keepAliveMs: keepAliveTimeout } = bounds;
+  const server = createServer({ headersTimeout, requestTimeout, connectionsCheckingInterval, keepAliveTimeout }, (req, res) => {
     if (res.socket === null) tellOfEnd(req, res);
     onRequest(req, res);
   });

@@ -42,10 +42,18 @@ export interface RequestRecord extends RequestId {
   readonly body: Uint8Array | null;
 }
 
-/** @returns false where the other end lags too far, or the head does not fit into a record. */
-export function writeRequest(link: Link, ringBytes: number, { slot, life, head, body }: RequestRecord): boolean {
-  const bytes = 17 + textBytesMax(head) + (body?.length ?? 0);
-  if (bytes > ringRecordMax(ringBytes) || !link.begin(kinds.apiRequest, bytes, false)) return false;
+/** Whether a request fits into a record. */
+export function fitsRecord(ringBytes: number, head: string): boolean {
+  return requestBytes(head) + pieceBytes(ringBytes) <= ringRecordMax(ringBytes);
+}
+
+function requestBytes(head: string): number {
+  return 17 + textBytesMax(head);
+}
+
+/** @returns false where the other end lags too far. */
+export function writeRequest(link: Link, { slot, life, head, body }: RequestRecord): boolean {
+  if (!link.begin(kinds.apiRequest, requestBytes(head) + (body?.length ?? 0), false)) return false;
   link.u32(slot);
   link.u32(life);
   link.u8(body === null ? 0 : 1);

@@ -4,7 +4,8 @@ import type { Test } from "tap";
 
 const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 
-export async function startBrowser(t: Pick<Test, "teardown">): Promise<Browser> {
+/** @param more flags of Chromium */
+export async function startBrowser(t: Pick<Test, "teardown">, more: readonly string[] = []): Promise<Browser> {
   const browser = await chromium.launch({
     executablePath,
     headless: true,
@@ -17,6 +18,7 @@ export async function startBrowser(t: Pick<Test, "teardown">): Promise<Browser> 
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      ...more,
     ],
   });
   t.teardown(() => browser.close());

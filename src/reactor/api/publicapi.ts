@@ -6,7 +6,7 @@
  */
 import { randomId } from "../../platform/ids.ts";
 import type { HttpRequest, HttpResponse, TemplatedApp } from "uWebSockets.js";
-import { passedHeaders, pieceBytes, readBytes, readHead, readId, readPiece, windowBytes, writeBytes, writeEnd, writePiece, writeRequest } from "../../link/api.ts";
+import { fitsRecord, passedHeaders, pieceBytes, readBytes, readHead, readId, readPiece, windowBytes, writeBytes, writeEnd, writePiece, writeRequest } from "../../link/api.ts";
 import type { RecordReader } from "../../link/link.ts";
 import { kinds } from "../../link/records.ts";
 import type { NodeState } from "../../link/threads.ts";
@@ -135,8 +135,9 @@ export class PublicApi {
     asked.isPassed = true;
     if (body !== null) asked.isWhole = true;
     if (head.split("\n").length !== passedHeaders.length + 3) return this.#refuseLate(asked, "bad_request", "a header has a line break in it");
+    if (!fitsRecord(ringBytes, head)) return this.#refuseLate(asked, "bad_request", "the headers are too large");
     const { slot, life } = asked;
-    if (!writeRequest(link, ringBytes, { slot, life, head, body })) this.#refuseLate(asked, "overloaded", "the node has too much to do");
+    if (!writeRequest(link, { slot, life, head, body })) this.#refuseLate(asked, "overloaded", "the node has too much to do");
   }
 
   /** As much of the body as the main thread takes. */

@@ -31,6 +31,11 @@ export const publicEndpoints: readonly PublicEndpoint[] = [
       "503 `overloaded` or `unavailable`, with `Retry-After`: too many clients ask, or no node takes clients",
     ],
   },
+  {
+    method: "GET", path: "/api/v1/docs",
+    text: "The page of the HTTP API, and below `/api/v1` all its [calls](http-api.md), with `apiPublic`. Every request needs an API key; a stream of a room takes the token of a client instead.",
+    answers: ["200 HTML", "401 `unauthorized`, as `application/problem+json`: the request has no valid credential"],
+  },
   { method: "GET", path: "/health", text: "Liveness: the process serves requests.", answers: ['200 `{"status":"ok","node":"a"}`'] },
   { method: "GET", path: "/ready", text: "Readiness: whether a load balancer should send clients here.", answers: ['200 `{"status":"ready","node":"a"}`', "503 `unavailable`: `text` says why"] },
   { method: "GET", path: "/", text: "Demo page, unless `demo` is off.", answers: ["200 HTML"] },
