@@ -83,7 +83,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     sendsPerMinute: "7", newInboxesPerHour: "7", dataDir: "data", dataBytesMax: "32MiB", dataSync: "off",
     watchedPerSessionMax: "7", lastSeenTtlMs: "5s", lastSeenMax: "7",
     keysPerRoomMax: "7", historyTotalBytesMax: "1MiB", sessionTtlMs: "5s", returnWindowMaxMs: "5s", sessionsPerUserMax: "7",
-    tokenWarningMs: "5s", resumeSecret: "r".repeat(32), apiKeys: "/keys", authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
+    tokenWarningMs: "5s", resumeSecret: "r".repeat(32), apiKeys: "/keys", apiTokenMaxMs: "5s", authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
     authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB",
     nats: "tls://a.example,10.0.0.2:4222", natsTlsCa: "ca.pem", natsPrefix: "other", natsPartitions: "7", natsReplicas: "3", natsStorage: "memory", natsTimeoutMs: "2s", natsGraceMs: "2s",
     policy: "least-load", nodes: "a=10.0.0.1:80", forward: "tcp", firstBytesMs: "5s", firstBytesMax: "1KiB", dialMs: "2s", readyCheckMs: "5s", connectionsMax: "7", sendProxy: "true", sharePort: "true",
@@ -91,7 +91,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     redis: "redis://h", redisPrefix: "p:", placement: "hash", placementPartitions: "64", placementStableMs: "1s", placementMovesPerSecond: "7", placementCalmMs: "1s", weight: "2", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
   };
   for (const { key, env } of options) {
-    if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa", "metricsHost", "apiHost"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
+    if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa", "metricsHost", "apiHost", "apiPublic", "apiTokens"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
     if (/^nats(User|Password|Token|Creds|TlsCert|TlsKey|Api)$/.test(key)) continue; // likewise
     const value = others[key];
     if (value === undefined) {
@@ -284,6 +284,10 @@ t.test("an admin port that other machines can reach needs a key; the metrics alo
   t.same(problemsOf({ flags: { apiHost: "0.0.0.0", apiPort: "8090", apiKeys: "keys.json" } }), []);
   t.match(problemsOf({ flags: { apiHost: "0.0.0.0", apiPort: "8090" } }), [/^--api-host: other machines can reach 0\.0\.0\.0, .*--api-keys, --admin-key or --redis/]);
   t.match(problemsOf({ flags: { apiHost: "127.0.0.1" } }), ["--api-host: has no effect without --api-port; set both"]);
+  for (const more of [{ apiKeys: "keys.json" }, { redis: "redis://h" }, { authSecret: "a".repeat(32) }]) t.same(problemsOf({ flags: { apiPublic: true, ...more } }), []);
+  for (const more of [{}, { adminKey: "k".repeat(32) }]) t.match(problemsOf({ flags: { apiPublic: true, ...more } }), [/^--api-public: clients can reach the port, .*; set --api-keys or --redis$/]);
+  t.match(problemsOf({ flags: { apiTokens: true } }), [/^--api-tokens: there is no secret to sign tokens with; set --auth-secret$/]);
+  t.same(problemsOf({ flags: { apiTokens: true, authSecret: "a".repeat(32) } }), []);
   t.match(problemsOf({ flags: { apiPort: "8081" } }), ["--api-port: --api-port and --admin-port (default) are both 8081; choose another port for one of them"]);
 });
 

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import t, { type Test } from "tap";
 import { fieldsOf } from "../src/http/openapi.ts";
 import { basePath, calls } from "../src/http/table.ts";
-import { ApiError, FluxServer, type FluxServerOptions, type HistoryPage, type Joined, type Left, type MembersPage, type Published, type Results, type RoomInfo, type RoomsPage, type Sent, type Surveyed, type UserInfo } from "../src/server/index.ts";
+import { ApiError, FluxServer, type FluxServerOptions, type HistoryPage, type Joined, type Left, type MembersPage, type Published, type Results, type RoomInfo, type RoomsPage, type Sent, type Surveyed, type Token, type UserInfo } from "../src/server/index.ts";
 import { startNode } from "./support/node.ts";
 import { open } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
@@ -159,6 +159,7 @@ const described: Record<string, { answer: readonly string[]; send(flux: FluxServ
   "PUT /users/:user/rooms/:room": { answer: keysOf<Joined>()(["sessions", "refused", "complete", "unanswered"]), send: (flux) => flux.join("u", "r") },
   "DELETE /users/:user/rooms/:room": { answer: keysOf<Left>()(["sessions", "complete", "unanswered"]), send: (flux) => flux.leave("u", "r") },
   "DELETE /users/:user/sessions": { answer: keysOf<Surveyed>()(["sessions", "complete", "unanswered"]), send: (flux) => flux.disconnect("u", { signOut: true }) },
+  "POST /tokens": { answer: keysOf<Token>()(["token", "expiresAt"]), send: (flux) => flux.token("u", { rooms: { "r:*": ["join"] }, send: false, limits: { rooms: 1 }, expiresIn: 60 }) },
   "POST /users/:user/reconnect": { answer: keysOf<Surveyed>()(["sessions", "complete", "unanswered"]), send: (flux) => flux.reconnect("u", { url: "wss://a" }) },
 };
 /** Calls that the client leaves out. */

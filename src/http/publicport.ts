@@ -1,5 +1,5 @@
 /** The HTTP API on the port for clients: gives the requests of the reactors to the HTTP API. */
-import { passedHeaders, pieceBytes, readBytes, readId, readPiece, readRequest, type RequestId } from "../link/api.ts";
+import { passedHeaders, pieceBytes, readBytes, readId, readPiece, readRequest, writeEnd, type RequestId } from "../link/api.ts";
 import type { Link, RecordReader } from "../link/link.ts";
 import { kinds } from "../link/records.ts";
 import type { Logger } from "../platform/log/log.ts";
@@ -89,8 +89,11 @@ class End implements ReactorEnd {
     const { slot, life, head, body } = readRequest(record);
     const lines = head.split("\n");
     const [from = "", method = "", url = "", ...values] = lines;
-    // No header has a line break in it. The reactor has seen to that.
-    if (values.length !== passedHeaders.length) return null;
+    // A header with a line break in it would be taken for two.
+    if (values.length !== passedHeaders.length) {
+      writeEnd(this.link, kinds.apiDrop, { slot, life });
+      return null;
+    }
     const headers = headersOf(values);
     const exchange = new LinkExchange({ slot, life, method, url, headers, from, body: body && Buffer.from(body) }, this);
     this.#bySlot[slot] = exchange;

@@ -56,7 +56,7 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_http_public_unauthorized_total", "apiUnauthorized", "Requests to the HTTP API on the port for clients that reactors refused with unauthorized: they had no credential"],
   ["flux_http_public_rate_limited_total", "apiRateLimited", "Requests to the HTTP API on the port for clients that reactors refused with rate_limited: many requests of their address were refused before"],
   ["flux_http_public_overloaded_total", "apiOverloaded", "Requests to the HTTP API on the port for clients that reactors refused with overloaded: too many wait, of all or of one address, or memory is short"],
-  ["flux_http_public_bad_total", "apiBad", "Requests to the HTTP API on the port for clients that reactors refused with bad_request: a header had a line break in it, or they were too large"],
+  ["flux_http_public_bad_total", "apiBad", "Requests to the HTTP API on the port for clients that reactors refused with bad_request: their headers were too large"],
   ["flux_placement_sent_on_total", "sentOn", "Clients that were sent on at hello, as their user belongs on another node"],
   ["flux_placement_moved_total", "moved", "Sessions that were sent on later, since their user got another owner"],
   ["flux_placement_unknown_total", "servedUnknown", "Hellos served here since no owner of the user is known"],

@@ -81,6 +81,7 @@ const link = new Link({
   onRecord,
   onBatchEnd: () => rooms.deliveries.flush(),
   onTurn: () => rooms.fanout.turn(),
+  onRoom: () => publicApi?.onRoom(),
 });
 const tickets = new Tickets(resumeSecret);
 const placeTickets = new PlaceTickets(resumeSecret);

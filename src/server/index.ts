@@ -2,26 +2,9 @@
  * `flux-gateway/server`: the HTTP API for a backend on Node, over `fetch`. It imports nothing. A call that fails for now
  * is repeated with the same idempotency key, so a publication never appears twice in a room.
  */
-import type { HistoryPage, Joined, Left, MembersPage, Options, Publication, Published, Results, RoomInfo, RoomsPage, Sent, Surveyed, UserInfo } from "./types.ts";
+import type { FluxServerOptions, HistoryPage, Joined, Left, MembersPage, Options, Publication, Published, Results, RoomInfo, RoomsPage, Sent, Surveyed, Token, UserInfo } from "./types.ts";
 
 export type * from "./types.ts";
-
-export interface FluxServerOptions {
-  /** Of the port that serves the API: `http://127.0.0.1:8081`. */
-  readonly url: string;
-  /** API key, admin key, or JWT. Default: none, for a node on this machine that needs none. */
-  readonly key?: string | undefined;
-  /** Tenant of rooms and users, for a key that reaches all tenants. */
-  readonly tenant?: string | undefined;
-  /** Time to wait for each answer. Default: 10 seconds. */
-  readonly timeoutMs?: number | undefined;
-  /** Times to repeat a call whose error is retryable. Default: 3. */
-  readonly retries?: number | undefined;
-  /** Longest time to wait before a repeat. An answer that asks for more is an error at once. Default: 10 seconds. */
-  readonly retryAfterMaxMs?: number | undefined;
-  /** For tests, and for other agents. Default: the global one, which keeps connections alive. */
-  readonly fetch?: typeof fetch | undefined;
-}
 
 /** Why a call failed. */
 export class ApiError extends Error {
@@ -125,6 +108,11 @@ export class FluxServer {
   /** Asks the clients of a user to connect again, to `url` if it is given. They resume their sessions. */
   async reconnect(user: string, { url, signal }: Options.Reconnect = {}): Promise<Surveyed> {
     return this.#call("POST", `/users/${name(user)}/reconnect`, {}, { url }, signal);
+  }
+
+  /** Creates a token with which a client connects as this user: where the node has `apiTokens` on, with a key of the scope `tokens`. */
+  async token(user: string, { signal, ...wanted }: Options.Token = {}): Promise<Token> {
+    return this.#call("POST", "/tokens", {}, { user, ...wanted }, signal);
   }
 
   async #call<T>(method: string, path: string, query: Query, body: unknown, signal: AbortSignal | undefined): Promise<T> {

@@ -1,5 +1,22 @@
 /** What the calls of `flux-gateway/server` take and give. A test checks them against the schemas of the HTTP API. */
 
+export interface FluxServerOptions {
+  /** Of the port that serves the API: `http://127.0.0.1:8081`. */
+  readonly url: string;
+  /** API key, admin key, or JWT. Default: none, for a node on this machine that needs none. */
+  readonly key?: string | undefined;
+  /** Tenant of rooms and users, for a key that reaches all tenants. */
+  readonly tenant?: string | undefined;
+  /** Time to wait for each answer. Default: 10 seconds. */
+  readonly timeoutMs?: number | undefined;
+  /** Times to repeat a call whose error is retryable. Default: 3. */
+  readonly retries?: number | undefined;
+  /** Longest time to wait before a repeat. An answer that asks for more is an error at once. Default: 10 seconds. */
+  readonly retryAfterMaxMs?: number | undefined;
+  /** For tests, and for other agents. Default: the global one, which keeps connections alive. */
+  readonly fetch?: typeof fetch | undefined;
+}
+
 export interface Published extends Sent {
   /** Members of the room on the node that answered. */
   readonly receivers: number;
@@ -97,6 +114,12 @@ export interface Surveyed extends OfAllNodes {
 }
 
 /** What calls take besides names and data. */
+export interface Token {
+  readonly token: string;
+  /** In ISO 8601. */
+  readonly expiresAt: string;
+}
+
 export declare namespace Options {
   interface Signal {
     /** Ends the call. Whether it had an effect is not known then. */
@@ -137,5 +160,15 @@ export declare namespace Options {
   interface Reconnect extends Signal {
     /** WebSocket URL that the clients connect to. Default: the one they used before. */
     readonly url?: string | undefined;
+  }
+  interface Token extends Signal {
+    /** Rights by pattern of room names. Default: every room, as its namespace allows. */
+    readonly rooms?: Readonly<Record<string, readonly ("join" | "publish" | "history" | "presence")[]>> | undefined;
+    /** May send direct messages. Default: true. */
+    readonly send?: boolean | undefined;
+    /** Of the user's sessions, in place of the node's. */
+    readonly limits?: { readonly commandsPerSecond?: number | undefined; readonly rooms?: number | undefined } | undefined;
+    /** Lifetime in seconds. Default: an hour. */
+    readonly expiresIn?: number | undefined;
   }
 }

@@ -40,6 +40,8 @@ export class PublicApi {
   readonly #callers = new Callers();
   readonly #prefix = `${randomId(6)}-`;
   readonly #look = setInterval(() => this.#endSlow(), lookMs);
+  /** Requests whose body waits for room on the link. */
+  readonly #waiting = new Set<Asked>();
   #lastId = 0;
   #held = 0;
 
@@ -113,6 +115,8 @@ export class PublicApi {
   #onData(asked: Asked, head: string, chunk: ArrayBuffer, isLast: boolean): void {
     if (asked.isOver || asked.isWhole) return;
     asked.isWhole = isLast;
+    // It is being answered: nobody wants the rest.
+    if (asked.status !== 0) return;
     if (!asked.isPassed) {
       if (isLast && chunk.byteLength <= this.#pieceBytes) return this.#pass(asked, head, new Uint8Array(chunk));
       this.#pass(asked, head, null);
@@ -134,7 +138,6 @@ export class PublicApi {
     const { link, ringBytes } = this.#options;
     asked.isPassed = true;
     if (body !== null) asked.isWhole = true;
-    if (head.split("\n").length !== passedHeaders.length + 3) return this.#refuseLate(asked, "bad_request", "a header has a line break in it");
     if (!fitsRecord(ringBytes, head)) return this.#refuseLate(asked, "bad_request", "the headers are too large");
     const { slot, life } = asked;
     if (!writeRequest(link, { slot, life, head, body })) this.#refuseLate(asked, "overloaded", "the node has too much to do");
@@ -143,7 +146,9 @@ export class PublicApi {
   /** As much of the body as the main thread takes. */
   #passBody(asked: Asked): void {
     if (asked.status !== 0) return;
+    const { link } = this.#options;
     while (asked.credit > 0 && (asked.body.length > 0 || asked.isWhole)) {
+      if (link.full) return void this.#waiting.add(asked);
       const first = asked.body[0] ?? nothing;
       const piece = first.subarray(0, Math.min(asked.credit, this.#pieceBytes));
       if (piece.length < first.length) asked.body[0] = first.subarray(piece.length);
@@ -152,9 +157,16 @@ export class PublicApi {
       asked.bodyBytes -= piece.length;
       this.#held -= piece.length;
       const isLast = asked.isWhole && asked.body.length === 0;
-      writePiece(this.#options.link, kinds.apiBody, asked, piece, isLast);
+      writePiece(link, kinds.apiBody, asked, piece, isLast);
       if (isLast) asked.credit = 0;
     }
+  }
+
+  /** There is room on the link again. */
+  onRoom(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const asked of waiting) this.#passBody(asked);
   }
 
   // ------------------------------------------------------------------------------- answers
@@ -239,6 +251,7 @@ export class PublicApi {
     asked.isOver = true;
     this.#dropBody(asked);
     for (const { length } of asked.pieces.splice(0)) this.#held -= length;
+    this.#waiting.delete(asked);
     this.#requests.remove(asked);
     this.#callers.ended(asked.address, asked.credential, asked.status);
   }
