@@ -8,7 +8,10 @@ import { openCaller, type ApiCaller, type ApiKeys } from "../src/auth/apikeys.ts
 import { secretKey } from "../src/auth/keys.ts";
 import { createVerifier } from "../src/auth/verifier.ts";
 import { HttpApi, type HttpApiOptions } from "../src/http/http.ts";
-import { inject, type InjectedAnswer } from "../src/http/injected.ts";
+import { Door } from "../src/http/door.ts";
+import { MessageExchange, type MessageAnswer } from "../src/http/exchange/message.ts";
+import { NodeExchange } from "../src/http/exchange/nodehttp.ts";
+import { streamBounds } from "../src/http/streams.ts";
 import { startNode } from "./support/node.ts";
 import { secret, token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
@@ -21,7 +24,9 @@ function verifying() {
   const waiting: ((caller: ApiCaller) => void)[] = [];
   const keys = { authenticate: () => new Promise<ApiCaller>((resolve) => waiting.push(resolve)), admit: () => null } as unknown as ApiKeys;
   const node = { nodes: () => ({ node: "a", stale: false, nodes: [] }) } as unknown as HttpApiOptions["node"];
-  const http = new HttpApi({ node, keys, audit: { refused() {}, done() {} } as unknown as HttpApiOptions["audit"], log });
+  const tokens = {} as HttpApiOptions["tokens"];
+  const door = new Door({ isPublic: false, config: { allowedOrigins: [], host: "127.0.0.1" } });
+  const http = new HttpApi({ node, keys, tokens, door, streams: streamBounds, audit: { refused() {}, done() {} } as unknown as HttpApiOptions["audit"], log });
   const letIn = () => waiting.splice(0).forEach((resolve) => resolve(caller));
   return { http, waiting, letIn };
 }
@@ -30,7 +35,7 @@ t.test("a client that disconnects while its token is verified leaves nothing beh
   const { http, waiting, letIn } = verifying();
   const server = await startServer({ host: "127.0.0.1", port: 0 }, { name: "test", bounds: apiBounds, log }, (req, res) => {
     if (waiting.length === 0) req.socket.once("close", () => (closed = true));
-    http.serve(req, res);
+    http.serve(new NodeExchange(req, res));
   });
   t.teardown(() => server.close());
   let closed = false;
@@ -46,8 +51,8 @@ t.test("a client that disconnects while its token is verified leaves nothing beh
 
 t.test("so many requests wait for the verification of their tokens, and no more", async (t) => {
   const { http, letIn } = verifying();
-  const answers: InjectedAnswer[] = [];
-  for (let i = 0; i < 4_100; i++) inject((req, res) => http.serve(req, res), { method: "GET", url: "/api/v1/nodes", headers: { authorization: "Bearer a.b.c" }, body: new Uint8Array(), from: "test" }, (answer) => answers.push(answer));
+  const answers: MessageAnswer[] = [];
+  for (let i = 0; i < 4_100; i++) http.serve(new MessageExchange({ method: "GET", url: "/api/v1/nodes", headers: { authorization: "Bearer a.b.c" }, body: new Uint8Array(), from: "test" }, (answer) => answers.push(answer)));
   t.equal(answers.length, 4);
   t.match(answers, Array.from({ length: 4 }, () => ({ status: 503, text: /"overloaded"/ })));
   letIn();

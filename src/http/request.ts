@@ -148,7 +148,7 @@ export class ApiRequest<Q = unknown, B = unknown> {
 
   /** A key for the whole batch would protect none of its items from a repeat. @throws ApiError */
   refuseKeyHeader(): void {
-    if ((this.req.headers["idempotency-key"] ?? "") !== "") throw new ApiError("bad_request", "Idempotency-Key: give each item of the batch a key of its own, in the body");
+    if (headerOf(this.exchange, "idempotency-key") !== undefined) throw new ApiError("bad_request", "Idempotency-Key: give each item of the batch a key of its own, in the body");
   }
 
   /** @throws ApiError */
