@@ -1,6 +1,8 @@
 /** The HTTP API with keys: of a file that the node reads again, the admin key, and JWTs. */
 import { join } from "node:path";
+import { decodeJwt } from "jose";
 import t from "tap";
+import { createTokenMaker } from "../src/auth/maketoken.ts";
 import { makeSecret } from "../src/auth/apisecret.ts";
 import type { KeyRecord } from "../src/keystore/keystore.ts";
 import { ask } from "./support/api.ts";
@@ -27,7 +29,7 @@ const keys = {
   gone: await create("gone", {}),
   issuer: await create("issuer", { scopes: ["tokens"], rooms: ["chat:*", "news"], tenant: "acme" }),
 };
-const node = await startNodeProcess(["--api-keys", path, "--admin-key", adminKey, "--auth-secret", secret, "--api-tokens", "--api-token-max-ms", "1h", "--auth-audience", "app", "--reactors", "1"]);
+const node = await startNodeProcess(["--api-keys", path, "--admin-key", adminKey, "--auth-secret", secret, "--api-tokens", "--api-token-max-ms", "1h", "--reactors", "1"]);
 t.teardown(() => node.stop());
 const port = Number(new URL(node.adminUrl).port);
 const publish = (key: string, room = "chat:a", query = "") => ask(port, `/rooms/${room}/publications${query}`, { body: { data: 1 }, headers: { Authorization: `Bearer ${key}` } });
@@ -126,7 +128,7 @@ t.test("a key with the scope tokens makes tokens for its tenant and rooms, with 
   const [header = "", claims = ""] = (made.json!.token as string).split(".");
   t.strictSame(JSON.parse(Buffer.from(header, "base64url").toString()), { alg: "HS256", typ: "JWT" });
   const read = JSON.parse(Buffer.from(claims, "base64url").toString()) as { iat: number; exp: number };
-  t.match(read, { sub: "ann", tenant: "acme", aud: "app", rooms, send: false, limits: { rooms: 5 } });
+  t.match(read, { sub: "ann", tenant: "acme", rooms, send: false, limits: { rooms: 5 } });
   t.equal(read.exp - read.iat, 600);
   t.equal(Date.parse(made.json!.expiresAt as string), read.exp * 1_000);
   const session = await open(node, { hello: { token: made.json!.token as string } });
@@ -153,6 +155,8 @@ t.test("a key with the scope tokens makes tokens for its tenant and rooms, with 
   ] as const) t.match(await make(keys.issuer, body, query), { status, json: { detail } }, JSON.stringify(body).slice(0, 80));
   t.equal(await outcome(make(keys.shop, { user: "ann" })), "403 forbidden", "publishing is another scope");
   t.equal(await outcome(make(adminKey, { user: "ann" }, "?tenant=other")), "201");
+  const made2 = createTokenMaker({ authSecret: secret, authAudience: ["flux-api", "app"], authIssuer: ["https://id.example"] }, () => 1_000_500)({ user: "ann", tenant: "", lifetimeSeconds: 60 });
+  t.match(decodeJwt((made2 as { token: string }).token), { sub: "ann", iat: 1_000, exp: 1_060, aud: "app", iss: "https://id.example", tenant: undefined });
   // It must not be a credential for the API itself.
   t.equal(await outcome(publish((await make(adminKey, { user: "ann" })).json!.token as string)), "401 unauthorized");
 });

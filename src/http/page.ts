@@ -38,7 +38,7 @@ ${fields("In the path", parts)}${fields("In the query", fieldsOf(query))}${body 
 function fields(title: string, list: readonly Field[]): string {
   if (list.length === 0) return "";
   const rows = list.map(({ name, description, schema, required }) => `<tr><td><code>${escape(name)}</code>${required ? "" : " <small>optional</small>"}</td><td>${escape(typeOf(schema))}</td><td>${prose(description)}</td></tr>`);
-  return `<h3>${title}</h3><table><tbody>${rows.join("")}</tbody></table>`;
+  return `<h3>${title}</h3><table class="fields"><tbody>${rows.join("")}</tbody></table>`;
 }
 
 export function typeOf({ type, enum: values, items }: Field["schema"]): string {

@@ -15,6 +15,8 @@ pre{margin:.4rem 0;padding:.8rem 1rem;overflow:auto;background:var(--code);borde
 .method{display:inline-block;min-width:5.2em;margin-right:.6em;font:700 .72rem/1.6 ui-monospace,monospace;text-align:center;border:1px solid currentColor;border-radius:.25rem}
 .GET{color:var(--get)}.POST{color:var(--post)}.PUT{color:var(--put)}.DELETE{color:var(--delete)}
 table{width:100%;border-collapse:collapse;font-size:.93rem}td,th{padding:.4rem .6rem .4rem 0;text-align:left;vertical-align:top;border-top:1px solid var(--line)}th{font-weight:600}tr:target{background:var(--code)}
+td:last-child,th:last-child{padding-right:0}td code,.request code{overflow-wrap:anywhere}.fields td:first-child{width:11rem}.fields td:nth-child(2){width:8rem}
 .errors{font-size:.85rem;color:var(--soft)}
 @media (max-width:52rem){body{display:block}nav{position:static;height:auto;border-right:0;border-bottom:1px solid var(--line)}}
+@media (max-width:36rem){section{padding-top:1.6rem}table,tbody{display:block}thead{display:none}tr{display:grid;grid-template-columns:auto minmax(0,1fr);column-gap:.8rem;padding:.5rem 0;border-top:1px solid var(--line)}td,.fields td:first-child,.fields td:nth-child(2){width:auto;padding:0;border:0}.fields td:last-child,#errors td:nth-child(n+3){grid-column:1/-1}.fields td:nth-child(2){color:var(--soft)}#errors td:nth-child(3){color:var(--soft)}#errors td:nth-child(3)::before{content:"retryable: "}}
 `.replaceAll("\n", "");

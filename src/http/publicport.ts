@@ -1,5 +1,5 @@
 /** The HTTP API on the port for clients: gives the requests of the reactors to the HTTP API. */
-import { passedHeaders, pieceBytes, readBytes, readId, readPiece, readRequest, writeEnd, type RequestId } from "../link/api.ts";
+import { passedHeaders, pieceBytes, readBytes, readId, readPiece, readRequest, windowBytes, writeEnd, type RequestId } from "../link/api.ts";
 import type { Link, RecordReader } from "../link/link.ts";
 import { kinds } from "../link/records.ts";
 import type { Logger } from "../platform/log/log.ts";
@@ -28,7 +28,7 @@ export class PublicPort {
   }
 
   attach(reactor: Reactor): void {
-    this.#ends.set(reactor, new End(reactor.link, pieceBytes(this.#options.ringBytes)));
+    this.#ends.set(reactor, new End(reactor.link, this.#options.ringBytes));
   }
 
   /** The reactor is gone, and all its requests. */
@@ -77,12 +77,14 @@ export class PublicPort {
 class End implements ReactorEnd {
   readonly link: Link;
   readonly pieceBytes: number;
+  readonly windowBytes: number;
   readonly #bySlot: (LinkExchange | undefined)[] = [];
   readonly #waiting = new Set<LinkExchange>();
 
-  constructor(link: Link, pieceBytes: number) {
+  constructor(link: Link, ringBytes: number) {
     this.link = link;
-    this.pieceBytes = pieceBytes;
+    this.pieceBytes = pieceBytes(ringBytes);
+    this.windowBytes = windowBytes(ringBytes);
   }
 
   begin(record: RecordReader): LinkExchange | null {

@@ -24,11 +24,15 @@ export const firstApiKind = kinds.apiRequest;
 /** Headers that the main thread gets, in this order. */
 export const passedHeaders = ["host", "authorization", "content-type", "content-length", "origin", "sec-fetch-site", "idempotency-key", "x-request-id", "last-event-id"] as const;
 
-/** Bytes of a body or an answer in one record, and bytes that may be on the way to the other end. */
+/** Bytes of a body or an answer in one record. */
 export function pieceBytes(ringBytes: number): number {
   return Math.min(16_384, ringRecordMax(ringBytes) / 4);
 }
-export const windowBytes = 65_536;
+
+/** Bytes of one body or answer that may be on the way to the other end. */
+export function windowBytes(ringBytes: number): number {
+  return Math.min(65_536, ringBytes / 4);
+}
 
 export interface RequestId {
   readonly slot: number;

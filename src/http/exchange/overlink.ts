@@ -1,6 +1,6 @@
 /** A request to the port for clients: a reactor has its socket (link/api.ts). */
 import type { Link } from "../../link/link.ts";
-import { windowBytes, writeBytes, writeEnd, writeHead, writePiece, type AnswerHead, type RequestId } from "../../link/api.ts";
+import { writeBytes, writeEnd, writeHead, writePiece, type AnswerHead, type RequestId } from "../../link/api.ts";
 import { kinds } from "../../link/records.ts";
 import type { Exchange, Headers } from "./exchange.ts";
 
@@ -8,6 +8,8 @@ import type { Exchange, Headers } from "./exchange.ts";
 export interface ReactorEnd {
   readonly link: Link;
   readonly pieceBytes: number;
+  /** Bytes that may be on the way. */
+  readonly windowBytes: number;
   /** The link is full: call `goOn` when it has room. */
   wait(exchange: LinkExchange): void;
   /** The exchange is over. */
@@ -69,7 +71,7 @@ export class LinkExchange implements Exchange {
   receive(onPiece: (piece: Buffer | null) => void): void {
     if (this.#body === null) {
       this.#onPiece = onPiece;
-      return writeBytes(this.#end.link, kinds.apiMore, this, windowBytes);
+      return writeBytes(this.#end.link, kinds.apiMore, this, this.#end.windowBytes);
     }
     onPiece(this.#body);
     onPiece(null);
@@ -100,7 +102,7 @@ export class LinkExchange implements Exchange {
   }
 
   get isFull(): boolean {
-    return !this.isOver && this.#queuedBytes + this.#onTheWay >= windowBytes;
+    return !this.isOver && this.#queuedBytes + this.#onTheWay >= this.#end.windowBytes;
   }
 
   drained(): Promise<void> {
@@ -136,7 +138,7 @@ export class LinkExchange implements Exchange {
     }
     this.#taken += piece.length;
     // Once it is answered, the rest is of no use.
-    if (this.#taken < windowBytes / 2 || this.hasBegun) return;
+    if (this.#taken < this.#end.windowBytes / 2 || this.hasBegun) return;
     writeBytes(this.#end.link, kinds.apiMore, this, this.#taken);
     this.#taken = 0;
   }
@@ -174,7 +176,7 @@ export class LinkExchange implements Exchange {
   /** As much as link and client take now. */
   #send(): void {
     if (this.isOver) return;
-    const { link } = this.#end;
+    const { link, windowBytes } = this.#end;
     if (this.#head !== null) {
       if (link.full) return this.#end.wait(this);
       writeHead(link, this, this.#head, this.#text);

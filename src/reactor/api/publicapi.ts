@@ -26,7 +26,6 @@ const heldBytesMax = 32 * 1_048_576;
 const bodyMs = 90_000;
 const answerMs = 60_000;
 const lookMs = 5_000;
-const ackBytes = windowBytes / 4;
 
 export interface PublicApiOptions extends Pick<Context, "link" | "counters"> {
   readonly ringBytes: number;
@@ -36,6 +35,8 @@ export interface PublicApiOptions extends Pick<Context, "link" | "counters"> {
 export class PublicApi {
   readonly #options: PublicApiOptions;
   readonly #pieceBytes: number;
+  /** The main thread is told of so many sent bytes at once. */
+  readonly #tellBytes: number;
   readonly #requests = new Requests();
   readonly #callers = new Callers();
   readonly #prefix = `${randomId(6)}-`;
@@ -48,6 +49,7 @@ export class PublicApi {
   constructor(options: PublicApiOptions) {
     this.#options = options;
     this.#pieceBytes = pieceBytes(options.ringBytes);
+    this.#tellBytes = windowBytes(options.ringBytes) / 4;
   }
 
   serve(app: TemplatedApp): void {
@@ -232,7 +234,7 @@ export class PublicApi {
   #sent(asked: Asked, bytes: number): void {
     this.#held -= bytes;
     asked.untold += bytes;
-    if (asked.untold < ackBytes || asked.isLast) return;
+    if (asked.untold < this.#tellBytes || asked.isLast) return;
     writeBytes(this.#options.link, kinds.apiSent, asked, asked.untold);
     asked.untold = 0;
   }
