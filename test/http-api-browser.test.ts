@@ -19,6 +19,8 @@ const open = await startNode(t, { reactors: 1 });
 const guarded = await startNode(t, { reactors: 1, apiPublic: true, authSecret: secret, host: "127.0.0.1", allowedOrigins: [origin] });
 const visit = async (url: string): Promise<Page> => {
   const page = await (await browser.newContext()).newPage();
+  // The loader of the tests wraps functions in it, those for the page as well.
+  await page.addInitScript("globalThis.__name = (one) => one");
   await page.goto(url);
   return page;
 };
