@@ -16,7 +16,7 @@ const ops = await createKey(writer, "ops", { scopes: ["admin"] });
 const adminKey = "an-admin-key-of-32-or-more-characters";
 const node = await startNode(t, {
   reactors: 1, apiPublic: true, apiKeys: path, adminKey, authSecret: secret, allowedOrigins: ["https://app.example"], frameBytesMax: 65_536,
-  namespaces: { chat: { durable: true, historySize: 1_000, historyBytesMax: 4_000_000 }, live: { durable: false } },
+  hookSecret: secret, namespaces: { chat: { durable: true, historySize: 1_000, historyBytesMax: 4_000_000 }, live: { durable: false }, asked: { hookJoin: "http://127.0.0.1:1/" } },
 });
 const { port } = node;
 const authorized = { Authorization: `Bearer ${key}` };
@@ -129,7 +129,7 @@ t.test("pages may not use a key, and get no permission to", async (t) => {
 });
 
 t.test("a room is followed with a key, or with the token of a user who may join it", async (t) => {
-  const claims = { sub: "ann", rooms: { "live:*": ["join"], "chat:read": ["history"] }, exp: Math.floor(Date.now() / 1_000) + 600 };
+  const claims = { sub: "ann", rooms: { "live:*": ["join"], "asked:*": ["join"], "chat:read": ["history"] }, exp: Math.floor(Date.now() / 1_000) + 600 };
   const ann = await token(claims, secret);
   const byKey = await follow(t, "/rooms/live:s/stream", { at: port, headers: authorized });
   const byToken = await follow(t, `/rooms/live:s/stream?token=${ann}`, { at: port, headers: { Origin: "https://app.example" } });
@@ -147,6 +147,7 @@ t.test("a room is followed with a key, or with the token of a user who may join 
     return `${status} ${String(json?.code)}`;
   };
   t.equal(await refused(`/rooms/chat:read/stream?token=${ann}`), "403 forbidden", "to read the history is not to join");
+  t.match(await askAt(port, `/rooms/asked:a/stream?token=${ann}`, {}), { status: 403, json: { code: "forbidden", detail: /^hooks: / } }, "where the backend decides, no stream goes around it");
   t.equal(await refused(`/rooms/live:s/stream?token=${ann}&tenant=acme`), "403 forbidden");
   t.equal(await refused(`/rooms/live:s/history?token=${ann}`), "401 unauthorized", "other calls take no token");
   t.equal(await refused(`/rooms/live:s/stream?token=${key}`), "401 unauthorized", "an API key is no token");

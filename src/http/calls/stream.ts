@@ -3,7 +3,7 @@ import * as z from "zod";
 import { ApiError } from "../../api/error.ts";
 import { call, tenant, type ApiNode } from "../call.ts";
 import type { Grant } from "../../auth/grants.ts";
-import { userKey } from "../../protocol/roomkeys.ts";
+import { roomKey, userKey } from "../../protocol/roomkeys.ts";
 import { cursorOf, positionIn } from "../cursor.ts";
 import { headerOf } from "../exchange/exchange.ts";
 import { streamHead, unread } from "../eventstream.ts";
@@ -30,6 +30,7 @@ export const streamCall = call({
     const { exchange, caller } = request;
     // A client that joins a room gets its publications, and what it missed.
     const room = request.room(caller.grant === null ? "history" : "join", config.roomNameBytesMax);
+    if (caller.grant !== null && asksBackend(node, roomKey(request.tenant, room))) throw new ApiError("forbidden", "hooks: the application's backend decides who connects or joins here, and it is asked for clients of the WebSocket only");
     const last = headerOf(exchange, "last-event-id");
     const given = last ?? request.query.after;
     const since = given === undefined ? null : positionIn(last === undefined ? "after" : "Last-Event-ID", given);
@@ -57,6 +58,11 @@ export const streamCall = call({
     }
   },
 });
+
+/** A stream must not go around the questions that a client's connection and join would cause. */
+function asksBackend({ config, hub }: ApiNode, room: string): boolean {
+  return config.hookConnect !== "" || hub.kindOf(room)?.asksJoin === true;
+}
 
 /** @throws ApiError */
 async function checkSignOut({ hub }: ApiNode, { tenant, user, issuedAt }: Grant): Promise<void> {
