@@ -10,11 +10,11 @@
  *   json                 a configuration, checked as a node checks it. json data: any JSON.
  *   yaml                 parsed.
  *   … file=NAME          is also written to the page's folder, for the blocks behind it.
- *   go                   shown: its compiler, 500 MB of Debian packages, would be installed for one block.
+ *   go                   runs in the page's session where `go` is installed. services.sh does not install it: 500 MB of Debian packages, for one block.
  *   text, html, ini, nginx, http, promql, mermaid    shown.
  *   ts no-check          shown; only in the generated reference.
  */
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -46,7 +46,8 @@ const languages = new Set([...shown, "sh", "js", "ts", "json", "yaml"]);
 const ports = [8080, 8081, 8082, 8083, 8084, 8085, 9090, 9100, 3000, 5173, 8000];
 
 const pages = readPages().filter(({ path }) => path !== "CHANGELOG.md");
-const isScript = ({ language, rest }: Block) => (language === "sh" && rest !== "no-run") || (language === "js" && rest === "run");
+const hasGo = spawnSync("go", ["version"]).status === 0;
+const isScript = ({ language, rest }: Block) => (language === "sh" && rest !== "no-run") || (language === "js" && rest === "run") || (language === "go" && hasGo);
 const nameOf = ({ rest }: Block) => /^file=(\S+)$/.exec(rest)?.[1];
 
 t.test("every block says what it is", async (t) => {
@@ -174,6 +175,10 @@ async function runPage({ path, blocks }: Page, folder: string): Promise<{ code: 
     if (language === "js") {
       writeFileSync(join(folder, `block-${i}.mjs`), place(text));
       return [said, `node --import ./websocket.mjs block-${i}.mjs`];
+    }
+    if (language === "go") {
+      writeFileSync(join(folder, `block-${i}.go`), place(text));
+      return [said, `go run block-${i}.go`];
     }
     // In the background it goes by itself, once it is ready.
     return [said, place(text).replace(/(flux-gateway start\b[^\n]*?)\s*&\s*$/gm, "$1")];
