@@ -25,8 +25,9 @@ export function createTokenMaker({ authSecret, authAudience, authIssuer }: Pick<
   const aud = authAudience.find((one) => one !== apiAudience);
   const iss = authIssuer[0];
   return ({ user, tenant, rooms, send, limits, lifetimeSeconds }) => {
-    const iat = Math.floor(date() / 1_000);
-    const exp = iat + lifetimeSeconds;
+    // With decimals: a token of the second in which its user was signed out is valid if it was made afterwards.
+    const iat = date() / 1_000;
+    const exp = Math.floor(iat) + lifetimeSeconds;
     const claims = { sub: user, ...(tenant !== "" && { tenant }), iat, exp, ...(aud !== undefined && { aud }), ...(iss !== undefined && { iss }), rooms, send, limits };
     // What no node would accept is not made.
     const read = grantOf(claims);
