@@ -272,8 +272,8 @@ for (const code of [1000, 1001]) {
   });
 }
 
-t.test("codes of applications are come back from up to 4499 and not from 4500 on", async (t) => {
-  for (const [code, state] of [[4499, "waiting"], [4500, "closed"]] as const) {
+t.test("codes of applications are come back from up to 4499 and not from 4500 on, which is the node's own", async (t) => {
+  for (const [code, state] of [[4499, "waiting"], [4501, "closed"]] as const) {
     const node = await startScripted(t);
     const client = startClient(t, node.url);
     await isReady(client);
