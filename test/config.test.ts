@@ -14,7 +14,7 @@ function problemsOf(given: Given): readonly string[] {
 }
 
 /** What a namespace has where nothing else is given; the second one tells nobody who is there. */
-const present = { publish: "members", presence: "members", presenceEvents: true, slowReaders: "disconnect", flushMs: 0 };
+const present = { publish: "members", presence: "members", presenceEvents: true, slowReaders: "disconnect", flushMs: 0, hookJoin: "", hookPublish: "", hookOnFailure: "deny" };
 const usual = { ...present, presence: "nobody", presenceEvents: false };
 const file = (values: unknown) => ({ name: "flux.json", values });
 const unchecked = (values: Record<string, unknown>) => values as NonNullable<Given["options"]>;
@@ -84,6 +84,8 @@ t.test("every option can be given by flag, variable and file, under names made f
     watchedPerSessionMax: "7", lastSeenTtlMs: "5s", lastSeenMax: "7",
     keysPerRoomMax: "7", historyTotalBytesMax: "1MiB", sessionTtlMs: "5s", returnWindowMaxMs: "5s", sessionsPerUserMax: "7",
     tokenWarningMs: "5s", resumeSecret: "r".repeat(32), apiKeys: "/keys", apiTokenMaxMs: "5s", authSecret: "a".repeat(32), authKeys: "a.pem,b.json", authJwksUrl: "https://id.example/jwks", authAudience: "a,b", authIssuer: "https://id.example",
+    hookConnect: "https://backend.example/connect", hookRefresh: "http://10.0.0.2/refresh", hookSecret: `whsec_${Buffer.alloc(32, 1).toString("base64")}`, hookSecretPrevious: `whsec_${Buffer.alloc(32, 2).toString("base64")}`,
+    hookTimeoutMs: "5s", hookOnFailure: "allow", hookConnectionsMax: "7",
     authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB",
     nats: "tls://a.example,10.0.0.2:4222", natsTlsCa: "ca.pem", natsPrefix: "other", natsPartitions: "7", natsReplicas: "3", natsStorage: "memory", natsTimeoutMs: "2s", natsGraceMs: "2s",
     policy: "least-load", nodes: "a=10.0.0.1:80", forward: "tcp", firstBytesMs: "5s", firstBytesMax: "1KiB", dialMs: "2s", readyCheckMs: "5s", connectionsMax: "7", sendProxy: "true", sharePort: "true",
@@ -99,7 +101,7 @@ t.test("every option can be given by flag, variable and file, under names made f
       continue;
     }
     const source = key === "namespaces" ? "namespaces.live.publish" : key;
-    const beside = key === "nats" ? { options: { resumeSecret: others.resumeSecret! } } : {};
+    const beside = key === "nats" ? { options: { resumeSecret: others.resumeSecret! } } : /^hook(Connect|Refresh|SecretPrevious)$/.test(key) ? { options: { hookSecret: others.hookSecret! } } : {};
     const byFlag = resolveConfig({ flags: { [key]: value }, ...beside });
     const byEnv = resolveConfig({ env: { [env]: value }, ...beside });
     const byFile = resolveConfig({ file: file({ [key]: value }), ...beside });
