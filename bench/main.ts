@@ -17,6 +17,7 @@ import { connectionUrlRow } from "./rows/connectionurl.ts";
 import { crossRow } from "./rows/cross.ts";
 import { durableRow } from "./rows/durable.ts";
 import { echoRow } from "./rows/echo.ts";
+import { elasticRow } from "./rows/elastic.ts";
 import { fanoutRow } from "./rows/fanout.ts";
 import { flushRow } from "./rows/flush.ts";
 import { handshakeRow } from "./rows/handshake.ts";
@@ -32,6 +33,7 @@ import type { Row, Scale, Values } from "./rows/row.ts";
 import { rollingRow } from "./rows/rolling.ts";
 import { roomsRow } from "./rows/rooms.ts";
 import { stormRow } from "./rows/storm.ts";
+import { sessionBroadcastRow } from "./rows/sessionbroadcast.ts";
 import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
 
 const groups: Record<string, readonly Row[]> = {
@@ -45,6 +47,10 @@ const groups: Record<string, readonly Row[]> = {
   storm: [stormRow, lostNodeRow("any"), lostNodeRow("hash")],
   "lost-node-any": [lostNodeRow("any")],
   "lost-node-hash": [lostNodeRow("hash")],
+  elastic: [elasticRow("hash"), elasticRow("any")],
+  "elastic-hash": [elasticRow("hash")],
+  "elastic-any": [elasticRow("any")],
+  "session-broadcast": [sessionBroadcastRow("any"), sessionBroadcastRow("hash")],
   durable: [durableRow],
   catchup: [catchUpRow],
   flush: [flushRow],

@@ -6,15 +6,15 @@
  * is a function: it costs nothing and makes no mistake.
  */
 import { mkdirSync, mkdtempSync } from "node:fs";
-import { Agent, get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
-import { connect, type Client, type Located, type LocateQuestion } from "../../src/client/index.ts";
+import { connect, type Client } from "../../src/client/index.ts";
 import { patientHeartbeat, startCluster } from "../../test/support/cluster.ts";
 import { startPopulation } from "../../test/support/population.ts";
 import { scratchFolder } from "../build.ts";
+import { asker, connectAll } from "../load/sdk.ts";
 import { cpuSeconds } from "../proc.ts";
-import { type Teardown, verdictValues, withTeardown } from "./cluster.ts";
+import { verdictValues, withTeardown } from "./cluster.ts";
 import type { Metric, Row, Scale, Say, Values } from "./row.ts";
 
 const size = 3;
@@ -23,8 +23,6 @@ const sessionsMax = 15_000;
 /** They publish to each other, and are judged: nobody may lose a message. */
 const members = 60;
 const everyMs = 500;
-/** Sessions that connect at a time. */
-const connecting = 500;
 /** Of the curve. */
 export const curveSeconds = 30;
 const giveUpSeconds = 90;
@@ -120,40 +118,8 @@ function measure(variant: Variant, placement: string, scale: Scale, say: Say): P
   });
 }
 
-/**
- * Asks as the SDK does, over kept connections. Thousands of fetches in the one process of all clients would measure that
- * process.
- */
-function asker(port: number, teardown: Teardown): (question: LocateQuestion) => Promise<Located> {
-  const agent = new Agent({ keepAlive: true, maxSockets: 64 });
-  teardown(() => agent.destroy());
-  return ({ not, ticket, signal }) => new Promise((resolve, reject) => {
-    const query = new URLSearchParams({ ...(not.length > 0 && { not: not.join() }), ...(ticket !== "" && { resume: ticket }) });
-    const request = get({ host: "127.0.0.1", port, path: `/api/connection-url?${query}`, agent, signal }, (response) => {
-      let text = "";
-      response.setEncoding("utf8").on("data", (part: string) => (text += part)).on("error", reject);
-      response.on("end", () => (response.statusCode === 200 ? resolve(JSON.parse(text) as Located) : reject(new Error(text))));
-    });
-    request.on("error", reject);
-  });
-}
-
 function cpuOf(nodes: readonly { pid: number }[]): number {
   return nodes.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
-}
-
-/** In groups, so that the node's backlog is not what is measured. */
-async function connectAll(clients: Client[], wanted: number, make: () => Client): Promise<void> {
-  while (clients.length < wanted) {
-    const group = Array.from({ length: Math.min(connecting, wanted - clients.length) }, make);
-    clients.push(...group);
-    await Promise.all(group.map(isReady));
-  }
-  await Promise.all(clients.map(isReady));
-}
-
-function isReady(client: Client): Promise<void> {
-  return client.state === "ready" ? Promise.resolve() : new Promise((resolve) => client.on("ready", () => resolve()));
 }
 
 /** Counts what becomes of clients whose node is about to be killed. */
