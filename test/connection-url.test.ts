@@ -180,6 +180,8 @@ t.test("a ticket that is forged, of another node, or shown again opens nothing, 
   for (const ticket of ["forged", "x".repeat(44), new PlaceTickets(resumeSecret).make(placeTag("gateway-9"), 0, 0, 0, false), new PlaceTickets("t".repeat(32)).make(placeTag("gateway-1"), 0, 0, 0, true)]) {
     t.ok((await open(node, { path: `/ws?node=gateway-9&ticket=${ticket}` })).ready, "it is a client without a ticket");
   }
+  const { ticket: again } = (await ask(node.port)).body;
+  for (let i = 0; i < 3; i++) t.ok((await open(node, { path: `/ws?ticket=${again}` })).ready, "shown again it is as good as none");
   const guarded = await startNode(t, { reactors: 1, authSecret: secret, resumeSecret, nodeId: "guarded" });
   const ticket = new PlaceTickets(resumeSecret).make(placeTag("guarded"), userTag("", "ada"), 0, 0, true);
   await t.rejects(open(guarded, { path: `/ws?ticket=${ticket}` }), /3500|invalid_token/, "it is no token");

@@ -254,7 +254,9 @@ t.test("a table for another number of partitions is ignored, and said", async (t
   await nodes.pass(30);
   t.equal(nodes.running.get("a")!.placement.table!.partitions, 64, "each goes on with its own");
   t.ok(nodes.running.get("a")!.logged.some((text) => /placementPartitions 256.*--placement-partitions/.test(text)));
-  t.equal(nodes.running.get("b")!.view.partitions, 256);
+  t.equal(nodes.running.get("b")!.placement.table!.partitions, 256);
+  t.same(setOf(nodes.owners("b")), ["a", "b"], "to which the other belongs all the same");
+  t.ok(nodes.numbers().every((number) => number <= 4), `${nodes.numbers().join()}: they do not write table after table`);
 });
 
 t.test("nodes of an older release, and nodes that place nobody, are members and make no table", async (t) => {
@@ -290,17 +292,26 @@ t.test("where the node whose turn it is makes no table, the next one does", asyn
   t.same(nodes.members("b"), ["a", "b"]);
 });
 
-t.test("two nodes with one id are one member", async (t) => {
-  const store = await memoryStore();
-  const nodes = await fleet(store);
-  await nodes.join("a");
-  const other = await fleet(store);
-  await other.join("a");
+t.test("two nodes with one id are one member, and their entries in turn make no table after table", async (t) => {
+  const nodes = await fleet(await memoryStore());
+  for (const id of ["a", "b"]) await nodes.join(id);
   await nodes.pass(12);
-  await other.pass(12);
-  t.same(nodes.members("a"), ["a"]);
-  t.same(other.members("a"), ["a"]);
-  t.equal(nodes.numbers()[0], other.numbers()[0]);
+  const [before, numbers] = [nodes.owners("a"), nodes.numbers()];
+  t.same(nodes.members("a"), ["a", "b"]);
+  for (let i = 0; i < 40; i++) {
+    // Both write the entry of b: each heartbeat is of the other process.
+    nodes.set("b", { started: i % 2 });
+    await nodes.pass(1);
+  }
+  t.same(nodes.numbers(), numbers);
+  t.equal(nodes.owners("a"), before);
+  // Two that were no member before become none: neither has been up for a while.
+  for (let i = 0; i < 40; i++) {
+    nodes.set("c", { started: i % 2 });
+    await nodes.pass(1);
+  }
+  t.same(nodes.members("a"), ["a", "b"]);
+  t.same(nodes.numbers(), numbers);
 });
 
 /** The different owners in a list of them. */
