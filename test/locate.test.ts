@@ -5,7 +5,11 @@ import { ReactorLooks } from "../src/reactor/locate/looks.ts";
 import { readQuestion } from "../src/reactor/locate/question.ts";
 import { noSlot, slotDelayMsMax, Slots } from "../src/reactor/locate/slots.ts";
 import { answerText, Targets } from "../src/reactor/locate/targets.ts";
+import { performance } from "node:perf_hooks";
+import { resolveConfig } from "../src/config/config.ts";
+import { Counters, createCounters } from "../src/link/counters.ts";
 import { Looks } from "../src/node/looks.ts";
+import { nodeFacts } from "../src/node/nodefacts.ts";
 import type { PlacedNode, PlacementView } from "../src/placement/view.ts";
 import type { RegisteredNode } from "../src/registry/registry.ts";
 import { until } from "./support/until.ts";
@@ -126,6 +130,23 @@ t.test("by its weight a node is chosen more often, and with 0 only where no othe
   t.equal(count(world([placed("only", { weight: 0 })]).targets, 1).get("only"), 1);
   const busy = world([placed("a", { weight: 16, load: 0.9 }), placed("b")]);
   t.equal(count(busy.targets, 100).get("b"), 100, "work decides between two, whatever their weights");
+});
+
+t.test("a node's load is that of its reactors, or of its hub where that is busier; its start is no load", async (t) => {
+  const counters = new Counters(createCounters());
+  counters.set("loopUtilization", 0.2);
+  let now = 0;
+  t.intercept(performance, "now", { value: () => now });
+  const facts = nodeFacts(resolveConfig().config, { port: 1, tcpPort: null }, [counters], () => 1, () => ({ weight: 3 }));
+  const load = () => ((now += 1_000), facts().load);
+  const work = (ms: number) => {
+    for (const end = Date.now() + ms; Date.now() < end; );
+  };
+  work(30);
+  t.match([load(), facts().weight], [0.2, 3]);
+  // This thread is the hub here, and does nothing else meanwhile.
+  work(30);
+  t.ok(load() > 0.5);
 });
 
 t.test("a node keeps its slots when the list changes, and gets a part of every asker's rate", async (t) => {
