@@ -11,6 +11,7 @@ import { keepResults } from "./report/results.ts";
 import { type Measurement, summarize } from "./report/summary.ts";
 import { rowTable } from "./report/table.ts";
 import { apiRow } from "./rows/api.ts";
+import { archiveAwayRow, archiveRow } from "./rows/archive.ts";
 import { apiMembersRow } from "./rows/apimembers.ts";
 import { catchUpRow } from "./rows/catchup.ts";
 import { connectionUrlRow } from "./rows/connectionurl.ts";
@@ -61,6 +62,8 @@ const groups: Record<string, readonly Row[]> = {
   rooms: [roomsRow],
   api: [apiRow, apiMembersRow],
   hooks: [hooksRow],
+  archive: [archiveRow],
+  "archive-away": [archiveAwayRow],
 };
 
 type Flags = {

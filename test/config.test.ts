@@ -39,7 +39,7 @@ t.test("without anything given every option has its documented default", async (
   t.ok(config.reactors >= 1);
   t.match(config.nodeId, /^node-[0-9a-f]{8}$/);
   t.same(config.namespaces, {
-    chat: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, ...present },
+    chat: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, archive: false, archiveRecovery: false, ...present },
     live: { durable: false, ...usual },
     default: { durable: false, ...usual },
   });
@@ -89,6 +89,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB",
     nats: "tls://a.example,10.0.0.2:4222", natsTlsCa: "ca.pem", natsPrefix: "other", natsPartitions: "7", natsReplicas: "3", natsStorage: "memory", natsTimeoutMs: "2s", natsGraceMs: "2s",
     policy: "least-load", nodes: "a=10.0.0.1:80", forward: "tcp", firstBytesMs: "5s", firstBytesMax: "1KiB", dialMs: "2s", readyCheckMs: "5s", connectionsMax: "7", sendProxy: "true", sharePort: "true",
+    archive: "postgres://h/flux", archiveLagMs: "2h", archiveLagBytesMax: "1GiB", archiveKeepMs: "30d", outbox: "postgres://h/app",
     namespaces: '{"live":{"publish":"anyone"}}',
     redis: "redis://h", redisPrefix: "p:", placement: "hash", placementPartitions: "64", placementStableMs: "1s", placementMovesPerSecond: "7", placementCalmMs: "1s", weight: "2", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
   };
@@ -322,9 +323,9 @@ t.test("given namespaces are laid over the built-in ones, option by option, and 
     flags: { namespaces: '{"default":{"publish":"anyone"}}' },
   });
   t.same(config.namespaces, {
-    chat: { durable: true, historySize: 60, historyTtlMs: 3_600_000, historyBytesMax: 16_777_216, ...present },
+    chat: { durable: true, historySize: 60, historyTtlMs: 3_600_000, historyBytesMax: 16_777_216, archive: false, archiveRecovery: false, ...present },
     default: { durable: false, ...usual, publish: "anyone" },
-    news: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, ...usual, publish: "nobody" },
+    news: { durable: true, historySize: 1000, historyTtlMs: 86_400_000, historyBytesMax: 16_777_216, archive: false, archiveRecovery: false, ...usual, publish: "nobody" },
   });
   const rank = (path: string) => sources.get(`namespaces.${path}`)?.rank;
   t.same([rank("chat.historySize"), rank("chat.historyTtlMs"), rank("chat.publish"), rank("default.publish"), rank("live.publish")], [

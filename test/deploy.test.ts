@@ -147,7 +147,7 @@ const gateways = Object.entries(compose.services).filter(([, { build }]) => buil
 const balancers = Object.entries(compose.services).filter(([, { command }]) => command?.[0] === "lb");
 const others = Object.entries(compose.services).filter(([name, { build }]) => build === undefined && !balancers.some(([own]) => own === name));
 
-t.test("compose starts three gateways, each with a port and a name of its own, when NATS and Redis are healthy", async (t) => {
+t.test("compose starts three gateways, each with a port and a name of its own, when NATS, Redis and PostgreSQL are healthy", async (t) => {
   t.same(gateways.map(([name]) => name), ["gateway-1", "gateway-2", "gateway-3"]);
   t.equal(new Set(gateways.map(([, { ports }]) => ports?.join())).size, 3);
   for (const [name, { build, ports, environment = {}, depends_on }] of gateways) {
@@ -155,7 +155,7 @@ t.test("compose starts three gateways, each with a port and a name of its own, w
     t.match(ports, [/^\d+:8080$/]);
     t.equal(environment.FLUX_NODE_URL, `ws://localhost:${ports?.[0]?.split(":")[0]}/ws`);
     t.ok(existsSync(resolve(root, "deploy", build!.context, "Dockerfile")));
-    t.same(Object.keys(depends_on ?? {}).sort(), ["nats", "redis"]);
+    t.same(Object.keys(depends_on ?? {}).sort(), ["nats", "postgres", "redis"]);
     for (const [other, { condition }] of Object.entries(depends_on ?? {})) {
       t.equal(condition, "service_healthy");
       t.ok(compose.services[other]?.healthcheck, `${other} has a health check to wait for`);
@@ -174,6 +174,9 @@ t.test("what compose configures are options, with values that a node takes", asy
     t.match(config, { adminHost: "127.0.0.1", metricsHost: "0.0.0.0", metricsPort: 9100 }, "other containers read the metrics, and can end nobody");
     t.notOk(ports.some((port) => /9100|8081$/.test(port)), "neither port is published");
     t.match(config.redis, /redis/);
+    const { POSTGRES_USER: user, POSTGRES_PASSWORD: password } = compose.services.postgres?.environment ?? {};
+    for (const url of [config.archive, config.outbox]) t.equal(url, `postgres://${user}:${password}@postgres:5432/${user}`);
+    t.match(config.namespaces.chat, { archive: true });
     t.ok(config.resumeSecret.length >= 32, "sessions move between nodes");
   }
   t.equal(new Set(gateways.map(([, { environment }]) => environment?.FLUX_RESUME_SECRET)).size, 1);
@@ -199,7 +202,7 @@ t.test("compose waits longer for a node to end than it drains", async (t) => {
 });
 
 t.test("the other images have versions, their files are there and their volumes are named", async (t) => {
-  t.same(others.map(([name]) => name), ["nats", "redis"]);
+  t.same(others.map(([name]) => name), ["nats", "redis", "postgres"]);
   for (const [, { image: name, volumes = [] }] of others) {
     t.match(name, /^[a-z]+:\d+(\.\d+)?-alpine$/);
     for (const volume of volumes) {

@@ -33,6 +33,7 @@ const reasons: readonly (readonly [has: RegExp, why: string])[] = [
   [/\b(?:systemctl|journalctl|useradd|apt-get|sudo|install -)/, "it needs root and systemd"],
   [/\bnginx\b/, "it needs nginx: test/nginx.test.ts runs deploy/nginx.conf"],
   [/--nats|--redis|FLUX_NATS|FLUX_REDIS|nats-server|redis-server|\$cluster/, "it needs NATS and Redis: test/nodes*.test.ts run such nodes"],
+  [/--archive/, "it needs NATS and PostgreSQL: test/archive*.test.ts run such nodes"],
   [/example\.com|example\.org|\b10\.0\.0\.\d|--tls-cert|--key \S+\.pem/, "it names hosts or files of a real deployment"],
   [/flux-gateway drain|\bp?kill -|curl -N/, "it ends the node that the page goes on with"],
   [/^node \w+\.mjs$/m, "it serves until it is stopped"],

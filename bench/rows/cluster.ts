@@ -8,7 +8,7 @@ import type { Verdict } from "../../test/support/verdict.ts";
 import type { Bar, Metric, Scale, Values } from "./row.ts";
 
 /** Nodes on NATS without Redis need one. */
-const resumeSecret = "a secret that the nodes of a bench share";
+export const resumeSecret = "a secret that the nodes of a bench share";
 
 export type Cluster = {
   nodes: ServerUnderTest[];

@@ -198,6 +198,6 @@ export class ApplicationApi implements Api {
   }
 }
 
-function historyOf(room: string, { publications, position: { epoch, seq }, more }: Page): History {
-  return { publications: publications.map((one: Stored) => toPublication(room, one)), position: { epoch, seq }, more };
+function historyOf(room: string, { publications, position: { epoch, seq }, more, gap }: Page): History {
+  return { publications: publications.map((one: Stored) => toPublication(room, one)), position: { epoch, seq }, more, ...(gap === true && { gap }) };
 }

@@ -101,6 +101,15 @@ export function payloadOf(data: unknown, bytesMax: number): Payload {
   return { payload, format };
 }
 
+/** JSON that is text already. */
+export function jsonPayload(text: string, bytesMax: number): Payload {
+  const payload = utf8.encode(text);
+  if (payload.length > bytesMax) throw new ApiError("too_large", `data: at most ${bytesMax} bytes (frameBytesMax)`);
+  const problem = payloadProblem(payload, Format.JSON, false);
+  if (problem !== null) throw badRequest(problem);
+  return { payload, format: Format.JSON };
+}
+
 const utf8 = new TextEncoder();
 
 function jsonOf(data: unknown): Uint8Array {

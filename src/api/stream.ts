@@ -215,7 +215,7 @@ export class Stream implements RoomStream, RoomListener {
     this.#skipped = false;
     const { epoch, seq } = this.#at;
     try {
-      this.#source.history({ direction: "since", epoch, seq, limit: pageSizeMax }, (answer) => {
+      this.#source.history({ direction: "since", epoch, seq, limit: pageSizeMax, recovers: true }, (answer) => {
         this.#reading = false;
         if (this.#state !== "replaying") return;
         if ("value" in answer) this.#onPage(answer.value);

@@ -206,6 +206,8 @@ export interface History {
   readonly position: Position;
   /** There are more in the same direction. */
   readonly more: boolean;
+  /** Publications between those of this page are missing: their stream deleted them before they were archived. */
+  readonly gap?: boolean;
 }
 
 export interface MembersOptions {

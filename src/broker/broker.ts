@@ -13,6 +13,10 @@ export interface Retention {
   readonly historySize: number;
   readonly historyTtlMs: number;
   readonly historyBytesMax: number;
+  /** Whether publications are archived for good, so that streams keep them until they are. */
+  readonly archive?: boolean;
+  /** Whether members recover from the archive what the stream no longer keeps. */
+  readonly archiveRecovery?: boolean;
 }
 
 /** Position in a room's stream. Only positions of one epoch can be compared. */
@@ -49,6 +53,8 @@ export interface Stored extends Position {
   readonly payload: Uint8Array;
   readonly format: number;
   readonly origin: string;
+  /** Idempotency key, where it was asked for and is stored. */
+  readonly key?: string;
 }
 
 export interface Page {
@@ -60,6 +66,8 @@ export interface Page {
   readonly more: boolean;
   /** Publications after the position are missing, or may be. Only with `orOldest`. */
   readonly trimmed?: boolean;
+  /** Publications between those of this page are missing: they were never archived. */
+  readonly gap?: boolean;
 }
 
 /** Query of a history: forward from a position (exclusive), backward from one, or the newest. */
@@ -76,6 +84,12 @@ export interface Query {
   readonly bytesEach?: number;
   /** If the position is not covered, `since` starts with the oldest stored publication and sets `trimmed`. */
   readonly orOldest?: boolean;
+  /** A member recovers: only within `historySize`, where the broker keeps more than that for the archive. */
+  readonly recovers?: boolean;
+  /** The archive knows that nothing after the position was deleted but from the stream's start. */
+  readonly archived?: boolean;
+  /** Publications have their idempotency key. */
+  readonly keys?: boolean;
 }
 
 export type Answer<T> = { readonly value: T } | { readonly error: ErrorCode };

@@ -2,6 +2,7 @@
 import { Command, type Option } from "commander";
 import { isOptionOf } from "../config/config.ts";
 import { version } from "../platform/version.ts";
+import { addArchiveCommand } from "./commands/archive.ts";
 import { addConfigCommand } from "./commands/config.ts";
 import { addDisconnectCommand } from "./commands/disconnect.ts";
 import { addDrainCommand } from "./commands/drain.ts";
@@ -44,6 +45,7 @@ export function createProgram(): Command {
       const { start } = await import("./commands/start.ts");
       await start(readFlags(command));
     });
+  addArchiveCommand(program);
   addConfigCommand(program);
   addDisconnectCommand(program);
   addDrainCommand(program);

@@ -1,6 +1,6 @@
 /** Checks of server and node addresses. Passwords in them are never shown, not even when an address is rejected. */
 import { readRedisTarget, showRedisAddress } from "../redis/target.ts";
-import { scalar, shown, type Check } from "./values.ts";
+import { hidden, scalar, shown, type Check } from "./values.ts";
 
 export function redisAddress(): Check<string> {
   const wanted =
@@ -9,6 +9,17 @@ export function redisAddress(): Check<string> {
   // In an unreadable address nobody knows which part is the password.
   const said = (value: unknown) => (typeof value === "string" && value.includes("@") ? "an address that cannot be parsed" : shown(value));
   return scalar(wanted, "url", showRedisAddress, read, said);
+}
+
+/** Where the archive is. The rest of the address is for the client library. */
+export function postgresAddress(): Check<string> {
+  const wanted = "an address such as postgres://user:password@10.0.0.5:5432/flux";
+  const show = (value: string) => value.replace(/^(\w+:\/\/[^:@/?]*):[^/]*@/, `$1:${hidden}@`).replace(/([?&](?:password|sslpassword)=)[^&]*/gi, `$1${hidden}`);
+  const read = (value: unknown) => {
+    if (value === "") return "";
+    return typeof value === "string" && /^postgres(?:ql)?:\/\//.test(value) && URL.canParse(value) ? value : undefined;
+  };
+  return scalar(wanted, "url", show, read, () => "what was given");
 }
 
 /** The WebSocket address that clients connect to. */

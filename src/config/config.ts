@@ -159,6 +159,12 @@ export function resolveConfig(given: Given = {}): Resolved {
   const merged = mergeNamespaces(namespaceLayers(layers, fallback("namespaces")), problems);
   for (const [path, source] of merged.sources) sources.set(`namespaces.${path}`, source);
   problems.push(...hookProblems({ ...flat, namespaces: merged.namespaces }, refused, (key) => sources.get(key) ?? fallback(key)));
+  for (const [name, { archive = false }] of Object.entries(merged.namespaces)) {
+    if (!archive) continue;
+    const subject = label(merged.sources.get(`${name}.archive`) ?? fallback("namespaces"), "namespaces", `${name}.archive`);
+    if (flat.archive === "" && !refused.has("archive")) problems.push(`${subject}: there is no archive; set ${fallback("archive").name} to the address of a PostgreSQL database, or remove it`);
+    else if (flat.nats.length === 0 && !refused.has("nats")) problems.push(`${subject}: the archive is written from the streams of NATS, and there are none; set ${fallback("nats").name}, or remove it`);
+  }
   if (problems.length > 0) throw new ConfigError(problems);
   const resolved: Resolved = { config: { ...flat, namespaces: merged.namespaces }, sources };
   resolvedBefore.set(resolved.config, resolved);

@@ -10,6 +10,8 @@ export const namespaceRows = {
   historySize: { check: count(1, 10_000_000), default: 1000, text: "Publications a room keeps. Beyond it the oldest are deleted." },
   historyTtlMs: { check: time(1, 3650 * 86_400_000), default: 86_400_000, text: "Time a publication is kept." },
   historyBytesMax: { check: size(1, 2 ** 40), default: 16_777_216, text: "Bytes of publications a room keeps. Beyond it the oldest are deleted." },
+  archive: { check: yesOrNo(), default: false, text: "Archive: the node stores every publication in PostgreSQL (archive option), and history goes on there. Durable only." },
+  archiveRecovery: { check: yesOrNo(), default: false, text: "Recovery from the archive: members that reconnect get in pages what the stream no longer keeps, beyond historySize too. Only with archive." },
   publish: {
     check: oneOf("members", "anyone", "nobody"),
     default: "members",
@@ -59,7 +61,7 @@ type HistoryKey = (typeof historyKeys)[number];
 
 export const namespaceKeys = Object.keys(namespaceRows) as NamespaceKey[];
 /** Options that apply only to durable namespaces. */
-export const historyKeys = ["historySize", "historyTtlMs", "historyBytesMax"] as const;
+export const historyKeys = ["historySize", "historyTtlMs", "historyBytesMax", "archive", "archiveRecovery"] as const;
 
 type DurableNamespace = Omit<Fields, "durable"> & { readonly durable: true };
 type EphemeralNamespace = Omit<Fields, "durable" | HistoryKey> & { readonly durable: false } & { readonly [K in HistoryKey]?: never };
@@ -188,12 +190,18 @@ function finish(name: string, cells: Cells, fallback: Source, problems: string[]
     hookPublish: read("hookPublish"),
     hookOnFailure: read("hookOnFailure"),
   };
+  if (read("archiveRecovery") && read("durable") && !read("archive")) {
+    const subject = label(cells.get("archiveRecovery")?.source ?? fallback, "namespaces", `${name}.archiveRecovery`);
+    problems.push(`${subject}: namespace ${name} is not archived; set ${name}.archive to true, or remove archiveRecovery`);
+  }
   if (read("durable")) {
     return {
       durable: true,
       historySize: read("historySize"),
       historyTtlMs: read("historyTtlMs"),
       historyBytesMax: read("historyBytesMax"),
+      archive: read("archive"),
+      archiveRecovery: read("archiveRecovery"),
       ...common,
     };
   }

@@ -4,7 +4,7 @@ import type { CloseName, ErrorCode } from "../errors.ts";
 import { connectionsWithin, openFilesMax, usableCores } from "../platform/machine.ts";
 import { memoryLimit } from "../platform/heap.ts";
 import { overflowBytesWithin, planMemory, reactorsWithin, ringBytesWithin, type MemoryGiven } from "../platform/memoryplan.ts";
-import { clientUrl, redisAddress } from "./addresses.ts";
+import { clientUrl, postgresAddress, redisAddress } from "./addresses.ts";
 import {
   backendUrl,
   count,
@@ -300,6 +300,16 @@ export const rows = {
     "commit",
     "Moment a publish is acknowledged: commit, once the disk has it; off, once the operating system has it, which a power loss undoes.",
   ),
+
+  archive: row("PostgreSQL", postgresAddress(), "", "PostgreSQL database that stores the publications of namespaces with archive: postgres://user:password@host:5432/database. Without it nothing is archived.", {
+    otherwise: "none",
+  }),
+  archiveLagMs: row("PostgreSQL", time(60_000, 3650 * 86_400_000), 86_400_000, "Time a stream keeps publications that are not archived, while PostgreSQL is unavailable. Beyond it they are deleted, and the archive has a gap. Also the age of publications in the streams of archived namespaces, or historyTtlMs where that is more."),
+  archiveLagBytesMax: row("PostgreSQL", size(0, 2 ** 50), 0, "Bytes that a stream of an archived namespace keeps. Beyond it the oldest publications are deleted, archived or not. 0: no limit."),
+  archiveKeepMs: row("PostgreSQL", time(0, 3650 * 86_400_000), 0, "Time the archive keeps publications. Older days are deleted whole. 0: for ever."),
+  outbox: row("PostgreSQL", postgresAddress(), "", "PostgreSQL database of the application with the outbox: flux.publish(room, data, key), called in a transaction, publishes after its commit. Not through PgBouncer.", {
+    otherwise: "none",
+  }),
 
   nats: row("NATS", natsServers(), [], "NATS servers (nats:// or tls://, separated by commas) that store durable rooms and connect the nodes of one gateway."),
   natsUser: row("NATS", anyText, "", "User name at NATS. The address may contain it instead.", { otherwise: "none" }),

@@ -45,7 +45,8 @@ export function compileKinds(config: KindsConfig): KindOf {
 }
 
 function retentionOf(namespace: KindsConfig["namespaces"][string]): Retention {
-  return { historySize: 0, historyTtlMs: 0, historyBytesMax: 0, ...namespace };
+  const { durable, historySize = 0, historyTtlMs = 0, historyBytesMax = 0, archive = false, archiveRecovery = false } = namespace;
+  return { durable, historySize, historyTtlMs, historyBytesMax, archive, archiveRecovery };
 }
 
 function inboxRetention({ inboxSize, inboxTtlMs, inboxBytesMax }: KindsConfig): Retention {

@@ -2,6 +2,7 @@
  * Contract tests of the seams, for node-tap. Run a suite over your own implementation, such as a broker. Each test is a
  * MUST of the seam's interface.
  */
+export { archiveContract, archivedRow, type ArchivePlace } from "./archive.ts";
 export { brokerBytesContract, brokerContract, brokerTimeContract, type BrokerOptions, type MakeBroker } from "./broker.ts";
 export { keyStoreContract, type KeyPlace } from "./keystore.ts";
 export { partitionQueueContract, recordStoreContract, type MakeQueue, type MakeRecords, type QueuePlace, type RecordPlace } from "./leases.ts";

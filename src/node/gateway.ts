@@ -18,6 +18,8 @@ import { watchNatsAway } from "./natsaway.ts";
 import { addHookMetrics } from "../metrics/hooks.ts";
 import { addHttpMetrics } from "../metrics/http.ts";
 import { addNatsApiMetrics } from "../metrics/natsapi.ts";
+import { addArchiveMetrics } from "../metrics/archive.ts";
+import { addOutboxMetrics } from "../metrics/outbox.ts";
 import { addNatsMetrics } from "../metrics/nats.ts";
 import { addPlacementMetrics } from "../metrics/placement.ts";
 import { assemble, type Node } from "./parts.ts";
@@ -31,7 +33,9 @@ import { userKey } from "../protocol/roomkeys.ts";
 import type { RegistryEvents } from "../registry/registry.ts";
 import { checkPartitions } from "./samepartitions.ts";
 import { RunningSettings } from "./settings.ts";
+import { openOutbox } from "./outbox.ts";
 import { readSetup } from "./setup.ts";
+import type { Outbox } from "../outbox/outbox.ts";
 import type { Parts } from "./stores.ts";
 import type { Survey, SurveyOptions } from "../messages/survey.ts";
 import { version } from "../platform/version.ts";
@@ -91,10 +95,11 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   // The node shuts down once, however often it is asked to.
   let ports: HttpPorts | null = null;
   let natsApi: NatsApi | null = null;
+  let outbox: Outbox | null = null;
   let onEnded = () => {};
   const ended = new Promise<void>((resolve) => (onEnded = resolve));
   let closing: Promise<void> | null = null;
-  const close = () => (closing ??= shutDown(node, unwatch, ports, natsApi).finally(onEnded));
+  const close = () => (closing ??= shutDown(node, unwatch, ports, natsApi, outbox).finally(onEnded));
   const drains = drainsOf(node, close);
   const settings = new RunningSettings(node);
   const reloadCertificate = () => renewCertificate(config, log, (renewed) => reactors.renew(renewed));
@@ -131,6 +136,8 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     await reactors.start();
     // Loaded only where NATS is configured.
     if (natsInput !== null) natsApi = await (await import("./natsapi.ts")).startNatsApi(config, natsInput, log);
+    outbox = await openOutbox(node);
+    if (outbox !== null) addOutboxMetrics(metrics, outbox.usage);
     await others.announce("up");
     await placement.look();
     node.guard.start();
@@ -170,7 +177,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 }
 
-function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, hooks, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApis): Served["metrics"] {
+function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, hooks, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApis): ReturnType<typeof createMetrics> {
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -195,6 +202,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
+  if (stores.archive !== null) addArchiveMetrics(registry, stores.archive);
   return registry;
 }
 
@@ -262,9 +270,10 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, looks, others, reactors, hub, hooks, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null): Promise<void> {
+async function shutDown({ state, guard, looks, others, reactors, hub, hooks, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null, outbox: Outbox | null): Promise<void> {
   state.leaving = true;
   await natsApi?.stop();
+  await outbox?.stop();
   api.close();
   ports?.leave();
   guard.stop();

@@ -2,7 +2,9 @@
 import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "../broker/broker.ts";
 import { createLogBroker } from "../broker/disk/log.ts";
 import { createMemoryBroker } from "../broker/memory.ts";
+import type { ArchiverUsage } from "../archive/archiver.ts";
 import type { NatsBroker } from "../broker/nats/broker.ts";
+import { openArchive } from "./archive.ts";
 import type { SharedSessions } from "./cluster.ts";
 import { ConfigError, showValue, type Config } from "../config/config.ts";
 import { openDataDir } from "../disk/datadir.ts";
@@ -36,6 +38,8 @@ export interface Stores {
   readonly writes: () => { readonly waiting: number; readonly dropped: number };
   /** State of the connection to NATS; null where there is none. */
   readonly nats: (() => ConnectionUsage) | null;
+  /** What this node archives; null where nothing is. */
+  readonly archive: (() => ArchiverUsage) | null;
   close(): Promise<void>;
 }
 
@@ -67,13 +71,18 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
 
 /** Without a data directory: in memory, or in stores that other nodes share. */
 async function openShared({ config, log, parts, shared, deliver, moved }: StoresOptions): Promise<Stores> {
-  const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved);
-  const broker = nats ?? (await parts.broker?.(deliver, moved)) ?? createMemoryBroker(roomLimits(config), deliver);
+  const archive = await openArchive(config, log);
+  const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved).catch(async (error: unknown) => {
+    await archive?.stop();
+    throw error;
+  });
+  const archiving = archive && nats && archive.attach(nats);
+  const broker = archiving?.broker ?? nats ?? (await parts.broker?.(deliver, moved)) ?? createMemoryBroker(roomLimits(config), deliver);
   const store = shared?.store ?? createMemorySessions(sessionLimits(config));
-  const close = async () => void (await store.stop(), await broker.stop());
+  const close = async () => void (await store.stop(), await archiving?.stop(), await broker.stop(), await archive?.stop());
   const resumeSecret = config.resumeSecret || (shared?.secret ?? randomId(32));
   const writes = shared?.store.writes ?? noWrites;
-  return { broker, store, resumeSecret, journals: {}, writes, nats: nats && (() => nats.nats()), close };
+  return { broker, store, resumeSecret, journals: {}, writes, nats: nats && (() => nats.nats()), archive: archiving && (() => archiving.usage()), close };
 }
 
 async function openOnDisk({ config, log, parts, retentionOf, deliver, moved }: StoresOptions, path: string): Promise<Stores> {
@@ -93,7 +102,7 @@ async function openOnDisk({ config, log, parts, retentionOf, deliver, moved }: S
     const store = await createDiskSessions({ ...sessionLimits(config), ...disk, folder: dataDir.folder("sessions") });
     opened.push(() => store.stop());
     const journals = { ...(logged && { log: () => logged.disk() }), sessions: () => store.disk() };
-    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, close };
+    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, archive: null, close };
   } catch (error) {
     await close();
     throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
@@ -117,7 +126,7 @@ async function openNats(config: Config, log: Logger, deliver: Deliver, moved: Mo
   const { natsTlsCa: tlsCa, natsTlsCert: tlsCert, natsTlsKey: tlsKey, natsPrefix: prefix, natsTimeoutMs: timeoutMs } = config;
   const { natsPartitions: partitions, natsStorage: storage, roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
   const access = { servers, user, password, token, creds, tlsCa, tlsCert, tlsKey };
-  const kept = { prefix, partitions, replicas: Number(config.natsReplicas), storage, keyWindowMs, namespaces: durableNamespaces(config), namespaceOf };
+  const kept = { prefix, partitions, replicas: Number(config.natsReplicas), storage, keyWindowMs, archiveLagMs: config.archiveLagMs, archiveLagBytesMax: config.archiveLagBytesMax, namespaces: durableNamespaces(config), namespaceOf };
   const limits = { timeoutMs, roomsMax, keysPerRoomMax, payloadBytesMax: config.frameBytesMax, arrivingBytesMax: config.ringBytes / ringShare };
   try {
     return await createNatsBroker({ ...access, ...kept, ...limits, node, log }, deliver, moved);

@@ -43,6 +43,10 @@ export function nameOfRoom(key: string): string {
   return end < 0 ? key.slice(start + 1) : key.slice(start + 1, end);
 }
 
+export function tenantOfRoom(key: string): string {
+  return key.slice(0, Math.max(0, key.indexOf(separator)));
+}
+
 /** The name of the user, from the user's key. */
 export function nameOfUser(key: string): string {
   return key.slice(key.indexOf(separator) + 1);

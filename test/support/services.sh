@@ -3,8 +3,9 @@
 # Root on Debian: what is missing is installed. Anyone else is told what to install.
 set -euo pipefail
 
-# Debian keeps nginx where only root's PATH leads.
-PATH="$PATH:/usr/sbin"
+# Debian keeps nginx where only root's PATH leads, and PostgreSQL's servers in a folder for each version.
+paths() { PATH="$PATH:/usr/sbin:$(printf '%s:' /usr/lib/postgresql/*/bin)"; }
+paths
 
 # command:debian-package
 needed=(
@@ -15,6 +16,7 @@ needed=(
   nginx:nginx-light
   openssl:openssl
   php:php-cli
+  initdb:postgresql
   python3:python3
   redis-server:redis-server
 )
@@ -46,6 +48,7 @@ if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@
   exit 1
 fi
 
+paths
 for entry in "${needed[@]}"; do
   command -v "${entry%%:*}" >/dev/null 2>&1 || { echo "${entry#*:} is installed, but gives no command ${entry%%:*}" >&2; exit 1; }
 done

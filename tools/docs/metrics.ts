@@ -4,6 +4,8 @@ import { code, sentence, table } from "../../src/cli/tables.ts";
 import { createCounters, Counters } from "../../src/link/counters.ts";
 import { addApiMetrics } from "../../src/metrics/api.ts";
 import { addApiKeyMetrics } from "../../src/metrics/apikeys.ts";
+import { addArchiveMetrics } from "../../src/metrics/archive.ts";
+import { addOutboxMetrics } from "../../src/metrics/outbox.ts";
 import { addDiskMetrics } from "../../src/metrics/disk.ts";
 import { addLbMetrics } from "../../src/metrics/lb.ts";
 import { createMetrics } from "../../src/metrics/metrics.ts";
@@ -24,6 +26,8 @@ interface Row {
 const groups: readonly (readonly [title: string, starts: readonly string[]])[] = [
   ["Load balancer (`flux-gateway lb`, and none of the others)", ["flux_lb_"]],
   ["Disk (only with `dataDir`)", ["flux_disk_"]],
+  ["Archive (only with `archive`)", ["flux_archive_"]],
+  ["Outbox (only with `outbox`)", ["flux_outbox_"]],
   ["NATS (only with `nats`)", ["flux_nats_"]],
   ["Redis (only with `redis`)", ["flux_redis_", "flux_sessions_writes_"]],
   ["Hooks (only with a hook)", ["flux_hook_"]],
@@ -79,6 +83,8 @@ function everything(): Registry {
   addApiKeyMetrics(registry, () => ({ keys: 0, problem: "", byKey: [], unauthorized: 0 }));
   const hook = { hook: "join", namespace: "chat", sent: 0, remembered: 0, allowed: 0, denied: 0, failures: {}, running: 0, waiting: 0, breaker: "closed", buckets: [0], sumMs: 0 } as const;
   addHookMetrics(registry, () => ({ remembered: 0, boundsMs: [], hooks: [hook] }));
+  addArchiveMetrics(registry, () => ({ up: true, streams: 0, pending: 0, lagMs: 0, rows: 0, gaps: 0, missing: 0, failures: 0 }));
+  addOutboxMetrics(registry, () => ({ up: true, published: 0, refused: 0, repeated: 0, doubled: 0, failures: 0 }));
   addDiskMetrics(registry, { rooms: () => ({ bytes: 0, uncommittedBytes: 0, failing: false, counts: { commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: [], sumMs: 0 } }) });
   addNatsMetrics(registry, () => ({ away: false, reconnects: 0, waiting: 0, waitingBytes: 0, timeouts: 0, filled: 0, reads: 0, undeliverable: 0, refused: {}, unheard: 0, restarts: 0 }));
   addNatsApiMetrics(registry, () => ({ answered: 0, unanswered: 0, dropped: 0 }));

@@ -3,6 +3,7 @@
  * streams (durable/durable.ts). wire/ is the format of both: subjects (names.ts), publications (envelope.ts), answers.
  */
 import { createInbox, type NatsConnection } from "nats";
+import type { Feed } from "../../archive/feed.ts";
 import type { ErrorCode } from "../../errors.ts";
 import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "../broker.ts";
 import { NatsProblem, type NatsAccess } from "./connection/access.ts";
@@ -13,9 +14,11 @@ import { EphemeralRooms } from "./ephemeral.ts";
 import { isOfSubscriptions, Listening } from "./listening.ts";
 import { Outbox, overheadBytes } from "./outbox.ts";
 import { Refusals, type RefusalReason } from "./refusals.ts";
+import { StreamFeed } from "./history/feed.ts";
 import { Pulls } from "./history/pulls.ts";
 import { Reader } from "./history/reading.ts";
 import { Streams, type StreamOptions } from "./streams/streams.ts";
+import { partitionOf, streamName, tokenOf } from "./wire/names.ts";
 
 export { NatsProblem } from "./connection/access.ts";
 
@@ -39,6 +42,10 @@ export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
 }
 
 export interface NatsBroker extends Broker {
+  /** Streams of archived namespaces, to be read in their order. */
+  readonly feeds: () => readonly Feed[];
+  /** The stream of a durable room. */
+  readonly streamOf: (room: string) => string;
   readonly nats: () => ConnectionUsage & { readonly refused: Readonly<Record<RefusalReason, number>> };
 }
 
@@ -117,6 +124,11 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
     publish: (room, retention, draft, done) => kindOf(retention).publish(room, retention, draft, guarded(done, log)),
     history: (room, retention, query, done) => kindOf(retention).history(room, retention, query, guarded(done, log)),
     usage: () => ({ rooms: ephemeral.size + durable.size, publications: 0, bytes: 0 }),
+    feeds: () => streams.all().filter(({ retention }) => retention.archive === true).map((stream) => new StreamFeed(stream, { connection, streams, pulls, connections: () => reconnects })),
+    streamOf(room) {
+      const namespace = options.namespaceOf(room);
+      return streamName(options.prefix, namespace, partitionOf(tokenOf(room), options.partitions));
+    },
     nats: () => ({
       away: !connected || outbox.stalled,
       reconnects,

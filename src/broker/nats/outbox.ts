@@ -12,6 +12,7 @@ import type { Answer, Draft, Published } from "../broker.ts";
 import { readPubAck, type Ack } from "./wire/answers.ts";
 import { nodeTokenBytes, writeEnvelope } from "./wire/envelope.ts";
 import type { Listening } from "./listening.ts";
+import { nameBeside, nameHeader } from "./wire/names.ts";
 import { ackedSeq, numberOf } from "./wire/raw.ts";
 import type { RefusalReason, Refusals } from "./refusals.ts";
 
@@ -110,7 +111,7 @@ export class Outbox {
     if (this.#waiting.size >= publicationsMax || this.bytes + draft.payload.length > bytesMax) return done({ error: "overloaded" });
     const number = (this.#number = this.#number === lastNumber ? 1 : this.#number + 1);
     const bytes = writeEnvelope(this.node, number, Date.now(), draft);
-    const size = bytes.length + (typeof awaited === "string" ? 0 : headerBytes(room, draft.key));
+    const size = bytes.length + (typeof awaited === "string" ? 0 : headerBytes(room, draft.key, nameBeside(room, subject)));
     if (size > payloadMax) return this.#tooLarge(size, room, done);
     const asksFirst = draft.asksFirst === true;
     const waiting: Waiting = { number, awaited, room, subject, key: draft.key, asksFirst, bytes, at: performance.now(), sentAt: 0, after: 0, copySeq: 0, copyPrev: 0, done };
@@ -198,8 +199,11 @@ export class Outbox {
 
   #write({ subject, bytes, awaited, number, key, room }: Waiting): void {
     if (typeof awaited === "string") this.#connection.publish(subject, bytes);
-    else if (key === "") this.#connection.publish(subject, bytes, { reply: `${this.#inbox}.${number}` });
-    else this.#connection.publish(subject, bytes, { reply: `${this.#inbox}.${number}`, headers: messageId(room, key) });
+    else {
+      const name = nameBeside(room, subject);
+      const reply = `${this.#inbox}.${number}`;
+      this.#connection.publish(subject, bytes, key === "" && name === "" ? { reply } : { reply, headers: headersOf(room, key, name) });
+    }
   }
 
   #unsendable(waiting: Waiting, { code, message }: Error & { readonly code?: string }): void {
@@ -266,18 +270,21 @@ export class Outbox {
   }
 }
 
-/** Keys belong to a room, so the message id contains the room. */
-function messageId(room: string, key: string) {
-  const id = headers();
-  id.set("Nats-Msg-Id", Buffer.from(`${room}\u0000${key}`).toString("base64url"));
-  return id;
+/** Keys belong to a room, so the message id contains the room. @param name of the room, where the subject does not say it */
+function headersOf(room: string, key: string, name: string) {
+  const all = headers();
+  if (key !== "") all.set("Nats-Msg-Id", Buffer.from(`${room}\u0000${key}`).toString("base64url"));
+  if (name !== "") all.set(nameHeader, name);
+  return all;
 }
 
-/** Bytes of the header with `messageId`. */
-function headerBytes(room: string, key: string): number {
-  if (key === "") return 0;
+/** Bytes of `headersOf`. */
+function headerBytes(room: string, key: string, name: string): number {
+  if (key === "" && name === "") return 0;
   const id = Buffer.byteLength(room) + 1 + Buffer.byteLength(key);
-  return "NATS/1.0\r\nNats-Msg-Id: \r\n\r\n".length + Math.ceil((id * 4) / 3);
+  const idBytes = key === "" ? 0 : "Nats-Msg-Id: \r\n".length + Math.ceil((id * 4) / 3);
+  const nameBytes = name === "" ? 0 : nameHeader.length + ": \r\n".length + name.length;
+  return "NATS/1.0\r\n\r\n".length + idBytes + nameBytes;
 }
 
 /** Null: no stream listens on the subject. */

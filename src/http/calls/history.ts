@@ -21,7 +21,7 @@ export const historyCall = call({
   path: "/rooms/:room/history",
   scope: "read",
   title: "Read the history of a room",
-  text: `Reads a page of a room's publications. With \`after\` it reads forward, with \`before\` backward, with neither the newest. A position that the history no longer covers, or of another epoch, is answered \`unrecoverable_position\`: publications are missing, so begin again without it. A page has ${pageSizeMax} publications at most, and fewer if they are large. Ephemeral rooms have the newest publications only, on nodes with members.`,
+  text: `Reads a page of a room's publications. With \`after\` it reads forward, with \`before\` backward, with neither the newest. A position that the history no longer covers, or of another epoch, is answered \`unrecoverable_position\`: publications are missing, so begin again without it. A page has ${pageSizeMax} publications at most, and fewer if they are large. Rooms of a namespace with \`archive\` go on in the archive where the stream ends, through the same positions. Ephemeral rooms have the newest publications only, on nodes with members.`,
   query: z.strictObject({
     tenant,
     after: z.string().optional().describe("Read forward, after this position."),
@@ -34,6 +34,7 @@ export const historyCall = call({
   answer: z.object({
     publications: z.array(publicationShape),
     position: position.describe("Position of the newest publication of the room."),
+    gap: z.boolean().optional().describe("Publications are missing within this page: their stream deleted them before they were archived. Only where the room is archived."),
     next: z.string().nullable().describe("Cursor of the next page, for `after` where this page was read forward, else for `before`. Null: this is the last page."),
   }),
   errors: ["unknown_namespace", "unrecoverable_position", "too_large"],
@@ -49,12 +50,12 @@ export const historyCall = call({
     const direction = after !== undefined ? "since" : before !== undefined ? "before" : "newest";
     hub.history(room, { direction, ...from, limit: Math.min(limit, pageSizeMax) }, request.guarded((answer) => {
       if ("error" in answer) return request.refuse(refusal(answer.error));
-      const { publications, position, more } = answer.value;
+      const { publications, position, more, gap } = answer.value;
       const last = direction === "since" ? publications.at(-1) : publications[0];
       const next = more ? cursorOf(last ?? from) : null;
       const page = publications.map(shownText);
       if (reverse === "true") page.reverse();
-      const rest = JSON.stringify({ position: cursorOf(position), next });
+      const rest = JSON.stringify({ position: cursorOf(position), ...(gap === true && { gap }), next });
       request.answerText(200, `{"publications":[${page.join()}],${rest.slice(1)}`);
     }));
   },

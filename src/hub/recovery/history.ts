@@ -1,5 +1,5 @@
 /** History, for a session or for the node itself: answers from the room's tail if it reaches back far enough, else from the broker. */
-import type { Answer, Page, Stored } from "../../broker/broker.ts";
+import type { Answer, Page, Query, Stored } from "../../broker/broker.ts";
 import type { RoomKind } from "../../config/roomnames.ts";
 import { writeReply, type HistoryRecord } from "../../link/records.ts";
 import { decodePublication } from "../../protocol/codec.ts";
@@ -8,7 +8,7 @@ import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
 import { nameOfRoom } from "../../protocol/roomkeys.ts";
 import { headOf, type AttachedReactor, type HubRoom } from "../rooms.ts";
 
-export type HistoryQuery = Pick<HistoryRecord, "direction" | "epoch" | "seq" | "limit">;
+export type HistoryQuery = Pick<HistoryRecord, "direction" | "epoch" | "seq" | "limit"> & Pick<Query, "recovers">;
 
 export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: AttachedReactor, room: HubRoom, asked: HistoryRecord): void {
   const limit = Math.min(asked.limit || historyLimitDefault, pageSizeMax);
@@ -38,14 +38,14 @@ interface Asked {
 
 /** The page of a room that the node itself reads. What is in it is valid until `done` returns. */
 export function readHistoryPage({ broker, pageBytesMax }: Reading, { key, kind, room }: Asked, query: HistoryQuery, done: (answer: Answer<Page>) => void): void {
-  const { direction, limit } = query;
+  const { direction, limit, recovers = false } = query;
   const fromTail = room?.open === true ? readTail(room, query, limit, pageBytesMax) : null;
   if (fromTail !== null) {
     const publications = fromTail.bodies.map(storedOf);
     return done({ value: { publications, position: headOf(room!), more: fromTail.more } });
   }
   const bytesEach = recordBytes({ name: nameOfRoom(key) });
-  broker.history(key, kind.retention, { direction, position: query, limit, bytesMax: pageBytesMax, bytesEach }, done);
+  broker.history(key, kind.retention, { direction, position: query, limit, bytesMax: pageBytesMax, bytesEach, recovers }, done);
 }
 
 /** What is empty or 0 is not on the wire, so a decoded publication has it from its prototype only. */

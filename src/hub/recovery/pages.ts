@@ -22,7 +22,7 @@ export function recordBytes(room: Pick<HubRoom, "name">): number {
 
 /** Encodes the broker's publications as bodies, each in bytes of its own. */
 export function bodiesOf(encoder: Encoder, room: HubRoom, publications: readonly Stored[]): Uint8Array[] {
-  return publications.map(({ origin: _, ...publication }) =>
+  return publications.map(({ origin: _, key: _key, ...publication }) =>
     Uint8Array.prototype.slice.call(encoder.binary.body({ room: room.name, ...publication })),
   );
 }

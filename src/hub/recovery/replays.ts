@@ -130,7 +130,7 @@ export class Replays {
       return this.#joined(reactor, room, join, { bodies, seq: room.seq }, room.seq, false);
     }
     const { era } = room;
-    const query = { direction: "newest", position: headOf(room), limit: count, ...this.#page(room) } as const;
+    const query = { direction: "newest", position: headOf(room), limit: count, recovers: true, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {
       // The newest publications are optional: an unreadable broker does not prevent a join.
       const publications = "value" in answer ? answer.value.publications : [];
@@ -187,7 +187,7 @@ export class Replays {
     // A position beyond our head may exist on another node: only the broker knows.
     if (seq <= room.seq && room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
     const position = { epoch: room.epoch, seq };
-    const query = { direction: "since", position, limit: pageSizeMax, orOldest, ...this.#page(room) } as const;
+    const query = { direction: "since", position, limit: pageSizeMax, orOldest, recovers: true, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {
       if ("error" in answer) return done(answer.error === "unavailable" ? "unavailable" : null);
       const { publications, position, more, trimmed = false } = answer.value;

@@ -47,14 +47,16 @@ export class History {
    * delivered. Null: ask the stream.
    */
   page(stream: Stream, subject: string, retention: Retention, query: Query, head: number | null): Promise<PageAnswer> {
-    const { direction, position, limit, bytesMax, bytesEach = 0, orOldest = false } = query;
+    const { direction, position, bytesMax, bytesEach = 0, orOldest = false, recovers = false, archived = false } = query;
     const { epoch } = stream;
+    const isLimited = recovers && stream.isUnlimited;
+    const limit = isLimited ? Math.min(query.limit, retention.historySize) : query.limit;
     if (direction !== "newest" && position.epoch !== epoch) return Promise.resolve(unrecoverable);
     const seq = direction === "newest" ? "" : position.seq;
-    const key = `${subject} ${epoch} ${direction} ${seq} ${limit} ${bytesMax} ${bytesEach} ${orOldest} ${head === null}`;
+    const key = `${subject} ${epoch} ${direction} ${seq} ${limit} ${bytesMax} ${bytesEach} ${orOldest} ${recovers} ${archived} ${query.keys === true} ${head === null}`;
     const running = this.#reading.get(key);
     if (running !== undefined) return running;
-    const read = this.#read({ stream, epoch, subject, retention, query }, head).finally(() => this.#reading.delete(key));
+    const read = this.#read({ stream, epoch, subject, retention, query: { ...query, limit } }, head).finally(() => this.#reading.delete(key));
     this.#reading.set(key, read);
     return read;
   }
@@ -73,7 +75,7 @@ export class History {
   async #read(asked: Asked, known: number | null): Promise<PageAnswer> {
     const { stream, epoch, query } = asked;
     const head = known ?? (await this.#headOf(asked));
-    if (query.direction !== "newest" && query.position.seq > head && !(await this.#isWithin(asked))) return unrecoverable;
+    if (query.direction !== "newest" && query.position.seq > head && !(await this.#isReached(asked))) return unrecoverable;
     const answer = query.direction === "since" ? await this.#since(asked, head) : await this.#before(asked, head);
     if (epoch === stream.epoch) return answer;
     return stream.epoch === "" ? { error: "unavailable" } : unrecoverable;
@@ -88,7 +90,7 @@ export class History {
    * A room without publications has the stream's head as its position. The head moves, and another node may know a
    * later one.
    */
-  async #isWithin({ stream, query }: Asked): Promise<boolean> {
+  async #isReached({ stream, query }: Asked): Promise<boolean> {
     return query.position.seq <= (await this.#streams.headOf(stream));
   }
 
@@ -101,6 +103,7 @@ export class History {
       const limit = query.limit + 2 - found.length;
       const { kept, ended } = await this.#reader.read(stream, subject, { from, limit, bytesMax: bytesOf(query), upTo: head });
       const isThere = isFirst && kept[0]?.seq === seq;
+      if (isFirst && !(await this.#isWithin(asked, ended && kept.length))) return unrecoverable;
       trimmed ||= isFirst && !isThere && !(await this.#isComplete(asked));
       if (trimmed && query.orOldest !== true) return unrecoverable;
       found.push(...this.#stored(isThere ? kept.slice(1) : kept, found.at(-1)?.seq ?? seq, asked).filter((publication) => publication.seq <= head));
@@ -117,11 +120,22 @@ export class History {
     }
   }
 
+  /**
+   * Whether a member may recover from its position: a stream without limits for each room keeps more than `historySize`.
+   * @param all number of all messages from the position on, where it is known
+   */
+  async #isWithin({ stream, subject, retention: { historySize }, query }: Asked, all: number | false): Promise<boolean> {
+    if (query.recovers !== true || !stream.isUnlimited || (all !== false && all <= historySize)) return true;
+    return (await this.#reader.count(stream, subject, query.position.seq + 1)) <= historySize;
+  }
+
   /** Whether no later message can have been removed, where the message at the position is gone. */
   async #isComplete({ stream, subject, retention, query }: Asked): Promise<boolean> {
     const { first_seq: first, subjects, created, isBounded } = await this.#streams.state(stream, subject);
-    // Other rooms' publications may have pushed it out. In a young stream nothing expires by age.
-    const isYoung = !isBounded && Date.now() - Date.parse(created) < retention.historyTtlMs - clockMarginMs;
+    if (query.archived === true) return first <= query.position.seq + 1;
+    // Other rooms' publications may have pushed it out. In a young stream nothing expires by age. A stream
+    // without limits for each room loses publications at its start only.
+    const isYoung = !isBounded && !stream.isUnlimited && Date.now() - Date.parse(created) < retention.historyTtlMs - clockMarginMs;
     return (subjects?.[subject] ?? 0) <= retention.historySize && (first <= query.position.seq + 1 || isYoung);
   }
 
@@ -184,14 +198,14 @@ export class History {
     return low;
   }
 
-  #stored(kept: readonly Kept[], before: number, { epoch }: Asked): Stored[] {
+  #stored(kept: readonly Kept[], before: number, { epoch, query }: Asked): Stored[] {
     const found: Stored[] = [];
     let prev = before;
     for (const { seq, data } of kept) {
       const envelope = this.#arriving.read(data);
       if (envelope === null) continue;
-      const { sender, time, payload, format } = envelope;
-      found.push({ epoch, seq, prev, sender, time, payload, format, origin: "" });
+      const { sender, time, payload, format, key } = envelope;
+      found.push({ epoch, seq, prev, sender, time, payload, format, origin: "", ...(query.keys === true && { key }) });
       prev = seq;
     }
     return found;

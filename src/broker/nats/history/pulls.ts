@@ -59,6 +59,8 @@ export interface PlaceInStream {
   readonly seq: number;
   readonly place: number;
   readonly pending: number;
+  /** When the stream stored it, in microseconds since 1970. */
+  readonly time: number;
 }
 
 /**
@@ -70,5 +72,6 @@ export function placeInStream({ reply = "" }: Msg): PlaceInStream | null {
   const tokens = reply.split(".");
   const shift = tokens.length > 9 ? 2 : 0;
   const [seq, place, pending] = [5, 6, 8].map((at) => Number(tokens[at + shift]));
-  return { stream: tokens[2 + shift] ?? "", consumer: tokens[3 + shift] ?? "", seq: seq!, place: place!, pending: pending! };
+  const time = Number(tokens[7 + shift]?.slice(0, -3));
+  return { stream: tokens[2 + shift] ?? "", consumer: tokens[3 + shift] ?? "", seq: seq!, place: place!, pending: pending!, time };
 }

@@ -25,6 +25,9 @@ export interface StreamOptions {
   readonly replicas: number;
   readonly storage: "file" | "memory";
   readonly keyWindowMs: number;
+  /** Age and bytes up to which streams of archived namespaces keep publications; 0 bytes: any number. */
+  readonly archiveLagMs?: number;
+  readonly archiveLagBytesMax?: number;
   /** Monotonic clock in milliseconds; replaced in tests. */
   readonly now?: () => number;
   /** Wait before a rejected subscription to notices is repeated. */
@@ -47,6 +50,8 @@ export interface Stream {
   markTime: number;
   /** Messages after it may differ from those before NATS was unavailable; Infinity if none do. */
   floor: number;
+  /** The stream has no limit for each room: it is archived, or was. */
+  isUnlimited: boolean;
 }
 
 interface Keeping {
@@ -61,6 +66,8 @@ const noticeRetryMs = 30_000;
 const nanosecondsPerMs = 1e6;
 const noStream = 10059;
 const noMessage = 10037;
+/** NATS's word for no limit. */
+const unlimited = -1;
 
 export class Streams {
   /** Streams that began another epoch while this node ran. */
@@ -128,17 +135,19 @@ export class Streams {
   }
 
   /**
-   * Checks a stream again: creates it if it is gone, gives it a new epoch if it was set back. @throws NotCertain, or as
-   * `request`
+   * Checks a stream again: creates it if it is gone, gives it a new epoch if it was set back.
+   * @param saysSo the archive knows messages that are not there any more
+   * @throws NotCertain, or as `request`
    */
-  async refresh(stream: Stream): Promise<void> {
+  async refresh(stream: Stream, saysSo = false): Promise<void> {
     const before = this.#epochOf.get(stream.name);
     // Values from before the request: messages published meanwhile may be in neither.
     const { seen, markSeq, markTime } = stream;
     let info = await this.#ensure(stream);
     const { last_seq: last } = info.state;
     const isSame = info.created === before?.created;
-    const saysSetBack = isSame && (last < seen || (markSeq > 0 && (await this.#isOvertaken(stream, markSeq, markTime))));
+    const isSaid = saysSo && epochOf(stream.name, info) === before?.epoch;
+    const saysSetBack = isSame && (isSaid || last < seen || (markSeq > 0 && (await this.#isOvertaken(stream, markSeq, markTime))));
     const isSetBack = this.#setBacks.judge(stream, saysSetBack, last);
     if (isSetBack) {
       this.#log.error({ stream: stream.name, seen, last }, "NATS: a stream was set back and lost its newest messages; its rooms start a new epoch");
@@ -174,7 +183,7 @@ export class Streams {
 
   /** Sequence of a subject's newest message, from the stream's leader; 0 if there is none. */
   async last(stream: Stream, subject: string): Promise<number> {
-    const found = await this.#message(stream, { last_by_subj: subject });
+    const found = await this.message(stream, { last_by_subj: subject });
     return found?.seq ?? 0;
   }
 
@@ -182,12 +191,13 @@ export class Streams {
    * Whether the stream was set back and then filled past this node's knowledge: another message is in the known place.
    */
   async #isOvertaken(stream: Stream, seq: number, time: number): Promise<boolean> {
-    const found = await this.#message(stream, { seq });
+    const found = await this.message(stream, { seq });
     // The message may have been deleted since.
     return found !== null && timeOf(Buffer.from(found.data ?? "", "base64")) !== time;
   }
 
-  async #message(stream: Stream, which: object): Promise<KeptMessage | null> {
+  /** A message, from the stream's leader. */
+  async message(stream: Stream, which: object): Promise<KeptMessage | null> {
     try {
       return await this.request(`STREAM.MSG.GET.${stream.name}`, which, readKeptMessage);
     } catch (error) {
@@ -212,6 +222,10 @@ export class Streams {
     return asked;
   }
 
+  info(stream: Stream): Promise<StreamInfo> {
+    return this.request(`STREAM.INFO.${stream.name}`, {}, readStreamInfo);
+  }
+
   async state(stream: Stream, subject?: string): Promise<StreamState & Keeping> {
     const body = subject === undefined ? {} : { subjects_filter: subject };
     const { state, created, config } = await this.request(`STREAM.INFO.${stream.name}`, body, readStreamInfo);
@@ -233,8 +247,8 @@ export class Streams {
   #learn(stream: Stream, { created, config, state }: StreamInfo): void {
     // The epoch was unknown: all open rooms are compared with the stream.
     if (stream.epoch === "") stream.through = Math.max(stream.through, state.last_seq);
-    const identity = `${stream.name} ${created} ${config.description ?? ""}`;
-    stream.epoch = createHash("sha256").update(identity).digest("base64url").slice(0, 10);
+    stream.epoch = epochOf(stream.name, { created, config });
+    stream.isUnlimited = config.max_msgs_per_subject === unlimited;
     stream.seen = Math.max(stream.seen, state.last_seq);
     this.#epochOf.set(stream.name, { created, epoch: stream.epoch });
   }
@@ -242,13 +256,14 @@ export class Streams {
   async #prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
     const { prefix, partitions } = this.#options;
     const streams = Array.from({ length: partitions }, (_, partition): Stream => {
-      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, through: 0, markSeq: 0, markTime: 0, floor: Infinity };
+      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, through: 0, markSeq: 0, markTime: 0, floor: Infinity, isUnlimited: false };
     });
     const problems: string[] = [];
     await Promise.all(streams.map(async (stream) => {
       const info = await this.#ensure(stream);
-      problems.push(...this.#differences(stream, info.config));
-      this.#learn(stream, info);
+      const found = this.#differences(stream, info.config);
+      problems.push(...found);
+      this.#learn(stream, found.length > 0 ? info : await this.#widened(stream, info));
     }));
     if (problems.length > 0) throw new NatsProblem(problems.join("\n"));
     this.#known.set(namespace, streams);
@@ -275,7 +290,8 @@ export class Streams {
 
   #configOf({ name, namespace, partition, retention }: Stream): StreamConfig {
     const { prefix, partitions, replicas, storage, keyWindowMs } = this.#options;
-    const { historySize, historyTtlMs } = retention;
+    const { historySize, historyTtlMs, archive = false } = retention;
+    const { archiveLagMs = 0, archiveLagBytesMax = 0 } = this.#options;
     const subject = `${prefix}.in.${partition}.${namespace}.*`;
     return {
       name,
@@ -285,8 +301,10 @@ export class Streams {
       storage,
       num_replicas: replicas,
       // One more: as long as that one is stored, all later ones are, and a member at its position can recover.
-      max_msgs_per_subject: historySize + 1,
-      max_age: historyTtlMs * nanosecondsPerMs,
+      // An archived stream keeps all until they are archived. Mirrors and limits would drop some of them in silence.
+      max_msgs_per_subject: archive ? unlimited : historySize + 1,
+      max_age: (archive ? Math.max(archiveLagMs, historyTtlMs) : historyTtlMs) * nanosecondsPerMs,
+      ...(archive && archiveLagBytesMax > 0 && { max_bytes: archiveLagBytesMax }),
       // NATS requires it to be no longer than the age, and at least 100 ms.
       duplicate_window: Math.min(keyWindowMs, historyTtlMs) * nanosecondsPerMs,
       discard: "old",
@@ -295,8 +313,29 @@ export class Streams {
     };
   }
 
+  /**
+   * Turning the archive on edits the stream in place: nothing is deleted by it, and nodes of before go on. Turning it off
+   * leaves the stream as it is, since other nodes may still archive it.
+   */
+  async #widened(stream: Stream, info: StreamInfo): Promise<StreamInfo> {
+    const { config } = info;
+    const { max_msgs_per_subject, max_age, max_bytes } = this.#configOf(stream);
+    const isArchived = stream.retention.archive === true;
+    if (!isArchived && config.max_msgs_per_subject !== unlimited) return info;
+    const age = isArchived ? max_age : Math.max(max_age, config.max_age);
+    const bytes = isArchived ? max_bytes ?? unlimited : config.max_bytes ?? unlimited;
+    if (!isArchived) {
+      this.#log.warn({ stream: stream.name, max_msgs_per_subject }, `NATS: the stream of namespace ${stream.namespace} was archived and still has no limit for each room; when no node archives it any more, give it one (nats stream edit ${stream.name} --max-msgs-per-subject ${max_msgs_per_subject})`);
+    }
+    if (config.max_msgs_per_subject === unlimited && config.max_age === age && (config.max_bytes ?? unlimited) === bytes) return info;
+    this.#log.info({ stream: stream.name }, "NATS: the stream is edited: it keeps all publications until they are archived");
+    return this.request(`STREAM.UPDATE.${stream.name}`, { ...config, max_msgs_per_subject: unlimited, max_age: age, max_bytes: bytes }, readStreamInfo);
+  }
+
   #differences(stream: Stream, there: StreamConfig): string[] {
     const here = this.#configOf(stream);
+    // Limits of archived streams are widened, never a reason to refuse.
+    const isArchived = stream.retention.archive === true || there.max_msgs_per_subject === unlimited;
     const { name, namespace } = stream;
     const wrong = (field: string, has: unknown, wants: unknown, way: string) =>
       has === wants ? [] : [`stream ${name} has ${field} ${String(has)}, but the configuration requires ${String(wants)}: ${way}, or change the stream (nats stream edit ${name})`];
@@ -307,8 +346,8 @@ export class Streams {
       ...wrong("partitions", Number(partitions), this.#options.partitions, `set --nats-partitions to ${partitions}`),
       ...wrong("num_replicas", there.num_replicas, here.num_replicas, `set --nats-replicas to ${there.num_replicas}`),
       ...wrong("storage", there.storage, here.storage, `set --nats-storage to ${there.storage}`),
-      ...wrong("max_msgs_per_subject", there.max_msgs_per_subject, here.max_msgs_per_subject, `set ${option("historySize", "inbox-size")} to ${there.max_msgs_per_subject - 1}`),
-      ...wrong("max_age", `${there.max_age / nanosecondsPerMs} ms`, `${here.max_age / nanosecondsPerMs} ms`, `set ${option("historyTtlMs", "inbox-ttl-ms")} to that`),
+      ...(isArchived ? [] : wrong("max_msgs_per_subject", there.max_msgs_per_subject, here.max_msgs_per_subject, `set ${option("historySize", "inbox-size")} to ${there.max_msgs_per_subject - 1}`)),
+      ...(isArchived ? [] : wrong("max_age", `${there.max_age / nanosecondsPerMs} ms`, `${here.max_age / nanosecondsPerMs} ms`, `set ${option("historyTtlMs", "inbox-ttl-ms")} to that`)),
       ...wrong("duplicate_window", `${there.duplicate_window / nanosecondsPerMs} ms`, `${here.duplicate_window / nanosecondsPerMs} ms`, "set --key-window-ms to the stream's value"),
       ...wrong("subjects", there.subjects.join(), here.subjects.join(), "use another --nats-prefix"),
       ...wrong("republish", `${there.republish?.src} → ${there.republish?.dest}`, `${here.republish.src} → ${here.republish.dest}`, "use another --nats-prefix"),
@@ -317,6 +356,11 @@ export class Streams {
       ...wrong("allow_direct", there.allow_direct ?? false, here.allow_direct, "use another --nats-prefix"),
     ];
   }
+}
+
+/** Names the stream as it is now. */
+export function epochOf(name: string, { created, config }: Pick<StreamInfo, "created" | "config">): string {
+  return createHash("sha256").update(`${name} ${created} ${config.description ?? ""}`).digest("base64url").slice(0, 10);
 }
 
 /** Notes a message of the stream. */

@@ -103,10 +103,13 @@ export interface KeptMessage {
   readonly seq: number;
   /** Base64. */
   readonly data?: string;
+  /** When the stream stored it, in RFC 3339. */
+  readonly time?: string;
 }
 
 export function readKeptMessage({ message }: Fields): KeptMessage | null {
   if (!isFields(message) || !isNumber(message.seq) || message.seq === 0) return null;
+  if (message.time !== undefined && typeof message.time !== "string") return null;
   return message.data === undefined || typeof message.data === "string" ? (message as unknown as KeptMessage) : null;
 }
 

@@ -22,6 +22,27 @@ export function tokenOf(room: string): string {
   return `=h${createHash("sha256").update(room).digest("base64url")}`;
 }
 
+/** Header with the room's key, where the token is a hash: the archive stores names. */
+export const nameHeader = "Flux-Room";
+
+/** Value of `nameHeader`; "" where the token says the name. */
+export function nameBeside(room: string, subject: string): string {
+  return isHashed(subject) ? Buffer.from(room).toString("base64url") : "";
+}
+
+/** The room's key from the subject in a stream. A hash without the header, from a node of before, is its own name. */
+export function roomOf(subject: string, beside: () => string): string {
+  const token = subject.slice(subject.lastIndexOf(".") + 1);
+  if (isHashed(subject)) return Buffer.from(beside(), "base64url").toString() || token;
+  if (!token.includes("=")) return token;
+  return Buffer.from(token.replace(/=([0-9A-F]{2})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 16))), "latin1").toString();
+}
+
+/** No escape starts with `=h`. */
+function isHashed(subject: string): boolean {
+  return subject.startsWith("=h", subject.lastIndexOf(".") + 1);
+}
+
 function escape(character: string): string {
   let text = "";
   for (const byte of Buffer.from(character)) text += `=${byte.toString(16).toUpperCase().padStart(2, "0")}`;
