@@ -66,8 +66,9 @@ function bundleNode(options) {
     platform: "node",
     format: "esm",
     target: "node20",
-    // uWebSockets.js finds its binary next to its own file, and pino the files of its threads.
-    external: ["uWebSockets.js", "pino", "pino-pretty"],
+    // uWebSockets.js finds its binary next to its own file, and pino the files of its threads. pg is loaded only where
+    // PostgreSQL is configured, and looks for optional packages.
+    external: ["uWebSockets.js", "pino", "pino-pretty", "pg"],
     sourcemap: true,
     sourcesContent: false,
     logLevel: "warning",

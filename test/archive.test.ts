@@ -15,15 +15,15 @@ const postgres = await startPostgres(t);
 
 t.test("an archiver that is killed in the middle leaves no hole and nothing twice", async (t) => {
   const archive = await postgres.freshUrl();
-  const flags = ["--nats", nats.url, "--resume-secret", resumeSecret, "--nats-prefix", "kill", "--nats-partitions", "1", "--archive", archive, "--namespaces", JSON.stringify({ chat: { archive: true, historySize: 10 } }), "--commands-per-second", "0"];
+  const flags = ["--nats", nats.url, "--resume-secret", resumeSecret, "--nats-prefix", "kill", "--nats-partitions", "1", "--archive", archive, "--namespaces", JSON.stringify({ chat: { archive: true, historySize: 10 } }), "--commands-per-second", "0", "--reactors", "1"];
   const rows = async () => postgres.sql("SELECT seq, room, convert_from(data, 'UTF8') AS text FROM flux_publications ORDER BY seq", [], archive);
   const first = await startNodeProcess(flags);
   t.teardown(() => first.kill());
   const ann = await open(first);
   await ann.join("chat:a");
-  const texts = Array.from({ length: 3000 }, (_, i) => `"${i}"`);
-  await Promise.all(texts.slice(0, 1000).map((text) => ann.publish("chat:a", text)));
-  const rest = texts.slice(1000).map((text) => ann.publish("chat:a", text).catch(() => null));
+  const texts = Array.from({ length: 1500 }, (_, i) => `"${i}"`);
+  await Promise.all(texts.slice(0, 500).map((text) => ann.publish("chat:a", text)));
+  const rest = texts.slice(500).map((text) => ann.publish("chat:a", text).catch(() => null));
   await until(async () => (await rows()).length > 100, "some rows");
   await first.kill();
   await Promise.allSettled(rest);
