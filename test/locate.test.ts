@@ -8,6 +8,7 @@ import { answerText, Targets } from "../src/reactor/locate/targets.ts";
 import { performance } from "node:perf_hooks";
 import { resolveConfig } from "../src/config/config.ts";
 import { Counters, createCounters } from "../src/link/counters.ts";
+import { safeText } from "../src/reactor/transport/safetext.ts";
 import { Looks } from "../src/node/looks.ts";
 import { nodeFacts } from "../src/node/nodefacts.ts";
 import type { PlacedNode, PlacementView } from "../src/placement/view.ts";
@@ -270,4 +271,13 @@ t.test("a node whose entry has no port that can be refuses, and ends nothing", a
   for (const { id } of nodes) looks.look(id);
   await until(() => told.length === nodes.length, "an answer for each");
   t.strictSame(looks.refusing, nodes.map(({ id }) => id));
+});
+
+t.test("an answer is ASCII, whatever a node's URL holds: uWS for Node 24 does not encode every string", async (t) => {
+  const url = "wss://gateway.example/ä/€";
+  const { alone } = answerText(url, "a");
+  t.match(alone, /^[\x20-\x7e]+$/);
+  t.equal((JSON.parse(`${alone}}`) as { url: string }).url, `${url}?node=a`);
+  for (const text of ["denied: ä", "ÿ", "€", "👩‍🚀"]) t.same(safeText(text), Buffer.from(text));
+  t.equal(safeText("bye"), "bye");
 });

@@ -5,6 +5,7 @@ import type { ServerFrame } from "../protocol/messages.ts";
 import type { Context } from "./context.ts";
 import type { Session } from "./session/session.ts";
 import { sendAny } from "./transport/fragments.ts";
+import { safeText } from "./transport/safetext.ts";
 import { dropped, queued } from "./transport/socket.ts";
 
 /** Sends a frame that is encoded in the session's format. */
@@ -42,7 +43,7 @@ export function closeSession(context: Context, session: Session, name: CloseName
   context.trace?.closed(session, name, text);
   context.refusals.tell(name, text, session.waiting?.client ?? "");
   if (session.state !== "closing") context.sessions.setState(session, "closing");
-  socket.end(code, reason);
+  socket.end(code, safeText(reason));
 }
 
 /**

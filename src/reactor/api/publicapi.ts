@@ -12,6 +12,7 @@ import { kinds } from "../../link/records.ts";
 import type { NodeState } from "../../link/threads.ts";
 import { problems, problemText, problemType, refusal, retryAfterSeconds } from "../../protocol/problems.ts";
 import type { Context } from "../context.ts";
+import { safeText } from "../transport/safetext.ts";
 import { respondHead, statusLine } from "./answers.ts";
 import { Callers } from "./callers.ts";
 import { newRequest, Requests, type Asked } from "./requests.ts";
@@ -280,7 +281,7 @@ export class PublicApi {
       if (code === "unauthorized") res.writeHeader("WWW-Authenticate", "Bearer");
       if (retryAfter > 0) res.writeHeader("Retry-After", String(retryAfter));
       if (isHead) res.writeHeader("Content-Length", String(Buffer.byteLength(body))).endWithoutBody();
-      else res.end(body, true);
+      else res.end(safeText(body), true);
     });
   }
 

@@ -4,6 +4,7 @@
  */
 import { placeTag } from "../../auth/placetickets.ts";
 import type { PlacedNode, PlacementView } from "../../placement/view.ts";
+import { asciiJson } from "../transport/safetext.ts";
 import { Slots } from "./slots.ts";
 
 export interface Target {
@@ -158,8 +159,8 @@ const reportedMs = 5_000;
 /** @param url where the node is reached, which may have a query */
 export function answerText(url: string, id: string): AnswerText {
   const [address = ""] = url.split("#");
-  const node = JSON.stringify(id);
+  const node = asciiJson(JSON.stringify(id));
   const named = `${address}${address.includes("?") ? "&" : "?"}node=${encodeURIComponent(id)}`;
-  const quoted = JSON.stringify(named);
+  const quoted = asciiJson(JSON.stringify(named));
   return { url: `{"url":${quoted.slice(0, -1)}&ticket=`, node: `","node":${node}`, alone: `{"url":${quoted},"node":${node}` };
 }

@@ -5,6 +5,7 @@ import type { HttpResponse, TemplatedApp } from "uWebSockets.js";
 import type { Config } from "../../config/config.ts";
 import type { NodeState } from "../../link/threads.ts";
 import { packageFolder } from "../../platform/version.ts";
+import { safeText } from "./safetext.ts";
 
 const securityHeaders = {
   "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
@@ -95,6 +96,6 @@ function respond(
     for (const [name, value] of Object.entries(headers)) res.writeHeader(name, value);
     // With a length, endWithoutBody would wait for that many bytes of a body.
     if (isHead) res.writeHeader("Content-Length", String(Buffer.byteLength(body))).endWithoutBody();
-    else res.end(body, isLast);
+    else res.end(typeof body === "string" ? safeText(body) : body, isLast);
   });
 }

@@ -16,7 +16,7 @@ export interface Socket {
    * Sends the client the code, lets queued bytes leave, and closes. The session's close handler runs before this
    * returns.
    */
-  end(code: number, reason: string): void;
+  end(code: number, reason: string | Buffer): void;
   /** Closes at once. The close handler runs before this returns. */
   close(): void;
   /** Asks the client for a sign of life, where the transport can. */

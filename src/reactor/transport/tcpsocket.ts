@@ -120,9 +120,9 @@ export class TcpSocket implements Socket {
     this.#reactor.rooms.slow.droppedNow(this.#session);
   }
 
-  end(code: number, reason: string): void {
+  end(code: number, reason: string | Buffer): void {
     if (this.#ended) return;
-    this.#write(Buffer.from(this.#reactor.encoder.frame(this.#session.wire, { id: 0, closed: { code, reason } })));
+    this.#write(Buffer.from(this.#reactor.encoder.frame(this.#session.wire, { id: 0, closed: { code, reason: reason.toString() } })));
     this.#leave();
     this.#gone();
   }
