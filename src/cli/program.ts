@@ -45,8 +45,8 @@ export function createProgram(): Command {
       const { start } = await import("./commands/start.ts");
       await start(readFlags(command));
     });
-  addArchiveCommand(program);
   addConfigCommand(program);
+  addArchiveCommand(program);
   addDisconnectCommand(program);
   addDrainCommand(program);
   addKeyCommand(program);
