@@ -151,7 +151,7 @@ const described: Record<string, { answer: readonly string[]; send(flux: FluxServ
   "POST /publications": { answer: keysOf<Results>()(["results", "failed"]), send: (flux) => flux.publishMany([{ room: "r", data: 1, key: "k", exclude: "s" }]) },
   "POST /broadcasts": { answer: keysOf<Results>()(["results", "failed"]), send: (flux) => flux.broadcast(["r"], 1, { key: "k" }) },
   "POST /users/:user/messages": { answer: keysOf<Sent>()(["position", "duplicate"]), send: (flux) => flux.send("u", 1, { key: "k" }) },
-  "GET /rooms/:room/history": { answer: keysOf<HistoryPage>()(["publications", "position", "next"]), send: (flux) => flux.history("r", { after: "a", before: "b", limit: 1, reverse: true }) },
+  "GET /rooms/:room/history": { answer: keysOf<HistoryPage>()(["publications", "position", "next", "gap"]), send: (flux) => flux.history("r", { after: "a", before: "b", limit: 1, reverse: true }) },
   "GET /rooms/:room/members": { answer: keysOf<MembersPage>()(["users", "sessions", "members", "next", "complete"]), send: (flux) => flux.members("r", { after: "a", limit: 1 }) },
   "GET /rooms": { answer: keysOf<RoomsPage>()(["rooms", "next", "complete", "unanswered"]), send: (flux) => flux.rooms({ prefix: "p", cursor: "c", limit: 1 }) },
   "GET /rooms/:room": { answer: keysOf<RoomInfo>()(["room", "sessions", "nodes", "users", "complete", "unanswered"]), send: (flux) => flux.room("r") },

@@ -54,6 +54,8 @@ export interface HistoryPage {
   readonly publications: readonly Publication[];
   /** Position of the newest publication of the room. */
   readonly position: string;
+  /** Publications are missing within this page: their stream deleted them before they were archived. */
+  readonly gap?: boolean;
   /** Cursor of the next page; null: this is the last page. */
   readonly next: string | null;
 }
