@@ -309,7 +309,7 @@ t.test("commands that each need a verdict follow one another", async (t) => {
   await ann.bye();
 });
 
-t.test("a drain waits for the commands that wait, and asks the backend about nobody who resumes", async (t) => {
+t.test("a drain waits for the commands that wait, and for those behind them", async (t) => {
   const leaving = await startNode(t, { ...hooks, reactors: 1, authSecret: secret });
   const ann = await open(leaving, { hello: { token: await tokenOf("ann") } });
   const held = backend.hold("/publish");
