@@ -278,6 +278,29 @@ t.test("a client without a token shares no verdict with another; an opaque token
   t.match(await ask(hooks, "connect", { user: "anon-5", isAnonymous: true, tokenHash: "t", token: "cookie" }), { user: "cookie-anon-5" });
 });
 
+t.test("a verdict that does not fit into the ring is none: the session does not wait forever", async (t) => {
+  const hooks = startHooks(t);
+  backend.answer("/connect", { allow: true, rooms: Array.from({ length: 40 }, (_, i) => `chat:${"r".repeat(90)}${i}`) });
+  const written: string[] = [];
+  const verdict = withResolvers();
+  const small = { begin: (_: number, bytes: number) => {
+    if (bytes > 2000) throw new RangeError("too large");
+    return true;
+  }, u32: () => {}, u8: () => {}, f64: () => {}, text: (text: string) => void written.push(text), blob: () => {}, end: () => verdict.resolve() };
+  const asked: AskRecord = { ...nothingAsked, number: 1, hook: "connect", tenant: "", user: "ann", tokenHash: "", isAnonymous: false };
+  const fields = [asked.tenant, asked.user, "", "", "", "", "", "", ""];
+  const record = { u32: () => 1, u8: () => 0, text: () => fields.shift() ?? "", blob: () => Buffer.alloc(0) };
+  hooks.onRecord({ link: small as never, live: true }, record as never);
+  await verdict.promise;
+  t.strictSame(written, ["", ""], "no rooms, no reason");
+});
+
+function withResolvers(): { promise: Promise<void>; resolve(): void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => (resolve = done));
+  return { promise, resolve };
+}
+
 t.test("a verdict asked for before a sign-out, and answered after it, is not remembered", async (t) => {
   const hooks = startHooks(t);
   const held = backend.hold("/connect");

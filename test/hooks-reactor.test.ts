@@ -53,7 +53,7 @@ t.test("questions and verdicts come out of the ring as they went in", async (t) 
 /** As much of a reactor as hello needs. */
 function reactorWith(parts: object): Reactor {
   return {
-    config: { frameBytesMax: 65_536, nodeId: "n", roomNameBytesMax: 255, roomsPerSessionMax: 10, allowAnonymous: true },
+    config: { frameBytesMax: 65_536, ringBytes: 2 ** 20, nodeId: "n", roomNameBytesMax: 255, roomsPerSessionMax: 10, allowAnonymous: true },
     counters: { add: () => {}, get: () => 0, closed: () => {} }, trace: null, refusals: { tell: () => {} }, verifier: null,
     resumeTokens: new ResumeTokens("secret"), outOfMemory: () => true,
     ...parts,
@@ -79,6 +79,14 @@ t.test("the backend names the user before the node looks where the user belongs"
   const sessions = { setState: () => {} };
   hello(reactorWith({ placement, targets, hooks, sessions }), comingSession(), 1, { version: 1, token: "cookie" });
   t.strictSame(order, ["asked about cookie", "placed ann"]);
+});
+
+t.test("a long token that the node cannot read is refused unasked", async (t) => {
+  const closed: string[] = [];
+  const hooks = { asksConnect: true, ask: () => t.fail("asked") };
+  const reactor = reactorWith({ hooks, placement: { mode: "any" }, sessions: { setState: () => {} }, counters: { add: () => {}, get: () => 0, closed: (name: string) => closed.push(name) } });
+  hello(reactor, comingSession(), 1, { version: 1, token: "x".repeat(8193) });
+  t.strictSame(closed, ["invalid_token"]);
 });
 
 t.test("rooms that only the client names are asked about; those that the store knows are not", async (t) => {

@@ -19,6 +19,7 @@ import { readVerdict, type Answered, type VerdictLimits } from "./verdict.ts";
 
 /** A verdict and the payload it may replace. */
 const answerBytes = 65_536;
+const textMax = 200;
 
 /** The reactor that asks. */
 export interface AskingReactor {
@@ -79,14 +80,20 @@ export class Hooks {
   /** Handles the question in a reactor's record. A bug of ours costs only this question. */
   onRecord(reactor: AskingReactor, record: RecordReader): void {
     const asked = readAsk(record);
-    const answer = (verdict: HookVerdict) => {
-      if (reactor.live) writeVerdict(reactor.link, asked.number, verdict);
+    const failed = (error: unknown) => {
+      this.#log.error({ err: error }, "hooks: a question failed: the ring is too small for its verdict (--ring-bytes), or this is a bug");
+      if (reactor.live) writeVerdict(reactor.link, asked.number, { kind: "unanswered", isAllowed: false, isFull: false, text: "" });
     };
     try {
-      this.ask(asked, answer);
+      this.ask(asked, (verdict) => {
+        try {
+          if (reactor.live) writeVerdict(reactor.link, asked.number, verdict);
+        } catch (error) {
+          failed(error);
+        }
+      });
     } catch (error) {
-      this.#log.error({ err: error }, "hooks: asking failed: report this as a bug");
-      answer({ kind: "unanswered", isAllowed: false, isFull: false, text: "hooks: the node failed; its log says why" });
+      failed(error);
     }
   }
 
@@ -119,7 +126,7 @@ export class Hooks {
     const unsaid = failure === "breaker" ? null : this.#sparse.due(`${title} ${failure}`);
     const then = isAllowedOnFailure ? "hookOnFailure allows what was asked" : "hookOnFailure denies what was asked";
     if (unsaid !== null) this.#log.warn({ failure, ...(unsaid > 0 && { unsaid }) }, `${title}: the backend gave no verdict: ${text}; ${then}`);
-    return { kind: "unanswered", isAllowed: isAllowedOnFailure, isFull: failure === "full", text: `${title}: ${text}` };
+    return { kind: "unanswered", isAllowed: isAllowedOnFailure, isFull: failure === "full", text: `${title}: ${text}`.slice(0, textMax) };
   }
 
   #tellBreaker(title: string, state: string, text: string): void {

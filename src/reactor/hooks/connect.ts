@@ -44,7 +44,9 @@ function hashOf(token: string): string {
 export function askConnect(reactor: Reactor, session: Session, { grant: given, token, device }: Asking, go: (grant: Grant) => void): void {
   const grant = asTokenGave(given);
   const { tenant, user } = grant;
-  if (token.length > tokenBytesMax) return closeSession(reactor, session, "invalid_token", `token: at most ${tokenBytesMax} bytes`);
+  // It has to fit into a record of the ring.
+  const tokenMax = Math.min(tokenBytesMax, reactor.config.ringBytes / 16);
+  if (token.length > tokenMax) return closeSession(reactor, session, "invalid_token", `token: at most ${tokenMax} bytes`);
   const tokenHash = token === "" ? grant.tokenHash : hashOf(token);
   const isAnonymous = user.startsWith(anonymousPrefix) && (reactor.verifier === null || tokenHash === "");
   const client = session.waiting?.client.slice(0, clientCharsMax) ?? "";
