@@ -192,6 +192,28 @@ t.test("an answer that is no stream's is an error of that publication and of not
   t.equal(a.broker.nats().reconnects, 0);
 });
 
+t.test("a node without rooms asks how far a stream is, and reads nothing of what others published", async (t) => {
+  const options = onePartition();
+  const a = await startBroker(t, { ...options, quietLookMs: 3_600_000 });
+  value(await a.open("x"));
+  const b = await startBroker(t, { ...options, quietLookMs: 50 });
+  // Only streams of rooms that were open here are asked for at all.
+  value(await b.open("y"));
+  b.broker.close("y");
+  const other = await stranger(t);
+  let looks = 0;
+  const reads: string[] = [];
+  other.subscribe(`$JS.API.STREAM.INFO.${streamOf(options)}`, { callback: () => void looks++ });
+  for (const subject of ["$JS.API.CONSUMER.>", "$JS.API.STREAM.MSG.GET.>", "$JS.API.DIRECT.GET.>"]) other.subscribe(subject, { callback: (_, message) => void (message.subject.includes(streamOf(options)) && reads.push(message.subject)) });
+  await other.flush();
+  for (let i = 0; i < 30; i++) {
+    const before = looks;
+    value(await a.publish("x", `${i}`));
+    if (i % 10 === 0) await until(() => looks > before + 1, "the other to look");
+  }
+  t.same(reads, []);
+});
+
 t.test("a stream that is not there is tried again, and each thing that is wrong with it is logged once until it is right", async (t) => {
   const options = { ...onePartition(), quietLookMs: 3_600_000 };
   const warnings: { readonly fields: object; readonly text: string }[] = [];

@@ -67,7 +67,11 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#looks = new Looks(options.streams, options.log, (stream, isOver) => this.#compare(stream, isOver));
     const roomAt = (subject: string) => this.#bySubject.get(subject);
     const roomsOf = (stream: Stream) => [...this.#rooms.values()].filter((room) => room.stream === stream);
-    this.#quiet = new Quiet({ ...options, roomAt, roomsOf, isConnected: () => this.#looks.connected, onMissing: (room) => this.#bringBack(room) });
+    const hasRooms = (stream: Stream) => {
+      for (const room of this.#rooms.values()) if (room.stream === stream) return true;
+      return false;
+    };
+    this.#quiet = new Quiet({ ...options, roomAt, roomsOf, hasRooms, isConnected: () => this.#looks.connected, onMissing: (room) => this.#bringBack(room) });
     this.#unreadable = new Trouble(options.log, "NATS: a stream cannot be read: its rooms wait, and joins of new ones fail, until it can; check the NATS servers", "NATS: all streams can be read again");
   }
 

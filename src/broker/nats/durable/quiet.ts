@@ -20,6 +20,7 @@ export interface QuietOptions {
   /** The open room with this subject. */
   roomAt(subject: string): DurableRoom | undefined;
   roomsOf(stream: Stream): DurableRoom[];
+  hasRooms(stream: Stream): boolean;
   /** Called for a live room that lacks a message of its stream. */
   onMissing(room: DurableRoom): void;
 }
@@ -97,7 +98,9 @@ export class Quiet {
 
   /** @returns the sequence up to which the stream's content is known. */
   async #compare(stream: Stream, first: number, head: number): Promise<number> {
-    const { reader, roomAt, roomsOf } = this.#options;
+    const { reader, roomAt, roomsOf, hasRooms } = this.#options;
+    // Nothing can be missing here. A node without members pays for no publication.
+    if (!hasRooms(stream)) return head;
     if (head - first > listedMax) {
       const rooms = roomsOf(stream);
       if (rooms.length * listedPerRoom < head - first) return this.#ask(stream, rooms, head);
