@@ -178,8 +178,7 @@ class Fleet {
   async share(node: number, ask: ReturnType<typeof asker>): Promise<number> {
     const id = `node-${node}`;
     if (this.#placement === "hash") return (100 * this.#clients.filter(({ session }) => session?.node === id).length) / this.#clients.length;
-    const { signal } = new AbortController();
-    const answers = await Promise.all(Array.from({ length: asks }, () => ask({ not: [], ticket: "", token: "", signal })));
+    const answers = await Promise.all(Array.from({ length: asks }, () => ask({ not: [], ticket: "", token: "", signal: new AbortController().signal })));
     return (100 * answers.filter(({ url }) => new URL(url).searchParams.get("node") === id).length) / asks;
   }
 
