@@ -1,6 +1,11 @@
 /** A room as Server-Sent Events: in order, from where a client was, bounded, and ended when the node drains. */
+import { join } from "node:path";
 import t, { type Test } from "tap";
+import { makeSecret } from "../src/auth/apisecret.ts";
+import { lookMs } from "../src/http/eventstream.ts";
 import { calls } from "../src/http/table.ts";
+import { openFileKeyWriter } from "../src/keystore/file.ts";
+import type { KeyRecord } from "../src/keystore/keystore.ts";
 import { ask } from "./support/api.ts";
 import { dataOf, eventsIn, follow as followAt, type StreamEvent } from "./support/follow.ts";
 import { startNode } from "./support/node.ts";
@@ -88,6 +93,42 @@ t.test("one caller has so many streams and no more; others go on", async (t) => 
   t.equal((await ask(port, "/rooms/live:many/publications", { body: { data: 1 } })).status, 201);
   all.forEach((one) => one.request.destroy());
   await until(async () => /flux_http_streams 0\n/.test(await node.metrics()), "all places to be free again");
+});
+
+t.test("a stream ends when its key is revoked, or no longer covers the room", async (t) => {
+  const path = join(t.testdir(), "keys");
+  const writer = openFileKeyWriter(path);
+  const { text, id, sha256 } = makeSecret();
+  const key: KeyRecord = { name: "shop", tenant: "", scopes: ["read"], rooms: null, requestsPerSecond: null, publicationsPerSecond: null, createdAt: 1, expiresAt: 0, secrets: [{ id, sha256, createdAt: 1, expiresAt: 0 }] };
+  await writer.change("shop", () => key);
+  const guarded = await startNode(t, { reactors: 1, apiKeys: path, namespaces: { chat: { durable: true } } });
+  const headers = { Authorization: `Bearer ${text}` };
+  // The looks of the streams, held.
+  const looks: (() => void)[] = [];
+  const real = setInterval;
+  t.intercept(globalThis, "setInterval", { value: (look: () => void, ms: number) => (ms === lookMs ? (looks.push(look), real(() => {}, 1e6)) : real(look, ms)) });
+  const open = async (room: string) => {
+    const stream = await follow(t, `/rooms/${room}/stream`, { at: guarded.apiPort, headers });
+    await until(() => stream.events.length === 2, "the stream to be open");
+    return stream;
+  };
+  const changed = async (room: string, status: number) => until(async () => (await ask(guarded.apiPort, `/rooms/${room}`, { headers })).status === status, "the node to know of the change");
+  const [chat, news] = [await open("chat:a"), await open("news")];
+  t.equal(looks.length, 2);
+  looks.forEach((look) => look());
+  await ask(guarded.apiPort, "/rooms/chat:a", { headers });
+  t.notOk(chat.isOver || news.isOver, "the key is good");
+  await writer.change("shop", () => ({ ...key, rooms: ["chat:*"] }));
+  await changed("news", 403);
+  looks.forEach((look) => look());
+  await until(() => news.isOver, "the end of the stream of the room that is not covered");
+  t.match(news.events.at(-1), { event: "end", data: { reason: "forbidden" } });
+  t.notOk(chat.isOver);
+  await writer.change("shop", () => null);
+  await changed("chat:a", 401);
+  looks.forEach((look) => look());
+  await until(() => chat.isOver, "the end of the other one");
+  t.match(chat.events.at(-1), { event: "end", data: { reason: "unauthorized" } });
 });
 
 t.test("a node that drains ends its streams with the time to come back in, and takes no new ones", async (t) => {

@@ -16,9 +16,14 @@ export interface Opened {
   readonly first: Extract<StreamEvent, { kind: "open" }>;
   /** The position that the client had, where the history no longer covers it. */
   readonly lost: string | null;
+  /** Why the client may not read any more; null: it may. Never rejects. */
+  revoked(): Promise<string | null>;
 }
 
-const heartbeatMs = 15_000;
+/** Interval at which it is looked whether the client may still read. */
+export const lookMs = 5_000;
+/** A comment comes with every so many looks. */
+const looksPerBeat = 3;
 /** Until an EventSource connects again, unless the end of the stream says otherwise. */
 const retryMs = 2_000;
 /** After its end, a client that reads nothing is disconnected. */
@@ -30,15 +35,18 @@ export class EventStream {
   readonly #exchange: Exchange;
   readonly #stream: RoomStream;
   readonly #ended: () => void;
-  readonly #heartbeat: NodeJS.Timeout;
+  readonly #revoked: Opened["revoked"];
+  readonly #timer: NodeJS.Timeout;
+  #looks = 0;
   #isOver = false;
 
   /** @param exchange whose head is written. @param ended called once. */
-  constructor(exchange: Exchange, { stream, first, lost }: Opened, ended: () => void) {
+  constructor(exchange: Exchange, { stream, first, lost, revoked }: Opened, ended: () => void) {
     this.#exchange = exchange;
     this.#stream = stream;
     this.#ended = ended;
-    this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs).unref();
+    this.#revoked = revoked;
+    this.#timer = setInterval(() => void this.#look(), lookMs).unref();
     // The client may have disconnected while the stream was opened.
     if (exchange.isOver) this.#close();
     else this.#begin(first, lost);
@@ -88,8 +96,10 @@ export class EventStream {
     if (!this.#isOver) this.#exchange.write(text);
   }
 
-  #beat(): void {
-    if (!this.#exchange.isFull) this.#write(":\n\n");
+  async #look(): Promise<void> {
+    if (++this.#looks % looksPerBeat === 0 && !this.#exchange.isFull) this.#write(":\n\n");
+    const why = await this.#revoked();
+    if (why !== null) this.end(why, retryMs);
   }
 
   #finish(): void {
@@ -103,7 +113,7 @@ export class EventStream {
   #close(): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    clearInterval(this.#heartbeat);
+    clearInterval(this.#timer);
     void this.#stream.return?.();
     this.#ended();
   }

@@ -67,7 +67,7 @@ export class HttpApi {
     this.#options = options;
     this.streams = new Streams(options.streams);
     this.#node = { ...options.node, streams: this.streams };
-    this.#desk = { answered: ({ name }, code) => add(this.#counts.get(name)!, code), failed: (request, error) => this.#refuseError(request, error), audit: options.audit };
+    this.#desk = { answered: ({ name }, code) => add(this.#counts.get(name)!, code), failed: (request, error) => this.#refuseError(request, error), authenticate: (given) => options.keys.authenticate(given), audit: options.audit };
     for (const call of calls) this.#router.on(call.method, basePath + call.path, () => undefined, { call } satisfies Target);
     for (const document of documents()) this.#router.on("GET", document.path, () => undefined, { document } satisfies Target);
   }

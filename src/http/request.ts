@@ -2,7 +2,7 @@
 import type { Audit } from "../admin/audit.ts";
 import { checkRoom, checkTenant, checkUser } from "../api/checks.ts";
 import { ApiError } from "../api/error.ts";
-import { permits, type ApiCaller, type Scope } from "../auth/apikeys.ts";
+import { permits, type ApiCaller, type ApiKeys, type Scope } from "../auth/apikeys.ts";
 import type { Right } from "../auth/grants.ts";
 import { keyCharsMax } from "../protocol/limits.ts";
 import type { Body } from "./body.ts";
@@ -21,6 +21,7 @@ export interface Desk {
   answered(call: Called, code: string): void;
   /** Answers for a call that threw. */
   failed(request: ApiRequest, error: unknown): void;
+  readonly authenticate: ApiKeys["authenticate"];
   readonly audit: Audit;
 }
 
@@ -105,6 +106,19 @@ export class ApiRequest<Q = unknown, B = unknown> {
 
   covers(right: Right, room: string): boolean {
     return this.caller.rooms === null || permits(this.caller, this.call.scope, right, room) === null;
+  }
+
+  /**
+   * For answers that take long: whether the credential still allows this, or why not. A key may be revoked or changed
+   * meanwhile, and a token expires. Null also where that cannot be told now. Never rejects.
+   */
+  async revoked(right: Right, room: string): Promise<string | null> {
+    // The stream of a client's token ends with it (streams.ts).
+    if (this.caller.grant !== null) return null;
+    const caller = await this.#desk.authenticate(headerOf(this.exchange, "authorization"));
+    if ("refused" in caller) return caller.refused === "unavailable" ? null : caller.refused;
+    if (caller.tenant !== null && caller.tenant !== this.tenant) return "forbidden";
+    return permits(caller, this.call.scope, right, room)?.refused ?? null;
   }
 
   /** The rooms that it covers. Undefined: all. */

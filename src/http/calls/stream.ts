@@ -14,7 +14,7 @@ export const streamCall = call({
   path: "/rooms/:room/stream",
   scope: "read",
   title: "Follow a room",
-  text: "Server-Sent Events. `open` is the first event, then each publication is an event with its position as `id`. A client that reconnects sends `Last-Event-ID` and gets what it missed. `gap` instead of `open`: the history no longer covers its position, and the stream begins at the newest. `end`: the reader was too slow, or the node drains; connect again after `retry` milliseconds. A comment comes every 15 seconds. With `token` in place of a key, a page of `allowedOrigins` follows a room that its user may join. The stream ends when the token expires, or when the user is disconnected.",
+  text: "Server-Sent Events. `open` is the first event, then each publication is an event with its position as `id`. A client that reconnects sends `Last-Event-ID` and gets what it missed. `gap` instead of `open`: the history no longer covers its position, and the stream begins at the newest. `end`: the reader was too slow, the node drains, or the key is revoked; connect again after `retry` milliseconds. A comment comes every 15 seconds. With `token` in place of a key, a page of `allowedOrigins` follows a room that its user may join. The stream ends when the token expires, or when the user is disconnected.",
   query: z.strictObject({ tenant, after: z.string().optional().describe("Begin after this position. `Last-Event-ID` takes precedence. Default: the newest position of the room."), token: z.string().optional().describe("Token of a client, for an EventSource: it can send no headers. Never an API key.") }),
   body: null,
   status: 200,
@@ -51,7 +51,7 @@ export const streamCall = call({
         return stream.next();
       });
       if (first.done === true || first.value.kind !== "open") throw new ApiError("unavailable", "the room changed while it was opened; try again");
-      place.begin(request.begin(streamHead), { stream, first: first.value, lost });
+      place.begin(request.begin(streamHead), { stream, first: first.value, lost, revoked: () => request.revoked("history", room) });
     } catch (error) {
       place.free();
       throw error;
