@@ -1,7 +1,7 @@
 /** API keys in memory, in a file and in Redis: the contract, and what happens when the place is broken or away. */
-import promises, { appendFile, chmod, mkdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import promises, { appendFile, chmod, mkdir, readFile, rename, rm, stat, symlink, utimes, writeFile, type FileHandle } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import t, { type Test } from "tap";
 import { heldEvery, keyOf, keyStoreContract, type KeyPlace } from "../src/contracts/keystore.ts";
 import { openFileKeys, openFileKeyWriter } from "../src/keystore/file.ts";
@@ -120,6 +120,23 @@ t.test("file: a file that breaks leaves the keys as they were and says so once, 
   await mkdir(path);
   await look();
   t.ok(store.find("a000000000"), "a folder: known keys go on");
+});
+
+t.test("file: a change survives a power loss: file and folder are synced before it counts", async (t) => {
+  const { path, writer } = await fileOf(t, keyOf("shop", ["a"]));
+  const files = promises as unknown as { open: (path: string, ...more: unknown[]) => Promise<FileHandle> };
+  const real = files.open;
+  t.teardown(() => (files.open = real, syncBuiltinESMExports()));
+  const synced: string[] = [];
+  files.open = async (opened, ...more) => {
+    const handle = await real(opened, ...more);
+    const { sync } = handle;
+    handle.sync = () => (synced.push(opened), sync.call(handle));
+    return handle;
+  };
+  syncBuiltinESMExports();
+  await writer.change("shop", () => null);
+  t.match(synced, [new RegExp(`^${path}\\..+\\.new$`), dirname(path)]);
 });
 
 t.test("file: what kept it from being read may pass without any change of it", async (t) => {

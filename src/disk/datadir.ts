@@ -8,13 +8,12 @@
  *     sessions/       sessions, what devices have read, sign-outs
  */
 import { accessSync, constants, existsSync, mkdirSync, opendirSync, readFileSync } from "node:fs";
-import { open, rename } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { randomId } from "../platform/ids.ts";
 import { DataDirError, explained } from "./error.ts";
 import { formatVersion } from "./frames.ts";
 import { lockFolder } from "./lock.ts";
-import { syncFolder } from "./segment.ts";
+import { writeWhole } from "./whole.ts";
 
 export interface DataDir {
   readonly path: string;
@@ -74,7 +73,7 @@ function makeFolder(path: string): void {
 
 async function checkFormat(path: string): Promise<void> {
   const file = join(path, "format");
-  if (!existsSync(file)) return writeWhole(path, "format", `flux-gateway data, format ${formatVersion}\n`);
+  if (!existsSync(file)) return writeWhole(file, `flux-gateway data, format ${formatVersion}\n`);
   const text = readFileSync(file, "utf8");
   const format = Number(/format (\d+)/.exec(text)?.[1]);
   if (format === formatVersion) return;
@@ -88,22 +87,8 @@ async function checkFormat(path: string): Promise<void> {
 
 async function secretIn(path: string): Promise<string> {
   const file = join(path, "resume-secret");
-  if (!existsSync(file)) await writeWhole(path, "resume-secret", `${randomId(32)}\n`);
+  if (!existsSync(file)) await writeWhole(file, `${randomId(32)}\n`);
   const secret = readFileSync(file, "utf8").trim();
   if (secret.length < 32) throw new DataDirError(`${file} is damaged; delete it (clients then cannot resume their sessions), or restore a backup`);
   return secret;
-}
-
-/** Writes a file atomically: after a crash it is complete or absent. */
-async function writeWhole(path: string, name: string, text: string): Promise<void> {
-  const half = join(path, `${name}.new`);
-  const handle = await open(half, "w", 0o600);
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(half, join(path, name));
-  await syncFolder(path);
 }

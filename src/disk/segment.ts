@@ -7,6 +7,7 @@ import { open, unlink, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
 import { fileHead, fileHeadBytes } from "./frames.ts";
+import { syncFolder } from "./whole.ts";
 
 export class Segment {
   readonly id: number;
@@ -88,14 +89,4 @@ export async function createSegment(folder: string, id: number, sync: boolean): 
     throw error;
   }
   return new Segment(id, path, salt, file, fileHeadBytes);
-}
-
-/** A new file survives a power loss only once its folder is synced as well. */
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

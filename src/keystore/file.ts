@@ -2,9 +2,9 @@
  * Keys in a file that nodes read again when it changes. The first line names the format, every other line is a key.
  * `flux-gateway key` replaces the file as a whole, so a reader never sees half of a change.
  */
-import { chmod, chown, open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
+import { open, readFile, realpath, rm, stat } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { randomId } from "../platform/ids.ts";
+import { writeWhole } from "../disk/whole.ts";
 import { everyInTime, KeyStoreProblem, keysMax, lookMs, type Every, type KeyChange, type KeyRecord, type KeyStore, type KeyWriter } from "./keystore.ts";
 import { byName, KnownKeys, readRecord, writeRecord, type RecordText } from "./records.ts";
 
@@ -125,27 +125,7 @@ async function statOf(path: string): Promise<FileState> {
 /** Replaces the file, and keeps its owner and mode where it exists. A link to it stays. */
 async function write(path: string, text: string): Promise<void> {
   const target = await realpath(path).catch(() => path);
-  const before = await stat(target).catch(() => null);
-  // Nobody knows the name before, and can have put a link there.
-  const beside = `${target}.${randomId(9)}.new`;
-  try {
-    const file = await open(beside, "wx", 0o600);
-    try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    if (before !== null) {
-      await chmod(beside, before.mode & 0o777);
-      // Only root may give a file away, and only then it is necessary.
-      await chown(beside, before.uid, before.gid).catch(() => undefined);
-    }
-    await rename(beside, target);
-  } catch (error) {
-    await rm(beside, { force: true });
-    throw error;
-  }
+  await writeWhole(target, text, await stat(target).catch(() => null));
 }
 
 /** Lets one change at a time happen, also of other processes. */
