@@ -6,6 +6,7 @@ import { fieldsOf } from "../src/http/openapi.ts";
 import { basePath, calls } from "../src/http/table.ts";
 import { ApiError, FluxServer, type FluxServerOptions, type HistoryPage, type Joined, type Left, type MembersPage, type Published, type Results, type RoomInfo, type RoomsPage, type Sent, type Surveyed, type Token, type UserInfo } from "../src/server/index.ts";
 import { startNode } from "./support/node.ts";
+import { none } from "./support/only.ts";
 import { open } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
 
@@ -29,7 +30,7 @@ t.test("bytes are bytes, and names may have any characters but those of a path's
     await flux.publish(room, bytes.subarray(1));
     t.match((await flux.history(room)).publications, [{ sender: "", data: new Uint8Array([255, 7]) }], room);
   }
-  for (const room of ["", ".", ".."]) await t.rejects(flux.publish(room, 1), { code: "bad_request" });
+  for (const room of ["", ".", "..", "chat:\ud800"]) await t.rejects(flux.publish(room, 1), { code: "bad_request" });
 });
 
 t.test("many at once have a result each, and history has pages", async (t) => {
@@ -56,9 +57,9 @@ t.test("users: who is there, into a room and out of it, without one session, and
   await session.waitFor(() => session.publications.length > 0, "a publication");
   t.same(session.publications.map(({ payload }) => payload.toString()), ['"to all"']);
   t.match(await flux.leave("ann", "chat:u"), { sessions: 1, complete: true });
-  t.match(await flux.user("ann"), { sessions: [{ rooms: 0 }], joined: [] });
+  t.match(await flux.user("ann"), { sessions: [{ rooms: 0 }], joined: none });
   t.match(await flux.disconnect("ann", { signOut: true }), { sessions: 1, complete: true });
-  t.match(await flux.user("ann"), { sessions: [] });
+  t.match(await flux.user("ann"), { sessions: none });
   t.match(await flux.reconnect("ann"), { sessions: 0 });
 });
 
@@ -108,6 +109,17 @@ t.test("what fails for now is repeated with the same key, and what fails for goo
     await t.rejects(flux.publish("chat:a", 1), { code, message: "said", requestId: "r1", status });
     t.equal(bodies.length, 1);
   }
+});
+
+t.test("a signal that outlives many calls keeps nothing of them", async (t) => {
+  const { signal } = new AbortController();
+  const { flux } = await startOdd(t, [problem(503, "overloaded", true)], { retries: 5 });
+  let [added, removed] = [0, 0];
+  const { addEventListener, removeEventListener } = signal;
+  signal.addEventListener = (...given: Parameters<typeof addEventListener>) => (added++, addEventListener.apply(signal, given));
+  signal.removeEventListener = (...given: Parameters<typeof removeEventListener>) => (removed++, removeEventListener.apply(signal, given));
+  await t.rejects(flux.publish("chat:a", 1, { signal }), { code: "overloaded" });
+  t.same([added, removed], [5, 5]);
 });
 
 t.test("repeats end: after so many, and at once where the node asks for more time than is given", async (t) => {

@@ -49,7 +49,7 @@ export class FluxServer {
     return this.#call("POST", `/rooms/${name(room)}/publications`, {}, { ...content(data), key, exclude }, signal);
   }
 
-  /** Publishes up to 1,000 publications, those into one room in this order. Each has a result of its own. */
+  /** Publishes up to 1,000, those into one room in this order. Each has a result of its own. To repeat one that failed, give it a key. */
   async publishMany(items: readonly Options.Item[], { signal }: Options.Signal = {}): Promise<Results> {
     const body = items.map(({ room, data, key = crypto.randomUUID(), exclude }) => ({ room, ...content(data), key, exclude }));
     return this.#call("POST", "/publications", {}, body, signal);
@@ -136,8 +136,7 @@ export class FluxServer {
     const { key, timeoutMs = 10_000, fetch: ask = fetch } = this.#options;
     const timeout = AbortSignal.timeout(timeoutMs);
     const headers = { ...(key !== undefined && { Authorization: `Bearer ${key}` }), ...(body !== null && { "Content-Type": "application/json" }) };
-    let response: Response;
-    let answer: string;
+    let response: Response, answer: string;
     try {
       // A redirect would take the key to another server.
       response = await ask(url, { method, headers, body, redirect: "error", signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]) });
@@ -175,13 +174,14 @@ function content(data: unknown): { readonly data: unknown } | { readonly b64: st
 
 /** URLs take these names for steps in the path, also when they are escaped. */
 function name(given: string): string {
-  if (/^\.{0,2}$/.test(given)) throw new ApiError("bad_request", `${JSON.stringify(given)} cannot be part of a URL`);
+  if (/^\.{0,2}$/.test(given) || !given.isWellFormed()) throw new ApiError("bad_request", `${JSON.stringify(given)} cannot be part of a URL`);
   return encodeURIComponent(given);
 }
 
 function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason as Error)), { once: true });
+    const stop = () => (clearTimeout(timer), reject(signal?.reason as Error));
+    const timer = setTimeout(() => resolve(signal?.removeEventListener("abort", stop)), ms);
+    signal?.addEventListener("abort", stop, { once: true });
   });
 }
