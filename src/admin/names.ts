@@ -1,8 +1,7 @@
 /** Names of users, tenants and rooms as callers of the admin port write them. */
 import * as z from "zod";
-import { nameProblem } from "../config/roomnames.ts";
+import { nameBytesMax, nameProblem } from "../config/roomnames.ts";
 
-const nameBytesMax = 128;
 /** The maximum of the option `roomNameBytesMax`. */
 const roomBytesMax = 4096;
 

@@ -1,16 +1,14 @@
 /** Checks what an embedding program passes. The limits are those of clients. Each function throws an ApiError. */
 import * as z from "zod";
-import { nameProblem, roomNameProblem } from "../config/roomnames.ts";
+import { nameBytesMax, nameProblem, roomNameProblem } from "../config/roomnames.ts";
 import { drainShape } from "../messages/drainoptions.ts";
 import { roomsPerPageMax } from "../messages/survey.ts";
 import { keyCharsMax, pageSizeMax } from "../protocol/limits.ts";
 import { Format } from "../protocol/messages.ts";
 import { inboxName } from "../protocol/roomkeys.ts";
-import { userNameBytesMax } from "../reactor/names.ts";
 import { payloadProblem } from "../reactor/payload.ts";
 import { ApiError } from "./error.ts";
 
-const tenantBytesMax = 128;
 const afterCharsMax = 4096;
 
 const tenant = z.string().optional();
@@ -66,12 +64,12 @@ export function checkUrl(url: string | undefined): string {
 }
 
 export function checkUser(user: unknown): string {
-  return checkName("user", user, userNameBytesMax);
+  return checkName("user", user, nameBytesMax);
 }
 
 /** Names are part of keys, and keys keep tenants apart: a control character in a name would reach another tenant. */
 export function checkTenant(tenant: string | undefined): string {
-  return tenant === undefined || tenant === "" ? "" : checkName("tenant", tenant, tenantBytesMax);
+  return tenant === undefined || tenant === "" ? "" : checkName("tenant", tenant, nameBytesMax);
 }
 
 function checkName(field: string, name: unknown, bytesMax: number): string {

@@ -2,13 +2,13 @@
  * Who calls the HTTP API, and what the caller may do. A credential (an API key, a JWT, the admin key) becomes a caller
  * or is refused. The HTTP API asks in this order: authenticate, then `permits` for the call, then `admit` for its cost.
  */
-import { hash, timingSafeEqual } from "node:crypto";
 import { decodeJwt } from "jose";
 import * as z from "zod";
-import { scopeNames, type FoundKey, type KeyStore, type KeyStoreUsage, type Scope } from "../keystore/keystore.ts";
+import { perSecondMax, scopeNames, type FoundKey, type KeyStore, type KeyStoreUsage, type Scope } from "../keystore/keystore.ts";
 import { ApiCounts, type CallerCounts } from "./apicounts.ts";
 import { ApiBuckets } from "./apilimits.ts";
 import { secretId } from "./apisecret.ts";
+import { bearerIn, digest, isSame } from "./bearer.ts";
 import { allows, rightNames, type Grant, type Right, type RoomRule } from "./grants.ts";
 import type { Verdict, Verifier } from "./verifier.ts";
 
@@ -136,7 +136,7 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
   const byKey = (text: string): ApiCaller | ApiRefusal | null => {
     const id = secretId(text);
     const found = id === null ? undefined : store.find(id);
-    if (found === undefined || !timingSafeEqual(digest(text), Buffer.from(found.secret.sha256, "base64url"))) return null;
+    if (found === undefined || !isSame(text, Buffer.from(found.secret.sha256, "base64url"))) return null;
     if (isOver(found.key.expiresAt) || isOver(found.secret.expiresAt)) return refusal("unauthorized", "the API key has expired");
     return once(found.key, () => callerOfKey(found.key));
   };
@@ -151,10 +151,10 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
     if (authorization === undefined) {
       return isOpen() ? openCaller : refusal("unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
     }
-    const given = bearer.exec(authorization)?.[1] ?? "";
+    const given = bearerIn(authorization);
     const caller = given.startsWith("flux_") ? byKey(given) : null;
     if (caller !== null) return caller;
-    if (adminDigest !== null && timingSafeEqual(digest(given), adminDigest)) return adminCaller;
+    if (adminDigest !== null && isSame(given, adminDigest)) return adminCaller;
     if (makeVerifier === null || !given.includes(".")) return refusal("unauthorized", "the API key is unknown or revoked");
     const verdict = (verifier ??= makeVerifier()).verify(given);
     return verdict instanceof Promise ? verdict.then((late) => byToken(given, late)) : byToken(given, verdict);
@@ -195,7 +195,6 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
   };
 }
 
-const bearer = /^bearer +(\S+) *$/i;
 /** How long a caller should wait for a server of keys. */
 const unavailableMs = 5_000;
 
@@ -204,7 +203,7 @@ function callerOfKey({ name, tenant, scopes, rooms, requestsPerSecond, publicati
   return { kind: "key", name, tenant, scopes, rooms: rules, limits: { requestsPerSecond, publicationsPerSecond }, grant: null };
 }
 
-const perSecond = z.number().positive().max(1_000_000).nullable().default(null);
+const perSecond = z.number().positive().max(perSecondMax).nullable().default(null);
 /** Claims beyond those of a client's token. Other scopes than ours are for other services. */
 const apiClaims = z.object({
   scope: z.union([z.string(), z.array(z.string())]).default(""),
@@ -222,9 +221,4 @@ function callerOfToken(token: string, { user, tenant, rooms, expiresAt }: Grant)
 
 function refusal(refused: ApiRefusal["refused"], text: string, retryAfterMs = 0): ApiRefusal {
   return { refused, text, retryAfterMs };
-}
-
-/** Digests are compared, so the time reveals neither length nor prefix. */
-function digest(text: string): Buffer {
-  return hash("sha256", text, "buffer");
 }

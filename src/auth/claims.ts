@@ -2,12 +2,11 @@
 import type { JWTPayload } from "jose";
 import * as z from "zod";
 import { rightNames, type Grant } from "./grants.ts";
-import { nameProblem } from "../config/roomnames.ts";
+import { nameBytesMax, nameProblem } from "../config/roomnames.ts";
 
 /** No provider's tokens are nearly this long. Longer tokens are rejected unread. */
 export const tokenBytesMax = 8192;
 export const patternsMax = 100;
-const nameBytesMax = 128;
 const patternBytesMax = 256;
 const perSecondMax = 1_000_000;
 const roomsMax = 100_000;

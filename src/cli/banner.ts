@@ -2,18 +2,12 @@
 import { getHeapStatistics } from "node:v8";
 import { hasKey, isLoopback, showValue, type Config } from "../config/config.ts";
 import { showNamespaceOption } from "../config/namespaces.ts";
+import type { Gateway } from "../node/gateway.ts";
 import { planMemory } from "../platform/memoryplan.ts";
 import { redisServer } from "../redis/target.ts";
 
-export interface Running {
+export interface Running extends Pick<Gateway, "config" | "port" | "tcpPort" | "adminPort" | "apiPort" | "metricsPort"> {
   readonly version: string;
-  readonly config: Config;
-  /** The actual ports, where 0 was given. */
-  readonly port: number;
-  readonly tcpPort: number | null;
-  readonly adminPort: number;
-  readonly apiPort: number;
-  readonly metricsPort: number | null;
   readonly configFile: string | undefined;
 }
 

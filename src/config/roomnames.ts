@@ -73,6 +73,9 @@ export function namespaceOf(key: string): string {
   return room === inboxName ? inboxNamespace : namespaceNamed(room);
 }
 
+/** Bytes of the name of a user, a tenant or a device. */
+export const nameBytesMax = 128;
+
 export function roomNameProblem(name: string, bytesMax: number): string | null {
   return nameProblem("room", name, bytesMax);
 }

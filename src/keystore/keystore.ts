@@ -91,6 +91,10 @@ export const keyNamePattern = /^[a-zA-Z0-9_.-]{1,64}$/;
 /** What metrics and the log call callers without a key of their own. */
 export const reservedNames: readonly string[] = ["admin", "jwt", "nats", "open", "other", "token"];
 export const keysMax = 10_000;
+/** Of the limits of a key, and of a token for the HTTP API. */
+export const perSecondMax = 1_000_000;
+/** Characters of a pattern of room names. */
+export const patternCharsMax = 255;
 /** Interval at which stores look for changes. A look may take as long again, and more while Redis does not answer. */
 export const lookMs = 1_000;
 

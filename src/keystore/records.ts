@@ -1,6 +1,6 @@
 /** Keys as text: one JSON object each, in a line of a file or in a field of Redis. */
 import * as z from "zod";
-import { KeyStoreProblem, keyNamePattern, keysMax, scopeNames, type FoundKey, type KeyRecord } from "./keystore.ts";
+import { KeyStoreProblem, keyNamePattern, keysMax, patternCharsMax, perSecondMax, scopeNames, type FoundKey, type KeyRecord } from "./keystore.ts";
 
 export const recordBytesMax = 16_384;
 /** Records checked before other work of the thread gets a turn. */
@@ -9,10 +9,9 @@ const perTurn = 50;
 const keyName = z.string().regex(keyNamePattern);
 const time = z.int().min(0);
 const printable = (bytesMax: number) => z.string().max(bytesMax).regex(/^[^\u0000-\u001f\u007f]*$/);
-const perSecond = z.number().positive().max(1_000_000).nullable();
+const perSecond = z.number().positive().max(perSecondMax).nullable();
 
 const patternsMax = 50;
-const patternCharsMax = 255;
 const secret = z.strictObject({ id: z.string().regex(/^[0-9A-Za-z]{10}$/), sha256: z.string().regex(/^[\w-]{43}$/), createdAt: time, expiresAt: time });
 
 /** An unknown field is refused: it may be a restriction that this version does not know. */

@@ -2,9 +2,6 @@
 import { inboxKey, inboxName, roomKey } from "../protocol/roomkeys.ts";
 import type { Session } from "./session/session.ts";
 
-/** Bytes of a user's name, as in a token's `sub` claim. */
-export const userNameBytesMax = 128;
-
 /** The key of the room that this session calls by that name. */
 export function keyOf({ grant }: Session, room: string): string {
   return room === inboxName ? inboxKey(grant!.tenant, grant!.user) : roomKey(grant!.tenant, room);

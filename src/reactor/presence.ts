@@ -4,8 +4,8 @@ import type { RecordReader } from "../link/link.ts";
 import { writePresence, writeWatch } from "../link/presence.ts";
 import { pageSizeMax } from "../protocol/limits.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
-import { nameProblem, roomNameProblem } from "../config/roomnames.ts";
-import { keyOf, userNameBytesMax } from "./names.ts";
+import { nameBytesMax, nameProblem, roomNameProblem } from "../config/roomnames.ts";
+import { keyOf } from "./names.ts";
 import { refuse, sendBytes } from "./outgoing.ts";
 import type { Reactor } from "./reactor.ts";
 import { memberOf, type Session } from "./session/session.ts";
@@ -46,7 +46,7 @@ export function watch(reactor: Reactor, session: Session, id: number, fields: Fi
 function usersProblem(users: readonly string[]): string | null {
   if (users.length === 0 || users.length > pageSizeMax) return `users: must name 1 to ${pageSizeMax} users`;
   for (const user of users) {
-    const problem = nameProblem("users", user, userNameBytesMax);
+    const problem = nameProblem("users", user, nameBytesMax);
     if (problem !== null) return problem;
   }
   return null;

@@ -7,6 +7,7 @@ import { codesDoc, configDoc, schemaText } from "../tables.ts";
 import { problemsHere } from "../check.ts";
 import { addFlags, readFlags } from "../flags.ts";
 import { asTyped, loadConfig, readConfigFile } from "../load.ts";
+import { tableOf } from "../table.ts";
 
 export function addConfigCommand(program: Command): void {
   const config = program.command("config").description("Show, check or document the configuration.");
@@ -74,9 +75,7 @@ function namespaceLines(config: Config, sources: Resolved["sources"]): Line[] {
 
 function asTable(resolved: Resolved): string {
   const lines = linesOf(resolved).map(({ key, shown, source }) => [key, shown === "" ? "-" : shown, source]);
-  const rows = [["key", "value", "source"], ...lines];
-  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ")).join("\n");
+  return tableOf(["key", "value", "source"], lines);
 }
 
 /** Options as an object, as in a file, with value and source of each. */

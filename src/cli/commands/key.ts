@@ -1,14 +1,15 @@
 /** `flux-gateway key`: the keys of the HTTP API, in a file that nodes read again, or in the Redis of the nodes. */
 import { Option, type Command } from "commander";
 import { ConfigError } from "../../config/config.ts";
-import { nameProblem } from "../../config/roomnames.ts";
+import { nameBytesMax, nameProblem } from "../../config/roomnames.ts";
 import { time } from "../../config/values.ts";
-import { keyNamePattern, KeyStoreProblem, reservedNames, scopeNames, type KeyRecord, type KeyWriter, type Scope } from "../../keystore/keystore.ts";
+import { keyNamePattern, KeyStoreProblem, patternCharsMax, perSecondMax, reservedNames, scopeNames, type KeyRecord, type KeyWriter, type Scope } from "../../keystore/keystore.ts";
 import { openKeyWriter } from "../../node/keystores.ts";
 import { printable } from "../../platform/log/quoted.ts";
 import { addFlags, readFlags } from "../flags.ts";
 import { created, revoked, rotated, type Made, type NewKey } from "../keychanges.ts";
 import { loadConfig } from "../load.ts";
+import { tableOf } from "../table.ts";
 
 const examples = `
 The keys are in the file of --api-keys, or else in the Redis of --redis: the same options as the nodes have.
@@ -23,9 +24,6 @@ Examples:
 const placeOptions = ["apiKeys", "redis", "redisPrefix", "redisTlsCa", "redisAnswerMs"];
 const lifetime = time(1000, 3650 * 86_400_000);
 const keptFor = time(0, 3650 * 86_400_000);
-const tenantBytesMax = 128;
-const patternBytesMax = 255;
-const perSecondMax = 1_000_000;
 
 export function addKeyCommand(program: Command): void {
   const key = program.command("key").description("Create, list, rotate and revoke keys of the HTTP API.").helpCommand("help [command]", "Print help for a command.").addHelpText("after", examples);
@@ -128,10 +126,10 @@ function checkedName(name: string): string {
 function newKey(given: CreateGiven, now: number): NewKey {
   const { rooms, tenant, allTenants, expires } = given;
   if (tenant !== undefined && allTenants) throw new ConfigError(["--all-tenants: cannot be combined with --tenant"]);
-  const problem = tenant === undefined ? null : nameProblem("--tenant", tenant, tenantBytesMax);
+  const problem = tenant === undefined ? null : nameProblem("--tenant", tenant, nameBytesMax);
   if (problem !== null) throw new ConfigError([problem]);
   for (const pattern of rooms ?? []) {
-    const wrong = nameProblem("--rooms", pattern, patternBytesMax);
+    const wrong = nameProblem("--rooms", pattern, patternCharsMax);
     if (wrong !== null) throw new ConfigError([wrong]);
   }
   return {
@@ -189,8 +187,7 @@ function asTable(keys: readonly KeyRecord[]): string {
     String(requestsPerSecond ?? "-"), String(publicationsPerSecond ?? "-"), expiryOf(expiresAt),
     secrets.map(({ id, expiresAt: end }) => (end === 0 ? id : `${id} (${expiryOf(end)})`)).join(" "),
   ]);
-  const widths = titles.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
-  return [titles, ...rows].map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join("\n");
+  return tableOf(titles, rows);
 }
 
 function expiryOf(at: number): string {

@@ -11,6 +11,7 @@ import type { Survey } from "../../messages/survey.ts";
 import { explainUser, planChanges } from "./placement.ts";
 import { addAdminFlags, adminPort, askAt, askIfKnown, type AdminGiven } from "../address.ts";
 import { addWeightCommand } from "./settings.ts";
+import { tableOf } from "../table.ts";
 
 interface Given extends AdminGiven {
   readonly json: boolean;
@@ -65,8 +66,7 @@ function asTable({ node: self, nodes }: Answer): string {
     `${Math.round(node.load * 100)} %`, node.cpu.toFixed(2), showSize(Math.round(node.rss / 2 ** 20) * 2 ** 20), node.version,
     node.id === self ? "now" : `${(node.silentMs / 1000).toFixed(1)} s ago`,
   ]);
-  const widths = titles.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
-  return [titles, ...rows].map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join("\n");
+  return tableOf(titles, rows);
 }
 
 /** The word before the colon of a problem names it. */

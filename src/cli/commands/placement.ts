@@ -2,6 +2,7 @@
 import type { Explained } from "../../admin/placement.ts";
 import type { Plan } from "../../placement/explain.ts";
 import { askAt, type AdminPort } from "../address.ts";
+import { tableOf } from "../table.ts";
 
 /** Where a user belongs, why, and where the user's sessions are. */
 export async function explainUser(admin: AdminPort, user: string, tenant: string, json: boolean): Promise<void> {
@@ -44,10 +45,8 @@ function planned({ moved, partitions, between, nodes }: Plan): string {
   const rows = nodes.map(({ id, weightBefore, weightAfter, before, after, gains, loses, sessionsLost }) => [
     id, change(weightBefore, weightAfter), change(before, after), String(gains), String(loses), sessionsLost === null ? "-" : `about ${sessionsLost}`,
   ]);
-  const widths = titles.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
-  const table = [titles, ...rows].map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join("\n");
   const share = ((100 * moved) / partitions).toFixed(1);
-  return `${table}\n\n${moved} of ${partitions} partitions move (${share} %), ${between} of them between nodes that do not change.`;
+  return `${tableOf(titles, rows)}\n\n${moved} of ${partitions} partitions move (${share} %), ${between} of them between nodes that do not change.`;
 }
 
 function aligned(rows: readonly (readonly [title: string, text: string])[]): string {

@@ -1,5 +1,6 @@
 /** Publishing: one, into many rooms, a batch, and direct messages. */
 import * as z from "zod";
+import type { Payload } from "../../api/checks.ts";
 import { ApiError } from "../../api/error.ts";
 import type { Answer, Published } from "../../broker/broker.ts";
 import type { ErrorCode } from "../../errors.ts";
@@ -49,13 +50,9 @@ export const publishCall = call({
     const { config, rooms } = node;
     const room = roomKey(request.tenant, request.room("publish", config.roomNameBytesMax));
     const payload = payloadIn(request.body, request.dataText(), config.frameBytesMax);
-    publish(node, room, payload, { key: request.key(request.body.key), exclude: request.body.exclude }, (answer) => {
-      if ("error" in answer) return request.refuse(refusalOf(answer.error));
-      const { value } = answer;
+    publishOne(node, request, room, payload, request.body.exclude, (value) => {
       const receivers = rooms.named(room)?.members ?? 0;
-      const tell = () => request.answerText(201, `{"position":${JSON.stringify(cursorOf(value))},"receivers":${receivers},"duplicate":${value.duplicate}}`);
-      if (!value.duplicate) return tell();
-      compare(node, room, payload, value, (differs) => (differs === null ? tell() : request.refuse(differs)));
+      request.answerText(201, `{"position":${JSON.stringify(cursorOf(value))},"receivers":${receivers},"duplicate":${value.duplicate}}`);
     });
   },
 });
@@ -77,13 +74,7 @@ export const messageCall = call({
   serve(node, request) {
     const inbox = inboxKey(request.tenant, request.user());
     const payload = payloadIn(request.body, request.dataText(), node.config.frameBytesMax);
-    publish(node, inbox, payload, { key: request.key(request.body.key) }, (answer) => {
-      if ("error" in answer) return request.refuse(refusalOf(answer.error));
-      const { value } = answer;
-      const tell = () => request.answer(201, { position: cursorOf(value), duplicate: value.duplicate });
-      if (!value.duplicate) return tell();
-      compare(node, inbox, payload, value, (differs) => (differs === null ? tell() : request.refuse(differs)));
-    });
+    publishOne(node, request, inbox, payload, undefined, (value) => request.answer(201, { position: cursorOf(value), duplicate: value.duplicate }));
   },
 });
 
@@ -152,6 +143,16 @@ export const broadcastCall = call({
     });
   },
 });
+
+/** A used key is an answer only for the same content. @param room its key */
+function publishOne<Q>(node: ApiNode, request: ApiRequest<Q, { readonly key?: string | undefined }>, room: string, payload: Payload, exclude: string | undefined, tell: (value: Published) => void): void {
+  publish(node, room, payload, { key: request.key(request.body.key), exclude }, (answer) => {
+    if ("error" in answer) return request.refuse(refusalOf(answer.error));
+    const { value } = answer;
+    if (!value.duplicate) return tell(value);
+    compare(node, room, payload, value, (differs) => (differs === null ? tell(value) : request.refuse(differs)));
+  });
+}
 
 /** Publishes one after the other, and lets the event loop turn in between. Answers when each has its result. */
 function inTurns<Q, B>({ rooms }: ApiNode, request: ApiRequest<Q, B>, count: number, begin: (i: number, done: (room: string, answer: Answer<Published>) => void) => void): void {

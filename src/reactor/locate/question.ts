@@ -1,5 +1,5 @@
 /** What a request to /api/connection-url asks, from its query. */
-import { nameProblem } from "../../config/roomnames.ts";
+import { nameBytesMax, nameProblem } from "../../config/roomnames.ts";
 
 export interface Question {
   /** Null: nobody in particular. */
@@ -11,8 +11,6 @@ export interface Question {
   readonly resume: string;
 }
 
-/** As everywhere: see claims.ts. */
-const userBytesMax = 128;
 const queryCharsMax = 4096;
 const valueCharsMax = 64;
 const notMax = 4;
@@ -47,7 +45,7 @@ export function readQuestion(query: string): Question | string {
         not = [...not, ...value.split(",").filter((one) => one !== "")];
     }
   }
-  const problem = user === null ? null : nameProblem("user", user, userBytesMax);
+  const problem = user === null ? null : nameProblem("user", user, nameBytesMax);
   if (problem !== null) return problem;
   if (region.length > valueCharsMax) return `region: at most ${valueCharsMax} characters`;
   if (not.length > notMax) return `not: at most ${notMax} nodes`;

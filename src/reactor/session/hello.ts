@@ -10,7 +10,7 @@ import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord,
 import { protocolVersion, type ClientFrame } from "../../protocol/messages.ts";
 import type { ResumeClaims } from "../../auth/resume.ts";
 import { inboxName, userKey } from "../../protocol/roomkeys.ts";
-import { nameProblem, roomNameProblem } from "../../config/roomnames.ts";
+import { nameBytesMax, nameProblem, roomNameProblem } from "../../config/roomnames.ts";
 import { positionProblem, roomsMax } from "../commands.ts";
 import { joinAssigned } from "./assigned.ts";
 import { letGo, wait } from "./held.ts";
@@ -31,12 +31,10 @@ const aged = 1;
 type Hello = NonNullable<ClientFrame["hello"]>;
 type Refresh = NonNullable<ClientFrame["refresh"]>;
 
-const deviceBytesMax = 128;
-
 export function hello(reactor: Reactor, session: Session, id: number, fields: Hello): void {
   if (fields.version !== protocolVersion) return closeSession(reactor, session, "unsupported_version", `hello.version: ${fields.version ?? 0} is not supported: this node speaks ${protocolVersion}`);
   const device = fields.device ?? "";
-  if (device !== "" && nameProblem("device", device, deviceBytesMax) !== null) return closeSession(reactor, session, "bad_frame");
+  if (device !== "" && nameProblem("device", device, nameBytesMax) !== null) return closeSession(reactor, session, "bad_frame");
   const token = fields.token || session.token;
   session.token = "";
   wait(session, id, fields.client ?? "");
