@@ -2,6 +2,7 @@
 import t from "tap";
 import { ApiError, type Gateway } from "../dist/index.js";
 import { startNode } from "./support/node.ts";
+import { none } from "./support/only.ts";
 import { lose, resumeOf } from "./support/resume.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
@@ -213,7 +214,7 @@ t.test("user lists the sessions with their devices; reconnect closes their socke
     { session: tv.ready!.session, node: node.config.nodeId, device: "", rooms: 0 },
     { session: phone.ready!.session, node: node.config.nodeId, device: "phone", rooms: 1 },
   ]);
-  t.match(await node.reconnect("joe", { url: "wss://elsewhere.example/ws" }), { sessions: 2, unanswered: [] });
+  t.match(await node.reconnect("joe", { url: "wss://elsewhere.example/ws" }), { sessions: 2, unanswered: none });
   for (const session of [phone, tv]) {
     t.match(await session.closed(), { code: 3001 });
     t.match(session.events.at(-1)?.reconnect, { reason: "requested", url: "wss://elsewhere.example/ws" });

@@ -4,6 +4,7 @@ import { ApiError, type Gateway, type RoomStream, type StreamEvent } from "../di
 import { Calls } from "../src/api/calls.ts";
 import type { Logger } from "../src/platform/log/log.ts";
 import { startNode } from "./support/node.ts";
+import { none } from "./support/only.ts";
 import { within } from "./support/rawsocket.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { secret, token } from "./support/tokens.ts";
@@ -191,9 +192,9 @@ t.test("members: pages and counts, whoever may read them as a client; not where 
     after = page.next;
   }
   t.strictSame(names.sort(), ["ann", "bob", "cat"]);
-  t.match(await node.members("chat:members", { limit: 0 }), { users: 3, members: [] });
+  t.match(await node.members("chat:members", { limit: 0 }), { users: 3, members: none });
   t.equal((await node.members("chat:members", { limit: 1_000_000 })).members.length, 3);
-  t.match(await node.members("chat:nobody"), { users: 0, sessions: 0, members: [], next: null });
+  t.match(await node.members("chat:nobody"), { users: 0, sessions: 0, members: none, next: null });
   t.equal(await codeOf(node.members("hidden:a")), "forbidden");
   for (const given of [{ limit: -1 }, { limit: 0.5 }, { after: "garbage" }, { after: "x".repeat(5_000) }, { after: 1 }]) {
     t.equal(await codeOf(node.members("chat:members", given as object)), "bad_request", JSON.stringify(given));

@@ -2,6 +2,7 @@
 import t from "tap";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess, sumOf } from "./support/nodeprocess.ts";
+import { none } from "./support/only.ts";
 import { startProxy } from "./support/proxy.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { lose, resumeOf, written } from "./support/resume.ts";
@@ -209,7 +210,7 @@ t.test("who is disconnected by the mark and comes back stays, though the node he
   await ears.subscribe(`${common.redisPrefix}node:*`);
   await until(() => said > 0, "it to be said once more");
   // On the same channel, so behind it.
-  t.match(await a.survey({ kind: "user", user: "ann" }, { timeoutMs: 20_000 }), { sessions: 1, unanswered: [] });
+  t.match(await a.survey({ kind: "user", user: "ann" }, { timeoutMs: 20_000 }), { sessions: 1, unanswered: none });
   t.ok((await again.request({ ping: {} })).pong, "who came later stays");
 });
 
@@ -217,7 +218,7 @@ t.test("who is signed out on one node needs a newer token on all", async (t) => 
   const [a, b] = await twoNodes(t, redis, { authSecret: secret });
   const old = await token({ sub: "amy", iat: Math.floor(Date.now() / 1000) - 100 }, secret);
   const there = await open(b, { hello: { token: old } });
-  t.match(await a.disconnect("amy", { signOut: true }), { sessions: 1, unanswered: [] });
+  t.match(await a.disconnect("amy", { signOut: true }), { sessions: 1, unanswered: none });
   t.match(await there.closed(), { code: 3504 });
   t.equal(await fate(b, { token: old }), 3504);
   t.equal(await fate(b, resumeOf(there)), 3504);

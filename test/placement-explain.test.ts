@@ -7,6 +7,7 @@ import { factsOf } from "../src/contracts/registry.ts";
 import type { RegisteredNode } from "../src/registry/registry.ts";
 import { command as run } from "./support/command.ts";
 import { startNode } from "./support/node.ts";
+import { none } from "./support/only.ts";
 import { open } from "./support/session.ts";
 
 const partitions = 1024;
@@ -41,8 +42,8 @@ t.test("the owner that is explained is the one that serves, and its trail on the
 });
 
 t.test("where no node owns the user, the reason is told", async (t) => {
-  t.match(explain({ ...known, mode: "any", table: null }, "", "ann"), { owner: null, ownerState: null, why: /--placement any/, ring: [] });
-  t.match(explain({ ...known, table: null }, "", "ann"), { owner: null, why: /no table yet/, members: [] });
+  t.match(explain({ ...known, mode: "any", table: null }, "", "ann"), { owner: null, ownerState: null, why: /--placement any/, ring: none });
+  t.match(explain({ ...known, table: null }, "", "ann"), { owner: null, why: /no table yet/, members: none });
   t.match(explain({ ...known, table: { ...known.table!, members: [] } }, "", "ann"), { owner: null, why: /--weight is 0/ });
   t.match(explain({ ...known, nodes: [] }, "", "ann"), { ownerState: "unknown" });
 });

@@ -8,6 +8,7 @@ import { ownersOf, roomOf, weightMax, type Member } from "../src/placement/ring.
 import { createPlacement, PlacementWriter, SharedPlacement } from "../src/placement/shared.ts";
 import { hashOf, readTable, weightOf } from "../src/placement/table.ts";
 import type { PlacedNode } from "../src/placement/view.ts";
+import { none } from "./support/only.ts";
 
 const partitions = 1024;
 
@@ -126,7 +127,7 @@ t.test("a view answers from the memory that all threads share", async (t) => {
   const shared = createPlacement(partitions);
   const writer = new PlacementWriter(shared, partitions);
   const view = new SharedPlacement(shared, "hash", partitions);
-  t.match(view, { generation: 0, table: 0, nodes: [], self: -1 });
+  t.match(view, { generation: 0, table: 0, nodes: none, self: -1 });
   t.equal(view.ownerOf("", "ann"), -1, "without a table nobody is the owner");
   const members = even(["a", "b", "c"]);
   const nodes = members.map(({ id }) => nodeOf(id));

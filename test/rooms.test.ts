@@ -2,6 +2,7 @@ import t from "tap";
 import { createHistory } from "./support/history.ts";
 import { joinRecorded, publishRecorded } from "./support/load.ts";
 import { startNode } from "./support/node.ts";
+import { none } from "./support/only.ts";
 import { open, seen, type TestSession } from "./support/session.ts";
 
 /** Words of JSON publications, in the order they came. */
@@ -82,7 +83,7 @@ t.test("a position that the history no longer covers, or of another epoch, or of
   for (const recover of rejected) {
     const back = await open(node);
     const answer = await back.join("chat:short", { recover });
-    t.match(answer, { recovered: false, position: { epoch: head.epoch, seq: head.seq }, missed: [] });
+    t.match(answer, { recovered: false, position: { epoch: head.epoch, seq: head.seq }, missed: none });
   }
   const covered = await open(node);
   const answer = await covered.join("chat:short", { recover: { ...position, seq: position.seq + 1 } });

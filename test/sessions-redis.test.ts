@@ -7,6 +7,7 @@ import { readRedisTarget } from "../src/redis/target.ts";
 import { createRedisRegistry } from "../src/registry/redis.ts";
 import { createRedisSessions } from "../src/sessions/redis/redis.ts";
 import type { SessionHere, SessionsHere } from "../src/sessions/sessions.ts";
+import { none } from "./support/only.ts";
 import { freshPrefix, startRedis, type TestRedis } from "./support/redis.ts";
 import { value } from "../src/contracts/answers.ts";
 import { factsOf } from "../src/contracts/registry.ts";
@@ -289,7 +290,7 @@ t.test("a session that was resumed while Redis was away is that node's when it i
   await written(b!);
   a!.store.put({ ...record("s"), node: "a" });
   await written(a!);
-  t.match(value(await c!.take("s")), { node: "b", rooms: [] });
+  t.match(value(await c!.take("s")), { node: "b", rooms: none });
 });
 
 const refusingStates: { name: string; begin: (redis: TestRedis) => Promise<unknown>; end: (redis: TestRedis) => Promise<unknown> }[] = [

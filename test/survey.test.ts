@@ -8,6 +8,7 @@ import { Surveys } from "../src/node/peers/survey.ts";
 import { command } from "./support/command.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
+import { none } from "./support/only.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { open } from "./support/session.ts";
 import { token } from "./support/tokens.ts";
@@ -38,11 +39,11 @@ t.test("all nodes say how many sessions a user and members a room has, and how t
   for (const node of [a, b]) {
     const user = await node.survey({ kind: "user", user: "ann" }, { timeoutMs });
     t.strictSame([...user.answers].sort((x, y) => x.node.localeCompare(y.node)), [{ node: "a", sessions: 2 }, { node: "b", sessions: 1 }]);
-    t.match(user, { sessions: 3, unanswered: [], answers: [{ node: node.config.nodeId }] });
+    t.match(user, { sessions: 3, unanswered: none, answers: [{ node: node.config.nodeId }] });
   }
   t.match(await a.survey({ kind: "user", user: "ann", tenant: "red" }, { timeoutMs }), { sessions: 1, answers: [{ sessions: 0 }, { sessions: 1 }] });
   t.strictSame(await a.survey({ kind: "room", room: "chat:one" }, { timeoutMs }), { members: 3, answers: [{ node: "a", members: 2 }, { node: "b", members: 1 }], unanswered: [] });
-  t.match(await a.survey({ kind: "room", room: "chat:one", tenant: "red" }, { timeoutMs }), { members: 0, unanswered: [] });
+  t.match(await a.survey({ kind: "room", room: "chat:one", tenant: "red" }, { timeoutMs }), { members: 0, unanswered: none });
   const well = { ready: true, problem: "", redis: true, nats: null };
   t.strictSame(await a.survey({ kind: "health" }, { timeoutMs }), {
     sessions: 4, unanswered: [], answers: [{ node: "a", ...well, sessions: 2, users: 1, rooms: 1 }, { node: "b", ...well, sessions: 2, users: 2, rooms: 1 }],
@@ -55,7 +56,7 @@ t.test("a node that does not answer is named, in time, and what the others say i
   t.teardown(() => c.kill());
   await until(() => a.nodes().nodes.length === 3 && b.nodes().nodes.length === 3, "all three");
   const sessions = [await come(a, "ann"), await come(b, "ann"), await come(c, "ann")];
-  t.match(await a.survey({ kind: "user", user: "ann" }, { timeoutMs: forever }), { sessions: 3, unanswered: [] });
+  t.match(await a.survey({ kind: "user", user: "ann" }, { timeoutMs: forever }), { sessions: 3, unanswered: none });
   process.kill(c.pid, "SIGSTOP");
   t.match(await command(["survey", "user", "ann", "--admin-port", String(a.adminPort)]), { code: 0, out: "sessions: 2\n  a: 1\n  b: 1\nno answer from c\n" });
   const gone = await command(["disconnect", "ann", "--admin-port", String(a.adminPort)]);
@@ -114,7 +115,7 @@ t.test("the admin port answers surveys as JSON, and says what is wrong with a qu
   };
   const red = await come(b, "ann & co", "red");
   await red.join("chat:über");
-  t.match(await ask("?kind=user&user=ann%20%26%20co&tenant=red"), { status: 200, body: { sessions: 1, answers: [{ node: "a", sessions: 0 }, { node: "b", sessions: 1 }], unanswered: [] } });
+  t.match(await ask("?kind=user&user=ann%20%26%20co&tenant=red"), { status: 200, body: { sessions: 1, answers: [{ node: "a", sessions: 0 }, { node: "b", sessions: 1 }], unanswered: none } });
   t.match(await ask(`?kind=room&room=${encodeURIComponent("chat:über")}&tenant=red`), { status: 200, body: { members: 1 } });
   t.match(await ask("?kind=health"), { status: 200, body: { sessions: 1, answers: [{ node: "a", ready: true }, { node: "b", ready: true }] } });
   const refused: [string, RegExp][] = [
@@ -127,7 +128,7 @@ t.test("the admin port answers surveys as JSON, and says what is wrong with a qu
   const room = await command(["survey", "room", "chat:über", "--tenant", "red", "--admin-port", String(a.adminPort)]);
   t.match(room, { code: 0, out: "members: 1\n  a: 0\n  b: 1\n" });
   const json = await command(["survey", "room", "chat:über", "--tenant", "red", "--json", "--admin-port", String(a.adminPort)]);
-  t.match(JSON.parse(json.out), { members: 1, unanswered: [] });
+  t.match(JSON.parse(json.out), { members: 1, unanswered: none });
 });
 
 t.test("answers that come late, twice, to another question or without end change nothing", async (t) => {
@@ -178,6 +179,6 @@ t.test("a question that is none is an error of who asks it, and a time that is n
     await new Promise((resolve) => setTimeout(resolve, 20));
     const { replyTo: { survey } } = sent.at(-1) as Extract<NodeMessage, { kind: "question" }>;
     surveys.answered({ kind: "answer", survey, node: "b", answer: { kind: "user", sessions: 2 } });
-    t.match(await asked, { sessions: 3, unanswered: [] }, String(timeoutMs));
+    t.match(await asked, { sessions: 3, unanswered: none }, String(timeoutMs));
   }
 });
