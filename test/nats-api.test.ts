@@ -7,6 +7,7 @@ import { NatsInput, type NatsRequest } from "../src/http/natsinput.ts";
 import type { HttpApi } from "../src/http/http.ts";
 import { startNats } from "./support/nats.ts";
 import { startNode } from "./support/node.ts";
+import { open } from "./support/session.ts";
 import { until } from "./support/until.ts";
 
 const server = await startNats(t);
@@ -36,6 +37,15 @@ t.test("publish and read, with the bodies and answers of the HTTP API", async (t
   t.match(history, /12345678901234567/, "a payload stays as it was written");
   t.match(value(await ask("publishBatch", [{ room: "chat:b", data: 1 }, { room: "chat:b", data: 2 }])), { failed: 0, results: [{ position: /:\d+$/ }, { position: /:\d+$/ }] });
   t.match(value(await ask("send.ann", { data: "for you" })), { position: /:\d+$/ });
+});
+
+t.test("an ephemeral room has positions where it has members", async (t) => {
+  for (let i = 0; i < 2; i++) t.match(value(await ask("publish.lobby", { data: 1, key: "k" })), { position: ":0", receivers: 0, duplicate: false });
+  t.match(value(await ask("history.lobby", { after: ":0" })), { position: ":0", next: null });
+  const session = await open(node);
+  await session.join("lobby");
+  for (const duplicate of [false, true]) t.match(value(await ask("publish.lobby", { data: 1, key: "l" })), { position: /^.+:1$/, receivers: 1, duplicate });
+  await session.bye();
 });
 
 t.test("names are percent-encoded in subjects, and the tenant is a header", async (t) => {
