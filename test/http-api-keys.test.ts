@@ -25,6 +25,8 @@ const keys = {
   chats: await create("chats", { rooms: ["chat:*"] }),
   news: await create("news", { rooms: ["news-*"] }),
   acme: await create("acme", { tenant: "acme" }),
+  chief: await create("chief", { tenant: "acme", scopes: ["admin"] }),
+  ops: await create("ops", { scopes: ["admin"] }),
   old: await create("old", { expiresAt: 1_000 }),
   slow: await create("slow", { requestsPerSecond: 0.001 }),
   gone: await create("gone", {}),
@@ -52,6 +54,16 @@ t.test("a key may do what it was made for, and nothing else", async (t) => {
   const { status, headers, json } = await ask(port, "/rooms/chat:a/publications", { body: { data: 1 } });
   t.same([status, headers["www-authenticate"]], [401, "Bearer"]);
   t.match(json, { code: "unauthorized", detail: /needs an API key/ });
+});
+
+t.test("a tenant's key sees its tenant only, whatever its scopes", async (t) => {
+  const asked = (path: string, key: string) => outcome(ask(port, path, { headers: { Authorization: `Bearer ${key}` } }));
+  t.equal(await asked("/nodes", keys.chief), "403 forbidden");
+  t.equal(await asked("/nodes", keys.ops), "200");
+  t.equal(await asked("/nodes", adminKey), "200");
+  t.equal(await asked("/rooms", keys.chief), "200");
+  t.equal(await asked("/rooms?tenant=other", keys.chief), "403 forbidden");
+  t.equal(await asked("/rooms?tenant=other", keys.ops), "403 forbidden", "nor does one without a tenant see a tenant");
 });
 
 t.test("history has what keys of the room's tenant published", async (t) => {

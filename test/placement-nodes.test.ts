@@ -16,6 +16,7 @@ import { until } from "./support/until.ts";
 
 const second = 1_000;
 const stableMs = 10 * second;
+let deadMs = 15 * second;
 const partitions = 256;
 const server = await startRedis(t);
 
@@ -60,7 +61,7 @@ async function fleet(store: Store) {
       const log = (_: object, text: string) => void logged.push(text);
       const seen = { stale: false, hides: new Set(hides) };
       const placement = new Placement({
-        mode: "hash", partitions: fields.own ?? partitions, stableMs, deadMs: 15 * second, movesPerSecond: 100, calmMs: 30 * second, natsAway: () => false, node: id, shared, tables: await store.open(id), clock: () => clock.time,
+        mode: "hash", partitions: fields.own ?? partitions, stableMs, deadMs, heartbeatMs: 5 * second, movesPerSecond: 100, calmMs: 30 * second, natsAway: () => false, node: id, shared, tables: await store.open(id), clock: () => clock.time,
         registry: { nodes: () => registered().filter((node) => !seen.hides.has(node.id)), get stale() { return seen.stale; } },
         log: { info() {}, warn: log, error: log },
       });
@@ -290,6 +291,21 @@ t.test("where the node whose turn it is makes no table, the next one does", asyn
   t.equal(nodes.members("b"), undefined);
   await nodes.pass(3);
   t.same(nodes.members("b"), ["a", "b"]);
+});
+
+t.test("a node is silent only when a heartbeat is late, also where few of them make it dead", async (t) => {
+  deadMs = 10 * second;
+  t.teardown(() => (deadMs = 15 * second));
+  const nodes = await fleet(await memoryStore());
+  for (const id of ["a", "b"]) await nodes.join(id);
+  await nodes.pass(30);
+  const { placement } = nodes.running.get("a")!;
+  nodes.set("b", { silentMs: 6 * second });
+  await nodes.pass(1);
+  t.same(placement.moves, { perSecond: 100, problem: "" }, "it reports every 5 s, and that takes a moment to be read");
+  nodes.set("b", { silentMs: 7.5 * second });
+  await nodes.pass(1);
+  t.same(placement.moves, { perSecond: 0, problem: "node b is silent" });
 });
 
 t.test("two nodes with one id are one member, and their entries in turn make no table after table", async (t) => {

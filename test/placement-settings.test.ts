@@ -1,6 +1,7 @@
 /** The weight of a running node is changed: who moves, who is sent where, and what is refused. And `any` sends clients by work. */
 import t from "tap";
 import { factsOf } from "../src/contracts/registry.ts";
+import { OtherNodes } from "../src/node/peers/peers.ts";
 import { xxh32 } from "../src/placement/hash.ts";
 import { ownersOf } from "../src/placement/ring.ts";
 import type { Gateway } from "../dist/index.js";
@@ -139,4 +140,15 @@ t.test("any: the node with less work gets the clients, however many sockets it h
   isOver = true;
   await publishing;
   await Promise.all([...sockets, ...members].map((session) => session.bye()));
+});
+
+t.test("a node that has left is not announced again by a change that comes late", async (t) => {
+  const announced: string[] = [];
+  const others = new OtherNodes();
+  others.know({ announce: async (state) => void announced.push(state), nodes: () => [], stale: false, stop: async () => void announced.push("left") });
+  await others.announce("up");
+  await others.announceAgain();
+  await others.leave();
+  await others.announceAgain();
+  t.same(announced, ["up", "up", "left"]);
 });

@@ -98,7 +98,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const counters = shared.map((one) => new Counters(one));
   const placed = createPlacement(config.placementPartitions);
   const placement = new Placement({
-    mode: config.placement, partitions: config.placementPartitions, stableMs: config.placementStableMs, deadMs: config.nodeDeadMs,
+    mode: config.placement, partitions: config.placementPartitions, stableMs: config.placementStableMs, deadMs: config.nodeDeadMs, heartbeatMs: config.nodeHeartbeatMs,
     movesPerSecond: config.placementMovesPerSecond, calmMs: config.placementCalmMs, natsAway: () => stores.nats?.().away ?? false,
     node: config.nodeId, shared: placed, tables: stores.tables, registry: others, log,
   });

@@ -22,6 +22,8 @@ export interface PlacementOptions {
   readonly stableMs: number;
   /** After so long a node that was not seen is gone. */
   readonly deadMs: number;
+  /** Interval at which nodes report. */
+  readonly heartbeatMs: number;
   readonly node: string;
   readonly shared: SharedArrayBuffer;
   readonly tables: Tables;
@@ -35,6 +37,8 @@ export interface PlacementOptions {
 }
 
 const lookMs = 1_000;
+/** A node is not silent while its next heartbeat may be on its way here. */
+const lateBeats = 1.5;
 /** A node that should make the next table and does not, is given this time before the next one makes it. */
 const turnMs = 5_000;
 
@@ -60,12 +64,12 @@ export class Placement {
   #ignored = false;
 
   constructor(options: PlacementOptions) {
-    const { node, partitions, shared, stableMs, deadMs, calmMs, tables, clock = () => performance.now() } = options;
+    const { node, partitions, shared, stableMs, deadMs, heartbeatMs, calmMs, tables, clock = () => performance.now() } = options;
     this.#options = options;
     this.#clock = clock;
     this.#writer = new PlacementWriter(shared, partitions);
     this.#members = new Members({ self: node, stableMs, unseenMs: deadMs, clock });
-    this.#calm = new Calm({ calmMs, silentMs: deadMs / 2, clock });
+    this.#calm = new Calm({ calmMs, silentMs: Math.max(deadMs / 2, lateBeats * heartbeatMs), clock });
     tables.onWritten((table) => this.#adopt(table));
   }
 

@@ -56,6 +56,8 @@ export class OtherNodes {
 
   /** Removes this node from the lists of the others. */
   async leave(): Promise<void> {
+    // Nothing announces it again: its entry would stay behind, and clients would be sent to it.
+    this.#announced = null;
     await this.#registry?.stop();
   }
 
