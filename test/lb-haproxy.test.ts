@@ -37,7 +37,7 @@ async function startMember(t: Pick<Test, "teardown">, id: string) {
   await registry.announce("up");
   const shared = createPlacement(1024);
   const placement = new Placement({
-    mode: "hash", partitions: 1024, stableMs: 0, deadMs: beat.deadMs, movesPerSecond: 100, calmMs: 0, natsAway: () => false, node: id, shared,
+    mode: "hash", partitions: 1024, stableMs: 0, deadMs: beat.deadMs, heartbeatMs: beat.heartbeatMs, movesPerSecond: 100, calmMs: 0, natsAway: () => false, node: id, shared,
     tables: await createRedisTables({ redis, prefix, node: id }), registry, log: quiet,
   });
   await placement.start();
