@@ -203,6 +203,7 @@ t.test("a reload changes policy and limits, and disconnects nobody", async (t) =
   await until(() => text().endsWith("still here"), "the echo");
 
   const drained = balancer.drain();
+  t.equal((await fetch(`http://127.0.0.1:${balancer.adminPort}/ready`)).status, 503);
   await once(connect(balancer.port, "127.0.0.1"), "error");
   socket.write(", and now");
   await until(() => text().endsWith("and now"), "the echo while it drains");

@@ -35,7 +35,7 @@ export interface Balancer {
 const backlog = 4096;
 const drainLookMs = 50;
 /** Options that a reload cannot change. */
-const fixed = ["host", "port", "adminHost", "adminPort", "adminKey", "metricsHost", "metricsPort", "nodeId", "logLevel", "logFormat", "redis", "redisPrefix", "redisTlsCa", "redisAnswerMs", "nodeHeartbeatMs", "nodeDeadMs", "placementPartitions", "sharePort"] as const;
+const fixed = ["host", "port", "adminHost", "adminPort", "adminKey", "metricsHost", "metricsPort", "logLevel", "logFormat", "redis", "redisPrefix", "redisTlsCa", "redisAnswerMs", "nodeHeartbeatMs", "nodeDeadMs", "placementPartitions", "sharePort"] as const;
 
 /** @throws ConfigError */
 export async function createBalancer(config: Config): Promise<Balancer> {
@@ -89,7 +89,11 @@ async function open(config: Config, certificate: Certificate | null, members: Me
       return { id, host, port, state, load, usable: isUsable(node), open: node.open, opened: node.opened, failed: node.failed };
     }),
   });
-  const isReady = () => (nodes.usable().length > 0 ? { status: 200, value: { ready: true } } : { status: 503, value: { ready: false, error: { code: "unavailable", text: "no node takes connections" } } });
+  let draining = false;
+  const isReady = () => {
+    const problem = draining ? "the load balancer exits" : nodes.usable().length === 0 ? "no node takes connections" : "";
+    return problem === "" ? { status: 200, value: { ready: true } } : { status: 503, value: { ready: false, error: { code: "unavailable", text: problem } } };
+  };
   const metrics = createLbMetrics(usage);
   const [admin, own] = await startPorts(config, log, metrics, { "/nodes": () => ({ status: 200, value: listNodes() }), "/health": () => ({ status: 200, value: {} }), "/ready": isReady }, opened);
   const { server, secure } = serve(door, certificate, config.firstBytesMs);
@@ -111,7 +115,8 @@ async function open(config: Config, certificate: Certificate | null, members: Me
       const ignored: (keyof Config)[] = fixed.filter((key) => renewed[key] !== current[key]);
       if ((renewed.tlsCert === "") !== (secure === null)) ignored.push("tlsCert", "tlsKey");
       if (renewed.redis !== current.redis) ignored.push("nodes");
-      const kept = Object.fromEntries(ignored.map((key) => [key, current[key]]));
+      // A name that nobody gave is another one each time.
+      const kept = Object.fromEntries([...ignored, "nodeId" as const].map((key) => [key, current[key]]));
       const next: Config = { ...renewed, ...kept };
       const pair = secure === null ? null : readCertificate(next);
       if (secure !== null && pair !== null) secure.setSecureContext(contextOf(pair));
@@ -123,6 +128,7 @@ async function open(config: Config, certificate: Certificate | null, members: Me
     },
 
     async drain() {
+      draining = true;
       server.close();
       door.leave();
       const giveUpAt = performance.now() + current.drainMs;
