@@ -6,6 +6,8 @@ import { connect, createServer, type AddressInfo } from "node:net";
 import t from "tap";
 import { PlaceTickets, placeTag, userTag } from "../src/auth/placetickets.ts";
 import { ownersOf } from "../src/placement/ring.ts";
+import { freePort } from "../src/node/ports.ts";
+import { canSharePorts } from "../src/platform/machine.ts";
 import { xxh32 } from "../src/placement/hash.ts";
 import { roomKey } from "../src/protocol/roomkeys.ts";
 import { lbConfig, openRaw, startBalancer, startFakeNode, upgradeTo, whoAnswers } from "./support/balancer.ts";
@@ -209,6 +211,14 @@ t.test("a reload changes policy and limits, and disconnects nobody", async (t) =
   await until(() => text().endsWith("and now"), "the echo while it drains");
   socket.destroy();
   await drained;
+});
+
+t.test("several load balancers share a port, where Node can do that; else the option is refused by name", async (t) => {
+  const options = { nodes, policy: "hash", sharePort: true, port: await freePort() } as const;
+  if (!canSharePorts()) return t.rejects(startBalancer(t, options), /--share-port: needs Node 22\.12/);
+  const two = [await startBalancer(t, options), await startBalancer(t, options)];
+  for (let i = 0; i < 8; i++) t.equal(await whoAnswers(options.port, `/who?user=${userOf("b")}`), "b");
+  t.equal(two[0]!.usage().counts.accepted + two[1]!.usage().counts.accepted, 8);
 });
 
 t.test("the admin port says where everybody is, and answers /ready", async (t) => {
