@@ -2,13 +2,15 @@
 import t from "tap";
 import { RowRefused, type Archive, type ArchivedRow } from "../src/archive/archive.ts";
 import type { Feed, FeedPublication } from "../src/archive/feed.ts";
+import { withArchive } from "../src/archive/history.ts";
 import { createMemoryArchive } from "../src/archive/memory.ts";
 import { PostgresProblem } from "../src/postgres/connection.ts";
+import type { Answer, Broker, Page, Query, Retention } from "../src/broker/broker.ts";
 import { createPostgresArchive } from "../src/archive/postgres/postgres.ts";
 import { Writer } from "../src/archive/writer.ts";
 import { resolveConfig, showValue, type GatewayOptions } from "../src/config/config.ts";
 import { createGateway } from "../src/node/gateway.ts";
-import { archiveContract } from "../src/contracts/archive.ts";
+import { archiveContract, archivedRow } from "../src/contracts/archive.ts";
 import { resumeSecret } from "./support/node.ts";
 import { startPostgres } from "./support/postgres.ts";
 import { until } from "./support/until.ts";
@@ -242,4 +244,20 @@ t.test("an archive without NATS, and an archived namespace without an archive, a
   t.match(refused({ archive: "mysql://secret@h/db" }), /must be an address such as postgres:\/\/.*, not what was given/);
   t.equal(showValue(resolveConfig({ options: { archive, nats: ["nats://n"], resumeSecret } }).config, "archive"), "postgres://flux:[hidden]@10.0.0.5/flux");
   await t.rejects(createGateway({ archive, port: 0, adminPort: 0, logLevel: "silent" }), /--archive: the archive is written from the streams of NATS/);
+});
+
+t.test("what is archived but not delivered here yet is left out of a page", async (t) => {
+  const archive = createMemoryArchive();
+  await archive.take(["S"], "w", 60_000, 1);
+  const begun = (await archive.begin("S", null, { epoch: "e", seq: 0, at: 0, completeFrom: 1 }, null))!;
+  await archive.append("S", begun, { ...begun, seq: 5 }, [1, 2, 3, 4, 5].map((seq) => archivedRow(seq)), []);
+  const head = { epoch: "e", seq: 3 };
+  const broker = { history: (_room: string, _retention: Retention, query: Query, done: (answer: Answer<Page>) => void) => done(query.direction === "since" && query.archived !== true ? { error: "unrecoverable_position" } : { value: { publications: [], position: head, more: false } }) };
+  const { history } = withArchive(broker as unknown as Broker, { archive, streamOf: () => "S", failed: (error) => t.error(error) });
+  const retention = { durable: true, historySize: 1, historyTtlMs: 1, historyBytesMax: 1, archive: true, archiveRecovery: true };
+  for (const [direction, limit, wanted] of [["since", 9, [1, 2, 3]], ["since", 2, [1, 2]], ["newest", 9, [1, 2, 3]]] as const) {
+    const answer = await new Promise<Answer<Page>>((resolve) => history("chat:a", retention, { direction, position: { epoch: "e", seq: 0 }, limit, bytesMax: 1e6, recovers: direction === "since" }, resolve));
+    t.same("value" in answer && answer.value.publications.map(({ seq }) => seq), wanted);
+    t.same("value" in answer && answer.value.position, head);
+  }
 });

@@ -2,7 +2,7 @@
  * History that goes on in the archive: a broker whose pages, where the stream ends, continue there through the same
  * positions. What the stream has itself is read without PostgreSQL.
  */
-import type { Answer, Broker, Page, Query, Retention, Stored } from "../broker/broker.ts";
+import type { Answer, Broker, Page, Position, Query, Retention, Stored } from "../broker/broker.ts";
 import { nameOfRoom, tenantOfRoom } from "../protocol/roomkeys.ts";
 import type { Archive, ArchivePage } from "./archive.ts";
 
@@ -82,14 +82,16 @@ class ArchivedHistory {
       const { publications: found, position, more, trimmed = false } = answer.value;
       const later = isFull ? [] : found.map((one, i) => (i > 0 ? one : { ...one, prev: trimmed || gapAtEnd ? one.seq - 1 : lastOf(publications, one, query) }));
       const isGap = gap || trimmed;
-      done({ value: { publications: [...publications, ...later], position, more: more || (isFull && found.length > 0), ...(isGap && { gap: true }) } });
+      done({ value: { publications: [...upTo(position, publications), ...later], position, more: more || (isFull && found.length > 0), ...(isGap && { gap: true }) } });
     });
   }
 
   /** The head of the room, for a page that does not reach it. */
   #withHead({ room, retention }: Asked, { publications, gap }: ArchivePage, done: Done): void {
     this.#broker.history(room, retention, { direction: "newest", position: { epoch: "", seq: 0 }, limit: 1, bytesMax: 0 }, (answer) => {
-      done("error" in answer ? answer : { value: { publications, position: answer.value.position, more: true, ...(gap && { gap: true }) } });
+      if ("error" in answer) return done(answer);
+      const { position } = answer.value;
+      done({ value: { publications: upTo(position, publications), position, more: true, ...(gap && { gap: true }) } });
     });
   }
 
@@ -109,7 +111,7 @@ class ArchivedHistory {
     const failed: Done = (error) => done(oldest === undefined ? error : { value: { ...newer!, more: true } });
     this.#read(asked, part, failed, (page) => {
       if (page === null) return done(newer === null ? unrecoverable : { value: newer });
-      const older = isFull ? [] : page.publications;
+      const older = isFull ? [] : newer === null ? page.publications : upTo(newer.position, page.publications);
       const more = page.more || (isFull && page.publications.length > 0);
       const merged = [...older, ...(newer?.publications ?? [])].map((one, i) => (oldest !== undefined && i === older.length && i > 0 ? { ...one, prev: page.gapAtEnd ? one.seq - 1 : older[i - 1]!.seq } : one));
       if (newer !== null) return done({ value: { publications: merged, position: newer.position, more, ...(page.gap && { gap: true }) } });
@@ -123,6 +125,11 @@ class ArchivedHistory {
     const lost = (error: unknown) => this.#options.failed(error as Error);
     archive.history(asked).then(use, (error: unknown) => (lost(error), failed(unavailable))).catch(lost);
   }
+}
+
+/** What is archived after the head that the broker has delivered is about to be delivered by it. */
+function upTo(head: Position, publications: readonly Stored[]): readonly Stored[] {
+  return publications.filter(({ epoch, seq }) => epoch !== head.epoch || seq <= head.seq);
 }
 
 /** Seq of the publication before the first one from the stream: the last archived one, or the position itself. */
