@@ -5,7 +5,6 @@ import t from "tap";
 import { ask as askAt, type Asked } from "./support/api.ts";
 import { createKey, openFileKeyWriter } from "./support/apikeys.ts";
 import { dataOf, follow } from "./support/follow.ts";
-import { hookSecret } from "./support/hookbackend.ts";
 import { startNode } from "./support/node.ts";
 import { secret, token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
@@ -15,6 +14,7 @@ const writer = openFileKeyWriter(path);
 const key = await createKey(writer, "shop", {});
 const ops = await createKey(writer, "ops", { scopes: ["admin"] });
 const adminKey = "an-admin-key-of-32-or-more-characters";
+const hookSecret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 const node = await startNode(t, {
   reactors: 1, apiPublic: true, apiKeys: path, adminKey, authSecret: secret, allowedOrigins: ["https://app.example"], frameBytesMax: 65_536,
   hookSecret, namespaces: { chat: { durable: true, historySize: 1_000, historyBytesMax: 4_000_000 }, live: { durable: false }, asked: { hookJoin: "http://127.0.0.1:1/" } },
