@@ -1,5 +1,8 @@
-/** Addresses and credentials of requests to the HTTP API on the port for clients, on a clock that the test holds. */
+/** Who is let in at the port for clients: addresses and credentials on a clock that the test holds, and places for streams. */
 import t from "tap";
+import { openCaller, type ApiCaller } from "../src/auth/apikeys.ts";
+import { grantOf } from "../src/auth/claims.ts";
+import { publicStreamBounds, Streams } from "../src/http/streams.ts";
 import { Callers } from "../src/reactor/api/callers.ts";
 
 const start = () => {
@@ -68,4 +71,26 @@ t.test("10,000 addresses are remembered, those refused last", async (t) => {
   for (let i = 0; i < 10_100; i++) ask(`10.${i}`, "k", 401);
   t.ok(callers.size <= 10_000, String(callers.size));
   t.equal(ask("first", "k", 401), null, "the first is forgotten");
+});
+
+t.test("streams: sixteen of a user in each tenant, 128 of a key, and those with tokens leave room for keys", async (t) => {
+  const streams = new Streams(publicStreamBounds);
+  const key = (name: string): ApiCaller => ({ ...openCaller, kind: "key", name });
+  const user = (sub: string, tenant = ""): ApiCaller => {
+    const read = grantOf({ sub, tenant });
+    return { ...openCaller, kind: "token", name: `token:${sub}`, tenant, grant: "grant" in read ? read.grant : null };
+  };
+  const take = (caller: ApiCaller, count: number) => Array.from({ length: count }, () => streams.take(caller));
+  const first = take(user("ann"), 16);
+  t.throws(() => streams.take(user("ann")), { code: "overloaded", text: "this user has 16 streams already" });
+  take(user("ann", "acme"), 16);
+  first[0]!.free();
+  first[0]!.free();
+  t.equal(streams.count, 31);
+  streams.take(user("ann"));
+  for (let i = 0; i < 22; i++) take(user(`u${i}`), 16);
+  t.throws(() => streams.take(user("last")), { code: "overloaded", text: "384 streams with tokens are open already" });
+  take(key("shop"), 128);
+  t.throws(() => streams.take(key("shop")), { code: "overloaded" });
+  t.throws(() => streams.take(key("other")), { text: "512 streams are open already" });
 });

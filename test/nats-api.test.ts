@@ -60,6 +60,7 @@ t.test("what is refused is a problem, with the headers of NATS services", async 
   const refused: [subject: string, body: unknown, status: string, code: string, detail: RegExp][] = [
     ["nothing", "", "404", "not_found", /unknown call: the calls are publish, /],
     ["stream.chat:a", "", "404", "not_found", /unknown call/],
+    ["createToken", { user: "ann" }, "404", "not_found", /unknown call/],
     ["publish", { data: 1 }, "404", "not_found", /publish\.<room>/],
     ["publish.chat:a.b", { data: 1 }, "404", "not_found", /publish\.<room>/],
     ["publish.%E0%A4%A", { data: 1 }, "404", "not_found", /percent-encoded/],

@@ -6,8 +6,6 @@ import type { Verdict, Verifier } from "./verifier.ts";
 export interface ClientTokens {
   /** Never throws, never rejects. */
   authenticate(token: string): ApiCaller | ApiRefusal | Promise<ApiCaller | ApiRefusal>;
-  /** Refused ones. */
-  readonly unauthorized: number;
 }
 
 /** Of one user and node: an EventSource that is refused or disconnected comes again at once. */
@@ -18,11 +16,7 @@ const unavailableMs = 5_000;
 export function createClientTokens(makeVerifier: (() => Verifier) | null): ClientTokens {
   const callers = new WeakMap<Grant, ApiCaller>();
   let verifier: Verifier | null = null;
-  let unauthorized = 0;
-  const refuse = (text: string): ApiRefusal => {
-    unauthorized++;
-    return { refused: "unauthorized", text, retryAfterMs: 0 };
-  };
+  const refuse = (text: string): ApiRefusal => ({ refused: "unauthorized", text, retryAfterMs: 0 });
   const callerOf = (verdict: Verdict): ApiCaller | ApiRefusal => {
     if (!("grant" in verdict)) return verdict.refused === "unavailable" ? { refused: "unavailable", text: verdict.text, retryAfterMs: unavailableMs } : refuse(verdict.text);
     const { grant } = verdict;
@@ -38,9 +32,6 @@ export function createClientTokens(makeVerifier: (() => Verifier) | null): Clien
       if (makeVerifier === null) return refuse("token: the node has no key that signs the tokens of clients");
       const verdict = (verifier ??= makeVerifier()).verify(token);
       return verdict instanceof Promise ? verdict.then(callerOf) : callerOf(verdict);
-    },
-    get unauthorized() {
-      return unauthorized;
     },
   };
 }

@@ -37,7 +37,7 @@ export interface NatsInputUsage {
 const waitingMax = 4_096;
 const waitingBytesMax = 64 * 1_048_576;
 const perTurn = 64;
-/** They answer more than once, or for one node. */
+/** It answers more than once; and whoever may publish on its subject could be any user. */
 const leftOut = ["stream"];
 
 export class NatsInput {

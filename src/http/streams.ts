@@ -10,13 +10,15 @@ import type { Exchange } from "./exchange/exchange.ts";
 export interface StreamBounds {
   readonly all: number;
   readonly ofKey: number;
+  /** With tokens, of all users: keys find room. */
+  readonly ofTokens: number;
   /** Of one user with a token. */
   readonly ofUser: number;
 }
 
-export const streamBounds: StreamBounds = { all: 256, ofKey: 128, ofUser: 16 };
+export const streamBounds: StreamBounds = { all: 256, ofKey: 128, ofTokens: 128, ofUser: 16 };
 /** Browsers may be the clients: more of them, and none has many. */
-export const publicStreamBounds: StreamBounds = { all: 512, ofKey: 128, ofUser: 16 };
+export const publicStreamBounds: StreamBounds = { all: 512, ofKey: 128, ofTokens: 384, ofUser: 16 };
 /** Before a client of a drained node connects again. */
 const drainRetryMs = { least: 500, most: 3_000 };
 const retryMs = 2_000;
@@ -27,6 +29,7 @@ export class Streams {
   readonly #bounds: StreamBounds;
   readonly #places = new Set<Place>();
   readonly #ofCaller = new Map<string, number>();
+  #ofTokens = 0;
   #isLeaving = false;
 
   constructor(bounds: StreamBounds) {
@@ -41,20 +44,23 @@ export class Streams {
   take(caller: ApiCaller): Place {
     if (this.#isLeaving) throw new ApiError("unavailable", "the node drains; another node has the room as well");
     const { grant } = caller;
-    const { all, ofKey, ofUser } = this.#bounds;
+    const { all, ofKey, ofTokens, ofUser } = this.#bounds;
     const who = idOf(caller);
     const before = this.#ofCaller.get(who) ?? 0;
     const max = grant === null ? ofKey : ofUser;
     if (this.#places.size >= all) throw new ApiError("overloaded", `${all} streams are open already`);
+    if (grant !== null && this.#ofTokens >= ofTokens) throw new ApiError("overloaded", `${ofTokens} streams with tokens are open already`);
     if (before >= max) throw new ApiError("overloaded", `this ${grant === null ? "key" : "user"} has ${max} streams already`);
     const place: Place = new Place(grant, () => this.#free(place, who));
     this.#places.add(place);
+    if (grant !== null) this.#ofTokens++;
     this.#ofCaller.set(who, before + 1);
     return place;
   }
 
   #free(place: Place, who: string): void {
     this.#places.delete(place);
+    if (place.userKey !== null) this.#ofTokens--;
     const left = this.#ofCaller.get(who)! - 1;
     if (left > 0) this.#ofCaller.set(who, left);
     else this.#ofCaller.delete(who);
