@@ -24,8 +24,8 @@ export interface Exchange {
   readonly isOver: boolean;
   onOver(callback: () => void): void;
   receive(onPiece: (piece: Buffer | null) => void): void;
-  /** @param headers names and values in turn, without the length. */
-  answer(status: number, headers: readonly string[], text: string): void;
+  /** @param headers names and values in turn, without the length. The exchange adds to them. */
+  answer(status: number, headers: string[], text: string): void;
   /** An answer in pieces, with the status 200. */
   begin(headers: readonly string[]): void;
   write(text: string): void;

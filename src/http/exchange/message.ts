@@ -52,7 +52,7 @@ export class MessageExchange implements Exchange {
     onPiece(null);
   }
 
-  answer(status: number, _headers: readonly string[], text: string): void {
+  answer(status: number, _headers: string[], text: string): void {
     if (this.isOver) return;
     this.isOver = true;
     try {

@@ -48,11 +48,11 @@ export class NodeExchange implements Exchange {
     this.#req.on("end", () => onPiece(null));
   }
 
-  answer(status: number, headers: readonly string[], text: string): void {
-    const all = [...headers, "Content-Length", String(Buffer.byteLength(text))];
+  answer(status: number, headers: string[], text: string): void {
+    headers.push("Content-Length", String(Buffer.byteLength(text)));
     // Nothing reads the rest of the body.
-    if (!this.#req.complete && hasBody(this.#req)) all.push("Connection", "close");
-    this.#res.writeHead(status, all).end(text);
+    if (!this.#req.complete && hasBody(this.#req)) headers.push("Connection", "close");
+    this.#res.writeHead(status, headers).end(text);
   }
 
   begin(headers: readonly string[]): void {

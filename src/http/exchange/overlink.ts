@@ -77,7 +77,7 @@ export class LinkExchange implements Exchange {
     onPiece(null);
   }
 
-  answer(status: number, headers: readonly string[], text: string): void {
+  answer(status: number, headers: string[], text: string): void {
     if (this.isOver || this.hasBegun) return;
     this.hasBegun = true;
     this.#isEnded = true;
