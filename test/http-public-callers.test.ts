@@ -92,5 +92,5 @@ t.test("streams: sixteen of a user in each tenant, 128 of a key, and those with 
   t.throws(() => streams.take(user("last")), { code: "overloaded", text: "384 streams with tokens are open already" });
   take(key("shop"), 128);
   t.throws(() => streams.take(key("shop")), { code: "overloaded" });
-  t.throws(() => streams.take(key("other")), { text: "512 streams are open already" });
+  t.throws(() => streams.take(key("other")), { code: "overloaded", text: "512 streams are open already" });
 });
