@@ -63,7 +63,7 @@ export function writeRequest(link: Link, { slot, life, head, body }: RequestReco
   link.u8(body === null ? 0 : 1);
   link.text(head);
   if (body !== null) link.blob(body);
-  link.end();
+  link.endInTurn();
   return true;
 }
 
@@ -83,7 +83,7 @@ export function writePiece(link: Link, kind: typeof kinds.apiBody | typeof kinds
   link.u32(life);
   link.u8(isLast ? 1 : 0);
   link.blob(piece);
-  link.end();
+  link.endInTurn();
 }
 
 /** The piece lies in the ring. */
@@ -139,7 +139,7 @@ export function writeHead(link: Link, { slot, life }: RequestId, { status, heade
   link.u8(text === null ? 0 : 1);
   link.text(headers);
   if (text !== null) link.text(text);
-  link.end();
+  link.endInTurn();
 }
 
 /** The answer lies in the ring. */

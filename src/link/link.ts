@@ -110,6 +110,15 @@ export class Link {
     else if (this.#out.commit(this.#kind, this.#at - this.#start)) this.#options.ringDoorbell();
   }
 
+  /**
+   * As `end`, but the other end is woken when this turn of the loop ends, once for all records of the turn. A wake costs
+   * more than handling a small record, and a reader that is woken for each is asleep again before the next.
+   */
+  endInTurn(): void {
+    if (this.#waits) this.#enqueue();
+    else if (this.#out.commit(this.#kind, this.#at - this.#start)) setImmediate(this.#options.ringDoorbell);
+  }
+
   /** The doorbell rang: there are records to read, or there is room to write. */
   wake(): void {
     // The scheduled turn reads and writes, too. A second chain of turns beside it would count the loop's turns twice.
