@@ -22,8 +22,9 @@ const ownHostsMax = 64;
 export class Door {
   readonly isPublic: boolean;
   readonly #config: DoorOptions["config"];
-  /** Names of this machine in requests, each with the address that the request reached. */
+  /** Names of this machine in requests, each with the address that the request reached; and the last of them. */
   readonly #ownHosts = new Set<string>();
+  #last = { host: "", localAddress: "" };
 
   constructor({ isPublic, config }: DoorOptions) {
     this.isPublic = isPublic;
@@ -40,12 +41,20 @@ export class Door {
   /** Without a key, a web page could name another host that points to this machine. Only its own loopback names pass. */
   strange({ headers, localAddress }: Exchange): Refusal | null {
     if (headers.origin !== undefined) return refusal("forbidden", "web pages may not send this: the request has an Origin header");
-    // Parsing addresses costs more than all the rest of a publish.
-    const known = `${String(headers.host)} ${localAddress}`;
-    const text = strangePage(headers) ?? (this.#ownHosts.has(known) ? null : strangeHost(headers, localAddress));
-    if (text !== null) return refusal("forbidden", text);
+    const text = strangePage(headers) ?? this.#strangeHost(headers, localAddress);
+    return text === null ? null : refusal("forbidden", text);
+  }
+
+  /** Parsing addresses costs more than all the rest of a publish. */
+  #strangeHost(headers: Exchange["headers"], localAddress: string): string | null {
+    const host = String(headers.host);
+    if (host === this.#last.host && localAddress === this.#last.localAddress) return null;
+    const known = `${host} ${localAddress}`;
+    const text = this.#ownHosts.has(known) ? null : strangeHost(headers, localAddress);
+    if (text !== null) return text;
     if (this.#ownHosts.size >= ownHostsMax) this.#ownHosts.clear();
     this.#ownHosts.add(known);
+    this.#last = { host, localAddress };
     return null;
   }
 
