@@ -24,7 +24,7 @@ export class Door {
   readonly #config: DoorOptions["config"];
   /** Names of this machine in requests, each with the address that the request reached; and the last of them. */
   readonly #ownHosts = new Set<string>();
-  #last = { host: "", localAddress: "" };
+  #last: { readonly host: string; readonly localAddress: string } | null = null;
 
   constructor({ isPublic, config }: DoorOptions) {
     this.isPublic = isPublic;
@@ -48,7 +48,7 @@ export class Door {
   /** Parsing addresses costs more than all the rest of a publish. */
   #strangeHost(headers: Exchange["headers"], localAddress: string): string | null {
     const host = String(headers.host);
-    if (host === this.#last.host && localAddress === this.#last.localAddress) return null;
+    if (host === this.#last?.host && localAddress === this.#last.localAddress) return null;
     const known = `${host} ${localAddress}`;
     const text = this.#ownHosts.has(known) ? null : strangeHost(headers, localAddress);
     if (text !== null) return text;
