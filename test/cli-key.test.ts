@@ -118,7 +118,7 @@ for (const [name, make] of Object.entries(places)) {
     const before = (await run("list", ...flags)).out;
     const wrong: [args: string[], says: RegExp][] = [
       [["create", "shop", "--scope", "read"], /key shop exists/],
-      [["create", "new"], /--scope: must be publish, read, disconnect, admin/],
+      [["create", "new"], /--scope: must be publish, read, disconnect, tokens, admin/],
       [["create", "new", "--scope", "read,all"], /--scope: .*not "all"/],
       [["create", "n\new", "--scope", "read"], /name: must be 1 to 64 letters.*"n\\new"/],
       [["create", "\u001b[2J", "--scope", "read"], /name: .*\\u001b/],
