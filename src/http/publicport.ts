@@ -60,12 +60,12 @@ export class PublicPort {
         return exchange === null ? undefined : this.http?.serve(exchange);
       }
       case kinds.apiBody: {
-        const { isLast, piece, ...id } = readPiece(record);
-        return end.find(id)?.received(piece, isLast);
+        const read = readPiece(record);
+        return end.find(read)?.received(read.piece, read.isLast);
       }
       case kinds.apiSent: {
-        const { bytes, ...id } = readBytes(record);
-        return end.find(id)?.sent(bytes);
+        const read = readBytes(record);
+        return end.find(read)?.sent(read.bytes);
       }
       case kinds.apiGone: return end.find(readId(record))?.gone();
       default: throw new Error(`unknown record ${kind}`);

@@ -56,7 +56,7 @@ function requestBytes(head: string): number {
 }
 
 /** @returns false where the other end lags too far. */
-export function writeRequest(link: Link, { slot, life, head, body }: RequestRecord): boolean {
+export function writeRequest(link: Link, { slot, life }: RequestId, head: string, body: Uint8Array | null): boolean {
   if (!link.begin(kinds.apiRequest, requestBytes(head) + (body?.length ?? 0), false)) return false;
   link.u32(slot);
   link.u32(life);

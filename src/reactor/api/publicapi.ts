@@ -15,7 +15,7 @@ import type { Context } from "../context.ts";
 import { safeText } from "../transport/safetext.ts";
 import { respondHead, statusLine } from "./answers.ts";
 import { Callers } from "./callers.ts";
-import { newRequest, Requests, type Asked } from "./requests.ts";
+import { Asked, Requests } from "./requests.ts";
 
 /** Requests without an answer. */
 const requestsMax = 4_096;
@@ -64,20 +64,20 @@ export class PublicApi {
   onRecord(kind: number, record: RecordReader): void {
     switch (kind) {
       case kinds.apiHead: {
-        const { status, headers, total, body, ...id } = readHead(record);
-        const asked = this.#requests.find(id);
-        return asked && this.#begin(asked, status, headers, total, body);
+        const head = readHead(record);
+        const asked = this.#requests.find(head);
+        return asked && this.#begin(asked, head);
       }
       case kinds.apiPiece: {
-        const { isLast, piece, ...id } = readPiece(record);
-        const asked = this.#requests.find(id);
-        return asked && this.#piece(asked, piece, isLast);
+        const read = readPiece(record);
+        const asked = this.#requests.find(read);
+        return asked && this.#piece(asked, read.piece, read.isLast);
       }
       case kinds.apiMore: {
-        const { bytes, ...id } = readBytes(record);
-        const asked = this.#requests.find(id);
+        const more = readBytes(record);
+        const asked = this.#requests.find(more);
         if (asked === undefined) return;
-        asked.credit += bytes;
+        asked.credit += more.bytes;
         return this.#passBody(asked);
       }
       case kinds.apiDrop: {
@@ -101,7 +101,8 @@ export class PublicApi {
     const address = textOf(res.getRemoteAddressAsText());
     const refused = this.#callers.begin(address, credential);
     if (refused !== null) return this.#refuse(res, isHead, refused, refused === "overloaded" ? "too many requests of this address wait for their answers" : "too many requests with wrong keys came from this address");
-    const asked = newRequest(this.#requests.take(), res, { isHead, address, credential }, performance.now());
+    const slot = this.#requests.freeSlot();
+    const asked = new Asked(slot, this.#requests.lifeOf(slot), res, isHead, address, credential, performance.now());
     this.#requests.add(asked);
     counters.add("apiRequests", 1);
     const url = query === "" ? req.getUrl() : `${req.getUrl()}?${query}`;
@@ -130,7 +131,7 @@ export class PublicApi {
     if (asked.received === bodyBytesMax) asked.isWhole = true;
     if (this.#held + bytes > heldBytesMax) return this.#refuseLate(asked, "overloaded", "the bodies of all requests are too large together; try again");
     // uWS takes the chunk back.
-    if (bytes > 0) asked.body.push(Buffer.from(chunk.slice(0, bytes)));
+    if (bytes > 0) (asked.body ??= []).push(Buffer.from(chunk.slice(0, bytes)));
     asked.bodyBytes += bytes;
     this.#held += bytes;
     this.#passBody(asked);
@@ -142,24 +143,24 @@ export class PublicApi {
     asked.isPassed = true;
     if (body !== null) asked.isWhole = true;
     if (!fitsRecord(ringBytes, head)) return this.#refuseLate(asked, "bad_request", "the headers are too large");
-    const { slot, life } = asked;
-    if (!writeRequest(link, { slot, life, head, body })) this.#refuseLate(asked, "overloaded", "the node has too much to do");
+    if (!writeRequest(link, asked, head, body)) this.#refuseLate(asked, "overloaded", "the node has too much to do");
   }
 
   /** As much of the body as the main thread takes. */
   #passBody(asked: Asked): void {
     if (asked.status !== 0) return;
     const { link } = this.#options;
-    while (asked.credit > 0 && (asked.body.length > 0 || asked.isWhole)) {
+    const body = (asked.body ??= []);
+    while (asked.credit > 0 && (body.length > 0 || asked.isWhole)) {
       if (link.full) return void this.#waiting.add(asked);
-      const first = asked.body[0] ?? nothing;
+      const first = body[0] ?? nothing;
       const piece = first.subarray(0, Math.min(asked.credit, this.#pieceBytes));
-      if (piece.length < first.length) asked.body[0] = first.subarray(piece.length);
-      else asked.body.shift();
+      if (piece.length < first.length) body[0] = first.subarray(piece.length);
+      else body.shift();
       asked.credit -= piece.length;
       asked.bodyBytes -= piece.length;
       this.#held -= piece.length;
-      const isLast = asked.isWhole && asked.body.length === 0;
+      const isLast = asked.isWhole && body.length === 0;
       writePiece(link, kinds.apiBody, asked, piece, isLast);
       if (isLast) asked.credit = 0;
     }
@@ -174,7 +175,7 @@ export class PublicApi {
 
   // ------------------------------------------------------------------------------- answers
 
-  #begin(asked: Asked, status: number, headers: string, total: number, body: Buffer | null): void {
+  #begin(asked: Asked, { status, headers, total, body }: ReturnType<typeof readHead>): void {
     asked.status = status;
     asked.total = total;
     this.#dropBody(asked);
@@ -194,7 +195,7 @@ export class PublicApi {
   #piece(asked: Asked, piece: Buffer, isLast: boolean): void {
     asked.isLast = isLast;
     if (asked.isBlocked && this.#held + piece.length > heldBytesMax) return this.#close(asked);
-    if (piece.length > 0) asked.pieces.push(Buffer.from(piece));
+    if (piece.length > 0) (asked.pieces ??= []).push(Buffer.from(piece));
     this.#held += piece.length;
     if (!asked.isBlocked) asked.res.cork(() => this.#send(asked));
   }
@@ -211,7 +212,8 @@ export class PublicApi {
   }
 
   #send(asked: Asked): void {
-    const { res, total, pieces } = asked;
+    const { res, total } = asked;
+    const pieces = (asked.pieces ??= []);
     while (pieces.length > 0 && !asked.isBlocked) {
       const piece = pieces[0]!;
       if (total < 0) {
@@ -253,14 +255,14 @@ export class PublicApi {
   #over(asked: Asked): void {
     asked.isOver = true;
     this.#dropBody(asked);
-    for (const { length } of asked.pieces.splice(0)) this.#held -= length;
+    for (const { length } of asked.pieces?.splice(0) ?? []) this.#held -= length;
     this.#waiting.delete(asked);
     this.#requests.remove(asked);
     this.#callers.ended(asked.address, asked.credential, asked.status);
   }
 
   #dropBody(asked: Asked): void {
-    asked.body.length = 0;
+    asked.body = null;
     this.#held -= asked.bodyBytes;
     asked.bodyBytes = 0;
   }

@@ -2,40 +2,46 @@
 import type { HttpResponse } from "uWebSockets.js";
 import type { RequestId } from "../../link/api.ts";
 
-export interface Asked extends RequestId {
+/** A class of one shape, without lists until they are needed: most requests are one record, and so are most answers. */
+export class Asked implements RequestId {
+  readonly slot: number;
+  readonly life: number;
   readonly res: HttpResponse;
   readonly isHead: boolean;
   readonly address: string;
   readonly credential: string;
   readonly startedAt: number;
   /** The main thread has it. */
-  isPassed: boolean;
+  isPassed = false;
   /** Pieces of the body that wait, their bytes, and what the main thread takes now. */
-  readonly body: Buffer[];
-  bodyBytes: number;
-  received: number;
-  credit: number;
-  isWhole: boolean;
+  body: Buffer[] | null = null;
+  bodyBytes = 0;
+  received = 0;
+  credit = 0;
+  isWhole = false;
   /** Of the answer; 0: none yet. */
-  status: number;
+  status = 0;
   /** Bytes of the whole answer; -1: a stream. */
-  total: number;
+  total = 0;
   /** Pieces of the answer that the socket did not take. The first begins at `sentTo` of the answer. */
-  readonly pieces: Buffer[];
-  sentTo: number;
-  isLast: boolean;
+  pieces: Buffer[] | null = null;
+  sentTo = 0;
+  isLast = false;
   /** The socket is full. */
-  isBlocked: boolean;
+  isBlocked = false;
   /** Sent since the main thread was told. */
-  untold: number;
-  isOver: boolean;
-}
+  untold = 0;
+  isOver = false;
 
-export function newRequest(id: RequestId, res: HttpResponse, from: Pick<Asked, "isHead" | "address" | "credential">, startedAt: number): Asked {
-  return {
-    ...id, res, ...from, startedAt, isPassed: false, body: [], bodyBytes: 0, received: 0, credit: 0, isWhole: false, status: 0, total: 0, pieces: [], sentTo: 0,
-    isLast: false, isBlocked: false, untold: 0, isOver: false,
-  };
+  constructor(slot: number, life: number, res: HttpResponse, isHead: boolean, address: string, credential: string, startedAt: number) {
+    this.slot = slot;
+    this.life = life;
+    this.res = res;
+    this.isHead = isHead;
+    this.address = address;
+    this.credential = credential;
+    this.startedAt = startedAt;
+  }
 }
 
 /** Requests by slot. Slots are used again. */
@@ -45,10 +51,14 @@ export class Requests {
   readonly #free: number[] = [];
   size = 0;
 
-  take(): RequestId {
-    const slot = this.#free.pop() ?? this.#lives.push(0) - 1;
-    this.#lives[slot] = (this.#lives[slot]! + 1) >>> 0;
-    return { slot, life: this.#lives[slot]! };
+  /** A slot is taken with `lifeOf` and `add`. */
+  freeSlot(): number {
+    return this.#free.pop() ?? this.#lives.push(0) - 1;
+  }
+
+  /** Of the next request in this slot. */
+  lifeOf(slot: number): number {
+    return (this.#lives[slot] = (this.#lives[slot]! + 1) >>> 0);
   }
 
   add(asked: Asked): void {
