@@ -16,6 +16,9 @@ import { Outbox, overheadBytes } from "./outbox.ts";
 import { Refusals, type RefusalReason } from "./refusals.ts";
 import { StreamFeed } from "./history/feed.ts";
 import { Pulls } from "./history/pulls.ts";
+import { leftElsewhere } from "./queue/left.ts";
+import type { QueuedPublication } from "./queue/pulling.ts";
+import { Queues } from "./queue/queues.ts";
 import { Reader } from "./history/reading.ts";
 import { Streams, type StreamOptions } from "./streams/streams.ts";
 import { partitionOf, streamName, tokenOf } from "./wire/names.ts";
@@ -36,6 +39,8 @@ export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
   readonly namespaceOf: (room: string) => string;
   /** Durable namespaces. Their streams are created and checked at start, those of others at first use. */
   readonly namespaces: ReadonlyMap<string, Retention>;
+  /** Namespace of inboxes, whose streams depend on the placement; undefined: there are none. */
+  readonly inboxes?: string;
   /** Interval of comparing streams with open rooms. */
   readonly quietLookMs?: number;
   readonly log: NatsLog;
@@ -47,6 +52,22 @@ export interface NatsBroker extends Broker {
   /** The stream of a durable room. */
   readonly streamOf: (room: string) => string;
   readonly nats: () => ConnectionUsage & { readonly refused: Readonly<Record<RefusalReason, number>> };
+  /** Null: no rooms have queues. */
+  readonly queues: RoomQueues | null;
+}
+
+/** Rooms of one namespace whose publications come from the queue of a partition, to the node that holds it. */
+export interface RoomQueues {
+  /** See placement/leases/leases.ts, PartitionQueue. */
+  readonly queue: Pick<Queues, "state" | "backlogOf" | "createConsumer" | "deleteConsumersBelow" | "pull">;
+  /** Whether this node may deliver for a partition now. To be set once, before anything is delivered. */
+  setHolds(holds: (partition: number) => boolean): void;
+  /** This node holds the partition from now on: its open rooms get what they lack. */
+  began(partition: number): void;
+  /** This node does not hold it any more. */
+  ended(partition: number): void;
+  /** A message of a queue, in order. */
+  deliver(publication: QueuedPublication): void;
 }
 
 /** Publications and bytes without an acknowledgement. Beyond these limits publishes are rejected. */
@@ -77,6 +98,9 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
   const arriving = new Arriving(outbox.node, options.arrivingBytesMax, log);
   const ephemeral = new EphemeralRooms({ ...options, listening, outbox, arriving }, deliver, moved);
   const durable = new DurableRooms({ ...options, listening, outbox, arriving, streams, reader }, deliver, moved);
+  const { queue } = options;
+  const queues = queue === undefined ? null : new Queues({ connection, streams, listening, prefix: options.prefix, queue });
+  streams.onBeganAgain = (stream) => queues?.streamBeganAgain(stream);
   let connected = true;
   let reconnects = 0;
   watchNats(connection, log, {
@@ -102,13 +126,16 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
   });
   const stop = async (): Promise<void> => {
     outbox.stop();
+    queues?.stop();
     durable.stop();
     listening.stop();
     await end(connection);
   };
   try {
-    await checkSubscriptions([outbox.heard, pulls.heard]);
+    await checkSubscriptions([outbox.heard, pulls.heard, ...(queues === null ? [] : [queues.heard])]);
     await Promise.all([...options.namespaces].map(([name, retention]) => streams.prepare(name, retention)));
+    const left = options.inboxes === undefined ? null : await leftElsewhere(streams, options.prefix, options.inboxes, queue !== undefined);
+    if (left !== null) log.warn({ ...left }, "NATS: streams hold direct messages from before --placement was changed: they are not delivered, and devices that lack them get a gap; they expire by inboxTtlMs, or are delivered if you change it back");
   } catch (error) {
     await stop();
     throw error;
@@ -142,7 +169,20 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
       unheard: listening.lost,
       restarts: streams.restarts,
     }),
+    queues: queues && roomQueues(queues, durable, options),
     stop,
+  };
+}
+
+function roomQueues(queues: Queues, durable: DurableRooms, { queue, namespaces }: NatsBrokerOptions): RoomQueues {
+  const sizeMax = namespaces.get(queue?.namespace ?? "")?.historySize ?? 0;
+  return {
+    queue: queues,
+    setHolds: (holds) => void (durable.queued.holds = holds),
+    began: (partition) => durable.queueChanged(partition, true),
+    ended: (partition) => durable.queueChanged(partition, false),
+    // A room keeps one publication more than its size.
+    deliver: ({ message, seq, pending }) => durable.consumed(message, seq, pending >= sizeMax),
   };
 }
 

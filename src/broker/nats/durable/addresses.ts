@@ -1,13 +1,15 @@
 /** The stream of a durable room, and the subjects of its publications. */
 import type { Retention } from "../../broker.ts";
 import type { NatsLog } from "../connection/connection.ts";
-import { inSubject, outSubject, partitionOf, tokenOf } from "../wire/names.ts";
-import type { Stream, Streams } from "../streams/streams.ts";
+import { inSubject, outSubject, partitionOf, queueSubject, tokenOf } from "../wire/names.ts";
+import type { QueueOptions, Stream, Streams } from "../streams/streams.ts";
 
 export interface AddressesOptions {
   readonly streams: Streams;
   readonly prefix: string;
   readonly partitions: number;
+  /** See StreamOptions. */
+  readonly queue?: QueueOptions | undefined;
   readonly namespaceOf: (room: string) => string;
   readonly log: NatsLog;
 }
@@ -20,9 +22,18 @@ export class Addresses {
   }
 
   subjectOf(name: string): string {
-    const { prefix, partitions, namespaceOf } = this.#options;
+    const { prefix, partitions, namespaceOf, queue } = this.#options;
     const token = tokenOf(name);
-    return inSubject(prefix, partitionOf(token, partitions), namespaceOf(name), token);
+    const namespace = namespaceOf(name);
+    if (queue?.namespace !== namespace) return inSubject(prefix, partitionOf(token, partitions), namespace, token);
+    const partition = queue.partitionOf(name);
+    return queueSubject(prefix, partition % queue.streams, namespace, partition, token);
+  }
+
+  /** The partition whose queue holds the room's publications. -1: the room has no queue. */
+  queueOf(name: string): number {
+    const { queue, namespaceOf } = this.#options;
+    return queue?.namespace === namespaceOf(name) ? queue.partitionOf(name) : -1;
   }
 
   /** Subject of a room's copies. */
@@ -32,7 +43,9 @@ export class Addresses {
   }
 
   streamOf(name: string): Stream | undefined {
-    return this.#options.streams.of(this.#options.namespaceOf(name), tokenOf(name));
+    const { streams, namespaceOf, partitions, queue } = this.#options;
+    const partition = this.queueOf(name);
+    return streams.of(namespaceOf(name), partition < 0 ? partitionOf(tokenOf(name), partitions) : partition % queue!.streams);
   }
 
   /** Prepares the streams of the room's namespace, if that has not been done. */

@@ -17,6 +17,8 @@ import { Looks } from "../streams/looks.ts";
 import { Quiet } from "./quiet.ts";
 import { Trouble } from "../streams/trouble.ts";
 import { Addresses, type AddressesOptions } from "./addresses.ts";
+import { Answers } from "./answers.ts";
+import { QueuedRooms } from "./queued.ts";
 import { placeOf } from "../wire/raw.ts";
 import { beginAgain, dropHeld, fallBehind, hold, isComplete, openingRoom, type Acked, type DurableRoom } from "./room.ts";
 import type { Reader } from "../history/reading.ts";
@@ -50,12 +52,14 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   readonly #rooms = new Map<string, DurableRoom>();
   readonly #bySubject = new Map<string, DurableRoom>();
   readonly #history: History;
+  readonly queued = new QueuedRooms();
   /** Acknowledgements received before their stream's epoch is known. */
   readonly #early = new Map<Stream, (() => void)[]>();
   readonly #looks: Looks;
   readonly #quiet: Quiet;
   /** Streams that cannot be read. While a stream has no leader, all its rooms retry. */
   readonly #unreadable: Trouble;
+  readonly #answers: Answers;
   readonly #sweeper = setInterval(() => this.#sweep(), copyLateMs).unref();
 
   constructor(options: DurableOptions, deliver: Deliver, moved: Moved) {
@@ -73,6 +77,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     };
     this.#quiet = new Quiet({ ...options, roomAt, roomsOf, hasRooms, isConnected: () => this.#looks.connected, onMissing: (room) => this.#bringBack(room) });
     this.#unreadable = new Trouble(options.log, "NATS: a stream cannot be read: its rooms wait, and joins of new ones fail, until it can; check the NATS servers", "NATS: all streams can be read again");
+    this.#answers = new Answers({ outbox: options.outbox, history: this.#history, unreadable: this.#unreadable, streamOf: (name) => this.#addresses.streamOf(name) });
   }
 
   get size(): number {
@@ -84,9 +89,10 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   open: Broker["open"] = (name, retention, done) => {
     if (this.#rooms.size >= this.#options.roomsMax) return done({ error: "overloaded" });
     this.#addresses.withStream(name, retention, done, (stream, subject) => {
-      const room = openingRoom(name, stream, subject, retention);
+      const room = openingRoom(name, stream, subject, retention, this.#addresses.queueOf(name));
       this.#rooms.set(name, room);
       this.#bySubject.set(subject, room);
+      this.queued.add(room);
       this.#open(room).then(
         (opened) => {
           this.#unreadable.ends(stream);
@@ -95,7 +101,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
             return done({ error: opened });
           }
           done({ value: { epoch: room.epoch, seq: room.last } });
-          this.#settle(room);
+          this.#answers.settle(room);
           this.#catchUp(room);
         },
         (error: unknown) => {
@@ -112,8 +118,9 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (room === undefined) return;
     this.#rooms.delete(name);
     this.#bySubject.delete(room.subject);
+    this.queued.remove(room);
     room.heard?.stop();
-    for (const acked of room.acked.splice(0)) this.#answer(acked);
+    this.#answers.giveAll(room);
   };
 
   publish: Broker["publish"] = (name, retention, draft, done) => {
@@ -130,16 +137,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     this.#addresses.withStream(name, retention, done, (stream, subject) => {
       const room = this.#rooms.get(name);
       const head = room === undefined || room.state === "opening" ? null : room.last;
-      this.#history.page(stream, subject, retention, query, head).then(
-        (page) => {
-          if ("value" in page) this.#unreadable.ends(stream);
-          done(page);
-        },
-        (error: unknown) => {
-          this.#unreadable.begins(stream, error);
-          done({ error: "unavailable" });
-        },
-      );
+      this.#answers.page(stream, this.#history.page(stream, subject, retention, query, head), done);
     });
   };
 
@@ -147,6 +145,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     clearInterval(this.#sweeper);
     this.#looks.stop();
     this.#quiet.stop();
+    this.queued.stop();
     this.#bySubject.clear();
     this.#rooms.clear();
   }
@@ -184,7 +183,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
 
   /** Most rooms missed nothing: one question confirms it. */
   async #check(room: DurableRoom): Promise<void> {
-    if (room.state !== "behind") return;
+    if (room.state !== "behind" || !this.queued.mayDeliver(room)) return;
     const last = await this.#options.reader.last(room.stream, room.subject).catch(() => Infinity);
     if (room.state !== "behind") return;
     if (last <= room.last && room.held.length === 0 && !room.heldLost && room.epoch === room.stream.epoch) room.state = "live";
@@ -197,10 +196,36 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const envelope = this.#options.arriving.read(message.data);
     const place = placeOf(message, room.stream.name);
     if (place === null || this.#rooms.get(room.name) !== room) return;
-    if (envelope === null) this.#options.arriving.refuse(room.name, message.data.length);
-    const { seq, before } = place;
     // The copy may be late, or the stream replaced.
-    if (room.state === "live" && seq <= room.last) return this.#looks.ask();
+    if (room.state === "live" && place.seq <= room.last) return this.#looks.ask();
+    this.#came(room, message, envelope, place.seq, place.before);
+  }
+
+  /**
+   * A message of a queue, from the consumer of its partition's holder, in the order of the stream. `isDeep`: so many
+   * messages follow in the queue that some before this one may have been dropped at the room's limit.
+   */
+  consumed(message: Msg, seq: number, isDeep: boolean): void {
+    const { subject } = message;
+    const room = this.#bySubject.get(subject);
+    if (room === undefined || room.state === "opening") this.queued.pass(subject, seq);
+    // A new consumer begins where the last holder's is known to have been. The stream may have been read further.
+    if (room === undefined || !this.queued.mayDeliver(room) || (room.state === "live" && seq <= room.last)) return;
+    room.stream.seen = Math.max(room.stream.seen, seq);
+    this.#came(room, message, this.#options.arriving.read(message.data), seq, isDeep ? seq - 1 : 0);
+  }
+
+  /** This node holds the partition from now on, or not any more. Its rooms may lack what came meanwhile. */
+  queueChanged(partition: number, isHeld: boolean): void {
+    for (const room of this.queued.of(partition)) {
+      if (isHeld && room.state !== "opening") this.#bringBack(room);
+      if (!isHeld && room.state === "live") fallBehind(room);
+      if (!isHeld) this.#answers.giveAll(room);
+    }
+  }
+
+  #came(room: DurableRoom, message: Msg, envelope: Envelope | null, seq: number, before: number): void {
+    if (envelope === null) this.#options.arriving.refuse(room.name, message.data.length);
     if (seq > room.stream.seen + aheadMax) {
       room.heldLost = true; // read from the stream later
       return room.state === "live" ? this.#bringBack(room) : undefined;
@@ -218,6 +243,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   }
 
   #give(room: DurableRoom, seq: number, envelope: Envelope): void {
+    if (!this.queued.mayDeliver(room)) return fallBehind(room);
     const prev = room.holed ? seq - 1 : room.last;
     room.holed = false;
     room.last = seq;
@@ -226,14 +252,14 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const { sender, time, payload, format, origin } = envelope;
     this.#deliver(name, { epoch, seq, prev, sender, time, payload, format, origin });
     if (envelope.number !== 0) this.#options.outbox.delivered(envelope.number, seq, prev);
-    if (room.acked.length > 0) this.#settle(room);
+    if (room.acked.length > 0) this.#answers.settle(room);
   }
 
   /** Does not deliver an unreadable message (of another program or a later version): members see a gap. */
   #pass(room: DurableRoom, seq: number): void {
     room.holed = true;
     room.last = seq;
-    if (room.acked.length > 0) this.#settle(room);
+    if (room.acked.length > 0) this.#answers.settle(room);
   }
 
   // ------------------------------------------------------------------------------- catching up
@@ -245,7 +271,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   }
 
   #catchUp(room: DurableRoom): void {
-    if (room.state === "catchingUp" || this.#rooms.get(room.name) !== room) return;
+    if (room.state === "catchingUp" || this.#rooms.get(room.name) !== room || !this.queued.mayDeliver(room)) return;
     const isOpening = room.state === "opening";
     room.state = "catchingUp";
     this.#bringUp(room, isOpening).catch((error: unknown) => {
@@ -260,7 +286,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   /** Returns when the room is live, or when NATS is unavailable: the next connection checks the room again. */
   async #bringUp(room: DurableRoom, isOpening: boolean): Promise<void> {
     if (isOpening && this.#drain(room, false)) return;
-    for (let stuck = 0; this.#rooms.get(room.name) === room && this.#looks.connected && room.epoch === room.stream.epoch; ) {
+    const mayGoOn = () => this.#rooms.get(room.name) === room && this.#looks.connected && room.epoch === room.stream.epoch && this.queued.mayDeliver(room);
+    for (let stuck = 0; mayGoOn(); ) {
       const before = room.last;
       const ended = await this.#readOn(room);
       if (this.#rooms.get(room.name) !== room) return;
@@ -280,7 +307,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const acked = room.acked.splice(0);
     for (const one of acked) {
       if (one.epoch === epoch && one.seq > room.last) room.acked.push(one);
-      else this.#answer(one);
+      else this.#answers.give(one);
     }
   }
 
@@ -289,7 +316,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     const { stream, subject, epoch } = room;
     const { kept, ended } = await this.#options.reader.read(stream, subject, { from: room.last, limit: pieceSize, upTo: room.held[0]?.before ?? 0 });
     this.#unreadable.ends(stream);
-    const isWhole = room.last === 0 || kept[0]?.seq === room.last || isComplete(room, await this.#options.streams.state(stream, subject));
+    const isWhole = (room.last === 0 && room.queue < 0) || kept[0]?.seq === room.last || isComplete(room, await this.#options.streams.state(stream, subject));
     if (this.#rooms.get(room.name) !== room || epoch !== stream.epoch) return false;
     if (!isWhole) room.holed = true;
     for (const { seq, data } of kept) {
@@ -314,6 +341,7 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
       return (room.heldLost = false);
     }
     for (let held = room.held[0]; held !== undefined; held = room.held[0]) {
+      if (!this.queued.mayDeliver(room)) return false;
       const { seq, before, envelope } = held;
       if (seq > room.last && before > room.last && !isGone) return false;
       room.held.shift();
@@ -346,30 +374,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     }
     if (!ack.duplicate) know(stream, ack.seq, timeOf(waiting.bytes));
     const acked: Acked = { number: waiting.number, ...ack, epoch: stream.epoch, at: performance.now() };
-    if (room === undefined || (room.state !== "opening" && ack.seq <= room.last && room.epoch === stream.epoch)) return this.#answer(acked);
+    if (room === undefined || !this.queued.mayDeliver(room) || (room.state !== "opening" && ack.seq <= room.last && room.epoch === stream.epoch)) return this.#answers.give(acked);
     room.acked.push(acked);
-  }
-
-  /** Answers publications that are delivered by now. */
-  #settle(room: DurableRoom): void {
-    while (room.acked.length > 0 && room.acked[0]!.seq <= room.last) this.#answer(room.acked.shift()!);
-  }
-
-  #answer({ number, seq, duplicate, epoch }: Acked): void {
-    const waiting = this.#options.outbox.take(number);
-    if (waiting === undefined) return;
-    const value = { epoch, seq, duplicate, ...(!duplicate && waiting.copySeq === seq && { prev: waiting.copyPrev }) };
-    if (!waiting.asksFirst) return waiting.done({ value });
-    const stream = this.#addresses.streamOf(waiting.room);
-    if (stream === undefined) return waiting.done({ value });
-    this.#history.isFirst(stream, waiting.subject).then(
-      (first) => waiting.done({ value: { ...value, first } }),
-      (error: unknown) => {
-        this.#unreadable.begins(stream, error);
-        // It is unknown whether the room was empty before.
-        waiting.done({ value: { ...value, first: false } });
-      },
-    );
   }
 
   #sweep(): void {
@@ -384,15 +390,16 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
   /** Subscribes, then asks for the room's position. Messages in between are held. */
   async #open(room: DurableRoom): Promise<"open" | ErrorCode> {
     const { listening, reader, streams } = this.#options;
-    const refused = await new Promise<ErrorCode | null>((settled) => {
+    if (!this.queued.mayDeliver(room)) return "unavailable";
+    const refused = room.queue >= 0 ? null : await new Promise<ErrorCode | null>((settled) => {
       const regained = () => void (room.state !== "opening" && this.#rooms.get(room.name) === room && this.#bringBack(room));
       room.heard = listening.listen({ room: room.name, subject: this.#addresses.copiesOf(room.name), message: (message) => this.#arrived(room, message), settled, regained });
     });
     if (refused !== null) return refused;
     const last = await reader.last(room.stream, room.subject);
     const head = last > 0 ? last : await streams.headOf(room.stream);
-    if (this.#rooms.get(room.name) !== room || room.epoch !== room.stream.epoch) return "unavailable";
-    room.last = head;
+    if (this.#rooms.get(room.name) !== room || room.epoch !== room.stream.epoch || !this.queued.mayDeliver(room)) return "unavailable";
+    room.last = room.queue >= 0 ? Math.max(head, this.queued.passed(room.subject)) : head;
     return "open";
   }
 }

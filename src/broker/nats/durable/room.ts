@@ -11,6 +11,8 @@ export interface DurableRoom {
   /** Its subject in the stream. */
   readonly subject: string;
   readonly retention: Retention;
+  /** The partition whose queue brings its publications; -1: copies on a subject bring them. */
+  readonly queue: number;
   heard: Heard | null;
   /**
    * opening: its position in the stream is not known yet. behind: messages may be missing; a check or retry will tell.
@@ -53,9 +55,9 @@ const heldBytesMax = 1024 * 1024;
 /** Clocks differ, and a lost connection is noticed late. */
 const completeMarginMs = 60_000;
 
-export function openingRoom(name: string, stream: Stream, subject: string, retention: Retention): DurableRoom {
+export function openingRoom(name: string, stream: Stream, subject: string, retention: Retention, queue: number): DurableRoom {
   return {
-    name, stream, subject, retention, heard: null, state: "opening", epoch: stream.epoch, last: 0, holed: false,
+    name, stream, subject, retention, queue, heard: null, state: "opening", epoch: stream.epoch, last: 0, holed: false,
     completeAt: performance.now(), held: [], heldBytes: 0, heldLost: false, acked: [],
   };
 }

@@ -16,7 +16,7 @@ import { ApiFailure, readAnswer, readKeptMessage, readStreamInfo, type Fields, t
 import type { NatsLog } from "../connection/connection.ts";
 import { timeOf } from "../wire/envelope.ts";
 import type { Listening } from "../listening.ts";
-import { partitionOf, streamName } from "../wire/names.ts";
+import { queueMark, queueSubject, streamName } from "../wire/names.ts";
 import { SetBacks } from "./setback.ts";
 
 export interface StreamOptions {
@@ -28,10 +28,25 @@ export interface StreamOptions {
   /** Age and bytes up to which streams of archived namespaces keep publications; 0 bytes: any number. */
   readonly archiveLagMs?: number;
   readonly archiveLagBytesMax?: number;
+  /** Undefined: no room has a queue. */
+  readonly queue?: QueueOptions | undefined;
   /** Monotonic clock in milliseconds; replaced in tests. */
   readonly now?: () => number;
   /** Wait before a rejected subscription to notices is repeated. */
   readonly noticeRetryMs?: number;
+}
+
+/**
+ * The rooms of one namespace have queues: their publications are not copied to all nodes, but consumed by the node that
+ * holds the room's partition.
+ */
+export interface QueueOptions {
+  readonly namespace: string;
+  /** Of all users, and the streams that store them. */
+  readonly partitions: number;
+  readonly streams: number;
+  /** The partition of a room of the namespace, by its key. */
+  readonly partitionOf: (room: string) => number;
 }
 
 export interface Stream {
@@ -72,6 +87,8 @@ const unlimited = -1;
 export class Streams {
   /** Streams that began another epoch while this node ran. */
   restarts = 0;
+  /** Called for each of them. */
+  onBeganAgain: (stream: Stream) => void = () => {};
   readonly #connection: NatsConnection;
   readonly #options: StreamOptions;
   readonly #noticeSubject: string;
@@ -110,9 +127,8 @@ export class Streams {
   }
 
   /** The stream of a room, if its namespace is prepared (`prepare`). */
-  of(namespace: string, token: string): Stream | undefined {
-    const streams = this.#known.get(namespace);
-    return streams?.[partitionOf(token, this.#options.partitions)];
+  of(namespace: string, index: number): Stream | undefined {
+    return this.#known.get(namespace)?.[index];
   }
 
   all(): Stream[] {
@@ -151,7 +167,7 @@ export class Streams {
     const isSetBack = this.#setBacks.judge(stream, saysSetBack, last);
     if (isSetBack) {
       this.#log.error({ stream: stream.name, seen, last }, "NATS: a stream was set back and lost its newest messages; its rooms start a new epoch");
-      const description = `${describe(stream.partition, this.#options.partitions)}, since ${randomId(6)}`;
+      const description = `${this.#describe(stream)}, since ${randomId(6)}`;
       info = await this.request(`STREAM.UPDATE.${stream.name}`, { ...info.config, description }, readStreamInfo);
       // Another node may have noticed too. All check again and use the word that remains.
       this.#connection.publish(this.#noticeSubject);
@@ -171,8 +187,10 @@ export class Streams {
   }
 
   /** The node that noticed a set-back has logged it already. */
-  #beganAgain({ name }: Stream, isLogged: boolean): void {
+  #beganAgain(stream: Stream, isLogged: boolean): void {
+    const { name } = stream;
     this.restarts++;
+    this.onBeganAgain(stream);
     if (isLogged) return;
     this.#log.warn({ stream: name }, "NATS: a stream lost what it kept and starts a new epoch: history and idempotency keys of its rooms or inboxes are lost, and members get a gap; check the store of NATS");
   }
@@ -254,9 +272,10 @@ export class Streams {
   }
 
   async #prepare(namespace: string, retention: Retention): Promise<readonly Stream[]> {
-    const { prefix, partitions } = this.#options;
-    const streams = Array.from({ length: partitions }, (_, partition): Stream => {
-      return { name: streamName(prefix, namespace, partition), namespace, partition, retention, epoch: "", seen: 0, through: 0, markSeq: 0, markTime: 0, floor: Infinity, isUnlimited: false };
+    const { prefix, partitions, queue } = this.#options;
+    const isQueue = namespace === queue?.namespace;
+    const streams = Array.from({ length: isQueue ? queue.streams : partitions }, (_, partition): Stream => {
+      return { name: streamName(prefix, isQueue ? `${namespace}${queueMark}` : namespace, partition), namespace, partition, retention, epoch: "", seen: 0, through: 0, markSeq: 0, markTime: 0, floor: Infinity, isUnlimited: false };
     });
     const problems: string[] = [];
     await Promise.all(streams.map(async (stream) => {
@@ -288,14 +307,16 @@ export class Streams {
     }
   }
 
-  #configOf({ name, namespace, partition, retention }: Stream): StreamConfig {
-    const { prefix, partitions, replicas, storage, keyWindowMs } = this.#options;
+  #configOf(stream: Stream): StreamConfig {
+    const { name, namespace, partition, retention } = stream;
+    const { prefix, replicas, storage, keyWindowMs, queue } = this.#options;
     const { historySize, historyTtlMs, archive = false } = retention;
     const { archiveLagMs = 0, archiveLagBytesMax = 0 } = this.#options;
-    const subject = `${prefix}.in.${partition}.${namespace}.*`;
+    const isQueue = namespace === queue?.namespace;
+    const subject = isQueue ? queueSubject(prefix, partition, namespace, "*", "*") : `${prefix}.in.${partition}.${namespace}.*`;
     return {
       name,
-      description: describe(partition, partitions),
+      description: this.#describe(stream),
       subjects: [subject],
       retention: "limits",
       storage,
@@ -309,8 +330,15 @@ export class Streams {
       duplicate_window: Math.min(keyWindowMs, historyTtlMs) * nanosecondsPerMs,
       discard: "old",
       allow_direct: true,
-      republish: { src: subject, dest: `${prefix}.out.${namespace}.{{wildcard(1)}}` },
+      // Of a queue, the holder's consumer is the only reader.
+      ...(!isQueue && { republish: { src: subject, dest: `${prefix}.out.${namespace}.{{wildcard(1)}}` } }),
     };
+  }
+
+  #describe({ namespace, partition }: Stream): string {
+    const { partitions, queue } = this.#options;
+    if (namespace === queue?.namespace) return `flux-gateway, queue ${partition} of ${queue.streams}, ${queue.partitions} partitions`;
+    return `flux-gateway, partition ${partition} of ${partitions}`;
   }
 
   /**
@@ -341,21 +369,39 @@ export class Streams {
       has === wants ? [] : [`stream ${name} has ${field} ${String(has)}, but the configuration requires ${String(wants)}: ${way}, or change the stream (nats stream edit ${name})`];
     const inbox = namespace === "_inbox";
     const option = (ofNamespace: string, ofInbox: string) => (inbox ? `--${ofInbox}` : `${ofNamespace} of namespace ${namespace}`);
-    const partitions = /partition \d+ of (\d+)/.exec(there.description ?? "")?.[1] ?? String(this.#options.partitions);
     return [
-      ...wrong("partitions", Number(partitions), this.#options.partitions, `set --nats-partitions to ${partitions}`),
+      ...this.#otherDivision(there, wrong),
       ...wrong("num_replicas", there.num_replicas, here.num_replicas, `set --nats-replicas to ${there.num_replicas}`),
       ...wrong("storage", there.storage, here.storage, `set --nats-storage to ${there.storage}`),
       ...(isArchived ? [] : wrong("max_msgs_per_subject", there.max_msgs_per_subject, here.max_msgs_per_subject, `set ${option("historySize", "inbox-size")} to ${there.max_msgs_per_subject - 1}`)),
       ...(isArchived ? [] : wrong("max_age", `${there.max_age / nanosecondsPerMs} ms`, `${here.max_age / nanosecondsPerMs} ms`, `set ${option("historyTtlMs", "inbox-ttl-ms")} to that`)),
       ...wrong("duplicate_window", `${there.duplicate_window / nanosecondsPerMs} ms`, `${here.duplicate_window / nanosecondsPerMs} ms`, "set --key-window-ms to the stream's value"),
       ...wrong("subjects", there.subjects.join(), here.subjects.join(), "use another --nats-prefix"),
-      ...wrong("republish", `${there.republish?.src} → ${there.republish?.dest}`, `${here.republish.src} → ${here.republish.dest}`, "use another --nats-prefix"),
+      ...wrong("republish", shownRepublish(there), shownRepublish(here), "use another --nats-prefix"),
       ...wrong("retention", there.retention, here.retention, "use another --nats-prefix"),
       ...wrong("discard", there.discard, here.discard, "use another --nats-prefix"),
       ...wrong("allow_direct", there.allow_direct ?? false, here.allow_direct, "use another --nats-prefix"),
     ];
   }
+
+  /** In how many streams, and of a queue in how many partitions, the rooms are divided. */
+  #otherDivision({ name, description = "" }: StreamConfig, wrong: (field: string, has: unknown, wants: unknown, way: string) => string[]): string[] {
+    const { partitions, queue } = this.#options;
+    const divided = /queue \d+ of (\d+), (\d+) partitions/.exec(description);
+    if (divided !== null && queue !== undefined) {
+      const [streams, parts] = [Number(divided[1]), Number(divided[2])];
+      return [
+        ...wrong("streams", streams, queue.streams, `set --placement-streams to ${streams}`),
+        ...wrong("partitions", parts, queue.partitions, `set --placement-partitions to ${parts}, or stop all nodes and delete the streams ${name.slice(0, name.lastIndexOf("_"))}_*`),
+      ];
+    }
+    const there = /partition \d+ of (\d+)/.exec(description)?.[1];
+    return there === undefined ? [] : wrong("partitions", Number(there), partitions, `set --nats-partitions to ${there}`);
+  }
+}
+
+function shownRepublish({ republish }: StreamConfig): string {
+  return republish === undefined ? "none" : `${republish.src} → ${republish.dest}`;
 }
 
 /** Names the stream as it is now. */
@@ -370,10 +416,6 @@ export function know(stream: Stream, seq: number, time: number): void {
   if (stream.markSeq >= seq) return;
   stream.markSeq = seq;
   stream.markTime = time;
-}
-
-function describe(partition: number, partitions: number): string {
-  return `flux-gateway, partition ${partition} of ${partitions}`;
 }
 
 /** JetStream that is disabled shows in two ways: no answer, or an account without access. */

@@ -74,7 +74,7 @@ export interface StreamConfig {
   readonly duplicate_window: number;
   readonly discard: string;
   readonly allow_direct: boolean;
-  readonly republish: { readonly src: string; readonly dest: string };
+  readonly republish?: { readonly src: string; readonly dest: string };
 }
 
 export interface StreamState {

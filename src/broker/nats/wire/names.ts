@@ -6,6 +6,7 @@
  *     |---|---|
  *     | `flux.out.<namespace>.<token>` | subscribed to by nodes with the room open; ephemeral rooms publish here |
  *     | `flux.in.<partition>.<namespace>.<token>` | durable rooms publish here: the stream `FLUX_<namespace>_<partition>` stores it and sends a copy to `flux.out` |
+ *     | `flux.in.<stream>._inbox.<partition>.<token>` | inboxes under `--placement partition` publish here: the stream `FLUX__inbox_queue_<stream>` stores it, and only the consumer of the partition's holder reads it |
  */
 import { createHash } from "node:crypto";
 
@@ -63,6 +64,14 @@ export function outSubject(prefix: string, namespace: string, token: string): st
 export function inSubject(prefix: string, partition: number, namespace: string, token: string): string {
   return `${prefix}.in.${partition}.${namespace}.${token}`;
 }
+
+/** Where an inbox has a queue: `partition` is its user's, and `stream` the one that stores the partition. */
+export function queueSubject(prefix: string, stream: number, namespace: string, partition: number | "*", token: string): string {
+  return `${prefix}.in.${stream}.${namespace}.${partition}.${token}`;
+}
+
+/** Part of the names of streams that store queues, behind the namespace. */
+export const queueMark = "_queue";
 
 export function streamName(prefix: string, namespace: string, partition: number): string {
   return `${prefix.toUpperCase()}_${namespace}_${partition}`;

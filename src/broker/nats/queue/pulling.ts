@@ -1,0 +1,171 @@
+/**
+ * Pulls the messages of one queue through its holder's consumer, in order. Acknowledging a message at the server
+ * acknowledges all before it. So one acknowledgement is sent for all messages of a turn, and only up to the first
+ * message that is not acknowledged here.
+ *
+ * Requests for messages may be lost, as when another server becomes the leader. The server sends a heartbeat while it
+ * has no messages. After silence the request is repeated.
+ */
+import type { Msg, NatsConnection } from "nats";
+import { placeInStream } from "../history/pulls.ts";
+
+/** A message of a queue. */
+export interface QueuedPublication {
+  readonly seq: number;
+  readonly message: Msg;
+  /** Messages of the queue behind this one, when it was sent. */
+  readonly pending: number;
+}
+
+export interface PullingOptions {
+  readonly connection: NatsConnection;
+  readonly stream: string;
+  readonly consumer: string;
+  /** Subject for the consumer's statuses. */
+  readonly reply: string;
+  message(publication: QueuedPublication): void;
+  /** The consumer is gone, or a message may have been skipped. Called once at most. */
+  lost(reason: string): void;
+  /** Whether the consumer still exists. Rejects where that is not known now. */
+  exists(): Promise<boolean>;
+}
+
+interface HandedOver {
+  readonly seq: number;
+  readonly reply: string;
+  isAcknowledged: boolean;
+}
+
+const batch = 256;
+const expiresMs = 30_000;
+const heartbeatMs = 2_000;
+const silentMs = 5_000;
+const retryMs = 250;
+/** Requests in a row that nobody answered, after which the consumer may be gone. */
+const unansweredMax = 8;
+const nanosecondsPerMs = 1e6;
+
+export class Pulling {
+  readonly #options: PullingOptions;
+  /** Messages that the consumer may still send for requests. */
+  #requested = 0;
+  /** Number of the last message among all that the consumer has sent; 0 before the first. */
+  #place = 0;
+  #lastSeq = 0;
+  /** In order; the first is not acknowledged. */
+  readonly #open: HandedOver[] = [];
+  /** Reply subject of the newest message up to which everything is acknowledged, and whether the server was told. */
+  #upTo = "";
+  #isTold = true;
+  #heardAt = performance.now();
+  #unanswered = 0;
+  #checking = false;
+  #state: "pulling" | "stopped" | "closed" = "pulling";
+  /** Messages of the queue behind the last one, when that was sent. */
+  pending = 0;
+
+  constructor(options: PullingOptions) {
+    this.#options = options;
+    this.#request();
+  }
+
+  /** Takes nothing more. What was handed over can still be acknowledged. */
+  stop(): void {
+    if (this.#state === "pulling") this.#state = "stopped";
+  }
+
+  close(): void {
+    this.#tell();
+    this.#state = "closed";
+  }
+
+  acknowledge(seq: number): void {
+    const open = this.#open;
+    const handed = open[0]?.seq === seq ? open[0] : open.find((one) => one.seq === seq);
+    if (handed === undefined) return;
+    handed.isAcknowledged = true;
+    while (open[0]?.isAcknowledged === true) this.#upTo = open.shift()!.reply;
+    this.#tellSoon();
+  }
+
+  /** Asks again if the consumer has been silent for too long. Call it now and then. */
+  look(): void {
+    if (this.#state !== "pulling" || performance.now() - this.#heardAt < silentMs) return;
+    this.#check();
+    this.#requested = 0;
+    this.#request();
+  }
+
+  end(reason: string): void {
+    if (this.#state !== "pulling") return;
+    this.#state = "stopped";
+    this.#options.lost(reason);
+  }
+
+  onMessage(message: Msg): void {
+    if (this.#state !== "pulling") return;
+    this.#heardAt = performance.now();
+    const found = placeInStream(message);
+    if (found === null) return this.#onStatus(message);
+    const { place, seq, pending } = found;
+    this.#requested--;
+    this.#unanswered = 0;
+    if (this.#place > 0 && place > this.#place + 1) return this.end("messages were lost on the way from NATS");
+    this.#place = Math.max(this.#place, place);
+    this.pending = pending;
+    // Sent again: the acknowledgement was late, or lost.
+    if (seq <= this.#lastSeq) this.#tellSoon(true);
+    else {
+      this.#lastSeq = seq;
+      this.#open.push({ seq, reply: message.reply!, isAcknowledged: false });
+      this.#options.message({ seq, message, pending });
+    }
+    if (this.#requested <= batch / 2) this.#request();
+  }
+
+  #onStatus({ headers }: Msg): void {
+    if (headers === undefined || headers.code === 100) return;
+    if (headers.code === 409 && /consumer deleted/i.test(headers.description)) return this.end("the consumer was deleted");
+    this.#requested = 0;
+    // It has expired.
+    if (headers.code === 408) return this.#request();
+    // The consumer has no leader now, or does not exist.
+    if (++this.#unanswered % unansweredMax === 0) this.#check();
+    setTimeout(() => this.#request(), retryMs).unref();
+  }
+
+  #check(): void {
+    if (this.#checking) return;
+    this.#checking = true;
+    this.#options.exists().then(
+      (exists) => {
+        this.#checking = false;
+        if (!exists) this.end("the consumer does not exist any more");
+      },
+      () => void (this.#checking = false), // NATS is unavailable: asked again after the next silence
+    );
+  }
+
+  #request(): void {
+    const { connection, stream, consumer, reply } = this.#options;
+    if (this.#state !== "pulling" || connection.isClosed() || this.#requested > batch / 2) return;
+    this.#requested += batch;
+    this.#heardAt = performance.now();
+    const question = { batch, expires: expiresMs * nanosecondsPerMs, idle_heartbeat: heartbeatMs * nanosecondsPerMs };
+    connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`, JSON.stringify(question), { reply });
+  }
+
+  /** @param again the server was told, and seems not to know. */
+  #tellSoon(again = false): void {
+    if (this.#upTo === "" || (!this.#isTold && !again)) return;
+    if (this.#isTold) setImmediate(() => this.#tell());
+    this.#isTold = false;
+  }
+
+  #tell(): void {
+    const { connection } = this.#options;
+    if (this.#isTold || this.#state === "closed" || connection.isClosed()) return;
+    this.#isTold = true;
+    connection.publish(this.#upTo);
+  }
+}
