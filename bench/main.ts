@@ -29,6 +29,7 @@ import { lostNodeRow } from "./rows/lostnode.ts";
 import { natsDurableRow } from "./rows/natsdurable.ts";
 import { natsFanoutRow } from "./rows/natsfanout.ts";
 import { nodesRow } from "./rows/nodes.ts";
+import { partitionRow } from "./rows/partition.ts";
 import { recoveryRow, stormRecoveryRow } from "./rows/recovery.ts";
 import type { Row, Scale, Values } from "./rows/row.ts";
 import { rollingRow } from "./rows/rolling.ts";
@@ -56,6 +57,7 @@ const groups: Record<string, readonly Row[]> = {
   catchup: [catchUpRow],
   flush: [flushRow],
   nodes: [nodesRow, natsFanoutRow, natsDurableRow],
+  partition: [partitionRow],
   recovery: [recoveryRow, stormRecoveryRow],
   lb: [lbRow],
   rolling: [rollingRow],

@@ -35,6 +35,8 @@ export class FluxConversation implements Conversation {
   #session: Session | null = null;
   resumed = 0;
   /** Unacknowledged publishes of a resumer. It sends one at a time, like a client that keeps its order. */
+  /** A mailer's message to itself. */
+  #mail: Template | null = null;
   readonly #unsent: { counter: number; sentAt: number }[] = [];
   /** Start of a frame that continues in a later message. */
   #split: Buffer | null = null;
@@ -66,6 +68,7 @@ export class FluxConversation implements Conversation {
 
   #firstWords(): Uint8Array {
     const hello = encodeClientFrame({ id: 1, hello: { version: protocolVersion, client: "flux-bench", token: this.#token() } });
+    if (this.#role === "mailer") return Buffer.concat([hello, joinInbox]);
     return this.#role === "echo" || this.#role === "publisher" ? hello : Buffer.concat([hello, this.#role === "member" ? join : joinDurable]);
   }
 
@@ -75,8 +78,9 @@ export class FluxConversation implements Conversation {
     return encodeClientFrame({ id: 1, hello: { version: protocolVersion, client: "flux-bench", token: this.#token(), resume } });
   }
 
-  /** Always the same, since a client keeps its token. */
+  /** Always the same, since a client keeps its token. A mailer is anonymous: its node names a user that belongs there. */
   #token(): string {
+    if (this.#role === "mailer") return "";
     return (this.#ownToken ||= tokenFor(`bench-${process.pid}-${threadId}-${this.#index}`));
   }
 
@@ -89,10 +93,10 @@ export class FluxConversation implements Conversation {
   }
 
   publish(counter: number, sentAt: number): void {
-    if (this.#role === "publisher") {
+    if (this.#role === "publisher" || this.#role === "mailer") {
       this.#published = counter;
       this.#publishedAt = sentAt;
-      return this.#sendPayload(publishLogged, counter, sentAt);
+      return this.#sendPayload(this.#mail ?? publishLogged, counter, sentAt);
     }
     if (this.#role === "resumer") {
       if (this.#unsent.push({ counter, sentAt }) === 1) this.#sendFirst();
@@ -128,12 +132,14 @@ export class FluxConversation implements Conversation {
 
   #frame(bytes: Buffer, start: number, end: number): void {
     readFrame(bytes, start, end, read);
+    // What counts is that it was acknowledged.
+    if (this.#role === "mailer" && read.event === events.publication) return;
     if (read.event === events.publication) {
       const chained = read.prev === this.#seq;
       this.#seq = read.seq;
       this.#deliver(bytes, chained);
     } else if (read.event === events.echo) this.#deliver(bytes, true);
-    else if (read.event === events.published && this.#role === "publisher") {
+    else if (read.event === events.sent || (read.event === events.published && this.#role === "publisher")) {
       this.#ear.delivered(this.#index, this.#published, this.#publishedAt, true);
     } else if (read.event === events.published) {
       this.#unsent.shift();
@@ -155,7 +161,8 @@ export class FluxConversation implements Conversation {
     else if (error) this.#ear.refused(this.#index, `${error.code}: ${error.text}`);
   }
 
-  #onReady({ session, resumeToken, resumed, ticket }: Ready): void {
+  #onReady({ session, resumeToken, resumed, ticket, user }: Ready): void {
+    if (this.#role === "mailer") this.#mail = template({ id: 3, send: { user: user ?? "", payload: binaryPayload(), format: Format.BINARY } });
     if (resumed) this.resumed++;
     if (this.#role === "resumer") this.#session = { session: session ?? "", token: resumeToken ?? "", ticket: ticket ?? "", epoch: "" };
     if (this.#role === "echo" || this.#role === "publisher") this.#ear.ready(this.#index);
@@ -185,7 +192,7 @@ type Session = { session: string; token: string; ticket: string; epoch: string }
 export type Read = { event: number; seq: number; prev: number; payloadAt: number; payloadBytes: number };
 
 /** Field numbers of ServerFrame's oneof. */
-export const events = { published: 5, echo: 8, publication: 10 } as const;
+export const events = { published: 5, echo: 8, publication: 10, sent: 14 } as const;
 
 const wireTypes = { varint: 0, delimited: 2 } as const;
 
@@ -260,6 +267,7 @@ function template(command: ClientFrame): Template {
 
 const join = encodeClientFrame({ id: 2, join: { room } });
 const joinDurable = encodeClientFrame({ id: 2, join: { room: durableRoom } });
+const joinInbox = encodeClientFrame({ id: 2, join: { room: "@inbox" } });
 const publishDurable = template({ id: 3, publish: { room: durableRoom, payload: binaryPayload(), format: Format.BINARY } });
 const publishLarge = template({ publish: { room: durableRoom, payload: binaryPayload(largePayloadBytes), format: Format.BINARY } });
 /** id 0: no reply, since the controls send none. */

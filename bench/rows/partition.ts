@@ -1,0 +1,132 @@
+/**
+ * `--placement partition` beside `hash`, on three nodes: direct messages acknowledged in a second by the same load; what
+ * an idle node costs for its lease and its queues; and how long deliveries pause when a node drains and when it is killed.
+ */
+import { mkdirSync, mkdtempSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { patientHeartbeat, startCluster, type Cluster } from "../../test/support/cluster.ts";
+import { startMail, type Mail } from "../../test/support/mail.ts";
+import { secret } from "../../test/support/tokens.ts";
+import { until } from "../../test/support/until.ts";
+import { scratchFolder, workerScript } from "../build.ts";
+import { micros } from "../load/clock.ts";
+import { LoadThread } from "../load/thread.ts";
+import { cpuSeconds } from "../proc.ts";
+import { type Teardown, verdictBars, verdictMetrics, verdictValues, withTeardown } from "./cluster.ts";
+import type { Row, Scale, Say, Values } from "./row.ts";
+
+const size = 3;
+const partitions = 64;
+const mailersPerNode = 40;
+const warmUpSeconds = 3;
+const idleSeconds = 15;
+const users = 30;
+const devices = 2;
+const everyMs = 25;
+const loadFlags = ["--allow-anonymous", "--commands-per-second", "0", "--sends-per-minute", "0", "--placement-stable-ms", "0", "--placement-calm-ms", "0"];
+
+export const partitionRow: Row = {
+  name: "partition",
+  title: () => `Leases of partitions: ${partitions} partitions over 4 streams, three nodes`,
+  servers: ["flux"],
+  metrics: [
+    { key: "acknowledged", title: "direct messages acknowledged", unit: "/s", digits: 0 },
+    { key: "hash", title: "the same load under hash", unit: "/s", digits: 0 },
+    { key: "share", title: "  share reached", unit: "", digits: 2 },
+    { key: "idle", title: "CPU of an idle node", unit: "ms/s", digits: 1 },
+    { key: "hashIdle", title: "the same under hash", unit: "ms/s", digits: 1 },
+    { key: "upkeep", title: "  for renewing, watching, pulling", unit: "ms/s", digits: 1 },
+    { key: "drainPause", title: "SIGTERM: longest pause of a device", unit: "ms", digits: 0 },
+    { key: "killPause", title: "kill -9: until every device is given messages again", unit: "s", digits: 1 },
+    ...verdictMetrics,
+  ],
+  compared: "acknowledged",
+  bars: [
+    { metric: "share", of: "value", atLeast: 0.75 },
+    { metric: "upkeep", of: "value", atMost: 10 },
+    { metric: "drainPause", of: "value", below: 1_000 },
+    { metric: "killPause", of: "value", below: 20 },
+    ...verdictBars,
+  ],
+  secondsPlanned: ({ seconds }) => 2 * (15 + warmUpSeconds + seconds + idleSeconds) + 90,
+  run: (_, scale, say) => run(scale, say),
+};
+
+async function run(scale: Scale, say: Say): Promise<Values> {
+  const hash = await load("hash", scale, say);
+  const partition = await load("partition", scale, say);
+  const moved = await moves(say);
+  return {
+    acknowledged: partition.acknowledged, hash: hash.acknowledged, share: partition.acknowledged / hash.acknowledged,
+    idle: partition.idle, hashIdle: hash.idle, upkeep: partition.idle - hash.idle, ...moved,
+  };
+}
+
+function start(teardown: Teardown, placement: string, flags: readonly string[]): Promise<Cluster> {
+  mkdirSync(scratchFolder, { recursive: true });
+  return startCluster({ teardown, testdir: () => mkdtempSync(`${scratchFolder}/partition-`) }, { size, flags: [...patientHeartbeat, "--placement", placement, "--placement-partitions", String(partitions), ...flags] });
+}
+
+/** Every node owns, or holds, its part. A new NATS takes half a minute for that. */
+async function settled({ nodes }: Cluster, metric: string): Promise<void> {
+  const owned = () => Promise.all(nodes.map((node) => node.metric(metric)));
+  await until(async () => {
+    const counts = await owned();
+    return counts.every((count) => count > 0) && counts.reduce((sum, count) => sum + count, 0) === partitions;
+  }, "every node to have its partitions", 120_000);
+}
+
+function load(placement: "hash" | "partition", { seconds }: Scale, say: Say): Promise<{ acknowledged: number; idle: number }> {
+  return withTeardown(async (teardown) => {
+    say(`${placement}: idle`, 20 + idleSeconds);
+    const cluster = await start(teardown, placement, loadFlags);
+    await settled(cluster, placement === "hash" ? "flux_placement_owned_partitions" : "flux_partitions_held");
+    const cpu = () => cluster.nodes.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
+    const before = cpu();
+    await sleep(idleSeconds * 1000);
+    const idle = (1000 * (cpu() - before)) / idleSeconds / size;
+    say(`${placement}: direct messages`, warmUpSeconds + seconds);
+    const thread = new LoadThread(workerScript);
+    teardown(() => thread.stop());
+    for (const { port } of cluster.nodes) {
+      await thread.ask<"connect">({ kind: "connect", target: { dialect: "flux", format: "binary", host: "127.0.0.1", port }, role: "mailer", sockets: mailersPerNode });
+    }
+    await thread.ask<"circle">({ kind: "circle" });
+    await sleep(warmUpSeconds * 1000);
+    await thread.ask<"measure">({ kind: "measure", from: micros() });
+    const [delivered, at] = [thread.delivered, performance.now()];
+    await sleep(seconds * 1000);
+    return { acknowledged: (1000 * (thread.delivered - delivered)) / (performance.now() - at), idle };
+  });
+}
+
+function moves(say: Say): Promise<Values> {
+  return withTeardown(async (teardown) => {
+    say("a node drains, another is killed", 90);
+    const flags = ["--auth-secret", secret, "--sends-per-minute", "0", "--placement-stable-ms", "0", "--placement-calm-ms", "0", "--drain-ms", "2s"];
+    const cluster = await start(teardown, "partition", flags);
+    await settled(cluster, "flux_partitions_held");
+    const pauses = new Map<string, { at: number; longest: number }>();
+    const mail: Mail = await startMail({ teardown }, cluster.front.url, {
+      secret, users, devices, everyMs,
+      onDelivered: (device) => {
+        const now = performance.now();
+        const known = pauses.get(device) ?? { at: now, longest: 0 };
+        pauses.set(device, { at: now, longest: Math.max(known.longest, now - known.at) });
+      },
+    });
+    await mail.round();
+    for (const one of pauses.values()) one.longest = 0;
+    await cluster.nodes[1]!.stop();
+    await mail.round();
+    const drainPause = Math.max(...[...pauses.values()].map(({ longest }) => longest));
+    await cluster.restart(1);
+    await settled(cluster, "flux_partitions_held");
+    await mail.round();
+    const killedAt = performance.now();
+    await cluster.nodes[2]!.kill();
+    await mail.round();
+    const killPause = (performance.now() - killedAt) / 1000;
+    return { drainPause, killPause, ...verdictValues(await mail.stop(), mail.gaps) };
+  });
+}
