@@ -136,7 +136,7 @@ t.test("every error is JSON with a code and a text of our own", async (t) => {
     [400, "bad_request", /^node: must be at most 256 characters long$/, "/drain", { method: "POST", headers: json, body: `{"node":"${"n".repeat(257)}"}` }],
     [400, "bad_request", /^signOut: must be a boolean$/, "/disconnect", { method: "POST", headers: json, body: '{"user":"ann","signOut":"yes"}' }],
     ...([
-      ["{}", /^body: changes nothing; the settings are: weight$/], ['{"node":"b"}', /^body: changes nothing/], ['{"weight":17}', /^weight: must be at most 16$/], ['{"weight":1e300}', /^weight: must be at most/],
+      ["{}", /^body: changes nothing; the settings are: weight, maxPartitions$/], ['{"node":"b"}', /^body: changes nothing/], ['{"weight":17}', /^weight: must be at most 16$/], ['{"weight":1e300}', /^weight: must be at most/],
       ['{"weight":-1}', /^weight: must be at least 0$/], ['{"weight":1.5}', /^weight: must be a whole number$/], ['{"weight":1e999}', /^weight: must be a/], ['{"weight":"2"}', /^weight: must be a number$/],
       ['{"weight":null}', /^weight: must be a number$/], ['{"weight":[2]}', /^weight: must be a number$/], ['{"wait":2}', /^body: unknown field "wait"$/], [`{"weight":2,"node":"${"n".repeat(257)}"}`, /^node: must be at most 256/], ['{"weight":2,"node":7}', /^node: must be a string$/],
     ] as const).map(([body, text]): (typeof refused)[number] => [400, "bad_request", text, "/settings", { method: "POST", headers: json, body }]),

@@ -91,10 +91,10 @@ t.test("every option can be given by flag, variable and file, under names made f
     policy: "least-load", nodes: "a=10.0.0.1:80", forward: "tcp", firstBytesMs: "5s", firstBytesMax: "1KiB", dialMs: "2s", readyCheckMs: "5s", connectionsMax: "7", sendProxy: "true", sharePort: "true",
     archive: "postgres://h/flux", archiveLagMs: "2h", archiveLagBytesMax: "1GiB", archiveKeepMs: "30d", outbox: "postgres://h/app",
     namespaces: '{"live":{"publish":"anyone"}}',
-    redis: "redis://h", redisPrefix: "p:", placement: "hash", placementPartitions: "64", placementStableMs: "1s", placementMovesPerSecond: "7", placementCalmMs: "1s", weight: "2", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
+    redis: "redis://h", redisPrefix: "p:", placement: "hash", placementPartitions: "64", placementStreams: "7", placementStableMs: "1s", placementMovesPerSecond: "7", placementCalmMs: "1s", weight: "2", redisAnswerMs: "5s", nodeHost: "h", nodeUrl: "ws://h/ws", region: "r", nodeHeartbeatMs: "6s", nodeDeadMs: "16s",
   };
   for (const { key, env } of options) {
-    if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa", "metricsHost", "apiHost", "apiPublic", "apiTokens"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
+    if (["authSecretPrevious", "tlsCert", "tlsKey", "redisTlsCa", "metricsHost", "apiHost", "apiPublic", "apiTokens", "maxPartitions"].includes(key)) continue; // not by itself: see below, tls.test.ts and redis-tls.test.ts
     if (/^nats(User|Password|Token|Creds|TlsCert|TlsKey|Api)$/.test(key)) continue; // likewise
     const value = others[key];
     if (value === undefined) {
@@ -113,6 +113,17 @@ t.test("every option can be given by flag, variable and file, under names made f
     t.same(byFile.config[key], byFlag.config[key]);
     t.notSame(byFlag.config[key], resolveConfig().config[key], `${key} is changed`);
   }
+});
+
+t.test("partitions with one holder need NATS and Redis, and no stream has too many of them", async (t) => {
+  const given = { placement: "partition", nats: "10.0.0.1", redis: "redis://h" };
+  const { config } = resolveConfig({ flags: { ...given, maxPartitions: "20" } });
+  t.match(config, { placementPartitions: 64, placementStreams: 4, maxPartitions: 20 });
+  t.equal(resolveConfig({ flags: { placement: "hash" } }).config.placementPartitions, 1024);
+  t.match(problemsOf({ flags: { placement: "partition" } }), [/^--placement: partition needs NATS.*set --nats/, /^--placement: partition needs Redis.*set --redis/]);
+  t.match(problemsOf({ flags: { ...given, placementPartitions: "256" } }), [/^--placement-partitions: 256 partitions over 4 streams.*set --placement-streams to 8/]);
+  t.same(resolveConfig({ flags: { ...given, placementPartitions: "256", placementStreams: "8" } }).config.placementPartitions, 256);
+  t.match(problemsOf({ flags: { maxPartitions: "3" } }), [/^--max-partitions: applies only with --placement partition/]);
 });
 
 t.test("NATS: servers are addresses, what lets the node in is shown to nobody, and what does not go together is told", async (t) => {

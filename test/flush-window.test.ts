@@ -163,7 +163,7 @@ t.test("who leaves with full windows of many rooms is given them alone, and a tu
   const context = { counters: new Counters(createCounters()), compressFrom: Infinity, sessions } as unknown as Context;
   const fanout = new Fanout(audiences, Infinity, () => {});
   const rooms = new Map<number, ReactorRoom>(upTo(4).map((handle) => [handle, {
-    name: `long:${handle}`, handle, joined: [0, 2], live: [0, 2], firsts: [null, null], eras: [1, 1], topics: ["", ""], presence: [0, 0], presenceTopics: ["", ""], flushMs: never, windows: [null, null],
+    name: `long:${handle}`, handle, partition: -1, joined: [0, 2], live: [0, 2], firsts: [null, null], eras: [1, 1], topics: ["", ""], presence: [0, 0], presenceTopics: ["", ""], flushMs: never, windows: [null, null],
   }]));
   const deliveries = new Deliveries(context, fanout, rooms);
   t.teardown(() => deliveries.flushAll());

@@ -17,7 +17,7 @@ const seams = ["archive", "broker", "presence", "sessions", "registry", "message
 /** What those who use a seam speak with it about: types as its interface has them, too many for one file. */
 const besideInterfaces = ["archive/feed.ts", "archive/operations.ts", "messages/drainoptions.ts", "messages/survey.ts"];
 /** The files that pick implementations. */
-const compositions = ["node/archive.ts", "node/stores.ts", "node/cluster.ts", "node/keystores.ts", "node/natsapi.ts", "lb/members.ts", "reactor/main.ts"];
+const compositions = ["node/archive.ts", "node/stores.ts", "node/cluster.ts", "node/keystores.ts", "node/natsapi.ts", "node/partitions.ts", "lb/members.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. A part is a folder or a file of src. */
 const levels = [
   ["cli", "contracts", "server"],

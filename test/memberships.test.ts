@@ -68,7 +68,7 @@ t.test("a socket that missed something: what is looked at is what was published,
   const reader = createSession({ publish: () => true }, 0, "", "");
   Object.assign(reader, { state: "ready", socket: {} });
   const roomOf = (handle: number): ReactorRoom => ({
-    name: `r${handle}`, handle, joined: [1, 0], live: [1, 0], firsts: [null, null], eras: [0, 0], topics: ["b", "j"], presence: [0, 0], presenceTopics: ["pb", "pj"], flushMs: 0, windows: [null, null],
+    name: `r${handle}`, handle, partition: -1, joined: [1, 0], live: [1, 0], firsts: [null, null], eras: [0, 0], topics: ["b", "j"], presence: [0, 0], presenceTopics: ["pb", "pj"], flushMs: 0, windows: [null, null],
   });
   const known = new Map<number, ReactorRoom>();
   let states = 0;

@@ -48,6 +48,14 @@ t.test("where no node owns the user, the reason is told", async (t) => {
   t.match(explain({ ...known, nodes: [] }, "", "ann"), { ownerState: "unknown" });
 });
 
+t.test("with a holder, its lease decides, and not the table", async (t) => {
+  const report = { partition: 1, owner: "gateway-2", confirmed: true, epoch: 41, boot: "b", next: "", unownedMs: 0, here: "idle" } as const;
+  const said = (change: object) => explain({ ...known, mode: "partition", reportOf: () => ({ ...report, ...change }) }, "", "ann");
+  t.match(said({}), { owner: "gateway-2", ownerState: "up", held: { epoch: 41 }, why: /^gateway-2 holds the partition by its lease, epoch 41; the table names gateway-\d for it$/ });
+  t.match(said({ confirmed: false }).why, /gateway-2 is claiming/);
+  t.match(said({ owner: "", unownedMs: 12_345, next: "gateway-3" }), { owner: null, why: /no node holds the partition, for 12 s; gateway-3 is to claim it.*its users wait$/ });
+});
+
 t.test("the overview counts every member's partitions", async (t) => {
   const said = overview(known);
   t.equal(said.members.reduce((sum, member) => sum + member.partitions, 0), partitions);
@@ -100,5 +108,7 @@ t.test("the command explains and plans, and the admin port refuses what it canno
   t.match(await (await ask("")).json(), { node: "only", placement: "hash", partitions: 64, table: { number: 1, by: "only" }, members: [{ id: "only", weight: 1, partitions: 64 }], moves: { perSecond: 100, problem: "" } });
   t.match(await (await ask("?user=a?b&tenant=acme")).json(), { user: "a?b", tenant: "acme" }, "a value may have question marks");
   t.match(await (await ask("?plan=+second")).json(), { partitions: 64, nodes: [{ id: "only" }, { id: "second" }] });
+  t.match(await nodes("limit", "only", "3"), { code: 0, out: /^node only may hold 3 partitions until it exits/ });
+  t.match(await nodes("limit", "only", "many"), { code: 1, err: /<partitions>: must be a whole number/ });
   for (const query of ["?user=", `?user=${"x".repeat(129)}`, "?user=a%00b", "?plan=", "?plan=only", "?tenant=a%1fb&user=ann", "?who=ann", `?plan=${"%2Ba,".repeat(3000)}`]) t.equal((await ask(query)).status, 400, query.slice(0, 40));
 });

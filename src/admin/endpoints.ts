@@ -27,14 +27,14 @@ export const adminEndpoints: readonly Endpoint[] = [
   },
   {
     method: "GET", path: "/placement", takes: "nothing, `?user=ann&tenant=acme`, or `?plan=+gateway-4,-gateway-2,gateway-1=2`",
-    text: "The table of owners (`--placement hash`). With `user`, the node that a user belongs on, why, and where the user's sessions are. With `plan`, what would move if nodes joined, left or had another weight.",
+    text: "The table of owners (`--placement hash` or `partition`; with the latter, `held` says who holds each partition). With `user`, the node that a user belongs on, why, and where the user's sessions are. With `plan`, what would move if nodes joined, left or had another weight.",
     answers: ['200 `{"placement":"hash","partitions":1024,"table":{"number":7,…},"members":[…],"moves":{…}}`', '200 with `owner`, `why`, `partition`, `sessions`', '200 `{"moved":268,"partitions":1024,"between":9,"nodes":[…]}`', "400 `bad_request`"],
   },
-  { method: "GET", path: "/settings", text: "Settings of this node that can be changed while it runs.", answers: ['200 `{"node":"a","weight":1}`'] },
+  { method: "GET", path: "/settings", text: "Settings of this node that can be changed while it runs.", answers: ['200 `{"node":"a","weight":1,"maxPartitions":0}`'] },
   {
-    method: "POST", path: "/settings", takes: '`{"node":"b","weight":2}`; `node` is optional',
-    text: "Changes settings of this node, or of `node`, until that node exits: its next start reads its options again. `weight` is a whole number from 0 to 16, as `--weight`.",
-    answers: ['200 `{"node":"b","weight":2}`, as the node has it', "400 `bad_request`", "404 `not_found`: no such node, or it is down", "503 `unavailable`: Redis is unavailable, or the node did not answer within 6 s"],
+    method: "POST", path: "/settings", takes: '`{"node":"b","weight":2,"maxPartitions":20}`; one of the settings is enough, and `node` is optional',
+    text: "Changes settings of this node, or of `node`, until that node exits: its next start reads its options again. `weight` is a whole number from 0 to 16, as `--weight`; `maxPartitions` one from 0 to 16384, as `--max-partitions`.",
+    answers: ['200 `{"node":"b","weight":2,"maxPartitions":20}`, as the node has it', "400 `bad_request`", "404 `not_found`: no such node, or it is down", "503 `unavailable`: Redis is unavailable, or the node did not answer within 6 s"],
   },
   {
     method: "POST", path: "/disconnect", takes: '`{"user":"ann","tenant":"acme","signOut":true}`; only `user` is required',

@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import * as z from "zod";
 import type { Explanation, Overview, Plan } from "../placement/explain.ts";
 import type { Survey } from "../messages/survey.ts";
+import type { PartitionReport } from "../placement/leases/holderoptions.ts";
 import { tenantShape, userShape } from "./names.ts";
 import { problemOf } from "./problem.ts";
 import { answer, queryOf, Refused } from "./request.ts";
@@ -15,6 +16,8 @@ export interface Placements {
   explain(tenant: string, user: string): Explanation;
   /** A text says what is wrong with the changes. */
   plan(changes: string): Plan | string;
+  /** Who holds each partition, as this node knows it. Null: users have no holder. */
+  partitions(): readonly PartitionReport[] | null;
   /** The user's sessions on all nodes. */
   sessionsOf(tenant: string, user: string): Promise<Survey<"user">>;
 }
@@ -36,7 +39,10 @@ export async function servePlacement(req: IncomingMessage, res: ServerResponse, 
     const sessions = await placements.sessionsOf(tenant, user);
     return answer(res, 200, { ...placements.explain(tenant, user), sessions } satisfies Explained);
   }
-  if (changes === undefined) return answer(res, 200, placements.overview());
+  if (changes === undefined) {
+    const partitions = placements.partitions();
+    return answer(res, 200, { ...placements.overview(), ...(partitions !== null && { held: partitions }) });
+  }
   const plan = placements.plan(changes);
   if (typeof plan === "string") throw new Refused(400, "bad_request", plan);
   answer(res, 200, plan);

@@ -45,6 +45,9 @@ export interface Related {
   readonly resumeSecret: string;
   readonly redisTlsCa: string;
   readonly placement: string;
+  readonly placementPartitions: number;
+  readonly placementStreams: number;
+  readonly maxPartitions: number;
   readonly nodeHeartbeatMs: number;
   readonly nodeDeadMs: number;
   readonly nodes: readonly string[];
@@ -214,6 +217,24 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
     "redis",
     `hash needs Redis, where the nodes agree on the owner of each user; set ${called("redis")}, or use any`,
   );
+  for (const [key, isSet] of [["nats", config.nats.length > 0], ["redis", config.redis !== ""]] as const) {
+    refuse(
+      config.placement === "partition" && !isSet,
+      "placement",
+      key,
+      key === "nats"
+        ? `partition needs NATS, which holds the leases of partitions and their queues; set ${called("nats")}, or use any or hash`
+        : `partition needs Redis, where the nodes know each other and agree on a table; set ${called("redis")}, or use any or hash`,
+    );
+  }
+  refuse(
+    config.placement === "partition" && config.placementPartitions > partitionsPerStreamMax * config.placementStreams,
+    "placementPartitions",
+    "placementStreams",
+    `${config.placementPartitions} partitions over ${config.placementStreams} streams are more than ${partitionsPerStreamMax} a stream, and every one has a consumer that slows the stream down; ` +
+      `set ${called("placementStreams")} to ${Math.ceil(config.placementPartitions / partitionsPerStreamMax)} or more, or lower ${called("placementPartitions")}`,
+  );
+  refuse(config.maxPartitions > 0 && config.placement !== "partition", "maxPartitions", "placement", `applies only with ${called("placement")} partition; set that, or remove this option`);
   refuse(
     config.nodeDeadMs < 2 * config.nodeHeartbeatMs,
     "nodeDeadMs",
@@ -235,6 +256,9 @@ export function contradictions(config: Related, refused: ReadonlySet<string>, so
 
 const nameIn = (node: string) => node.split("=")[0]!;
 const inMib = (bytes: number) => `${Math.floor(bytes / 2 ** 20)} MiB`;
+
+/** Each partition has a consumer, and a stream with many of them takes fewer publications: docs/placement.md. */
+const partitionsPerStreamMax = 32;
 
 /** Options that apply only with NATS. */
 const natsKeys = ["natsUser", "natsPassword", "natsToken", "natsCreds", "natsTlsCert", "natsTlsKey"] as const;

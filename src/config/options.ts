@@ -157,11 +157,15 @@ export const rows = {
   region: row("Many nodes", regionName, "", "Region of this node, a free text for `flux-gateway nodes`.", { otherwise: "none" }),
   placement: row(
     "Many nodes",
-    oneOf("any", "hash"),
+    oneOf("any", "hash", "partition"),
     "any",
-    "Node that serves a user. any: every node. hash: one node for each user, chosen by a hash of the user, so that a user's sessions meet; other nodes send the user there.",
+    "Node that serves a user. any: every node. hash: one node for each user, chosen by a hash of the user, so that a user's sessions meet; other nodes send the user there. partition: at most one node at a time, by a lease in NATS, with a durable queue of direct messages in front; needs nats and redis.",
   ),
-  placementPartitions: row("Many nodes", count(1, 16_384), 1024, "Shares into which all users are divided. Each share belongs to one node. The same on every node; with more than 25 nodes, about 40 for each."),
+  placementPartitions: row("Many nodes", count(1, 16_384), (known) => (known.placement === "partition" ? 64 : 1024), "Shares into which all users are divided. Each share belongs to one node. The same on every node; with more than 25 nodes, about 40 for each.", {
+    otherwise: "1024; 64 with placement partition",
+  }),
+  placementStreams: row("Many nodes", count(1, 256), 4, "Streams in NATS that store the queues of direct messages, with placement partition. At most 32 partitions each. The same on every node."),
+  maxPartitions: row("Many nodes", count(0, 16_384), 0, "Partitions that this node may hold, with placement partition. What no node may take stays without an owner, and its users wait. 0: no limit."),
   placementStableMs: row("Many nodes", time(0, 3_600_000), 10_000, "Time a node must be up before users are assigned to it, where others have users already."),
   placementMovesPerSecond: row("Many nodes", count(0, 100_000), 100, "Sessions per second that this node sends to the node their user belongs on, after that has changed. Fewer while a node is busy. 0: sessions stay where they are."),
   placementCalmMs: row("Many nodes", time(0, 3_600_000), 30_000, "Time without a lost or draining node, and with Redis and NATS, before sessions are sent to another node."),
@@ -374,6 +378,7 @@ export interface Row<T> {
 /** Values that defaults depend on: other options, given or by default. */
 export interface Known extends MemoryGiven {
   readonly isGuarded: boolean;
+  readonly placement: string;
   readonly frameBytesMax: number;
 }
 

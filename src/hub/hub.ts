@@ -8,7 +8,7 @@ import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
 import {
-  kinds, nobody, readBehind, readHistory, readJoin, readLeave, writeDeliver, writeMoved, writeReply,
+  kinds, nobody, readBehind, readHistory, readJoin, readLeave, writeClaim, writeDeliver, writeMoved, writeReply,
   type Asker, type BehindRecord, type LeaveRecord,
 } from "../link/records.ts";
 import { readAck, readHello, readUnplaced, writeKick, type AckRecord } from "../link/sessions.ts";
@@ -85,6 +85,8 @@ export class Hub {
   readonly #inboxes: Inboxes;
   readonly #publishing: Publishing;
   readonly #leftOut: LeftOut;
+  /** By partition of the users, where each has one holder: the claim that this node holds it under. */
+  readonly #claims = new Map<number, number>();
   readonly joins: Joins;
   readonly presence: HubPresence;
 
@@ -116,6 +118,14 @@ export class Hub {
   attach(reactor: AttachedReactor): void {
     this.#reactors[reactor.index] = reactor;
     this.#numbers[reactor.index] = ++this.#lastNumber;
+    for (const [partition, claim] of this.#claims) writeClaim(reactor.link, partition, claim);
+  }
+
+  /** This node holds a partition of the users under this claim. 0: not any more. */
+  hold(partition: number, claim: number): void {
+    if (claim === 0) return void this.#claims.delete(partition);
+    this.#claims.set(partition, claim);
+    for (const reactor of this.#reactors) if (reactor != null) writeClaim(reactor.link, partition, claim);
   }
 
   /** A reactor is gone, and every session it had. */

@@ -20,6 +20,8 @@ const names = [
   "servedUnreachable",
   "servedByTicket",
   "servedAfterHops",
+  "toldToWait", // hellos of users whom no node serves now, and deliveries that were not this node's any more
+  "heldBack",
   "moved", // sessions whose user got another owner
   "urlsAnswered", // requests for a connection URL
   "urlsRefused",

@@ -45,6 +45,7 @@ export const kinds = {
   assign: 24,
   unassign: 25,
   verdict: 26,
+  claim: 27,
   presenceChanged: 40,
   status: 41,
 } as const;
@@ -365,6 +366,14 @@ export function writeDeliver(
   link.f64(seq);
   link.f64(prev);
   link.blob(frame);
+  link.end();
+}
+
+/** From here on, the inboxes of a partition are delivered under this claim (placement/leases/gate.ts). */
+export function writeClaim(link: Link, partition: number, claim: number): void {
+  link.begin(kinds.claim, 8, true);
+  link.u32(partition);
+  link.u32(claim);
   link.end();
 }
 

@@ -28,6 +28,8 @@ export interface ReactorData {
   readonly nodeState: SharedArrayBuffer;
   /** See placement/shared.ts. */
   readonly placement: SharedArrayBuffer;
+  /** See placement/leases/gate.ts. Null where users have no holder. */
+  readonly gate: SharedArrayBuffer | null;
 }
 
 export type ToReactor =

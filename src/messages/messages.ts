@@ -14,8 +14,20 @@ export interface Health {
   /** Whether it reaches them; null where it uses none. */
   readonly redis: boolean | null;
   readonly nats: boolean | null;
+  /** What it holds, where users have one holder; absent otherwise. */
+  readonly partitions?: PartitionsSaid | undefined;
   /** The progress of its drain; absent where it does not drain. */
   readonly drain?: DrainSaid | undefined;
+}
+
+/** Partitions that a node holds, may hold (0: any number), and knows to be without a holder; messages that wait there. */
+export interface PartitionsSaid {
+  readonly held: number;
+  readonly max: number;
+  readonly unowned: number;
+  readonly backlog: number;
+  /** Age of the oldest of them. */
+  readonly oldestMs: number;
 }
 
 /** By the count of the draining node; times in milliseconds. */
@@ -59,7 +71,7 @@ export type NodeAnswer =
   /** Sessions of a user that are in a room now, or have left it, and those that could not join. */
   | { readonly kind: "assigned"; readonly sessions: number; readonly refused: number }
   /** The node's settings after a change. */
-  | { readonly kind: "settings"; readonly weight: number };
+  | { readonly kind: "settings"; readonly weight: number; readonly maxPartitions?: number | undefined };
 
 /** The recipient of an answer: the asking node, and its name for the survey. */
 export interface ReplyTo {
@@ -93,7 +105,7 @@ export type NodeMessage =
   /** Drains the node whose start time, by its own clock, is `started`, and makes it exit (drainoptions.ts). */
   | { readonly kind: "drain"; readonly started: number; readonly windowMs?: number | undefined; readonly url?: string | undefined }
   /** Changes settings of the node that started then (placement/settings.ts). `replyTo` gets those that it has after. */
-  | { readonly kind: "settings"; readonly started: number; readonly weight?: number | undefined; readonly replyTo: ReplyTo };
+  | { readonly kind: "settings"; readonly started: number; readonly weight?: number | undefined; readonly maxPartitions?: number | undefined; readonly replyTo: ReplyTo };
 
 /**
  * Messages that must be delivered later if not now. For surveys, drains and answers the sender may be gone, or repeats

@@ -54,6 +54,7 @@ const answer = z.discriminatedUnion("kind", [
   z.object({
     kind: z.literal("health"), ready: z.boolean(), problem: name, sessions: count, users: count, rooms: count,
     redis: z.boolean().nullable(), nats: z.boolean().nullable(),
+    partitions: z.object({ held: count, max: count, unowned: count, backlog: count, oldestMs: z.number().min(0) }).optional(),
     drain: z.object({ sessions: count, left: count, windowMs: count, elapsedMs: count }).optional(),
   }),
   z.object({ kind: z.literal("user"), sessions: count }),
@@ -61,7 +62,7 @@ const answer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("sessions"), sessions: z.array(z.object({ session: name, device: name, rooms: count })) }),
   z.object({ kind: z.literal("rooms"), rooms: z.array(z.tuple([room, count])).max(roomsPerPageMax), more: z.boolean() }),
   z.object({ kind: z.literal("assigned"), sessions: count, refused: count }),
-  z.object({ kind: z.literal("settings"), weight: count }),
+  z.object({ kind: z.literal("settings"), weight: count, maxPartitions: count.optional() }),
 ]);
 
 const envelope = z.object({
@@ -76,7 +77,7 @@ const envelope = z.object({
     z.object({ kind: z.literal("question"), question, replyTo }),
     z.object({ kind: z.literal("answer"), survey: name, node: name, answer }),
     z.object({ kind: z.literal("drain"), started: z.number(), windowMs: z.number().min(0).optional(), url: z.string().optional() }),
-    z.object({ kind: z.literal("settings"), started: z.number(), weight: z.number().optional(), replyTo }),
+    z.object({ kind: z.literal("settings"), started: z.number(), weight: z.number().optional(), maxPartitions: z.number().optional(), replyTo }),
   ]),
 });
 

@@ -63,6 +63,8 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_placement_unreachable_total", "servedUnreachable", "Hellos of users of other nodes served here, since that node does not take clients"],
   ["flux_placement_ticket_total", "servedByTicket", "Hellos of users of other nodes served here, since another node sent them here by its table"],
   ["flux_placement_hops_total", "servedAfterHops", "Hellos of users of other nodes served here, since the client was sent on twice and did not arrive"],
+  ["flux_placement_waits_total", "toldToWait", "Clients that were told to come again, since no node holds their user's partition or they did not reach it (--placement partition)"],
+  ["flux_placement_held_back_total", "heldBack", "Deliveries of direct messages that this node did not make, since it does not hold the partition any more: the sessions reconnect and recover"],
   ["flux_tokens_verified_total", "tokensVerified", "Tokens whose signature was verified; remembered tokens are not counted"],
   ["flux_tokens_refused_total", "tokensRefused", "Tokens that are invalid or could not be verified"],
   ["flux_unreadable_total", "unreadable", "Sockets dropped without a close code (clients see 1006), for a message that is too long, inflates to too much, or is text and not UTF-8"],

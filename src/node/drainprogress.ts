@@ -33,6 +33,9 @@ export class Drain {
   /** Called once, when a drain begins. */
   onBegin: (windowMs: number) => void = () => {};
 
+  /** Called once, after that: gives what only this node may do to other nodes, with the sessions that depend on it. */
+  handOver: () => Promise<void> = async () => {};
+
   async #run({ windowMs = this.#parts.drainMs, url = "" }: DrainOptions): Promise<void> {
     const { state, reactors, announce, log } = this.#parts;
     // First of all, so that load balancers send no more clients here.
@@ -42,6 +45,7 @@ export class Drain {
     log.info({ sessions: this.#left, windowMs, ...(url !== "" && { url }) }, "draining: the node disconnects its sessions");
     // Not awaited: the drain goes on even if the other nodes cannot hear of it now.
     announce().catch((error: unknown) => log.error({ err: error }, "draining: the announcement to other nodes failed; they may send clients here until the next heartbeat"));
+    await this.handOver();
     await reactors.drain(windowMs, url);
     this.#overAt = performance.now();
     log.info({ left: this.#left }, "drained");

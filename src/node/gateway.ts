@@ -21,17 +21,18 @@ import { addNatsApiMetrics } from "../metrics/natsapi.ts";
 import { addArchiveMetrics } from "../metrics/archive.ts";
 import { addOutboxMetrics } from "../metrics/outbox.ts";
 import { addNatsMetrics } from "../metrics/nats.ts";
-import { addPlacementMetrics } from "../metrics/placement.ts";
+import { addHoldingMetrics, addPlacementMetrics } from "../metrics/placement.ts";
 import { assemble, type Node } from "./parts.ts";
 import { knownNode, nodeFacts, type KnownNode } from "./nodefacts.ts";
 import { openHttpApis, type HttpApis } from "./httpapis.ts";
 import { startPorts, type HttpPorts } from "./httpports.ts";
+import { holdsNothing, openPartitions } from "./partitions.ts";
 import { at, reachable } from "./ports.ts";
 import { explain, overview, plan } from "../placement/explain.ts";
 import { addRedisMetrics } from "../metrics/redis.ts";
 import { userKey } from "../protocol/roomkeys.ts";
 import type { RegistryEvents } from "../registry/registry.ts";
-import { checkPartitions } from "./samepartitions.ts";
+import { checkPlacement } from "./sameplacement.ts";
 import { RunningSettings } from "./settings.ts";
 import { openOutbox } from "./outbox.ts";
 import { readSetup } from "./setup.ts";
@@ -109,7 +110,8 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const nodes = () => ({ node: config.nodeId, stale: others.stale, nodes: others.nodes().map(knownNode) });
   const placements: Placements = {
     overview: () => overview(placement.known),
-    explain: (tenant, user) => explain(placement.known, tenant, user),
+    explain: (tenant, user) => explain({ ...placement.known, reportOf: node.partitions?.report }, tenant, user),
+    partitions: () => node.partitions && node.partitions.reports(),
     plan: (changes) => plan(placement.known, changes),
     sessionsOf: (tenant, user) => surveys.ask({ kind: "user", tenant, user }),
   };
@@ -120,6 +122,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   const { natsInput } = http;
   const metrics = metricsOf(node, http);
   draining.onBegin = (windowMs) => http.drain(windowMs);
+  draining.handOver = async () => node.partitions?.drain();
 
   // The node knows the others before clients come. The others hear of it when it can take clients.
   try {
@@ -127,11 +130,12 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     const facts = nodeFacts(config, setup, node.counters, () => reactors.serving, () => settings.own);
     const nodeChanged: RegistryEvents["nodeChanged"] = (change) => {
       stores.nodeChanged(change);
-      void placement.look();
+      void placement.look().then(() => node.partitions?.look());
     };
     others.know(await openRegistry(config, redis, facts, log, { nodeChanged }));
-    await checkPartitions(config, () => others.nodes());
+    await checkPlacement(config, () => others.nodes());
     await placement.start();
+    node.partitions = await openPartitions({ config, gate: node.gate, queues: stores.queues, hub: node.hub, placement, nodes: () => others.nodes(), log });
     ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey, placements, settings });
     await reactors.start();
     // Loaded only where NATS is configured.
@@ -140,6 +144,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     if (outbox !== null) addOutboxMetrics(metrics, outbox.usage);
     await others.announce("up");
     await placement.look();
+    node.partitions?.start();
     node.guard.start();
   } catch (error) {
     await close();
@@ -177,7 +182,8 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   };
 }
 
-function metricsOf({ setup: { config }, state, counters, redis, others, stores, tailBudget, hub, hooks, reactors, guard, draining, api, apiKeys, placement }: Node, http: HttpApis): ReturnType<typeof createMetrics> {
+function metricsOf(node: Node, http: HttpApis): ReturnType<typeof createMetrics> {
+  const { setup: { config }, state, counters, redis, others, stores, tailBudget, hub, hooks, reactors, guard, draining, api, apiKeys, placement } = node;
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -194,6 +200,7 @@ function metricsOf({ setup: { config }, state, counters, redis, others, stores, 
   });
   addApiMetrics(registry, () => api.usage());
   addPlacementMetrics(registry, () => placement.usage());
+  if (config.placement === "partition") addHoldingMetrics(registry, () => node.partitions?.usage() ?? holdsNothing(config));
   addApiKeyMetrics(registry, () => apiKeys.usage());
   addHttpMetrics(registry, () => http.usage());
   const { natsInput } = http;
@@ -270,7 +277,7 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, looks, others, reactors, hub, hooks, stores, surveys, redis, api, apiKeys, placement }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null, outbox: Outbox | null): Promise<void> {
+async function shutDown({ state, guard, looks, others, reactors, hub, hooks, stores, surveys, redis, api, apiKeys, placement, partitions }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null, outbox: Outbox | null): Promise<void> {
   state.leaving = true;
   await natsApi?.stop();
   await outbox?.stop();
@@ -283,6 +290,8 @@ async function shutDown({ state, guard, looks, others, reactors, hub, hooks, sto
   // First: from here on the other nodes send no clients here.
   await others.leave();
   await reactors.close("shutdown");
+  // Before the broker closes: the other nodes need not wait for the lease to expire.
+  await partitions?.stop();
   await hooks?.close();
   hub.close();
   await stores.presence.stop();

@@ -42,8 +42,8 @@ export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" 
   let measured = { load: 0, cpu: 0, rss: process.memoryUsage.rss(), sockets: 0, reactors };
   return () => {
     const elapsedMs = performance.now() - measuredAt;
-    const { weight } = settings();
-    if (elapsedMs < freshMs) return { ...fixed, weight, ...measured };
+    const { weight, maxPartitions } = settings();
+    if (elapsedMs < freshMs) return { ...fixed, weight, maxPartitions, ...measured };
     const { user, system } = process.cpuUsage(cpuBefore);
     cpuBefore = process.cpuUsage();
     measuredAt = performance.now();
@@ -53,7 +53,7 @@ export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" 
     const load = Math.max(hub, reactorsMean);
     const sockets = counters.reduce((sum, one) => sum + one.sockets, 0);
     measured = { load: rounded(load), cpu: rounded((user + system) / 1000 / elapsedMs), rss: process.memoryUsage.rss(), sockets, reactors: serving() };
-    return { ...fixed, weight, ...measured };
+    return { ...fixed, weight, maxPartitions, ...measured };
   };
 }
 

@@ -23,9 +23,11 @@ import { guardMemory, type MemoryGuard } from "./memoryguard.ts";
 import { planMemory } from "../platform/memoryplan.ts";
 import type { ListQuestion, NodeAnswer, Question } from "../messages/messages.ts";
 import { Placement } from "../placement/placement.ts";
+import { createGate } from "../placement/leases/gate.ts";
 import { createPlacement, SharedPlacement } from "../placement/shared.ts";
 import type { PlacementView } from "../placement/view.ts";
 import type { Tables } from "../placement/tables.ts";
+import type { Partitions } from "./partitions.ts";
 import { OtherNodes } from "./peers/peers.ts";
 import type { Presence } from "../presence/presence.ts";
 import { Encoder } from "../protocol/formats/encoder.ts";
@@ -67,6 +69,10 @@ export interface Node {
   /** The HTTP API on the port for clients; null: it is not there. */
   readonly publicPort: PublicPort | null;
   readonly placement: Placement;
+  /** What the node may deliver from inboxes. Null where users have no holder. */
+  readonly gate: SharedArrayBuffer | null;
+  /** Null also until the node knows the others. */
+  partitions: Partitions | null;
   /** What the main thread sees of it. */
   readonly placementView: PlacementView;
   readonly roomList: RoomList;
@@ -103,9 +109,10 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
     node: config.nodeId, shared: placed, tables: stores.tables, registry: others, log,
   });
   const placementView = new SharedPlacement(placed, config.placement, config.placementPartitions);
+  const gate = config.placement === "partition" ? createGate(config.placementPartitions) : null;
   const onServing = (serving: number) => (state.serving = serving > 0);
   const publicPort = config.apiPublic ? new PublicPort({ ringBytes: config.ringBytes, log }) : null;
-  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, hooks, publicPort, counters: shared, nodeState, placement: placed, onServing, onLook: (node) => looks.look(node) });
+  const reactors = new Reactors({ ...setup, resumeSecret: stores.resumeSecret, hub, hooks, publicPort, counters: shared, nodeState, placement: placed, gate, onServing, onLook: (node) => looks.look(node) });
   const looks = new Looks({ nodes: () => others.nodes(), onLooked: (node, refusing) => reactors.looked(node, refusing) });
   const guard = guardMemory(config, state, counters, () => (collectGarbage(), reactors.collect()), log);
   const draining = new Drain({ state, reactors, counters, drainMs: config.drainMs, announce: () => others.announce("draining"), log });
@@ -130,7 +137,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, store: stores.store, nodes, knowsAllMembers, log });
   const clientTokens = openClientTokens(config, setup.authKeys);
   const roomList = new RoomList(() => kept.rooms.all());
-  const node = { setup, redis, others, ...kept, roomList, stores, hub, hooks, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, clientTokens, publicPort, placement, placementView };
+  const node: Node = { setup, redis, others, gate, partitions: null, ...kept, roomList, stores, hub, hooks, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, clientTokens, publicPort, placement, placementView };
   return node;
 }
 
@@ -196,7 +203,7 @@ function keepWithin(ttlMs: number): number {
 }
 
 /** The answer of this node to a question of another, or its own. */
-function answerTo(question: Question | ListQuestion, { hub, rooms, roomList, state, redis, draining, stores: { nats } }: Node): NodeAnswer | Promise<NodeAnswer | null> {
+function answerTo(question: Question | ListQuestion, { hub, rooms, roomList, state, redis, draining, partitions, stores: { nats } }: Node): NodeAnswer | Promise<NodeAnswer | null> {
   switch (question.kind) {
     case "user": return { kind: "user", sessions: hub.sessions.of(userKey(question.tenant ?? "", question.user)).length };
     case "sessions": {
@@ -209,7 +216,7 @@ function answerTo(question: Question | ListQuestion, { hub, rooms, roomList, sta
       const { sessions: { size: sessions, users } } = hub;
       const { problem } = state;
       const { state: stage, ...drain } = draining.progress();
-      return { kind: "health", ready: problem === "", problem, sessions, users, rooms: rooms.size, redis: redis && redis.up, nats: nats && !nats().away, ...(stage !== "serving" && { drain }) };
+      return { kind: "health", ready: problem === "", problem, sessions, users, rooms: rooms.size, redis: redis && redis.up, nats: nats && !nats().away, ...(partitions !== null && { partitions: partitions.said() }), ...(stage !== "serving" && { drain }) };
     }
   }
 }

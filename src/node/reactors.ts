@@ -43,6 +43,7 @@ export interface ReactorsOptions {
   readonly counters: readonly SharedArrayBuffer[];
   readonly nodeState: SharedArrayBuffer;
   readonly placement: SharedArrayBuffer;
+  readonly gate: SharedArrayBuffer | null;
   readonly log: Logger;
   /** Called when the number of reactors that take sockets changes. */
   onServing(reactors: number): void;
@@ -214,11 +215,11 @@ export class Reactors {
   }
 
   #create(index: number, onMessage: (message: Exclude<FromReactor, number>) => void): Running {
-    const { config, resumeSecret, authKeys, port, hub, publicPort, counters, nodeState, placement, log } = this.#options;
+    const { config, resumeSecret, authKeys, port, hub, publicPort, counters, nodeState, placement, gate, log } = this.#options;
     const toHub = createRing(config.ringBytes);
     const fromHub = createRing(config.ringBytes);
     const tcpPort = this.#tcpPort(index);
-    const workerData: ReactorData = { index, config, resumeSecret, authKeys, certificate: this.#certificate, port, tcpPort, toHub, fromHub, counters, nodeState, placement };
+    const workerData: ReactorData = { index, config, resumeSecret, authKeys, certificate: this.#certificate, port, tcpPort, toHub, fromHub, counters, nodeState, placement, gate };
     const resourceLimits = { maxYoungGenerationSizeMb: youngMb, maxOldGenerationSizeMb: planMemory(config).reactorHeapMb };
     const worker = new Worker(entry, { workerData, execArgv, resourceLimits, name: `reactor ${index}` });
     const link = new Link({

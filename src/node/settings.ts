@@ -9,15 +9,15 @@ import type { Node } from "./parts.ts";
 const asksMax = 3;
 
 export class RunningSettings implements Settings {
-  readonly #node: Pick<Node, "setup" | "others" | "redis" | "surveys" | "placement">;
+  readonly #node: Pick<Node, "setup" | "others" | "redis" | "surveys" | "placement" | "partitions">;
   readonly #id: string;
   #current: NodeSettings;
 
-  constructor(node: Pick<Node, "setup" | "others" | "redis" | "surveys" | "placement">) {
-    const { nodeId, weight }: Config = node.setup.config;
+  constructor(node: Pick<Node, "setup" | "others" | "redis" | "surveys" | "placement" | "partitions">) {
+    const { nodeId, weight, maxPartitions }: Config = node.setup.config;
     this.#node = node;
     this.#id = nodeId;
-    this.#current = { weight };
+    this.#current = { weight, maxPartitions };
   }
 
   get own(): NodeSettings & { readonly node: string } {
@@ -32,7 +32,7 @@ export class RunningSettings implements Settings {
     if (known === undefined) return "unknown";
     for (let asks = 0; asks < asksMax; asks++) {
       const answer = await surveys.tellOne(id, "settings", (replyTo) => others.send(id, { kind: "settings", started: known.started, ...change, replyTo }));
-      if (answer !== null) return { weight: answer.weight };
+      if (answer !== null) return { weight: answer.weight, maxPartitions: answer.maxPartitions };
     }
     return "unanswered";
   }
@@ -47,11 +47,13 @@ export class RunningSettings implements Settings {
     else log.warn({ problem: change.error.issues[0]?.message }, "settings: a change passed on by another node is invalid and was ignored");
   }
 
-  #apply({ weight = this.#current.weight }: SettingsChange): NodeSettings {
-    const { setup: { log }, others, placement } = this.#node;
-    const before = this.#current.weight;
-    this.#current = { weight };
-    if (weight !== before) log.info({ before, weight }, `settings: the weight of this node is ${weight} until it exits; it was ${before}`);
+  #apply({ weight = this.#current.weight, maxPartitions = this.#current.maxPartitions ?? 0 }: SettingsChange): NodeSettings {
+    const { setup: { log }, others, placement, partitions } = this.#node;
+    const before = this.#current;
+    this.#current = { weight, maxPartitions };
+    if (weight !== before.weight) log.info({ before: before.weight, weight }, `settings: the weight of this node is ${weight} until it exits; it was ${before.weight}`);
+    if (maxPartitions !== before.maxPartitions) log.info({ before: before.maxPartitions, maxPartitions }, `settings: this node may hold ${maxPartitions || "any number of"} partitions until it exits`);
+    partitions?.setMaxPartitions(maxPartitions);
     // The other nodes need not wait for the next heartbeat.
     void others.announceAgain().then(() => placement.look());
     return this.#current;

@@ -3,8 +3,10 @@ import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "../brok
 import { createLogBroker } from "../broker/disk/log.ts";
 import { createMemoryBroker } from "../broker/memory.ts";
 import type { ArchiverUsage } from "../archive/archiver.ts";
-import type { NatsBroker } from "../broker/nats/broker.ts";
 import { openArchive } from "./archive.ts";
+import type { NatsAccess } from "../broker/nats/connection/access.ts";
+import type { QueueOptions } from "../broker/nats/streams/streams.ts";
+import type { NatsBroker, RoomQueues } from "../broker/nats/broker.ts";
 import type { SharedSessions } from "./cluster.ts";
 import { ConfigError, showValue, type Config } from "../config/config.ts";
 import { openDataDir } from "../disk/datadir.ts";
@@ -12,7 +14,9 @@ import { explained } from "../disk/error.ts";
 import type { DiskUsage } from "../disk/journal.ts";
 import { randomId } from "../platform/ids.ts";
 import type { Logger } from "../platform/log/log.ts";
-import { durableNamespaces, namespaceOf } from "../config/roomnames.ts";
+import { durableNamespaces, inboxNamespace, namespaceOf } from "../config/roomnames.ts";
+import { xxh32 } from "../placement/hash.ts";
+import { userOfInbox } from "../protocol/roomkeys.ts";
 import { createDiskSessions } from "../sessions/disk.ts";
 import { createMemorySessions } from "../sessions/memory.ts";
 import type { Sessions } from "../sessions/sessions.ts";
@@ -40,6 +44,8 @@ export interface Stores {
   readonly nats: (() => ConnectionUsage) | null;
   /** What this node archives; null where nothing is. */
   readonly archive: (() => ArchiverUsage) | null;
+  /** The queues of direct messages; null where inboxes have none. */
+  readonly queues: RoomQueues | null;
   close(): Promise<void>;
 }
 
@@ -82,7 +88,7 @@ async function openShared({ config, log, parts, shared, deliver, moved }: Stores
   const close = async () => void (await store.stop(), await archiving?.stop(), await broker.stop(), await archive?.stop());
   const resumeSecret = config.resumeSecret || (shared?.secret ?? randomId(32));
   const writes = shared?.store.writes ?? noWrites;
-  return { broker, store, resumeSecret, journals: {}, writes, nats: nats && (() => nats.nats()), archive: archiving && (() => archiving.usage()), close };
+  return { broker, store, resumeSecret, journals: {}, writes, nats: nats && (() => nats.nats()), queues: nats && nats.queues, archive: archiving && (() => archiving.usage()), close };
 }
 
 async function openOnDisk({ config, log, parts, retentionOf, deliver, moved }: StoresOptions, path: string): Promise<Stores> {
@@ -102,7 +108,7 @@ async function openOnDisk({ config, log, parts, retentionOf, deliver, moved }: S
     const store = await createDiskSessions({ ...sessionLimits(config), ...disk, folder: dataDir.folder("sessions") });
     opened.push(() => store.stop());
     const journals = { ...(logged && { log: () => logged.disk() }), sessions: () => store.disk() };
-    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, archive: null, close };
+    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, queues: null, archive: null, close };
   } catch (error) {
     await close();
     throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
@@ -119,17 +125,26 @@ function sessionLimits({ sessionTtlMs: ttlMs }: Config): Parameters<typeof creat
 
 const noWrites = () => ({ waiting: 0, dropped: 0 });
 
+export function natsAccess(config: Config): NatsAccess {
+  const { nats: servers, natsUser: user, natsPassword: password, natsToken: token, natsCreds: creds } = config;
+  const { natsTlsCa: tlsCa, natsTlsCert: tlsCert, natsTlsKey: tlsKey } = config;
+  return { servers, user, password, token, creds, tlsCa, tlsCert, tlsKey };
+}
+
+/** Inboxes have queues where each user has one holder. */
+function queueOf({ placement, placementPartitions: partitions, placementStreams: streams }: Config): QueueOptions | undefined {
+  if (placement !== "partition") return undefined;
+  return { namespace: inboxNamespace, partitions, streams, partitionOf: (room) => xxh32(userOfInbox(room)) % partitions };
+}
+
 /** Loads the client library only where NATS is configured. */
 async function openNats(config: Config, log: Logger, deliver: Deliver, moved: Moved): Promise<NatsBroker> {
   const { createNatsBroker, NatsProblem } = await import("../broker/nats/broker.ts");
-  const { nats: servers, natsUser: user, natsPassword: password, natsToken: token, natsCreds: creds } = config;
-  const { natsTlsCa: tlsCa, natsTlsCert: tlsCert, natsTlsKey: tlsKey, natsPrefix: prefix, natsTimeoutMs: timeoutMs } = config;
-  const { natsPartitions: partitions, natsStorage: storage, roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
-  const access = { servers, user, password, token, creds, tlsCa, tlsCert, tlsKey };
-  const kept = { prefix, partitions, replicas: Number(config.natsReplicas), storage, keyWindowMs, archiveLagMs: config.archiveLagMs, archiveLagBytesMax: config.archiveLagBytesMax, namespaces: durableNamespaces(config), namespaceOf };
+  const { natsPrefix: prefix, natsTimeoutMs: timeoutMs, natsPartitions: partitions, natsStorage: storage, roomsMax, keyWindowMs, keysPerRoomMax, nodeId: node } = config;
+  const kept = { prefix, partitions, replicas: Number(config.natsReplicas), storage, keyWindowMs, archiveLagMs: config.archiveLagMs, archiveLagBytesMax: config.archiveLagBytesMax, namespaces: durableNamespaces(config), namespaceOf, queue: queueOf(config), inboxes: inboxNamespace };
   const limits = { timeoutMs, roomsMax, keysPerRoomMax, payloadBytesMax: config.frameBytesMax, arrivingBytesMax: config.ringBytes / ringShare };
   try {
-    return await createNatsBroker({ ...access, ...kept, ...limits, node, log }, deliver, moved);
+    return await createNatsBroker({ ...natsAccess(config), ...kept, ...limits, node, log }, deliver, moved);
   } catch (error) {
     if (!(error instanceof NatsProblem)) throw error;
     throw new ConfigError([`--nats ${showValue(config, "nats")}: ${error.message}`]);

@@ -4,6 +4,7 @@ import type { RegisteredNode } from "../registry/registry.ts";
 import { xxh32 } from "./hash.ts";
 import { ownersOf, trailOf, weightMax, type Member } from "./ring.ts";
 import { hashOf, weightOf, type Table } from "./table.ts";
+import type { PartitionReport } from "./leases/holderoptions.ts";
 import type { PlacementMode } from "./view.ts";
 
 /** What the answers are made from. */
@@ -14,6 +15,8 @@ export interface Known {
   readonly table: Table | null;
   readonly nodes: readonly RegisteredNode[];
   readonly moves: { readonly perSecond: number; readonly problem: string };
+  /** Who holds a partition. Absent: users have no holder. */
+  readonly reportOf?: ((partition: number) => PartitionReport) | undefined;
 }
 
 export interface Overview {
@@ -50,6 +53,8 @@ export interface Explanation extends Overview {
   readonly why: string;
   /** Nodes on the ring behind the partition's place, the owner last. */
   readonly ring: readonly { readonly node: string; readonly place: string }[];
+  /** With `partition`: who holds the partition, as this node knows it. */
+  readonly held?: PartitionReport;
 }
 
 export function explain(known: Known, tenant: string, user: string): Explanation {
@@ -59,9 +64,20 @@ export function explain(known: Known, tenant: string, user: string): Explanation
   const members = table?.members ?? [];
   const trail = trailOf(members, partitions, partition);
   const ring = trail.points.map(({ place, member }) => ({ node: members[member]!.id, place: inHex(place) }));
-  const owner = ring.at(-1)?.node ?? null;
+  const byTable = ring.at(-1)?.node ?? null;
+  const held = known.reportOf?.(partition);
+  const owner = held === undefined ? byTable : held.owner || null;
   const ownerState = owner === null ? null : (nodes.find(({ id }) => id === owner)?.state ?? "unknown");
-  return { ...overview(known), user, tenant, hash: inHex(hash), partition, owner, ownerState, why: whyOf(mode, table, trail.place, ring.map(({ node }) => node)), ring };
+  return { ...overview(known), user, tenant, hash: inHex(hash), partition, owner, ownerState, why: held === undefined ? whyOf(mode, table, trail.place, ring.map(({ node }) => node)) : whyHeld(held, byTable), ring, ...(held !== undefined && { held }) };
+}
+
+function whyHeld({ owner, confirmed, epoch, next, unownedMs }: PartitionReport, byTable: string | null): string {
+  const intended = byTable === null ? "the table names nobody for it" : `the table names ${byTable} for it`;
+  if (owner === "") {
+    const since = `no node holds the partition, for ${Math.round(unownedMs / 1000)} s`;
+    return `${since}${next === "" ? "" : `; ${next} is to claim it`}; ${intended}; its users wait`;
+  }
+  return `${owner} ${confirmed ? "holds" : "is claiming"} the partition by its lease, epoch ${epoch}; ${intended}`;
 }
 
 function whyOf(mode: PlacementMode, table: Table | null, place: number, ring: readonly string[]): string {

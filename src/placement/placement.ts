@@ -54,6 +54,9 @@ export class Placement {
   #table: Table | null = null;
   /** Ids of the owners of all partitions, by the table in use. */
   #owners: readonly string[] = [];
+  /** Mode `partition`: the ids of those who hold the partitions or claim them. "": nobody. */
+  readonly #assigned: string[];
+  #writesSoon = false;
   #timer: NodeJS.Timeout | null = null;
   #looking: Promise<void> | null = null;
   #again = false;
@@ -67,6 +70,7 @@ export class Placement {
     const { node, partitions, shared, stableMs, deadMs, heartbeatMs, calmMs, tables, clock = () => performance.now() } = options;
     this.#options = options;
     this.#clock = clock;
+    this.#assigned = Array<string>(partitions).fill("");
     this.#writer = new PlacementWriter(shared, partitions);
     this.#members = new Members({ self: node, stableMs, unseenMs: deadMs, clock });
     this.#calm = new Calm({ calmMs, silentMs: Math.max(deadMs / 2, lateBeats * heartbeatMs), clock });
@@ -81,6 +85,24 @@ export class Placement {
   /** Sessions that may move in a second, and why none may; "" where they may. */
   get moves(): { readonly perSecond: number; readonly problem: string } {
     return { perSecond: this.#movesPerSecond, problem: this.#calm.problem };
+  }
+
+  /** "": there is no table yet, or no member. */
+  ownerByTable(partition: number): string {
+    return this.#owners[partition] ?? "";
+  }
+
+  /** Mode `partition`: who holds it or claims it, as far as this node has heard. "": nobody. */
+  assign(partition: number, owner: string): void {
+    if (this.#assigned[partition] === owner) return;
+    this.#assigned[partition] = owner;
+    if (this.#writesSoon) return;
+    this.#writesSoon = true;
+    // All changes of a turn are written together.
+    queueMicrotask(() => {
+      this.#writesSoon = false;
+      this.#write();
+    });
   }
 
   /** What explanations are made from. */
@@ -195,10 +217,11 @@ export class Placement {
     const nodes = registry.nodes().map(placedNode).sort((a, b) => (a.id < b.id ? -1 : 1));
     const table = this.#table?.number ?? 0;
     // Two tables may have one number, where Redis was set back.
-    const text = JSON.stringify([table, this.#table && hashOf(this.#table), nodes]);
+    const isHeld = this.#options.mode === "partition";
+    const text = JSON.stringify([table, this.#table && hashOf(this.#table), nodes, isHeld && this.#assigned]);
     if (text === this.#written) return;
     const indexes = new Map(nodes.map(({ id }, index) => [id, index]));
-    const owners = this.#owners.map((id) => indexes.get(id) ?? -1);
+    const owners = (isHeld ? this.#assigned : this.#owners).map((id) => indexes.get(id) ?? -1);
     const isWritten = this.#writer.write({ table, nodes, self: indexes.get(node) ?? -1, owners });
     if (isWritten) this.#written = text;
     else if (!this.#tooMany) log.error({ nodes: nodes.length }, "placement: too many nodes: reactors keep the list before");

@@ -3,8 +3,11 @@
  * all threads share: no look-up waits for the hub, Redis or NATS.
  */
 
-/** any: every node may serve a user. hash: the owner of the user's partition serves the user. */
-export type PlacementMode = "any" | "hash";
+/**
+ * any: every node may serve a user. hash: the owner of the user's partition by the table serves the user. partition: the
+ * node that holds the user's partition by a lease (leases/) serves the user, and nobody where there is none.
+ */
+export type PlacementMode = "any" | "hash" | "partition";
 
 /** A node that clients may be sent to, or that they should leave. */
 export interface PlacedNode {
@@ -43,7 +46,7 @@ export interface PlacementView {
   partitionOf(tenant: string, user: string): number;
   /**
    * Index of the node that owns the user's partition. -1: the mode is `any`, there is no table yet, or no node may own
-   * users.
+   * users. In mode `partition`, of the node that holds it or claims it: by what this node has heard.
    */
   ownerOf(tenant: string, user: string): number;
 }

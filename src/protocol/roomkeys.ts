@@ -16,6 +16,12 @@ export function inboxKey(tenant: string, user: string): string {
   return `${tenant}${separator}${inboxName}${separator}${user}`;
 }
 
+/** What a user's partition is computed from, from the key of the user's inbox: the user, with its tenant in front. */
+export function userOfInbox(key: string): string {
+  const [tenant = "", , user = ""] = key.split(separator);
+  return roomKey(tenant, user);
+}
+
 export function userKey(tenant: string, user: string): string {
   return `${tenant}${separator}${user}`;
 }

@@ -15,6 +15,7 @@ import type { Targets } from "./locate/targets.ts";
 import type { Admission } from "./transport/admission.ts";
 import type { QueueBudget } from "./rooms/queuebudget.ts";
 import type { Refusals } from "./refusalreports.ts";
+import type { Holdings } from "./session/holdings.ts";
 import type { Session, ReactorSessions } from "./session/session.ts";
 import type { Audiences } from "./transport/socket.ts";
 import type { Trace } from "./trace.ts";
@@ -40,6 +41,8 @@ export interface Context {
   readonly resumeTokens: ResumeTokens;
   /** Which node a user belongs on. */
   readonly placement: PlacementView;
+  /** What this node may deliver from inboxes. */
+  readonly holdings: Holdings;
   /** The nodes that clients can be sent to. */
   readonly targets: Targets;
   readonly tickets: Tickets;

@@ -34,9 +34,11 @@ import { dispatchHeld } from "./dispatch.ts";
 import { SendAway } from "./session/sendaway.ts";
 import { Entrances } from "./transport/entrances.ts";
 import { onAssign, onUnassign } from "./session/assigned.ts";
+import { EarlyHellos } from "./session/earlyhellos.ts";
 import { Expiry } from "./session/expiry.ts";
 import { Heartbeat } from "./session/heartbeat.ts";
 import { onAdmitted, onKick } from "./session/hello.ts";
+import { Holdings } from "./session/holdings.ts";
 import { ConnectionUrl } from "./locate/connectionurl.ts";
 import { ReactorLooks } from "./locate/looks.ts";
 import { Targets } from "./locate/targets.ts";
@@ -68,7 +70,7 @@ const flushMs = 1000;
 /** Maximum length of the client's name in a log line. */
 const clientCharsMax = 64;
 
-const { index, config, resumeSecret, authKeys, certificate, port, tcpPort, toHub, fromHub, counters: allCounters, nodeState, placement } = workerData as ReactorData;
+const { index, config, resumeSecret, authKeys, certificate, port, tcpPort, toHub, fromHub, counters: allCounters, nodeState, placement, gate } = workerData as ReactorData;
 const main = parentPort!;
 const counters = new Counters(allCounters[index]!);
 const audiences = new Audiences();
@@ -104,6 +106,7 @@ const context: Context = {
   verifier: hasKey(config) ? createVerifier({ config, keys: authKeys, onOutage, onVerified }) : null,
   resumeTokens: new ResumeTokens(resumeSecret),
   placement: view,
+  holdings: new Holdings(gate, config.placementPartitions),
   targets: new Targets({ view, reactors: allCounters.length, refuses: (node) => looks.refuses(node), ready: () => state.ready }),
   tickets,
   placeTickets,
@@ -122,7 +125,8 @@ const returnWindow = new ReturnWindow(context, allCounters.map((shared) => new C
 let toldSlow = false;
 let failed = false;
 const queues = new Queues(context, tellSlow);
-const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow, hooks, get moves() { return moves; } };
+const early = new EarlyHellos(context);
+const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow, hooks, early, get moves() { return moves; } };
 const moves: Moves = new Moves(reactor, allCounters.length);
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
@@ -194,6 +198,8 @@ function onRecord(kind: number, record: RecordReader): boolean | void {
       return goOn(onAdmitted(reactor, record));
     case kinds.verdict:
       return goOn(hooks?.onVerdict(record) ?? null);
+    case kinds.claim:
+      return context.holdings.claimed(record.u32(), record.u32());
     case kinds.kick:
       return onKick(reactor, record);
     case kinds.assign:
@@ -290,6 +296,7 @@ function end(code: number): void {
   expiry.stop();
   returnWindow.stop();
   moves.stop();
+  early.stop();
   queues.stop();
   publicApi?.stop();
   link.close();

@@ -12,6 +12,8 @@ export interface Reactor extends Context {
   readonly returnWindow: ReturnWindow;
   /** Null where no hook is configured. */
   readonly hooks: ReactorHooks | null;
+  /** Hellos that came before this node holds their partition (session/earlyhellos.ts). */
+  readonly early: { hold(session: Session, partition: number, serve: () => void): void };
   /** What sessions tell those that move them to other nodes (session/moves.ts). */
   readonly moves: {
     /** The client was sent on as often as it may be, and stays until the table changes. */

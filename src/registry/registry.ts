@@ -34,6 +34,8 @@ export interface NodeFacts {
   /** Which node serves a user, as this node is configured, and the number of partitions of all users. */
   readonly placement?: string | undefined;
   readonly partitions?: number | undefined;
+  /** Partitions that the node may hold; 0 for no limit. */
+  readonly maxPartitions?: number | undefined;
 }
 
 /** up: takes clients. draining: takes no new ones and is about to leave. */

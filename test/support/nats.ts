@@ -23,6 +23,8 @@ export interface NatsServer {
   /** It does not run, but its sockets stay (SIGSTOP), until it goes on. */
   pause(): Promise<void>;
   resume(): void;
+  /** Where it keeps a stream. To be changed only while it is stopped. */
+  folderOf(stream: string): string;
   /** What it kept is gone. This and the copies only while it is stopped. */
   wipe(): void;
   copyStore(): { putBack(): void };
@@ -99,6 +101,7 @@ export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, f
     },
     resume: () => void child?.kill("SIGCONT"),
     wipe,
+    folderOf: (stream) => join(store, "$G", "streams", stream),
     disk: !mounted ? null : {
       fill: () => {
         const chunk = Buffer.alloc(64 * 1024);

@@ -10,7 +10,7 @@ import type { KnownNode } from "../../node/nodefacts.ts";
 import type { Survey } from "../../messages/survey.ts";
 import { explainUser, planChanges } from "./placement.ts";
 import { addAdminFlags, adminPort, askAt, askIfKnown, type AdminGiven } from "../address.ts";
-import { addWeightCommand } from "./settings.ts";
+import { addLimitCommand, addWeightCommand } from "./settings.ts";
 import { tableOf } from "../table.ts";
 
 interface Given extends AdminGiven {
@@ -41,6 +41,7 @@ export function addNodesCommand(program: Command): void {
     .option("--json", "Print JSON.", false);
   addAdminFlags(command).action(nodes);
   addWeightCommand(command);
+  addLimitCommand(command);
 }
 
 async function nodes({ json, explain, tenant, plan, ...given }: Given): Promise<void> {
@@ -58,15 +59,26 @@ async function nodes({ json, explain, tenant, plan, ...given }: Given): Promise<
   if (answer.stale) console.log("\nRedis is unavailable: this list may be out of date.");
 }
 
-const titles = ["node", "state", "health", "url", "region", "sockets", "load", "cpu", "rss", "version", "heard"];
+const always = ["node", "state", "health", "url", "region", "sockets", "load", "cpu", "rss", "version", "heard"];
 
 function asTable({ node: self, nodes }: Answer): string {
+  const holds = nodes.some(({ health }) => health?.partitions !== undefined);
+  const titles = [...always, ...(holds ? ["partitions", "backlog"] : [])];
   const rows = nodes.map((node) => [
     node.id === self ? `${node.id} *` : node.id, node.state, inAWord(node.health), node.url, node.region || "-", String(node.sockets),
     `${Math.round(node.load * 100)} %`, node.cpu.toFixed(2), showSize(Math.round(node.rss / 2 ** 20) * 2 ** 20), node.version,
-    node.id === self ? "now" : `${(node.silentMs / 1000).toFixed(1)} s ago`,
+    node.id === self ? "now" : `${(node.silentMs / 1000).toFixed(1)} s ago`, ...(holds ? heldBy(node.health) : []),
   ]);
   return tableOf(titles, rows);
+}
+
+/** Partitions that it holds, of those that it may, and the messages that wait there. */
+function heldBy(health: Health | null | undefined): [held: string, backlog: string] {
+  const { partitions } = health ?? {};
+  if (partitions === undefined) return ["-", "-"];
+  const { held, max, unowned, backlog, oldestMs } = partitions;
+  const alarm = unowned > 0 ? `, ${unowned} unowned` : "";
+  return [`${held}${max > 0 ? ` of ${max}` : ""}${alarm}`, backlog === 0 ? "0" : `${backlog}, ${Math.round(oldestMs / 1000)} s`];
 }
 
 /** The word before the colon of a problem names it. */

@@ -16,7 +16,7 @@ export async function planChanges(admin: AdminPort, changes: string, json: boole
   console.log(json ? JSON.stringify(said, null, 2) : planned(said));
 }
 
-function explanation({ user, tenant, hash, partition, partitions, table, owner, ownerState, why, moves, sessions }: Explained): string {
+function explanation({ user, tenant, hash, partition, partitions, table, owner, ownerState, why, moves, sessions, held }: Explained): string {
   const { answers, unanswered } = sessions;
   const where = answers.filter((one) => one.sessions > 0).map((one) => `${one.sessions} on ${one.node}`);
   const elsewhere = owner !== null && answers.some((one) => one.sessions > 0 && one.node !== owner);
@@ -24,8 +24,9 @@ function explanation({ user, tenant, hash, partition, partitions, table, owner, 
     ["user", tenant === "" ? user : `${user} of tenant ${tenant}`],
     ["partition", `${partition} of ${partitions} (xxh32 ${hash})`],
     ["table", table === null ? "none" : `${table.number}, made by ${table.by} at ${new Date(table.at).toISOString()}, hash ${table.hash}`],
-    ["belongs on", owner === null ? "any node" : `${owner} (${ownerState})`],
+    ["belongs on", owner === null ? (held === undefined ? "any node" : "no node") : `${owner} (${ownerState})`],
     ["because", why],
+    ...(held === undefined ? [] : [["lease", held.owner === "" ? "none" : `epoch ${held.epoch}, boot id ${held.boot}${held.confirmed ? "" : ", not confirmed yet"}`] as const]),
     ["sessions", [where.join(", ") || "none", ...(unanswered.length > 0 ? [`no answer from ${unanswered.join(", ")}`] : [])].join("; ")],
     ["moves", movesOf(moves, elsewhere)],
     ["would move", owner === null ? "never" : `when ${owner} drains, fails or gets another weight, or when a node joins: see --plan`],

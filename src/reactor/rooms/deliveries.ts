@@ -11,6 +11,8 @@ import type { Fanout } from "./fanout.ts";
 import { tooSlow } from "../outgoing.ts";
 import { membersOf, type Member, type ReactorRoom, type Session } from "../session/session.ts";
 import { dropped } from "../transport/socket.ts";
+import { sendOff } from "../session/directions.ts";
+import { noPartition } from "../session/holdings.ts";
 import { Windows } from "./windows.ts";
 
 /** uWS stops coalescing the writes of a turn at messages of 16 kB, so a pack stays below. */
@@ -48,6 +50,7 @@ export class Deliveries {
     const prev = record.f64();
     const frame = record.blob();
     if (room === undefined || room.live[wire]! === 0) return;
+    if (room.partition !== noPartition && !this.#context.holdings.allows(room.partition)) return this.#refuse(room, wire);
     const topic = room.topics[wire]!;
     const publisher = this.#context.sessions.find(slot, life);
     const excluded = publisher?.socket?.isSubscribed(topic) === true ? publisher : null;
@@ -65,6 +68,18 @@ export class Deliveries {
     if (formats[wire]!.isStream && excluded === null) return this.#packIn(room, wire, frame, seq, prev);
     this.flush();
     this.#fanout.publish(room, wire, frame, seq, prev, excluded);
+  }
+
+  /**
+   * Another node may deliver to these users by now. Their clients reconnect, and get it from whichever node does: a
+   * publication that is left out here would be missing between two others.
+   */
+  #refuse(room: ReactorRoom, wire: number): void {
+    this.#context.counters.add("heldBack", 1);
+    for (let member = room.firsts[wire] ?? null, next; member !== null; member = next) {
+      next = member.after;
+      sendOff(this.#context, member.session);
+    }
   }
 
   /** Sends the members of a room in one format a frame with their new position. False: not in this turn of the loop. */

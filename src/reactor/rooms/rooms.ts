@@ -18,6 +18,7 @@ import { Deliveries } from "./deliveries.ts";
 import { Fanout, type UpTo } from "./fanout.ts";
 import { sendBytes, sendFrame } from "../outgoing.ts";
 import { keyOf } from "../names.ts";
+import { sendOff } from "../session/directions.ts";
 import { SlowReaders } from "./slow.ts";
 import { PagesAsked } from "./queuebudget.ts";
 import { sendEach } from "./sendeach.ts";
@@ -182,7 +183,7 @@ export class ReactorRooms {
       writeLeave(this.#context.link, { slot, life, handle, wire, lost: arrival.ended === null || isBack });
       return answerBoth(this.#context, arrival, record.blob());
     }
-    member.room = this.#roomOf(handle, member.name);
+    member.room = this.#roomOf(handle, member.name, member.session);
     member.name = member.room.name;
     member.room.joined[wire]!++;
     member.room.eras[wire] = upTo.era;
@@ -209,6 +210,8 @@ export class ReactorRooms {
     const { session } = member;
     arrival.seq = seq;
     arrival.era = era;
+    // What is in the frame comes from an inbox that another node may deliver by now.
+    if (!this.#context.holdings.allows(member.room!.partition)) return sendOff(this.#context, session);
     if (live) {
       // The frame already contains the waiting publications.
       this.deliveries.flushRoom(member.room!, session.wire);
@@ -359,13 +362,14 @@ export class ReactorRooms {
     this.deliveries.left(member.room!, member.session.wire);
   }
 
-  #roomOf(handle: number, name: string): ReactorRoom {
+  #roomOf(handle: number, name: string, { grant }: Session): ReactorRoom {
     const known = this.#rooms.get(handle);
     if (known !== undefined) return known;
     const { flushMs = 0 } = this.#context.kindOf(name) ?? {};
     const room: ReactorRoom = {
       name,
       handle,
+      partition: this.#context.holdings.partitionOf(grant!, name),
       joined: formats.map(() => 0),
       live: formats.map(() => 0),
       firsts: formats.map(() => null),

@@ -7,15 +7,17 @@
  */
 import type { Reactor } from "../reactor.ts";
 import { Farewells } from "./farewells.ts";
-import { isUsable, reconnectTo } from "./place.ts";
+import { isUsable, reconnectTo } from "./directions.ts";
 import type { Session } from "./session.ts";
 
 const stepMs = 100;
-/** Sessions looked at in a step: a fifth of a millisecond. */
+/** Sessions looked at in a step: a fifth of a millisecond. Those of a partition that is handed over leave together. */
 const looksPerStep = 1_000;
+const looksPerStepHeld = 10_000;
 /** So much of a second's moves may come at once. */
 const burstSeconds = 0.2;
 const againMs = 10_000;
+const againHeldMs = 1_000;
 
 export class Moves {
   readonly #reactor: Reactor;
@@ -62,8 +64,10 @@ export class Moves {
   step(now: number): void {
     const { placement } = this.#reactor;
     this.#farewells.step(now);
-    if (placement.table !== this.#table) {
-      this.#table = placement.table;
+    // What a partition's holder hands over does not change the table.
+    const table = placement.mode === "partition" ? placement.generation : placement.table;
+    if (table !== this.#table) {
+      this.#table = table;
       this.#stranded = new WeakSet();
       this.#next = 0;
     } else if (now >= this.#againAt && this.#next === Infinity) this.#next = 0;
@@ -78,14 +82,16 @@ export class Moves {
   }
 
   #look(now: number): void {
-    const { sessions } = this.#reactor;
+    const { sessions, placement } = this.#reactor;
+    const isHeld = placement.mode === "partition";
     if (this.#next === 0) this.#againAt = Infinity;
-    const end = Math.min(sessions.end, this.#next + looksPerStep);
-    for (; this.#next < end && this.#credit >= 1; this.#next++) {
+    const end = Math.min(sessions.end, this.#next + (isHeld ? looksPerStepHeld : looksPerStep));
+    // The main thread paces partitions, and all sessions of one leave at once.
+    for (; this.#next < end && (isHeld || this.#credit >= 1); this.#next++) {
       const session = sessions.at(this.#next);
       if (session === null || !this.#isMisplaced(session)) continue;
       if (this.#move(session, now)) this.#credit--;
-      else this.#againAt = now + againMs;
+      else this.#againAt = now + (isHeld ? againHeldMs : againMs);
     }
     if (this.#next >= sessions.end) this.#next = Infinity;
   }

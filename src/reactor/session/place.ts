@@ -6,16 +6,19 @@
  * The URL carries a ticket, so that nobody is sent to and fro by nodes that disagree for a moment. The node that a
  * ticket names serves its user. Any node serves a client that was sent on twice and still did not arrive, for example
  * behind a balancer that does not obey the URL.
+ *
+ * With `--placement partition` the owner is the node that holds the user's partition by a lease, and no other node ever
+ * serves the user. Where none does now, or the client does not arrive there, it is told to wait and come again.
  */
 import { placeTag, userTag } from "../../auth/placetickets.ts";
 import type { Grant } from "../../auth/grants.ts";
 import type { CounterName } from "../../link/counters.ts";
 import { randomId } from "../../platform/ids.ts";
 import type { PlacementView } from "../../placement/view.ts";
-import { noSlot } from "../locate/slots.ts";
 import type { Target } from "../locate/targets.ts";
 import { closeSession, sendFrame } from "../outgoing.ts";
 import type { Reactor } from "../reactor.ts";
+import { isUsable, reconnectTo, tellToWait } from "./directions.ts";
 import type { Session } from "./session.ts";
 
 const hopsMax = 2;
@@ -34,6 +37,7 @@ export interface Asking {
 export function place(reactor: Reactor, session: Session, asking: Asking, serve: () => void): void {
   const { placement, counters, looks } = reactor;
   if (placement.mode === "any") return serve();
+  if (placement.mode === "partition") return placeWithHolder(reactor, session, asking, serve);
   const { tenant, user } = asking.grant;
   const target = reactor.targets.belonging(tenant, user);
   if (target?.isSelf === true) return serve();
@@ -58,6 +62,25 @@ export function place(reactor: Reactor, session: Session, asking: Asking, serve:
   });
 }
 
+/** Only the holder of the partition ever serves the user. */
+function placeWithHolder(reactor: Reactor, session: Session, asking: Asking, serve: () => void): void {
+  const { placement, holdings, targets, looks, early } = reactor;
+  const { tenant, user } = asking.grant;
+  const partition = placement.partitionOf(tenant, user);
+  if (holdings.allows(partition)) return serve();
+  const target = targets.belonging(tenant, user);
+  const { hops, isMeant } = readTicket(reactor, asking);
+  // It was sent here, or this node is about to hold the partition.
+  if (target?.isSelf === true || isMeant) return early.hold(session, partition, serve);
+  if (target === undefined || hops >= hopsMax || !isUsable(reactor, session, target)) return tellToWait(reactor, session);
+  const { life } = session;
+  looks.look(target.node.id, () => {
+    if (session.life !== life || session.state !== "handshake" || session.socket === null) return;
+    if (targets.takes(target)) sendOn(reactor, session, target, asking, hops);
+    else tellToWait(reactor, session);
+  });
+}
+
 /** `isMeant`: a node has sent this user to this node. */
 function readTicket({ placeTickets, config }: Reactor, { ticket, grant: { tenant, user } }: Asking): { hops: number; isMeant: boolean } {
   const read = ticket === "" ? null : placeTickets.read(ticket);
@@ -66,44 +89,12 @@ function readTicket({ placeTickets, config }: Reactor, { ticket, grant: { tenant
   return { hops: read.hops, isMeant: read.user === userTag(tenant, user) && read.node === placeTag(config.nodeId) };
 }
 
-/** Whether this client could connect there. */
-export function isUsable({ targets }: Pick<Reactor, "targets">, session: Session, target: Target): boolean {
-  return targets.takes(target) && urlFor(session, target) !== "";
-}
-
-export function urlFor({ socket }: Session, { node }: Target): string {
-  return socket?.isTcp === true ? node.tcpUrl : node.url;
-}
-
-/** The instruction to go there. Null: too many clients are on their way. @param hops times that it will have been sent on */
-export function reconnectTo(reactor: Pick<Reactor, "placeTickets">, session: Session, target: Target, { tenant, user }: Grant, hops: number, isReturning: boolean): { reason: string; delayMs: number; url: string } | null {
-  const delayMs = target.slots.take(isReturning, performance.now());
-  if (delayMs === noSlot) return null;
-  const ticket = reactor.placeTickets.make(target.tag, userTag(tenant, user), delayMs, hops, isReturning);
-  return { reason: "moved", delayMs, url: withPlace(urlFor(session, target), target.node.id, ticket) };
-}
-
-/** Where a client goes that leaves this node in its turn. Empty: its user belongs on no other node that it could use. */
-export function urlOfOwner({ placement, targets, placeTickets }: Reactor, session: Session): string {
-  if (placement.mode === "any" || session.grant === null) return "";
-  const { tenant, user } = session.grant;
-  const target = targets.owner(tenant, user);
-  if (target === null || target.isSelf || !isUsable({ targets }, session, target)) return "";
-  return withPlace(urlFor(session, target), target.node.id, placeTickets.make(target.tag, userTag(tenant, user), 0, 1, true));
-}
-
 function sendOn(reactor: Reactor, session: Session, target: Target, { grant, isReturning }: Asking, hops: number): void {
   const reconnect = reconnectTo(reactor, session, target, grant, hops + 1, isReturning);
   if (reconnect === null) return closeSession(reactor, session, "overloaded");
   reactor.counters.add("sentOn", 1);
   sendFrame(reactor, session, { id: 0, reconnect });
   closeSession(reactor, session, "moved", `user of node ${target.node.id}`);
-}
-
-/** `node` is for balancers, which send the client there before anything else. */
-function withPlace(url: string, node: string, ticket: string): string {
-  const [address = "", fragment] = url.split("#");
-  return `${address}${address.includes("?") ? "&" : "?"}node=${encodeURIComponent(node)}&ticket=${ticket}${fragment === undefined ? "" : `#${fragment}`}`;
 }
 
 /** A user that belongs on this node, if any does: nobody else has used the name before. */

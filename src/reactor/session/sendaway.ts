@@ -6,7 +6,7 @@
  */
 import type { Reactor } from "../reactor.ts";
 import { Farewells, isHere } from "./farewells.ts";
-import { urlOfOwner } from "./place.ts";
+import { urlOfOwner } from "./directions.ts";
 import type { Session } from "./session.ts";
 import { stepMs, turns, turnsPerStep, type Turn } from "./turns.ts";
 

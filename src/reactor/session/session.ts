@@ -76,6 +76,8 @@ export type Early = ClientFrame | BadFrame;
 export interface ReactorRoom {
   readonly name: string;
   readonly handle: number;
+  /** Only the holder of this partition of users delivers the room; -1 for rooms that every node delivers. */
+  readonly partition: number;
   /** Members that have been joined, live or replaying, by wire format. */
   readonly joined: number[];
   /** Members that deliveries go to, by wire format. */
