@@ -73,6 +73,7 @@ function client() {
 
 t.test("a user of a partition that this node holds is served, while its lease lasts", async (t) => {
   const { reactor, writer, holdings } = reactorOf();
+  writer.serve(performance.now() - 1);
   writer.hold(2, 7);
   holdings.claimed(2, 7);
   const late = client();
