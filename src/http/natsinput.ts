@@ -37,8 +37,8 @@ export interface NatsInputUsage {
 const waitingMax = 4_096;
 const waitingBytesMax = 64 * 1_048_576;
 const perTurn = 64;
-/** It answers more than once; and whoever may publish on its subject could be any user. */
-const leftOut = ["stream"];
+/** A stream answers more than once. With createToken, whoever may publish on its subject could be any user. */
+const leftOut = ["stream", "createToken"];
 
 export class NatsInput {
   readonly #http: HttpApi;
