@@ -17,6 +17,7 @@ export class Bucket {
   /** Called with the last revision of the bucket, and when that was asked. What was known before and is higher, is of another life. */
   onLooked: (lastRevision: number, sentAt: number) => void = () => {};
   #created = "";
+  #hasChanged = false;
   #seenAt = 0;
   #ageMs = 0;
   #highest = 0;
@@ -76,7 +77,8 @@ export class Bucket {
     const info = await this.#asking.ask(() => this.#store.info());
     if (info === undefined || this.#created !== life) return false;
     if (life === "") {
-      this.#begin(info.created, info.ageMs, info.lastRevision);
+      // A bucket that was set back is as young as the node's knowledge of that, whatever the server says.
+      this.#begin(info.created, this.#hasChanged ? 0 : info.ageMs, info.lastRevision);
     } else if (info.created !== life) {
       return this.#changed("is another one", info.created, info.lastRevision);
     } else if (info.lastRevision < before) {
@@ -101,6 +103,7 @@ export class Bucket {
   }
 
   #changed(how: string, created: string, highest: number): false {
+    this.#hasChanged = true;
     this.#begin(created, 0, highest);
     this.#lookedAt = -Infinity;
     this.#onChanged(how);

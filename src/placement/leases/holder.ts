@@ -19,6 +19,8 @@ import { release } from "./release.ts";
 const lookMs = 500;
 /** After a claim that failed, or a partition that was dropped. */
 const againMs = 250;
+/** A partition that was handed over and not taken is not handed over again to balance nodes for so long. */
+const untakenMs = 30_000;
 /** At once: a node should not keep others waiting for their answers. */
 const claimsMax = 32;
 /** At once: the sessions of a partition reconnect together, those of different ones one after the other. */
@@ -39,6 +41,8 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
   readonly #wasOwn = new Map<number, number>();
   /** Partitions that are left alone until then. */
   readonly #notBefore = new Map<number, number>();
+  /** Partitions whose better owner did not take them: until then they stay here. */
+  readonly #staysUntil = new Map<number, number>();
   readonly #ends: (() => void)[] = [];
   readonly #at: Situation;
   #maxPartitions: number;
@@ -225,7 +229,9 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
       case "prove": return void this.#proofs.prove(step.owner, this.#assignments.bootsOf(step.owner));
       case "release": return void this.#release(partition, { ...known!.record!, epoch: epochOf(known!.record!, known!.revision), next: step.next }, known!.revision);
       case "claim":
-        if (this.#claiming.size < claimsMax) void this.#claim(partition, wasOwn);
+        if (this.#claiming.size >= claimsMax) return;
+        if (isUntaken(known?.record, at.self)) this.#staysUntil.set(partition, at.now + untakenMs);
+        void this.#claim(partition, wasOwn);
     }
   }
 
@@ -315,7 +321,8 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
     for (const holding of staying) {
       if (places <= 0) return;
       const { partition } = holding.claimed;
-      const next = excess > 0 ? heirOf(partition, at) : betterOwner(partition, at);
+      const mayMove = (this.#staysUntil.get(partition) ?? -Infinity) <= at.now;
+      const next = excess > 0 ? heirOf(partition, at) : mayMove ? betterOwner(partition, at) : null;
       if (next === null) continue;
       [places, excess] = [places - 1, excess - 1];
       void this.#handOver(holding, next);
@@ -351,6 +358,11 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
     if (this.#lease.boot === "") return true;
     return this.#holdings.size + this.#claiming.size + this.#releasing.size + this.#assignments.countOf(this.#options.node) === 0;
   }
+}
+
+/** This node gave it to another one, which did not claim it. */
+function isUntaken(record: Assignment | null | undefined, self: string): boolean {
+  return record?.state === "released" && record.owner === self && record.next !== self && record.next !== "";
 }
 
 function isOf(record: Assignment | null, owner: string, { boot, epoch }: Claimed): boolean {
