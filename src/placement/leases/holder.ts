@@ -16,7 +16,7 @@ import { epochOf, type Assignment } from "./records.ts";
 import { release } from "./release.ts";
 
 /** The node looks at all partitions so often, and whenever something changed. */
-const lookMs = 500;
+const lookMs = 1_000;
 /** After a claim that failed, or a partition that was dropped. */
 const againMs = 250;
 /** A partition that was handed over and not taken is not handed over again to balance nodes for so long. */

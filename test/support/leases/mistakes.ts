@@ -1,0 +1,95 @@
+/** Mistakes that the model must find: each is planted into every node, around what is right. */
+import type { GateWriter } from "../../../src/placement/leases/gate.ts";
+import type { RecordStore, Written } from "../../../src/placement/leases/leases.ts";
+import { partitionOfKey, readAssignment, readLease } from "../../../src/placement/leases/records.ts";
+import type { Plant, ProcessParts } from "./process.ts";
+
+export const mistakes: Readonly<Record<string, Plant>> = {
+  "a lapse is believed from a read": (parts) => {
+    const { store, pretend } = pretending(parts.leases);
+    const create: RecordStore["create"] = async (key, value) => {
+      if (readLease(value)?.kind !== "tombstone") return store.create(key, value);
+      return (await store.read(key)) === null ? pretend() : { kind: "conflict" };
+    };
+    return { ...parts, leases: { ...store, create } };
+  },
+
+  "a boot id is used again after it lost its lease": (parts) => {
+    const boot = parts.randomId();
+    return { ...parts, randomId: () => boot };
+  },
+
+  "consumers are deleted before one's own exists": (parts) => {
+    const { queue } = parts;
+    const createConsumer: typeof queue.createConsumer = async (partition, epoch, floor) => {
+      await queue.deleteConsumersBelow(partition, epoch);
+      await queue.createConsumer(partition, epoch, floor);
+    };
+    return { ...parts, queue: { ...queue, createConsumer } };
+  },
+
+  // Neither of its two writes is waited for.
+  "a claim is delivered for before it is confirmed": (parts) => {
+    const { store, pretend } = pretending(parts.assignments);
+    const update: RecordStore["update"] = async (key, value, revision) => {
+      const answer = store.update(key, value, revision);
+      answer.catch(() => {});
+      return readAssignment(value)?.state === "released" ? answer : pretend();
+    };
+    return { ...parts, assignments: { ...store, update } };
+  },
+
+  "reactors have no deadline": (parts) => withGate(parts, { serve: (until) => parts.gate.serve(until + 1e6) }),
+
+  "the deadline trusts the clock of the store's leader": (parts) => withGate(parts, { serve: (until) => parts.gate.serve(until + 4_000) }),
+
+  "a partition is released while reactors still deliver": (parts) => withGate(parts, { drop() {} }),
+
+  "an update looks at no revision": (parts) => {
+    const { assignments } = parts;
+    const update: RecordStore["update"] = async (key, value, revision) =>
+      assignments.update(key, value, (await assignments.read(key))?.revision ?? revision);
+    return { ...parts, assignments: { ...assignments, update } };
+  },
+
+  "a claimant that gives up deletes its consumer": (parts, { options }) => {
+    const { assignments } = parts;
+    const update: RecordStore["update"] = async (key, value, revision) => {
+      const answer = await assignments.update(key, value, revision);
+      const record = readAssignment(value);
+      if (answer.kind === "conflict" && record?.state === "held") options.store.queue.deleteWhere(partitionOfKey(key), (epoch) => epoch === record.epoch);
+      return answer;
+    };
+    return { ...parts, assignments: { ...assignments, update } };
+  },
+};
+
+/** A store whose writes can be made up. Their revisions fit between real ones. */
+function pretending(store: RecordStore): { readonly store: RecordStore; pretend(): Written } {
+  let highest = 0;
+  const note = (answer: Written): Written => {
+    if (answer.kind === "written") highest = Math.max(highest, answer.revision);
+    return answer;
+  };
+  return {
+    store: {
+      ...store,
+      create: async (key, value) => note(await store.create(key, value)),
+      update: async (key, value, revision) => note(await store.update(key, value, revision)),
+      info: async () => {
+        const info = await store.info();
+        highest = Math.max(highest, info.lastRevision);
+        return { ...info, lastRevision: Math.max(info.lastRevision, Math.ceil(highest)) };
+      },
+    },
+    pretend: () => note({ kind: "written", revision: highest + 0.01 }),
+  };
+}
+
+function withGate(parts: ProcessParts, changed: Partial<Pick<GateWriter, "serve" | "drop">>): ProcessParts {
+  const { gate } = parts;
+  const serve = (until: number) => gate.serve(until);
+  const hold = (partition: number, claim: number) => gate.hold(partition, claim);
+  const drop = (partition: number) => gate.drop(partition);
+  return { ...parts, gate: { serve, hold, drop, dropAll: () => gate.dropAll(), ...changed } as unknown as GateWriter };
+}

@@ -1,0 +1,76 @@
+/** The queue of each partition on its leader, and the consumers of it. */
+import type { PartitionState } from "../../../src/placement/leases/leases.ts";
+
+interface SimulatedConsumer {
+  floor: number;
+  readonly acknowledged: Set<number>;
+  /** Told of messages behind the floor, and of its end. */
+  puller: { message(seq: number): void; lost(): void } | null;
+}
+
+export class SimulatedQueue {
+  readonly #messages: number[][];
+  readonly #consumers: Map<number, SimulatedConsumer>[];
+  /** Highest floor that any consumer of the partition ever had. */
+  readonly #acknowledged: number[];
+  #last = 0;
+
+  constructor(partitions: number) {
+    this.#messages = Array.from({ length: partitions }, () => []);
+    this.#consumers = Array.from({ length: partitions }, () => new Map<number, SimulatedConsumer>());
+    this.#acknowledged = Array.from({ length: partitions }, () => 0);
+  }
+
+  messages(partition: number): readonly number[] {
+    return this.#messages[partition]!;
+  }
+
+  acknowledgedUpTo(partition: number): number {
+    return this.#acknowledged[partition]!;
+  }
+
+  publish(partition: number): void {
+    const seq = ++this.#last;
+    this.#messages[partition]!.push(seq);
+    for (const consumer of this.#consumers[partition]!.values()) consumer.puller?.message(seq);
+  }
+
+  state(partition: number): PartitionState {
+    const consumers = [...this.#consumers[partition]!].map(([epoch, { floor }]) => ({ epoch, floor }));
+    return { stream: "1", last: this.#last, consumers };
+  }
+
+  create(partition: number, epoch: number, floor: number): void {
+    const consumers = this.#consumers[partition]!;
+    if (!consumers.has(epoch)) consumers.set(epoch, { floor, acknowledged: new Set(), puller: null });
+  }
+
+  deleteWhere(partition: number, isOver: (epoch: number) => boolean): void {
+    for (const [epoch, { puller }] of this.#consumers[partition]!) {
+      if (!isOver(epoch)) continue;
+      this.#consumers[partition]!.delete(epoch);
+      puller?.lost();
+    }
+  }
+
+  /** False: there is no such consumer. */
+  pull(partition: number, epoch: number, puller: NonNullable<SimulatedConsumer["puller"]>): boolean {
+    const consumer = this.#consumers[partition]!.get(epoch);
+    if (consumer === undefined) return false;
+    consumer.puller = puller;
+    for (const seq of this.#messages[partition]!) if (seq > consumer.floor) puller.message(seq);
+    return true;
+  }
+
+  acknowledge(partition: number, epoch: number, seq: number): void {
+    const consumer = this.#consumers[partition]!.get(epoch);
+    if (consumer === undefined) return;
+    consumer.acknowledged.add(seq);
+    for (const one of this.#messages[partition]!) {
+      if (one <= consumer.floor) continue;
+      if (!consumer.acknowledged.delete(one)) break;
+      consumer.floor = one;
+    }
+    this.#acknowledged[partition] = Math.max(this.#acknowledged[partition]!, consumer.floor);
+  }
+}
