@@ -11,22 +11,16 @@ interface SimulatedConsumer {
 export class SimulatedQueue {
   readonly #messages: number[][];
   readonly #consumers: Map<number, SimulatedConsumer>[];
-  /** Highest floor that any consumer of the partition ever had. */
-  readonly #acknowledged: number[];
+  onAcknowledged: (partition: number, epoch: number, floor: number) => void = () => {};
   #last = 0;
 
   constructor(partitions: number) {
     this.#messages = Array.from({ length: partitions }, () => []);
     this.#consumers = Array.from({ length: partitions }, () => new Map<number, SimulatedConsumer>());
-    this.#acknowledged = Array.from({ length: partitions }, () => 0);
   }
 
   messages(partition: number): readonly number[] {
     return this.#messages[partition]!;
-  }
-
-  acknowledgedUpTo(partition: number): number {
-    return this.#acknowledged[partition]!;
   }
 
   publish(partition: number): void {
@@ -71,6 +65,6 @@ export class SimulatedQueue {
       if (!consumer.acknowledged.delete(one)) break;
       consumer.floor = one;
     }
-    this.#acknowledged[partition] = Math.max(this.#acknowledged[partition]!, consumer.floor);
+    this.onAcknowledged(partition, epoch, consumer.floor);
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { HolderNode } from "../../../src/placement/leases/holderoptions.ts";
 import { leaseMs } from "../../../src/placement/leases/leases.ts";
-import { partitionOfKey, readAssignment } from "../../../src/placement/leases/records.ts";
+import { assignmentKey, partitionOfKey, readAssignment } from "../../../src/placement/leases/records.ts";
 import { SimulatedBucket } from "./bucket.ts";
 import { randomOf, SimulatedClock, type Random } from "./clock.ts";
 import { SimulatedProcess, type Faults, type Plant, type Store } from "./process.ts";
@@ -54,8 +54,8 @@ class World {
   readonly #devices = Array.from({ length: partitions }, () => ({ position: 0, isAway: false }));
   /** Index of the next message of each partition that was never delivered. */
   readonly #undelivered = Array.from({ length: partitions }, () => 0);
-  /** Floor of each partition when the claim after its last holder was stored. */
-  readonly #floors = Array.from({ length: partitions }, () => ({ isClaimed: false, floor: 0 }));
+  /** What was acknowledged of each partition, and the part of it before the claim after its last holder was stored. */
+  readonly #floors = Array.from({ length: partitions }, () => ({ isClaimed: false, acknowledged: 0, floor: 0 }));
   readonly #story: string[] = [];
   readonly #isTold: boolean;
   #broken = "";
@@ -78,6 +78,7 @@ class World {
     const assignments = new SimulatedBucket(this.#clock, 0, random.chance(0.03) ? 0 : 100_000);
     this.#store = { leases, assignments, queue: new SimulatedQueue(partitions), awayUntil: 0 };
     leases.onWrite = (record) => this.#processes.forEach((one) => one.watched("leases", record));
+    this.#store.queue.onAcknowledged = (partition, epoch, floor) => this.#acknowledged(partition, epoch, floor);
     assignments.onWrite = (record) => {
       this.#noteFloor(record);
       this.#processes.forEach((one) => one.watched("assignments", record));
@@ -194,15 +195,21 @@ class World {
     this.#tell(() => `${key} is ${value}`);
     const before = this.#floors[partition]!;
     const isClaimed = record.state === "claimed";
-    if (isClaimed && !before.isClaimed) before.floor = this.#store.queue.acknowledgedUpTo(partition);
+    if (isClaimed && !before.isClaimed) before.floor = before.acknowledged;
     before.isClaimed = isClaimed;
+  }
+
+  /** An acknowledgement that arrives after the next claim may be too late for it. */
+  #acknowledged(partition: number, epoch: number, floor: number): void {
+    const record = readAssignment(this.#store.assignments.find(assignmentKey(partition))?.value ?? "");
+    const floors = this.#floors[partition]!;
+    if (record !== null && record.state !== "claimed" && record.epoch === epoch) floors.acknowledged = Math.max(floors.acknowledged, floor);
   }
 
   #created(partition: number, epoch: number, floor: number): void {
     const { isClaimed, floor: least } = this.#floors[partition]!;
     this.#tell(() => `consumer ${epoch} of ${partition} from ${floor}`);
-    const key = `p.${partition}`;
-    const stored = this.#store.assignments.find(key);
+    const stored = this.#store.assignments.find(assignmentKey(partition));
     // Others have lost, and nobody delivers from their consumers.
     if (!isClaimed || stored?.revision !== epoch) return;
     if (floor < least) this.#break(`partition ${partition} goes on behind ${floor}: messages up to ${least} were acknowledged before the claim`);
