@@ -71,7 +71,7 @@ class World {
     const some = (...rates: number[]) => rates[random.below(rates.length)]!;
     this.#faults = { ...noFaults };
     this.#later = { late: some(0, 0, 0.03, 0.1), lost: some(0, 0, 0.003, 0.02), stale: some(0, 0.1, 0.5), stall: some(0, 0, 0.003, 0.02), deaf: some(0, 0, 0.3, 1) };
-    this.#troubleMs = startMs + some(8_000, 19_000, 30_000);
+    this.#troubleMs = startMs + some(7_000, 18_000, 24_000);
     this.#kinds = Array.from({ length: 3 + random.below(2) }, () => kinds[random.below(kinds.length)]!);
     this.#clock.now = 1_000_000;
     const leases = new SimulatedBucket(this.#clock, leaseMs, random.chance(0.03) ? 0 : 100_000);
@@ -83,7 +83,7 @@ class World {
       this.#noteFloor(record);
       this.#processes.forEach((one) => one.watched("assignments", record));
     };
-    const count = random.chance(0.65) ? 2 : 3;
+    const count = random.chance(0.8) ? 2 : 3;
     this.#nodes = Array.from({ length: count }, (_, i) => ({ id: `n${i}`, state: "up", maxPartitions: 0 }));
   }
 
@@ -107,7 +107,7 @@ class World {
       await this.#runUntil(start + this.#troubleMs + ms);
       if (!this.#isWhole()) wholeMs = 0;
       // Nodes that hear nothing of each other may still quarrel when they read all records again.
-      else if ((wholeMs += 1_000) > (this.#faults.deaf > 0 ? 9_000 : 0)) return;
+      else if ((wholeMs += 1_000) > (this.#faults.deaf === 1 ? 8_000 : 0)) return;
     }
     if (this.#broken !== "") return;
     this.#stuck = `${healMs / 1_000} s after the last fault: ${this.#missing()}`;
