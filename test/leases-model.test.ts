@@ -35,14 +35,14 @@ if (only !== "") {
     t.equal(broken, "");
   });
 } else {
-  t.test(`in ${count} schedules never two nodes deliver for a partition, and everything is delivered`, async (t) => {
+  t.test(`in ${count} schedules never two nodes deliver for a partition, and everything is delivered`, { timeout: 600_000 }, async (t) => {
     const { seed, broken, deliveries, claims } = await schedules({});
     t.equal(broken, "", `LEASES_SEED=${seed}`);
     t.comment(`${deliveries} deliveries, ${claims} claims`);
     t.ok(claims > 2 * Number(count) && deliveries > 10 * Number(count), "much has happened");
   });
 
-  t.test("every planted mistake is found", async (t) => {
+  t.test("every planted mistake is found", { timeout: 600_000 }, async (t) => {
     const { mistakes } = await schedules({ count: 0 });
     t.ok(mistakes.length >= 8);
     for (const mistake of mistakes) {

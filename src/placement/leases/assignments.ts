@@ -44,6 +44,16 @@ export class Assignments {
     this.#onChanged(partition, known);
   }
 
+  /**
+   * A write over this revision was refused: it is not the newest. Where it is what this node knows, the bucket was set
+   * back unnoticed, and what is read has a lower revision.
+   */
+  disprove(partition: number, revision: number): void {
+    if (this.#known[partition]?.revision !== revision) return;
+    this.#known[partition] = undefined;
+    this.#counts = null;
+  }
+
   /** Partitions that a node has, or claims. */
   countOf(node: string): number {
     this.#counts ??= this.#count();

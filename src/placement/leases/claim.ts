@@ -149,6 +149,7 @@ class Claim {
         assignments.learn({ key, value, revision: answer.revision });
         return answer.revision;
       }
+      if (answer !== undefined) assignments.disprove(this.#partition, revision);
       const found = await bucket.read(key);
       if (found) assignments.learn(found);
       if (found === undefined) continue;

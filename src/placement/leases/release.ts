@@ -26,11 +26,12 @@ export async function release(parts: ReleaseParts, partition: number, record: As
   for (let i = 0; i < triesMax && boot !== "" && lease.boot === boot; i++) {
     const answer = await bucket.update(key, value, revision);
     if (answer?.kind === "written") return assignments.learn({ key, value, revision: answer.revision });
+    if (answer !== undefined) assignments.disprove(partition, revision);
     const found = await bucket.read(key);
     if (found) assignments.learn(found);
     // It was stored by an earlier try, or the partition is another claim's by now.
     if (found === null || (found && !isClaim(readAssignment(found.value), record))) return;
-    if (found && found.revision > revision) revision = found.revision;
+    if (found && found.revision !== revision) revision = found.revision;
     else await new Promise<void>((resolve) => timers.after(pauseMs, resolve));
   }
 }

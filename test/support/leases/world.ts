@@ -382,6 +382,8 @@ class World {
     const until = this.#clock.now + this.#random.between(11_000, 15_000);
     this.#away(until);
     this.#clock.at(until - 1, () => {
+      // Without an outage before, it is nothing that was promised.
+      if (this.#isHealing) return;
       leases.setBack(this.#random.below(20));
       assignments.setBack(this.#random.below(5));
     });
