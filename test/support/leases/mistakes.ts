@@ -5,11 +5,13 @@ import { partitionOfKey, readAssignment, readLease } from "../../../src/placemen
 import type { Plant, ProcessParts } from "./process.ts";
 
 export const mistakes: Readonly<Record<string, Plant>> = {
-  "a lapse is believed from a read": (parts) => {
+  // An old read may show what was there before the lease: nothing.
+  "a lapse is believed from a read": (parts, { options: { random, faults } }) => {
     const { store, pretend } = pretending(parts.leases);
     const create: RecordStore["create"] = async (key, value) => {
       if (readLease(value)?.kind !== "tombstone") return store.create(key, value);
-      return (await store.read(key)) === null ? pretend() : { kind: "conflict" };
+      const found = await store.read(key);
+      return found === null || random.chance(faults.stale) ? pretend() : { kind: "conflict" };
     };
     return { ...parts, leases: { ...store, create } };
   },
