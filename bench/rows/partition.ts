@@ -57,8 +57,10 @@ async function run(scale: Scale, say: Say): Promise<Values> {
   const partition = await load("partition", scale, say);
   const moved = await moves(say);
   return {
+    // First: it counts what it acknowledged, too.
+    ...moved,
     acknowledged: partition.acknowledged, hash: hash.acknowledged, share: partition.acknowledged / hash.acknowledged,
-    idle: partition.idle, hashIdle: hash.idle, upkeep: partition.idle - hash.idle, ...moved,
+    idle: partition.idle, hashIdle: hash.idle, upkeep: partition.idle - hash.idle,
   };
 }
 
