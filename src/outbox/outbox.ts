@@ -54,6 +54,8 @@ export interface OutboxOptions {
   readonly keyWindowMs: number;
   readonly pollMs?: number;
   readonly retryMs?: number;
+  /** Milliseconds on a clock that never steps back, for rooms that wait. */
+  readonly now?: () => number;
   readonly log: { info(fields: object, text: string): void; warn(fields: object, text: string): void; error(fields: object, text: string): void };
 }
 
@@ -82,7 +84,7 @@ const clockMarginMs = 60_000;
 const stopMs = 3_000;
 
 export function startOutbox(options: OutboxOptions): Outbox {
-  const { rows, keyWindowMs, pollMs = pollEveryMs, retryMs = retryAfterMs, log } = options;
+  const { rows, keyWindowMs, pollMs = pollEveryMs, retryMs = retryAfterMs, now: clock = () => performance.now(), log } = options;
   const counts = { published: 0, refused: 0, repeated: 0, doubled: 0, failures: 0 };
   /** Rooms that take nothing now, and until when they are left alone. */
   const waiting = new Map<string, number>();
@@ -126,7 +128,7 @@ export function startOutbox(options: OutboxOptions): Outbox {
       if (refusal === null) {
         finished.published.push(row.id);
       } else if (refusal.retryable) {
-        waiting.set(name, performance.now() + retryMs);
+        waiting.set(name, clock() + retryMs);
         // The rows behind it were not sent; it may have been.
         for (const { id, isFresh } of mine.slice(i + 1)) if (isFresh) finished.untouched.push(id);
         return;
@@ -138,7 +140,7 @@ export function startOutbox(options: OutboxOptions): Outbox {
   };
 
   const round = async (): Promise<boolean> => {
-    const now = performance.now();
+    const now = clock();
     for (const [name, until] of waiting) if (until <= now) waiting.delete(name);
     const taken = await rows.take(batch, [...waiting.keys()]);
     if (taken.length === 0) return false;
