@@ -1,4 +1,5 @@
 /** What is archived: a stream of publications in the order of their sequence, as a broker stores it. */
+import type { ArchivedRow } from "./archive.ts";
 
 export interface FeedState {
   readonly epoch: string;
@@ -15,15 +16,7 @@ export interface FeedPublication {
   readonly content: FeedContent | null;
 }
 
-export interface FeedContent {
-  readonly tenant: string;
-  readonly room: string;
-  readonly sender: string;
-  readonly time: number;
-  readonly format: number;
-  readonly key: string;
-  readonly payload: Uint8Array;
-}
+export type FeedContent = Omit<ArchivedRow, "seq" | "at">;
 
 export interface FeedPiece {
   /** In order. Missing sequences are not in the stream any more. */
