@@ -17,7 +17,7 @@ const jobs = Number(process.env.JOBS || Math.max(3, availableParallelism()));
 const timeoutS = 1200;
 /** They take longest, so they start first. */
 const first = [
-  "partition-nodes", "leases-model", "disk-crashes", "cluster-nodes", "long-pauses", "cluster-services", "rolling-restart", "node-killed", "deploy", "redis-modes", "nats-cluster",
+  "partition-nodes", "disk-crashes", "cluster-nodes", "long-pauses", "cluster-services", "leases-model", "rolling-restart", "node-killed", "deploy", "redis-modes", "nats-cluster",
   "slow-readers-rooms", "exit-codes", "nodes", "cli", "health", "demo", "demo-cluster", "bad-input-tokens",
 ];
 /** Of the kernel's clock for processes, on every Linux that Node runs on. */

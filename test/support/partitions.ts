@@ -22,7 +22,7 @@ export interface Report {
 }
 
 /** Each question costs a node some milliseconds. */
-const lookMs = 250;
+const lookMs = 500;
 
 export const soon = (condition: () => Promise<boolean>, what: string): Promise<void> => until(async () => (await condition()) || sleep(lookMs, false), what);
 

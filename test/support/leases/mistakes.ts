@@ -1,10 +1,18 @@
-/** Mistakes that the model must find: each is planted into every node, around what is right. */
+/**
+ * Mistakes that the model must find: each is planted into every node, around what is right. Each has the seed of a world
+ * that finds it soon, for the suite. `npm run test:partition` begins with the first world.
+ */
 import type { GateWriter } from "../../../src/placement/leases/gate.ts";
 import type { RecordStore, Written } from "../../../src/placement/leases/leases.ts";
 import { partitionOfKey, readAssignment, readLease } from "../../../src/placement/leases/records.ts";
 import type { Plant, ProcessParts } from "./process.ts";
 
-export const mistakes: Readonly<Record<string, Plant>> = {
+export interface Mistake {
+  readonly seed: number;
+  readonly plant: Plant;
+}
+
+const plants: Readonly<Record<string, Plant>> = {
   // An old read may show what was there before the lease: nothing.
   "a lapse is believed from a read": (parts, { options: { random, faults } }) => {
     const { store, pretend } = pretending(parts.leases);
@@ -65,6 +73,20 @@ export const mistakes: Readonly<Record<string, Plant>> = {
     return { ...parts, assignments: { ...assignments, update } };
   },
 };
+
+const seeds: Readonly<Record<string, number>> = {
+  "a lapse is believed from a read": 85,
+  "a boot id is used again after it lost its lease": 27,
+  "consumers are deleted before one's own exists": 4,
+  "a claim is delivered for before it is confirmed": 48,
+  "reactors have no deadline": 2,
+  "the deadline trusts the clock of the store's leader": 23,
+  "a partition is released while reactors still deliver": 1,
+  "an update looks at no revision": 11,
+  "a claimant that gives up deletes its consumer": 20,
+};
+
+export const mistakes: Readonly<Record<string, Mistake>> = Object.fromEntries(Object.entries(plants).map(([title, plant]) => [title, { plant, seed: seeds[title] ?? 1 }]));
 
 /** A store whose writes can be made up. Their revisions fit between real ones. */
 function pretending(store: RecordStore): { readonly store: RecordStore; pretend(): Written } {

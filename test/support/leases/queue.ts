@@ -3,6 +3,8 @@ import type { PartitionState } from "../../../src/placement/leases/leases.ts";
 
 interface SimulatedConsumer {
   floor: number;
+  /** Index of the first message behind it. */
+  next: number;
   readonly acknowledged: Set<number>;
   /** Told of messages behind the floor, and of its end. */
   puller: { message(seq: number): void; lost(): void } | null;
@@ -36,7 +38,8 @@ export class SimulatedQueue {
 
   create(partition: number, epoch: number, floor: number): void {
     const consumers = this.#consumers[partition]!;
-    if (!consumers.has(epoch)) consumers.set(epoch, { floor, acknowledged: new Set(), puller: null });
+    const next = this.#messages[partition]!.findLastIndex((seq) => seq <= floor) + 1;
+    if (!consumers.has(epoch)) consumers.set(epoch, { floor, next, acknowledged: new Set(), puller: null });
   }
 
   deleteWhere(partition: number, isOver: (epoch: number) => boolean): void {
@@ -52,7 +55,7 @@ export class SimulatedQueue {
     const consumer = this.#consumers[partition]!.get(epoch);
     if (consumer === undefined) return false;
     consumer.puller = puller;
-    for (const seq of this.#messages[partition]!) if (seq > consumer.floor) puller.message(seq);
+    for (const seq of this.#messages[partition]!.slice(consumer.next)) puller.message(seq);
     return true;
   }
 
@@ -60,11 +63,8 @@ export class SimulatedQueue {
     const consumer = this.#consumers[partition]!.get(epoch);
     if (consumer === undefined) return;
     consumer.acknowledged.add(seq);
-    for (const one of this.#messages[partition]!) {
-      if (one <= consumer.floor) continue;
-      if (!consumer.acknowledged.delete(one)) break;
-      consumer.floor = one;
-    }
+    const messages = this.#messages[partition]!;
+    for (let one = messages[consumer.next]; one !== undefined && consumer.acknowledged.delete(one); one = messages[++consumer.next]) consumer.floor = one;
     this.onAcknowledged(partition, epoch, consumer.floor);
   }
 }

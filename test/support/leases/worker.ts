@@ -5,10 +5,12 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { mistakes } from "./mistakes.ts";
 import { randomOf } from "./clock.ts";
-import { runSchedule, type Report } from "./world.ts";
+import { runWorld, schedulesOfWorld, type Report } from "./world.ts";
 
 export interface Order {
+  /** Seed of the first world. */
   readonly from: number;
+  /** Schedules. */
   readonly count: number;
   /** Title of a mistake to plant; "" for none. */
   readonly mistake: string;
@@ -16,14 +18,13 @@ export interface Order {
 }
 
 export interface Outcome {
-  /** The first schedule that broke a promise; -1 for none. */
+  /** The first world in which a promise was broken; -1 for none. */
   readonly seed: number;
   readonly broken: string;
   readonly story: readonly string[];
   readonly schedules: number;
   readonly deliveries: number;
   readonly claims: number;
-  readonly mistakes: readonly string[];
 }
 
 // The wall clock of nodes jumps all the time, and nobody may notice.
@@ -33,19 +34,15 @@ Date.now = () => wallClock.between(0, 1e13);
 parentPort!.postMessage(await run(workerData as Order));
 
 async function run({ from, count, mistake, isTold }: Order): Promise<Outcome> {
-  let [deliveries, claims] = [0, 0];
-  let report: Report | null = null;
-  let seed = from;
-  for (; seed < from + count; seed++) {
-    report = await runSchedule(seed, mistakes[mistake], isTold);
+  let [schedules, deliveries, claims] = [0, 0, 0];
+  for (let seed = from; schedules < count; seed++) {
+    const report: Report = await runWorld(seed, Math.min(schedulesOfWorld, count - schedules), mistakes[mistake]?.plant, isTold);
+    schedules += report.schedules;
     deliveries += report.deliveries;
     claims += report.claims;
     // A mistake is found when a promise breaks, not when something takes long.
-    if (report.broken !== "" || (report.stuck !== "" && mistake === "")) break;
+    const broken = report.broken || (mistake === "" ? report.stuck : "");
+    if (broken !== "" || schedules >= count) return { seed: broken === "" ? -1 : seed, broken, story: report.story, schedules, deliveries, claims };
   }
-  const broken = report === null || seed === from + count ? "" : report.broken || report.stuck;
-  return {
-    seed: broken === "" ? -1 : seed, broken, story: report?.story ?? [], schedules: seed - from, deliveries, claims,
-    mistakes: Object.keys(mistakes),
-  };
+  throw new RangeError("count must be at least 1");
 }

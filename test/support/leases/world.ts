@@ -4,7 +4,7 @@
  */
 import type { HolderNode } from "../../../src/placement/leases/holderoptions.ts";
 import { leaseMs } from "../../../src/placement/leases/leases.ts";
-import { assignmentKey, partitionOfKey, readAssignment } from "../../../src/placement/leases/records.ts";
+import { assignmentKey, partitionOfKey, readAssignment, type Assignment } from "../../../src/placement/leases/records.ts";
 import { SimulatedBucket } from "./bucket.ts";
 import { randomOf, SimulatedClock, type Random } from "./clock.ts";
 import { SimulatedProcess, type Faults, type Plant, type Store } from "./process.ts";
@@ -16,10 +16,14 @@ const kinds = ["freeze", "freeze", "freeze", "cut", "cut", "kill", "replace", "d
 const noFaults: Faults = { late: 0, lost: 0, stale: 0, stall: 0, deaf: 0 };
 /** A cluster that starts claims after 5 s. Nothing goes wrong before. */
 const startMs = 6_500;
+/** A world that has healed goes on: starting one takes as long as most schedules. */
+export const schedulesOfWorld = 8;
 /** And when nothing does any more, everything has to be held and delivered in this time. */
 const healMs = 60_000;
 
 export interface Report {
+  /** Schedules that were run. Where something is wrong, it is in the last of them. */
+  readonly schedules: number;
   /** What broke a promise; "" for nothing. */
   readonly broken: string;
   /** What did not come back when nothing went wrong any more; "" for nothing. */
@@ -30,10 +34,10 @@ export interface Report {
   readonly story: readonly string[];
 }
 
-/** Runs one schedule. The same seed is the same schedule. */
-export async function runSchedule(seed: number, plant?: Plant, isTold = false): Promise<Report> {
+/** Runs the schedules of one world, up to `count`. The same seed is the same world. */
+export async function runWorld(seed: number, count: number, plant?: Plant, isTold = false): Promise<Report> {
   const world = new World(seed, plant, isTold);
-  await world.run();
+  await world.run(count);
   return world.report();
 }
 
@@ -41,15 +45,14 @@ class World {
   readonly #clock = new SimulatedClock();
   readonly #random: Random;
   readonly #faults: Faults;
-  /** How it is when the partitions were held for the first time. */
-  readonly #later: Faults;
+  /** What is likely to fail in this schedule. */
+  #later: Faults = noFaults;
   readonly #store: Store;
   readonly #plant: Plant | undefined;
-  readonly #processes: SimulatedProcess[] = [];
+  #processes: SimulatedProcess[] = [];
+  #started = 0;
   readonly #nodes: { id: string; state: HolderNode["state"]; maxPartitions: number }[];
-  /** Things go wrong for so long. */
-  readonly #troubleMs: number;
-  readonly #kinds: readonly (typeof kinds)[number][];
+  #kinds: readonly (typeof kinds)[number][] = [];
   #owners: string[] = [];
   readonly #devices = Array.from({ length: partitions }, () => ({ position: 0, isAway: false }));
   /** Index of the next message of each partition that was never delivered. */
@@ -62,20 +65,17 @@ class World {
   #stuck = "";
   #deliveries = 0;
   #claims = 0;
-  #isHealing = false;
+  #isHealing = true;
+  #schedules = 0;
 
   constructor(seed: number, plant: Plant | undefined, isTold: boolean) {
     const random = (this.#random = randomOf(seed));
     this.#isTold = isTold;
     this.#plant = plant;
-    const some = (...rates: number[]) => rates[random.below(rates.length)]!;
     this.#faults = { ...noFaults };
-    this.#later = { late: some(0, 0, 0.03, 0.1), lost: some(0, 0, 0.003, 0.02), stale: some(0, 0.1, 0.5), stall: some(0, 0, 0.003, 0.02), deaf: some(0, 0, 0.3, 1) };
-    this.#troubleMs = startMs + some(7_000, 18_000, 24_000);
-    this.#kinds = Array.from({ length: 3 + random.below(2) }, () => kinds[random.below(kinds.length)]!);
     this.#clock.now = 1_000_000;
-    const leases = new SimulatedBucket(this.#clock, leaseMs, random.chance(0.03) ? 0 : 100_000);
-    const assignments = new SimulatedBucket(this.#clock, 0, random.chance(0.03) ? 0 : 100_000);
+    const leases = new SimulatedBucket(this.#clock, leaseMs, random.chance(0.1) ? 0 : 100_000);
+    const assignments = new SimulatedBucket(this.#clock, 0, random.chance(0.1) ? 0 : 100_000);
     this.#store = { leases, assignments, queue: new SimulatedQueue(partitions), awayUntil: 0 };
     leases.onWrite = (record) => this.#processes.forEach((one) => one.watched("leases", record));
     this.#store.queue.onAcknowledged = (partition, epoch, floor) => this.#acknowledged(partition, epoch, floor);
@@ -88,23 +88,34 @@ class World {
   }
 
   report(): Report {
-    return { broken: this.#broken, stuck: this.#stuck, deliveries: this.#deliveries, claims: this.#claims, story: this.#story };
+    return { schedules: this.#schedules, broken: this.#broken, stuck: this.#stuck, deliveries: this.#deliveries, claims: this.#claims, story: this.#story };
   }
 
-  async run(): Promise<void> {
+  async run(count: number): Promise<void> {
     this.#place();
     for (const { id } of this.#nodes) this.#start(id);
-    const start = this.#clock.now;
-    this.#publishUntil(start + this.#troubleMs + 2_000);
-    for (let time = start + startMs + this.#random.between(0, 2_000); time < start + this.#troubleMs; time += this.#random.between(500, 7_500)) {
-      this.#clock.at(time, () => this.#trouble());
-    }
-    this.#clock.at(start + startMs, () => Object.assign(this.#faults, this.#later));
-    await this.#runUntil(start + this.#troubleMs);
+    this.#publishUntil(this.#clock.now + startMs);
+    await this.#runUntil(this.#clock.now + startMs);
+    while (this.#schedules < count && this.#broken === "" && this.#stuck === "") await this.#schedule();
+  }
+
+  async #schedule(): Promise<void> {
+    const { between, below } = this.#random;
+    const some = (...values: number[]) => values[below(values.length)]!;
+    this.#schedules++;
+    this.#tell(() => `schedule ${this.#schedules} begins`);
+    this.#later = { late: some(0, 0, 0.03, 0.1), lost: some(0, 0, 0.003, 0.02), stale: some(0, 0.1, 0.5), stall: some(0, 0, 0.003, 0.02), deaf: some(0, 0, 0.3, 1) };
+    this.#kinds = Array.from({ length: 3 + below(2) }, () => kinds[below(kinds.length)]!);
+    const [begin, end] = [this.#clock.now, this.#clock.now + some(7_000, 18_000, 24_000)];
+    this.#publishUntil(end + 2_000);
+    for (let time = begin + between(0, 2_000); time < end; time += between(500, 7_500)) this.#clock.at(time, () => this.#trouble());
+    Object.assign(this.#faults, this.#later);
+    this.#isHealing = false;
+    await this.#runUntil(end);
     this.#heal();
     let wholeMs = 0;
     for (let ms = 3_000; ms <= healMs && this.#broken === ""; ms += 1_000) {
-      await this.#runUntil(start + this.#troubleMs + ms);
+      await this.#runUntil(end + ms);
       if (!this.#isWhole()) wholeMs = 0;
       // Nodes that hear nothing of each other may still quarrel when they read all records again.
       else if ((wholeMs += 1_000) > (this.#faults.deaf === 1 ? 8_000 : 0)) return;
@@ -112,6 +123,14 @@ class World {
     if (this.#broken !== "") return;
     this.#stuck = `${healMs / 1_000} s after the last fault: ${this.#missing()}`;
     this.#tell(() => this.#stuck);
+  }
+
+  /** Runs it then, if this schedule's trouble has not ended by then. */
+  #duringTrouble(time: number, run: () => void): void {
+    const schedule = this.#schedules;
+    this.#clock.at(time, () => {
+      if (!this.#isHealing && this.#schedules === schedule) run();
+    });
   }
 
   /** In steps: a schedule that has shown a mistake need not go on. */
@@ -131,7 +150,7 @@ class World {
   #start(node: string): void {
     const faults = this.#faults;
     const process: SimulatedProcess = new SimulatedProcess({
-      node, faults, partitions, name: `${node}/${this.#processes.length}`, clock: this.#clock, random: this.#random, store: this.#store, plant: this.#plant,
+      node, faults, partitions, name: `${node}/${this.#started++}`, clock: this.#clock, random: this.#random, store: this.#store, plant: this.#plant,
       maxPartitions: this.#node(node).maxPartitions,
       world: { ownerOf: (partition) => this.#owners[partition]!, nodes: () => this.#nodes, mayRebalance: () => true },
       delivers: (one, partition, seq) => this.#delivered(one, partition, seq),
@@ -170,7 +189,7 @@ class World {
     else if (seq > (messages[next] ?? Infinity)) this.#break(`message ${messages[next]} of partition ${partition} was skipped: ${process.options.name} delivers ${seq}`);
     const device = this.#devices[partition]!;
     if (device.isAway || seq <= device.position) return;
-    const expected = messages[messages.indexOf(device.position) + 1];
+    const expected = messages[messages.lastIndexOf(device.position) + 1];
     if (seq !== expected) this.#break(`a device of partition ${partition} at ${device.position} gets ${seq} instead of ${expected}`);
     device.position = seq;
   }
@@ -190,7 +209,7 @@ class World {
   /** What was acknowledged before the first claim after a holder must not be queued for the next one. */
   #noteFloor({ key, value }: { readonly key: string; readonly value: string }): void {
     const partition = partitionOfKey(key);
-    const record = readAssignment(value);
+    const record = this.#read(value);
     if (partition < 0 || record === null) return;
     this.#tell(() => `${key} is ${value}`);
     const before = this.#floors[partition]!;
@@ -199,9 +218,18 @@ class World {
     before.isClaimed = isClaimed;
   }
 
+  /** Each is read many times. */
+  #read(value: string): Assignment | null {
+    let record = this.#records.get(value);
+    if (record === undefined) this.#records.set(value, (record = readAssignment(value)));
+    return record;
+  }
+
+  readonly #records = new Map<string, Assignment | null>();
+
   /** An acknowledgement that arrives after the next claim may be too late for it. */
   #acknowledged(partition: number, epoch: number, floor: number): void {
-    const record = readAssignment(this.#store.assignments.find(assignmentKey(partition))?.value ?? "");
+    const record = this.#read(this.#store.assignments.find(assignmentKey(partition))?.value ?? "");
     const floors = this.#floors[partition]!;
     if (record !== null && record.state !== "claimed" && record.epoch === epoch) floors.acknowledged = Math.max(floors.acknowledged, floor);
   }
@@ -252,6 +280,7 @@ class World {
       newest.main.wake();
       newest.reactor.wake();
     }
+    this.#processes = this.#processes.filter((one) => one.isAlive);
   }
 
   #returnDevices(): void {
@@ -307,9 +336,7 @@ class World {
     one.kill();
     const { node } = one.options;
     this.#node(node).state = "down";
-    this.#clock.at(this.#clock.now + this.#random.between(100, 15_000), () => {
-      if (!this.#isHealing) this.#start(node);
-    });
+    this.#duringTrouble(this.#clock.now + this.#random.between(100, 15_000), () => this.#start(node));
   }
 
   /** The old process is frozen or cut off, and another one with its id starts. Later the old one wakes. */
@@ -327,12 +354,11 @@ class World {
     const { node } = one.options;
     this.#tell(() => `${one.options.name} drains`);
     this.#node(node).state = "draining";
+    const schedule = this.#schedules;
     const end = (): void => {
-      if (!one.isAlive || this.#isHealing) return;
+      if (!one.isAlive || this.#isHealing || this.#schedules !== schedule) return;
       void one.holder.stop().then(() => one.kill());
-      this.#clock.at(this.#clock.now + this.#random.between(3_000, 8_000), () => {
-        if (!this.#isHealing) this.#start(node);
-      });
+      this.#duringTrouble(this.#clock.now + this.#random.between(3_000, 8_000), () => this.#start(node));
     };
     void one.holder.drain().then(end);
     if (this.#random.chance(0.2)) this.#clock.at(this.#clock.now + 500, end);
@@ -381,9 +407,8 @@ class World {
     if (which !== 3) return;
     const until = this.#clock.now + this.#random.between(11_000, 15_000);
     this.#away(until);
-    this.#clock.at(until - 1, () => {
-      // Without an outage before, it is nothing that was promised.
-      if (this.#isHealing) return;
+    // Without an outage before, it is nothing that was promised.
+    this.#duringTrouble(until - 1, () => {
       leases.setBack(this.#random.below(20));
       assignments.setBack(this.#random.below(5));
     });
