@@ -32,6 +32,8 @@ const reasons: readonly (readonly [has: RegExp, why: string])[] = [
   [/\bdocker\b/, "it needs a container engine"],
   [/\b(?:systemctl|journalctl|useradd|apt-get|sudo|install -)/, "it needs root and systemd"],
   [/\bnginx\b/, "it needs nginx: test/nginx.test.ts runs deploy/nginx.conf"],
+  [/\bprometheus\b|\bpromtool\b|--metrics-host/, "it needs Prometheus: npm run test:prometheus"],
+  [/\bkubectl\b/, "it needs a cluster of Kubernetes: npm run test:kubernetes"],
   [/--nats|--redis|FLUX_NATS|FLUX_REDIS|nats-server|redis-server|\$cluster/, "it needs NATS and Redis: test/nodes*.test.ts run such nodes"],
   [/--archive/, "it needs NATS and PostgreSQL: test/archive*.test.ts run such nodes"],
   [/example\.com|example\.org|\b10\.0\.0\.\d|--tls-cert|--key \S+\.pem/, "it names hosts or files of a real deployment"],

@@ -361,8 +361,10 @@ export class Hub {
     const { publications, refusals, failures } = this;
     const { size: replays, caughtUp, skipped } = this.#replays;
     const { rooms: roomsBehind, late, lost } = this.#lagging;
-    const { refused: assignmentsRefused } = this.sessions.assigned;
-    return { rooms: this.#rooms.size, publications, refusals, assignmentsRefused, failures, replays, caughtUp, skipped, roomsBehind, late, lost };
+    const { begun, resumed, assigned: { refused: assignmentsRefused } } = this.sessions;
+    const { size: rooms, sizes } = this.#rooms;
+    const { answers } = this.#publishing;
+    return { rooms, sizes, answers, begun, resumed, publications, refusals, assignmentsRefused, failures, replays, caughtUp, skipped, roomsBehind, late, lost };
   }
 
   close(): void {

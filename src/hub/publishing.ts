@@ -8,6 +8,7 @@ import type { Encoder } from "../protocol/formats/encoder.ts";
 import { formatCount } from "../protocol/formats/formats.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import { nameOfRoom } from "../protocol/roomkeys.ts";
+import { AnswerTimes } from "./answertimes.ts";
 import type { Inboxes } from "./inboxes.ts";
 import type { LeftOut } from "./leftout.ts";
 import { countIn, type AttachedReactor, type HubRoom, type HubRooms } from "./rooms.ts";
@@ -30,6 +31,8 @@ export interface PublishingOptions {
 const nothing = new Uint8Array(0);
 
 export class Publishing {
+  /** For metrics. */
+  readonly answers = new AnswerTimes();
   readonly #options: PublishingOptions;
   // One record for all publishes: it is read and used before the next one arrives.
   readonly #record: PublishRecord = {
@@ -55,7 +58,9 @@ export class Publishing {
     if (from !== undefined && !inboxes.maySend(from, room)) return refuse(reactor, publish, "rate_limited");
     const origin = excludeSelf ? leftOut.originOf(reactor, slot, life) : "";
     const draft = { sender, key: publish.key, format, payload, origin, asksFirst: from !== undefined };
+    const began = this.answers.begin();
     broker.publish(key, kind.retention, draft, (answer) => {
+      if (began !== null) this.answers.end(began);
       if (from !== undefined && "value" in answer) inboxes.sent(from, answer.value);
       if (id === 0 && !excludeSelf && "value" in answer) return;
       if (direct) this.#answerSend(reactor, { slot, life, id, wire }, answer);
@@ -68,7 +73,12 @@ export class Publishing {
     const { broker, rooms } = this.#options;
     const kind = this.#kindToPublish(key, rooms.named(key));
     if (typeof kind === "string") return done({ error: kind });
-    broker.publish(key, kind.retention, draft, done);
+    const began = this.answers.begin();
+    if (began === null) return broker.publish(key, kind.retention, draft, done);
+    broker.publish(key, kind.retention, draft, (answer) => {
+      this.answers.end(began);
+      done(answer);
+    });
   }
 
   /** The kind of the room, or why nothing may be published into it now. */

@@ -7,6 +7,7 @@ import type { Link } from "../link/link.ts";
 import type { JoinRecord } from "../link/records.ts";
 import { formatCount } from "../protocol/formats/formats.ts";
 import { nameOfRoom } from "../protocol/roomkeys.ts";
+import { RoomSizes } from "./roomsizes.ts";
 import { Tail, type TailBudget, type TailLimits } from "./recovery/tail.ts";
 
 /** A reactor as the hub sees it. A reactor that replaces another gets a new record with the same index. */
@@ -73,6 +74,7 @@ export class HubRooms {
   readonly #byHandle = new Map<number, HubRoom>();
   /** Rooms without members, the longest empty first. */
   readonly #empty = new Set<HubRoom>();
+  readonly #sizes = new RoomSizes();
   #lastHandle = 0;
 
   constructor(options: HubRoomsOptions) {
@@ -81,6 +83,11 @@ export class HubRooms {
 
   get size(): number {
     return this.#byKey.size;
+  }
+
+  /** Rooms by number of members (roomsizes.ts). */
+  get sizes(): RoomSizes {
+    return this.#sizes;
   }
 
   named(key: string): HubRoom | undefined {
@@ -124,12 +131,13 @@ export class HubRooms {
     this.#byKey.set(key, room);
     this.#byHandle.set(room.handle, room);
     this.#empty.add(room);
+    this.#sizes.added();
     return room;
   }
 
   remove(room: HubRoom): void {
     room.tail.release();
-    this.#byKey.delete(room.key);
+    if (this.#byKey.delete(room.key)) this.#sizes.removed(room.members);
     this.#byHandle.delete(room.handle);
     this.#empty.delete(room);
   }
@@ -190,6 +198,7 @@ export class HubRooms {
   }
 
   #recount(room: HubRoom, by: number): void {
+    if (this.#byKey.get(room.key) === room) this.#sizes.changed(room.members, room.members + by);
     room.members += by;
     if (room.members > 0 || room.listeners !== null) this.#empty.delete(room);
     else {

@@ -10,6 +10,7 @@ const names = [
   "ready",
   "closing",
   "tcpSockets", // of them
+  "opened",
   "refusedSockets",
   "refusedLeaving", // because the node drained, and for want of memory
   "refusedMemory",

@@ -36,6 +36,12 @@ interface Hub {
   readonly skipped: number;
   readonly roomsBehind: number;
   readonly assignmentsRefused: number;
+  readonly begun: number;
+  readonly resumed: number;
+  /** Rooms by number of members: a slot a bound, and one more above the last. */
+  readonly sizes: { readonly bounds: readonly number[]; readonly counts: readonly number[] };
+  /** Sampled answers of the broker, in the same way. */
+  readonly answers: { readonly boundsMs: readonly number[]; readonly buckets: readonly number[]; readonly sumMs: number };
   readonly late: number;
   readonly lost: number;
 }
@@ -45,11 +51,7 @@ const nodeStates = ["up", "draining", "down"] as const;
 
 /** One row for each counter of a reactor: metric, source, help. */
 const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
-  ["flux_sockets_refused_total", "refusedSockets", "Sockets refused before the upgrade"],
-  ["flux_sockets_refused_leaving_total", "refusedLeaving", "Sockets refused because the node drains or stops"],
-  ["flux_sockets_refused_memory_total", "refusedMemory", "Sockets refused because the node was short of memory"],
-  ["flux_handshakes_refused_total", "refusedHandshakes", "Handshakes without a ticket refused because of handshakesPerSecond"],
-  ["flux_resumes_refused_total", "refusedResumes", "Handshakes of reconnecting clients (with a ticket) refused because of handshakesPerSecond"],
+  ["flux_sockets_opened_total", "opened", "Sockets accepted. With resumes and hellos refused, this is how often clients come"],
   ["flux_connection_urls_total", "urlsAnswered", "Requests to /api/connection-url answered with a node"],
   ["flux_connection_urls_refused_total", "urlsRefused", "Requests to /api/connection-url refused: invalid, forbidden, or no slot free"],
   ["flux_http_public_requests_total", "apiRequests", "Requests to the HTTP API on the port for clients that reached the main thread"],
@@ -81,6 +83,15 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_queues_cut_total", "queuesCut", "Sockets dropped because the queues of all sockets exceeded their share of the memory"],
   ["flux_dropped_batches_total", "droppedBatches", "Message batches that a full socket lost"],
   ["flux_buffers_allocated_total", "buffersAllocated", "Buffers allocated on the data path since start"],
+];
+
+/** Sockets and handshakes refused, by reason; and the name that each had before there was one metric for all. */
+const refusalReasons: readonly (readonly [reason: string, CounterName, before: string])[] = [
+  ["sockets_max", "refusedSockets", "flux_sockets_refused_total"],
+  ["draining", "refusedLeaving", "flux_sockets_refused_leaving_total"],
+  ["memory", "refusedMemory", "flux_sockets_refused_memory_total"],
+  ["handshakes", "refusedHandshakes", "flux_handshakes_refused_total"],
+  ["returns", "refusedResumes", "flux_resumes_refused_total"],
 ];
 
 const reactorGauges: readonly (readonly [string, CounterName, string, number])[] = [
@@ -120,6 +131,12 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
   for (const [name, from, help] of reactorTotals) {
     total(registry, name, help, ["reactor"], (add) => each((one, reactor) => add({ reactor }, one.get(from))));
   }
+  total(registry, "flux_refusals_total", "Sockets refused before the upgrade, by reason: sockets_max (socketsMax), draining (the node drains or stops), memory (it is short of it), handshakes and returns (handshakesPerSecond: clients without a ticket, and reconnecting ones with one)", ["reactor", "reason"], (add) =>
+    each((one, reactor) => refusalReasons.forEach(([reason, from]) => add({ reactor, reason }, one.get(from)))),
+  );
+  for (const [reason, from, before] of refusalReasons) {
+    total(registry, before, `Deprecated: use flux_refusals_total{reason="${reason}"}. The next release drops this name`, ["reactor"], (add) => each((one, reactor) => add({ reactor }, one.get(from))));
+  }
   total(registry, "flux_closes_total", "Sockets the node closed, by close code", ["reactor", "code"], (add) =>
     each((one, reactor) => one.closes().forEach(([name, count]) => add({ reactor, code: String(closes[name].code) }, count))),
   );
@@ -128,13 +145,7 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
       each((one, reactor) => metric.set({ reactor }, one.get(from) * factor)),
     );
   }
-  gauge(registry, "flux_reactor_loop_lag_seconds", "Delay of the event loop in the last second, sampled every 50 ms", ["reactor", "quantile"], (metric) =>
-    each((one, reactor) => {
-      metric.set({ reactor, quantile: "0.5" }, one.get("loopLagP50Ms") / 1000);
-      metric.set({ reactor, quantile: "0.99" }, one.get("loopLagP99Ms") / 1000);
-      metric.set({ reactor, quantile: "1" }, one.get("loopLagMaxMs") / 1000);
-    }),
-  );
+  registry.registerMetric(loopLag(counters));
   gauge(registry, "flux_ring_depth_bytes", "Bytes in the ring between hub and reactor", ["reactor", "direction"], (metric) =>
     each((one, reactor, index) => {
       metric.set({ reactor, direction: "to_reactor" }, queue(index).ring);
@@ -181,6 +192,13 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   });
   gauge(registry, "flux_nodes_stale", "1 while the list of nodes is stale because Redis is unavailable", [], (metric) => metric.set(source.nodes().stale ? 1 : 0));
   gauge(registry, "flux_rooms", "Rooms on the node", [], (metric) => metric.set(source.hub().rooms));
+  gauge(registry, "flux_rooms_sized", "Rooms on the node with at most this many members on it, and not within a smaller bound", ["members"], (metric) => {
+    const { bounds, counts } = source.hub().sizes;
+    counts.forEach((count, i) => metric.set({ members: String(bounds[i] ?? "more") }, count));
+  });
+  total(registry, "flux_sessions_begun_total", "Sessions begun by hellos: new ones, and those that replace one that could not be resumed", [], (add) => add({}, source.hub().begun));
+  total(registry, "flux_sessions_resumed_total", "Sessions resumed on a new socket", [], (add) => add({}, source.hub().resumed));
+  registry.registerMetric(histogram("flux_broker_answer_seconds", "Time from a publish to the broker until its answer, of one publication in 16", source.hub().answers.boundsMs, () => [{ ...source.hub().answers, labels: {} }]));
   gauge(registry, "flux_hub_tail_bytes", "Bytes of recent publications kept encoded for recovery", [], (metric) => metric.set(source.hub().tailBytes));
   gauge(registry, "flux_hub_replays", "Members in recovery", [], (metric) => metric.set(source.hub().replays));
   gauge(registry, "flux_hub_queue_bytes", "Bytes of records queued for the hub", [], (metric) =>
@@ -243,6 +261,15 @@ function fanoutHistogram(reactors: readonly Counters[]): Metric {
   return histogram("flux_fanout_seconds", "Time from the hub's decision to the write to all sockets of a reactor", fanoutBucketsMs, () =>
     reactors.map((counters, reactor) => ({ labels: { reactor: String(reactor) }, buckets: counters.fanoutBuckets(), sumMs: counters.get("fanoutSumMs") })),
   );
+}
+
+/** Quantiles of the last second. A summary, as Prometheus reserves the label for it; without sum and count, as samples come by the clock. */
+function loopLag(reactors: readonly Counters[]): Metric {
+  const name = "flux_reactor_loop_lag_seconds";
+  const help = "Delay of the event loop in the last second, sampled every 50 ms";
+  const quantiles = [["0.5", "loopLagP50Ms"], ["0.99", "loopLagP99Ms"], ["1", "loopLagMaxMs"]] as const;
+  const values = () => reactors.flatMap((one, reactor) => quantiles.map(([quantile, from]) => ({ labels: { reactor: String(reactor), quantile }, value: one.get(from) / 1000 })));
+  return { name, help, get: async () => ({ name, help, type: "summary", aggregator: "average", values: values() }), reset() {} } as unknown as Metric;
 }
 
 /** A histogram that is counted elsewhere: a slot a bucket, and one more above the last. */

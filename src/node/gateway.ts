@@ -209,7 +209,7 @@ function metricsOf(node: Node, http: HttpApis): ReturnType<typeof createMetrics>
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
-  if (stores.archive !== null) addArchiveMetrics(registry, stores.archive);
+  if (stores.archive !== null) addArchiveMetrics(registry, stores.archive, config.archiveLagMs);
   return registry;
 }
 

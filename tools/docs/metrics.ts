@@ -9,10 +9,11 @@ import { addOutboxMetrics } from "../../src/metrics/outbox.ts";
 import { addDiskMetrics } from "../../src/metrics/disk.ts";
 import { addLbMetrics } from "../../src/metrics/lb.ts";
 import { createMetrics } from "../../src/metrics/metrics.ts";
+import { addHttpMetrics } from "../../src/metrics/http.ts";
 import { addNatsApiMetrics } from "../../src/metrics/natsapi.ts";
 import { addHookMetrics } from "../../src/metrics/hooks.ts";
 import { addNatsMetrics } from "../../src/metrics/nats.ts";
-import { addPlacementMetrics } from "../../src/metrics/placement.ts";
+import { addHoldingMetrics, addPlacementMetrics } from "../../src/metrics/placement.ts";
 import { addRedisMetrics } from "../../src/metrics/redis.ts";
 
 interface Row {
@@ -31,7 +32,8 @@ const groups: readonly (readonly [title: string, starts: readonly string[]])[] =
   ["NATS (only with `nats`)", ["flux_nats_"]],
   ["Redis (only with `redis`)", ["flux_redis_", "flux_sessions_writes_"]],
   ["Hooks (only with a hook)", ["flux_hook_"]],
-  ["Sockets, sessions and handshakes", ["flux_sockets", "flux_socket_", "flux_transport_", "flux_handshakes", "flux_resumes", "flux_closes", "flux_unreadable", "flux_tokens", "flux_auth"]],
+  ["Partitions (only with `--placement partition`)", ["flux_partition"]],
+  ["Sockets, sessions and handshakes", ["flux_sockets", "flux_socket_", "flux_transport_", "flux_refusals", "flux_handshakes", "flux_resumes", "flux_sessions_", "flux_closes", "flux_unreadable", "flux_tokens", "flux_auth"]],
   ["Commands, publications and deliveries", ["flux_publi", "flux_commands_", "flux_deliver", "flux_error", "flux_rate", "flux_frames", "flux_bytes", "flux_fanout"]],
   ["API keys", ["flux_api_key", "flux_api_unauthorized"]],
   ["Calls of the embedding program", ["flux_api_"]],
@@ -67,7 +69,7 @@ function cells({ name, type, labels, help }: Row): string[] {
 function everything(): Registry {
   const registry = createMetrics({
     nodeId: "a", version: "1", counters: [new Counters(createCounters())],
-    hub: () => ({ rooms: 0, publications: 0, refusals: 0, failures: 0, tailBytes: 0, replays: 0, caughtUp: 0, skipped: 0, roomsBehind: 0, assignmentsRefused: 0, late: 0, lost: 0 }),
+    hub: () => ({ rooms: 0, publications: 0, refusals: 0, failures: 0, tailBytes: 0, replays: 0, caughtUp: 0, skipped: 0, roomsBehind: 0, assignmentsRefused: 0, late: 0, lost: 0, begun: 0, resumed: 0, sizes: { bounds: [], counts: [0] }, answers: { boundsMs: [], buckets: [0], sumMs: 0 } }),
     presence: () => ({ rooms: 0, members: 0, users: 0, watches: 0, changes: 0 }),
     broker: () => ({ rooms: 0, publications: 0, bytes: 0 }),
     queue: () => ({ ring: 0, overflow: 0 }),
@@ -78,12 +80,14 @@ function everything(): Registry {
     memory: () => ({ limitBytes: 0, usedBytes: 0, short: false }),
   });
   addLbMetrics(registry, () => ({ counts: { waiting: 0, dialling: 0, joined: 0, accepted: 0, redials: 0, refused: {} }, bytes: { toNodes: 0, toClients: 0 }, nodes: [], stale: false, table: 0 }));
+  addHttpMetrics(registry, () => ({ waiting: 0, streams: 0, answered: [] }));
+  addHoldingMetrics(registry, () => ({ held: 0, maxPartitions: 0, unowned: 0, unownedMs: 0, leaseMs: 0, claims: 0, losses: 0, handovers: 0, backlogs: [] }));
   addPlacementMetrics(registry, () => ({ table: 0, owned: 0, movesPerSecond: 0 }));
   addApiMetrics(registry, () => ({ waiting: 0, streams: 0, streamBytes: 0, answered: [] }));
   addApiKeyMetrics(registry, () => ({ keys: 0, problem: "", byKey: [], unauthorized: 0 }));
   const hook = { hook: "join", namespace: "chat", sent: 0, remembered: 0, allowed: 0, denied: 0, failures: {}, running: 0, waiting: 0, breaker: "closed", buckets: [0], sumMs: 0 } as const;
   addHookMetrics(registry, () => ({ remembered: 0, boundsMs: [], hooks: [hook] }));
-  addArchiveMetrics(registry, () => ({ up: true, streams: 0, pending: 0, lagMs: 0, rows: 0, gaps: 0, missing: 0, failures: 0 }));
+  addArchiveMetrics(registry, () => ({ up: true, streams: 0, pending: 0, lagMs: 0, rows: 0, gaps: 0, missing: 0, failures: 0 }), 0);
   addOutboxMetrics(registry, () => ({ up: true, published: 0, refused: 0, repeated: 0, doubled: 0, failures: 0 }));
   addDiskMetrics(registry, { rooms: () => ({ bytes: 0, uncommittedBytes: 0, failing: false, counts: { commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: [], sumMs: 0 } }) });
   addNatsMetrics(registry, () => ({ away: false, reconnects: 0, waiting: 0, waitingBytes: 0, timeouts: 0, filled: 0, reads: 0, undeliverable: 0, refused: {}, unheard: 0, restarts: 0 }));

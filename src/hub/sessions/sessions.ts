@@ -43,6 +43,7 @@ const assignedShare = 1 / 2;
 export class HubSessions {
   /** Sessions that were resumed, and sockets that were closed by a resume or by the application. */
   resumed = 0;
+  begun = 0;
   kicked = 0;
   readonly #options: HubSessionsOptions;
   /** By reactor and slot. */
@@ -191,6 +192,7 @@ export class HubSessions {
     this.#byId.set(id, session);
     this.#byUser.set(key, withOne(this.#ofUser(key), session));
     if (resumed) this.resumed++;
+    else this.begun++;
     // The rooms count as left until they are joined again. Listing them now keeps them if the socket is lost before.
     if (rooms.length > 0) session.rooms = placesOf(rooms);
     if (resumed) this.#writing.soon(session);

@@ -316,6 +316,7 @@ export class ReactorSessions {
     this.bytesOverSince[slot] = 0;
     this.tokenDueAt[slot] = 0;
     this.setState(session, "handshake");
+    this.#counters.add("opened", 1);
   }
 
   remove(session: Session): void {
