@@ -1,5 +1,5 @@
 /**
- * The import rule of src: cli → lb → node → http → {admin, api} → {hub, reactor, hooks} → link → auth → config → placement → seams → {redis, disk, postgres} →
+ * The import rule of src: cli → lb → node → {http, outbox, webhooks} → {admin, api} → {hub, reactor, hooks} → link → auth → config → placement → seams → {redis, disk, postgres} →
  * {platform, protocol} → errors. No cycles. The protocol and the client run in browsers. Only composition picks implementations of seams.
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
@@ -13,18 +13,18 @@ import { root } from "./support/root.ts";
 type Imports = Map<string, string[]>;
 
 /** Folders with an interface in the file of the same name and implementations in the others. */
-const seams = ["archive", "broker", "presence", "sessions", "registry", "messages", "keystore"];
+const seams = ["archive", "broker", "presence", "sessions", "registry", "messages", "keystore", "facts"];
 /** What those who use a seam speak with it about: types as its interface has them, too many for one file. */
 const besideInterfaces = ["archive/feed.ts", "archive/operations.ts", "messages/drainoptions.ts", "messages/survey.ts"];
 /** The files that pick implementations. */
-const compositions = ["node/archive.ts", "node/stores.ts", "node/cluster.ts", "node/keystores.ts", "node/natsapi.ts", "node/partitions.ts", "lb/members.ts", "reactor/main.ts"];
+const compositions = ["node/archive.ts", "node/stores.ts", "node/cluster.ts", "node/keystores.ts", "node/natsapi.ts", "node/partitions.ts", "node/webhooks.ts", "lb/members.ts", "reactor/main.ts"];
 /** From top to bottom; a part imports from parts below it, and from itself. A part is a folder or a file of src. */
 const levels = [
   ["cli", "contracts", "server"],
   ["index"],
   ["lb"],
   ["node"],
-  ["http", "outbox"],
+  ["http", "outbox", "webhooks"],
   ["admin", "api"],
   ["hub", "reactor", "hooks", "metrics"],
   ["link"],

@@ -130,7 +130,7 @@ t.test("a user whom thousands watch costs a frame a format, and records that fit
   t.ok(written.every(({ kind, bytes }) => kind === kinds.status && bytes < 2_000));
   t.ok(written.length < 3_000 / 100, `${written.length} records`);
   t.equal(written.reduce((sum, { bytes, frame }) => sum + (bytes - frame.length) / 8, 0), 3_000, "everybody is told");
-  for (const session of sessions) presence.ended(session);
+  for (const session of sessions) presence.ended(session, false);
   t.match(presence.usage(), { watches: 0 });
 });
 

@@ -2,6 +2,7 @@
 import { hidden, type Checked } from "./values.ts";
 import { contradictions, hasKey } from "./contradictions.ts";
 import { hookProblems } from "./hooks.ts";
+import { webhookProblems } from "./webhooks.ts";
 import { readEnvironment } from "./environment.ts";
 import {
   builtInNamespaces,
@@ -28,7 +29,8 @@ export interface Config extends Flat {
 }
 
 /** Options of an embedding program: any part of the configuration. */
-export type GatewayOptions = { readonly [K in keyof Flat]?: Flat[K] | undefined } & {
+export type GatewayOptions = { readonly [K in Exclude<keyof Flat, "webhooks">]?: Flat[K] | undefined } & {
+  readonly webhooks?: { readonly [name: string]: Partial<Flat["webhooks"][string]> } | undefined;
   readonly namespaces?: NamespacesGiven | undefined;
 };
 
@@ -159,6 +161,7 @@ export function resolveConfig(given: Given = {}): Resolved {
   const merged = mergeNamespaces(namespaceLayers(layers, fallback("namespaces")), problems);
   for (const [path, source] of merged.sources) sources.set(`namespaces.${path}`, source);
   problems.push(...hookProblems({ ...flat, namespaces: merged.namespaces }, refused, (key) => sources.get(key) ?? fallback(key)));
+  problems.push(...webhookProblems({ ...flat, namespaces: merged.namespaces }, refused, (key) => sources.get(key) ?? fallback(key)));
   for (const [name, { archive = false }] of Object.entries(merged.namespaces)) {
     if (!archive) continue;
     const subject = label(merged.sources.get(`${name}.archive`) ?? fallback("namespaces"), "namespaces", `${name}.archive`);

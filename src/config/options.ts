@@ -26,6 +26,7 @@ import {
   type Check,
 } from "./values.ts";
 import { isLoopback } from "./contradictions.ts";
+import { webhooksCheck } from "./webhooks.ts";
 import { origins } from "./origins.ts";
 
 const port = count(0, 65_535);
@@ -203,6 +204,14 @@ export const rows = {
     "Decision on sessions and tokens while the backend does not answer: deny (close 3014, error unavailable), or allow. Namespaces have a hookOnFailure of their own.",
   ),
   hookConnectionsMax: row("Hooks", count(1, 1024), 64, "Questions under way to one backend at once, each on a connection. Others wait their turn."),
+
+  webhooks: row("Webhooks", webhooksCheck(), {}, 'Endpoints of your backend that are told what happens to rooms, members, users and sessions: {"main":{"url":"https://example.com/webhooks"}}. The same on every node.', { otherwise: "none" }),
+  webhooksAllowPrivate: row("Webhooks", yesOrNo(), false, "Webhooks to addresses in private networks and on this machine. Only for endpoints that you trust: without it the node refuses to connect to them.", {
+    off: "Refuse webhooks to addresses in private networks.",
+  }),
+  webhookTimeoutMs: row("Webhooks", time(10, 60_000), 15_000, "Time an endpoint has to answer. Then the attempt has failed, and another follows."),
+  webhookConnectionsMax: row("Webhooks", count(1, 1024), 64, "Messages under way to one endpoint at once, from this node."),
+  webhookGiveUpMs: row("Webhooks", time(1000, 30 * 86_400_000), 3 * 86_400_000, "Time for which an event is tried again. Then it is a dead letter: see flux-gateway hooks failed."),
 
   inboxSize: row("Direct messages", many, 1000, "Direct messages an inbox keeps. Beyond it the oldest are deleted."),
   inboxTtlMs: row("Direct messages", time(1, 3650 * 86_400_000), 30 * 86_400_000, "Time an inbox keeps a direct message."),

@@ -1,4 +1,5 @@
 /** Room names: valid names, and the namespace that a name belongs to. */
+import { lettersOfRooms } from "./webhooks.ts";
 import type { Retention } from "../broker/broker.ts";
 import type { Config } from "./config.ts";
 import { inboxName, nameOfRoom } from "../protocol/roomkeys.ts";
@@ -18,12 +19,16 @@ export interface RoomKind {
   /** Whether the application's backend is asked before a client joins, and before it publishes. */
   readonly asksJoin: boolean;
   readonly asksPublish: boolean;
+  /** Letters of the facts of its rooms that webhooks tell (facts.ts). */
+  readonly facts: string;
+  /** Whether the node keeps the room's members, for clients or for webhooks. */
+  readonly hasMembers: boolean;
 }
 
 /** disconnect: closes the socket. drop: skips publications and reports the gap. catch-up: delivers them later. */
 export type SlowReaders = "disconnect" | "drop" | "catch-up";
 
-type KindsConfig = Pick<Config, "namespaces" | "inboxSize" | "inboxTtlMs" | "inboxBytesMax">;
+type KindsConfig = Pick<Config, "namespaces" | "webhooks" | "inboxSize" | "inboxTtlMs" | "inboxBytesMax">;
 
 /** Finds a room's kind: `chat:general` is in namespace `chat`, a name without a colon in `default`. */
 export type KindOf = (room: string) => RoomKind | null;
@@ -33,10 +38,11 @@ export function compileKinds(config: KindsConfig): KindOf {
   for (const [name, namespace] of Object.entries(config.namespaces)) {
     const { publish, presence, presenceEvents, slowReaders, flushMs, hookJoin, hookPublish } = namespace;
     const asks = { asksJoin: hookJoin !== "", asksPublish: hookPublish !== "" };
-    kinds.set(name, { publish, presence, presenceEvents, slowReaders, flushMs, ...asks, retention: retentionOf(namespace) });
+    const facts = lettersOfRooms(config.webhooks, name);
+    kinds.set(name, { publish, presence, presenceEvents, slowReaders, flushMs, ...asks, facts, hasMembers: presence !== "nobody" || facts !== "", retention: retentionOf(namespace) });
   }
   const inbox: RoomKind = {
-    publish: "nobody", presence: "nobody", presenceEvents: false, slowReaders: "catch-up", flushMs: 0, asksJoin: false, asksPublish: false,
+    publish: "nobody", presence: "nobody", presenceEvents: false, slowReaders: "catch-up", flushMs: 0, asksJoin: false, asksPublish: false, facts: "", hasMembers: false,
     retention: inboxRetention(config),
   };
   return (room) => {

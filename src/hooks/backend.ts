@@ -2,7 +2,7 @@
  * Requests to one URL of the application's backend, over connections that stay open. Redirects are not followed: only
  * the configuration decides where requests go. Answers are bounded: a longer one fails, and its connection is closed.
  */
-import { errors, Pool } from "undici";
+import { errors, Pool, type buildConnector } from "undici";
 
 export interface BackendOptions {
   readonly url: string;
@@ -11,6 +11,8 @@ export interface BackendOptions {
   readonly answerBytesMax: number;
   readonly connectTimeoutMs: number;
   readonly userAgent: string;
+  /** Opens connections, in place of the usual way. */
+  readonly connector?: buildConnector.connector;
 }
 
 export interface BackendAnswer {
@@ -18,16 +20,25 @@ export interface BackendAnswer {
   readonly body: string;
 }
 
+/** An answer of which only the head counts. */
+export interface BackendHead {
+  readonly status: number;
+  /** The header; "" without one. */
+  readonly retryAfter: string;
+}
+
 /** Idle connections are kept this long, or as long as the backend says. */
 const idleMs = 30_000;
 const headersBytesMax = 16_384;
+/** Of a body that nobody reads. Beyond it the connection is closed. */
+const unreadBytesMax = 65_536;
 
 export class Backend {
   readonly #path: string;
   readonly #pool: Pool;
   readonly #headers: Readonly<Record<string, string>>;
 
-  constructor({ url, connectionsMax, answerBytesMax, connectTimeoutMs, userAgent }: BackendOptions) {
+  constructor({ url, connectionsMax, answerBytesMax, connectTimeoutMs, userAgent, connector }: BackendOptions) {
     const { origin, pathname, search } = new URL(url);
     this.#path = pathname + search;
     this.#headers = { "content-type": "application/json", accept: "application/json", "user-agent": userAgent };
@@ -37,7 +48,7 @@ export class Backend {
       keepAliveTimeout: idleMs,
       maxHeaderSize: headersBytesMax,
       maxResponseSize: answerBytesMax,
-      connectTimeout: connectTimeoutMs,
+      ...(connector === undefined ? { connectTimeout: connectTimeoutMs } : { connect: connector }),
       // The caller's signal bounds the whole request.
       headersTimeout: 0,
       bodyTimeout: 0,
@@ -49,12 +60,25 @@ export class Backend {
    * @throws whatever went wrong: see `isLost` and `problemOf`
    */
   async post(body: string, headers: object, signal: AbortSignal): Promise<BackendAnswer> {
-    const answer = await this.#pool.request({ method: "POST", path: this.#path, headers: { ...this.#headers, ...headers }, body, signal });
+    const answer = await this.#request(body, headers, signal);
     const { statusCode: status } = answer;
     if (status >= 200 && status < 300) return { status, body: await answer.body.text() };
     // Not read to its end: it may have none.
     answer.body.on("error", ignored).destroy();
     return { status, body: "" };
+  }
+
+  /** Sends a request whose answer is its status. The body is not looked at. @throws as `post` */
+  async tell(body: string, headers: object, signal: AbortSignal): Promise<BackendHead> {
+    const { statusCode: status, headers: answered, body: unread } = await this.#request(body, headers, signal);
+    const { "retry-after": after } = answered;
+    // The status has been said, whatever becomes of the body: an endless one is cut off.
+    await unread.dump({ limit: unreadBytesMax, signal }).catch(ignored);
+    return { status, retryAfter: typeof after === "string" ? after : "" };
+  }
+
+  #request(body: string, headers: object, signal: AbortSignal): ReturnType<Pool["request"]> {
+    return this.#pool.request({ method: "POST", path: this.#path, headers: { ...this.#headers, ...headers }, body, signal });
   }
 
   async close(): Promise<void> {

@@ -99,10 +99,10 @@ export class Hub {
     const refuse = (reactor: AttachedReactor, asker: Asker, code: ErrorCode) => this.#refuse(reactor, asker, code);
     this.presence = new HubPresence({ ...options, store: options.presence, reactors: this.#reactors, refuse });
     const onBegin = (session: HubSession) => this.presence.began(session);
-    const onEnd = (session: HubSession) => this.presence.ended(session);
+    const onEnd = (session: HubSession, isOver: boolean) => this.presence.ended(session, isOver);
     const onSignedOut = (user: string) => options.onSignedOut?.(user);
     const onRemoved = (session: HubSession, room: string) => this.#onRemoved(session, room);
-    this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, isRoomName, onBegin, onEnd, onRemoved, onSignedOut });
+    this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, isRoomName, onBegin, onEnd, onAllEnded: (user) => this.presence.closed(user), onRemoved, onSignedOut });
     this.lateDisconnects = new LateDisconnects(this.sessions);
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
     this.joins = new Joins({

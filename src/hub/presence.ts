@@ -54,28 +54,33 @@ export class HubPresence {
 
   // ------------------------------------------------------------------------------- coming and going
 
-  began({ userKey: user, socketId }: HubSession): void {
-    this.#options.store.online(user, socketId);
+  began({ userKey: user, socketId, id, generation }: HubSession): void {
+    this.#options.store.online(user, socketId, { id, isNew: generation === 0 });
   }
 
   /** The session leaves all its rooms here. Later records of the reactor about them change nothing. */
-  ended(session: HubSession): void {
+  ended(session: HubSession, isOver: boolean): void {
     const { store, kindOf, rooms } = this.#options;
     for (const { name } of listed(session.rooms)) {
-      if (kindOf(name)?.presence === "nobody") continue;
+      if (kindOf(name)?.hasMembers === false) continue;
       const key = roomKey(tenantOfUser(session.userKey), name);
       store.leave(key, session.userKey, session.socketId);
       const room = rooms.named(key);
       if (room !== undefined) this.emptied(room);
     }
     for (const user of this.#watches.end(session)) store.unwatch(user);
-    store.offline(session.userKey, session.socketId);
+    store.offline(session.userKey, session.socketId, { id: session.id, isOver });
+  }
+
+  /** The user was disconnected: sessions without a socket have ended, too. */
+  closed(user: string): void {
+    this.#options.store.endLost(user);
   }
 
   /** Enters the user before it follows the room: the first member needs no event about itself. */
   entered({ userKey: user, socketId, state }: HubSession, room: HubRoom): void {
     // A session that was replaced has left for good, though its last joins may still arrive.
-    if (state !== "here" || room.kind.presence === "nobody") return;
+    if (state !== "here" || !room.kind.hasMembers) return;
     this.#options.store.enter(room.key, user, socketId);
     if (!room.kind.presenceEvents || room.followed) return;
     room.followed = true;
@@ -83,7 +88,7 @@ export class HubPresence {
   }
 
   left({ userKey: user, socketId }: HubSession, room: HubRoom): void {
-    if (room.kind.presence !== "nobody") this.#options.store.leave(room.key, user, socketId);
+    if (room.kind.hasMembers) this.#options.store.leave(room.key, user, socketId);
   }
 
   /** A room without members here needs no presence events. */

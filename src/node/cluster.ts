@@ -19,6 +19,7 @@ import { atStart, refusedAtStart, unreachable } from "./redisproblem.ts";
 import { createRedisRegistry } from "../registry/redis.ts";
 import type { NodeFacts, Registry, RegistryEvents } from "../registry/registry.ts";
 import { createRedisSessions, type RedisSessions, type RedisSessionsOptions } from "../sessions/redis/redis.ts";
+import type { NodeWebhooks } from "./webhooks.ts";
 import type { SessionsHere } from "../sessions/sessions.ts";
 
 /** @throws ConfigError where Redis cannot be reached, or rejects a command that the node needs. */
@@ -53,10 +54,10 @@ export async function openRegistry(config: Config, redis: RedisLink | null, fact
 }
 
 /** `nodeChanged` takes over the entries of a node that died or left, unless that node comes back. */
-export async function openPresence(config: Config, redis: RedisLink | null, log: Logger, events: PresenceEvents): Promise<{ presence: Presence } & RegistryEvents> {
+export async function openPresence(config: Config, redis: RedisLink | null, log: Logger, events: PresenceEvents, webhooks: NodeWebhooks | null): Promise<{ presence: Presence } & RegistryEvents> {
   const { presenceGraceMs: graceMs, presenceIntervalMs: intervalMs, lastSeenTtlMs, lastSeenMax } = config;
   const limits = { graceMs, intervalMs, namedUsersMax: config.presenceNamedUsersMax, namedChangesMax: config.presenceNamedChangesMax, lastSeenTtlMs };
-  if (redis === null) return { presence: createMemoryPresence({ ...limits, lastSeenMax }, events), nodeChanged() {} };
+  if (redis === null) return { presence: createMemoryPresence({ ...limits, lastSeenMax }, events, webhooks?.added), nodeChanged() {} };
   const { redisPrefix: prefix, nodeId: node, nodeHeartbeatMs: aliveMs } = config;
   const presence = await atStart(config, createRedisPresence({ ...limits, redis, prefix, node, aliveMs, log }, events));
   return {

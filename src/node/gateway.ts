@@ -16,6 +16,7 @@ import { createMetrics } from "../metrics/metrics.ts";
 import type { NatsApi } from "./natsapi.ts";
 import { watchNatsAway } from "./natsaway.ts";
 import { addHookMetrics } from "../metrics/hooks.ts";
+import { addWebhookMetrics } from "../metrics/webhooks.ts";
 import { addHttpMetrics } from "../metrics/http.ts";
 import { addNatsApiMetrics } from "../metrics/natsapi.ts";
 import { addArchiveMetrics } from "../metrics/archive.ts";
@@ -134,6 +135,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     };
     others.know(await openRegistry(config, redis, facts, log, { nodeChanged }));
     await checkPlacement(config, () => others.nodes());
+    await node.webhooks?.start();
     await placement.start();
     node.partitions = await openPartitions({ config, gate: node.gate, queues: stores.queues, hub: node.hub, placement, nodes: () => others.nodes(), log });
     ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey, placements, settings });
@@ -183,7 +185,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
 }
 
 function metricsOf(node: Node, http: HttpApis): ReturnType<typeof createMetrics> {
-  const { setup: { config }, state, counters, redis, others, stores, tailBudget, hub, hooks, reactors, guard, draining, api, apiKeys, placement } = node;
+  const { setup: { config }, state, counters, redis, others, stores, tailBudget, hub, hooks, webhooks, reactors, guard, draining, api, apiKeys, placement } = node;
   const registry = createMetrics({
     nodeId: config.nodeId,
     version,
@@ -206,6 +208,7 @@ function metricsOf(node: Node, http: HttpApis): ReturnType<typeof createMetrics>
   const { natsInput } = http;
   if (natsInput !== null) addNatsApiMetrics(registry, () => natsInput.usage());
   if (hooks !== null) addHookMetrics(registry, () => hooks.usage());
+  if (webhooks !== null) addWebhookMetrics(registry, () => webhooks.usage());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);
@@ -277,7 +280,7 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, looks, others, reactors, hub, hooks, stores, surveys, redis, api, apiKeys, placement, partitions }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null, outbox: Outbox | null): Promise<void> {
+async function shutDown({ state, guard, looks, others, reactors, hub, hooks, webhooks, stores, surveys, redis, api, apiKeys, placement, partitions }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null, outbox: Outbox | null): Promise<void> {
   state.leaving = true;
   await natsApi?.stop();
   await outbox?.stop();
@@ -295,6 +298,7 @@ async function shutDown({ state, guard, looks, others, reactors, hub, hooks, sto
   await hooks?.close();
   hub.close();
   await stores.presence.stop();
+  await webhooks?.close();
   surveys.stop();
   await others.stopHearing();
   await stores.close();

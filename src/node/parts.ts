@@ -8,6 +8,7 @@ import { collectGarbage } from "../platform/collect.ts";
 import { Drain } from "./drainprogress.ts";
 import { hasHooks } from "../config/hooks.ts";
 import type { Hooks } from "../hooks/hooks.ts";
+import { openWebhooks, type NodeWebhooks } from "./webhooks.ts";
 import { Hub } from "../hub/hub.ts";
 import { openApiKeys, openClientTokens } from "./keystores.ts";
 import { Looks } from "./looks.ts";
@@ -53,6 +54,8 @@ export interface Node {
   readonly hub: Hub;
   /** Null where no hook is configured. */
   readonly hooks: Hooks | null;
+  /** Null where no endpoint is configured. */
+  readonly webhooks: NodeWebhooks | null;
   /** Shared between the main thread and the reactors. */
   readonly state: NodeState;
   readonly counters: readonly Counters[];
@@ -95,7 +98,8 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   // Loaded only where a hook is configured: the client for HTTP takes memory.
   const hooks = hasHooks(config) ? new (await import("../hooks/hooks.ts")).Hooks({ config, version, log }) : null;
   const onSignedOut = (user: string) => hooks?.signedOut(user);
-  const { hub, stores, ...kept } = await openHub(setup, parts, redis, others, state, onSignedOut).catch(async (error: unknown) => {
+  const webhooks = await openWebhooks(config, log);
+  const { hub, stores, ...kept } = await openHub(setup, parts, redis, others, state, onSignedOut, webhooks).catch(async (error: unknown) => {
     await apiKeys.stop();
     throw error;
   });
@@ -137,18 +141,18 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, store: stores.store, nodes, knowsAllMembers, log });
   const clientTokens = openClientTokens(config, setup.authKeys);
   const roomList = new RoomList(() => kept.rooms.all());
-  const node: Node = { setup, redis, others, gate, partitions: null, ...kept, roomList, stores, hub, hooks, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, clientTokens, publicPort, placement, placementView };
+  const node: Node = { setup, redis, others, gate, partitions: null, ...kept, roomList, stores, hub, hooks, webhooks, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, clientTokens, publicPort, placement, placementView };
   return node;
 }
 
 /** The hub with its rooms and stores. The stores call it with events. */
-async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, others: OtherNodes, state: NodeState, onSignedOut: (userKey: string) => void): Promise<Pick<Node, "rooms" | "tailBudget" | "stores" | "hub">> {
+async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, others: OtherNodes, state: NodeState, onSignedOut: (userKey: string) => void, webhooks: NodeWebhooks | null): Promise<Pick<Node, "rooms" | "tailBudget" | "stores" | "hub">> {
   const { config, log } = setup;
   const tailBudget = new TailBudget(planMemory(config).tailsBytes);
   const tailLimits = { publicationsMax: config.tailPublicationsMax, bytesMax: config.tailBytesMax };
   const rooms = new HubRooms({ roomsMax: config.roomsMax, reactors: config.reactors, tailLimits, tailBudget });
   const kindOf = compileKinds(config);
-  const stores = await openNodeStores(setup, parts, redis, kindOf, state, () => hub);
+  const stores = await openNodeStores(setup, parts, redis, kindOf, state, webhooks, () => hub);
   const { broker, store, presence } = stores;
   const { nodeId, sessionTtlMs, sessionsPerUserMax, watchedPerSessionMax, sendsPerMinute, newInboxesPerHour } = config;
   const hub: Hub = new Hub({
@@ -168,7 +172,7 @@ async function openHub(setup: Setup, parts: Parts, redis: RedisLink | null, othe
 }
 
 /** On an error, closes in reverse what is open already. @param hub exists once the stores are open. */
-async function openNodeStores({ config, log }: Setup, parts: Parts, redis: RedisLink | null, kindOf: KindOf, state: NodeState, hub: () => Hub): Promise<NodeStores> {
+async function openNodeStores({ config, log }: Setup, parts: Parts, redis: RedisLink | null, kindOf: KindOf, state: NodeState, webhooks: NodeWebhooks | null, hub: () => Hub): Promise<NodeStores> {
   const opened: (() => Promise<void>)[] = [async () => redis?.close()];
   try {
     const sockets: SessionsHere = { here: () => hub().sessions.here(), end: (sessions) => hub().sessions.end(sessions) };
@@ -181,7 +185,7 @@ async function openNodeStores({ config, log }: Setup, parts: Parts, redis: Redis
     const presence = await openPresence(config, redis, log, {
       roomChanged: (room, change) => hub().presence.roomChanged(room, change),
       statusChanged: (status) => hub().presence.statusChanged(status),
-    });
+    }, webhooks);
     opened.unshift(() => presence.presence.stop());
     const tables = await openTables(config, redis);
     const stores = await openStores({

@@ -1,6 +1,7 @@
 /** The embedded presence of one node, in memory. It is lost with the process, like the sessions it describes. */
 import { Due } from "./due.ts";
-import type { Presence, PresenceEvents } from "./presence.ts";
+import { noFacts, OwnFacts } from "./facts.ts";
+import type { AddedFacts, Presence, PresenceEvents } from "./presence.ts";
 import { PresenceRoom, type PresenceMember } from "./room.ts";
 import { Statuses } from "./statuses.ts";
 
@@ -21,11 +22,13 @@ export interface MemoryPresenceOptions {
 
 const sweepMs = 60_000;
 
-export function createMemoryPresence(options: MemoryPresenceOptions, events: PresenceEvents): Presence {
+export function createMemoryPresence(options: MemoryPresenceOptions, events: PresenceEvents, addedFacts: AddedFacts = noFacts): Presence {
   const { graceMs, intervalMs, lastSeenTtlMs, lastSeenMax, clock = Date.now } = options;
   const namedMax = { users: options.namedUsersMax, changes: options.namedChangesMax };
   const statusChanged = events.statusChanged.bind(events);
-  const statuses = new Statuses({ graceMs, lastSeenTtlMs, lastSeenMax, clock, statusChanged });
+  const facts = new OwnFacts(addedFacts);
+  const turned = (user: string, isOnline: boolean) => facts.user(user, isOnline);
+  const statuses = new Statuses({ graceMs, lastSeenTtlMs, lastSeenMax, clock, statusChanged, turned });
   const rooms = new Map<string, PresenceRoom>();
   let members = 0;
   /** At least the version of every room that was dropped: a room that returns must not count from the beginning. */
@@ -39,6 +42,7 @@ export function createMemoryPresence(options: MemoryPresenceOptions, events: Pre
     const { room, user } = member;
     room.remove(member);
     members--;
+    facts.member(room.key, user, false, room.users);
     note(room, user, false);
     forgetUnless(room);
   });
@@ -69,6 +73,7 @@ export function createMemoryPresence(options: MemoryPresenceOptions, events: Pre
       const known = room.member(user);
       if (room.enter(user, session)) {
         members++;
+        facts.member(key, user, true, room.users);
         note(room, user, true);
       } else if (known !== undefined) leaving.take(known);
     },
@@ -100,12 +105,18 @@ export function createMemoryPresence(options: MemoryPresenceOptions, events: Pre
       done(page === null ? { error: "bad_request" } : { value: page });
     },
 
-    online(user, session) {
+    online(user, session, about) {
       statuses.begin(user, session);
+      if (about !== undefined) facts.began(user, session, about);
     },
 
-    offline(user, session) {
+    offline(user, session, about) {
+      if (about !== undefined) facts.lost(user, session, about);
       statuses.end(user, session);
+    },
+
+    endLost(user) {
+      facts.endLost(user);
     },
 
     statuses(users, done) {
@@ -128,6 +139,7 @@ export function createMemoryPresence(options: MemoryPresenceOptions, events: Pre
       clearInterval(sweeper);
       changed.clear();
       leaving.clear();
+      facts.clear();
       statuses.clear();
       rooms.clear();
     },

@@ -10,6 +10,7 @@
  * implementation was created with.
  */
 import type { Answer } from "../broker/broker.ts";
+import type { FactKind, Subject } from "../facts/facts.ts";
 
 export interface RoomMember {
   readonly user: string;
@@ -89,9 +90,14 @@ export interface Presence {
    */
   members(room: string, query: MembersQuery, done: (answer: Answer<RoomPresence>) => void): void;
 
-  /** A session of the user begins or ends. Several sessions make one online user. Rules as for `enter` and `leave`. */
-  online(user: string, session: string): void;
-  offline(user: string, session: string): void;
+  /**
+   * A session of the user begins or ends. Several sessions make one online user. Rules as for `enter` and `leave`.
+   * @param about the session behind the socket, for the facts that webhooks tell
+   */
+  online(user: string, session: string, about?: BegunSession): void;
+  offline(user: string, session: string, about?: LostSession): void;
+  /** Sessions of the user without a socket have ended: none will be resumed. */
+  endLost(user: string): void;
 
   /** In the order of `users`. MUST NOT be older than the last announced status of a user. */
   statuses(users: readonly string[], done: (answer: Answer<readonly Status[]>) => void): void;
@@ -103,4 +109,32 @@ export interface Presence {
   usage(): { readonly rooms: number; readonly members: number; readonly users: number };
 
   stop(): Promise<void>;
+}
+
+// ------------------------------------------------------------------------------- for webhooks
+
+/** Which facts somebody wants, as letters. */
+export interface WantedFacts {
+  ofRoom(room: string): string;
+  readonly ofUsers: string;
+  /** How long a session can be resumed after its socket was lost. */
+  readonly sessionTtlMs: number;
+}
+
+export interface AddedFacts extends WantedFacts {
+  add(subject: Subject, fact: { readonly kind: FactKind; readonly users?: number; readonly member?: string; readonly session?: string }): void;
+}
+
+/** A session that begins or goes on with a socket. */
+export interface BegunSession {
+  readonly id: string;
+  /** It was not resumed. */
+  readonly isNew: boolean;
+}
+
+/** A session whose socket is gone. */
+export interface LostSession {
+  readonly id: string;
+  /** It cannot be resumed. */
+  readonly isOver: boolean;
 }

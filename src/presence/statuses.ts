@@ -10,6 +10,8 @@ export interface StatusesOptions {
   readonly lastSeenMax: number;
   readonly clock: () => number;
   statusChanged(status: Status): void;
+  /** Of every user, watched or not. */
+  turned(user: string, isOnline: boolean): void;
 }
 
 export class Statuses {
@@ -91,6 +93,7 @@ export class Statuses {
   }
 
   #tell(user: string): void {
+    this.#options.turned(user, this.#online.has(user));
     if (this.#watchers.has(user)) this.#options.statusChanged(this.statusOf(user));
   }
 }

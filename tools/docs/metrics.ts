@@ -12,6 +12,7 @@ import { createMetrics } from "../../src/metrics/metrics.ts";
 import { addHttpMetrics } from "../../src/metrics/http.ts";
 import { addNatsApiMetrics } from "../../src/metrics/natsapi.ts";
 import { addHookMetrics } from "../../src/metrics/hooks.ts";
+import { addWebhookMetrics } from "../../src/metrics/webhooks.ts";
 import { addNatsMetrics } from "../../src/metrics/nats.ts";
 import { addHoldingMetrics, addPlacementMetrics } from "../../src/metrics/placement.ts";
 import { addRedisMetrics } from "../../src/metrics/redis.ts";
@@ -32,6 +33,7 @@ const groups: readonly (readonly [title: string, starts: readonly string[]])[] =
   ["NATS (only with `nats`)", ["flux_nats_"]],
   ["Redis (only with `redis`)", ["flux_redis_", "flux_sessions_writes_"]],
   ["Hooks (only with a hook)", ["flux_hook_"]],
+  ["Webhooks (only with an endpoint)", ["flux_webhook_"]],
   ["Partitions (only with `--placement partition`)", ["flux_partition"]],
   ["Sockets, sessions and handshakes", ["flux_sockets", "flux_socket_", "flux_transport_", "flux_refusals", "flux_handshakes", "flux_resumes", "flux_sessions_", "flux_closes", "flux_unreadable", "flux_tokens", "flux_auth"]],
   ["Commands, publications and deliveries", ["flux_publi", "flux_commands_", "flux_deliver", "flux_error", "flux_rate", "flux_frames", "flux_bytes", "flux_fanout"]],
@@ -87,6 +89,7 @@ function everything(): Registry {
   addApiKeyMetrics(registry, () => ({ keys: 0, problem: "", byKey: [], unauthorized: 0 }));
   const hook = { hook: "join", namespace: "chat", sent: 0, remembered: 0, allowed: 0, denied: 0, failures: {}, running: 0, waiting: 0, breaker: "closed", buckets: [0], sumMs: 0 } as const;
   addHookMetrics(registry, () => ({ remembered: 0, boundsMs: [], hooks: [hook] }));
+  addWebhookMetrics(registry, () => [{ endpoint: "main", told: 0, deadLetters: 0, lost: 0, failures: {}, running: 0, subjects: 0, parked: 0, waiting: 0, ageMs: 0, breaker: "closed", isDisabled: false }]);
   addArchiveMetrics(registry, () => ({ up: true, streams: 0, pending: 0, lagMs: 0, rows: 0, gaps: 0, missing: 0, failures: 0 }), 0);
   addOutboxMetrics(registry, () => ({ up: true, published: 0, refused: 0, repeated: 0, doubled: 0, failures: 0 }));
   addDiskMetrics(registry, { rooms: () => ({ bytes: 0, uncommittedBytes: 0, failing: false, counts: { commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: [], sumMs: 0 } }) });

@@ -34,7 +34,9 @@ export interface HubSessionsOptions {
   toNode(node: string, message: NodeMessage): void;
   /** Called once for every socket: when a session has its socket here, and when it no longer does. */
   onBegin(session: HubSession): void;
-  onEnd(session: HubSession): void;
+  onEnd(session: HubSession, isOver: boolean): void;
+  /** The user was disconnected: none of the user's sessions can be resumed. */
+  onAllEnded(userKey: string): void;
 }
 
 /** Share of a frame's names that the rooms in `ready` may take into which the application has joined the user. */
@@ -245,7 +247,9 @@ export class HubSessions {
    */
   disconnect(tenant: string, user: string): number {
     this.#options.store.endAll(tenant, user);
-    return this.close(tenant, user);
+    const closed = this.close(tenant, user);
+    this.#options.onAllEnded(userKey(tenant, user));
+    return closed;
   }
 
   /** Ends a user's sessions with a socket here, and refuses waiting hellos. Returns how many there were. */
@@ -320,19 +324,19 @@ export class HubSessions {
   }
 
   #lost(session: HubSession, over: boolean): void {
-    this.#unlist(session);
+    this.#unlist(session, over);
     if (over) return this.#options.store.end(session.id, session.generation);
     this.#writing.now(session);
   }
 
-  #unlist(session: HubSession): void {
+  #unlist(session: HubSession, isOver = false): void {
     this.#writing.forget(session);
     this.assigned.ended(session);
     this.#byId.delete(session.id);
     const left = withoutOne(this.#ofUser(session.userKey), session);
     if (left === null) this.#byUser.delete(session.userKey);
     else this.#byUser.set(session.userKey, left);
-    this.#options.onEnd(session);
+    this.#options.onEnd(session, isOver);
   }
 
   #ofUser = (key: string): Held<HubSession> => this.#byUser.get(key) ?? null;

@@ -249,6 +249,8 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       if (online.remove(nowhere, user, session)) written.offline(user, session);
     },
 
+    endLost() {},
+
     statuses(users, done) {
       written.flush();
       redis.answer(statusesOf(users), done);

@@ -1,0 +1,76 @@
+/** What the presence of one node adds to the facts that webhooks tell, as changes happen. */
+import { letterOf, type FactKind } from "../facts/facts.ts";
+import { Due } from "./due.ts";
+import type { AddedFacts, BegunSession, LostSession } from "./presence.ts";
+
+export const noFacts: AddedFacts = { ofRoom: () => "", ofUsers: "", sessionTtlMs: 0, add() {} };
+
+/** The facts of one node, without others. */
+export class OwnFacts {
+  readonly #facts: AddedFacts;
+  /** Sessions: the socket that each has or had last. */
+  readonly #sockets = new Map<string, string>();
+  /** User of a session without socket. */
+  readonly #lost = new Map<string, string>();
+  readonly #expiring: Due<string>;
+
+  constructor(facts: AddedFacts) {
+    this.#facts = facts;
+    this.#expiring = new Due(facts.sessionTtlMs, (id) => this.#ended(id));
+  }
+
+  /** @param users in the room, after the change */
+  member(room: string, member: string, came: boolean, users: number): void {
+    const wanted = this.#facts.ofRoom(room);
+    if (wanted === "") return;
+    const add = (kind: FactKind, about = "") => {
+      if (wanted.includes(letterOf[kind])) this.#facts.add(`r${room}`, { kind, users, member: about });
+    };
+    if (came && users === 1) add("room.occupied");
+    add(came ? "member.joined" : "member.left", member);
+    if (!came && users === 0) add("room.vacated");
+  }
+
+  user(user: string, isOnline: boolean): void {
+    this.#addOfUser(user, isOnline ? "user.online" : "user.offline");
+  }
+
+  began(user: string, socket: string, { id, isNew }: BegunSession): void {
+    if (this.#facts.ofUsers === "") return;
+    this.#sockets.set(id, socket);
+    this.#lost.delete(id);
+    this.#expiring.take(id);
+    if (isNew) this.#addOfUser(user, "session.connected", id);
+  }
+
+  lost(user: string, socket: string, { id, isOver }: LostSession): void {
+    // Another socket has it by now.
+    if (this.#sockets.get(id) !== socket) return;
+    this.#lost.set(id, user);
+    if (isOver) this.#ended(id);
+    else this.#expiring.put(id);
+  }
+
+  /** All sessions of the user that have no socket are over. */
+  endLost(user: string): void {
+    for (const [id, of] of this.#lost) if (of === user) this.#ended(id);
+  }
+
+  clear(): void {
+    this.#expiring.clear();
+    this.#sockets.clear();
+    this.#lost.clear();
+  }
+
+  #ended(id: string): void {
+    const user = this.#lost.get(id);
+    this.#lost.delete(id);
+    this.#sockets.delete(id);
+    this.#expiring.take(id);
+    if (user !== undefined) this.#addOfUser(user, "session.ended", id);
+  }
+
+  #addOfUser(user: string, kind: FactKind, session = ""): void {
+    if (this.#facts.ofUsers.includes(letterOf[kind])) this.#facts.add(`u${user}`, { kind, session });
+  }
+}

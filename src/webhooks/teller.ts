@@ -1,0 +1,303 @@
+/**
+ * Tells one endpoint the facts of many subjects. The facts of one subject go out one after the other, those of
+ * different subjects beside one another. So a room whose facts the endpoint does not take is parked: it waits for its
+ * next attempt, and no other room waits with it. An endpoint that fails altogether is tried with one message now and
+ * then (Breaker).
+ */
+import type { FactPage, Facts, Subject } from "../facts/facts.ts";
+import type { Logger } from "../platform/log/log.ts";
+import { Sparse } from "../platform/log/sparse.ts";
+import { Backoff, type Timers } from "./backoff.ts";
+import { failureReasons, type Endpoint, type FailureReason, type Outcome } from "./endpoint.ts";
+import { messageOf } from "./message.ts";
+
+export interface TellerOptions {
+  readonly endpoint: Endpoint;
+  readonly facts: Facts;
+  /** Messages under way at once. */
+  readonly connectionsMax: number;
+  /** Older facts are given up at their next failure. */
+  readonly giveUpMs: number;
+  readonly log: Logger;
+  /** Nothing of the subject waits for this endpoint. */
+  onTold(subject: Subject): void;
+  readonly clock?: () => number;
+  readonly timers?: Timers;
+}
+
+export interface TellerUsage {
+  readonly endpoint: string;
+  readonly told: number;
+  readonly deadLetters: number;
+  readonly lost: number;
+  readonly failures: Readonly<Record<FailureReason, number>>;
+  readonly running: number;
+  /** Subjects with facts, those under way included, and those among them that the endpoint did not take. */
+  readonly subjects: number;
+  readonly parked: number;
+  /** Facts that wait, as far as this node has looked. */
+  readonly waiting: number;
+  /** Of the oldest fact that waits. */
+  readonly ageMs: number;
+  readonly breaker: "closed" | "open" | "trial";
+  readonly isDisabled: boolean;
+}
+
+/** What this node knows of a subject with facts. */
+interface Known {
+  readonly subject: Subject;
+  state: "ready" | "busy" | "later";
+  /** There may be more facts than were read. */
+  again: boolean;
+  /** A dead node whose claims are free. */
+  gone: string | undefined;
+  attempts: number;
+  waiting: number;
+  /** When the oldest fact happened, or was first heard of. */
+  since: number;
+}
+
+/** Facts that are read at once, and messages after which the store learns what was told: a crash repeats so many. */
+const pageMax = 64;
+const toldEach = 16;
+const toldEachMs = 500;
+/** A subject gives way to others after this. */
+const turnMs = 5_000;
+const unreadableMs = 1_000;
+/** While the breaker is open, whether it admits a trial is looked at so often. */
+const lookMs = 250;
+export const parkedAttempts = 5;
+
+export class Teller {
+  told = 0;
+  deadLetters = 0;
+  lost = 0;
+  readonly failures = Object.fromEntries(failureReasons.map((reason) => [reason, 0])) as Record<FailureReason, number>;
+  readonly #options: TellerOptions;
+  readonly #clock: () => number;
+  readonly #known = new Map<Subject, Known>();
+  readonly #ready = new Set<Known>();
+  readonly #later: Backoff<Known>;
+  readonly #closing = new AbortController();
+  readonly #sparse = new Sparse();
+  readonly #turns = new Set<Promise<void>>();
+  #pausedUntil = 0;
+  #isDisabled = false;
+
+  constructor(options: TellerOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? Date.now;
+    this.#later = new Backoff({ clock: this.#clock, ...(options.timers && { timers: options.timers }), onDue: (known) => this.#makeReady(known) });
+  }
+
+  /** There may be facts of the subject. @param gone a dead node: its claims are free */
+  look(subject: Subject, gone?: string): void {
+    if (this.#closing.signal.aborted) return;
+    let known = this.#known.get(subject);
+    if (known === undefined) this.#known.set(subject, (known = { subject, state: "later", again: false, gone, attempts: 0, waiting: 1, since: this.#clock() }));
+    else if (known.state !== "later" || known.attempts > 0) {
+      known.again = true;
+      known.gone ??= gone;
+      return;
+    }
+    known.gone ??= gone;
+    this.#makeReady(known);
+  }
+
+  /** Whether facts of the subject may wait. */
+  has(subject: Subject): boolean {
+    return this.#known.has(subject);
+  }
+
+  /** Begins with an endpoint that has answered 410 before, or ends that. */
+  set isDisabled(value: boolean) {
+    this.#isDisabled = value;
+    this.#pump();
+  }
+
+  #makeReady(known: Known): void {
+    this.#later.take(known);
+    known.state = "ready";
+    this.#ready.add(known);
+    this.#pump();
+  }
+
+  #wait(known: Known, ms: number): void {
+    known.state = "later";
+    this.#later.put(known, ms);
+  }
+
+  #pump(): void {
+    if (this.#closing.signal.aborted) return;
+    const { endpoint, connectionsMax } = this.#options;
+    const now = this.#clock();
+    if (this.#ready.size > 0 && now < this.#pausedUntil) return this.#later.wake(this.#pausedUntil - now, () => this.#pump());
+    for (const known of this.#ready) {
+      // One at a time finds out whether the endpoint is back.
+      const most = endpoint.breaker.state === "closed" || this.#isDisabled ? connectionsMax : 1;
+      if (this.#turns.size >= most) return;
+      this.#ready.delete(known);
+      known.state = "busy";
+      const turn: Promise<void> = this.#turn(known).catch((error: unknown) => this.#unread(known, error)).finally(() => {
+        this.#turns.delete(turn);
+        this.#pump();
+      });
+      this.#turns.add(turn);
+    }
+  }
+
+  /** Tells the facts of one subject, as far as they go. */
+  async #turn(known: Known): Promise<void> {
+    const { facts, endpoint } = this.#options;
+    const { subject, gone } = known;
+    known.again = false;
+    const page = await facts.claim(endpoint.name, subject, { max: pageMax, ...(gone !== undefined && { gone }) });
+    if (page.heldMs > 0) return this.#wait(known, page.heldMs);
+    this.#count(known, page);
+    const { stop, left } = await this.#tellPage(known, page);
+    if (stop !== null) return this.#stopped(known, stop);
+    if (left > 0 || known.again) return this.#goOn(known);
+    known.gone = undefined;
+    this.#known.delete(subject);
+    this.#options.onTold(subject);
+  }
+
+  /** After a page: the others get their turn first. */
+  #goOn(known: Known): void {
+    known.state = "ready";
+    this.#ready.add(known);
+  }
+
+  #count(known: Known, { waiting, lost, facts: [oldest] }: FactPage): void {
+    known.waiting = waiting;
+    known.since = oldest?.at ?? this.#clock();
+    if (lost === 0) return;
+    this.lost += lost;
+    this.#options.log.error({ endpoint: this.#options.endpoint.name, lost }, "webhooks: too many events of one room or user waited, and the oldest were deleted untold; see flux_webhook_lost_total");
+  }
+
+  /** `stop` is null where nothing failed. `left`: facts that still wait. */
+  async #tellPage(known: Known, { epoch, facts: page }: FactPage): Promise<{ readonly stop: Stop | null; readonly left: number }> {
+    const { facts, endpoint } = this.#options;
+    const { subject } = known;
+    const begun = this.#clock();
+    let said = 0;
+    let saidAt = begun;
+    let n = 0;
+    let stop: Stop | null = null;
+    for (const fact of page) {
+      if (endpoint.kinds.has(fact.kind)) {
+        const outcome = await this.#tell(subject, epoch, fact);
+        if (outcome === null) stop = { afterMs: lookMs, isFailure: false };
+        else if (outcome.kind === "failed") stop = { afterMs: outcome.afterMs, isFailure: outcome.afterMs === 0 };
+        if (stop !== null) break;
+      }
+      n = fact.n;
+      known.waiting--;
+      known.attempts = 0;
+      const now = this.#clock();
+      if (now - begun > turnMs) break;
+      if (++said < toldEach && now - saidAt < toldEachMs) continue;
+      await facts.told(endpoint.name, subject, { epoch, n, isOver: false });
+      said = 0;
+      saidAt = now;
+    }
+    // Also with nothing told: it ends the claim.
+    return { stop, left: await facts.told(endpoint.name, subject, { epoch, n, isOver: true }) };
+  }
+
+  /** Null: the breaker admits nothing now. */
+  async #tell(subject: Subject, epoch: string, fact: FactPage["facts"][number]): Promise<Outcome | null> {
+    const { endpoint, facts, giveUpMs } = this.#options;
+    const message = messageOf(subject, epoch, fact);
+    const bury = async (reason: string): Promise<Outcome> => {
+      await facts.bury(endpoint.name, { ...message, reason, at: this.#clock() });
+      this.deadLetters++;
+      return { kind: "refused", text: reason };
+    };
+    if (this.#isDisabled) return bury("the endpoint has answered 410 before, and is disabled");
+    const isOld = this.#clock() - fact.at >= giveUpMs;
+    if (!endpoint.breaker.admits()) return isOld ? bury("the endpoint failed for too long") : null;
+    const outcome = await endpoint.send(message, this.#closing.signal);
+    switch (outcome.kind) {
+      case "told":
+        this.told++;
+        this.#succeeded();
+        return outcome;
+      case "refused":
+        this.#succeeded();
+        this.#warn("refused", outcome.text, "the event is a dead letter now: see flux-gateway hooks failed");
+        return bury(outcome.text);
+      case "gone":
+        this.#succeeded();
+        this.#isDisabled = true;
+        await facts.disable(endpoint.name, endpoint.url);
+        this.#options.log.error({ endpoint: endpoint.name }, "webhooks: the endpoint answered 410 (gone) and is disabled: its events become dead letters; flux-gateway hooks replay enables it again");
+        return bury(outcome.text);
+      case "failed":
+        if (this.#closing.signal.aborted) return outcome;
+        this.#failed(outcome);
+        return isOld ? bury(outcome.text) : outcome;
+    }
+  }
+
+  #succeeded(): void {
+    const { endpoint, log } = this.#options;
+    if (endpoint.breaker.succeeded()) log.info({ endpoint: endpoint.name }, "webhooks: the endpoint answers again");
+  }
+
+  #failed({ reason, text, afterMs }: Outcome & { kind: "failed" }): void {
+    const { endpoint, log } = this.#options;
+    this.failures[reason]++;
+    // What it asks for is no failure of the endpoint.
+    if (afterMs > 0) endpoint.breaker.withdrawn();
+    else if (endpoint.breaker.failed()) log.error({ endpoint: endpoint.name }, `webhooks: the endpoint fails: ${text}; events wait, and one every few seconds tries it again`);
+    this.#warn(reason, text, "the event is told again later");
+  }
+
+  #warn(of: string, text: string, then: string): void {
+    const unsaid = this.#sparse.due(of);
+    if (unsaid !== null) this.#options.log.warn({ endpoint: this.#options.endpoint.name, ...(unsaid > 0 && { unsaid }) }, `webhooks: the endpoint did not take an event: ${text}; ${then}`);
+  }
+
+  #stopped(known: Known, { afterMs, isFailure }: Stop): void {
+    if (isFailure) return this.#wait(known, this.#later.delayOf(++known.attempts));
+    // The whole endpoint waits, not this subject.
+    this.#pausedUntil = Math.max(this.#pausedUntil, this.#clock() + afterMs);
+    this.#goOn(known);
+  }
+
+  /** The store is unavailable. What was told since the last look is told again, with the same ids. */
+  #unread(known: Known, error: unknown): void {
+    const unsaid = this.#sparse.due("store");
+    if (unsaid !== null && !this.#closing.signal.aborted) this.#options.log.warn({ endpoint: this.#options.endpoint.name, problem: String(error) }, "webhooks: the events that wait cannot be read; the node tries again every second");
+    this.#wait(known, unreadableMs);
+  }
+
+  usage(): TellerUsage {
+    const { endpoint: { name: endpoint, breaker: { state: breaker } } } = this.#options;
+    let [parked, waiting, since] = [0, 0, Infinity];
+    for (const known of this.#known.values()) {
+      if (known.attempts >= parkedAttempts) parked++;
+      waiting += known.waiting;
+      since = Math.min(since, known.since);
+    }
+    const { told, deadLetters, lost, failures } = this;
+    const ageMs = since === Infinity ? 0 : Math.max(0, this.#clock() - since);
+    return { endpoint, told, deadLetters, lost, failures: { ...failures }, running: this.#turns.size, subjects: this.#known.size, parked, waiting, ageMs, breaker, isDisabled: this.#isDisabled };
+  }
+
+  /** Requests under way are given up: their facts are told after the next start, or by another node. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#later.clear();
+    await Promise.all(this.#turns);
+    await this.#options.endpoint.close();
+  }
+}
+
+interface Stop {
+  readonly afterMs: number;
+  /** The subject's attempts count. Not where the breaker alone stopped it. */
+  readonly isFailure: boolean;
+}

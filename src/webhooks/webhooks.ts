@@ -1,0 +1,139 @@
+/**
+ * Webhooks: tell the application's backend what has happened. Facts wait in lists (facts.ts); here they leave, each to
+ * every endpoint that wants it, at least once.
+ */
+import type { Config } from "../config/config.ts";
+import { namespaceOf } from "../config/roomnames.ts";
+import { kindsOf } from "../config/webhooks.ts";
+import type { DeadLetter, Facts, Subject } from "../facts/facts.ts";
+import { Backend } from "../hooks/backend.ts";
+import { Signer } from "../hooks/signature.ts";
+import type { Logger } from "../platform/log/log.ts";
+import { publicConnector } from "./addresses.ts";
+import { Endpoint } from "./endpoint.ts";
+import { Teller, type TellerUsage } from "./teller.ts";
+
+export interface WebhooksOptions {
+  readonly config: Config;
+  readonly version: string;
+  readonly facts: Facts;
+  readonly log: Logger;
+  /** No endpoint has facts of the subject to be told any more. */
+  onTold(subject: Subject): void;
+}
+
+/** Bytes of an answer's body: nobody reads it. */
+const answerBytesMax = 262_144;
+
+export class Webhooks {
+  readonly #options: WebhooksOptions;
+  readonly #tellers: readonly { readonly endpoint: Endpoint; readonly teller: Teller }[];
+
+  constructor(options: WebhooksOptions) {
+    this.#options = options;
+    const { config, facts, log } = options;
+    this.#tellers = Object.keys(config.webhooks).map((name) => {
+      const endpoint = endpointOf(name, options);
+      const teller = new Teller({
+        endpoint, facts, log, connectionsMax: config.webhookConnectionsMax, giveUpMs: config.webhookGiveUpMs,
+        onTold: (subject) => {
+          if (!this.has(subject)) options.onTold(subject);
+        },
+      });
+      return { endpoint, teller };
+    });
+  }
+
+  /** An endpoint that answered 410 stays disabled, also after a restart, until its URL changes. */
+  async start(): Promise<void> {
+    const { facts, log } = this.#options;
+    for (const { endpoint, teller } of this.#tellers) {
+      const url = await facts.disabled(endpoint.name).catch(() => "");
+      teller.isDisabled = url === endpoint.url;
+      if (url === endpoint.url) log.warn({ endpoint: endpoint.name }, "webhooks: the endpoint is disabled, as it answered 410 (gone) before: its events become dead letters; flux-gateway hooks replay enables it again");
+    }
+  }
+
+  /** There may be facts of the subject. @param gone a dead node, that may have been telling them */
+  look(subject: Subject, gone?: string): void {
+    for (const { endpoint, teller } of this.#tellers) if (isTold(endpoint, subject)) teller.look(subject, gone);
+  }
+
+  has(subject: Subject): boolean {
+    return this.#tellers.some(({ teller }) => teller.has(subject));
+  }
+
+  /** Names of the endpoints, and their dead letters. */
+  async failed(max: number): Promise<{ readonly endpoint: string; readonly isDisabled: boolean; readonly count: number; readonly letters: readonly DeadLetter[] }[]> {
+    return Promise.all(this.#tellers.map(async ({ endpoint: { name }, teller }) => ({ endpoint: name, isDisabled: teller.usage().isDisabled, ...(await this.#options.facts.buried(name, max)) })));
+  }
+
+  /**
+   * Sends dead letters once more, the oldest first, until one fails. Those that are taken are deleted. Enables an
+   * endpoint that was disabled. Null: there is no such endpoint.
+   */
+  async replay(name: string, max: number): Promise<{ readonly told: number; readonly left: number; readonly problem: string } | null> {
+    const found = this.#tellers.find(({ endpoint }) => endpoint.name === name);
+    if (found === undefined) return null;
+    const { facts } = this.#options;
+    const { letters } = await facts.buried(name, max);
+    let told = 0;
+    let problem = "";
+    for (const letter of letters) {
+      const outcome = await found.endpoint.send(letter, AbortSignal.timeout(replayMsMax));
+      if (outcome.kind !== "told") {
+        problem = outcome.text;
+        break;
+      }
+      await facts.unbury(name, [letter.id]);
+      told++;
+    }
+    if (problem === "") {
+      await facts.disable(name, "");
+      found.teller.isDisabled = false;
+    }
+    return { told, left: (await facts.buried(name, 0)).count, problem };
+  }
+
+  usage(): readonly TellerUsage[] {
+    return this.#tellers.map(({ teller }) => teller.usage());
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#tellers.map(({ teller }) => teller.close()));
+  }
+}
+
+const replayMsMax = 60_000;
+
+/** Endpoints that are told of a subject, by the configuration. */
+export function endpointsOf(config: Config): (subject: Subject) => readonly string[] {
+  const endpoints = Object.entries(config.webhooks).map(([name, given]) => ({ name, ...scopeOf(given) }));
+  return (subject) => endpoints.filter((endpoint) => isTold(endpoint, subject)).map(({ name }) => name);
+}
+
+type Scope = Pick<Endpoint, "kinds" | "namespaces">;
+
+function scopeOf(given: Config["webhooks"][string]): Scope {
+  return { kinds: new Set(kindsOf(given)), namespaces: given.namespaces.length === 0 ? null : new Set(given.namespaces) };
+}
+
+const ofRooms = /^(room|member)\./;
+
+function isTold({ kinds, namespaces }: Scope, subject: Subject): boolean {
+  const isRoom = subject.startsWith("r");
+  if (![...kinds].some((kind) => ofRooms.test(kind) === isRoom)) return false;
+  return !isRoom || namespaces === null || namespaces.has(namespaceOf(subject.slice(1)));
+}
+
+function endpointOf(name: string, { config, version }: WebhooksOptions): Endpoint {
+  const given = config.webhooks[name]!;
+  const { webhookTimeoutMs: timeoutMs, webhookConnectionsMax: connectionsMax } = config;
+  const connector = config.webhooksAllowPrivate ? undefined : publicConnector({ timeoutMs });
+  const backend = new Backend({
+    url: given.url, connectionsMax, answerBytesMax, connectTimeoutMs: timeoutMs, userAgent: `flux-gateway/${version}`,
+    ...(connector !== undefined && { connector }),
+  });
+  const secrets = given.secret === "" ? [config.hookSecret, config.hookSecretPrevious] : [given.secret, given.secretPrevious];
+  return new Endpoint({ name, url: given.url, ...scopeOf(given), backend, signer: new Signer(secrets), timeoutMs });
+}
