@@ -102,7 +102,7 @@ function start() {
   const ask = (method: string, headers: Record<string, string> = {}): Socket => {
     const socket = new Socket();
     const all: Record<string, string> = { authorization: "Bearer k", ...headers };
-    const req = { getHeader: (name: string) => all[name] ?? "", getMethod: () => method.toLowerCase(), getUrl: () => "/api/v1/x", getQuery: (key?: string) => (key === undefined ? "a=1" : undefined) };
+    const req = { forEach: (use: (name: string, value: string) => void) => Object.entries(all).forEach(([name, value]) => use(name, value)), getMethod: () => method.toLowerCase(), getUrl: () => "/api/v1/x", getQuery: (key?: string) => (key === undefined ? "a=1" : undefined) };
     handler(socket.res as unknown as HttpResponse, req as unknown as HttpRequest);
     return socket;
   };

@@ -1,8 +1,9 @@
 /** An HTTP server of the main thread, bounded: in connections, of all and of each address, and in the time that a request takes to arrive. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { Logger } from "../platform/log/log.ts";
 import { Sparse } from "../platform/log/sparse.ts";
+import { refuse, Refused } from "./request.ts";
 
 export interface HttpServer {
   readonly port: number;
@@ -46,7 +47,15 @@ export interface ServerOptions {
 /** @throws the error of `listen`, with its `code`. */
 export async function startServer({ host, port }: Listening, { name, bounds, log }: ServerOptions, onRequest: OnRequest): Promise<HttpServer> {
   const { headersMs: headersTimeout, requestMs: requestTimeout, lookMs: connectionsCheckingInterval, keepAliveMs: keepAliveTimeout } = bounds;
+  const refused = new WeakSet<Socket>();
   const server = createServer({ headersTimeout, requestTimeout, connectionsCheckingInterval, keepAliveTimeout }, (req, res) => {
+    if (refused.has(req.socket)) return;
+    const problem = framingProblem(req);
+    if (problem !== null) {
+      // Node has read what is behind it in the same packet, and gives it to this function.
+      refused.add(req.socket);
+      return refuse(res, new Refused(400, "bad_request", problem));
+    }
     if (res.socket === null) tellOfEnd(req, res);
     onRequest(req, res);
   });
@@ -66,6 +75,18 @@ export async function startServer({ host, port }: Listening, { name, bounds, log
         server.closeAllConnections();
       }),
   };
+}
+
+/**
+ * Node refuses most requests whose end is not certain. It lets these pass: an empty Transfer-Encoding, another encoding
+ * in front of chunks, and a second Host. A proxy in front may take another end or host for the right one.
+ */
+function framingProblem({ headers, rawHeaders }: IncomingMessage): string | null {
+  const encoding = headers["transfer-encoding"];
+  if (encoding !== undefined && encoding.toLowerCase() !== "chunked") return "transfer-encoding: must be chunked";
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === "host") hosts++;
+  return hosts > 1 ? "host: stands twice" : null;
 }
 
 /**

@@ -26,6 +26,7 @@ const names = [
   "moved", // sessions whose user got another owner
   "urlsAnswered", // requests for a connection URL
   "urlsRefused",
+  "httpMalformed", // requests whose end is not certain
   "apiRequests", // to the HTTP API on the port for clients: passed to the main thread, and refused here, by code
   "apiUnauthorized",
   "apiRateLimited",

@@ -54,6 +54,7 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
   ["flux_sockets_opened_total", "opened", "Sockets accepted. With resumes and hellos refused, this is how often clients come"],
   ["flux_connection_urls_total", "urlsAnswered", "Requests to /api/connection-url answered with a node"],
   ["flux_connection_urls_refused_total", "urlsRefused", "Requests to /api/connection-url refused: invalid, forbidden, or no slot free"],
+  ["flux_http_malformed_total", "httpMalformed", "Requests on the port for clients refused because their end is not certain: two lengths, a length that is no number, or another Transfer-Encoding than chunked"],
   ["flux_http_public_requests_total", "apiRequests", "Requests to the HTTP API on the port for clients that reached the main thread"],
   ["flux_http_public_unauthorized_total", "apiUnauthorized", "Requests to the HTTP API on the port for clients that reactors refused with unauthorized: they had no credential"],
   ["flux_http_public_rate_limited_total", "apiRateLimited", "Requests to the HTTP API on the port for clients that reactors refused with rate_limited: many requests of their address were refused before"],

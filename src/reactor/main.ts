@@ -55,6 +55,7 @@ import { Moves } from "./session/moves.ts";
 import { ReturnWindow } from "./session/returnwindow.ts";
 import { ReactorRooms } from "./rooms/rooms.ts";
 import { ReactorSessions } from "./session/session.ts";
+import { routesOf } from "./transport/routes.ts";
 import { Audiences } from "./transport/socket.ts";
 import { doorkeeper } from "./transport/sockets.ts";
 import { serveTcp, type TcpTransport } from "./transport/tcp.ts";
@@ -166,9 +167,10 @@ function listen(): void {
 
 /** @returns how many WebSockets the App has open. */
 function serve(app: TemplatedApp): () => number {
-  connectionUrl.serve(app);
+  const routes = routesOf(app, counters);
+  connectionUrl.serve(routes);
   publicApi?.serve(app);
-  serveHttp(app, config, state);
+  serveHttp(routes, config, state);
   return serveWebSockets(app, reactor, door);
 }
 

@@ -10,8 +10,9 @@ import { fitsRecord, passedHeaders, pieceBytes, readBytes, readHead, readId, rea
 import type { RecordReader } from "../../link/link.ts";
 import { kinds } from "../../link/records.ts";
 import type { NodeState } from "../../link/threads.ts";
-import { problems, problemText, problemType, refusal, retryAfterSeconds } from "../../protocol/problems.ts";
+import { problems, problemText, problemType, refusal, retryAfterSeconds, type Refusal } from "../../protocol/problems.ts";
 import type { Context } from "../context.ts";
+import { answerAndClose, RequestHeaders } from "../transport/framing.ts";
 import { safeText } from "../transport/safetext.ts";
 import { respondHead, statusLine } from "./answers.ts";
 import { Callers } from "./callers.ts";
@@ -40,6 +41,7 @@ export class PublicApi {
   readonly #tellBytes: number;
   readonly #requests = new Requests();
   readonly #callers = new Callers();
+  readonly #headers = new RequestHeaders();
   readonly #prefix = `${randomId(6)}-`;
   readonly #look = setInterval(() => this.#endSlow(), lookMs);
   /** Requests whose body waits for room on the link. */
@@ -91,27 +93,31 @@ export class PublicApi {
 
   #asked(res: HttpResponse, req: HttpRequest): void {
     const { counters, state } = this.#options;
-    const authorization = req.getHeader("authorization");
+    const method = req.getMethod();
+    const isHead = method === "head";
+    const problem = this.#headers.read(req) ?? (this.#headers.isChunked && (isHead || method === "get") ? "transfer-encoding: this call takes no body in chunks" : null);
+    if (problem !== null) return this.#refuseMalformed(res, problem);
+    const { values, isChunked } = this.#headers;
+    const authorization = values[authorizationAt]!;
     const query = req.getQuery() ?? "";
     // Streams take the token of a client in the query.
     const credential = authorization === "" ? (req.getQuery("token") ?? "") : authorization;
-    const isHead = req.getMethod() === "head";
-    if (credential === "") return this.#refuse(res, isHead, "unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
-    if (state.shortOfMemory || this.#requests.size >= requestsMax) return this.#refuse(res, isHead, "overloaded", state.shortOfMemory ? "the node is short of memory" : `${requestsMax} requests wait for their answers already`);
+    const refuse = (code: RefusedHere, text: string) => this.#refuse(res, { isHead, isChunked }, code, text);
+    if (credential === "") return refuse("unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
+    if (state.shortOfMemory || this.#requests.size >= requestsMax) return refuse("overloaded", state.shortOfMemory ? "the node is short of memory" : `${requestsMax} requests wait for their answers already`);
     const address = textOf(res.getRemoteAddressAsText());
     const refused = this.#callers.begin(address, credential);
-    if (refused !== null) return this.#refuse(res, isHead, refused, refused === "overloaded" ? "too many requests of this address wait for their answers" : "too many requests with wrong keys came from this address");
+    if (refused !== null) return refuse(refused, refused === "overloaded" ? "too many requests of this address wait for their answers" : "too many requests with wrong keys came from this address");
     const slot = this.#requests.freeSlot();
-    const asked = new Asked(slot, this.#requests.lifeOf(slot), res, isHead, address, credential, performance.now());
+    const asked = new Asked(slot, this.#requests.lifeOf(slot), { res, isHead, isChunked, address, credential, startedAt: performance.now() });
     this.#requests.add(asked);
     counters.add("apiRequests", 1);
     const url = query === "" ? req.getUrl() : `${req.getUrl()}?${query}`;
-    let head = `${address}\n${req.getMethod().toUpperCase()}\n${url}`;
-    for (const name of passedHeaders) head += `\n${name === "authorization" ? authorization : req.getHeader(name)}`;
+    let head = `${address}\n${method.toUpperCase()}\n${url}`;
+    for (let i = 0; i < passedHeaders.length; i++) head += `\n${values[i]!}`;
     res.onAborted(() => this.#gone(asked));
-    const length = Number(req.getHeader("content-length"));
-    const hasBody = length > 0 || req.getHeader("transfer-encoding") !== "";
-    if (!hasBody) return this.#pass(asked, head, nothing);
+    const length = Number(values[lengthAt]);
+    if (length === 0 && !isChunked) return this.#pass(asked, head, nothing);
     if (length > this.#pieceBytes) this.#pass(asked, head, null);
     res.onData((chunk, isLast) => this.#onData(asked, head, chunk, isLast));
   }
@@ -186,7 +192,7 @@ export class PublicApi {
         if (total >= 0) res.writeHeader("Content-Length", String(total));
         res.endWithoutBody();
         // Nothing would read the rest of a body that has not arrived.
-      } else if (body !== null) res.end(body, !asked.isWhole);
+      } else if (body !== null) res.end(body, !asked.isWhole || asked.isChunked);
     });
     if (isHead || body !== null) return this.#over(asked);
     res.onWritable(() => this.#writable(asked));
@@ -197,7 +203,18 @@ export class PublicApi {
     if (asked.isBlocked && this.#held + piece.length > heldBytesMax) return this.#close(asked);
     if (piece.length > 0) (asked.pieces ??= []).push(Buffer.from(piece));
     this.#held += piece.length;
-    if (!asked.isBlocked) asked.res.cork(() => this.#send(asked));
+    if (asked.isChunked) this.#collected(asked);
+    else if (!asked.isBlocked) asked.res.cork(() => this.#send(asked));
+  }
+
+  /** uWS closes the connection only behind an answer that it gets as a whole. No stream answers a body in chunks. */
+  #collected(asked: Asked): void {
+    if (asked.isLast) {
+      asked.res.cork(() => asked.res.end(Buffer.concat(asked.pieces ?? []), true));
+      return this.#over(asked);
+    }
+    if (this.#held > heldBytesMax) return this.#close(asked);
+    writeBytes(this.#options.link, kinds.apiSent, asked, asked.pieces!.at(-1)!.length);
   }
 
   /** The socket has room. uWS wants to know whether everything was written. */
@@ -272,19 +289,32 @@ export class PublicApi {
   }
 
   /** Before the main thread hears of it. */
-  #refuse(res: HttpResponse, isHead: boolean, code: RefusedHere, text: string): void {
+  #refuse(res: HttpResponse, { isHead, isChunked }: Pick<Asked, "isHead" | "isChunked">, code: RefusedHere, text: string): void {
     this.#options.counters.add(counterOf[code], 1);
     const refused = refusal(code, text);
-    const id = this.#prefix + (++this.#lastId).toString(36);
+    const status = statusLine(problems[code].status);
     const retryAfter = retryAfterSeconds(refused);
-    const body = problemText(refused, id);
+    const { headers, body } = this.#problem(refused);
+    if (code === "unauthorized") headers["WWW-Authenticate"] = "Bearer";
+    if (retryAfter > 0) headers["Retry-After"] = String(retryAfter);
+    if (isChunked) return answerAndClose(res, status, headers, body);
     res.cork(() => {
-      res.writeStatus(statusLine(problems[code].status)).writeHeader("Content-Type", problemType).writeHeader("X-Request-Id", id);
-      if (code === "unauthorized") res.writeHeader("WWW-Authenticate", "Bearer");
-      if (retryAfter > 0) res.writeHeader("Retry-After", String(retryAfter));
+      res.writeStatus(status);
+      for (const name in headers) res.writeHeader(name, headers[name]!);
       if (isHead) res.writeHeader("Content-Length", String(Buffer.byteLength(body))).endWithoutBody();
       else res.end(safeText(body), true);
     });
+  }
+
+  #refuseMalformed(res: HttpResponse, problem: string): void {
+    this.#options.counters.add("httpMalformed", 1);
+    const { headers, body } = this.#problem(refusal("bad_request", problem));
+    answerAndClose(res, statusLine(problems.bad_request.status), headers, body);
+  }
+
+  #problem(refused: Refusal): { headers: Record<string, string>; body: string } {
+    const id = this.#prefix + (++this.#lastId).toString(36);
+    return { headers: { "Content-Type": problemType, "X-Request-Id": id }, body: problemText(refused, id) };
   }
 
   /** The main thread may have heard of it. */
@@ -293,7 +323,7 @@ export class PublicApi {
     asked.status = problems[code].status;
     if (asked.isPassed) writeEnd(this.#options.link, kinds.apiGone, asked);
     this.#over(asked);
-    this.#refuse(asked.res, asked.isHead, code, text);
+    this.#refuse(asked.res, asked, code, text);
   }
 
   /** Bodies that do not arrive, and answers that are not read. */
@@ -309,6 +339,7 @@ export class PublicApi {
 
 type RefusedHere = "unauthorized" | "rate_limited" | "overloaded" | "bad_request";
 const counterOf = { unauthorized: "apiUnauthorized", rate_limited: "apiRateLimited", overloaded: "apiOverloaded", bad_request: "apiBad" } as const;
+const [authorizationAt, lengthAt] = [passedHeaders.indexOf("authorization"), passedHeaders.indexOf("content-length")];
 const nothing = Buffer.alloc(0);
 
 function textOf(bytes: ArrayBuffer): string {

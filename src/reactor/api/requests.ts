@@ -2,12 +2,16 @@
 import type { HttpResponse } from "uWebSockets.js";
 import type { RequestId } from "../../link/api.ts";
 
+type Begun = Pick<Asked, "res" | "isHead" | "isChunked" | "address" | "credential" | "startedAt">;
+
 /** A class of one shape, without lists until they are needed: most requests are one record, and so are most answers. */
 export class Asked implements RequestId {
   readonly slot: number;
   readonly life: number;
   readonly res: HttpResponse;
   readonly isHead: boolean;
+  /** Its body comes in chunks: the connection ends with the answer. */
+  readonly isChunked: boolean;
   readonly address: string;
   readonly credential: string;
   readonly startedAt: number;
@@ -33,11 +37,12 @@ export class Asked implements RequestId {
   untold = 0;
   isOver = false;
 
-  constructor(slot: number, life: number, res: HttpResponse, isHead: boolean, address: string, credential: string, startedAt: number) {
+  constructor(slot: number, life: number, { res, isHead, isChunked, address, credential, startedAt }: Begun) {
     this.slot = slot;
     this.life = life;
     this.res = res;
     this.isHead = isHead;
+    this.isChunked = isChunked;
     this.address = address;
     this.credential = credential;
     this.startedAt = startedAt;

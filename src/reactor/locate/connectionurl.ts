@@ -5,12 +5,14 @@
  * A request costs little, and its bounds are those of handshakes: each target's rate of handshakes is handed out as
  * slots, and beyond half a minute of them, callers are refused. Tokens are checked at that rate, too.
  */
-import type { HttpRequest, HttpResponse, TemplatedApp } from "uWebSockets.js";
+import type { HttpRequest, HttpResponse } from "uWebSockets.js";
 import { placeTicketMs, userTag, type PlaceTickets } from "../../auth/placetickets.ts";
 import type { Verdict } from "../../auth/verifier.ts";
 import { isWelcome } from "../transport/origin.ts";
 import { retryAfter, Shown } from "../transport/admission.ts";
-import { jsonType, respondError } from "../transport/http.ts";
+import { jsonType } from "../transport/errorjson.ts";
+import { respondError } from "../transport/http.ts";
+import type { Routes } from "../transport/routes.ts";
 import { tokenInHeader } from "../transport/token.ts";
 import type { NodeState } from "../../link/threads.ts";
 import type { Context } from "../context.ts";
@@ -74,10 +76,10 @@ export class ConnectionUrl {
     this.#isUnconfigured = options.config.nodeUrl === "" && options.config.nodeHost === "";
   }
 
-  serve(app: TemplatedApp): void {
-    app.get(path, (res, req) => this.#asked(res, req, false)).head(path, (res, req) => this.#asked(res, req, true));
-    app.options(path, (res, req) => this.#preflight(res, req));
-    app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", `only ${methods}`, { headers: { Allow: methods } }));
+  serve(routes: Routes): void {
+    routes.get(path, (res, req) => this.#asked(res, req, false)).head(path, (res, req) => this.#asked(res, req, true));
+    routes.options(path, (res, req) => this.#preflight(res, req));
+    routes.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", `only ${methods}`, { headers: { Allow: methods } }));
   }
 
   #preflight(res: HttpResponse, req: HttpRequest): void {

@@ -1,10 +1,12 @@
 /** HTTP on the public port: health, readiness, the demo page, and an error for everything else. */
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, extname } from "node:path";
-import type { HttpResponse, TemplatedApp } from "uWebSockets.js";
+import type { HttpResponse } from "uWebSockets.js";
 import type { Config } from "../../config/config.ts";
 import type { NodeState } from "../../link/threads.ts";
 import { packageFolder } from "../../platform/version.ts";
+import { errorJson, jsonType } from "./errorjson.ts";
+import type { Routes } from "./routes.ts";
 import { safeText } from "./safetext.ts";
 
 const securityHeaders = {
@@ -21,7 +23,7 @@ const types: Readonly<Record<string, string>> = {
   ".svg": "image/svg+xml",
 };
 
-export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): void {
+export function serveHttp(routes: Routes, config: Config, state: NodeState): void {
   const health: Handler = (res, isHead) => respondJson(res, "200 OK", { status: "ok", node: config.nodeId }, isHead);
   const ready: Handler = (res, isHead) => {
     if (state.ready) respondJson(res, "200 OK", { status: "ready", node: config.nodeId }, isHead);
@@ -31,10 +33,10 @@ export function serveHttp(app: TemplatedApp, config: Config, state: NodeState): 
   if (config.demo) for (const [path, handler] of demoFiles()) paths.set(path, handler);
   for (const [path, handler] of paths) {
     // Some load balancers ask with HEAD.
-    app.get(path, (res) => handler(res, false)).head(path, (res) => handler(res, true));
-    app.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET, HEAD", { headers: { Allow: "GET, HEAD" } }));
+    routes.get(path, (res) => handler(res, false)).head(path, (res) => handler(res, true));
+    routes.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET, HEAD", { headers: { Allow: "GET, HEAD" } }));
   }
-  app.any("/*", (res, req) => {
+  routes.any("/*", (res, req) => {
     respondError(res, "404 Not Found", "bad_request", "not found: the WebSocket endpoint is /ws", { isHead: req.getMethod() === "head" });
   });
 }
@@ -62,11 +64,10 @@ interface Extras {
   readonly isLast?: boolean;
 }
 
-/** An error in the form of every HTTP answer of the node: `{error: {code, text, retryable}}`. */
 export function respondError(res: HttpResponse, status: string, code: string, text: string, { headers, ...extras }: Extras = {}): void {
   const retryable = status.startsWith("503");
   const retry = retryable ? { "Retry-After": "1" } : {};
-  respond(res, status, jsonType, JSON.stringify({ error: { code, text, retryable } }), { ...extras, headers: { ...retry, ...headers } });
+  respond(res, status, jsonType, errorJson(code, text, retryable), { ...extras, headers: { ...retry, ...headers } });
 }
 
 /** Answers a request that is no WebSocket handshake, or has another version (RFC 6455, 4.4). */
@@ -77,8 +78,6 @@ export function respondUpgrade(res: HttpResponse, text: string, isHead = false):
 
 /** The only version that uWS supports. */
 export const webSocketVersion = "13";
-
-export const jsonType = "application/json; charset=utf-8";
 
 function respondJson(res: HttpResponse, status: string, body: object, isHead: boolean): void {
   respond(res, status, jsonType, JSON.stringify(body), { headers: { "Cache-Control": "no-store" }, isHead });

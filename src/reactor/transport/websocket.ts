@@ -3,12 +3,14 @@ import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_so
 import { defaultFormat, formatOfSubprotocol, formats } from "../../protocol/formats/formats.ts";
 import { retryAfter } from "./admission.ts";
 import { isOpen, onMessage } from "../dispatch.ts";
+import { RequestHeaders } from "./framing.ts";
 import { respondError, respondUpgrade, webSocketVersion } from "./http.ts";
 import { forbidden, isWelcome } from "./origin.ts";
 import { closeSession, closeSlow } from "../outgoing.ts";
 import { chargeBytes } from "../session/rate.ts";
 import type { Reactor } from "../reactor.ts";
 import { createSession, type Session } from "../session/session.ts";
+import { isCertain } from "./routes.ts";
 import { tokenInHeader } from "./token.ts";
 import { gone, opened, refusals, turnedAway, type TurnAway } from "./sockets.ts";
 
@@ -33,6 +35,7 @@ interface SocketData {
 export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () => TurnAway | null): () => number {
   const { config, counters, rooms, heartbeat, admission } = reactor;
 
+  const headers = new RequestHeaders();
   let sockets = 0;
 
   /** Charges pings and pongs too. The smallest of them cost most for their bytes. */
@@ -54,6 +57,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
     compression: compressors[config.compression],
 
     upgrade(res, req, socketContext) {
+      if (!isCertain(res, req, headers, counters)) return;
       const closed = door();
       if (closed !== null) return turnAway(reactor, res, closed);
       // uWS upgrades any version.
