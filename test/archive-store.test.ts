@@ -226,7 +226,7 @@ t.test("a database that cannot be used is refused with the reason and the way to
   t.notOk(away instanceof PostgresProblem, "a server that cannot be reached may come back");
 });
 
-t.test("an archive without NATS, and an archived namespace without an archive, are refused", async (t) => {
+t.test("an archive without NATS and data directory, and an archived namespace without an archive, are refused", async (t) => {
   const archive = "postgres://flux:secret@10.0.0.5/flux";
   const refused = (options: GatewayOptions) => {
     try {
@@ -237,13 +237,13 @@ t.test("an archive without NATS, and an archived namespace without an archive, a
     }
   };
   t.match(refused({ namespaces: { chat: { archive: true } } }), /namespaces\.chat\.archive: there is no archive; set archive/);
-  t.match(refused({ archive, namespaces: { chat: { archive: true } } }), /written from the streams of NATS, and there are none; set nats/);
-  t.match(refused({ archive, dataDir: "/data", namespaces: { chat: { archive: true } } }), /there are none; set nats/, "a data directory is not archived");
+  t.match(refused({ archive, namespaces: { chat: { archive: true } } }), /written from the streams of NATS or from the data directory; set nats or dataDir/);
+  t.equal(refused({ archive, dataDir: "/data", namespaces: { chat: { archive: true } } }), "", "a data directory has a journal");
   t.match(refused({ archive, nats: ["nats://n"], resumeSecret, namespaces: { live: { archive: true } } }), /live stores no history/);
   t.match(refused({ archive, nats: ["nats://n"], resumeSecret, namespaces: { chat: { archiveRecovery: true } } }), /chat is not archived; set chat\.archive/);
   t.match(refused({ archive: "mysql://secret@h/db" }), /must be an address such as postgres:\/\/.*, not what was given/);
   t.equal(showValue(resolveConfig({ options: { archive, nats: ["nats://n"], resumeSecret } }).config, "archive"), "postgres://flux:[hidden]@10.0.0.5/flux");
-  await t.rejects(createGateway({ archive, port: 0, adminPort: 0, logLevel: "silent" }), /--archive: the archive is written from the streams of NATS/);
+  await t.rejects(createGateway({ archive, port: 0, adminPort: 0, logLevel: "silent" }), /--archive: the archive is written from the streams of NATS or from the data directory; set --nats or --data-dir/);
 });
 
 t.test("what is archived but not delivered here yet is left out of a page", async (t) => {

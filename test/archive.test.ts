@@ -1,10 +1,12 @@
 /** Publications of an archived namespace end in PostgreSQL, exactly once and in order. */
+import { join } from "node:path";
 import t from "tap";
 import { createPostgresArchive } from "../src/archive/postgres/postgres.ts";
 import { archivedRow } from "../src/contracts/archive.ts";
+import { createGateway } from "../src/node/gateway.ts";
 import { command } from "./support/command.ts";
 import { startNats } from "./support/nats.ts";
-import { resumeSecret } from "./support/node.ts";
+import { resumeSecret, startNode } from "./support/node.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { startPostgres } from "./support/postgres.ts";
 import { open } from "./support/session.ts";
@@ -13,28 +15,49 @@ import { until } from "./support/until.ts";
 const nats = await startNats(t);
 const postgres = await startPostgres(t);
 
-t.test("an archiver that is killed in the middle leaves no hole and nothing twice", async (t) => {
-  const archive = await postgres.freshUrl();
-  const flags = ["--nats", nats.url, "--resume-secret", resumeSecret, "--nats-prefix", "kill", "--nats-partitions", "1", "--archive", archive, "--namespaces", JSON.stringify({ chat: { archive: true, historySize: 10 } }), "--commands-per-second", "0", "--reactors", "1"];
-  const rows = async () => postgres.sql("SELECT seq, room, convert_from(data, 'UTF8') AS text FROM flux_publications ORDER BY seq", [], archive);
-  const first = await startNodeProcess(flags);
-  t.teardown(() => first.kill());
-  const ann = await open(first);
-  await ann.join("chat:a");
-  const texts = Array.from({ length: 1500 }, (_, i) => `"${i}"`);
-  await Promise.all(texts.slice(0, 500).map((text) => ann.publish("chat:a", text)));
-  const rest = texts.slice(500).map((text) => ann.publish("chat:a", text).catch(() => null));
-  await until(async () => (await rows()).length > 100, "some rows");
-  await first.kill();
-  await Promise.allSettled(rest);
-  const second = await startNodeProcess(flags);
-  t.teardown(() => second.stop());
-  const answer = (await (await fetch(`${second.adminUrl}/api/v1/rooms/chat:a/history?limit=1`)).json()) as { position: string };
-  const last = Number(answer.position.split(":")[1]);
-  await until(async () => Number((await rows()).at(-1)?.seq) === last, "the rest");
-  const found = await rows();
-  t.same(found.map(({ seq }) => Number(seq)), Array.from({ length: last }, (_, i) => i + 1), "every sequence once");
-  t.same(found.map(({ text }) => text), texts.slice(0, last), "in order");
+const publications = 600;
+
+for (const source of ["NATS", "a data directory"] as const) {
+  t.test(`an archiver that is killed in the middle leaves no hole and nothing twice: from ${source}`, async (t) => {
+    const archive = await postgres.freshUrl();
+    const from = source === "NATS" ? ["--nats", nats.url, "--nats-prefix", "kill", "--nats-partitions", "1"] : ["--data-dir", t.testdir()];
+    const flags = [...from, "--resume-secret", resumeSecret, "--archive", archive, "--namespaces", JSON.stringify({ chat: { archive: true, historySize: 10 } }), "--commands-per-second", "0", "--reactors", "1"];
+    const rows = async () => postgres.sql("SELECT epoch, seq, room, convert_from(data, 'UTF8') AS text FROM flux_publications ORDER BY seq", [], archive);
+    const first = await startNodeProcess(flags);
+    t.teardown(() => first.kill());
+    const ann = await open(first);
+    await ann.join("chat:a");
+    const texts = Array.from({ length: publications }, (_, i) => `"${i}"`);
+    await Promise.all(texts.slice(0, 200).map((text) => ann.publish("chat:a", text)));
+    const rest = texts.slice(200).map((text) => ann.publish("chat:a", text).catch(() => null));
+    await until(async () => (await rows()).length > 50, "some rows");
+    await first.kill();
+    await Promise.allSettled(rest);
+    const second = await startNodeProcess(flags);
+    t.teardown(() => second.stop());
+    const read = async (query: string) => (await (await fetch(`${second.adminUrl}/api/v1/rooms/chat:a/history?${query}`)).json()) as { position: string; publications: { data: string }[] };
+    const { position } = await read("limit=1");
+    const [epoch, last] = [position.slice(0, position.lastIndexOf(":")), Number(position.split(":").at(-1))];
+    await until(async () => Number((await rows()).at(-1)?.seq) === last, "the rest");
+    const found = await rows();
+    t.same(found.map(({ seq }) => Number(seq)), Array.from({ length: last }, (_, i) => i + 1), "every sequence once");
+    t.same(found.map(({ text }) => text), texts.slice(0, last), "in order");
+    t.equal(new Set(found.map((row) => row.epoch)).size, 1);
+    t.same((await read(`after=${encodeURIComponent(`${epoch}:0`)}&limit=100`)).publications.map(({ data }) => `"${data}"`), texts.slice(0, 100), "history reaches back to the first");
+  });
+}
+
+t.test("the archive of a data directory is its own: another directory, or an operator without it, is refused", async (t) => {
+  const [archive, own] = [await postgres.freshUrl(), t.testdir()];
+  const options = { archive, namespaces: { chat: { archive: true } }, port: 0, adminPort: 0, logLevel: "silent", reactors: 1 } as const;
+  const node = await startNode(t, { ...options, dataDir: own });
+  await until(async () => (await postgres.sql("SELECT 1 FROM flux_streams WHERE epoch <> ''", [], archive)).length === 1, "the archive to begin");
+  const status = await command(["archive", "status", "--archive", archive, "--data-dir", own]);
+  t.match(status.out, /^stream .*\njournal-\S+ +\d+ .*\n\ntables of data directory \S+, version 1/);
+  const other = join(own, "other");
+  await t.rejects(createGateway({ ...options, dataDir: other }), /the tables belong to another gateway \(data directory \S+, and this one is data directory/);
+  await t.rejects(createGateway({ ...options, nats: [nats.url], resumeSecret }), /the tables belong to another gateway \(data directory \S+, and this one is nats flux\)/);
+  await node.close();
 });
 
 t.test("an operator sees how far it is, and erases a user", async (t) => {

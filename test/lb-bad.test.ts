@@ -70,7 +70,7 @@ t.test("who has sent no whole request by firstBytesMs is closed, however slowly 
   const clock = { time: 0 };
   const door = new Door({ nodes: new Nodes(), config: lbConfig({ nodes, firstBytesMs: 10_000 }), dialFailed() {}, clock: () => clock.time });
   t.teardown(() => door.close());
-  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => door.accept(socket, true)).listen(0, "127.0.0.1");
+  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => door.accept(socket, false)).listen(0, "127.0.0.1");
   t.teardown(() => server.close());
   return once(server, "listening").then(async () => {
     const { port } = server.address() as AddressInfo;

@@ -29,6 +29,8 @@ export type ServerUnderTest = {
   /** Port of /metrics, for flux-gateway. */
   adminPort: number | null;
   pid: number;
+  /** What flux-gateway has logged. */
+  said?(): string;
   stop(): Promise<void>;
 };
 
@@ -62,7 +64,7 @@ async function startFlux(node: string[], reactors: number, more: readonly string
     "--host", host, "--log-level", "warn", "--drain-ms", 0, ...more].map(String);
   const child = run([...node, youngFlag, fluxCommand, "start", ...flags]);
   await until(child, async () => (await fetch(`http://${host}:${port}/ready`)).ok);
-  return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, stop: () => stop(child) };
+  return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, said: () => child.output + child.complaints, stop: () => stop(child) };
 }
 
 async function startControl(name: Exclude<ServerName, "flux"> | ControlName, node: string[], env: NodeJS.ProcessEnv): Promise<ServerUnderTest> {

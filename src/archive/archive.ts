@@ -5,6 +5,10 @@
  * A stream has one cursor: everything up to it is stored, or noted as a gap. A write moves the cursor in the same
  * transaction and states from where. So of two writers one fails, and a write whose outcome is unknown is settled by
  * reading the cursor.
+ *
+ * The stream of a NATS broker holds many rooms, and its sequences are the positions of their publications. A journal
+ * holds many rooms as well, but each room counts its own publications. There every room is a stream of its own in the
+ * archive, with epochs and gaps, and the journal has the cursor.
  */
 import type { Position, Query, Stored } from "../broker/broker.ts";
 
@@ -32,10 +36,25 @@ export interface ArchivedRow {
   readonly format: number;
   readonly key: string;
   readonly payload: Uint8Array;
+  /** Stream and epoch that `seq` belongs to. Missing: those of the cursor. */
+  readonly of?: RoomEpoch;
+}
+
+/** An epoch of a room in a journal: a stream of its own. */
+export interface RoomEpoch {
+  readonly stream: string;
+  readonly epoch: string;
+}
+
+/** An epoch of a room whose first publications, or the next complete ones, are in this write. */
+export interface BegunEpoch extends RoomEpoch {
+  readonly completeFrom: number;
 }
 
 /** Sequences of a stream that are not in the archive and never will be. `to` null: their end is unknown. */
 export interface Gap {
+  /** Missing: the stream of the cursor. */
+  readonly stream?: string;
   readonly epoch: string;
   readonly from: number;
   readonly to: number | null;
@@ -88,6 +107,9 @@ export interface Archive {
    */
   take(streams: readonly string[], holder: string, leaseMs: number, max: number): Promise<readonly Taken[]>;
 
+  /** Epochs that streams have in the archive, whoever archives them. "": none yet. */
+  epochs(streams: readonly string[]): Promise<ReadonlyMap<string, string>>;
+
   /** Gives up leases: others may take the streams at once. */
   release(streams: readonly string[], holder: string): Promise<void>;
 
@@ -100,9 +122,13 @@ export interface Archive {
 
   /**
    * Stores rows and gaps, and moves the cursor from `from` to `to`: all of it or nothing. MUST store nothing and return
-   * false where the cursor is not at `from`. @throws RowRefused where the content of a row is the reason
+   * false where the cursor is not at `from`. MUST keep the higher `completeFrom` of an epoch that has begun before.
+   * @throws RowRefused where the content of a row is the reason
    */
-  append(stream: string, from: Cursor, to: Cursor, rows: readonly ArchivedRow[], gaps: readonly Gap[]): Promise<boolean>;
+  append(stream: string, from: Cursor, to: Cursor, rows: readonly ArchivedRow[], gaps: readonly Gap[], begun?: readonly BegunEpoch[]): Promise<boolean>;
+
+  /** How far rooms of journals are archived: newest epoch, and the last sequence there that is a row or in a gap. Rooms that never were are left out. */
+  ends(streams: readonly string[]): Promise<ReadonlyMap<string, Position>>;
 
   /** The newest row of an epoch at or before a sequence. */
   rowBefore(stream: string, epoch: string, seq: number): Promise<{ readonly seq: number; readonly at: number } | null>;

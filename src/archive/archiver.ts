@@ -41,6 +41,8 @@ export interface Archiver {
 
 /** Streams taken in one round: nodes that start together share them. */
 const takenAtOnce = 4;
+/** Rounds between two looks at streams of others. */
+const roundsPerLook = 10;
 const tidyEveryMs = 10 * 60_000;
 const retryAfterMs = 1_000;
 
@@ -53,7 +55,13 @@ export function startArchiver(options: ArchiverOptions): Archiver {
   const writers = new Map<string, { readonly writer: Writer; readonly ended: Promise<void> }>();
   const names = feeds.map(({ stream }) => stream);
   let up = true;
+  /** Since when no stream can be taken. */
+  let downSince = 0;
   let alarmed = false;
+  let rounds = 0;
+  /** Streams that another node archives in another epoch than theirs, when it was last looked. */
+  let foreign: readonly string[] = [];
+  let saidForeign = false;
   let timer: NodeJS.Timeout | null = null;
   let tidyTimer: NodeJS.Timeout | null = null;
   let stopped = false;
@@ -78,29 +86,52 @@ export function startArchiver(options: ArchiverOptions): Archiver {
     return started;
   };
 
+  /** A holder adopts a new epoch within seconds. One that keeps another archives the stream of another NATS. */
+  const lookForOthers = async (): Promise<void> => {
+    if (rounds++ % roundsPerLook !== 0) return;
+    const others = feeds.filter(({ stream }) => !writers.has(stream));
+    if (others.length === 0) return void (foreign = []);
+    const epochs = await archive.epochs(others.map(({ stream }) => stream));
+    const now: string[] = [];
+    for (const feed of others) {
+      const archived = epochs.get(feed.stream) ?? "";
+      if (archived !== "" && (await feed.state()).epoch !== archived) now.push(feed.stream);
+    }
+    const stay = now.filter((stream) => foreign.includes(stream) && !writers.has(stream));
+    if (stay.length > 0 && !saidForeign) log.error({ streams: stay }, "archive: another gateway archives its streams here under the names of this one's, which are not archived; two gateways have the same natsPrefix and schema: give each its own");
+    saidForeign = stay.length > 0;
+    foreign = now;
+  };
+
   const round = async (): Promise<void> => {
     let started = 0;
     try {
       started = await look();
+      await lookForOthers().catch(() => undefined); // NATS is unavailable, and the writers say so
       if (!up) log.info({}, "archive: PostgreSQL is available again");
       up = true;
     } catch (error) {
       if (up) log.warn({ problem: textOf(error) }, "archive: PostgreSQL is unavailable; publications wait in their streams, and the node retries");
+      if (up) downSince = now();
       up = false;
     }
     alarm();
     if (!stopped) timer = setTimeout(() => void round(), started > 0 ? 50 + Math.random() * 200 : leaseMs / 5).unref();
   };
 
-  /** Half of the time after which publications would be lost. */
+  /** At half of the time, or half of the space, after which publications would be lost. */
   const alarm = (): void => {
     const lagMs = lag();
+    const filled = Math.max(0, ...feeds.map((feed) => feed.filled?.() ?? 0));
     const isLate = lagMs >= lagMaxMs / 2;
-    if (isLate && !alarmed) log.error({ lagMs: Math.round(lagMs), archiveLagMs: lagMaxMs }, "archive: it lags by more than half of archiveLagMs; after that time streams delete publications, archived or not; check PostgreSQL");
-    if (!isLate && alarmed) log.info({}, "archive: it has caught up");
-    alarmed = isLate;
+    const isFull = filled >= 0.5;
+    if (!alarmed && isLate) log.error({ lagMs: Math.round(lagMs), archiveLagMs: lagMaxMs }, "archive: it lags by more than half of archiveLagMs; after that time streams delete publications, archived or not; check PostgreSQL");
+    else if (!alarmed && isFull) log.error({ lagMs: Math.round(lagMs), filled }, "archive: what waits for it fills more than half of its space in the data directory; when that is full, the journal deletes publications, archived or not; check PostgreSQL, or raise dataBytesMax");
+    if (alarmed && !isLate && !isFull) log.info({}, "archive: it has caught up");
+    alarmed = isLate || isFull;
   };
-  const lag = () => Math.max(0, ...[...writers.values()].map(({ writer }) => writer.lagMs));
+  // Without a writer nobody knows what waits: at least what came since the archive was last there.
+  const lag = () => Math.max(0, !up && writers.size === 0 ? now() - downSince : 0, ...[...writers.values()].map(({ writer }) => writer.lagMs));
 
   const tidy = async (): Promise<void> => {
     try {

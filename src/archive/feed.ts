@@ -1,5 +1,5 @@
 /** What is archived: a stream of publications in the order of their sequence, as a broker stores it. */
-import type { ArchivedRow } from "./archive.ts";
+import type { ArchivedRow, RoomEpoch } from "./archive.ts";
 
 export interface FeedState {
   readonly epoch: string;
@@ -14,20 +14,34 @@ export interface FeedPublication {
   readonly at: number;
   /** Null: unreadable. */
   readonly content: FeedContent | null;
+  /** In a journal: the position in the room's own stream. */
+  readonly own?: OwnPosition;
 }
 
-export type FeedContent = Omit<ArchivedRow, "seq" | "at">;
+export interface OwnPosition extends RoomEpoch {
+  readonly seq: number;
+  /** This is no publication: it says that the room has come so far. */
+  readonly isHead: boolean;
+}
+
+export type FeedContent = Omit<ArchivedRow, "seq" | "at" | "of">;
 
 export interface FeedPiece {
   /** In order. Missing sequences are not in the stream any more. */
   readonly publications: readonly FeedPublication[];
   /** Publications in the stream after these. */
   readonly pending: number;
+  /** How far was read, where that is beyond the last publication. */
+  readonly upTo?: { readonly seq: number; readonly at: number };
+  /** Parts of a journal that were deleted before they were archived. */
+  readonly dropped?: readonly { readonly from: number; readonly to: number }[];
 }
 
 /** Rejects with any error while the broker is unavailable; the caller retries. */
 export interface Feed {
   readonly stream: string;
+  /** Its publications have positions of their own (`own`), and sequences are places in a journal. */
+  readonly isJournal?: boolean;
 
   /** MUST be asked after the call. */
   state(): Promise<FeedState>;
@@ -44,4 +58,21 @@ export interface Feed {
 
   /** Frees what a read needs, and ends one under way. Another `read` may follow. */
   pause(): void;
+
+  /** Everything up to here is archived: it need not be kept for the archive any more. */
+  archived?(seq: number): void;
+
+  /** Publications after a sequence, roughly. Missing: sequences count them. */
+  pendingAfter?(seq: number): number;
+
+  /** Share of its space that is taken by what waits for the archive. At 1 it is deleted, archived or not. */
+  filled?(): number;
+}
+
+/** What the archive needs of a broker. */
+export interface ArchivedBroker {
+  /** Streams of archived namespaces, to be read in their order. */
+  feeds(): readonly Feed[];
+  /** The stream of a room in the archive. */
+  streamOf(room: string): string;
 }

@@ -1,4 +1,5 @@
 /** The archive in memory, for tests and for programs that try something out. It ends with the process. */
+import type { Position } from "../broker/broker.ts";
 import type { Archive, ArchivedRow, Cursor } from "./archive.ts";
 import { pageOf, type Epoch, type Found, type Piece } from "./pages.ts";
 
@@ -41,6 +42,10 @@ export function createMemoryArchive(now: () => number = Date.now): Archive {
       });
     },
 
+    async epochs(names) {
+      return new Map(names.map((name) => [name, streams.get(name)?.cursor?.epoch ?? ""]));
+    },
+
     async release(names, holder) {
       for (const name of names) {
         const stream = streamOf(name);
@@ -59,14 +64,32 @@ export function createMemoryArchive(now: () => number = Date.now): Archive {
       return (stream.cursor = { ...to, completeFrom: known?.completeFrom ?? to.completeFrom, ...(goesOn && { seq: newest.seq, at: newest.at }) });
     },
 
-    async append(name, from, to, rows, gaps) {
+    async append(name, from, to, rows, gaps, begun = []) {
       const stream = streamOf(name);
       const epoch = epochOf(stream, from.epoch);
       if (!isAt(stream, from) || epoch === undefined) return false;
-      for (const row of rows) if (!epoch.rows.some(({ seq }) => seq === row.seq)) epoch.rows.push({ ...row, payload: Uint8Array.prototype.slice.call(row.payload) });
-      epoch.gaps.push(...gaps.map(({ from, to }) => ({ from, to: to ?? Infinity })));
+      for (const { stream, epoch, completeFrom } of begun) {
+        const known = epochOf(streamOf(stream), epoch);
+        if (known === undefined) streamOf(stream).epochs.push({ epoch, completeFrom, gaps: [], rows: [] });
+        else known.completeFrom = Math.max(known.completeFrom, completeFrom);
+      }
+      const at = (of: { readonly stream: string; readonly epoch: string } | undefined) => (of === undefined ? epoch : epochOf(streamOf(of.stream), of.epoch)!);
+      for (const { of, ...row } of rows) {
+        const stored = at(of).rows;
+        if (stored.some(({ seq }) => seq === row.seq)) continue;
+        stored.push({ ...row, payload: Uint8Array.prototype.slice.call(row.payload) });
+        stored.sort((a, b) => a.seq - b.seq);
+      }
+      for (const { stream: of, epoch: missing, from, to } of gaps) at(of === undefined ? undefined : { stream: of, epoch: missing }).gaps.push({ from, to: to ?? Infinity });
       stream.cursor = { ...to, completeFrom: epoch.completeFrom };
       return true;
+    },
+
+    async ends(names) {
+      return new Map(names.flatMap((name) => {
+        const end = endOf(streams.get(name)?.epochs.at(-1));
+        return end === null ? [] : [[name, end] as const];
+      }));
     },
 
     async rowBefore(name, epoch, seq) {
@@ -84,7 +107,7 @@ export function createMemoryArchive(now: () => number = Date.now): Archive {
         const taken = listed.slice(0, limit).filter(({ payload }, i) => ((bytes += payload.length + (query.bytesEach ?? 0)) <= bytesMax) || i === 0);
         return { rows: taken.map((row): Found => ({ epoch, seq: row.seq, sender: row.sender, time: row.time, format: row.format, payload: row.payload, key: row.key })), beyond: listed[taken.length]?.seq ?? null };
       };
-      const known = { epochs, cursor: cursor ?? { epoch: "", seq: 0, at: 0, completeFrom: 0 } };
+      const known = { epochs, cursor: cursor ?? { epoch: "", seq: 0, at: 0, completeFrom: 0, ...endOf(epochs.at(-1)) } };
       return pageOf(query, known, rows, async (epoch, seq) => ofRoom(epoch).some((row) => row.seq === seq));
     },
 
@@ -104,4 +127,11 @@ export function createMemoryArchive(now: () => number = Date.now): Archive {
       streams.clear();
     },
   };
+}
+
+/** How far a room of a journal is archived. */
+function endOf(epoch: MemoryEpoch | undefined): Position | null {
+  if (epoch === undefined) return null;
+  const missing = epoch.gaps.map(({ to }) => to).filter((to) => to !== Infinity);
+  return { epoch: epoch.epoch, seq: Math.max(epoch.completeFrom - 1, epoch.rows.at(-1)?.seq ?? 0, ...missing) };
 }

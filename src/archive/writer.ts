@@ -2,7 +2,8 @@
  * Archives one stream, from its cursor on. Each round reads a batch, checks that the stream is still the one the batch
  * was read for, and stores the batch together with the cursor. Whatever fails is repeated from the cursor.
  */
-import { RowRefused, type Archive, type ArchivedRow, type Cursor, type Gap } from "./archive.ts";
+import { RowRefused, type Archive, type Cursor, type Gap } from "./archive.ts";
+import { JournalBatches, streamBatch } from "./batches.ts";
 import { textOf } from "../postgres/connection.ts";
 import type { Feed, FeedPublication, FeedState } from "./feed.ts";
 
@@ -36,6 +37,9 @@ export interface WriterOptions {
 /** Publications of one write. */
 const batchMax = 2000;
 
+/** Where a batch ends. */
+type End = Pick<Cursor, "seq" | "at">;
+
 export class Writer {
   /** Publications of the stream that are not archived, as far as known. */
   pending = 0;
@@ -45,9 +49,12 @@ export class Writer {
   /** Stream time, in milliseconds, of the oldest publication that waits; 0: none does. */
   #waitingSince = 0;
   #failing = false;
+  /** Null: the sequences of the stream are the positions of its publications. */
+  readonly #batches: JournalBatches | null;
 
   constructor(options: WriterOptions) {
     this.#options = options;
+    this.#batches = options.feed.isJournal === true ? new JournalBatches(options.archive) : null;
   }
 
   get stream(): string {
@@ -82,6 +89,7 @@ export class Writer {
       } catch (error) {
         if (this.#stopped) return;
         isCertain = false;
+        this.#batches?.forget();
         this.#failed(error);
         await this.#look(cursor);
         await this.#pause();
@@ -94,13 +102,16 @@ export class Writer {
     const { feed } = this.#options;
     const state = await feed.state();
     if (cursor === null || cursor.epoch !== state.epoch) return this.#begin(cursor, state);
-    const { publications, pending } = await feed.read(cursor.seq, cursor.at, batchMax);
+    feed.archived?.(cursor.seq);
+    const { publications, pending, upTo, dropped } = await feed.read(cursor.seq, cursor.at, batchMax);
     const [oldest, newest] = [publications[0], publications.at(-1)];
     this.#waits(oldest, pending + publications.length);
-    if (newest === undefined) return cursor;
+    const end = upTo ?? newest;
+    if (end === undefined) return cursor;
     // The batch belongs to this epoch only if the stream still has it.
     if ((await feed.state()).epoch !== cursor.epoch) return cursor;
-    const moved = await this.#store(cursor, publications);
+    const lost = (dropped ?? []).map((part): Gap => ({ epoch: cursor.epoch, ...part, reason: "dropped" }));
+    const moved = await this.#store(cursor, publications, end, lost);
     if (moved !== null) this.#waits(pending === 0 ? undefined : newest, pending);
     return moved;
   }
@@ -110,37 +121,40 @@ export class Writer {
     this.#waitingSince = oldest === undefined ? 0 : oldest.at / 1000;
   }
 
-  async #store(cursor: Cursor, publications: readonly FeedPublication[]): Promise<Cursor | null> {
-    const { archive, counts } = this.#options;
-    const { seq, at } = publications.at(-1)!;
-    const to = { ...cursor, seq, at };
-    const gaps = gapsIn(publications, cursor);
-    const rows = publications.flatMap(rowOf);
+  /** @param end how far the cursor moves @param lost parts of a journal that are not there any more */
+  async #store(cursor: Cursor, publications: readonly FeedPublication[], end: End, lost: readonly Gap[]): Promise<Cursor | null> {
     try {
-      if (!(await archive.append(this.stream, cursor, to, rows, gaps))) return null;
+      return await this.#append(cursor, publications, end, lost);
     } catch (error) {
-      if (!(error instanceof RowRefused)) throw error;
-      return this.#storeOthers(cursor, publications, error);
+      if (!(error instanceof RowRefused) || publications.length === 0) throw error;
+      return this.#storeOthers(cursor, publications, end, lost, error);
     }
+  }
+
+  async #append(cursor: Cursor, publications: readonly FeedPublication[], { seq, at }: End, lost: readonly Gap[], isRefused = false): Promise<Cursor | null> {
+    const { archive, counts } = this.#options;
+    const inJournal = await this.#batches?.of(publications, cursor, isRefused);
+    const { rows, gaps: missing, begun } = inJournal ?? streamBatch(publications, cursor, isRefused);
+    const to = { ...cursor, seq, at };
+    const gaps = [...lost, ...missing];
+    if (!(await archive.append(this.stream, cursor, to, rows, gaps, begun))) return null;
+    if (inJournal !== undefined) this.#batches!.stored(inJournal.ends);
     counts.rows += rows.length;
     this.#note(gaps);
     return to;
   }
 
   /** The archive refuses a row: the batch is halved until the row is known. It becomes a gap, and the others are stored. */
-  async #storeOthers(cursor: Cursor, publications: readonly FeedPublication[], { message }: RowRefused): Promise<Cursor | null> {
+  async #storeOthers(cursor: Cursor, publications: readonly FeedPublication[], end: End, lost: readonly Gap[], { message }: RowRefused): Promise<Cursor | null> {
     if (publications.length > 1) {
       const half = publications.length >> 1;
-      const first = await this.#store(cursor, publications.slice(0, half));
-      return first === null ? null : this.#store(first, publications.slice(half));
+      const early = publications.slice(0, half);
+      const first = await this.#store(cursor, early, early.at(-1)!, lost);
+      return first === null ? null : this.#store(first, publications.slice(half), end, []);
     }
-    const { seq, at } = publications[0]!;
-    const to = { ...cursor, seq, at };
-    const gaps: Gap[] = [...gapsIn(publications, cursor), { epoch: cursor.epoch, from: seq, to: seq, reason: "refused" }];
+    const { seq } = publications[0]!;
     this.#options.log.error({ stream: this.stream, seq, problem: message }, "archive: PostgreSQL refuses a publication for its content; it is not archived, and noted as a gap");
-    if (!(await this.#options.archive.append(this.stream, cursor, to, [], gaps))) return null;
-    this.#note(gaps);
-    return to;
+    return this.#append(cursor, publications, end, lost, true);
   }
 
   /** The stream is new to the archive, or has another epoch than the cursor. */
@@ -179,11 +193,15 @@ export class Writer {
   }
 
   #note(gaps: readonly Gap[]): void {
-    const { counts, log } = this.#options;
-    for (const { from, to, reason } of gaps) {
+    const { counts, log, feed } = this.#options;
+    const inJournal = feed.isJournal === true;
+    const raise = inJournal ? "dataBytesMax" : "archiveLagBytesMax";
+    for (const { stream, from, to, reason } of gaps) {
       counts.gaps++;
-      if (to !== null) counts.missing += to - from + 1;
-      if (reason === "dropped") log.error({ stream: this.stream, from, to }, "archive: the stream dropped publications before they were archived, and a gap is noted; raise archiveLagMs or archiveLagBytesMax, and see why the archive lags");
+      const isPart = inJournal && stream === undefined;
+      // A part of a journal is bytes, and the gaps of its rooms follow. Those have no line each: they may be thousands.
+      if (to !== null && !isPart) counts.missing += to - from + 1;
+      if (reason === "dropped" && (isPart || !inJournal)) log.error({ stream: this.stream, from, to }, `archive: the stream dropped publications before they were archived, and a gap is noted; raise archiveLagMs or ${raise}, and see why the archive lags`);
       if (reason === "unreadable") log.warn({ stream: this.stream, from, to }, "archive: a message of another program is not archived, and noted as a gap; check who may publish to the subjects of the gateway");
     }
   }
@@ -208,7 +226,7 @@ export class Writer {
   async #look(cursor: Cursor | null): Promise<void> {
     const state = await this.#options.feed.state().catch(() => null);
     if (state === null || cursor?.epoch !== state.epoch) return;
-    this.pending = Math.max(0, state.last - Math.max(cursor.seq, state.first - 1));
+    this.pending = this.#options.feed.pendingAfter?.(cursor.seq) ?? Math.max(0, state.last - Math.max(cursor.seq, state.first - 1));
   }
 
   #pause(): Promise<void> {
@@ -217,21 +235,4 @@ export class Writer {
       this.#wake = () => (clearTimeout(timer), resolve());
     });
   }
-}
-
-function rowOf({ seq, at, content }: FeedPublication): ArchivedRow[] {
-  return content === null ? [] : [{ seq, at, ...content }];
-}
-
-/** Sequences that are missing before or between publications, and messages that are none. */
-function gapsIn(publications: readonly FeedPublication[], { epoch, seq: after, completeFrom }: Cursor): Gap[] {
-  const gaps: Gap[] = [];
-  let next = after + 1;
-  for (const { seq, content } of publications) {
-    const from = Math.max(next, completeFrom);
-    if (from < seq) gaps.push({ epoch, from, to: seq - 1, reason: "dropped" });
-    if (content === null) gaps.push({ epoch, from: seq, to: seq, reason: "unreadable" });
-    next = seq + 1;
-  }
-  return gaps;
 }

@@ -32,16 +32,16 @@ export function readPage(room: LogRoom, query: Query): Promise<Page> | null {
   const { position, more, trimmed = false } = choice;
   const reads = rangesOf(room, choice).map(async ({ segment, start, end, records }) => {
     const bytes = await segment.read(start, end - start);
-    return records.map((at) => publicationAt(bytes, at - start, room));
+    return records.map((at) => publicationAt(bytes, at - start, room, query.keys === true));
   });
   return Promise.all(reads).then((pieces) => ({ publications: pieces.flat(), position, more, ...(trimmed && { trimmed }) }));
 }
 
-function publicationAt(bytes: Buffer, at: number, room: LogRoom): Stored {
+function publicationAt(bytes: Buffer, at: number, room: LogRoom, withKey: boolean): Stored {
   const record = readRecord(bytes.subarray(at, at + bytes.readUInt32LE(at)));
   if (record.room !== room.name || record.epoch !== room.epoch) throw new Error(`the record of room ${room.name} at this place is another one`);
-  const { epoch, seq, sender, time, payload, format } = record;
-  return { epoch, seq, prev: seq - 1, sender, time, payload, format, origin: "" };
+  const { epoch, seq, sender, time, payload, format, key } = record;
+  return { epoch, seq, prev: seq - 1, sender, time, payload, format, origin: "", ...(withKey && { key }) };
 }
 
 function choose(room: LogRoom, query: Query): Choice | null {

@@ -166,7 +166,7 @@ export function resolveConfig(given: Given = {}): Resolved {
     if (!archive) continue;
     const subject = label(merged.sources.get(`${name}.archive`) ?? fallback("namespaces"), "namespaces", `${name}.archive`);
     if (flat.archive === "" && !refused.has("archive")) problems.push(`${subject}: there is no archive; set ${fallback("archive").name} to the address of a PostgreSQL database, or remove it`);
-    else if (flat.nats.length === 0 && !refused.has("nats")) problems.push(`${subject}: the archive is written from the streams of NATS, and there are none; set ${fallback("nats").name}, or remove it`);
+    else if (flat.nats.length === 0 && flat.dataDir === "" && !refused.has("nats") && !refused.has("dataDir")) problems.push(`${subject}: the archive is written from the streams of NATS or from the data directory; set ${fallback("nats").name} or ${fallback("dataDir").name}, or remove it`);
   }
   if (problems.length > 0) throw new ConfigError(problems);
   const resolved: Resolved = { config: { ...flat, namespaces: merged.namespaces }, sources };

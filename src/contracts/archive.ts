@@ -168,6 +168,36 @@ export function archiveContract(t: Test, name: string, make: (t: Test) => Archiv
     t.match(await cursor(), { epoch: "e1", seq: 2 });
   });
 
+  t.test(`${name}: rooms of a journal have positions of their own, and its cursor moves with them`, async (t) => {
+    const { archive, fill, cursor } = await start(t);
+    const [a, b] = [{ stream: `${stream}/a`, epoch: "ea" }, { stream: `${stream}/b`, epoch: "eb" }];
+    const row = (of: typeof a, seq: number) => archivedRow(seq, { of, room: of.stream.slice(-1) });
+    const read = (of: typeof a, seq: number, epoch = of.epoch) => archive.history({ stream: of.stream, tenant: "", room: of.stream.slice(-1), direction: "since", position: { epoch, seq }, limit: 100, bytesMax: 1e6 });
+    const begun = await fill("journal", null, []);
+    t.equal((await archive.ends([a.stream])).size, 0);
+    const first = { ...begun, seq: 500, at: 1_000_000 };
+    const copied = row(a, 2);
+    t.ok(await archive.append(stream, begun, first, [row(a, 1), row(b, 7), copied], [], [{ ...a, completeFrom: 1 }, { ...b, completeFrom: 7 }]));
+    t.equal(await archive.append(stream, begun, first, [row(a, 3)], [{ ...a, from: 4, to: 5, reason: "dropped" }], [{ ...a, epoch: "ec", completeFrom: 1 }]), false, "from where the cursor is not");
+    t.match(await cursor(), { epoch: "journal", seq: 500, at: 1_000_000 });
+    t.same([...(await archive.ends([a.stream, b.stream, "other"]))].sort(), [[a.stream, { epoch: "ea", seq: 2 }], [b.stream, { epoch: "eb", seq: 7 }]]);
+    t.match(await read(a, 0), { publications: [{ epoch: "ea", seq: 1, prev: 0 }, { seq: 2, prev: 1 }], more: false, gap: false, cursor: { epoch: "ea", seq: 2 } });
+    t.equal(await read(b, 5), null, "from before it was archived");
+    t.same(seqs(await read(b, 6)), [7]);
+
+    const second = { ...first, seq: 900 };
+    t.ok(await archive.append(stream, first, second, [copied, row(a, 6), row({ ...b, epoch: "eb2" }, 1)], [{ ...a, from: 3, to: 5, reason: "dropped" }], [{ ...b, epoch: "eb2", completeFrom: 1 }, { ...b, completeFrom: 3 }]));
+    const page = await read(a, 1);
+    t.same(seqs(page), [2, 6], "what is there already is not stored again");
+    t.same(prevs(page), [1, 5]);
+    t.match(page, { gap: true, cursor: { epoch: "ea", seq: 6 } });
+    t.same((await archive.ends([b.stream])).get(b.stream), { epoch: "eb2", seq: 1 });
+    t.same((await read(b, 6))!.publications.map(({ epoch, seq }) => [epoch, seq]), [["eb", 7], ["eb2", 1]], "through both epochs of the room");
+    t.ok(await archive.append(stream, second, { ...second, seq: 901 }, [], [{ ...a, from: 7, to: 9, reason: "dropped" }], [{ ...a, completeFrom: 6 }]));
+    t.same((await archive.ends([a.stream])).get(a.stream), { epoch: "ea", seq: 9 }, "a gap is done with");
+    t.equal(await read(a, 3), null, "complete from there on only");
+  });
+
   t.test(`${name}: the row at or before a sequence`, async (t) => {
     const { archive, fill } = await start(t);
     const [three, seven] = [archivedRow(3), archivedRow(7)];

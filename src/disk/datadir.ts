@@ -4,6 +4,7 @@
  *     format          "flux-gateway data, format 1"
  *     lock            a socket on which the node listens while it runs
  *     resume-secret   signs resume tokens where the configuration has no resumeSecret
+ *     archive-id      names the directory in the archive
  *     log/            durable rooms and inboxes
  *     sessions/       sessions, what devices have read, sign-outs
  */
@@ -21,6 +22,8 @@ export interface DataDir {
   folder(name: string): string;
   /** Reads the stored secret; creates one on the first call. */
   secret(): Promise<string>;
+  /** Name in the archive; created on the first call. */
+  archiveId(): Promise<string>;
   /** Releases the lock, so that another node may use the directory. */
   close(): Promise<void>;
 }
@@ -40,6 +43,7 @@ export async function openDataDir(name: string): Promise<DataDir> {
     path,
     folder: (part) => join(path, part),
     secret: () => secretIn(path),
+    archiveId: () => archiveIdIn(path),
     close: () => lock.release(),
   };
 }
@@ -91,4 +95,14 @@ async function secretIn(path: string): Promise<string> {
   const secret = readFileSync(file, "utf8").trim();
   if (secret.length < 32) throw new DataDirError(`${file} is damaged; delete it (clients then cannot resume their sessions), or restore a backup`);
   return secret;
+}
+
+/** For tools beside the node as well. @throws DataDirError */
+export async function archiveIdIn(path: string): Promise<string> {
+  const file = join(path, "archive-id");
+  if (!existsSync(path)) throw new DataDirError(`there is no directory ${path}; start the node first`);
+  if (!existsSync(file)) await writeWhole(file, `${randomId(9)}\n`);
+  const id = readFileSync(file, "utf8").trim();
+  if (!/^[\w-]{12}$/.test(id)) throw new DataDirError(`${file} is damaged; restore a backup, or delete it and give the node another schema for its archive`);
+  return id;
 }

@@ -12,7 +12,7 @@ import { Sparse } from "../platform/log/sparse.ts";
 import { canSharePorts } from "../platform/machine.ts";
 import { Door } from "./door.ts";
 import { Health } from "./health.ts";
-import { acceptOptions } from "./link.ts";
+import { acceptFrom, acceptOptions } from "./link.ts";
 import { openMembers, type Members } from "./members.ts";
 import { isUsable, Nodes } from "./nodes.ts";
 
@@ -138,7 +138,11 @@ async function open(config: Config, certificate: Certificate | null, members: Me
 }
 
 function serve(door: Door, certificate: Certificate | null, handshakeTimeout: number): { server: Server; secure: ReturnType<typeof createTlsServer> | null } {
-  if (certificate === null) return { server: createServer(acceptOptions, (socket) => door.accept(socket, true)), secure: null };
+  if (certificate === null) {
+    const server = createServer(acceptOptions);
+    server.once("listening", () => acceptFrom(server, (client, readsShared) => door.accept(client, readsShared)));
+    return { server, secure: null };
+  }
   const { pauseOnConnect: _, ...options } = acceptOptions;
   const secure = createTlsServer({ ...options, ...contextOf(certificate), handshakeTimeout }, (socket: TLSSocket) => door.accept(socket, false));
   // A failed handshake ends the client's connection, and needs no other action.

@@ -5,7 +5,7 @@
 import type { Socket } from "node:net";
 import { xxh32 } from "../placement/hash.ts";
 import { FirstRequest, type Hint } from "./firstbytes.ts";
-import { adopt, closeLink, createLink, dial, join, type Link, type LinkEvents } from "./link.ts";
+import { closeLink, createLink, dial, join, type Link, type LinkEvents } from "./link.ts";
 import type { BalancedNode, Nodes } from "./nodes.ts";
 import { Policies, type Policy } from "./policies.ts";
 import { plain, proxyHeader } from "./proxyheader.ts";
@@ -78,14 +78,13 @@ export class Door implements LinkEvents {
     this.#config = config;
   }
 
-  /** @param isPlain a socket of net, which reads nothing yet; else one of tls */
-  accept(accepted: Socket, isPlain: boolean): void {
+  /** @param client reads nothing yet @param readsShared as `acceptFrom` has made it */
+  accept(client: Socket, readsShared: boolean): void {
     this.counts.accepted++;
-    if (this.#leaving) return this.#turnAway(accepted, "draining");
-    if (!this.#hasRoom() && !this.#makeRoom()) return this.#turnAway(accepted, "full");
-    const client = isPlain ? adopt(accepted) : accepted;
+    if (this.#leaving) return this.#turnAway(client, "draining");
+    if (!this.#hasRoom() && !this.#makeRoom()) return this.#turnAway(client, "full");
     const waits = this.#config.policy === "hash";
-    const link = createLink(client, this, "waiting", this.#clock(), isPlain && client !== accepted);
+    const link = createLink(client, this, "waiting", this.#clock(), readsShared);
     this.#waiting.add(link);
     this.counts.waiting++;
     if (waits) client.resume();

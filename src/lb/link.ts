@@ -4,7 +4,7 @@
  * All sockets read into one buffer, as `onread` of Node's net allows. It saves a buffer for each read, and each quiet
  * connection costs no buffer at all. What is written is a copy: a write that the kernel does not take whole keeps it.
  */
-import { connect, Socket, type NetConnectOpts } from "node:net";
+import { connect, Socket, type NetConnectOpts, type Server } from "node:net";
 import type { Hint, FirstRequest } from "./firstbytes.ts";
 import type { BalancedNode } from "./nodes.ts";
 
@@ -55,22 +55,39 @@ const keepAliveMs = 60_000;
 
 const onread = { buffer: shared, callback: onRead } as unknown as NonNullable<NetConnectOpts["onread"]>;
 
-/** Options of a server whose sockets are adopted. */
+/** Options of a server whose sockets become links. */
 export const acceptOptions = { allowHalfOpen: true, pauseOnConnect: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs };
 
-/**
- * Net offers `onread` for sockets that connect, not for accepted ones. So the accepted connection gets another Socket.
- * Where its handle is not to be had, it reads as Node does by default.
- */
-export function adopt(accepted: Socket): Socket {
-  const holder = accepted as unknown as { _handle: object | null };
-  const handle = holder._handle;
-  if (handle === null || typeof handle !== "object") return accepted;
-  holder._handle = null;
-  return new Socket({ handle, onread, allowHalfOpen: true, manualStart: true } as object);
+/** What Node's net gets from libuv: a listening handle, and one for each accepted connection. */
+interface ListenHandle {
+  onconnection?: (this: ListenHandle, error: number | undefined, accepted: AcceptedHandle | undefined) => void;
 }
 
-/** @param client reads nothing yet @param readsShared it is a socket that `adopt` has made */
+interface AcceptedHandle {
+  setNoDelay?(on: boolean): void;
+  setKeepAlive?(on: boolean, seconds: number): void;
+}
+
+/**
+ * Net offers `onread` for sockets that connect, not for accepted ones. So this takes each accepted connection before net
+ * makes a socket of it: a second one would cost a sixth of what a connection costs. To be called once the server listens.
+ * Where the handle is not what it is in Node 20 to 24, net's own sockets arrive, and read as they do by default.
+ * @param accept gets a socket that reads nothing yet, and whether it reads into the shared buffer
+ */
+export function acceptFrom(server: Server, accept: (client: Socket, readsShared: boolean) => void): void {
+  const handle = (server as unknown as { _handle: ListenHandle | null })._handle;
+  const original = handle?.onconnection;
+  server.on("connection", (socket) => accept(socket, false));
+  if (!handle || typeof original !== "function") return;
+  handle.onconnection = function (error, accepted) {
+    if (error || typeof accepted?.setNoDelay !== "function" || typeof accepted.setKeepAlive !== "function") return original.call(this, error, accepted);
+    accepted.setNoDelay(true);
+    accepted.setKeepAlive(true, keepAliveMs / 1000);
+    accept(new Socket({ handle: accepted, onread, allowHalfOpen: true, manualStart: true } as object), true);
+  };
+}
+
+/** @param client reads nothing yet @param readsShared into the shared buffer */
 export function createLink(client: Socket, events: LinkEvents, state: LinkState, since: number, readsShared: boolean): Link {
   const link: Link = { events, client, node: null, state, since, first: nothing, request: null, hint: null, target: null, tried: none, problem: "", isHttp: false };
   listen(client, link);

@@ -2,8 +2,11 @@
 import { startArchiver, type Archiver, type ArchiverUsage } from "../archive/archiver.ts";
 import type { ArchiveOperations } from "../archive/operations.ts";
 import { withArchive } from "../archive/history.ts";
-import type { NatsBroker } from "../broker/nats/broker.ts";
+import type { ArchivedBroker } from "../archive/feed.ts";
+import type { Broker } from "../broker/broker.ts";
 import { ConfigError, showValue, type Config } from "../config/config.ts";
+import { archiveIdIn } from "../disk/datadir.ts";
+import { explained } from "../disk/error.ts";
 import { randomId } from "../platform/ids.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { Sparse } from "../platform/log/sparse.ts";
@@ -13,12 +16,12 @@ const leaseMs = 10_000;
 
 export interface OpenArchive {
   /** Starts archiving the streams of a broker. */
-  attach(broker: NatsBroker): Archiving;
+  attach<B extends Broker & ArchivedBroker>(broker: B): Archiving<B>;
   stop(): Promise<void>;
 }
 
-export interface Archiving {
-  readonly broker: NatsBroker;
+export interface Archiving<B extends Broker> {
+  readonly broker: B;
   usage(): ArchiverUsage;
   stop(): Promise<void>;
 }
@@ -26,15 +29,15 @@ export interface Archiving {
 /**
  * Loads the client library only where an archive is configured. A PostgreSQL that cannot be reached does not prevent the
  * start: publications wait in their streams.
+ * @param gateway what its tables belong to
  * @throws ConfigError for what stays until an operator acts
  */
-export async function openArchive(config: Config, log: Logger): Promise<OpenArchive | null> {
+export async function openArchive(config: Config, gateway: string, log: Logger): Promise<OpenArchive | null> {
   const { archive: url, archiveLagMs: lagMaxMs, archiveKeepMs: keepMs, nodeId } = config;
   if (url === "") return null;
-  if (config.nats.length === 0) throw new ConfigError([`--archive: the archive is written from the streams of NATS, and there are none; set --nats, or remove it`]);
   const { createPostgresArchive } = await import("../archive/postgres/postgres.ts");
   const { PostgresProblem, textOf } = await import("../postgres/connection.ts");
-  const archive = createPostgresArchive({ url, gateway: gatewayOf(config), name: `flux-gateway ${nodeId}` });
+  const archive = createPostgresArchive({ url, gateway, name: `flux-gateway ${nodeId}` });
   try {
     await archive.prepare();
   } catch (error) {
@@ -64,10 +67,24 @@ export async function openArchiveTools(config: Config): Promise<{ open(): Archiv
   const { openArchiveOperations } = await import("../archive/postgres/operations.ts");
   const { textOf } = await import("../postgres/connection.ts");
   const explain = (error: unknown) => new ConfigError([`--archive ${showValue(config, "archive")}: ${textOf(error)}`]);
-  return { open: () => openArchiveOperations(url, gatewayOf(config)), explain };
+  const gateway = config.dataDir === "" ? gatewayOf(config) : gatewayOfDirectory(await archiveIdOf(config.dataDir));
+  return { open: () => openArchiveOperations(url, gateway), explain };
+}
+
+async function archiveIdOf(path: string): Promise<string> {
+  try {
+    return await archiveIdIn(path);
+  } catch (error) {
+    throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
+  }
 }
 
 /** What tables in PostgreSQL belong to. */
 export function gatewayOf({ natsPrefix }: Pick<Config, "natsPrefix">): string {
   return `nats ${natsPrefix}`;
+}
+
+/** Positions of another directory, or of none, mean something else. */
+export function gatewayOfDirectory(archiveId: string): string {
+  return `data directory ${archiveId}`;
 }

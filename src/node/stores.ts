@@ -3,7 +3,7 @@ import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "../brok
 import { createLogBroker } from "../broker/disk/log.ts";
 import { createMemoryBroker } from "../broker/memory.ts";
 import type { ArchiverUsage } from "../archive/archiver.ts";
-import { openArchive } from "./archive.ts";
+import { gatewayOf, gatewayOfDirectory, openArchive } from "./archive.ts";
 import type { NatsAccess } from "../broker/nats/connection/access.ts";
 import type { QueueOptions } from "../broker/nats/streams/streams.ts";
 import type { NatsBroker, RoomQueues } from "../broker/nats/broker.ts";
@@ -77,7 +77,8 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
 
 /** Without a data directory: in memory, or in stores that other nodes share. */
 async function openShared({ config, log, parts, shared, deliver, moved }: StoresOptions): Promise<Stores> {
-  const archive = await openArchive(config, log);
+  if (config.archive !== "" && config.nats.length === 0) throw new ConfigError(["--archive: the archive is written from the streams of NATS or from the data directory; set --nats or --data-dir, or remove it"]);
+  const archive = await openArchive(config, gatewayOf(config), log);
   const nats = config.nats.length === 0 ? null : await openNats(config, log, deliver, moved).catch(async (error: unknown) => {
     await archive?.stop();
     throw error;
@@ -101,16 +102,26 @@ async function openOnDisk({ config, log, parts, retentionOf, deliver, moved }: S
     const dataDir = await openDataDir(path);
     opened.push(() => dataDir.close());
     const disk = { sync: dataSync === "commit", uncommittedBytesMax: Math.min(uncommittedBytesMax, dataBytesMax / 8), log };
-    const openLog = () => createLogBroker({ ...roomLimits(config), ...disk, folder: dataDir.folder("log"), dataBytesMax, retentionOf }, deliver);
+    const archiveId = config.archive === "" ? "" : await dataDir.archiveId();
+    if (archiveId !== "" && parts.broker !== undefined) throw new ConfigError(["archive: createGateway was given a broker, and the archive is written from one of its own; remove archive or the broker"]);
+    const archive = await openArchive(config, gatewayOfDirectory(archiveId), log);
+    opened.push(async () => archive?.stop());
+    const isArchived = archive !== null && Object.values(config.namespaces).some((one) => one.archive === true);
+    const kept = { archive: isArchived ? { name: `journal-${archiveId}`, lagMaxMs: config.archiveLagMs } : null };
+    const openLog = () => createLogBroker({ ...roomLimits(config), ...disk, ...kept, folder: dataDir.folder("log"), dataBytesMax, retentionOf }, deliver);
     const logged = parts.broker === undefined ? await openLog() : null;
-    const broker = logged ?? (await parts.broker!(deliver, moved));
-    opened.push(() => broker.stop());
+    const own = logged ?? (await parts.broker!(deliver, moved));
+    opened.push(() => own.stop());
+    const archiving = archive && logged && archive.attach(logged);
+    if (archiving !== null) opened.push(() => archiving.stop());
+    const broker = archiving?.broker ?? own;
     const store = await createDiskSessions({ ...sessionLimits(config), ...disk, folder: dataDir.folder("sessions") });
     opened.push(() => store.stop());
     const journals = { ...(logged && { log: () => logged.disk() }), sessions: () => store.disk() };
-    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, queues: null, archive: null, close };
+    return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, queues: null, archive: archiving && (() => archiving.usage()), close };
   } catch (error) {
     await close();
+    if (error instanceof ConfigError) throw error;
     throw new ConfigError([`--data-dir ${path}: ${explained(error).message}`]);
   }
 }

@@ -42,10 +42,9 @@ export class Days {
       if (endOf(name) > time) break;
       await this.#inLock(async (sql) => {
         // First: from here on nobody takes the history for complete.
-        const { rows: epochs } = await sql.query("SELECT stream, epoch FROM flux_epochs");
-        for (const { stream, epoch } of epochs) {
-          await sql.query(`UPDATE flux_epochs SET complete_from = greatest(complete_from, (SELECT coalesce(max(seq), 0) + 1 FROM ${name} WHERE stream = $1 AND epoch = $2)) WHERE stream = $1 AND epoch = $2`, [stream, epoch]);
-        }
+        await sql.query(`UPDATE flux_epochs e SET complete_from = last.seq + 1
+          FROM (SELECT number, (SELECT max(seq) FROM ${name} p WHERE p.stream = f.stream AND p.epoch = f.epoch) AS seq FROM flux_epochs f) last
+          WHERE last.number = e.number AND last.seq >= e.complete_from`);
         await sql.query(`DROP TABLE IF EXISTS ${name}`);
       });
       deleted++;

@@ -36,10 +36,16 @@ export class ArchiveReader {
   }
 }
 
+/** How far an epoch `e` of a room in a journal is archived. */
+export const endOfEpoch = `greatest(e.complete_from - 1,
+  (SELECT max(p.seq) FROM flux_publications p WHERE p.stream = e.stream AND p.epoch = e.epoch),
+  (SELECT max(g.to_seq) FROM flux_gaps g WHERE g.stream = e.stream AND g.epoch = e.epoch))`;
+
+/** Rooms in a journal have no cursor of their own. */
 async function knownOf(sql: Sql, stream: string): Promise<Known> {
   const { rows } = await sql.query(
-    `SELECT e.epoch, e.complete_from, s.epoch AS now, s.seq, (SELECT json_agg(json_build_array(from_seq, to_seq)) FROM flux_gaps g WHERE g.stream = e.stream AND g.epoch = e.epoch) AS gaps
-     FROM flux_epochs e JOIN flux_streams s ON s.stream = e.stream WHERE e.stream = $1 ORDER BY e.number`,
+    `SELECT e.epoch, e.complete_from, coalesce(s.epoch, e.epoch) AS now, coalesce(s.seq, ${endOfEpoch}) AS seq, (SELECT json_agg(json_build_array(from_seq, to_seq)) FROM flux_gaps g WHERE g.stream = e.stream AND g.epoch = e.epoch) AS gaps
+     FROM flux_epochs e LEFT JOIN flux_streams s ON s.stream = e.stream WHERE e.stream = $1 ORDER BY e.number`,
     [stream],
   );
   const epochs = rows.map((row): Epoch => {

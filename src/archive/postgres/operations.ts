@@ -25,7 +25,7 @@ export function openArchiveOperations(url: string, gateway: string): ArchiveOper
       const { rows: [archive] } = await pool.query("SELECT version, gateway FROM flux_archive");
       const { rows } = await pool.query(
         `SELECT stream, epoch, seq, ${microseconds("at")} AS at, CASE WHEN leased_until > now() THEN holder END AS holder,
-           (SELECT count(*) FROM flux_epochs e WHERE e.stream = s.stream) AS epochs, (SELECT count(*) FROM flux_gaps g WHERE g.stream = s.stream) AS gaps
+           (SELECT count(*) FROM flux_epochs e WHERE e.stream = s.stream) AS epochs, (SELECT count(*) FROM flux_gaps g WHERE g.stream = s.stream OR starts_with(g.stream, s.stream || '/')) AS gaps
          FROM flux_streams s ORDER BY stream`,
       );
       const streams = rows.map(({ stream, epoch, seq, at, holder, epochs, gaps }): StreamStatus => {

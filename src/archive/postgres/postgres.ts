@@ -1,9 +1,9 @@
 /** The archive in PostgreSQL. docs/archive.md describes its tables. */
-import type { Archive, ArchivedRow, Cursor, Gap, Taken } from "../archive.ts";
+import type { Archive, ArchivedRow, BegunEpoch, Cursor, Gap, Taken } from "../archive.ts";
 import { RowRefused } from "../archive.ts";
 import { codeOf, endPool, inTransaction, openPool, textFor } from "../../postgres/connection.ts";
 import { Days } from "./days.ts";
-import { ArchiveReader } from "./history.ts";
+import { ArchiveReader, endOfEpoch } from "./history.ts";
 import { migrate } from "./migrations.ts";
 import { microseconds } from "../../postgres/times.ts";
 
@@ -52,6 +52,11 @@ export function createPostgresArchive({ url, gateway, name }: PostgresArchiveOpt
       });
     },
 
+    async epochs(streams) {
+      const { rows } = await pool.query("SELECT stream, epoch FROM flux_streams WHERE stream = ANY($1)", [streams]);
+      return new Map(rows.map(({ stream, epoch }) => [String(stream), String(epoch)]));
+    },
+
     async release(streams, holder) {
       await pool.query("UPDATE flux_streams SET holder = '', leased_until = '-infinity' WHERE stream = ANY($1) AND holder = $2", [streams, holder]);
     },
@@ -69,10 +74,10 @@ export function createPostgresArchive({ url, gateway, name }: PostgresArchiveOpt
       });
     },
 
-    async append(stream, from, to, rows, gaps) {
+    async append(stream, from, to, rows, gaps, begun = []) {
       await days.ensure(rows.map(({ at }) => at));
       try {
-        const { rows: [answer] } = await pool.query(appendRows, valuesOf(stream, from, to, rows, gaps));
+        const { rows: [answer] } = await pool.query(appendRows, valuesOf(stream, from, to, rows, gaps, begun));
         return answer?.moved === 1;
       } catch (error) {
         const code = codeOf(error);
@@ -80,6 +85,11 @@ export function createPostgresArchive({ url, gateway, name }: PostgresArchiveOpt
         else if (/^(?:22|54)/.test(code)) throw new RowRefused((error as Error).message);
         throw error;
       }
+    },
+
+    async ends(streams) {
+      const { rows } = await pool.query(`SELECT stream, epoch, ${endOfEpoch} AS seq FROM (SELECT DISTINCT ON (stream) * FROM flux_epochs WHERE stream = ANY($1) ORDER BY stream, number DESC) e`, [streams]);
+      return new Map(rows.map(({ stream, epoch, seq }) => [String(stream), { epoch: String(epoch), seq: Number(seq) }]));
     },
 
     async rowBefore(stream, epoch, seq) {
@@ -132,23 +142,32 @@ WITH moved AS (
   WHERE stream = $1 AND epoch = $2 AND seq = $3 RETURNING 1
 ), gaps AS (
   INSERT INTO flux_gaps (stream, epoch, from_seq, to_seq, reason)
-  SELECT $1, $2, * FROM unnest($6::bigint[], $7::bigint[], $8::text[]) WHERE EXISTS (SELECT FROM moved) ON CONFLICT DO NOTHING
+  SELECT coalesce(stream, $1), epoch, from_seq, to_seq, reason
+  FROM unnest($6::bigint[], $7::bigint[], $8::text[], $18::text[], $19::text[]) AS gaps(from_seq, to_seq, reason, stream, epoch)
+  WHERE EXISTS (SELECT FROM moved) ON CONFLICT DO NOTHING
+), begun AS (
+  INSERT INTO flux_epochs (stream, epoch, complete_from)
+  SELECT stream, epoch, max(complete_from) FROM unnest($22::text[], $23::text[], $24::bigint[]) WITH ORDINALITY AS epochs(stream, epoch, complete_from, place)
+  WHERE EXISTS (SELECT FROM moved) GROUP BY stream, epoch ORDER BY min(place)
+  ON CONFLICT (stream, epoch) DO UPDATE SET complete_from = greatest(flux_epochs.complete_from, excluded.complete_from)
 ), stored AS (
   INSERT INTO flux_publications (stream, epoch, seq, at, tenant, room, sender, published, format, key, data)
-  SELECT $1, $2, seq, timestamptz 'epoch' + at * interval '1 microsecond', tenant, room, sender,
+  SELECT coalesce(stream, $1), coalesce(epoch, $2), seq, timestamptz 'epoch' + at * interval '1 microsecond', tenant, room, sender,
     timestamptz 'epoch' + published * interval '1 millisecond', format, key, data
-  FROM unnest($9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::smallint[], $16::text[], $17::bytea[])
-    AS rows(seq, at, tenant, room, sender, published, format, key, data)
+  FROM unnest($9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::smallint[], $16::text[], $17::bytea[], $20::text[], $21::text[])
+    AS rows(seq, at, tenant, room, sender, published, format, key, data, stream, epoch)
   WHERE EXISTS (SELECT FROM moved)
   ON CONFLICT DO NOTHING
 )
 SELECT count(*)::int AS moved FROM moved`;
 
-function valuesOf(stream: string, from: Cursor, to: Cursor, rows: readonly ArchivedRow[], gaps: readonly Gap[]): unknown[] {
+function valuesOf(stream: string, from: Cursor, to: Cursor, rows: readonly ArchivedRow[], gaps: readonly Gap[], begun: readonly BegunEpoch[]): unknown[] {
   return [
     stream, from.epoch, from.seq, to.seq, to.at,
     gaps.map((gap) => gap.from), gaps.map((gap) => gap.to), gaps.map((gap) => gap.reason),
     rows.map((row) => row.seq), rows.map((row) => row.at), rows.map((row) => textFor(row.tenant)), rows.map((row) => textFor(row.room)), rows.map((row) => textFor(row.sender)),
     rows.map((row) => row.time), rows.map((row) => row.format), rows.map((row) => textFor(row.key)), rows.map((row) => row.payload),
+    gaps.map((gap) => gap.stream ?? null), gaps.map((gap) => gap.epoch), rows.map((row) => row.of?.stream ?? null), rows.map((row) => row.of?.epoch ?? null),
+    begun.map(({ stream }) => stream), begun.map(({ epoch }) => epoch), begun.map(({ completeFrom }) => completeFrom),
   ];
 }

@@ -5,6 +5,7 @@
 import { framesOf } from "../../disk/reading.ts";
 import type { Journal, JournalLog, Waiting } from "../../disk/journal.ts";
 import type { Segment } from "../../disk/segment.ts";
+import type { Hold } from "./hold.ts";
 import { readRecord, recordKinds, recordLength, writeRecord, type Found } from "./records.ts";
 import { firstKept, headOf, type LogRoom, type Stock } from "./stock.ts";
 
@@ -16,11 +17,15 @@ export interface CleanerOptions {
   readonly spareBytes: number;
   readonly keyWindowMs: number;
   readonly clock: () => number;
+  /** Null: nothing is archived. */
+  readonly hold: Hold | null;
   readonly log: JournalLog;
 }
 
 /** Cleaning starts at this share of the limit. */
-const fillingShare = 0.8;
+export const fillingShare = 0.8;
+/** Files that are fuller than this are not worth copying, where others wait for the archive. */
+const fullShare = 0.9;
 /** From this share on, keys of deleted publications are not copied: new publications need the space. */
 const pressedShare = 0.9;
 const nothing = new Uint8Array(0);
@@ -29,6 +34,8 @@ export class Cleaner {
   readonly #options: CleanerOptions;
   /** Files that could not be read; cleaning skips them. */
   readonly #unreadable = new Set<Segment>();
+  /** The journal deletes what is not archived, and this has been logged. */
+  #gaveUp = false;
   #running: Promise<void> | null = null;
   #stopped = false;
 
@@ -70,11 +77,28 @@ export class Cleaner {
 
   async #run(): Promise<void> {
     const { journal } = this.#options;
-    for (const segment of journal.segments.slice(0, -1)) if (this.#isDone(segment)) await this.#remove(segment);
+    for (const segment of journal.segments.slice(0, -1)) if (this.#isDone(segment) && !this.#isKept(segment)) await this.#remove(segment);
+    if (!this.#isFilling) this.#gaveUp = false;
     while (this.#isFilling && !this.#stopped) {
-      const segment = this.#emptiest();
-      if (segment === null || !(await this.#clean(segment))) return;
+      const segment = this.#next();
+      if (segment === null) return;
+      if (this.#isDone(segment)) await this.#remove(segment);
+      else if (!(await this.#clean(segment))) return;
     }
+  }
+
+  /** What is archived first. Then the oldest file that waits for the archive: publishers do not wait for PostgreSQL. */
+  #next(): Segment | null {
+    const emptiest = this.#emptiest();
+    const oldest = this.#options.journal.segments.slice(0, -1).find((segment) => this.#isKept(segment) && !this.#unreadable.has(segment));
+    if (oldest === undefined || (emptiest !== null && emptiest.liveBytes / emptiest.bytes < fullShare)) return emptiest;
+    if (!this.#gaveUp) this.#options.log.error({ file: oldest.path }, "data directory: it is full of what is not archived yet, and the journal deletes the oldest of that; the archive gets a gap; check PostgreSQL, or raise dataBytesMax");
+    this.#gaveUp = true;
+    return oldest;
+  }
+
+  #isKept(segment: Segment): boolean {
+    return this.#options.hold?.keeps(segment, this.#options.clock()) === true;
   }
 
   /** Whether nothing in the file counts: no publication, no room's position, no remembered key. */
@@ -91,7 +115,7 @@ export class Cleaner {
     let found: Segment | null = null;
     const share = ({ liveBytes, bytes }: Segment) => liveBytes / bytes;
     for (const segment of this.#options.journal.segments.slice(0, -1)) {
-      if (this.#unreadable.has(segment)) continue;
+      if (this.#unreadable.has(segment) || this.#isKept(segment)) continue;
       if (found === null || share(segment) < share(found)) found = segment;
     }
     return found;

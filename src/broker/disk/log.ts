@@ -8,8 +8,11 @@
 import { openJournal } from "../../disk/opening.ts";
 import type { DiskUsage, Journal, JournalLog, Waiting } from "../../disk/journal.ts";
 import type { Segment } from "../../disk/segment.ts";
-import type { Answer, Broker, Deliver, Draft, Published, Retention } from "../broker.ts";
-import { Cleaner } from "./cleaner.ts";
+import type { ArchivedBroker } from "../../archive/feed.ts";
+import type { Answer, Broker, Deliver, Draft, Published, Query, Retention } from "../broker.ts";
+import { Cleaner, fillingShare } from "./cleaner.ts";
+import { JournalFeed, roomStream } from "./feed.ts";
+import { Hold } from "./hold.ts";
 import { Loading } from "./loading.ts";
 import { createMemoryBroker, type MemoryBrokerOptions } from "../memory.ts";
 import { readPage } from "../pages.ts";
@@ -25,14 +28,18 @@ export interface LogBrokerOptions extends MemoryBrokerOptions {
   readonly uncommittedBytesMax: number;
   /** Retention of a room found in the files that is not open yet. Null: no namespace is durable for it now. */
   retentionOf(room: string): Retention | null;
+  /** Null: nothing is archived. The journal keeps what waits for the archive, at most for `lagMaxMs`. */
+  readonly archive?: { readonly name: string; readonly lagMaxMs: number } | null;
+  /** Replaced in tests. */
+  readonly sweepMs?: number;
   readonly log: JournalLog;
 }
 
-export interface LogBroker extends Broker {
+export interface LogBroker extends Broker, ArchivedBroker {
   readonly disk: () => DiskUsage & { readonly liveBytes: number };
 }
 
-const sweepMs = 10_000;
+const sweepEveryMs = 10_000;
 /** The rest is for obsolete records, until their file is cleaned. */
 const liveShare = 0.6;
 const segmentBytesMin = 4 * 1024;
@@ -41,14 +48,16 @@ const segmentShare = 1 / 64;
 const nothing = new Uint8Array(0);
 
 export async function createLogBroker(options: LogBrokerOptions, deliver: Deliver): Promise<LogBroker> {
-  const { dataBytesMax, roomsMax, keyWindowMs, keysPerRoomMax, clock = Date.now, log } = options;
+  const { dataBytesMax, roomsMax, keyWindowMs, keysPerRoomMax, clock = Date.now, sweepMs = sweepEveryMs, log } = options;
   const memory = createMemoryBroker(options, deliver);
   const stock = new Stock({ roomsMax, liveBytesMax: dataBytesMax * liveShare, keyWindowMs, keysPerRoomMax, clock });
   const loading = new Loading(stock, options.retentionOf);
   const segmentBytes = Math.min(segmentBytesMost, Math.max(segmentBytesMin, dataBytesMax * segmentShare));
   const journal = await openJournal({ ...options, segmentBytes }, (record, segment, at) => loading.add(record, segment, at));
   loading.finish(clock());
-  const cleaner = new Cleaner({ journal, stock, dataBytesMax, spareBytes: segmentBytes, keyWindowMs, clock, log });
+  const { archive = null } = options;
+  const hold = archive && new Hold(archive.lagMaxMs);
+  const cleaner = new Cleaner({ journal, stock, dataBytesMax, spareBytes: segmentBytes, keyWindowMs, clock, hold, log });
   const sweeper = setInterval(() => {
     stock.sweep();
     writeRobbed(parts);
@@ -92,7 +101,7 @@ export async function createLogBroker(options: LogBrokerOptions, deliver: Delive
       if (room === null) return done({ error: "overloaded" });
       stock.expire(room);
       stock.use(room);
-      const page = readPage(room, query);
+      const page = readPage(room, inEpochOf(room, query));
       if (page === null) return done({ error: "unrecoverable_position" });
       page.then(
         (value) => done({ value }),
@@ -113,6 +122,13 @@ export async function createLogBroker(options: LogBrokerOptions, deliver: Delive
       return { bytes, liveBytes: stock.liveBytes, uncommittedBytes, failing, counts };
     },
 
+    feeds() {
+      const isArchived = (room: string) => options.retentionOf(room)?.archive === true;
+      return archive === null ? [] : [new JournalFeed({ name: archive.name, journal, hold: hold!, bytesMax: dataBytesMax * fillingShare, isArchived })];
+    },
+
+    streamOf: (room) => roomStream(archive?.name ?? "", room),
+
     async stop() {
       clearInterval(sweeper);
       await memory.stop();
@@ -122,6 +138,12 @@ export async function createLogBroker(options: LogBrokerOptions, deliver: Delive
       stock.clear();
     },
   };
+}
+
+/** An archived room that was evicted has another epoch now: all of that follows what is archived. */
+function inEpochOf({ epoch }: LogRoom, query: Query): Query {
+  const isOther = query.archived === true && query.orOldest === true && query.position.epoch !== epoch;
+  return isOther ? { ...query, position: { epoch, seq: 0 } } : query;
 }
 
 interface Parts {

@@ -137,7 +137,8 @@ export class Stock {
     for (const room of this.rooms.values()) {
       this.expire(room);
       room.keys?.expire(now);
-      const idle = !room.open && room.pending === 0 && room.usedAt < now - idleRoomMs;
+      // The archive goes on with the epoch of its room.
+      const idle = room.retention.archive !== true && !room.open && room.pending === 0 && room.usedAt < now - idleRoomMs;
       if (idle && room.shelf.count === 0 && !room.keys?.size) this.#forget(room);
     }
   }

@@ -3,7 +3,7 @@
  * streams (durable/durable.ts). wire/ is the format of both: subjects (names.ts), publications (envelope.ts), answers.
  */
 import { createInbox, type NatsConnection } from "nats";
-import type { Feed } from "../../archive/feed.ts";
+import type { ArchivedBroker } from "../../archive/feed.ts";
 import type { ErrorCode } from "../../errors.ts";
 import type { Broker, ConnectionUsage, Deliver, Moved, Retention } from "../broker.ts";
 import { NatsProblem, type NatsAccess } from "./connection/access.ts";
@@ -46,11 +46,7 @@ export interface NatsBrokerOptions extends NatsAccess, StreamOptions {
   readonly log: NatsLog;
 }
 
-export interface NatsBroker extends Broker {
-  /** Streams of archived namespaces, to be read in their order. */
-  readonly feeds: () => readonly Feed[];
-  /** The stream of a durable room. */
-  readonly streamOf: (room: string) => string;
+export interface NatsBroker extends Broker, ArchivedBroker {
   readonly nats: () => ConnectionUsage & { readonly refused: Readonly<Record<RefusalReason, number>> };
   /** Null: no rooms have queues. */
   readonly queues: RoomQueues | null;

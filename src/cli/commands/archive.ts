@@ -15,7 +15,7 @@ Examples:
   flux-gateway archive migrate                  before a new version starts, as the owner of the tables
   flux-gateway archive erase --user ann         delete what a user published`;
 
-const placeOptions = ["archive", "natsPrefix"];
+const placeOptions = ["archive", "dataDir", "natsPrefix"];
 const userBytesMax = 4096;
 
 export function addArchiveCommand(program: Command): void {
@@ -53,7 +53,7 @@ async function erase(command: Command): Promise<void> {
     const { streams } = await tools.status();
     const times = streams.flatMap(({ archivedAt }) => archivedAt ?? []);
     console.log(`${erased} publications of ${user} deleted from the archive`);
-    if (times.length > 0) console.log(`What ${user} published after ${new Date(Math.min(...times)).toISOString()} may not be archived yet: run this again later. NATS keeps its copies for archiveLagMs, or historyTtlMs where that is more.`);
+    if (times.length > 0) console.log(`What ${user} published after ${new Date(Math.min(...times)).toISOString()} may not be archived yet: run this again later. The histories of the rooms keep their copies: NATS for archiveLagMs, or historyTtlMs where that is more; a data directory as long as the room's history.`);
   });
 }
 
