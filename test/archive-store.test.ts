@@ -4,7 +4,7 @@ import { RowRefused, type Archive, type ArchivedRow } from "../src/archive/archi
 import type { Feed, FeedPublication } from "../src/archive/feed.ts";
 import { withArchive } from "../src/archive/history.ts";
 import { createMemoryArchive } from "../src/archive/memory.ts";
-import { PostgresProblem } from "../src/postgres/connection.ts";
+import { PostgresProblem } from "../src/postgres/errors.ts";
 import type { Answer, Broker, Page, Query, Retention } from "../src/broker/broker.ts";
 import { createPostgresArchive } from "../src/archive/postgres/postgres.ts";
 import { Writer } from "../src/archive/writer.ts";

@@ -33,7 +33,7 @@ await bundleTests();
  */
 async function bundleTests() {
   const folder = join(out, "test");
-  const joined = ["commander", "ioredis", "jose", "lru-cache", "nats", "p-limit", "prom-client", "protobufjs", "zod"];
+  const joined = ["commander", "ioredis", "jose", "lru-cache", "nats", "p-limit", "prom-client", "protobufjs", "tap", "undici", "zod"];
   const isJoined = (name) => joined.some((known) => name === known || name.startsWith(`${known}/`));
   const dist = join(root, "dist");
   await build({
@@ -49,6 +49,8 @@ async function bundleTests() {
     sourcemap: true,
     sourcesContent: false,
     logLevel: "error",
+    // tap loads it where a test compares elements of React.
+    external: ["react-element-to-jsx-string"],
     banner: { js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);' },
     plugins: [{
       name: "tests",

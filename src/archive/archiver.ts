@@ -4,7 +4,8 @@
  */
 import type { Archive } from "./archive.ts";
 import type { Feed } from "./feed.ts";
-import { endedWithin, textOf } from "../postgres/connection.ts";
+import { textOf } from "../postgres/errors.ts";
+import { endedWithin } from "../platform/ended.ts";
 import { Writer, type ArchiveCounts, type WriterLog } from "./writer.ts";
 
 export interface ArchiverOptions {

@@ -4,7 +4,7 @@
  */
 import { RowRefused, type Archive, type Cursor, type Gap } from "./archive.ts";
 import { JournalBatches, streamBatch } from "./batches.ts";
-import { textOf } from "../postgres/connection.ts";
+import { textOf } from "../postgres/errors.ts";
 import type { Feed, FeedPublication, FeedState } from "./feed.ts";
 
 export interface WriterLog {

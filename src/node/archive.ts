@@ -10,6 +10,7 @@ import { explained } from "../disk/error.ts";
 import { randomId } from "../platform/ids.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { Sparse } from "../platform/log/sparse.ts";
+import { PostgresProblem, textOf } from "../postgres/errors.ts";
 
 /** A node that stopped without a word holds its streams for so long. */
 const leaseMs = 10_000;
@@ -36,7 +37,6 @@ export async function openArchive(config: Config, gateway: string, log: Logger):
   const { archive: url, archiveLagMs: lagMaxMs, archiveKeepMs: keepMs, nodeId } = config;
   if (url === "") return null;
   const { createPostgresArchive } = await import("../archive/postgres/postgres.ts");
-  const { PostgresProblem, textOf } = await import("../postgres/connection.ts");
   const archive = createPostgresArchive({ url, gateway, name: `flux-gateway ${nodeId}` });
   try {
     await archive.prepare();
@@ -65,7 +65,6 @@ export async function openArchiveTools(config: Config): Promise<{ open(): Archiv
   const { archive: url } = config;
   if (url === "") throw new ConfigError(["--archive: name the database of the archive, as your nodes do"]);
   const { openArchiveOperations } = await import("../archive/postgres/operations.ts");
-  const { textOf } = await import("../postgres/connection.ts");
   const explain = (error: unknown) => new ConfigError([`--archive ${showValue(config, "archive")}: ${textOf(error)}`]);
   const gateway = config.dataDir === "" ? gatewayOf(config) : gatewayOfDirectory(await archiveIdOf(config.dataDir));
   return { open: () => openArchiveOperations(url, gateway), explain };

@@ -3,6 +3,7 @@ import { checkRoom, checkTenant, jsonPayload } from "../api/checks.ts";
 import type { Broker, Position } from "../broker/broker.ts";
 import { ConfigError, showValue } from "../config/config.ts";
 import type { Outbox, OutboxOptions } from "../outbox/outbox.ts";
+import { PostgresProblem, textOf } from "../postgres/errors.ts";
 import { applicationKey, roomKey } from "../protocol/roomkeys.ts";
 import { gatewayOf } from "./archive.ts";
 import type { Node } from "./parts.ts";
@@ -22,7 +23,6 @@ export async function openOutbox({ setup: { config, log }, hub, stores }: Pick<N
   if (url === "") return null;
   const { startOutbox } = await import("../outbox/outbox.ts");
   const { openOutboxRows, prepareOutbox } = await import("../outbox/rows.ts");
-  const { PostgresProblem, textOf } = await import("../postgres/connection.ts");
   const place = { url, gateway: config.nats.length === 0 ? "one node" : gatewayOf(config), name: `flux-gateway ${nodeId} outbox` };
   try {
     await prepareOutbox(place);

@@ -7,7 +7,8 @@
  */
 import { ApiError } from "../api/error.ts";
 import type { Answer, Published } from "../broker/broker.ts";
-import { endedWithin, textOf } from "../postgres/connection.ts";
+import { textOf } from "../postgres/errors.ts";
+import { endedWithin } from "../platform/ended.ts";
 
 export interface OutboxRow {
   /** A 64-bit number. */

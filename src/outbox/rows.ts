@@ -3,7 +3,8 @@
  * the node whose connection holds its advisory lock, so it is free at once when the connection is gone.
  */
 import { Client } from "pg";
-import { lasting, openPool, PostgresProblem, type Sql } from "../postgres/connection.ts";
+import { openPool, type Sql } from "../postgres/connection.ts";
+import { lasting, PostgresProblem } from "../postgres/errors.ts";
 import type { Finished, OutboxRow, OutboxRows } from "./outbox.ts";
 
 /** Rooms are spread over so many shards. The function knows the number. */

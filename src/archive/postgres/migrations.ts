@@ -1,6 +1,7 @@
 /** The tables of the archive, made and changed by numbered migrations under a lock. */
 import type { Pool } from "pg";
-import { PostgresProblem, inTransaction, lasting, type Sql } from "../../postgres/connection.ts";
+import { inTransaction, type Sql } from "../../postgres/connection.ts";
+import { PostgresProblem, lasting } from "../../postgres/errors.ts";
 
 /**
  * `flux_publications` has a partition for each day of `at`, the stream's own time. Its key contains `at` because a

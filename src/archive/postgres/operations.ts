@@ -1,6 +1,7 @@
 /** The operations of the archive in PostgreSQL. */
 import type { ArchiveOperations, StreamStatus } from "../operations.ts";
-import { lasting, openPool, textFor } from "../../postgres/connection.ts";
+import { openPool, textFor } from "../../postgres/connection.ts";
+import { lasting } from "../../postgres/errors.ts";
 import { microseconds } from "../../postgres/times.ts";
 import { migrate, schemaVersion } from "./migrations.ts";
 

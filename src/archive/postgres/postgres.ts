@@ -1,7 +1,8 @@
 /** The archive in PostgreSQL. docs/archive.md describes its tables. */
 import type { Archive, ArchivedRow, BegunEpoch, Cursor, Gap, Taken } from "../archive.ts";
 import { RowRefused } from "../archive.ts";
-import { codeOf, endPool, inTransaction, openPool, textFor } from "../../postgres/connection.ts";
+import { endPool, inTransaction, openPool, textFor } from "../../postgres/connection.ts";
+import { codeOf } from "../../postgres/errors.ts";
 import { Days } from "./days.ts";
 import { ArchiveReader, endOfEpoch } from "./history.ts";
 import { migrate } from "./migrations.ts";

@@ -1,6 +1,7 @@
 /** The node's log: pino, as JSON lines for machines or in one readable line per record for people. */
+import { createRequire } from "node:module";
 import pino, { type DestinationStream, type Logger } from "pino";
-import { prettyFactory } from "pino-pretty";
+import type { prettyFactory as PrettyFactory } from "pino-pretty";
 import { logOutput } from "./output.ts";
 
 export type { Logger } from "pino";
@@ -42,9 +43,13 @@ export function createLogger(config: LogConfig, destination?: DestinationStream)
 /** Control characters that some terminals obey and JSON does not escape. Text from clients may contain them. */
 const orders = /[\u0080-\u009f]/g;
 
+/** Loaded when people read the log: machines need not wait for it. */
+const load = createRequire(import.meta.url);
+
 /** pino-pretty's own stream writes in a later turn of the event loop: the last lines would be lost at exit. */
 function prettyStream(out: DestinationStream, isStdout: boolean): DestinationStream {
   const colorize = isStdout && process.stdout.isTTY && process.env.NO_COLOR === undefined;
+  const { prettyFactory } = load("pino-pretty") as { readonly prettyFactory: typeof PrettyFactory };
   const prettify = prettyFactory({ colorize, singleLine: true, translateTime: "SYS:HH:MM:ss.l" });
   return { write: (line) => out.write((prettify(line) ?? line).replace(orders, "")) };
 }
