@@ -152,7 +152,9 @@ export function resolveConfig(given: Given = {}): Resolved {
     values[key] ??= typeof given === "function" ? given(known as Known) : given;
   };
   for (const key of ["frameBytesMax", "memoryLimitBytes", "ringBytes", "reactors"] as const) preset(key, values as Partial<Known>);
-  for (const key of keys) preset(key, { ...(values as Omit<Known, "isGuarded">), isGuarded });
+  // It sees each default as soon as that is set.
+  const known = Object.create(values, { isGuarded: { value: isGuarded } }) as Partial<Known>;
+  for (const key of keys) preset(key, known);
   // Every key is set now, to a checked value or to its default.
   const flat = values as Flat;
   const { runner = "start" } = given;
