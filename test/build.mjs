@@ -4,7 +4,7 @@
  * the project is linked, so that paths relative to a file mean the same there as here.
  */
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
@@ -12,6 +12,8 @@ import { build } from "esbuild";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, ".test");
 const written = ["src", "test", "bench", "tools"];
+/** For what was CommonJS. */
+const banner = { js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);' };
 const ours = new Set([...written, "node_modules", ".git", ".tap", ".test"]);
 
 rmSync(out, { recursive: true, force: true });
@@ -24,7 +26,26 @@ for (const name of written) {
   cpSync(join(root, name), join(out, name), { recursive: true, filter: (path) => !/\.ts$/.test(path) || /\.d\.ts$/.test(path) });
 }
 
+await bundleTap();
 await bundleTests();
+
+/** tap is 260 files. Where packages are, its own lines are left out of the stacks of failed checks. */
+async function bundleTap() {
+  const folder = join(out, "node_modules/tap");
+  await build({
+    stdin: { contents: 'export { default, t } from "tap";', resolveDir: root },
+    outfile: join(folder, "index.js"),
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    // Loaded where elements of React are compared.
+    external: ["react-element-to-jsx-string"],
+    logLevel: "error",
+    banner,
+  });
+  writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "tap", type: "module", exports: "./index.js" }));
+}
 
 /**
  * Joins the small files that tests load, with the packages of many files: each test file is a program, and loading some
@@ -33,7 +54,7 @@ await bundleTests();
  */
 async function bundleTests() {
   const folder = join(out, "test");
-  const joined = ["commander", "ioredis", "jose", "lru-cache", "nats", "p-limit", "prom-client", "protobufjs", "tap", "undici", "zod"];
+  const joined = ["commander", "ioredis", "jose", "lru-cache", "nats", "p-limit", "prom-client", "protobufjs", "undici", "zod"];
   const isJoined = (name) => joined.some((known) => name === known || name.startsWith(`${known}/`));
   const dist = join(root, "dist");
   await build({
@@ -49,9 +70,7 @@ async function bundleTests() {
     sourcemap: true,
     sourcesContent: false,
     logLevel: "error",
-    // tap loads it where a test compares elements of React.
-    external: ["react-element-to-jsx-string"],
-    banner: { js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);' },
+    banner,
     plugins: [{
       name: "tests",
       setup({ onResolve, onLoad }) {
