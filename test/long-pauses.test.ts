@@ -16,10 +16,10 @@ const pauseMs = 20_000;
 
 async function talking(t: Test): Promise<{ cluster: Cluster; population: Population; losses(): number }> {
   const cluster = await startCluster(t, { size: 2, flags: patientHeartbeat });
-  const population = await startPopulation(t, cluster.front.url, { room: "log:x", members: 12, publishers: 2, everyMs: 20 });
+  const population = await startPopulation(t, cluster.front.url, { room: "log:x", members: 12, publishers: 2, everyMs: 100 });
   let losses = 0;
   for (const client of population.clients) client.on("state", ({ state }) => void (state === "waiting" && losses++));
-  await population.progress(50);
+  await population.progress(20);
   return { cluster, population, losses: () => losses };
 }
 
@@ -57,7 +57,7 @@ t.test("Redis stands still for 20 s: rooms go on, sessions resume, and nobody is
   const back = await open(b, { hello: resumeOf(raw) });
   t.equal(back.ready?.resumed, true, "the signed token is enough to go on at the other node");
   while (performance.now() < pausedAt + pauseMs) {
-    await population.progress(100);
+    await population.progress(20);
     t.same(await readiness(cluster), [200, 200], "nodes are ready while publications go through");
     await sleep(1_000);
   }
@@ -72,7 +72,7 @@ t.test("Redis stands still for 20 s: rooms go on, sessions resume, and nobody is
 
 async function judge(t: Test, cluster: Cluster, population: Population): Promise<void> {
   await inTime(cluster, "presence", (limitMs) => population.present(cluster.nodes, limitMs));
-  await population.progress(50);
+  await population.progress(20);
   const verdict = await population.stop();
   t.equal(verdict.faults, 0, verdict.report);
   t.equal(population.gaps, 0, "nobody was told of a gap");

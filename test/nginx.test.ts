@@ -30,7 +30,7 @@ t.test("behind it clients live through its reload and restart, a node that is re
   t.equal(await welcome(nginx.url, `http://127.0.0.1:${nginx.port}`), true, "a page of the balancer's own address is welcome");
   t.equal(await welcome(nginx.url, "http://elsewhere.example"), false, "and no other");
 
-  const crowd = await startCrowd(t, nginx.url, { room: "log:all", clients: 24, publishers: 3, everyMs: 20 });
+  const crowd = await startCrowd(t, nginx.url, { room: "log:all", clients: 24, publishers: 3, everyMs: 100 });
   const lossesOf = () => crowd.causes.map((causes) => [...causes.values()].reduce((sum, count) => sum + count, 0));
   const some = async () => {
     const before = crowd.acknowledged;

@@ -46,7 +46,7 @@ t.test("while NATS is away nobody is turned away or moved; when it is back, user
 });
 
 t.test("a node that is killed loses no session and no message; its users go back when it does", async (t) => {
-  const population = await startPopulation(t, cluster.front.url, { room: "log:hash", members: 16, publishers: 4, everyMs: 20 });
+  const population = await startPopulation(t, cluster.front.url, { room: "log:hash", members: 16, publishers: 4, everyMs: 100 });
   const { clients } = population;
   const areAt = (wanted: (user: string) => string) => clients.every(({ state, session }) => state === "ready" && session!.node === wanted(session!.user));
   await until(() => areAt(ownerOf), "everybody to be where they belong");

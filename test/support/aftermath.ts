@@ -17,13 +17,13 @@ export async function testFaults(t: Test, hit: readonly Fault["hits"][]): Promis
   const cluster = await startCluster(t, { obeys: true });
   for (const [i, fault] of faults.filter(({ hits }) => hit.includes(hits)).entries()) {
     t.test(`${fault.name}: ${fault.loses ? "members are told of what they lost" : "nothing acknowledged is lost, doubled or out of order"}`, async (t) => {
-      const population = await startPopulation(t, cluster.front.url, { room: `log:${i}`, members: 18, seed: fault.name, patienceMs: 1000 });
-      await population.progress(100);
+      const population = await startPopulation(t, cluster.front.url, { room: `log:${i}`, members: 12, everyMs: 100, seed: fault.name, patienceMs: 1000 });
+      await population.progress(40);
       await fault.happen(cluster, i % cluster.nodes.length, faultMs);
       await cluster.ready();
       await until(() => population.clients.every(({ state }) => state === "ready"), "every client to be back", 180_000);
       await inTime(cluster, "presence", (limitMs) => population.present(cluster.nodes, limitMs));
-      await population.progress(100);
+      await population.progress(40);
       const verdict = await population.stop();
       t.equal(faultsIn(verdict, fault.loses === true), 0, verdict.report);
       if (fault.loses) t.ok(population.gaps > 0, "somebody was told");

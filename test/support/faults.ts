@@ -21,7 +21,7 @@ export interface Fault {
 const hourMs = 3_600_000;
 /** Other faults may be under way that have to be over first. */
 const noticeMs = 180_000;
-const lookMs = 50;
+const lookMs = 250;
 
 /** `which` node, for so long. Those of clocks want nodes that obey. */
 export const faults: readonly Fault[] = [

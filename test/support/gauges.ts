@@ -12,7 +12,7 @@ const held = [
 ];
 /** A room keeps its place and its tail for a minute after its last member. */
 const heldLonger = ["flux_rooms", "flux_hub_tail_bytes"];
-const lookMs = 100;
+const lookMs = 400;
 
 export interface QuietOptions {
   /** Rooms and their tails, too. */
