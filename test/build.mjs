@@ -58,7 +58,7 @@ async function bundleTests() {
   const isJoined = (name) => joined.some((known) => name === known || name.startsWith(`${known}/`));
   const dist = join(root, "dist");
   await build({
-    entryPoints: readdirSync(folder).filter((name) => name.endsWith(".test.js")).map((name) => join(folder, name)),
+    entryPoints: ["", "long/"].flatMap((part) => readdirSync(join(folder, part)).filter((name) => name.endsWith(".test.js")).map((name) => join(folder, part, name))),
     outdir: folder,
     allowOverwrite: true,
     bundle: true,

@@ -1,7 +1,8 @@
 /**
  * Runs the test files that test/build.mjs has written, three at once, and prints one line for each, with the time it took
  * on the clock and on the processors; of a file that fails all it said. It says so in TAP. With names it runs only those files: `npm test rooms nodes`.
- * --all prints what every file says.
+ * --all prints what every file says. --long runs what takes long for what it finds: the files in test/long, and others
+ * with more of the same.
  *
  * The files are programs of their own, which tap's runner would start the same way. It adds loaders to each of them, which
  * nothing here needs, has itself built anew on a new machine, and runs files in the order of their names: the longest
@@ -24,13 +25,17 @@ const first = [
 const ticksPerS = 100;
 
 const folder = ".test/test";
+const isLong = process.argv.includes("--long");
+/** For --long: a file, and what has it do more. */
+const more = { "disk-crashes": { FLUX_KILLS: "25" } };
 const options = process.argv.slice(2).filter((word) => word.startsWith("--"));
 const wanted = process.argv.slice(2).filter((word) => !word.startsWith("--")).map((word) => word.replace(/^test\/|\.test\.ts$/g, ""));
 const rank = (name) => (first.indexOf(name) + first.length + 1) % (first.length + 1);
 const all = readdirSync(folder, { recursive: true }).filter((file) => file.endsWith(".test.js")).map((file) => file.replace(/\.test\.js$/, ""));
 const unknown = wanted.filter((name) => !all.includes(name));
 if (unknown.length > 0) throw new Error(`there is no test/${unknown[0]}.test.ts`);
-const names = (wanted.length === 0 ? all : all.filter((name) => wanted.includes(name)))
+const ofThisRun = (name) => name.startsWith("long/") === isLong || (isLong && name in more);
+const names = (wanted.length === 0 ? all.filter(ofThisRun) : all.filter((name) => wanted.includes(name)))
   .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 
 const began = performance.now();
@@ -54,7 +59,7 @@ async function run(name) {
   const startedAt = performance.now();
   const child = spawn(process.execPath, ["--enable-source-maps", `${folder}/${name}.test.js`], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, TAP_TIMEOUT: String(timeoutS) },
+    env: { ...process.env, TAP_TIMEOUT: String(timeoutS), ...(isLong && more[name]) },
   });
   const timer = setTimeout(() => child.kill("SIGKILL"), timeoutS * 1000 + 60_000);
   let said = "";
