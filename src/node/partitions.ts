@@ -71,6 +71,7 @@ export class Partitions {
       gate: new GateWriter(gate),
       world: {
         ownerOf: (partition) => placement.ownerByTable(partition),
+        heirOf: (partition) => placement.heirByTable(partition),
         nodes: () => nodes().map(({ id, state, maxPartitions: limit = 0 }) => ({ id, state, maxPartitions: limit })),
         mayRebalance: () => placement.moves.problem === "",
       },

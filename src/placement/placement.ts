@@ -54,6 +54,7 @@ export class Placement {
   #table: Table | null = null;
   /** Ids of the owners of all partitions, by the table in use. */
   #owners: readonly string[] = [];
+  #heirs: { readonly of: Table; readonly ids: readonly string[] } | null = null;
   /** Mode `partition`: the ids of those who hold the partitions or claim them. "": nobody. */
   readonly #assigned: string[];
   #writesSoon = false;
@@ -90,6 +91,18 @@ export class Placement {
   /** "": there is no table yet, or no member. */
   ownerByTable(partition: number): string {
     return this.#owners[partition] ?? "";
+  }
+
+  /** The owner by a table without this node. "": there is none. */
+  heirByTable(partition: number): string {
+    const { node, partitions } = this.#options;
+    const table = this.#table;
+    if (table === null) return "";
+    if (this.#heirs?.of !== table) {
+      const members = table.members.filter(({ id }) => id !== node);
+      this.#heirs = { of: table, ids: Array.from(ownersOf(members, partitions), (index) => members[index]?.id ?? "") };
+    }
+    return this.#heirs.ids[partition] ?? "";
   }
 
   /** Mode `partition`: who holds it or claims it, as far as this node has heard. "": nobody. */

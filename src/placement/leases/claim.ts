@@ -1,9 +1,10 @@
 /**
- * Claims a partition, in this order: claim → look at the buckets → floors → own consumer → delete lower ones → confirm.
+ * Claims a partition, in this order: claim → look at the buckets, and at the floors → own consumer → confirm.
  * Between any two steps the node may be frozen, cut off or replaced. Then one of its writes fails, and it gives up.
  *
- * A claimant that gives up leaves its consumer: it may be the only one that has the floor by then. The next claimant
- * deletes it, after its own exists.
+ * Consumers of lower epochs are deleted after that, while the node delivers already: users wait for every step before.
+ *
+ * A claimant that gives up leaves its consumer, which the next claimant deletes.
  */
 import type { Asking } from "./asking.ts";
 import type { Assignments } from "./assignments.ts";
@@ -43,13 +44,14 @@ export async function claim(parts: ClaimParts, partition: number, wasOwn: boolea
   if (boot === "") return null;
   const one = new Claim(parts, partition, boot);
   if (!(await one.claim()) || !isAlive()) return null;
-  if (!(await one.sameBuckets(wasOwn)) || !isAlive()) return null;
-  const floor = await one.floor();
-  if (floor === null || !isAlive()) return null;
+  const [isSame, floor] = await Promise.all([one.sameBuckets(wasOwn), one.floor()]);
+  if (!isSame || floor === null || !isAlive()) return null;
   if (!(await one.consumer(floor)) || !isAlive()) return null;
-  if (!(await one.deleteLower()) || !isAlive()) return null;
   const claimed = await one.confirm(floor);
-  return isAlive() ? claimed : null;
+  if (claimed === null || !isAlive()) return null;
+  // The next claimant deletes what is left.
+  void one.deleteLower();
+  return claimed;
 }
 
 class Claim {

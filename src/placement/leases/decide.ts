@@ -22,6 +22,8 @@ export interface Situation {
   hasRoom(): boolean;
   /** The partition's owner by the table. */
   ownerOf(partition: number): string;
+  /** Its owner by a table without this node. */
+  heirOf(partition: number): string;
   /** Partitions that a node has, by the records. */
   countOf(node: string): number;
   /** Since when it is proven that a boot id has ended. */
@@ -97,9 +99,9 @@ export function betterOwner(partition: number, at: Situation): string | null {
 
 /** The node that should get a partition that this node gives away. "": none is known. */
 export function heirOf(partition: number, at: Situation): string {
-  const owner = at.ownerOf(partition);
-  if (owner !== at.self && isAble(owner, at)) return owner;
-  return ranked(partition, at).find((id) => id !== at.self) ?? "";
+  const owners = [at.ownerOf(partition), at.heirOf(partition)];
+  const owner = owners.find((id) => id !== at.self && isAble(id, at));
+  return owner ?? ranked(partition, at).find((id) => id !== at.self) ?? "";
 }
 
 /** Nodes that may take it. */

@@ -10,7 +10,7 @@ import { betterOwner, heirOf, nextStep, type Situation } from "./decide.ts";
 import type { HolderOptions, HolderUsage, PartitionHolder, PartitionReport } from "./holderoptions.ts";
 import { Holding } from "./holding.ts";
 import { Lease } from "./lease.ts";
-import { finishMs, readAgainMs, settleMs, type QueuedMessage, type StoredRecord } from "./leases.ts";
+import { finishMs, nextMs, readAgainMs, settleMs, type QueuedMessage, type StoredRecord } from "./leases.ts";
 import { Proofs } from "./proofs.ts";
 import { epochOf, type Assignment } from "./records.ts";
 import { release } from "./release.ts";
@@ -23,8 +23,8 @@ const againMs = 250;
 const untakenMs = 30_000;
 /** At once: a node should not keep others waiting for their answers. */
 const claimsMax = 32;
-/** At once: the sessions of a partition reconnect together, those of different ones one after the other. */
-const handoversMax = 8;
+/** At once: each of them waits until the next node delivers, and the users of the others are served here meanwhile. */
+const handoversMax = 4;
 
 export class Holder<M extends QueuedMessage> implements PartitionHolder {
   readonly #options: HolderOptions<M>;
@@ -41,6 +41,8 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
   readonly #wasOwn = new Map<number, number>();
   /** Partitions that are left alone until then. */
   readonly #notBefore = new Map<number, number>();
+  /** Partitions that were handed over, and until when the next node may take its time to deliver for them. */
+  readonly #handedUntil = new Map<number, number>();
   /** Partitions whose better owner did not take them: until then they stay here. */
   readonly #staysUntil = new Map<number, number>();
   readonly #ends: (() => void)[] = [];
@@ -198,6 +200,7 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
       self: node, boot: "", now: 0, isDraining: false, mayClaimNew: false, mayRebalance: false, nodes: new Map(),
       hasRoom: () => this.#holdings.size + this.#claiming.size + this.#releasing.size < (this.#maxPartitions || Infinity),
       ownerOf: (partition) => world.ownerOf(partition),
+      heirOf: (partition) => world.heirOf(partition),
       countOf: (id) => this.#assignments.countOf(id),
       endedAt: (boot) => this.#proofs.endedAt(boot),
       isFormer: (boot) => this.#lease.isFormer(boot),
@@ -294,6 +297,7 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
     this.#options.log.error({ reason }, `placement: ${reason}: this node drops all partitions and starts over`);
     this.#lease.end(reason);
     this.#wasOwn.clear();
+    this.#handedUntil.clear();
     this.#proofs.reset();
     this.#assignments.reset();
     this.#readAt = -Infinity;
@@ -305,16 +309,23 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
       this.#wasOwn.delete(partition);
       this.#drop(partition, "another node has claimed it");
     }
-    const owner = record === null || record.state === "released" ? "" : record.owner;
-    this.#options.events.assigned(partition, owner, record?.state === "held");
+    if (record?.state === "held") this.#handedUntil.delete(partition);
+    this.#options.events.assigned(partition, record === null ? "" : this.#ownerToBe(record), record?.state === "held");
     this.look();
   }
 
+  /** Users of a partition that was handed over go to the next node at once: it answers them when it delivers. */
+  #ownerToBe({ state, owner, next }: Assignment): string {
+    if (state !== "released") return owner;
+    return this.#options.world.nodes().some(({ id, state: its }) => id === next && its === "up") ? next : "";
+  }
+
   #handOverSome(at: Situation): void {
+    for (const [partition, until] of this.#handedUntil) if (until <= at.now) this.#handedUntil.delete(partition);
     if (this.#holdings.size === 0) return;
     const all = [...this.#holdings.values()];
     const staying = all.filter(({ isLeaving }) => !isLeaving);
-    let places = handoversMax - (all.length - staying.length);
+    let places = handoversMax - this.#handedUntil.size - (all.length - staying.length);
     let excess = at.isDraining ? Infinity : staying.length - (this.#maxPartitions || Infinity);
     const order = (one: Holding<M>) => (at.ownerOf(one.claimed.partition) === at.self ? 1 : 0);
     staying.sort((a, b) => order(a) - order(b) || b.claimed.partition - a.claimed.partition);
@@ -342,6 +353,7 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
     });
     if (this.#holdings.get(partition) !== holding) return;
     this.#wasOwn.delete(partition);
+    if (next !== "") this.#handedUntil.set(partition, timers.now() + nextMs);
     this.#drop(partition, next === "" ? "given away" : `handed over to ${next}`);
     await this.#release(partition, { state: "released", owner: node, boot, epoch, floor: holding.floor, stream, next }, revision);
   }
@@ -356,7 +368,7 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
 
   #isEmpty(): boolean {
     if (this.#lease.boot === "") return true;
-    return this.#holdings.size + this.#claiming.size + this.#releasing.size + this.#assignments.countOf(this.#options.node) === 0;
+    return this.#holdings.size + this.#claiming.size + this.#releasing.size + this.#handedUntil.size + this.#assignments.countOf(this.#options.node) === 0;
   }
 }
 

@@ -15,6 +15,8 @@ export interface HolderNode {
 export interface HolderWorld {
   /** The partition's owner by the table. "": there is no table yet, or no member. */
   ownerOf(partition: number): string;
+  /** Its owner by a table without this node: it stays there when this node has left. "": there is none. */
+  heirOf(partition: number): string;
   /** All known nodes, this one included. */
   nodes(): readonly HolderNode[];
   /** Whether partitions may move now to balance nodes (calm.ts). A drain and a smaller maxPartitions do not ask. */
@@ -39,7 +41,7 @@ export interface HolderEvents<M extends QueuedMessage> {
   leaving(partition: number, next: string): void;
   /** This node does not deliver for the partition any more. It may later be held again, under another claim. */
   dropped(partition: number, claim: number, reason: string): void;
-  /** Who owns the partition, as the records say: for `connection-url`, the table that reactors read, and `explain`. */
+  /** Who owns the partition, as the records say, or is to claim it next: for `connection-url`, the table that reactors read, and `explain`. */
   assigned(partition: number, owner: string, confirmed: boolean): void;
 }
 

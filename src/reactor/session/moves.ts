@@ -94,6 +94,8 @@ export class Moves {
       else this.#againAt = now + (isHeld ? againHeldMs : againMs);
     }
     if (this.#next >= sessions.end) this.#next = Infinity;
+    // Their users are served nowhere until they arrive.
+    if (isHeld) this.#farewells.step(now);
   }
 
   #isMisplaced(session: Session): boolean {

@@ -3,8 +3,9 @@
  * that finds it soon, for the suite. `npm run test:partition` begins with the first world.
  */
 import type { GateWriter } from "../../../src/placement/leases/gate.ts";
-import type { RecordStore, Written } from "../../../src/placement/leases/leases.ts";
+import { answerMs, type RecordStore, type StoredRecord, type Written } from "../../../src/placement/leases/leases.ts";
 import { partitionOfKey, readAssignment, readLease } from "../../../src/placement/leases/records.ts";
+import type { SimulatedBucket } from "./bucket.ts";
 import type { Plant, ProcessParts } from "./process.ts";
 
 export interface Mistake {
@@ -38,6 +39,52 @@ const plants: Readonly<Record<string, Plant>> = {
     return { ...parts, queue: { ...queue, createConsumer } };
   },
 
+  // While the node is cut off, others prove that its lease has lapsed.
+  "an unanswered renewal counts as answered": (parts) => {
+    const { store, pretend } = pretending(parts.leases);
+    const update: RecordStore["update"] = (key, value, revision) =>
+      new Promise((resolve, reject) => {
+        store.update(key, value, revision).then(resolve, () => {});
+        parts.timers.after(answerMs - 10, () => (readLease(value)?.kind === "lease" ? resolve(pretend()) : reject(new Error("no answer"))));
+      });
+    return { ...parts, leases: { ...store, update } };
+  },
+
+  // Its revisions seem to go on, and its age says nothing.
+  "a bucket that was made again is not noticed": (parts, { options: { store } }) => {
+    const blind = (own: RecordStore, bucket: SimulatedBucket): RecordStore => {
+      let [life, highest, before] = [bucket.life, 0, 0];
+      const look = (): void => {
+        if (bucket.life !== life) [life, before] = [bucket.life, highest];
+      };
+      const shown = (revision: number): number => {
+        look();
+        highest = Math.max(highest, revision + before);
+        return revision + before;
+      };
+      const record = (one: StoredRecord): StoredRecord => ({ ...one, revision: shown(one.revision) });
+      const written = (answer: Written): Written => (answer.kind === "written" ? { kind: "written", revision: shown(answer.revision) } : answer);
+      return {
+        create: async (key, value) => written(await own.create(key, value)),
+        update: async (key, value, revision) => {
+          look();
+          return written(await own.update(key, value, revision - before));
+        },
+        read: async (key) => {
+          const found = await own.read(key);
+          return found && record(found);
+        },
+        readAll: async () => (await own.readAll()).map(record),
+        info: async () => {
+          const { lastRevision } = await own.info();
+          return { created: "always", ageMs: 1e6, lastRevision: shown(lastRevision) };
+        },
+        watch: (listener) => own.watch((one) => listener(record(one))),
+      };
+    };
+    return { ...parts, leases: blind(parts.leases, store.leases), assignments: blind(parts.assignments, store.assignments) };
+  },
+
   // Neither of its two writes is waited for.
   "a claim is delivered for before it is confirmed": (parts) => {
     const { store, pretend } = pretending(parts.assignments);
@@ -62,28 +109,35 @@ const plants: Readonly<Record<string, Plant>> = {
     return { ...parts, assignments: { ...assignments, update } };
   },
 
-  "a claimant that gives up deletes its consumer": (parts, { options }) => {
-    const { assignments } = parts;
+  // The others' consumers are gone by then, and with its own the only floor.
+  "a claimant that is not confirmed deletes all consumers": (parts, { options }) => {
+    const { assignments, queue } = parts;
+    const createConsumer: typeof queue.createConsumer = async (partition, epoch, floor) => {
+      await queue.createConsumer(partition, epoch, floor);
+      await queue.deleteConsumersBelow(partition, epoch);
+    };
     const update: RecordStore["update"] = async (key, value, revision) => {
       const answer = await assignments.update(key, value, revision);
       const record = readAssignment(value);
       if (answer.kind === "conflict" && record?.state === "held") options.store.queue.deleteWhere(partitionOfKey(key), (epoch) => epoch === record.epoch);
       return answer;
     };
-    return { ...parts, assignments: { ...assignments, update } };
+    return { ...parts, queue: { ...queue, createConsumer }, assignments: { ...assignments, update } };
   },
 };
 
 const seeds: Readonly<Record<string, number>> = {
-  "a lapse is believed from a read": 85,
-  "a boot id is used again after it lost its lease": 27,
-  "consumers are deleted before one's own exists": 4,
-  "a claim is delivered for before it is confirmed": 48,
-  "reactors have no deadline": 2,
-  "the deadline trusts the clock of the store's leader": 23,
+  "a lapse is believed from a read": 6,
+  "a boot id is used again after it lost its lease": 2,
+  "consumers are deleted before one's own exists": 29,
+  "an unanswered renewal counts as answered": 101,
+  "a bucket that was made again is not noticed": 37,
+  "a claim is delivered for before it is confirmed": 4,
+  "reactors have no deadline": 4,
+  "the deadline trusts the clock of the store's leader": 82,
   "a partition is released while reactors still deliver": 1,
-  "an update looks at no revision": 11,
-  "a claimant that gives up deletes its consumer": 20,
+  "an update looks at no revision": 4,
+  "a claimant that is not confirmed deletes all consumers": 14,
 };
 
 export const mistakes: Readonly<Record<string, Mistake>> = Object.fromEntries(Object.entries(plants).map(([title, plant]) => [title, { plant, seed: seeds[title] ?? 1 }]));

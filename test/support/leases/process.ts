@@ -79,6 +79,8 @@ export class SimulatedProcess {
   readonly main: SimulatedThread;
   readonly reactor: SimulatedThread;
   cutUntil = 0;
+  /** Only one bucket does not answer: its leader is another server. */
+  readonly halfCutUntil = { leases: 0, assignments: 0 };
   readonly #watches: Record<"leases" | "assignments", Set<(record: StoredRecord) => void>> = { leases: new Set(), assignments: new Set() };
   readonly #base: number;
   readonly #rate: number;
@@ -175,9 +177,9 @@ export class SimulatedProcess {
     return random.chance(0.1) ? random.between(2_000, 30_000) : random.between(3, 3_000);
   }
 
-  #isCut(): boolean {
+  #isCut(bucket?: "leases" | "assignments"): boolean {
     const { clock, store } = this.options;
-    return this.cutUntil > clock.now || store.awayUntil > clock.now;
+    return this.cutUntil > clock.now || store.awayUntil > clock.now || (bucket !== undefined && this.halfCutUntil[bucket] > clock.now);
   }
 
   /** Something comes from the store, unless the node is cut off when it leaves. */
@@ -198,10 +200,10 @@ export class SimulatedProcess {
     run();
   }
 
-  #request<T>(execute: () => T): Promise<T> {
+  #request<T>(execute: () => T, bucket?: "leases" | "assignments"): Promise<T> {
     const { clock, random, faults, store } = this.options;
     return new Promise((resolve, reject) => {
-      const isLost = this.#isCut() || random.chance(faults.lost);
+      const isLost = this.#isCut(bucket) || random.chance(faults.lost);
       clock.at(clock.now + this.#delayMs(), () => {
         if (isLost || store.awayUntil > clock.now) {
           if (random.chance(0.3)) this.main.at(clock.now + 1, () => this.#follow(() => reject(noAnswer)));
@@ -217,12 +219,13 @@ export class SimulatedProcess {
   #recordStore(name: "leases" | "assignments"): RecordStore {
     const { store, random, faults } = this.options;
     const bucket = store[name];
+    const request = <T>(execute: () => T) => this.#request(execute, name);
     return {
-      create: (key, value) => this.#request(() => bucket.create(key, value)),
-      update: (key, value, revision) => this.#request(() => bucket.update(key, value, revision)),
-      read: (key) => this.#request(() => (random.chance(faults.stale) ? bucket.findOld(key, random) : bucket.find(key))),
-      readAll: () => this.#request(() => (random.chance(faults.stale) ? [] : bucket.findAll())),
-      info: () => this.#request(() => bucket.info()),
+      create: (key, value) => request(() => bucket.create(key, value)),
+      update: (key, value, revision) => request(() => bucket.update(key, value, revision)),
+      read: (key) => request(() => (random.chance(faults.stale) ? bucket.findOld(key, random) : bucket.find(key))),
+      readAll: () => request(() => (random.chance(faults.stale) ? [] : bucket.findAll())),
+      info: () => request(() => bucket.info()),
       watch: (listener) => {
         this.#watches[name].add(listener);
         return () => void this.#watches[name].delete(listener);

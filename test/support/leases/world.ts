@@ -12,7 +12,7 @@ import { SimulatedQueue } from "./queue.ts";
 
 const partitions = 3;
 /** What goes wrong. A schedule has a few kinds of it, so that these meet often. */
-const kinds = ["freeze", "freeze", "freeze", "cut", "cut", "kill", "replace", "drain", "table", "table", "limit", "jump", "away", "wipe", "leave"] as const;
+const kinds = ["freeze", "freeze", "freeze", "cut", "cut", "half cut", "kill", "replace", "drain", "table", "table", "limit", "jump", "away", "wipe", "leave"] as const;
 const noFaults: Faults = { late: 0, lost: 0, stale: 0, stall: 0, deaf: 0 };
 /** A cluster that starts claims after 5 s. Nothing goes wrong before. */
 const startMs = 6_500;
@@ -54,6 +54,7 @@ class World {
   readonly #nodes: { id: string; state: HolderNode["state"]; maxPartitions: number }[];
   #kinds: readonly (typeof kinds)[number][] = [];
   #owners: string[] = [];
+  #heirs: string[] = [];
   readonly #devices = Array.from({ length: partitions }, () => ({ position: 0, isAway: false }));
   /** Index of the next message of each partition that was never delivered. */
   readonly #undelivered = Array.from({ length: partitions }, () => 0);
@@ -152,7 +153,7 @@ class World {
     const process: SimulatedProcess = new SimulatedProcess({
       node, faults, partitions, name: `${node}/${this.#started++}`, clock: this.#clock, random: this.#random, store: this.#store, plant: this.#plant,
       maxPartitions: this.#node(node).maxPartitions,
-      world: { ownerOf: (partition) => this.#owners[partition]!, nodes: () => this.#nodes, mayRebalance: () => true },
+      world: { ownerOf: (partition) => this.#owners[partition]!, heirOf: (partition) => this.#heirs[partition]!, nodes: () => this.#nodes, mayRebalance: () => true },
       delivers: (one, partition, seq) => this.#delivered(one, partition, seq),
       held: (one, partition) => this.#held(one, partition),
       creates: (partition, epoch, floor) => this.#created(partition, epoch, floor),
@@ -170,6 +171,7 @@ class World {
   #place(): void {
     const { below } = this.#random;
     this.#owners = Array.from({ length: partitions }, () => this.#nodes[below(this.#nodes.length)]!.id);
+    this.#heirs = Array.from({ length: partitions }, () => this.#nodes[below(this.#nodes.length)]!.id);
     for (const { holder } of this.#processes) holder.look();
   }
 
@@ -277,6 +279,7 @@ class World {
       }
       newest.holder.setMaxPartitions(0);
       newest.cutUntil = 0;
+      Object.assign(newest.halfCutUntil, { leases: 0, assignments: 0 });
       newest.main.wake();
       newest.reactor.wake();
     }
@@ -304,6 +307,7 @@ class World {
     switch (this.#kinds[below(this.#kinds.length)]) {
       case "freeze": return this.#freeze(one, now + forMs);
       case "cut": return this.#cut(one, now + forMs);
+      case "half cut": return this.#halfCut(one, now + forMs);
       case "kill": return this.#killed(one);
       case "replace": return this.#replaced(one);
       case "drain": return this.#drained(one);
@@ -328,6 +332,12 @@ class World {
   #cut(one: SimulatedProcess | undefined, until: number): void {
     this.#tell(() => `${one?.options.name} is cut off until ${(until - 1e6) / 1e3}`);
     if (one !== undefined) one.cutUntil = Math.max(one.cutUntil, until);
+  }
+
+  #halfCut(one: SimulatedProcess | undefined, until: number): void {
+    const bucket = this.#random.chance(0.7) ? "leases" : "assignments";
+    this.#tell(() => `${one?.options.name} is cut off from the ${bucket} until ${(until - 1e6) / 1e3}`);
+    if (one !== undefined) one.halfCutUntil[bucket] = until;
   }
 
   #killed(one: SimulatedProcess | undefined): void {

@@ -77,13 +77,10 @@ export class Queues {
     const stream = this.#streamOf(partition);
     const { epoch } = stream;
     if (epoch === "") throw new Error(`stream ${stream.name} is not known now: NATS is unavailable`);
-    const { last_seq: last } = await streams.state(stream);
-    const consumers: { epoch: number; floor: number }[] = [];
-    for (const number of await this.#epochsOf(stream, partition)) {
-      const info = await this.#infoOf(stream, nameOf(partition, number));
-      if (info !== null) consumers.push({ epoch: number, floor: info.floor });
-    }
-    return { stream: epoch, last, consumers };
+    // All at once: deliveries wait for the answers.
+    const [{ last_seq: last }, epochs] = await Promise.all([streams.state(stream), this.#epochsOf(stream, partition)]);
+    const infos = await Promise.all(epochs.map(async (number) => ({ number, info: await this.#infoOf(stream, nameOf(partition, number)) })));
+    return { stream: epoch, last, consumers: infos.flatMap(({ number, info }) => (info === null ? [] : { epoch: number, floor: info.floor })) };
   }
 
   /**
@@ -106,8 +103,6 @@ export class Queues {
     const { streams, prefix, queue } = this.#options;
     const stream = this.#streamOf(partition);
     const name = nameOf(partition, epoch);
-    // Another floor for the same consumer would be refused: it is the one that was asked for before.
-    if ((await this.#infoOf(stream, name)) !== null) return;
     const config = {
       durable_name: name,
       deliver_policy: "by_start_sequence",
@@ -119,7 +114,12 @@ export class Queues {
       replay_policy: "instant",
       num_replicas: 0,
     };
-    await streams.request(`CONSUMER.DURABLE.CREATE.${stream.name}.${name}`, { stream_name: stream.name, config }, readConsumerInfo);
+    try {
+      await streams.request(`CONSUMER.DURABLE.CREATE.${stream.name}.${name}`, { stream_name: stream.name, config }, readConsumerInfo);
+    } catch (error) {
+      // Another floor for the same consumer is refused: it is the one that was asked for before.
+      if (!(error instanceof ApiFailure) || (await this.#infoOf(stream, name)) === null) throw error;
+    }
   }
 
   /** @throws as `state` */
