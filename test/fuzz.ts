@@ -18,7 +18,9 @@ import { binaryReader, encodeBinary, encodeText } from "./support/wire.ts";
 import type { ClientFrame } from "../src/protocol/messages.ts";
 
 export interface FuzzOptions {
-  seconds: number;
+  /** How long it lasts. Default: until it has made so many `attacks`. */
+  seconds?: number;
+  attacks?: number;
   seed: number;
   progress?: (line: string) => void;
 }
@@ -50,7 +52,7 @@ const nodeFlags = [
 const growthMax = 1.25;
 const growthBytesMax = 32 * 1024 * 1024;
 
-export async function fuzz({ seconds, seed, progress = () => undefined }: FuzzOptions): Promise<FuzzReport> {
+export async function fuzz({ seconds = Infinity, attacks: attacksMax = Infinity, seed, progress = () => undefined }: FuzzOptions): Promise<FuzzReport> {
   const node = await startNodeProcess(nodeFlags);
   try {
     const until = performance.now() + seconds * 1000;
@@ -62,10 +64,11 @@ export async function fuzz({ seconds, seed, progress = () => undefined }: FuzzOp
       startLoad(node, { room: sharedRoom, members: 2, everyMs: 40, seed, strangers: true }),
     ]);
     let thrown = 0;
+    const isOver = () => thrown >= attacksMax || performance.now() >= until || node.ended !== undefined;
     const attacking = Array.from({ length: attackers }, async (_, attacker) => {
-      for (let round = 0; performance.now() < until; round++) {
+      for (let round = 0; !isOver(); round++) {
         for (const attack of fc.sample(attacks(rooms), { seed: seed + 7919 * round + attacker, numRuns: batch })) {
-          if (performance.now() >= until || node.ended !== undefined) return;
+          if (isOver()) return;
           const ending = await (attack.kind === "tcp" ? throwBytes(node, attack) : throwFrames(node, attack, malformed));
           endings.set(ending, (endings.get(ending) ?? 0) + 1);
           thrown++;
@@ -73,7 +76,7 @@ export async function fuzz({ seconds, seed, progress = () => undefined }: FuzzOp
       }
     });
     const sampling = (async () => {
-      for (let second = 0; performance.now() < until && node.ended === undefined; second++) {
+      for (let second = 0; !isOver(); second++) {
         await new Promise((resolve) => setTimeout(resolve, 1_000));
         await sampleMemory(node, memory);
         const acknowledged = loads.reduce((sum, load) => sum + load.acknowledged, 0);
