@@ -31,7 +31,7 @@ done
 release=trixie
 mirror=http://deb.debian.org/debian
 # procps, script, curl, the browser, Python and PHP are what tests run besides the servers.
-packages=(bsdextrautils bsdutils ca-certificates chromium curl haproxy iproute2 nats-server nginx-light openssl php-cli procps python3 redis-server util-linux)
+packages=(bsdextrautils bsdutils ca-certificates chromium-headless-shell curl haproxy iproute2 nats-server nginx-light openssl php-cli procps python3 redis-server util-linux)
 root="$dir/root"
 debs="$dir/debs"
 mkdir -p "$debs"

@@ -9,7 +9,7 @@ paths
 
 # command:debian-package
 needed=(
-  chromium:chromium
+  chromium-headless-shell:chromium-headless-shell
   curl:curl
   haproxy:haproxy
   nats-server:nats-server
