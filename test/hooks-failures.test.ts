@@ -17,9 +17,9 @@ import { until } from "./support/until.ts";
 const log = createLogger({ logLevel: "silent", logFormat: "json" } as never);
 const backend = await startHookBackend(t);
 
-/** Hooks without a node around them. */
+/** Hooks without a node around them. They wait for as long as they may, unless a test is about that. */
 function startHooks(t: { teardown(end: () => Promise<void>): void }, options: object = {}): Hooks {
-  const { config } = resolveConfig({ options: { logLevel: "silent", hookSecret, hookConnect: `${backend.url}/connect`, namespaces: { chat: { hookJoin: `${backend.url}/join`, hookPublish: `${backend.url}/publish` } }, ...options } as never });
+  const { config } = resolveConfig({ options: { logLevel: "silent", hookTimeoutMs: 30_000, hookSecret, hookConnect: `${backend.url}/connect`, namespaces: { chat: { hookJoin: `${backend.url}/join`, hookPublish: `${backend.url}/publish` } }, ...options } as never });
   const hooks = new Hooks({ config, version: "test", log });
   t.teardown(() => hooks.close());
   return hooks;

@@ -19,6 +19,7 @@ needed=(
   initdb:postgresql
   python3:python3
   redis-server:redis-server
+  ss:iproute2
 )
 
 missing=()
