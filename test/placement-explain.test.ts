@@ -105,7 +105,7 @@ t.test("the command explains and plans, and the admin port refuses what it canno
   t.match(planned.out, /^node +weight +partitions +gains +loses +sessions lost\nonly +1 → 2 +64 → 4\d .* about [01]\nsecond +0 → 1 +0 → 2\d .* -\n\n2\d of 64 partitions move \(\d+\.\d %\), 0 of them/);
   t.match(both, { code: 1, err: /--plan: cannot be combined with --explain/ });
   const ask = async (query: string) => fetch(`http://127.0.0.1:${node.adminPort}/placement${query}`);
-  t.match(await (await ask("")).json(), { node: "only", placement: "hash", partitions: 64, table: { number: 1, by: "only" }, members: [{ id: "only", weight: 1, partitions: 64 }], moves: { perSecond: 100, problem: "" } });
+  t.match(await (await ask("")).json(), { node: "only", placement: "hash", partitions: 64, table: { number: 1, by: "only" }, members: [{ id: "only", weight: 1, partitions: 64 }], moves: { perSecond: Number, problem: "" } });
   t.match(await (await ask("?user=a?b&tenant=acme")).json(), { user: "a?b", tenant: "acme" }, "a value may have question marks");
   t.match(await (await ask("?plan=+second")).json(), { partitions: 64, nodes: [{ id: "only" }, { id: "second" }] });
   t.match(await nodes("limit", "only", "3"), { code: 0, out: /^node only may hold 3 partitions until it exits/ });
