@@ -1,4 +1,5 @@
 /** The Kubernetes files as far as they can be read without kubectl: options, times and names. `npm run test:kubernetes` renders them and checks schemas. */
+import { spawnSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
@@ -75,4 +76,16 @@ t.test("the operator gets the same rules as Prometheus", async (t) => {
   t.same((rule!.spec as { groups: unknown }).groups, groups);
   const [monitor] = objectsIn(read("monitoring/servicemonitor.yaml"));
   t.match(monitor!.spec, { endpoints: [{ port: "metrics", path: "/metrics" }] });
+});
+
+t.test("the systemd unit waits longer than a drain and is the one that the page shows; haproxy reads its file, and keeps idle sockets", async (t) => {
+  const unit = readFileSync(join(root, "deploy/systemd/flux-gateway.service"), "utf8");
+  t.ok(readFileSync(join(root, "docs/operations.md"), "utf8").includes(unit.slice(unit.indexOf("[Unit]"))));
+  const { config } = resolveConfig({ env: {} });
+  t.ok(Number(/^TimeoutStopSec=(\d+)$/m.exec(unit)?.[1]) * 1000 >= config.drainMs + 10_000);
+  const haproxy = join(root, "deploy/haproxy.cfg");
+  const { status, stderr } = spawnSync("haproxy", ["-c", "-f", haproxy], { encoding: "utf8", env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` } });
+  t.equal(status, 0, stderr);
+  const tunnel = Number(/timeout tunnel (\d+)s/.exec(readFileSync(haproxy, "utf8"))?.[1]) * 1000;
+  t.ok(tunnel > config.heartbeatMs + config.heartbeatGraceMs);
 });
