@@ -23,6 +23,7 @@ import { root } from "./support/root.ts";
 import { open, type TestSession } from "./support/session.ts";
 import { createTeardowns, type Ending } from "./support/teardowns.ts";
 import { secret } from "./support/tokens.ts";
+import { until } from "./support/until.ts";
 
 interface Scenario {
   /** What Prometheus scrapes meanwhile. */
@@ -85,6 +86,9 @@ function scenarios(): readonly (readonly [alerts: readonly string[], start: (t: 
 
 async function run(alerts: readonly string[], { addresses, cause, act }: Scenario, prometheus: Awaited<ReturnType<typeof startPrometheus>>): Promise<void> {
   prometheus.scrape({ "flux-gateway": addresses });
+  // An increase is seen only from one scrape to the next, and Prometheus takes seconds to know new targets.
+  const known = () => prometheus.query(`count_over_time(up{instance=~"${addresses.join("|")}"}[5s]) > 2`);
+  await until(async () => (await known()).length === addresses.length, "Prometheus to know the node", 60_000);
   const firing = async () => (await prometheus.firing()).map(({ alert }) => alert);
   const began = performance.now();
   // One may clear by itself before another fires: what has fired counts.
@@ -103,9 +107,9 @@ async function run(alerts: readonly string[], { addresses, cause, act }: Scenari
 }
 
 async function repeat(step: () => Promise<void>, done: () => Promise<boolean>, what: () => string): Promise<void> {
-  const until = performance.now() + patienceMs;
+  const endsAt = performance.now() + patienceMs;
   while (!(await done())) {
-    if (performance.now() > until) throw new Error(`waited ${patienceMs / 1000} s for ${what()}`);
+    if (performance.now() > endsAt) throw new Error(`waited ${patienceMs / 1000} s for ${what()}`);
     await step();
     await sleep(lookEveryMs);
   }
@@ -166,7 +170,6 @@ async function storeLost(t: Ending): Promise<Scenario> {
   return {
     addresses: [addressOf(node)],
     cause: async () => {
-      await scraped();
       await lose();
       await publish();
     },
@@ -256,7 +259,6 @@ async function reactor(t: Ending): Promise<Scenario> {
   return {
     addresses: [addressOf(node)],
     cause: once(async () => {
-      await scraped();
       node.failReactor(0);
     }),
     act: async () => undefined,
@@ -305,7 +307,6 @@ async function gaps(t: Ending): Promise<Scenario> {
   return {
     addresses: [addressOf(node)],
     cause: async () => {
-      await scraped();
       const [reader] = await lazy(node, "cursor:a", 1);
       for (let i = 0; i < 400; i++) await writer.publish("cursor:a", payload);
       reader!.raw.resume();
@@ -346,9 +347,4 @@ async function partitions(t: Ending): Promise<Scenario> {
     if (!answer.ok) throw new Error(await answer.text());
   });
   return { addresses: [addressOf(node)], cause: async () => undefined, act: raise };
-}
-
-/** An increase is seen only from one scrape to the next. */
-async function scraped(): Promise<void> {
-  await sleep(3_000);
 }
