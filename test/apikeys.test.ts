@@ -127,6 +127,26 @@ t.test("two secrets of a key are valid beside each other, until one expires or i
   t.match(await ask(next.text), { name: "shop" });
 });
 
+t.test("a key that was verified before is not trusted longer than its record says", async (t) => {
+  const { texts, ask, writer, time } = await start({ shop: {} });
+  const { shop } = texts;
+  for (let i = 0; i < 2; i++) t.match(await ask(shop), { name: "shop", scopes: ["publish"] });
+  await writer.change("shop", (before) => ({ ...before!, scopes: ["read"] }));
+  for (let i = 0; i < 2; i++) t.match(await ask(shop), { scopes: ["read"] });
+  const record = { ...(await writer.list())[0]! };
+  await writer.change("shop", (before) => ({ ...before!, secrets: [{ ...before!.secrets[0]!, sha256: makeSecret().sha256 }] }));
+  t.match(await ask(shop), refused(/unknown or revoked/), "the digest under its id is another one");
+  await writer.change("shop", () => ({ ...record, expiresAt: 1_500_000 }));
+  for (let i = 0; i < 2; i++) t.match(await ask(shop), { name: "shop" });
+  time.date = 1_500_000;
+  t.match(await ask(shop), refused(/expired/));
+  await writer.change("shop", () => null);
+  t.match(await ask(shop), refused(/unknown or revoked/));
+  for (let i = 0; i < 1_100; i++) await ask(`${shop}${" ".repeat(i)}`);
+  await writer.change("shop", () => record);
+  for (let i = 0; i < 1_100; i++) t.match(await ask(`${shop}${" ".repeat(i)}`), { name: "shop" }, "in any spelling, whose number is bounded");
+});
+
 t.test("limits: requests and publications per second, with the time to wait", async (t) => {
   const { texts, caller, apiKeys, time } = await start({ shop: { requestsPerSecond: 10, publicationsPerSecond: 100 }, bank: {} });
   const shop = await caller(texts.shop!);

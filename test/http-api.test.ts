@@ -126,7 +126,12 @@ t.test("the OpenAPI file names every call, and the page shows it", async (t) => 
 
 t.test("metrics count requests by call and code, and no label comes from a caller", async (t) => {
   await ask(port, "/nothing/at/all");
+  const pages = async () => Number(/^flux_http_requests_total\{call="docs",code="ok"\} (\d+)$/m.exec(await node.metrics())?.[1] ?? 0);
+  const before = await pages();
+  for (const method of ["GET", "HEAD"]) await ask(port, "/docs", { method });
+  t.equal(await pages(), before + 2, "the page of the calls has a count of its own");
+  await ask(port, "/openapi.json");
   const text = await node.metrics();
-  for (const line of ['{call="publish",code="ok"}', '{call="history",code="unrecoverable_position"}', '{call="publishBatch",code="ok"}', '{call="none",code="not_found"}']) t.ok(text.includes(`flux_http_requests_total${line}`), line);
+  for (const line of ['{call="publish",code="ok"}', '{call="history",code="unrecoverable_position"}', '{call="publishBatch",code="ok"}', '{call="openapi",code="ok"}', '{call="none",code="not_found"}']) t.ok(text.includes(`flux_http_requests_total${line}`), line);
   t.match(text, /^flux_http_waiting 0$/m);
 });

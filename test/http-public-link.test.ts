@@ -75,7 +75,7 @@ class Socket {
   };
 }
 
-function start() {
+function start(query = "a=1") {
   const [toHub, fromHub] = [createRing(ringBytes), createRing(ringBytes)];
   const exchanges: Exchange[] = [];
   const port = new PublicPort({ ringBytes, log: { error: t.fail } as never });
@@ -102,7 +102,7 @@ function start() {
   const ask = (method: string, headers: Record<string, string> = {}): Socket => {
     const socket = new Socket();
     const all: Record<string, string> = { authorization: "Bearer k", ...headers };
-    const req = { forEach: (use: (name: string, value: string) => void) => Object.entries(all).forEach(([name, value]) => use(name, value)), getMethod: () => method.toLowerCase(), getUrl: () => "/api/v1/x", getQuery: (key?: string) => (key === undefined ? "a=1" : undefined) };
+    const req = { forEach: (use: (name: string, value: string) => void) => Object.entries(all).forEach(([name, value]) => use(name, value)), getMethod: () => method.toLowerCase(), getUrl: () => "/api/v1/x", getQuery: (key?: string) => (key === undefined ? query : undefined) };
     handler(socket.res as unknown as HttpResponse, req as unknown as HttpRequest);
     return socket;
   };
@@ -134,6 +134,20 @@ t.test("a small request and its answer are a record each", async (t) => {
   t.equal(over.of, 1);
   await until(() => socket.isOver, "the answer");
   t.match([socket.status, socket.headers, socket.text, socket.isClosing], ["201 Created", { "Content-Type": "application/json" }, '{"ü":1}', false]);
+});
+
+t.test("requests that are alike but for headers of their own keep them apart", async (t) => {
+  const { ask, next, exchanges } = start("");
+  const asked: Record<string, string>[] = [{}, { "idempotency-key": "k1" }, {}, { "x-request-id": "r1", "last-event-id": "e:1" }, { "content-length": "12345" }, { host: "b" }, {}, { authorization: "Bearer other" }];
+  for (const own of asked) {
+    ask("POST", { host: "a", "content-length": "1", ...own }).body(bytesOf("1"), true);
+    const { headers } = await next();
+    const { "content-length": length, ...rest } = { authorization: "Bearer k", host: "a", ...own } as Record<string, string | undefined>;
+    t.strictSame(Object.fromEntries(Object.entries(headers).filter(([, value]) => value !== undefined)), { ...rest, ...(length !== undefined && { "content-length": length }), ...((own["idempotency-key"] ?? own["x-request-id"]) && { "content-length": "1" }) });
+  }
+  for (let i = 0; i < 500; i++) ask("GET", { host: `h${i}` });
+  await until(() => exchanges.length === 500, "more heads than are remembered");
+  t.ok(exchanges.every(({ headers }, i) => headers.host === `h${i}`));
 });
 
 t.test("a large body waits until it is asked for, and never fills the ring", async (t) => {

@@ -133,10 +133,26 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
     return made;
   };
 
-  const byKey = (text: string): ApiCaller | ApiRefusal | null => {
+  /** Values of Authorization that were a key's: their digests need not be made again. */
+  const verified = new Map<string, { readonly id: string; readonly secret: FoundKey["secret"] }>();
+  const byKey = (text: string, authorization: string): ApiCaller | ApiRefusal | null => {
     const id = secretId(text);
     const found = id === null ? undefined : store.find(id);
-    if (found === undefined || !isSame(text, Buffer.from(found.secret.sha256, "base64url"))) return null;
+    if (id === null || found === undefined || !isSame(text, Buffer.from(found.secret.sha256, "base64url"))) return null;
+    if (verified.size >= verifiedMax) verified.clear();
+    verified.set(authorization, { id, secret: found.secret });
+    return ofKey(found);
+  };
+  /** The store is asked each time: a key that was revoked or changed there is not known here either. */
+  const byVerified = (authorization: string): ApiCaller | ApiRefusal | null => {
+    const before = verified.get(authorization);
+    if (before === undefined) return null;
+    const found = store.find(before.id);
+    if (found?.secret === before.secret) return ofKey(found);
+    verified.delete(authorization);
+    return null;
+  };
+  const ofKey = (found: FoundKey): ApiCaller | ApiRefusal => {
     if (isOver(found.key.expiresAt) || isOver(found.secret.expiresAt)) return refusal("unauthorized", "the API key has expired");
     return once(found.key, () => callerOfKey(found.key));
   };
@@ -151,8 +167,10 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
     if (authorization === undefined) {
       return isOpen() ? openCaller : refusal("unauthorized", "the request needs an API key (Authorization: Bearer KEY)");
     }
+    const known = byVerified(authorization);
+    if (known !== null) return known;
     const given = bearerIn(authorization);
-    const caller = given.startsWith("flux_") ? byKey(given) : null;
+    const caller = given.startsWith("flux_") ? byKey(given, authorization) : null;
     if (caller !== null) return caller;
     if (adminDigest !== null && isSame(given, adminDigest)) return adminCaller;
     if (makeVerifier === null || !given.includes(".")) return refusal("unauthorized", "the API key is unknown or revoked");
@@ -195,6 +213,8 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
   };
 }
 
+/** A key may stand in several spellings of the header: spaces, the case of `Bearer`. */
+const verifiedMax = 1_000;
 /** How long a caller should wait for a server of keys. */
 const unavailableMs = 5_000;
 

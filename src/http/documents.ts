@@ -5,23 +5,26 @@ import { docsPage } from "./page.ts";
 import { basePath } from "./table.ts";
 
 export interface Document {
+  /** For metrics, beside the names of the calls. */
+  readonly name: string;
   readonly path: string;
   send(exchange: Exchange): void;
 }
 
 export function documents(): Document[] {
   return [
-    document(`${basePath}/openapi.json`, "application/json", () => JSON.stringify(openApi())),
-    document(`${basePath}/docs`, "text/html; charset=utf-8", docsPage),
+    document("openapi", `${basePath}/openapi.json`, "application/json", () => JSON.stringify(openApi())),
+    document("docs", `${basePath}/docs`, "text/html; charset=utf-8", docsPage),
   ];
 }
 
 /** The page has no script, and loads nothing. */
 const policy = "default-src 'none'; style-src 'unsafe-inline'";
 
-function document(path: string, type: string, make: () => string): Document {
+function document(name: string, path: string, type: string, make: () => string): Document {
   let text: string | null = null;
   return {
+    name,
     path,
     send: (exchange) => {
       text ??= make();

@@ -43,6 +43,15 @@ const shownMax = 64;
 const ownId = /^[\w.:-]{1,64}$/;
 const noQuery = {};
 
+/** URLs of each method that are remembered with their calls. A query may hold a token. */
+const foundMax = 1_000;
+const foundCharsMax = 256;
+
+interface Found {
+  readonly target: Target;
+  readonly parameters: ApiRequest["parameters"];
+}
+
 type Target = { readonly call: ApiCall; readonly document?: undefined } | { readonly call?: undefined; readonly document: Document };
 
 export class HttpApi {
@@ -51,6 +60,8 @@ export class HttpApi {
   readonly #node: ApiNode;
   readonly #desk: Desk;
   readonly #router = FindMyWay({ maxParamLength: parameterBytesMax, querystringParser: () => noQuery });
+  /** By method and URL: backends repeat them. */
+  readonly #found = new Map<string, Map<string, Found>>(["GET", "HEAD", ...methods.slice(1)].map((method) => [method, new Map()]));
   readonly #bodies = new Bodies();
   readonly #counts = new Map<string, Map<string, number>>(calls.map(({ name }) => [name, new Map()]));
   readonly #refused = new Map<string, number>();
@@ -69,7 +80,10 @@ export class HttpApi {
     this.#node = { ...options.node, streams: this.streams };
     this.#desk = { answered: ({ name }, code) => add(this.#counts.get(name)!, code), failed: (request, error) => this.#refuseError(request, error), authenticate: (given) => options.keys.authenticate(given), audit: options.audit };
     for (const call of calls) this.#router.on(call.method, basePath + call.path, () => undefined, { call } satisfies Target);
-    for (const document of documents()) this.#router.on("GET", document.path, () => undefined, { document } satisfies Target);
+    for (const document of documents()) {
+      this.#counts.set(document.name, new Map());
+      this.#router.on("GET", document.path, () => undefined, { document } satisfies Target);
+    }
   }
 
   /** Serves a request whose path begins with `/api/`. Never throws. */
@@ -91,15 +105,15 @@ export class HttpApi {
     if (document !== undefined && !door.isPublic) {
       // It says nothing of this node, so it needs no key. Where there is none, pages elsewhere must not find the node by it.
       const refused = keys.isOpen ? door.strange(exchange) : null;
-      return refused === null ? document.send(exchange) : this.#refuse(exchange, id, refused);
+      return refused === null ? this.#sendDocument(exchange, document) : this.#refuse(exchange, id, refused, document);
     }
     const token = call?.takesToken === true ? tokenIn(exchange) : null;
     const forPage = token === null ? [] : door.forPage(exchange);
     const goOn = (known: ApiCaller | ApiRefusal) => {
       // The client may have disconnected while its token was verified, and its end will not come again.
       if (exchange.isOver) return;
-      if ("refused" in known) return this.#refuse(exchange, id, refusalOf(known), call, forPage);
-      if (document !== undefined) return document.send(exchange);
+      if ("refused" in known) return this.#refuse(exchange, id, refusalOf(known), call ?? document, forPage);
+      if (document !== undefined) return this.#sendDocument(exchange, document);
       this.#begin(new ApiRequest({ id, call, exchange, caller: known, parameters, desk: this.#desk, forPage }), call);
     };
     const caller = token === null ? keys.authenticate(headerOf(exchange, "authorization")) : tokens.authenticate(token);
@@ -109,9 +123,24 @@ export class HttpApi {
     caller.finally(() => this.#verifying--).then(goOn).catch((error: unknown) => this.#failed(exchange, id, call ?? null, error));
   }
 
-  #find({ method, url }: Exchange): { readonly target: Target; readonly parameters: ApiRequest["parameters"] } | Refusal {
-    const found = this.#router.find(method === "HEAD" ? "GET" : (method as "GET"), url);
-    if (found !== null) return { target: found.store as Target, parameters: found.params };
+  #sendDocument(exchange: Exchange, document: Document): void {
+    document.send(exchange);
+    add(this.#counts.get(document.name)!, "ok");
+  }
+
+  #find({ method, url }: Exchange): Found | Refusal {
+    const urls = this.#found.get(method);
+    const before = urls?.get(url);
+    if (before !== undefined) return before;
+    const route = this.#router.find(method === "HEAD" ? "GET" : (method as "GET"), url);
+    if (route !== null) {
+      const found = { target: route.store as Target, parameters: route.params };
+      if (urls !== undefined && url.length <= foundCharsMax && !url.includes("?")) {
+        if (urls.size >= foundMax) urls.clear();
+        urls.set(url, found);
+      }
+      return found;
+    }
     const allowed = methods.filter((one) => this.#router.find(one, url) !== null);
     if (allowed.length > 0) return { ...refusal("method_not_allowed"), allow: allowed.flatMap((one) => (one === "GET" ? ["GET", "HEAD"] : [one])).join(", ") };
     return refusal("not_found", `unknown path ${JSON.stringify(pathOf(url).slice(0, shownMax))}: ${basePath}/docs lists the calls`);
@@ -183,7 +212,7 @@ export class HttpApi {
     this.#tell(request.exchange, request.id, refused);
   }
 
-  #refuse(exchange: Exchange, id: string, refused: Refusal, call?: ApiCall, forPage: readonly string[] = []): void {
+  #refuse(exchange: Exchange, id: string, refused: Refusal, call?: Pick<ApiCall, "name">, forPage: readonly string[] = []): void {
     sendProblem(exchange, refused, id, forPage);
     if (call === undefined) add(this.#refused, refused.code);
     else add(this.#counts.get(call.name)!, refused.code);

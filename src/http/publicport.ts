@@ -1,9 +1,9 @@
 /** The HTTP API on the port for clients: gives the requests of the reactors to the HTTP API. */
-import { passedHeaders, pieceBytes, readBytes, readId, readPiece, readRequest, windowBytes, writeEnd, type RequestId } from "../link/api.ts";
+import { pieceBytes, readBytes, readId, readLines, readPiece, readRequest, windowBytes, writeEnd, type RequestHead, type RequestId } from "../link/api.ts";
 import type { Link, RecordReader } from "../link/link.ts";
 import { kinds } from "../link/records.ts";
 import type { Logger } from "../platform/log/log.ts";
-import { LinkExchange, type ReactorEnd } from "./exchange/overlink.ts";
+import { LinkExchange, type LinkRequest, type ReactorEnd } from "./exchange/overlink.ts";
 import type { HttpApi } from "./http.ts";
 
 /** A reactor, as the main thread knows it. */
@@ -73,12 +73,20 @@ export class PublicPort {
   }
 }
 
+/** Heads that are remembered, for clients that send many requests alike. */
+const headsMax = 500;
+const headCharsMax = 1_024;
+
+type Head = Pick<LinkRequest, "from" | "method" | "url" | "headers">;
+
 /** Of one reactor. */
 class End implements ReactorEnd {
   readonly link: Link;
   readonly pieceBytes: number;
   readonly windowBytes: number;
   readonly #bySlot: (LinkExchange | undefined)[] = [];
+  /** By their text. */
+  readonly #heads = new Map<string, Head>();
   readonly #waiting = new Set<LinkExchange>();
 
   constructor(link: Link, ringBytes: number) {
@@ -88,18 +96,30 @@ class End implements ReactorEnd {
   }
 
   begin(record: RecordReader): LinkExchange | null {
-    const { slot, life, head, body } = readRequest(record);
-    const lines = head.split("\n");
-    const [from = "", method = "", url = "", ...values] = lines;
+    const { slot, life, body, ...texts } = readRequest(record);
+    const known = this.#headOf(texts);
     // A header with a line break in it would be taken for two.
-    if (values.length !== passedHeaders.length) {
+    if (known === null) {
       writeEnd(this.link, kinds.apiDrop, { slot, life });
       return null;
     }
-    const headers = headersOf(values);
-    const exchange = new LinkExchange({ slot, life, method, url, headers, from, body: body && Buffer.from(body) }, this);
+    const exchange = new LinkExchange({ slot, life, ...known, body: body && Buffer.from(body) }, this);
     this.#bySlot[slot] = exchange;
     return exchange;
+  }
+
+  #headOf({ head, own }: RequestHead): Head | null {
+    const before = own === "" ? this.#heads.get(head) : undefined;
+    if (before !== undefined) return before;
+    const lines = readLines({ head, own });
+    if (lines === null) return null;
+    const { values, ...rest } = lines;
+    const read = { ...rest, headers: headersOf(values) };
+    // A query may hold a token.
+    if (own !== "" || head.length > headCharsMax || rest.url.includes("?")) return read;
+    if (this.#heads.size >= headsMax) this.#heads.clear();
+    this.#heads.set(head, read);
+    return read;
   }
 
   find({ slot, life }: RequestId): LinkExchange | undefined {
@@ -128,7 +148,7 @@ class End implements ReactorEnd {
 }
 
 /** Of one shape for all requests. */
-function headersOf([host, authorization, type, length, origin, site, key, id, last]: readonly string[]): Record<string, string | undefined> {
+function headersOf([host, authorization, type, origin, site, length, key, id, last]: readonly string[]): Record<string, string | undefined> {
   return {
     host: host || undefined, authorization: authorization || undefined, "content-type": type || undefined, "content-length": length || undefined, origin: origin || undefined,
     "sec-fetch-site": site || undefined, "idempotency-key": key || undefined, "x-request-id": id || undefined, "last-event-id": last || undefined,

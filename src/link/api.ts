@@ -21,8 +21,11 @@ import { ringRecordMax } from "./ring.ts";
 /** The kinds of these records are the highest. */
 export const firstApiKind = kinds.apiRequest;
 
+/** Headers that a client sends alike with many of its requests, and those that a request has of its own. */
+const commonHeaders = ["host", "authorization", "content-type", "origin", "sec-fetch-site"] as const;
+const ownHeaders = ["content-length", "idempotency-key", "x-request-id", "last-event-id"] as const;
 /** Headers that the main thread gets, in this order. */
-export const passedHeaders = ["host", "authorization", "content-type", "content-length", "origin", "sec-fetch-site", "idempotency-key", "x-request-id", "last-event-id"] as const;
+export const passedHeaders = [...commonHeaders, ...ownHeaders] as const;
 
 /** Bytes of a body or an answer in one record. */
 export function pieceBytes(ringBytes: number): number {
@@ -40,28 +43,52 @@ export interface RequestId {
 }
 
 export interface RequestRecord extends RequestId {
-  /** Address, method, URL and passed headers, each on a line. */
+  /** Address, method, URL and the common headers, each on a line: the same text for many requests. */
   readonly head: string;
+  /** The headers of its own, each on a line; "": it has none that matters. */
+  readonly own: string;
   /** All of it; null: it follows. */
   readonly body: Uint8Array | null;
 }
 
 /** Whether a request fits into a record. */
-export function fitsRecord(ringBytes: number, head: string): boolean {
-  return requestBytes(head) + pieceBytes(ringBytes) <= ringRecordMax(ringBytes);
+export function fitsRecord(ringBytes: number, { head, own }: RequestHead): boolean {
+  return requestBytes(head, own) + pieceBytes(ringBytes) <= ringRecordMax(ringBytes);
 }
 
-function requestBytes(head: string): number {
-  return 17 + textBytesMax(head);
+function requestBytes(head: string, own: string): number {
+  return 17 + textBytesMax(head) + textBytesMax(own);
+}
+
+export type RequestHead = Pick<RequestRecord, "head" | "own">;
+
+/** @param values of `passedHeaders`. */
+export function requestHead(address: string, method: string, url: string, values: readonly string[]): RequestHead {
+  let head = `${address}\n${method}\n${url}`;
+  for (let i = 0; i < commonHeaders.length; i++) head += `\n${values[i]!}`;
+  const [length, key, id, last] = [values[commonHeaders.length]!, values[commonHeaders.length + 1]!, values[commonHeaders.length + 2]!, values[commonHeaders.length + 3]!];
+  // A small body is in the same record.
+  const isPlain = key === "" && id === "" && last === "" && length.length <= smallDigits;
+  return { head, own: isPlain ? "" : `${length}\n${key}\n${id}\n${last}` };
+}
+
+const smallDigits = 4;
+
+/** The lines of both texts. Null: a header has a line break in it. */
+export function readLines({ head, own }: RequestHead): { readonly from: string; readonly method: string; readonly url: string; readonly values: readonly string[] } | null {
+  const [from = "", method = "", url = "", ...common] = head.split("\n");
+  const values = own === "" ? ownHeaders.map(() => "") : own.split("\n");
+  return common.length === commonHeaders.length && values.length === ownHeaders.length ? { from, method, url, values: [...common, ...values] } : null;
 }
 
 /** @returns false where the other end lags too far. */
-export function writeRequest(link: Link, { slot, life }: RequestId, head: string, body: Uint8Array | null): boolean {
-  if (!link.begin(kinds.apiRequest, requestBytes(head) + (body?.length ?? 0), false)) return false;
+export function writeRequest(link: Link, { slot, life }: RequestId, { head, own }: RequestHead, body: Uint8Array | null): boolean {
+  if (!link.begin(kinds.apiRequest, requestBytes(head, own) + (body?.length ?? 0), false)) return false;
   link.u32(slot);
   link.u32(life);
   link.u8(body === null ? 0 : 1);
   link.text(head);
+  link.text(own);
   if (body !== null) link.blob(body);
   link.endInTurn();
   return true;
@@ -73,7 +100,8 @@ export function readRequest(r: RecordReader): RequestRecord {
   const life = r.u32();
   const isWhole = r.u8() === 1;
   const head = r.text();
-  return { slot, life, head, body: isWhole ? r.blob() : null };
+  const own = r.text();
+  return { slot, life, head, own, body: isWhole ? r.blob() : null };
 }
 
 /** A piece of a body, or of an answer. */

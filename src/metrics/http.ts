@@ -11,7 +11,7 @@ export interface HttpUsage {
 export function addHttpMetrics(registry: Registry, usage: () => HttpUsage): void {
   gauge(registry, "flux_http_waiting", "Requests to the HTTP API that wait for an answer", [], (metric) => metric.set(usage().waiting));
   gauge(registry, "flux_http_streams", "Rooms that requests to the HTTP API follow, counted per stream", [], (metric) => metric.set(usage().streams));
-  total(registry, "flux_http_requests_total", "Answered requests to the HTTP API, by call and code: ok or the code of the error. The call is none where the path has none", ["call", "code"], (add) => {
+  total(registry, "flux_http_requests_total", "Answered requests to the HTTP API, by call and code: ok or the code of the error. docs and openapi are the page and the description of the calls. The call is none where the path has none", ["call", "code"], (add) => {
     for (const { call, code, count } of usage().answered) add({ call, code }, count);
   });
 }

@@ -49,10 +49,12 @@ export class NodeExchange implements Exchange {
   }
 
   answer(status: number, headers: string[], text: string): void {
-    headers.push("Content-Length", String(Buffer.byteLength(text)));
+    const bytes = Buffer.byteLength(text);
+    headers.push("Content-Length", String(bytes));
     // Nothing reads the rest of the body.
     if (!this.#req.complete && hasBody(this.#req)) headers.push("Connection", "close");
-    this.#res.writeHead(status, headers).end(text);
+    // ASCII is the same in both. Node writes Latin-1 without looking for what takes more bytes.
+    this.#res.writeHead(status, headers).end(text, bytes === text.length ? "latin1" : "utf8");
   }
 
   begin(headers: readonly string[]): void {

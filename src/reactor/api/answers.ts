@@ -2,8 +2,10 @@
 import { STATUS_CODES } from "node:http";
 import type { HttpResponse } from "uWebSockets.js";
 
+const statusLines = new Map(Object.entries(STATUS_CODES).map(([status, text]) => [Number(status), `${status} ${text}`]));
+
 export function statusLine(status: number): string {
-  return `${status} ${STATUS_CODES[status] ?? ""}`;
+  return statusLines.get(status) ?? String(status);
 }
 
 /** @param headers names and values in turn, each on a line. */

@@ -6,7 +6,7 @@
  */
 import { randomId } from "../../platform/ids.ts";
 import type { HttpRequest, HttpResponse, TemplatedApp } from "uWebSockets.js";
-import { fitsRecord, passedHeaders, pieceBytes, readBytes, readHead, readId, readPiece, windowBytes, writeBytes, writeEnd, writePiece, writeRequest } from "../../link/api.ts";
+import { fitsRecord, passedHeaders, pieceBytes, readBytes, readHead, readId, readPiece, requestHead, windowBytes, writeBytes, writeEnd, writePiece, writeRequest, type RequestHead } from "../../link/api.ts";
 import type { RecordReader } from "../../link/link.ts";
 import { kinds } from "../../link/records.ts";
 import type { NodeState } from "../../link/threads.ts";
@@ -113,8 +113,7 @@ export class PublicApi {
     this.#requests.add(asked);
     counters.add("apiRequests", 1);
     const url = query === "" ? req.getUrl() : `${req.getUrl()}?${query}`;
-    let head = `${address}\n${method.toUpperCase()}\n${url}`;
-    for (let i = 0; i < passedHeaders.length; i++) head += `\n${values[i]!}`;
+    const head = requestHead(address, method.toUpperCase(), url, values);
     res.onAborted(() => this.#gone(asked));
     const length = Number(values[lengthAt]);
     if (length === 0 && !isChunked) return this.#pass(asked, head, nothing);
@@ -122,7 +121,7 @@ export class PublicApi {
     res.onData((chunk, isLast) => this.#onData(asked, head, chunk, isLast));
   }
 
-  #onData(asked: Asked, head: string, chunk: ArrayBuffer, isLast: boolean): void {
+  #onData(asked: Asked, head: RequestHead, chunk: ArrayBuffer, isLast: boolean): void {
     if (asked.isOver || asked.isWhole) return;
     asked.isWhole = isLast;
     // It is being answered: nobody wants the rest.
@@ -144,7 +143,7 @@ export class PublicApi {
   }
 
   /** @param body all of it, or null: it follows. */
-  #pass(asked: Asked, head: string, body: Uint8Array | null): void {
+  #pass(asked: Asked, head: RequestHead, body: Uint8Array | null): void {
     const { link, ringBytes } = this.#options;
     asked.isPassed = true;
     if (body !== null) asked.isWhole = true;
