@@ -59,7 +59,9 @@ export async function openPresence(config: Config, redis: RedisLink | null, log:
   const limits = { graceMs, intervalMs, namedUsersMax: config.presenceNamedUsersMax, namedChangesMax: config.presenceNamedChangesMax, lastSeenTtlMs };
   if (redis === null) return { presence: createMemoryPresence({ ...limits, lastSeenMax }, events, webhooks?.added), nodeChanged() {} };
   const { redisPrefix: prefix, nodeId: node, nodeHeartbeatMs: aliveMs } = config;
-  const presence = await atStart(config, createRedisPresence({ ...limits, redis, prefix, node, aliveMs, log }, events));
+  const facts = webhooks && { ...webhooks.wanted, look: webhooks.look, has: webhooks.has };
+  const presence = await atStart(config, createRedisPresence({ ...limits, redis, prefix, node, aliveMs, log, ...(facts && { facts }) }, events));
+  if (webhooks !== null) webhooks.onTold = presence.factsTold;
   return {
     presence,
     nodeChanged: ({ kind, node: { id } }) => (kind === "down" || kind === "left" ? presence.nodeGone(id) : presence.nodeBack(id)),

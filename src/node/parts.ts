@@ -98,7 +98,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   // Loaded only where a hook is configured: the client for HTTP takes memory.
   const hooks = hasHooks(config) ? new (await import("../hooks/hooks.ts")).Hooks({ config, version, log }) : null;
   const onSignedOut = (user: string) => hooks?.signedOut(user);
-  const webhooks = await openWebhooks(config, log);
+  const webhooks = await openWebhooks(config, redis, log);
   const { hub, stores, ...kept } = await openHub(setup, parts, redis, others, state, onSignedOut, webhooks).catch(async (error: unknown) => {
     await apiKeys.stop();
     throw error;

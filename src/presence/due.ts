@@ -27,6 +27,10 @@ export class Due<T> {
     this.#arm();
   }
 
+  has(item: T): boolean {
+    return this.#waiting.has(item);
+  }
+
   take(item: T): void {
     this.#waiting.delete(item);
   }

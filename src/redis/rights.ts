@@ -57,15 +57,16 @@ function onWhat([name, ...args]: Tried): string {
 function tried(prefix: string, id: string): readonly Tried[] {
   // One hash tag: in a cluster one server has all of them.
   const key = (kind: string) => `${prefix}gateway:rights:{${id}}:${kind}`;
-  const [text, hash, set, sorted] = [key("text"), key("hash"), key("set"), key("sorted")];
+  const [text, hash, set, sorted, queue] = [key("text"), key("hash"), key("set"), key("sorted"), key("list")];
   return [
     ["set", text, "1", "nx", "px", keyMs], ["get", text], ["exists", text], ["pttl", text], ["persist", text], ["pexpire", text, keyMs],
     ["hset", hash, "a", 1], ["pexpire", hash, keyMs], ["hget", hash, "a"], ["hmget", hash, "a"], ["hexists", hash, "a"], ["hincrby", hash, "a", 1], ["hlen", hash], ["hgetall", hash], ["hdel", hash, "b"],
     ["sadd", set, "a"], ["pexpire", set, keyMs], ["scard", set], ["sismember", set, "a"], ["smembers", set], ["sscan", set, 0], ["srem", set, "b"],
     ["zadd", sorted, 1, "a"], ["pexpire", sorted, keyMs], ["zcard", sorted], ["zscore", sorted, "a"], ["zrangebyscore", sorted, 0, 1], ["zrem", sorted, "b"],
+    ["rpush", queue, "a"], ["pexpire", queue, keyMs], ["llen", queue], ["lrange", queue, 0, 0], ["ltrim", queue, 0, 1], ["lpop", queue],
     ["time"],
     ["eval", script, 1, text], ["evalsha", createHash("sha1").update(script).digest("hex"), 1, text],
     ["publish", `${prefix}gateway:rights`, ""],
-    ["del", text], ["del", hash], ["del", set], ["del", sorted],
+    ["del", text], ["del", hash], ["del", set], ["del", sorted], ["del", queue],
   ];
 }

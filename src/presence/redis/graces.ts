@@ -40,6 +40,15 @@ export class Graces {
     return this.#inGrace.keys();
   }
 
+  /** Whether the room, or the user, is to be looked at. */
+  has(room: string): boolean {
+    return this.#inGrace.has(room) || this.#rooms.has(room);
+  }
+
+  hasUser(user: string): boolean {
+    return this.#users.has(user);
+  }
+
   /** A member's grace has begun here. */
   begin(room: string): void {
     this.members++;

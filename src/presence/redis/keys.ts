@@ -3,6 +3,8 @@
  * together.
  */
 
+import { keysOfRoom, keysOfUser } from "../../redis/slots.ts";
+
 export interface PresenceKeys {
   /** In the order that the scripts expect. */
   room(room: string): readonly string[];
@@ -19,17 +21,12 @@ export interface PresenceKeys {
 
 export function keysOf(prefix: string): PresenceKeys {
   return {
-    room: (room) => ["s", "c", "n", "l", "m", "f", "p"].map((part) => `${prefix}room:{${tag(room)}}:${part}`),
-    user: (user) => ["s", "u"].map((part) => `${prefix}user:{${tag(user)}}:${part}`),
+    room: (room) => keysOfRoom(prefix, room, ["s", "c", "n", "l", "m", "f", "p", "h", "w"]),
+    user: (user) => keysOfUser(prefix, user, ["s", "u", "h", "w", "b", "d"]),
     roomsOf: (node) => `${prefix}rooms-of:${node}`,
     usersOf: (node) => `${prefix}users-of:${node}`,
     alive: (node) => `${prefix}alive:${node}`,
     lease: (node) => `${prefix}lease:${node}`,
     channel: `${prefix}presence`,
   };
-}
-
-/** A brace would end the tag early. Escaping keeps tags of different names different, and never empty. */
-function tag(name: string): string {
-  return name.replace(/[%{}]/g, (found) => `%${found.charCodeAt(0).toString(16)}`);
 }

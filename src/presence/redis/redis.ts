@@ -13,7 +13,9 @@ import { news as newsOf } from "./news.ts";
 import { pageOf } from "../page.ts";
 import { nowhere, OwnSessions } from "./own.ts";
 import { Remains } from "./remains.ts";
-import type { MembersQuery, Presence, PresenceEvents, RoomPresence, Status } from "../presence.ts";
+import type { Subject } from "../../facts/facts.ts";
+import { Expiries } from "./expiries.ts";
+import type { MembersQuery, Presence, PresenceEvents, RoomPresence, Status, WantedFacts } from "../presence.ts";
 import { pagesOf } from "./scan.ts";
 import { Saying } from "./saying.ts";
 import { Watched } from "./watched.ts";
@@ -27,11 +29,24 @@ export interface RedisPresenceOptions extends Omit<MemoryPresenceOptions, "lastS
   /** How often the node checks that it is not declared dead, and renews its mark. */
   readonly aliveMs: number;
   readonly log: { warn(fields: object, text: string): void };
+  /** What webhooks tell. */
+  readonly facts?: RedisPresenceFacts;
   /** Writes that wait, while Redis is unavailable or slower than they come. */
   readonly waitingMax?: number;
 }
 
+export interface RedisPresenceFacts extends WantedFacts {
+  /** There may be facts of the subject. @param gone a dead node, whose entries this node has cleaned up */
+  look(subject: Subject, gone?: string): void;
+  /** Whether facts of the subject may wait: then it stays on this node's lists, for those who clean up after it. */
+  has(subject: Subject): boolean;
+}
+
+const noFacts: RedisPresenceFacts = { ofRoom: () => "", ofUsers: "", sessionTtlMs: 0, look() {}, has: () => false };
+
 export interface RedisPresence extends Presence {
+  /** No facts of the subject wait any more. */
+  factsTold(subject: Subject): void;
   /**
    * A node is gone, or is back. The entries of a node that is gone are removed, unless another node is already doing
    * so.
@@ -49,7 +64,7 @@ const askedMax = 100;
 const askAgainMs = 1_000;
 
 export async function createRedisPresence(options: RedisPresenceOptions, events: PresenceEvents): Promise<RedisPresence> {
-  const { redis, prefix, node, graceMs, intervalMs, lastSeenTtlMs, log, waitingMax = waitingMaxDefault, clock = Date.now } = options;
+  const { redis, prefix, node, graceMs, intervalMs, lastSeenTtlMs, log, waitingMax = waitingMaxDefault, clock = Date.now, facts = noFacts } = options;
   const keys = keysOf(prefix);
   const places = new OwnSessions();
   const online = new OwnSessions();
@@ -63,11 +78,16 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
   const written = new Written({
     ...options, keys, waitingMax, clock,
+    wanted: facts,
+    onFacts: (subject) => facts.look(subject),
     left(room, isLast) {
       if (isLast) graces.begin(room);
       graces.lookAtRoom(room);
     },
-    wentOffline: (user) => graces.lookAtUser(user),
+    wentOffline(user) {
+      graces.lookAtUser(user);
+      if (facts.ofUsers !== "") expiries.put(user, facts.sessionTtlMs);
+    },
     dropped: () => saying.beginAnew(),
   });
   const dirty = new Due<string>(intervalMs, tell);
@@ -77,19 +97,27 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     endRoom: (room) => written.endGraces(room),
     endUser: (user) => written.endUserGrace(user),
     // Rooms without entries of this node go off its list of rooms to clean up.
-    roomOver: (room) => void (places.has(room) || followed.has(room) || written.unlistRoom(room)),
-    userOver: (user) => void (online.hasUser(nowhere, user) || written.unlistUser(user)),
+    roomOver: (room) => unlistRoom(room),
+    userOver: (user) => unlistUser(user),
   });
+  const expiries: Expiries = new Expiries({ endSessions: (user) => written.endSessions(user), over: (user) => unlistUser(user) });
   const remains = new Remains({
     redis, keys, node, log,
     dropRoom: async (room, gone) => {
       await written.dropRoom(room, gone);
-      // Graces that began there now belong to this node.
+      // Graces that began there now belong to this node, and so do facts that it has not told.
       graces.lookAtRoom(room);
+      if (facts.ofRoom(room) === "" || stopped) return;
+      written.listRoom(room);
+      facts.look(`r${room}`, gone);
     },
     dropUser: async (user, gone) => {
       await written.dropUser(user, gone);
       graces.lookAtUser(user);
+      if (facts.ofUsers === "" || stopped) return;
+      written.listUser(user);
+      expiries.put(user, facts.sessionTtlMs);
+      facts.look(`u${user}`, gone);
     },
   });
 
@@ -99,6 +127,16 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   await written.markAlive();
   const saying: Saying = new Saying({ ...options, isBehind, written, remains, waitingMax, places, online, followed, sayRoom, sayUser });
   redis.onMissed(() => void askWhatWasMissed(++missed));
+
+  // --------------------------------------------------------------------------- lists for those who clean up
+
+  function unlistRoom(room: string): void {
+    if (!places.has(room) && !followed.has(room) && !graces.has(room) && !facts.has(`r${room}`)) written.unlistRoom(room);
+  }
+
+  function unlistUser(user: string): void {
+    if (!online.hasUser(nowhere, user) && !graces.hasUser(user) && !expiries.has(user) && !facts.has(`u${user}`)) written.unlistUser(user);
+  }
 
   // --------------------------------------------------------------------------- entries written again
 
@@ -239,17 +277,28 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       redis.answer(page(room, query), done);
     },
 
-    online(user, session) {
+    online(user, session, about) {
       if (!online.add(nowhere, user, session)) return;
       written.listUser(user);
-      written.online(user, session);
+      written.online(user, session, about);
     },
 
-    offline(user, session) {
-      if (online.remove(nowhere, user, session)) written.offline(user, session);
+    offline(user, session, about) {
+      if (online.remove(nowhere, user, session)) written.offline(user, session, about);
     },
 
-    endLost() {},
+    endLost(user) {
+      if (facts.ofUsers === "") return;
+      // So that another node tells it, should this one exit before.
+      written.listUser(user);
+      written.endLost(user);
+    },
+
+    factsTold(subject) {
+      if (stopped) return;
+      if (subject.startsWith("r")) unlistRoom(subject.slice(1));
+      else unlistUser(subject.slice(1));
+    },
 
     statuses(users, done) {
       written.flush();
@@ -271,6 +320,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       remains.stop();
       saying.stop();
       graces.stop();
+      expiries.stop();
       dirty.clear();
       for (const room of followed) written.unfollow(room);
       await written.stop();

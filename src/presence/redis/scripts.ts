@@ -4,8 +4,9 @@
  */
 import { Script } from "../../redis/scripts.ts";
 
-const ofRoom = (name: string) => new Script(7, "presence/redis/lua/room/room.lua", `presence/redis/lua/room/${name}.lua`);
-const ofUser = (name: string) => new Script(2, "presence/redis/lua/user/user.lua", `presence/redis/lua/user/${name}.lua`);
+const facts = "facts/redis/lua/add.lua";
+const ofRoom = (name: string) => new Script(9, "presence/redis/lua/room/keys.lua", facts, "presence/redis/lua/room/room.lua", `presence/redis/lua/room/${name}.lua`);
+const ofUser = (name: string) => new Script(6, "presence/redis/lua/user/keys.lua", facts, "presence/redis/lua/user/user.lua", `presence/redis/lua/user/${name}.lua`);
 
 export const enterRoom = ofRoom("enter");
 export const leaveRoom = ofRoom("leave");
@@ -21,4 +22,6 @@ export const userOnline = ofUser("online");
 export const userOffline = ofUser("offline");
 export const dropUser = ofUser("drop-node");
 export const endUserGrace = ofUser("end-grace");
+export const endLost = ofUser("end-lost");
+export const endSessions = ofUser("end-sessions");
 export const readUser = ofUser("read");

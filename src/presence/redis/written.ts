@@ -5,6 +5,9 @@
 import type { Command, RedisLink } from "../../redis/redis.ts";
 import type { Script } from "../../redis/scripts.ts";
 import { Writes, type Write } from "../../redis/writes.ts";
+import type { Subject } from "../../facts/facts.ts";
+import { randomId } from "../../platform/ids.ts";
+import type { BegunSession, LostSession, WantedFacts } from "../presence.ts";
 import type { PresenceKeys } from "./keys.ts";
 import { scan } from "./scan.ts";
 import * as scripts from "./scripts.ts";
@@ -21,6 +24,9 @@ export interface WrittenOptions {
   readonly waitingMax: number;
   readonly clock: () => number;
   readonly log: { warn(fields: object, text: string): void };
+  readonly wanted: WantedFacts;
+  /** There may be facts of the subject. */
+  onFacts(subject: Subject): void;
   /** A session has left the room. `isLast`: its user has none left there, on any node. */
   left(room: string, isLast: boolean): void;
   wentOffline(user: string): void;
@@ -116,6 +122,7 @@ export class Written {
   async endGraces(room: string): Promise<number | null> {
     for (;;) {
       const answer = await this.#ask(this.#ofRoom(scripts.endGraces, room, ...this.#naming(room)));
+      this.#roomFacts(room);
       if (!Array.isArray(answer)) return null;
       const [left, due] = answer.map(Number);
       if (due === 0) return left!;
@@ -125,18 +132,34 @@ export class Written {
   /** In the form that `pageOf` takes. @throws where Redis is unavailable */
   async readRoom(room: string, after: string | number, count: number): Promise<(string | number)[]> {
     this.flush();
-    return (await this.#options.redis.run(...this.#ofRoom(scripts.readRoom, room, after, count, ...this.#naming(room)))) as (string | number)[];
+    const read = (await this.#options.redis.run(...this.#ofRoom(scripts.readRoom, room, after, count, ...this.#naming(room)))) as (string | number)[];
+    this.#roomFacts(room);
+    return read;
   }
 
   // --------------------------------------------------------------------------- users
 
-  online(user: string, session: string): void {
-    this.#writes.put(`b${user}\n${session}`, this.#ofUser(scripts.userOnline, user, this.#mine + session, this.#options.keys.channel, user));
+  online(user: string, session: string, about?: BegunSession): void {
+    const id = this.#wantsUsers ? about?.id ?? "" : "";
+    this.#writes.put(`b${user}\n${session}`, this.#ofUser(scripts.userOnline, user, this.#mine + session, this.#options.keys.channel, user, this.#wantedOfUser(), id, about?.isNew === true ? 1 : 0));
   }
 
-  offline(user: string, session: string): void {
-    const { graceMs, clock } = this.#options;
-    this.#writes.put(`o${user}\n${session}`, this.#ofUser(scripts.userOffline, user, this.#mine + session, graceMs, clock(), user));
+  offline(user: string, session: string, about?: LostSession): void {
+    const { graceMs, clock, wanted: { sessionTtlMs } } = this.#options;
+    const id = this.#wantsUsers ? about?.id ?? "" : "";
+    this.#writes.put(`o${user}\n${session}`, this.#ofUser(scripts.userOffline, user, this.#mine + session, graceMs, clock(), this.#wantedOfUser(), id, about?.isOver === true ? 1 : 0, sessionTtlMs, user));
+  }
+
+  /** The user's sessions without a socket end. */
+  endLost(user: string): void {
+    if (this.#wantsUsers) this.#writes.put(`z${user}`, this.#ofUser(scripts.endLost, user, this.#wantedOfUser(), user));
+  }
+
+  /** Ends sessions that were not resumed in time. Resolves with the time until the next is due, 0 for none; null where unknown. */
+  async endSessions(user: string): Promise<number | null> {
+    const due = await this.#ask(this.#ofUser(scripts.endSessions, user, this.#wantedOfUser()));
+    this.#userFacts(user);
+    return typeof due === "number" ? due : null;
   }
 
   /** All sessions of the user on this node end, with a grace. Those that are still open begin again. */
@@ -149,13 +172,16 @@ export class Written {
   }
 
   /** Resolves with 0 when the grace is over; anything else: not over, or unknown. */
-  endUserGrace(user: string): Promise<unknown> {
-    return this.#ask(this.#ofUser(scripts.endUserGrace, user, ...this.#remembering(user)));
+  async endUserGrace(user: string): Promise<unknown> {
+    const within = await this.#ask(this.#ofUser(scripts.endUserGrace, user, ...this.#remembering(user)));
+    this.#userFacts(user);
+    return within;
   }
 
   /** For each user: online, last seen, version, or the error of Redis. @throws where Redis is unavailable */
   async readUsers(users: readonly string[]): Promise<((string | null)[] | Error)[]> {
     const answers = await this.#options.redis.runEach(users.map((user) => this.#ofUser(scripts.readUser, user, ...this.#remembering(user))));
+    for (const user of users) this.#userFacts(user);
     return answers as ((string | null)[] | Error)[];
   }
 
@@ -196,8 +222,8 @@ export class Written {
   }
 
   #dropUser(user: string, gone: string): Command {
-    const { graceMs, clock } = this.#options;
-    return this.#ofUser(scripts.dropUser, user, `${gone}/`, graceMs, clock());
+    const { graceMs, clock, wanted: { sessionTtlMs } } = this.#options;
+    return this.#ofUser(scripts.dropUser, user, `${gone}/`, graceMs, clock(), sessionTtlMs);
   }
 
   #ofRoom(script: Script, room: string, ...args: (string | number)[]): Command {
@@ -212,20 +238,41 @@ export class Written {
     return `${this.#mine}${session}\n${user}`;
   }
 
-  /** The limits for names, and the channel for announcements. */
+  /** The limits for names, the channel for announcements, and the facts that somebody wants. */
   #naming(room: string): (string | number)[] {
-    const { namedUsersMax, namedChangesMax, keys } = this.#options;
-    return [namedUsersMax, namedChangesMax, keys.channel, room];
+    const { namedUsersMax, namedChangesMax, keys, wanted } = this.#options;
+    return [namedUsersMax, namedChangesMax, keys.channel, room, withEpoch(wanted.ofRoom(room))];
   }
 
-  /** The channel for announcements, and how long last-seen times are kept. */
+  /** The channel for announcements, how long last-seen times are kept, and the facts that somebody wants. */
   #remembering(user: string): (string | number)[] {
     const { keys, lastSeenTtlMs } = this.#options;
-    return [keys.channel, user, Math.max(1, lastSeenTtlMs)];
+    return [keys.channel, user, Math.max(1, lastSeenTtlMs), this.#wantedOfUser()];
   }
 
-  #done({ command }: Write, result: unknown): void {
+  #wantedOfUser(): string {
+    return withEpoch(this.#options.wanted.ofUsers);
+  }
+
+  get #wantsUsers(): boolean {
+    return this.#options.wanted.ofUsers !== "";
+  }
+
+  #roomFacts(room: string): void {
+    const { wanted, redis, onFacts } = this.#options;
+    if (wanted.ofRoom(room) !== "") redis.contain(() => onFacts(`r${room}`));
+  }
+
+  #userFacts(user: string): void {
+    if (this.#wantsUsers) this.#options.redis.contain(() => this.#options.onFacts(`u${user}`));
+  }
+
+  #done({ of: what, command }: Write, result: unknown): void {
     const of = String(command.at(-1));
+    // Also where the script found nothing to do: its first answer may have been lost.
+    if (command[0] === scripts.enterRoom) this.#roomFacts(what.slice(1, what.indexOf("\n")));
+    if (command[0] === scripts.userOnline) this.#userFacts(what.slice(1, what.indexOf("\n")));
+    if (command[0] === scripts.userOffline || command[0] === scripts.endLost) this.#userFacts(of);
     if (command[0] === scripts.leaveRoom) this.#options.left(of, result === 1);
     if (command[0] === scripts.userOffline) this.#options.wentOffline(of);
   }
@@ -239,4 +286,9 @@ export class Written {
       return null;
     }
   }
+}
+
+/** With an epoch for a list that has none. */
+function withEpoch(letters: string): string {
+  return letters === "" ? "" : `${letters}:${randomId(9)}`;
 }

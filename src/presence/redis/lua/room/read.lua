@@ -1,6 +1,6 @@
 -- ARGV: number after which the page begins, page size; then as for end-graces. Answers version, users, sessions, then
 -- user, number, sessions for each.
-expire(tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6])
+expire(tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7])
 redis.call("HSET", m, "answered", 1)
 if redis.call("ZCARD", n) == 0 and redis.call("EXISTS", f) == 0 then redis.call("HDEL", m, "answered") end
 local answer = {tonumber(redis.call("HGET", m, "version") or "0"), redis.call("ZCARD", n), tonumber(redis.call("HGET", m, "sessions") or "0")}

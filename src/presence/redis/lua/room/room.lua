@@ -1,11 +1,5 @@
--- The common beginning of the scripts of a room. All keys of a room share a hash tag.
--- KEYS: `s` set of sessions (node/session, line feed, user); `c` hash, user → number of sessions; `n` sorted set, user
--- → number in order of joining; `l` sorted set, user within the grace → when it is over; `m` hash of version, next
--- number, sessions, answered, crowded; `f` set of nodes that follow the room; `p` hash, user → 1 joined or 0 left since
--- the last announced change.
+-- The common beginning of the scripts of a room, behind its keys.
 local emptyMs = 86400000
-local s, c, n, l, m, f, p = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local function now() local t = redis.call("TIME"); return t[1] * 1000 + math.floor(t[2] / 1000) end
 -- The first change since the last announcement publishes a notice. Later ones repeat it, since the notice may have been
 -- lost.
 local function dirty(isFirst, channel, name)
@@ -39,10 +33,13 @@ local function leave(session, user, grace)
 end
 -- Users handled at once: the caller asks again while there are more.
 local expireMax = 500
-local function expire(usersMax, changesMax, channel, name)
+local function expire(usersMax, changesMax, channel, name, wanted)
   for _, user in ipairs(redis.call("ZRANGEBYSCORE", l, "-inf", now(), "LIMIT", 0, expireMax)) do
     redis.call("ZREM", l, user)
     redis.call("ZREM", n, user)
+    local left = redis.call("ZCARD", n)
+    addFact(wanted, "l", left, "", user)
+    if left == 0 then addFact(wanted, "v", 0, "", "") end
     note(user, "0", usersMax, changesMax, channel, name)
   end
 end

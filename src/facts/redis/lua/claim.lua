@@ -1,0 +1,18 @@
+-- ARGV: then time of the claim, how many, a dead node or "". Answers for how long another node has the claim, the epoch,
+-- how many facts wait, how many were lost, and the facts.
+local at = now()
+local untilMs, holder = string.match(redis.call("HGET", w, by) or "", "^(%d+) (.*)$")
+if holder and holder ~= ARGV[2] and holder ~= ARGV[5] and tonumber(untilMs) > at then return {tonumber(untilMs) - at, "", 0, 0} end
+local epoch = redis.call("HGET", w, "epoch") or ""
+local skip = upTo(tonumber(redis.call("HGET", w, told) or "0"))
+local waiting = redis.call("LLEN", h) - skip
+if waiting <= 0 then
+  redis.call("HDEL", w, by)
+  return {0, epoch, 0, 0}
+end
+redis.call("HSET", w, by, string.format("%.0f %s", at + tonumber(ARGV[3]), ARGV[2]))
+local lost = tonumber(redis.call("HGET", w, "lost") or "0")
+redis.call("HDEL", w, "lost")
+local answer = {0, epoch, waiting, lost}
+for _, fact in ipairs(redis.call("LRANGE", h, skip, skip + tonumber(ARGV[4]) - 1)) do answer[#answer + 1] = fact end
+return answer

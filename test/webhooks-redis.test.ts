@@ -1,0 +1,163 @@
+/** Webhooks of several nodes on one Redis: who tells what a dead node saw, and each fact under one id. */
+import t, { type Test } from "tap";
+import { resolveConfig } from "../src/config/config.ts";
+import { createRedisFacts } from "../src/facts/redis/redis.ts";
+import { compileKinds } from "../src/config/roomnames.ts";
+import { createRedisPresence, type RedisPresence } from "../src/presence/redis/redis.ts";
+import { openRedis } from "../src/redis/open.ts";
+import type { RedisLink } from "../src/redis/redis.ts";
+import { readRedisTarget } from "../src/redis/target.ts";
+import { endpointsOf, Webhooks } from "../src/webhooks/webhooks.ts";
+import { hookSecret } from "./support/hookbackend.ts";
+import { startReceiver, said, type Receiver } from "./support/receiver.ts";
+import { freshPrefix, startRedis } from "./support/redis.ts";
+import { until } from "./support/until.ts";
+
+const server = await startRedis(t);
+const quiet = { info() {}, warn() {}, error() {} };
+const limits = { graceMs: 20, intervalMs: 20, namedUsersMax: 100, namedChangesMax: 100, lastSeenTtlMs: 3_600_000 };
+
+interface Node {
+  readonly presence: RedisPresence;
+  readonly webhooks: Webhooks;
+  readonly link: RedisLink;
+  /** As kill -9: nothing is written any more. */
+  kill(): Promise<void>;
+}
+
+async function start(t: Test, prefix: string, name: string, receiver: Receiver, { graceMs = limits.graceMs, sessionTtlMs = 60 } = {}): Promise<Node> {
+  const link = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 5_000, log: quiet });
+  const { config } = resolveConfig({ options: { hookSecret, webhooksAllowPrivate: true, webhooks: { a: { url: `${receiver.url}/a` }, b: { url: `${receiver.url}/b`, events: ["room.*"] } } } as never });
+  const kindOf = compileKinds(config);
+  const facts = createRedisFacts({ redis: link, prefix, node: name, endpointsOf: endpointsOf(config) });
+  let presence: RedisPresence | null = null;
+  const webhooks: Webhooks = new Webhooks({ config, version: "test", facts, log: quiet as never, onTold: (subject) => presence?.factsTold(subject) });
+  const wanted = { ofRoom: (room: string) => kindOf(room)?.facts ?? "", ofUsers: "cefn", sessionTtlMs };
+  presence = await createRedisPresence({
+    ...limits, graceMs, redis: link, prefix, node: name, aliveMs: 60_000, log: quiet,
+    facts: { ...wanted, look: (...call) => webhooks.look(...call), has: (...call) => webhooks.has(...call) },
+  }, { roomChanged() {}, statusChanged() {} });
+  let isDead = false;
+  const kill = async () => {
+    isDead = true;
+    await link.close();
+    await webhooks.close();
+  };
+  t.teardown(async () => {
+    if (isDead) return void presence.stop().catch(() => undefined);
+    await presence.stop();
+    await webhooks.close();
+    await link.close();
+  });
+  return { presence, webhooks, link, kill };
+}
+
+const of = (receiver: Receiver, part: string, path = "/a") => receiver.said(path).filter((text) => text.includes(part));
+const idsOf = (receiver: Receiver, path: string) => receiver.taken.filter((one) => one.path === path).map(({ id }) => id);
+const leftOver = async (prefix: string) => (await server.client.keys(`${prefix}*:h`)).length;
+
+t.test("members of two nodes: in order for each room, each endpoint what it wants, and nothing waits in the end", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const [one, two] = await Promise.all([start(t, prefix, "one", receiver), start(t, prefix, "two", receiver)]);
+  one.presence.enter("chat:r", "\u001fann", "1");
+  await until(() => of(receiver, "chat:r").length === 2, "ann");
+  two.presence.enter("chat:r", "\u001fbob", "1");
+  await until(() => of(receiver, "chat:r").length === 3, "bob");
+  two.presence.leave("chat:r", "\u001fbob", "1");
+  two.presence.enter("chat:r", "\u001fbob", "2");
+  one.presence.leave("chat:r", "\u001fann", "1");
+  await until(() => of(receiver, "left").length === 1, "ann to have left");
+  two.presence.leave("chat:r", "\u001fbob", "2");
+  await until(() => of(receiver, "vacated").length === 1 && of(receiver, "vacated", "/b").length === 1, "the end");
+  t.strictSame(of(receiver, "chat:r"), ["room.occupied chat:r", "member.joined chat:r ann", "member.joined chat:r bob", "member.left chat:r ann", "member.left chat:r bob", "room.vacated chat:r"]);
+  t.strictSame(receiver.said("/b"), ["room.occupied chat:r", "room.vacated chat:r"]);
+  await until(async () => (await leftOver(prefix)) === 0, "the lists to be empty");
+  t.notOk(one.webhooks.has("rchat:r") || two.webhooks.has("rchat:r"));
+});
+
+t.test("sessions: connected and ended once, however often resumed and wherever", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const [one, two] = await Promise.all([start(t, prefix, "one", receiver, { sessionTtlMs: 400 }), start(t, prefix, "two", receiver, { sessionTtlMs: 400 })]);
+  one.presence.online("\u001fann", "1", { id: "S", isNew: true });
+  await until(() => of(receiver, "connected").length === 1, "it to begin");
+  two.presence.online("\u001fann", "7", { id: "S", isNew: false });
+  one.presence.offline("\u001fann", "1", { id: "S", isOver: false });
+  two.presence.online("\u001fann", "8", { id: "T", isNew: true });
+  await until(() => of(receiver, "connected").length === 2, "another to begin");
+  two.presence.offline("\u001fann", "8", { id: "T", isOver: true });
+  await until(() => of(receiver, "ended").length === 1, "that to end at once");
+  two.presence.offline("\u001fann", "7", { id: "S", isOver: false });
+  await until(() => of(receiver, "offline").length === 1, "the grace");
+  await until(() => of(receiver, "ended").length === 2, "the first to end in time");
+  t.strictSame(receiver.taken.filter(({ type }) => type.startsWith("session")).map(({ type, data }) => `${type} ${data.session}`), ["session.connected S", "session.connected T", "session.ended T", "session.ended S"]);
+  t.strictSame(of(receiver, "user."), ["user.online ann", "user.offline ann"]);
+});
+
+t.test("a node is killed, and two others both clean up after it: each fact once by id; a room that others are in is not vacated", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const [one, two, dead] = await Promise.all(["one", "two", "dead"].map((name) => start(t, prefix, name, receiver)));
+  for (let i = 0; i < 30; i++) dead!.presence.enter(`chat:${i % 3}`, `\u001fuser${i}`, `${i}`);
+  for (let i = 0; i < 30; i++) dead!.presence.online(`\u001fuser${i}`, `${i}`, { id: `S${i}`, isNew: true });
+  one!.presence.enter("chat:0", "\u001fann", "1");
+  await until(() => of(receiver, "joined").length === 31 && of(receiver, "connected").length === 30, "all to have come");
+  await dead!.kill();
+  one!.presence.nodeGone("dead");
+  // Its lease is lost, so that the other believes that it is the one to clean up.
+  const lease = setInterval(() => void server.client.del(`${prefix}lease:dead`), 1);
+  t.teardown(() => clearInterval(lease));
+  two!.presence.nodeGone("dead");
+  await until(() => of(receiver, "left").length >= 30 && of(receiver, "session.ended").length >= 30 && of(receiver, "offline").length >= 30 && of(receiver, "vacated").length >= 2, "all of it");
+  await until(async () => (await leftOver(prefix)) === 0, "the lists to be empty");
+  const byId = new Map(receiver.taken.filter(({ path }) => path === "/a").map((one) => [one.id, said(one)]));
+  const told = [...byId.values()];
+  for (const [part, count] of [["member.left", 30], ["room.vacated", 2], ["session.ended", 30], ["user.offline", 30]] as const) t.equal(told.filter((text) => text.startsWith(part)).length, count, part);
+  t.notOk(told.includes("room.vacated chat:0"));
+  t.notOk(told.some((text) => text.includes("left") && text.endsWith("ann")));
+});
+
+t.test("a node is killed while it tells: another tells what it had claimed, under the same ids, without waiting for the claim to expire", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const [one, dead] = await Promise.all([start(t, prefix, "one", receiver), start(t, prefix, "dead", receiver)]);
+  receiver.answer = () => {}; // the dead node waits for answers when it is killed
+  dead.presence.enter("chat:x", "\u001fann", "1");
+  await until(() => receiver.asked.length === 2, "both endpoints to be asked");
+  const asked = receiver.asked.map(({ path, id }) => path + id).sort();
+  await dead.kill();
+  receiver.answer = 204;
+  one.presence.nodeGone("dead");
+  await until(() => of(receiver, "vacated").length === 1 && of(receiver, "vacated", "/b").length === 1, "everything");
+  t.strictSame(receiver.taken.filter(({ type }) => type === "room.occupied").map(({ path, id }) => path + id).sort(), asked);
+  t.strictSame(of(receiver, "chat:x"), ["room.occupied chat:x", "member.joined chat:x ann", "member.left chat:x ann", "room.vacated chat:x"]);
+  t.equal(new Set(idsOf(receiver, "/a")).size, 4);
+});
+
+t.test("the node that was to tell dies before it has told anything: the list says it", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const [one, dead] = await Promise.all([start(t, prefix, "one", receiver), start(t, prefix, "dead", receiver)]);
+  await dead.webhooks.close(); // it adds facts, and tells none
+  dead.presence.enter("chat:y", "\u001fann", "1");
+  await until(async () => (await leftOver(prefix)) === 1, "the facts to be written");
+  await dead.kill();
+  one.presence.nodeGone("dead");
+  await until(() => of(receiver, "chat:y").length === 4, "everything");
+  t.strictSame(of(receiver, "chat:y"), ["room.occupied chat:y", "member.joined chat:y ann", "member.left chat:y ann", "room.vacated chat:y"]);
+});
+
+t.test("Redis is wiped: what is true is told again under another epoch, and nothing is told twice under one id", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const one = await start(t, prefix, "one", receiver);
+  one.presence.enter("chat:w", "\u001fann", "1");
+  await until(() => of(receiver, "joined").length === 1, "ann");
+  await server.client.flushall();
+  one.presence.enter("chat:w", "\u001fbob", "2");
+  await until(() => of(receiver, "joined chat:w bob").length === 1, "bob");
+  const epochs = receiver.taken.filter(({ path, type }) => path === "/a" && type === "room.occupied").map(({ data }) => data.epoch);
+  t.equal(new Set(epochs).size, 2);
+  t.equal(new Set(idsOf(receiver, "/a")).size, idsOf(receiver, "/a").length);
+});
