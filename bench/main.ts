@@ -23,6 +23,7 @@ import { fanoutRow } from "./rows/fanout.ts";
 import { flushRow } from "./rows/flush.ts";
 import { handshakeRow } from "./rows/handshake.ts";
 import { hooksRow } from "./rows/hooks.ts";
+import { webhooksRow } from "./rows/webhooks.ts";
 import { idlePresenceRow, idleRow } from "./rows/idle.ts";
 import { lbRow } from "./rows/lb.ts";
 import { lostNodeRow } from "./rows/lostnode.ts";
@@ -64,6 +65,7 @@ const groups: Record<string, readonly Row[]> = {
   rooms: [roomsRow],
   api: [apiRow, apiMembersRow],
   hooks: [hooksRow],
+  webhooks: [webhooksRow],
   archive: [archiveRow],
   "archive-away": [archiveAwayRow],
 };

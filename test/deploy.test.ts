@@ -126,7 +126,7 @@ t.test("compose waits longer for a node to end than it drains", async (t) => {
 });
 
 t.test("the other images have versions, their files are there and their volumes are named", async (t) => {
-  t.same(others.map(([name]) => name), ["nats", "redis", "postgres"]);
+  t.same(others.map(([name]) => name), ["backend", "nats", "redis", "postgres"]);
   for (const [, { image: name, volumes = [] }] of others) {
     t.match(name, /^[a-z]+:\d+(\.\d+)?-alpine$/);
     for (const volume of volumes) {

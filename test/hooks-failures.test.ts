@@ -1,7 +1,7 @@
 /** A backend that is dead, slow, lies, redirects or never stops talking: hookOnFailure decides, soon, in bounded memory. */
 import { spawn } from "node:child_process";
 import { createServer, type AddressInfo, type Socket } from "node:net";
-import type { ServerResponse } from "node:http";
+import { createServer as createHttpServer, type ServerResponse } from "node:http";
 import t from "tap";
 import { createLogger } from "../src/platform/log/log.ts";
 import { resolveConfig } from "../src/config/config.ts";
@@ -242,7 +242,17 @@ t.test("with two keys there are two signatures, so that either verifies", async 
 });
 
 t.test("the backend of the demo takes signed questions, and neither forged, changed, old nor endless ones", async (t) => {
-  const child = spawn(process.execPath, [`${root}/demo/backend/backend.mjs`], { env: { ...process.env, HOOK_SECRET: hookSecret, PORT: "0" }, stdio: ["ignore", "pipe", "inherit"] });
+  const published: { url: string | undefined; key: string | undefined; body: string }[] = [];
+  const api = createHttpServer(async (req, res) => {
+    let body = "";
+    for await (const piece of req) body += String(piece);
+    published.push({ url: req.url, key: req.headers.authorization, body });
+    res.writeHead(201).end("{}");
+  });
+  await new Promise<void>((resolve) => api.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => void (api.close(), api.closeAllConnections()));
+  const API_URL = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
+  const child = spawn(process.execPath, [`${root}/demo/backend/backend.mjs`], { env: { ...process.env, HOOK_SECRET: hookSecret, PORT: "0", API_URL, API_KEY: "k" }, stdio: ["ignore", "pipe", "inherit"] });
   t.teardown(() => child.kill());
   let said = "";
   child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
@@ -263,6 +273,18 @@ t.test("the backend of the demo takes signed questions, and neither forged, chan
   t.equal(await statusOf(question, new Signer([`whsec_${Buffer.alloc(32).toString("base64")}`]).sign("msg_1", Date.now(), question)), 401, "another key");
   t.equal(await statusOf(question, {}), 401, "unsigned");
   t.equal(await statusOf("x".repeat(2 ** 20 + 1), {}), 413);
+
+  // It takes webhooks, each event once, and its page shows them.
+  const page = url.replace("/hooks/connect", "/");
+  const event = JSON.stringify({ type: "member.joined", timestamp: "2026-01-01T00:00:00.000Z", data: { room: "chat:<b>", user: "ann" } });
+  const tell = async (headers: object) => (await fetch(`${page}webhooks`, { method: "POST", body: event, headers: { ...headers } })).status;
+  for (let i = 0; i < 2; i++) t.equal(await tell(signer.sign("e-1", Date.now(), event)), 204);
+  t.equal(await tell({ ...signer.sign("e-1", Date.now(), event), "webhook-id": "e-2" }), 401);
+  t.strictSame((await (await fetch(page)).text()).match(/<li>[^/]*<\/li>/g), ["<li>2026-01-01T00:00:00.000Z member.joined chat:&#60;b&#62; ann</li>"]);
+  t.equal((await fetch(`${page}publish`, { method: "POST", headers: { "sec-fetch-site": "cross-site" } })).status, 403);
+  const pressed = await fetch(`${page}publish`, { method: "POST", redirect: "manual" });
+  t.equal(pressed.status, 303);
+  t.match(published, [{ url: "/api/v1/rooms/chat%3Ageneral/publications", key: "Bearer k", body: /Hello from the backend/ }]);
 });
 
 t.test("a client without a token shares no verdict with another; an opaque token is told to the backend, and has its own", async (t) => {

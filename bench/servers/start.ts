@@ -12,7 +12,7 @@ export const serverNames = ["flux", "uws", "ws", "socketio"] as const;
 export type ServerName = (typeof serverNames)[number];
 
 /** Controls that are no WebSocket server. */
-type ControlName = "nodehttp" | "hookbackend";
+type ControlName = "nodehttp" | "hookbackend" | "webhookreceiver";
 
 export const serverTitles: Record<ServerName, string> = {
   flux: "flux-gateway",

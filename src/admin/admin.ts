@@ -17,6 +17,7 @@ import { Routes, type Serve } from "./routes.ts";
 import { adminBounds, apiBounds, startServer, type HttpServer, type Listening, type OnRequest } from "./server.ts";
 import { serveSettings, type Settings } from "./settings.ts";
 import { serveSurvey, type Ask } from "./survey.ts";
+import { serveFailed, serveReplay, type WebhookControl } from "./webhooks.ts";
 
 export type Admin = HttpServer;
 
@@ -37,6 +38,8 @@ export interface Served {
   readonly survey: Ask;
   readonly placements: Placements;
   readonly settings: Settings;
+  /** Null: no endpoint is configured. */
+  readonly webhooks: WebhookControl | null;
   /** Serves the paths below `/api/`. Absent: the HTTP API has a port of its own. */
   readonly api?: OnRequest | undefined;
 }
@@ -80,7 +83,7 @@ export function startMetrics(listening: Listening, metrics: Served["metrics"], l
   return listen(listening, { routes, door: () => {}, audit: null, log, api: null });
 }
 
-function routesOf({ metrics, slow, nodes, survey, placements, settings, disconnect, drains }: Served, audit: Audit): Routes {
+function routesOf({ metrics, slow, nodes, survey, placements, settings, webhooks, disconnect, drains }: Served, audit: Audit): Routes {
   const routes: Routes = new Routes()
     .add("GET", "/", (_, res) => answer(res, 200, { name: "flux-gateway admin", paths: routes.paths }))
     .add("GET", "/metrics", serveMetrics(metrics))
@@ -90,6 +93,8 @@ function routesOf({ metrics, slow, nodes, survey, placements, settings, disconne
     .add("GET", "/placement", (req, res) => servePlacement(req, res, placements))
     .add("GET", "/settings", (_, res) => answer(res, 200, settings.own))
     .add("POST", "/settings", (req, res, caller) => serveSettings(req, res, settings, caller, audit))
+    .add("GET", "/webhooks", (req, res) => serveFailed(req, res, webhooks))
+    .add("POST", "/webhooks", (req, res, caller) => serveReplay(req, res, webhooks, caller, audit))
     .add("POST", "/disconnect", (req, res, caller) => serveDisconnect(req, res, disconnect, caller, audit))
     .add("GET", "/drain", (_, res) => answer(res, 200, drains.progress()))
     .add("POST", "/drain", (req, res, caller) => serveDrain(req, res, drains, caller, audit));

@@ -37,6 +37,15 @@ export const adminEndpoints: readonly Endpoint[] = [
     answers: ['200 `{"node":"b","weight":2,"maxPartitions":20}`, as the node has it', "400 `bad_request`", "404 `not_found`: no such node, or it is down", "503 `unavailable`: Redis is unavailable, or the node did not answer within 6 s"],
   },
   {
+    method: "GET", path: "/webhooks", takes: "nothing, or `?max=100`", text: "Endpoints of webhooks, with their dead letters: the oldest, at most `max` of each.",
+    answers: ['200 `{"endpoints":[{"endpoint":"main","isDisabled":false,"count":0,"letters":[]}]}`', "404 `not_found`: no webhook is configured"],
+  },
+  {
+    method: "POST", path: "/webhooks", takes: '`{"endpoint":"main","max":100}`; only `endpoint` is required',
+    text: "Sends dead letters to their endpoint once more, the oldest first, until one fails. Those that it takes are deleted.",
+    answers: ['200 `{"endpoint":"main","told":3,"left":0,"problem":""}`', "404 `not_found`: no such endpoint"],
+  },
+  {
     method: "POST", path: "/disconnect", takes: '`{"user":"ann","tenant":"acme","signOut":true}`; only `user` is required',
     text: "Closes all sessions of a user on every node (3504). With `signOut`, tokens issued until now are rejected as well.",
     answers: ["200, as `/survey?kind=user`", "400 `bad_request`"],

@@ -7,6 +7,7 @@ import { addConfigCommand } from "./commands/config.ts";
 import { addDisconnectCommand } from "./commands/disconnect.ts";
 import { addDrainCommand } from "./commands/drain.ts";
 import { addFlags, readFlags } from "./flags.ts";
+import { addHooksCommand } from "./commands/hooks.ts";
 import { addKeyCommand } from "./commands/key.ts";
 import { addLbCommand } from "./commands/lb.ts";
 import { addNodesCommand } from "./commands/nodes.ts";
@@ -49,6 +50,7 @@ export function createProgram(): Command {
   addArchiveCommand(program);
   addDisconnectCommand(program);
   addDrainCommand(program);
+  addHooksCommand(program);
   addKeyCommand(program);
   addLbCommand(program);
   addNodesCommand(program);

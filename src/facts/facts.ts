@@ -41,6 +41,8 @@ export interface Fact {
 export interface FactPage {
   readonly epoch: string;
   readonly facts: readonly Fact[];
+  /** Up to which number they go, with those that this version does not know; 0 for none. */
+  readonly through: number;
   /** How many there are, those on the page included. */
   readonly waiting: number;
   /** Facts of the subject that were deleted untold since the last page: there were too many. */

@@ -67,11 +67,12 @@ export function createMemoryFacts({ endpointsOf, totalMax = totalMaxDefault, clo
 
     async claim(endpoint, subject, { max }) {
       const list = lists.get(subject);
-      if (list === undefined) return { epoch, facts: [], waiting: 0, lost: 0, heldMs: 0 };
+      if (list === undefined) return { epoch, facts: [], through: 0, waiting: 0, lost: 0, heldMs: 0 };
       const waiting = waitingIn(list, list.told.get(endpoint) ?? 0);
       const { lost } = list;
       list.lost = 0;
-      return { epoch, facts: waiting.slice(0, max), waiting: waiting.length, lost, heldMs: 0 };
+      const page = waiting.slice(0, max);
+      return { epoch, facts: page, through: page.at(-1)?.n ?? 0, waiting: waiting.length, lost, heldMs: 0 };
     },
 
     async told(endpoint, subject, { n }) {

@@ -2,7 +2,8 @@
  * Requests to one URL of the application's backend, over connections that stay open. Redirects are not followed: only
  * the configuration decides where requests go. Answers are bounded: a longer one fails, and its connection is closed.
  */
-import { errors, Pool, type buildConnector } from "undici";
+import type { IncomingHttpHeaders } from "node:http";
+import { errors, Pool, type buildConnector, type Dispatcher } from "undici";
 
 export interface BackendOptions {
   readonly url: string;
@@ -60,7 +61,7 @@ export class Backend {
    * @throws whatever went wrong: see `isLost` and `problemOf`
    */
   async post(body: string, headers: object, signal: AbortSignal): Promise<BackendAnswer> {
-    const answer = await this.#request(body, headers, signal);
+    const answer = await this.#pool.request({ method: "POST", path: this.#path, headers: { ...this.#headers, ...headers }, body, signal });
     const { statusCode: status } = answer;
     if (status >= 200 && status < 300) return { status, body: await answer.body.text() };
     // Not read to its end: it may have none.
@@ -68,21 +69,84 @@ export class Backend {
     return { status, body: "" };
   }
 
-  /** Sends a request whose answer is its status. The body is not looked at. @throws as `post` */
-  async tell(body: string, headers: object, signal: AbortSignal): Promise<BackendHead> {
-    const { statusCode: status, headers: answered, body: unread } = await this.#request(body, headers, signal);
-    const { "retry-after": after } = answered;
-    // The status has been said, whatever becomes of the body: an endless one is cut off.
-    await unread.dump({ limit: unreadBytesMax, signal }).catch(ignored);
-    return { status, retryAfter: typeof after === "string" ? after : "" };
-  }
-
-  #request(body: string, headers: object, signal: AbortSignal): ReturnType<Pool["request"]> {
-    return this.#pool.request({ method: "POST", path: this.#path, headers: { ...this.#headers, ...headers }, body, signal });
+  /**
+   * Sends a request whose answer is its status. Without the streams that `post` reads, it costs half as much.
+   * @param timeoutMs for all of it, the connection included
+   * @throws as `post`
+   */
+  tell(body: string, headers: object, timeoutMs: number): Promise<BackendHead> {
+    return new Promise((resolve, reject) => {
+      const telling = new Telling(resolve, reject, timeoutMs);
+      this.#pool.dispatch({ method: "POST", path: this.#path, headers: { ...this.#headers, ...headers }, body }, telling);
+    });
   }
 
   async close(): Promise<void> {
     await this.#pool.destroy();
+  }
+}
+
+/** A request under way, of whose answer only the head counts. Once that is there, nothing that follows is a failure. */
+class Telling implements Dispatcher.DispatchHandler {
+  readonly #resolve: (head: BackendHead) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #timer: NodeJS.Timeout;
+  #controller: Dispatcher.DispatchController | null = null;
+  #head: BackendHead | null = null;
+  #bytes = 0;
+  #isOver = false;
+
+  constructor(resolve: (head: BackendHead) => void, reject: (error: unknown) => void, timeoutMs: number) {
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#timer = setTimeout(() => {
+      const late = new TimedOut(timeoutMs);
+      this.#end(late);
+      this.#controller?.abort(late);
+    }, timeoutMs);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#isOver) controller.abort(new Error("it took too long to begin"));
+  }
+
+  onResponseStart(_: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
+    // What goes before an answer, such as 103, is none.
+    if (status < 200) return;
+    const after = headers["retry-after"];
+    this.#head = { status, retryAfter: typeof after === "string" ? after : "" };
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#bytes += chunk.length;
+    if (this.#bytes <= unreadBytesMax) return;
+    this.#end(null);
+    controller.abort(new Error("nobody reads so much"));
+  }
+
+  onResponseEnd(): void {
+    this.#end(null);
+  }
+
+  onResponseError(_: Dispatcher.DispatchController, error: Error): void {
+    this.#end(error);
+  }
+
+  #end(error: unknown): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    if (this.#head !== null) this.#resolve(this.#head);
+    else this.#reject(error ?? new Error("it closed the connection without an answer"));
+  }
+}
+
+export class TimedOut extends Error {
+  override readonly name = "TimedOut";
+
+  constructor(timeoutMs: number) {
+    super(`it did not answer within ${timeoutMs} ms`);
   }
 }
 

@@ -138,7 +138,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     await node.webhooks?.start();
     await placement.start();
     node.partitions = await openPartitions({ config, gate: node.gate, queues: stores.queues, hub: node.hub, placement, nodes: () => others.nodes(), log });
-    ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey, placements, settings });
+    ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey, placements, settings, webhooks: node.webhooks });
     await reactors.start();
     // Loaded only where NATS is configured.
     if (natsInput !== null) natsApi = await (await import("./natsapi.ts")).startNatsApi(config, natsInput, log);

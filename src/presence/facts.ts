@@ -10,8 +10,9 @@ export class OwnFacts {
   readonly #facts: AddedFacts;
   /** Sessions: the socket that each has or had last. */
   readonly #sockets = new Map<string, string>();
-  /** User of a session without socket. */
+  /** User of a session without socket, and such sessions of a user. */
   readonly #lost = new Map<string, string>();
+  readonly #lostOf = new Map<string, Set<string>>();
   readonly #expiring: Due<string>;
 
   constructor(facts: AddedFacts) {
@@ -37,9 +38,8 @@ export class OwnFacts {
 
   began(user: string, socket: string, { id, isNew }: BegunSession): void {
     if (this.#facts.ofUsers === "") return;
+    this.#found(id);
     this.#sockets.set(id, socket);
-    this.#lost.delete(id);
-    this.#expiring.take(id);
     if (isNew) this.#addOfUser(user, "session.connected", id);
   }
 
@@ -47,26 +47,40 @@ export class OwnFacts {
     // Another socket has it by now.
     if (this.#sockets.get(id) !== socket) return;
     this.#lost.set(id, user);
+    const others = this.#lostOf.get(user);
+    if (others === undefined) this.#lostOf.set(user, new Set([id]));
+    else others.add(id);
     if (isOver) this.#ended(id);
     else this.#expiring.put(id);
   }
 
   /** All sessions of the user that have no socket are over. */
   endLost(user: string): void {
-    for (const [id, of] of this.#lost) if (of === user) this.#ended(id);
+    for (const id of [...(this.#lostOf.get(user) ?? [])]) this.#ended(id);
   }
 
   clear(): void {
     this.#expiring.clear();
     this.#sockets.clear();
     this.#lost.clear();
+    this.#lostOf.clear();
+  }
+
+  /** It does not wait to be resumed any more. Returns its user. */
+  #found(id: string): string | undefined {
+    const user = this.#lost.get(id);
+    if (user === undefined) return undefined;
+    this.#lost.delete(id);
+    this.#expiring.take(id);
+    const others = this.#lostOf.get(user);
+    others?.delete(id);
+    if (others?.size === 0) this.#lostOf.delete(user);
+    return user;
   }
 
   #ended(id: string): void {
-    const user = this.#lost.get(id);
-    this.#lost.delete(id);
+    const user = this.#found(id);
     this.#sockets.delete(id);
-    this.#expiring.take(id);
     if (user !== undefined) this.#addOfUser(user, "session.ended", id);
   }
 

@@ -12,6 +12,7 @@ export interface BackoffOptions<T> {
   readonly timers?: Timers;
 }
 
+const roundMs = 100;
 const firstMs = 1_000;
 const lastMs = 600_000;
 /** Of each delay so much is random: rooms that failed together do not come back together. */
@@ -62,7 +63,9 @@ export class Backoff<T> {
     this.#wake = null;
   }
 
-  #arm(at: number): void {
+  #arm(exact: number): void {
+    // All that are due at about the same time are one turn: each turn looks through all.
+    const at = Math.ceil(exact / roundMs) * roundMs;
     if (this.#timer !== null && this.#at <= at) return;
     if (this.#timer !== null) this.#timers.clear(this.#timer);
     this.#at = at;

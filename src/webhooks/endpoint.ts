@@ -1,6 +1,6 @@
 /** One endpoint: sends it messages, and says what became of each. */
 import type { FactKind } from "../facts/facts.ts";
-import { problemOf, type Backend } from "../hooks/backend.ts";
+import { problemOf, TimedOut, type Backend } from "../hooks/backend.ts";
 import { Breaker } from "../hooks/breaker.ts";
 import type { Signer } from "../hooks/signature.ts";
 import type { Message } from "./message.ts";
@@ -52,23 +52,23 @@ export class Endpoint {
     this.url = url;
     this.kinds = kinds;
     this.namespaces = namespaces;
-    this.breaker = new Breaker(clock);
+    this.breaker = new Breaker(options.clock);
   }
 
   /** Never rejects. */
-  async send({ id, body }: Message, until: AbortSignal): Promise<Outcome> {
+  async send({ id, body }: Message): Promise<Outcome> {
     const { backend, signer, timeoutMs } = this.#options;
-    const timeout = AbortSignal.timeout(timeoutMs);
     try {
-      const { status, retryAfter } = await backend.tell(body, signer.sign(id, this.#clock(), body), AbortSignal.any([timeout, until]));
+      const { status, retryAfter } = await backend.tell(body, signer.sign(id, this.#clock(), body), timeoutMs);
       return this.#outcomeOf(status, retryAfter);
     } catch (error) {
-      if (timeout.aborted) return { kind: "failed", reason: "timeout", text: `it did not answer within ${timeoutMs} ms`, afterMs: 0 };
+      if (error instanceof TimedOut) return { kind: "failed", reason: "timeout", text: error.message, afterMs: 0 };
       const text = problemOf(error);
       return { kind: "failed", reason: text.includes("PRIVATE_ADDRESS") ? "address" : "connection", text, afterMs: 0 };
     }
   }
 
+  /** Messages under way fail. */
   close(): Promise<void> {
     return this.#options.backend.close();
   }
@@ -85,6 +85,7 @@ export class Endpoint {
 
 /** A number of seconds, or a date; 0 for anything else. */
 export function msOf(retryAfter: string, now: number): number {
-  const ms = /^\d{1,9}$/.test(retryAfter) ? Number(retryAfter) * 1000 : Date.parse(retryAfter) - now;
+  const isDate = /^[A-Z][a-z]+, /.test(retryAfter);
+  const ms = /^\d{1,9}$/.test(retryAfter) ? Number(retryAfter) * 1000 : isDate ? Date.parse(retryAfter) - now : 0;
   return ms > 0 ? Math.min(ms, afterMsMax) : 0;
 }

@@ -64,8 +64,12 @@ const toldEachMs = 500;
 /** A subject gives way to others after this. */
 const turnMs = 5_000;
 const unreadableMs = 1_000;
+/** A subject that another node tells is looked at again after this: that node may be done, or dead. */
+const heldLookMs = 2_000;
 /** While the breaker is open, whether it admits a trial is looked at so often. */
 const lookMs = 250;
+/** Whether a disabled endpoint was enabled by way of another node is read so often. */
+const disabledMs = 5_000;
 export const parkedAttempts = 5;
 
 export class Teller {
@@ -75,24 +79,29 @@ export class Teller {
   readonly failures = Object.fromEntries(failureReasons.map((reason) => [reason, 0])) as Record<FailureReason, number>;
   readonly #options: TellerOptions;
   readonly #clock: () => number;
+  /** For waiting: a step of the machine's clock changes nothing. */
+  readonly #steady: () => number;
   readonly #known = new Map<Subject, Known>();
   readonly #ready = new Set<Known>();
   readonly #later: Backoff<Known>;
-  readonly #closing = new AbortController();
+  #isClosing = false;
   readonly #sparse = new Sparse();
   readonly #turns = new Set<Promise<void>>();
   #pausedUntil = 0;
   #isDisabled = false;
+  /** When this was read or found last. */
+  #disabledAt = 0;
 
   constructor(options: TellerOptions) {
     this.#options = options;
     this.#clock = options.clock ?? Date.now;
-    this.#later = new Backoff({ clock: this.#clock, ...(options.timers && { timers: options.timers }), onDue: (known) => this.#makeReady(known) });
+    this.#steady = options.clock ?? (() => performance.now());
+    this.#later = new Backoff({ clock: this.#steady, ...(options.timers && { timers: options.timers }), onDue: (known) => this.#makeReady(known) });
   }
 
   /** There may be facts of the subject. @param gone a dead node: its claims are free */
   look(subject: Subject, gone?: string): void {
-    if (this.#closing.signal.aborted) return;
+    if (this.#isClosing) return;
     let known = this.#known.get(subject);
     if (known === undefined) this.#known.set(subject, (known = { subject, state: "later", again: false, gone, attempts: 0, waiting: 1, since: this.#clock() }));
     else if (known.state !== "later" || known.attempts > 0) {
@@ -109,10 +118,14 @@ export class Teller {
     return this.#known.has(subject);
   }
 
-  /** Begins with an endpoint that has answered 410 before, or ends that. */
-  set isDisabled(value: boolean) {
-    this.#isDisabled = value;
-    this.#pump();
+  /** Whether the endpoint has answered 410, here or on another node, and was not enabled since. */
+  async readDisabled(): Promise<boolean> {
+    const { facts, endpoint } = this.#options;
+    this.#disabledAt = this.#steady();
+    const url = await facts.disabled(endpoint.name).catch(() => null);
+    // Unreadable: as before.
+    if (url !== null) this.#isDisabled = url === endpoint.url;
+    return this.#isDisabled;
   }
 
   #makeReady(known: Known): void {
@@ -128,9 +141,9 @@ export class Teller {
   }
 
   #pump(): void {
-    if (this.#closing.signal.aborted) return;
+    if (this.#isClosing) return;
     const { endpoint, connectionsMax } = this.#options;
-    const now = this.#clock();
+    const now = this.#steady();
     if (this.#ready.size > 0 && now < this.#pausedUntil) return this.#later.wake(this.#pausedUntil - now, () => this.#pump());
     for (const known of this.#ready) {
       // One at a time finds out whether the endpoint is back.
@@ -151,8 +164,9 @@ export class Teller {
     const { facts, endpoint } = this.#options;
     const { subject, gone } = known;
     known.again = false;
+    if (this.#isDisabled && this.#steady() - this.#disabledAt >= disabledMs) await this.readDisabled();
     const page = await facts.claim(endpoint.name, subject, { max: pageMax, ...(gone !== undefined && { gone }) });
-    if (page.heldMs > 0) return this.#wait(known, page.heldMs);
+    if (page.heldMs > 0) return this.#wait(known, Math.min(page.heldMs, heldLookMs));
     this.#count(known, page);
     const { stop, left } = await this.#tellPage(known, page);
     if (stop !== null) return this.#stopped(known, stop);
@@ -177,13 +191,14 @@ export class Teller {
   }
 
   /** `stop` is null where nothing failed. `left`: facts that still wait. */
-  async #tellPage(known: Known, { epoch, facts: page }: FactPage): Promise<{ readonly stop: Stop | null; readonly left: number }> {
+  async #tellPage(known: Known, { epoch, facts: page, through }: FactPage): Promise<{ readonly stop: Stop | null; readonly left: number }> {
     const { facts, endpoint } = this.#options;
     const { subject } = known;
-    const begun = this.#clock();
+    const begun = this.#steady();
     let said = 0;
     let saidAt = begun;
     let n = 0;
+    let isWhole = true;
     let stop: Stop | null = null;
     for (const fact of page) {
       if (endpoint.kinds.has(fact.kind)) {
@@ -195,13 +210,18 @@ export class Teller {
       n = fact.n;
       known.waiting--;
       known.attempts = 0;
-      const now = this.#clock();
-      if (now - begun > turnMs) break;
+      const now = this.#steady();
+      if (now - begun > turnMs && fact !== page.at(-1)) {
+        isWhole = false;
+        break;
+      }
       if (++said < toldEach && now - saidAt < toldEachMs) continue;
       await facts.told(endpoint.name, subject, { epoch, n, isOver: false });
       said = 0;
       saidAt = now;
     }
+    // Facts that this version does not know are passed over.
+    if (stop === null && isWhole) n = through;
     // Also with nothing told: it ends the claim.
     return { stop, left: await facts.told(endpoint.name, subject, { epoch, n, isOver: true }) };
   }
@@ -218,7 +238,7 @@ export class Teller {
     if (this.#isDisabled) return bury("the endpoint has answered 410 before, and is disabled");
     const isOld = this.#clock() - fact.at >= giveUpMs;
     if (!endpoint.breaker.admits()) return isOld ? bury("the endpoint failed for too long") : null;
-    const outcome = await endpoint.send(message, this.#closing.signal);
+    const outcome = await endpoint.send(message);
     switch (outcome.kind) {
       case "told":
         this.told++;
@@ -231,11 +251,12 @@ export class Teller {
       case "gone":
         this.#succeeded();
         this.#isDisabled = true;
+        this.#disabledAt = this.#steady();
         await facts.disable(endpoint.name, endpoint.url);
         this.#options.log.error({ endpoint: endpoint.name }, "webhooks: the endpoint answered 410 (gone) and is disabled: its events become dead letters; flux-gateway hooks replay enables it again");
         return bury(outcome.text);
       case "failed":
-        if (this.#closing.signal.aborted) return outcome;
+        if (this.#isClosing) return outcome;
         this.#failed(outcome);
         return isOld ? bury(outcome.text) : outcome;
     }
@@ -263,15 +284,17 @@ export class Teller {
   #stopped(known: Known, { afterMs, isFailure }: Stop): void {
     if (isFailure) return this.#wait(known, this.#later.delayOf(++known.attempts));
     // The whole endpoint waits, not this subject.
-    this.#pausedUntil = Math.max(this.#pausedUntil, this.#clock() + afterMs);
+    this.#pausedUntil = Math.max(this.#pausedUntil, this.#steady() + afterMs);
     this.#goOn(known);
   }
 
   /** The store is unavailable. What was told since the last look is told again, with the same ids. */
   #unread(known: Known, error: unknown): void {
     const unsaid = this.#sparse.due("store");
-    if (unsaid !== null && !this.#closing.signal.aborted) this.#options.log.warn({ endpoint: this.#options.endpoint.name, problem: String(error) }, "webhooks: the events that wait cannot be read; the node tries again every second");
-    this.#wait(known, unreadableMs);
+    if (unsaid !== null && !this.#isClosing) this.#options.log.warn({ endpoint: this.#options.endpoint.name, problem: String(error) }, "webhooks: the events that wait cannot be read; the node tries again every second");
+    // Nothing can be read, or it is about this subject alone.
+    if (error instanceof Error && error.name === "RedisAway") this.#stopped(known, { afterMs: unreadableMs, isFailure: false });
+    else this.#wait(known, this.#later.delayOf(++known.attempts));
   }
 
   usage(): TellerUsage {
@@ -289,10 +312,10 @@ export class Teller {
 
   /** Requests under way are given up: their facts are told after the next start, or by another node. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#isClosing = true;
     this.#later.clear();
-    await Promise.all(this.#turns);
     await this.#options.endpoint.close();
+    await Promise.all(this.#turns);
   }
 }
 

@@ -46,11 +46,9 @@ export class Webhooks {
 
   /** An endpoint that answered 410 stays disabled, also after a restart, until its URL changes. */
   async start(): Promise<void> {
-    const { facts, log } = this.#options;
+    const { log } = this.#options;
     for (const { endpoint, teller } of this.#tellers) {
-      const url = await facts.disabled(endpoint.name).catch(() => "");
-      teller.isDisabled = url === endpoint.url;
-      if (url === endpoint.url) log.warn({ endpoint: endpoint.name }, "webhooks: the endpoint is disabled, as it answered 410 (gone) before: its events become dead letters; flux-gateway hooks replay enables it again");
+      if (await teller.readDisabled()) log.warn({ endpoint: endpoint.name }, "webhooks: the endpoint is disabled, as it answered 410 (gone) before: its events become dead letters; flux-gateway hooks replay enables it again");
     }
   }
 
@@ -80,7 +78,7 @@ export class Webhooks {
     let told = 0;
     let problem = "";
     for (const letter of letters) {
-      const outcome = await found.endpoint.send(letter, AbortSignal.timeout(replayMsMax));
+      const outcome = await found.endpoint.send(letter);
       if (outcome.kind !== "told") {
         problem = outcome.text;
         break;
@@ -90,7 +88,7 @@ export class Webhooks {
     }
     if (problem === "") {
       await facts.disable(name, "");
-      found.teller.isDisabled = false;
+      await found.teller.readDisabled();
     }
     return { told, left: (await facts.buried(name, 0)).count, problem };
   }
@@ -103,8 +101,6 @@ export class Webhooks {
     await Promise.all(this.#tellers.map(({ teller }) => teller.close()));
   }
 }
-
-const replayMsMax = 60_000;
 
 /** Endpoints that are told of a subject, by the configuration. */
 export function endpointsOf(config: Config): (subject: Subject) => readonly string[] {

@@ -42,7 +42,7 @@ export function createRedisFacts({ redis, prefix, node, endpointsOf, claimMs = c
     async claim(endpoint, subject, { max, gone = "" }) {
       const answer = await redis.run(...ofSubject(claimFacts, subject, endpoint, node, claimMs, max, gone));
       const [heldMs, epoch, waiting, lost, ...texts] = answer as [number, string, number, number, ...string[]];
-      return { heldMs, epoch, waiting, lost, facts: texts.map(factOf).filter((fact): fact is Fact => fact !== null) };
+      return { heldMs, epoch, waiting, lost, through: Number.parseInt(texts.at(-1) ?? "0", 10), facts: texts.map(factOf).filter((fact): fact is Fact => fact !== null) };
     },
 
     async told(endpoint, subject, { epoch, n, isOver }) {
