@@ -1,12 +1,16 @@
 /** What leases stand on: the contract of records and queues, and the gate that reactors ask. */
 import { once } from "node:events";
 import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { build } from "esbuild";
 import t from "tap";
 import { partitionQueueContract, recordStoreContract, type RecordPlace } from "../src/contracts/leases.ts";
 import { createGate, Gate, GateWriter } from "../src/placement/leases/gate.ts";
+import { Holder } from "../src/placement/leases/holder.ts";
+import { leaseMs } from "../src/placement/leases/leases.ts";
 import { createMemoryQueue, createMemoryRecords } from "../src/placement/leases/memory.ts";
+import { SimulatedClock } from "./support/leases/clock.ts";
 import { root } from "./support/root.ts";
 
 recordStoreContract(t, "memory", (_, maxAgeMs) => {
@@ -81,4 +85,58 @@ t.test("gate: a thread that started later has the same time", async (t) => {
   };
   t.equal(await allows(performance.now() + 600_000), true);
   t.equal(await allows(performance.now() - 1), false);
+});
+
+t.test("a node that drains hands over a few partitions at once, to the table's next owner, and their users belong there at once", async (t) => {
+  const partitions = 12;
+  const clock = new SimulatedClock();
+  const pass = async (ms: number) => {
+    for (const end = clock.now + ms; clock.now < end; await turn()) await clock.runUntil(clock.now + 10);
+  };
+  const timers = {
+    now: () => clock.now,
+    after: (ms: number, run: () => void) => {
+      const event = clock.at(clock.now + ms, run);
+      return () => void (event.run = null);
+    },
+  };
+  const old = () => clock.now + 1e6;
+  const [leases, assignments] = [createMemoryRecords({ maxAgeMs: leaseMs, clock: old }), createMemoryRecords({ maxAgeMs: 0, clock: old })];
+  const queue = createMemoryQueue();
+  clock.now = 60_000;
+  const nodes: { id: string; state: "up" | "draining"; maxPartitions: number }[] = ["a", "b", "c"].map((id) => ({ id, state: "up", maxPartitions: 0 }));
+  const seen: string[][] = Array.from({ length: partitions }, () => []);
+  const held = new Set<number>();
+  let [mostAtOnce, boots] = [0, 0];
+  const quiet = { info() {}, warn() {}, error() {} };
+  const start = (node: string) => {
+    const holder = new Holder({
+      node, partitions, maxPartitions: 0, leases, assignments, queue, timers, log: quiet, gate: new GateWriter(createGate(partitions), 0), randomId: () => `${node}${boots++}`,
+      world: { ownerOf: () => "a", heirOf: (partition) => (partition % 2 === 0 ? "b" : "c"), nodes: () => nodes, mayRebalance: () => false },
+      events: {
+        held: (partition) => void held.add(partition),
+        dropped: (partition) => {
+          held.delete(partition);
+          mostAtOnce = Math.max(mostAtOnce, partitions - held.size);
+        },
+        message() {}, leaving() {},
+        assigned: (partition, owner) => void (node === "b" && seen[partition]!.at(-1) !== owner && seen[partition]!.push(owner)),
+      },
+    });
+    holder.start();
+    return holder;
+  };
+  const [a, b, c] = ["a", "b", "c"].map(start);
+  await pass(20_000);
+  t.equal(a!.usage().held, partitions, "the table's owner has all");
+  nodes[0]!.state = "draining";
+  let isDrained = false;
+  void a!.drain().then(() => (isDrained = true));
+  await pass(1_000);
+  t.ok(isDrained, "without waiting for a time to pass");
+  t.equal(b!.usage().held + c!.usage().held, partitions);
+  t.equal(mostAtOnce, 4);
+  t.same(seen, Array.from({ length: partitions }, (_, i) => ["a", i % 2 === 0 ? "b" : "c"]), "nobody was sent to a node that does not get it, nor told that there is none");
+  for (const one of [a, b, c]) void one!.stop();
+  await pass(10);
 });

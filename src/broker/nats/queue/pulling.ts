@@ -1,7 +1,8 @@
 /**
  * Pulls the messages of one queue through its holder's consumer, in order. Acknowledging a message at the server
- * acknowledges all before it. So one acknowledgement is sent for all messages of a turn, and only up to the first
- * message that is not acknowledged here.
+ * acknowledges all before it. So one acknowledgement is sent for all messages of a short time, and only up to the first
+ * message that is not acknowledged here. Each costs a write here and a write of the consumer's state at the server. What
+ * the server was not told when this node crashes is delivered again, and devices discard it.
  *
  * Requests for messages may be lost, as when another server becomes the leader. The server sends a heartbeat while it
  * has no messages. After silence the request is repeated.
@@ -41,6 +42,9 @@ const expiresMs = 30_000;
 const heartbeatMs = 2_000;
 const silentMs = 5_000;
 const retryMs = 250;
+/** The server is told of acknowledgements after so long, or after so many of them. */
+const tellMs = 100;
+const untoldMax = 1024;
 /** Requests in a row that nobody answered, after which the consumer may be gone. */
 const unansweredMax = 8;
 const nanosecondsPerMs = 1e6;
@@ -57,6 +61,7 @@ export class Pulling {
   /** Reply subject of the newest message up to which everything is acknowledged, and whether the server was told. */
   #upTo = "";
   #isTold = true;
+  #untold = 0;
   #heardAt = performance.now();
   #unanswered = 0;
   #checking = false;
@@ -84,8 +89,12 @@ export class Pulling {
     const handed = open[0]?.seq === seq ? open[0] : open.find((one) => one.seq === seq);
     if (handed === undefined) return;
     handed.isAcknowledged = true;
-    while (open[0]?.isAcknowledged === true) this.#upTo = open.shift()!.reply;
-    this.#tellSoon();
+    while (open[0]?.isAcknowledged === true) {
+      this.#upTo = open.shift()!.reply;
+      this.#untold++;
+    }
+    if (this.#untold >= untoldMax) this.#tell();
+    else this.#tellSoon();
   }
 
   /** Asks again if the consumer has been silent for too long. Call it now and then. */
@@ -158,7 +167,7 @@ export class Pulling {
   /** @param again the server was told, and seems not to know. */
   #tellSoon(again = false): void {
     if (this.#upTo === "" || (!this.#isTold && !again)) return;
-    if (this.#isTold) setImmediate(() => this.#tell());
+    if (this.#isTold) setTimeout(() => this.#tell(), tellMs).unref();
     this.#isTold = false;
   }
 
@@ -166,6 +175,7 @@ export class Pulling {
     const { connection } = this.#options;
     if (this.#isTold || this.#state === "closed" || connection.isClosed()) return;
     this.#isTold = true;
+    this.#untold = 0;
     connection.publish(this.#upTo);
   }
 }
