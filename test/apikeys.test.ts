@@ -142,9 +142,8 @@ t.test("a key that was verified before is not trusted longer than its record say
   t.match(await ask(shop), refused(/expired/));
   await writer.change("shop", () => null);
   t.match(await ask(shop), refused(/unknown or revoked/));
-  for (let i = 0; i < 1_100; i++) await ask(`${shop}${" ".repeat(i)}`);
   await writer.change("shop", () => record);
-  for (let i = 0; i < 1_100; i++) t.match(await ask(`${shop}${" ".repeat(i)}`), { name: "shop" }, "in any spelling, whose number is bounded");
+  for (const spaces of [0, 1, 100, 5_000]) for (let i = 0; i < 2; i++) t.match(await ask(`${shop}${" ".repeat(spaces)}`), { name: "shop" }, "in any spelling");
 });
 
 t.test("limits: requests and publications per second, with the time to wait", async (t) => {

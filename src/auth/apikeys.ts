@@ -139,8 +139,10 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
     const id = secretId(text);
     const found = id === null ? undefined : store.find(id);
     if (id === null || found === undefined || !isSame(text, Buffer.from(found.secret.sha256, "base64url"))) return null;
-    if (verified.size >= verifiedMax) verified.clear();
-    verified.set(authorization, { id, secret: found.secret });
+    if (authorization.length <= verifiedCharsMax) {
+      if (verified.size >= verifiedMax) verified.clear();
+      verified.set(authorization, { id, secret: found.secret });
+    }
     return ofKey(found);
   };
   /** The store is asked each time: a key that was revoked or changed there is not known here either. */
@@ -215,6 +217,7 @@ export function createApiKeys({ adminKey, onLoopback, store, verifier: makeVerif
 
 /** A key may stand in several spellings of the header: spaces, the case of `Bearer`. */
 const verifiedMax = 1_000;
+const verifiedCharsMax = 128;
 /** How long a caller should wait for a server of keys. */
 const unavailableMs = 5_000;
 
