@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import t, { type Test } from "tap";
 import { factKinds, type Facts, type Subject } from "../src/facts/facts.ts";
 import { createMemoryFacts, type MemoryFacts } from "../src/facts/memory.ts";
+import { resolveConfig, showValue } from "../src/config/config.ts";
 import { Backend, type BackendHead } from "../src/hooks/backend.ts";
 import { Signer } from "../src/hooks/signature.ts";
 import { isPublic, publicConnector } from "../src/webhooks/addresses.ts";
@@ -219,6 +220,31 @@ t.test("pauses grow to ten minutes, less a random part", async (t) => {
     const ms = backoff.delayOf(attempts);
     t.ok(ms <= most && ms >= most / 2, `${attempts}: ${ms}`);
   }
+});
+
+t.test("what is wrong with the option webhooks is said, and no secret is shown", async (t) => {
+  const problemOf = (webhooks: unknown, more: object = { hookSecret }) => {
+    try {
+      resolveConfig({ options: { webhooks, ...more } as never });
+      return "";
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  const url = "https://backend.example/x";
+  t.equal(problemOf({ a: { url, events: ["room.*", "user.online"], namespaces: ["chat"] } }), "");
+  t.equal(problemOf({ a: { url, secret: hookSecret } }, {}), "");
+  for (const [given, says] of [
+    ["[1]", /must be a JSON object/], [{ "a b": { url } }, /name of an endpoint/], [{ a: url }, /a: must be an object/], [{ a: {} }, /a\.url: is missing/], [{ a: { url: "ftp://x/" } }, /a\.url: must be an address/],
+    [{ a: { url, event: [] } }, /a\.event: unknown option; did you mean events/], [{ a: { url, events: ["room.gone"] } }, /no event room\.gone/], [{ a: { url, namespaces: ["nope"] } }, /no namespace nope/],
+    [{ a: { url, secret: "hunter2" } }, /a\.secret: must be a key/], [{ a: { url, secretPrevious: hookSecret } }, /no current key/], [Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`e${i}`, { url }])), /more than 16/],
+  ] as const) {
+    t.match(problemOf(given), says);
+    t.notMatch(problemOf(given), /hunter2/);
+  }
+  t.match(problemOf({ a: { url } }, {}), /a\.secret: what it is told is signed/);
+  const { config } = resolveConfig({ options: { webhooks: { a: { url, secret: hookSecret } } } as never });
+  t.equal(showValue(config, "webhooks"), `{"a":{"url":"${url}","secret":"[hidden]"}}`);
 });
 
 // --------------------------------------------------------------------------- real connections

@@ -1,7 +1,7 @@
 /** The endpoints that webhooks tell: their options, and which facts each of them gets. */
 import * as z from "zod";
 import { factKinds, lettersOf, type FactKind } from "../facts/facts.ts";
-import type { Namespaces } from "./namespaces.ts";
+import { isRecord, type Namespaces } from "./namespaces.ts";
 import { label, nearest, type Source } from "./sources.ts";
 import { backendUrl, hidden, list, signingSecret, type Check, type Checked } from "./values.ts";
 
@@ -123,10 +123,6 @@ function withoutSecrets(value: WebhooksGiven): object {
     name,
     Object.fromEntries(webhookKeys.filter((key) => fields[key].length > 0).map((key) => [key, key.startsWith("secret") ? hidden : fields[key]])),
   ]));
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function parsed(text: string): unknown {

@@ -20,7 +20,3 @@ export function messageOf(subject: Subject, epoch: string, { n, kind, at, users,
   };
   return { id: `${epoch}-${n}`, body: JSON.stringify({ type: kind, timestamp: new Date(at).toISOString(), data }) };
 }
-
-export function namespaceOfSubject(subject: Subject, namespaceOf: (room: string) => string): string | null {
-  return subject.startsWith("r") ? namespaceOf(subject.slice(1)) : null;
-}

@@ -187,7 +187,8 @@ export class Teller {
     known.since = oldest?.at ?? this.#clock();
     if (lost === 0) return;
     this.lost += lost;
-    this.#options.log.error({ endpoint: this.#options.endpoint.name, lost }, "webhooks: too many events of one room or user waited, and the oldest were deleted untold; see flux_webhook_lost_total");
+    const unsaid = this.#sparse.due("lost");
+    if (unsaid !== null) this.#options.log.error({ endpoint: this.#options.endpoint.name, lost }, "webhooks: too many events of one room or user waited, and the oldest were deleted untold; see flux_webhook_lost_total");
   }
 
   /** `stop` is null where nothing failed. `left`: facts that still wait. */
