@@ -38,7 +38,7 @@ t.test("what it sets are options of a node and of a load balancer, with values t
     t.same(Object.keys(env).filter((key) => !known.has(key)), [], name);
     const { config } = resolveConfig({ env, ...(runner === "lb" && { runner }) });
     t.match(config, { host: "0.0.0.0", port: 8080, metricsHost: "0.0.0.0", metricsPort: 9100, adminHost: "127.0.0.1", nodeId: "flux-gateway-0" }, name);
-    if (runner === "node") t.match(config, { nodeHost: "10.1.2.3", placement: "hash", nats: ["nats://nats:4222"] });
+    if (runner === "node") t.match(config, { nodeHost: "10.1.2.3", placement: "hash", nats: ["nats://nats:4222"], nodeUrl: /^wss:/ });
     const { terminationGracePeriodSeconds: grace, containers: [container] } = podOf(kind, name);
     const waits = Number(container!.lifecycle.preStop.exec.command[1]);
     t.ok(grace * 1000 >= config.drainMs + waits * 1000 + 10_000, `${name}: a drain is not cut short`);
@@ -50,8 +50,10 @@ t.test("pods have no rights, and probes ask for what they are for", async (t) =>
     const { securityContext, automountServiceAccountToken, containers: [container] } = podOf(kind, name);
     t.match({ securityContext, automountServiceAccountToken }, { securityContext: { runAsNonRoot: true, runAsUser: 1000 }, automountServiceAccountToken: false });
     t.match(container!.securityContext, { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ["ALL"] } });
-    t.match(container, { livenessProbe: { httpGet: { path: "/health" } }, startupProbe: { httpGet: { path: "/health" } }, readinessProbe: { httpGet: { path: "/ready" } } });
-    for (const probe of [container!.livenessProbe, container!.readinessProbe, container!.startupProbe]) t.ok(container!.ports.some(({ name }) => name === probe.httpGet.port));
+    // A load balancer forwards requests to nodes: whether it lives is not for a node to say.
+    const lives = kind === "StatefulSet" ? { httpGet: { path: "/health", port: "clients" } } : { tcpSocket: { port: "clients" } };
+    t.match(container, { livenessProbe: lives, startupProbe: lives, readinessProbe: { httpGet: { path: "/ready", port: "clients" } } });
+    t.ok(container!.ports.some((port) => port.name === "clients" && port.containerPort === 8080));
   }
 });
 

@@ -10,10 +10,6 @@ export interface KubernetesObject {
   readonly stringData?: Readonly<Record<string, string>>;
 }
 
-interface Probe {
-  readonly httpGet: { readonly path: string; readonly port: string };
-}
-
 export interface PodSpec {
   readonly terminationGracePeriodSeconds: number;
   readonly automountServiceAccountToken: boolean;
@@ -23,9 +19,6 @@ export interface PodSpec {
     readonly env: readonly { readonly name: string; readonly value?: string; readonly valueFrom?: { readonly fieldRef: { readonly fieldPath: string } } }[];
     readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
     readonly lifecycle: { readonly preStop: { readonly exec: { readonly command: readonly string[] } } };
-    readonly livenessProbe: Probe;
-    readonly readinessProbe: Probe;
-    readonly startupProbe: Probe;
     readonly securityContext: object;
   }[];
 }
