@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
+import { Client } from "pg";
 import t from "tap";
 import type { Page } from "playwright-core";
 import { complaintsOf, startBrowser } from "./support/browser.ts";
@@ -23,6 +24,7 @@ const processes = new Map<string, number>();
 const starts = new Map<string, number>();
 const urls = new Map<string, string>();
 let status = "";
+let database = "";
 createInterface(child.stdout).on("line", (line) => {
   const started = /^(\S+) runs: process (\d+)$/.exec(line);
   if (started) {
@@ -31,6 +33,7 @@ createInterface(child.stdout).on("line", (line) => {
   }
   const url = /^ {2}(\w+) +(http:\S+)$/.exec(line);
   if (url) urls.set(url[1]!, url[2]!);
+  database ||= /^ {2}psql (\S+) /.exec(line)?.[1] ?? "";
   if (line.includes(" · ")) status = line;
 });
 await until(() => {
@@ -78,16 +81,22 @@ t.test("the status line says who is where", async (t) => {
   await until(() => status.includes("ada") && status.includes("grace"), "the status line");
   t.match(status, new RegExp(`${nodes[0]} up \\([^)]*ada`));
   t.match(status, new RegExp(`${nodes[1]} up \\([^)]*grace`));
-  t.match(status, /nats up · redis up · gateway-1 .* · gateway-2 .* · gateway-3 .* · lb up$/);
+  t.match(status, /nats up · redis up · postgres up · gateway-1 .* · gateway-2 .* · gateway-3 .* · lb up$/);
 });
 
 t.test("they go on talking when the node of one, NATS, Redis or the load balancer is killed", async (t) => {
-  for (const part of [(await nodeOf(ada))!, "nats", "redis", "lb"]) {
+  for (const part of [(await nodeOf(ada))!, "nats", "redis", "postgres", "lb"]) {
     await killed(part);
     await Promise.all([isBack(ada), isBack(grace)]);
     await talk(`after the end of ${part}`);
   }
   for (const page of [ada, grace]) t.same(await page.locator("#log .text").allTextContents(), said, "everything, once, in order");
+  const client = new Client({ connectionString: database });
+  await client.connect();
+  const archived = async () => (await client.query("SELECT convert_from(data, 'UTF8')::json ->> 'text' AS text FROM flux_publications ORDER BY at")).rows.map(({ text }) => text as string);
+  await until(async () => (await archived()).length >= said.length, "the archive");
+  t.same(await archived(), said, "and so in the archive");
+  await client.end();
 });
 
 t.test("Ctrl+C ends all parts", async (t) => {

@@ -1,6 +1,6 @@
 /**
  * Clients and nodes that do the load balancer harm, or mean to: each costs a bounded amount, and nobody else notices.
- * The full count of silent clients, 10,000, is a command of its own: node --import tsx test/lb-silent.ts
+ * The full count of silent clients, 10,000, is a command of its own: npm run test:lb-silent
  */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";

@@ -28,11 +28,14 @@ const prefix = freshPrefix();
 const beat = { heartbeatMs: 100, deadMs: 60_000 };
 const quiet = { info() {}, warn() {}, error() {} };
 
+/** What the nodes say of themselves. */
+let mode: "hash" | "partition" = "hash";
+
 /** A node as the others know it, with the table of a real one. Instead of sockets it has a server that says its name. */
 async function startMember(t: Pick<Test, "teardown">, id: string) {
   const fake = await startFakeNode(t, id);
   const redis = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 5_000, log: quiet });
-  const facts = () => ({ ...factsOf(1), ip: "127.0.0.1", port: fake.port, placement: "hash", partitions: 1024, weight: 1 });
+  const facts = () => ({ ...factsOf(1), ip: "127.0.0.1", port: fake.port, placement: mode, partitions: 1024, weight: 1 });
   const registry = await createRedisRegistry({ redis, prefix, id, facts, ...beat, log: quiet }, { nodeChanged() {} });
   await registry.announce("up");
   const shared = createPlacement(1024);
@@ -152,6 +155,19 @@ t.test("a node joins and leaves while they run", async (t) => {
   t.equal(c.fake.requests.length, before);
   await c.stop();
   t.match(readFileSync(`${folder}/haproxy.cfg`, "utf8"), /^ {2}server s1 127\.0\.0\.1:\d+$/m);
+});
+
+t.test("under --placement partition both follow the table, and a client that a node sends on arrives by node=", async (t) => {
+  mode = "partition";
+  await Promise.all([a, b].map(({ registry }) => registry.announce("up")));
+  await until(() => [a, b].every(({ registry }) => registry.nodes().every(({ placement }) => placement === "partition")), "the nodes to say so");
+  await settled([a, b]);
+  t.same(await misplaced([a, b], 10), []);
+  const user = Array.from({ length: 100 }, (_, i) => `user-${i}`).find((user) => a.view.ownerOf("", user) === a.view.self)!;
+  for (const at of [balancer.port, port]) {
+    t.equal(await whoAnswers(at, `/who?user=${user}`), a.id);
+    t.equal(await whoAnswers(at, `/who?user=${user}&node=${b.id}`), b.id, "while b still holds the partition");
+  }
 });
 
 t.test("nodes keep their slots, and a new one takes a free one", async (t) => {

@@ -1,7 +1,7 @@
 /**
  * 10,000 clients that connect to the load balancer and send nothing, with policy hash; then 5,000 with another, where each
  * takes two files. What they cost, and that a client that speaks notices nothing. A command of its own, since it needs
- * 20,000 open files and some memory: npm run build && node --import tsx test/lb-silent.ts
+ * 20,000 open files and some memory: npm run test:lb-silent. Ends with 1 where one of its bounds is broken.
  */
 import { fork } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -18,6 +18,15 @@ const cpuMs = (pid: number) => {
   const fields = readFileSync(`/proc/${pid}/stat`, "latin1").replace(/^.*\) /s, "").split(" ");
   return (Number(fields[11]) + Number(fields[12])) * 10;
 };
+
+/** As a proxied connection may cost. */
+const bytesMax = 12_000;
+
+function must(isTrue: boolean, what: string): void {
+  if (isTrue) return;
+  console.error(`BROKEN: ${what}`);
+  process.exitCode = 1;
+}
 
 /** Another process, for its files: from several addresses, since one has 28,000 ports. */
 async function silentClients(port: number, count: number): Promise<void> {
@@ -54,7 +63,10 @@ else {
     const state = policy === "hash" ? "waiting" : "joined";
     await until(async () => Number((await counts())[`flux_lb_connections{state="${state}"}`]) >= count * 0.99, "them to be counted", 120_000);
     const now = await counts();
-    console.log(`${policy}: ${now[`flux_lb_connections{state="${state}"}`]} silent clients, ${((rss(pid) - rssBefore) / count).toFixed(0)} bytes and ${(((cpuMs(pid) - cpuBefore) * 1000) / count).toFixed(0)} µs of CPU each; refused ${JSON.stringify(Object.fromEntries(Object.entries(now).filter(([name, value]) => name.startsWith("flux_lb_refused") && value !== "0")))}`);
+    const bytesEach = (rss(pid) - rssBefore) / count;
+    must(Number(now[`flux_lb_connections{state="${state}"}`]) >= count * 0.99, "all of them are there");
+    must(bytesEach <= bytesMax, `${bytesMax} bytes each at most`);
+    console.log(`${policy}: ${now[`flux_lb_connections{state="${state}"}`]} silent clients, ${bytesEach.toFixed(0)} bytes and ${(((cpuMs(pid) - cpuBefore) * 1000) / count).toFixed(0)} µs of CPU each; refused ${JSON.stringify(Object.fromEntries(Object.entries(now).filter(([name, value]) => name.startsWith("flux_lb_refused") && value !== "0")))}`);
     const [idleFrom, from] = [cpuMs(pid), performance.now()];
     await new Promise((resolve) => setTimeout(resolve, 5_000));
     console.log(`  ${((cpuMs(pid) - idleFrom) / (performance.now() - from) * 100).toFixed(1)} % of a core while they are silent`);
@@ -62,7 +74,9 @@ else {
       const began = performance.now();
       witness.socket.write("ping");
       await until(() => witness.text().endsWith("ping"), "the witness");
-      console.log(`  a client that speaks: an echo in ${(performance.now() - began).toFixed(1)} ms, a new one ${(await whoAnswers(port, "/who?user=x")) === "a" ? "served" : "NOT served"}`);
+      const served = (await whoAnswers(port, "/who?user=x")) === "a";
+      must(served, "a client that speaks is served");
+      console.log(`  a client that speaks: an echo in ${(performance.now() - began).toFixed(1)} ms, a new one ${served ? "served" : "NOT served"}`);
     }
     clients.kill("SIGKILL");
     lb.kill("SIGKILL");
@@ -70,5 +84,5 @@ else {
   }
   mute.close();
   for (const done of teardowns) await done();
-  process.exit(0);
+  process.exit(process.exitCode ?? 0);
 }

@@ -1,7 +1,8 @@
 /** The load balancer: where it forwards to, what it forwards, and what it does when a node is not there. In this process, in front of servers that say who they are. */
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { connect as connectTls } from "node:tls";
+import { readFileSync } from "node:fs";
+import { connect as connectTls, createServer as createTlsServer } from "node:tls";
 import { connect, createServer, type AddressInfo } from "node:net";
 import t from "tap";
 import { PlaceTickets, placeTag, userTag } from "../src/auth/placetickets.ts";
@@ -191,6 +192,34 @@ t.test("TLS ends here, and nodes get the client's address in a PROXY header", as
   t.equal(bytes.subarray(16, 24).toString("hex"), "7f0000017f000001");
   t.equal(bytes.readUInt16BE(26), balancer.port);
   t.equal(bytes.subarray(28, 32).toString(), "GET ");
+});
+
+t.test("TLS passes through to nodes that serve it, and their certificate is what clients verify", async (t) => {
+  const pair = makePair(folder(t), "node");
+  const target = createTlsServer({ cert: readFileSync(pair.cert), key: readFileSync(pair.key) }, (socket) => {
+    socket.on("error", () => undefined);
+    socket.on("data", (chunk: Buffer) => socket.write(`heard ${chunk.toString()}`));
+  }).listen(0, "127.0.0.1");
+  await once(target, "listening");
+  t.teardown(() => target.close());
+  for (const policy of ["hash", "round-robin"] as const) {
+    const balancer = await startBalancer(t, { nodes: [`secure=127.0.0.1:${(target.address() as AddressInfo).port}`], policy, readyCheckMs: 600_000 });
+    const client = connectTls({ port: balancer.port, host: "127.0.0.1", ca: pair.ca, servername: "localhost" });
+    await once(client, "secureConnect");
+    client.write("hello");
+    const [said] = (await once(client, "data")) as [Buffer];
+    t.equal(said.toString(), "heard hello");
+    t.equal(client.authorized, true);
+    client.destroy();
+  }
+});
+
+t.test("load balancers agree without talking, whatever they have seen before", async (t) => {
+  const other = await startBalancer(t, { nodes: [...nodes].reverse(), policy: "hash" });
+  for (let i = 0; i < 12; i++) {
+    const [one, two] = await Promise.all([hash, other].map(({ port }) => whoAnswers(port, `/who?tenant=t&user=someone-${i}`)));
+    t.equal(one, two);
+  }
 });
 
 t.test("a reload changes policy and limits, and disconnects nobody", async (t) => {

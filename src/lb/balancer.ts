@@ -1,6 +1,6 @@
 /** A load balancer: its parts, its ports, reload and exit. It forwards bytes, and never looks into what nodes and clients say. */
 import { createServer, type AddressInfo, type Server } from "node:net";
-import { createServer as createTlsServer, type TLSSocket, type TlsOptions } from "node:tls";
+import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket, type TlsOptions } from "node:tls";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startMetrics, startOwnAdmin, type Admin } from "../admin/admin.ts";
 import { expiryWarning, readCertificate, type Certificate } from "../config/certificate.ts";
@@ -53,49 +53,19 @@ export async function createBalancer(config: Config): Promise<Balancer> {
 }
 
 async function open(config: Config, certificate: Certificate | null, members: Members, log: Logger, opened: { close(): unknown }[]): Promise<Balancer> {
-  const nodes = new Nodes();
-  const update = () => nodes.update(members.nodes(), members.table(), members.partitions());
-  members.onChange(update);
-  update();
   const sparse = new Sparse();
-  const door = new Door({
-    nodes, config,
-    dialFailed: ({ listed: { id, host, port } }, code) => {
-      const unsaid = sparse.due(`dial ${code}`);
-      if (unsaid !== null) log.warn({ peer: id, host, port, problem: code, ...(unsaid > 0 && { unsaid }) }, `node ${id} does not accept connections: it gets none until it answers again`);
-    },
-  });
-  const health = new Health({
-    nodes, everyMs: config.readyCheckMs, answerMs: config.dialMs,
-    changed: (node, problem) => {
-      const { id } = node.listed;
-      if (isUsable(node)) log.info({ peer: id }, `node ${id} gets connections`);
-      else log.warn({ peer: id, problem }, `node ${id} gets no more connections: ${problem || node.listed.state}`);
-    },
-  });
+  const nodes = followed(members);
+  const door = doorTo(nodes, config, log, sparse);
+  const health = healthOf(nodes, config, log);
   opened.push(door, { close: () => health.stop() });
   const warning = certificate && expiryWarning(certificate);
   if (warning) log.warn(warning);
 
-  let current = config;
-  const usage = (): LbUsage => ({
-    counts: door.counts, bytes: door.bytes, stale: members.stale, table: nodes.table?.number ?? 0,
-    nodes: nodes.all().map((node) => ({ id: node.listed.id, open: node.open, opened: node.opened, failed: node.failed, usable: isUsable(node) })),
-  });
-  const listNodes = () => ({
-    policy: current.policy, stale: members.stale, table: nodes.table?.number ?? 0, partitions: nodes.table?.partitions ?? 0,
-    nodes: nodes.all().map((node) => {
-      const { id, host, port, state, load } = node.listed;
-      return { id, host, port, state, load, usable: isUsable(node), open: node.open, opened: node.opened, failed: node.failed };
-    }),
-  });
-  let draining = false;
-  const isReady = () => {
-    const problem = draining ? "the load balancer exits" : nodes.usable().length === 0 ? "no node takes connections" : "";
-    return problem === "" ? { status: 200, value: { ready: true } } : { status: 503, value: { ready: false, error: { code: "unavailable", text: problem } } };
-  };
+  const state: State = { config, draining: false, closing: null };
+  const { usage, list, ready } = reports(state, { members, nodes, door });
   const metrics = createLbMetrics(usage);
-  const [admin, own] = await startPorts(config, log, metrics, { "/nodes": () => ({ status: 200, value: listNodes() }), "/health": () => ({ status: 200, value: {} }), "/ready": isReady }, opened);
+  const paths = { "/nodes": () => ({ status: 200, value: list() }), "/health": () => ({ status: 200, value: {} }), "/ready": ready };
+  const [admin, own] = await startPorts(config, log, metrics, paths, opened);
   const { server, secure } = serve(door, certificate, config.firstBytesMs);
   const port = await listening(server, config);
   opened.unshift({ close: () => void server.close() });
@@ -104,40 +74,106 @@ async function open(config: Config, certificate: Certificate | null, members: Me
     if (sparse.due("accept") !== null) log.warn({ err: error }, "accepting a connection failed, maybe at the limit of open files (ulimit -n)");
   });
   health.checkAll();
-
-  let closing: Promise<void> | null = null;
-  const close = () => (closing ??= (async () => { for (const one of opened) await one.close(); })());
   return {
-    get config() { return current; },
-    log, port, adminPort: admin.port, metricsPort: own?.port ?? null, nodes: listNodes, usage, close,
-
-    reload(renewed) {
-      const ignored: (keyof Config)[] = fixed.filter((key) => renewed[key] !== current[key]);
-      if ((renewed.tlsCert === "") !== (secure === null)) ignored.push("tlsCert", "tlsKey");
-      if (renewed.redis !== current.redis) ignored.push("nodes");
-      // A name that nobody gave is another one each time.
-      const kept = Object.fromEntries([...ignored, "nodeId" as const].map((key) => [key, current[key]]));
-      const next: Config = { ...renewed, ...kept };
-      const pair = secure === null ? null : readCertificate(next);
-      if (secure !== null && pair !== null) secure.setSecureContext(contextOf(pair));
-      current = next;
-      members.reload(current);
-      door.reload(current);
-      health.reload({ everyMs: current.readyCheckMs, answerMs: current.dialMs });
-      log.info({ ...(ignored.length > 0 && { ignored }) }, `configuration reloaded${ignored.length > 0 ? `; a restart is needed for ${ignored.join(", ")}` : ""}`);
-    },
-
-    async drain() {
-      draining = true;
-      server.close();
-      door.leave();
-      const giveUpAt = performance.now() + current.drainMs;
-      while (door.open > 0 && performance.now() < giveUpAt && closing === null) await sleep(drainLookMs);
-    },
+    get config() { return state.config; },
+    log, port, adminPort: admin.port, metricsPort: own?.port ?? null, nodes: list, usage,
+    close: () => (state.closing ??= (async () => { for (const one of opened) await one.close(); })()),
+    reload: (renewed) => reload(renewed, state, { members, door, health, secure, log }),
+    drain: () => drain(state, door, server),
   };
 }
 
-function serve(door: Door, certificate: Certificate | null, handshakeTimeout: number): { server: Server; secure: ReturnType<typeof createTlsServer> | null } {
+/** What changes while it runs. */
+interface State {
+  config: Config;
+  draining: boolean;
+  closing: Promise<void> | null;
+}
+
+/** The nodes, as the list has them at any time. */
+function followed(members: Members): Nodes {
+  const nodes = new Nodes();
+  const update = () => nodes.update(members.nodes(), members.table(), members.partitions());
+  members.onChange(update);
+  update();
+  return nodes;
+}
+
+function doorTo(nodes: Nodes, config: Config, log: Logger, sparse: Sparse): Door {
+  return new Door({
+    nodes, config,
+    dialFailed: ({ listed: { id, host, port } }, code) => {
+      const unsaid = sparse.due(`dial ${code}`);
+      if (unsaid !== null) log.warn({ peer: id, host, port, problem: code, ...(unsaid > 0 && { unsaid }) }, `node ${id} does not accept connections: it gets none until it answers again`);
+    },
+  });
+}
+
+function healthOf(nodes: Nodes, config: Config, log: Logger): Health {
+  return new Health({
+    nodes, everyMs: config.readyCheckMs, answerMs: config.dialMs,
+    changed: (node, problem) => {
+      const { id } = node.listed;
+      if (isUsable(node)) log.info({ peer: id }, `node ${id} gets connections`);
+      else log.warn({ peer: id, problem }, `node ${id} gets no more connections: ${problem || node.listed.state}`);
+    },
+  });
+}
+
+/** What metrics and the admin port say. */
+function reports(state: State, { members, nodes, door }: { readonly members: Members; readonly nodes: Nodes; readonly door: Door }) {
+  const usage = (): LbUsage => ({
+    counts: door.counts, bytes: door.bytes, stale: members.stale, table: nodes.table?.number ?? 0,
+    nodes: nodes.all().map((node) => ({ id: node.listed.id, open: node.open, opened: node.opened, failed: node.failed, usable: isUsable(node) })),
+  });
+  const list = () => ({
+    policy: state.config.policy, stale: members.stale, table: nodes.table?.number ?? 0, partitions: nodes.table?.partitions ?? 0,
+    nodes: nodes.all().map((node) => {
+      const { id, host, port, state, load } = node.listed;
+      return { id, host, port, state, load, usable: isUsable(node), open: node.open, opened: node.opened, failed: node.failed };
+    }),
+  });
+  const ready = () => {
+    const problem = state.draining ? "the load balancer exits" : nodes.usable().length === 0 ? "no node takes connections" : "";
+    return problem === "" ? { status: 200, value: { ready: true } } : { status: 503, value: { ready: false, error: { code: "unavailable", text: problem } } };
+  };
+  return { usage, list, ready };
+}
+
+interface Reloaded {
+  readonly members: Members;
+  readonly door: Door;
+  readonly health: Health;
+  readonly secure: TlsServer | null;
+  readonly log: Logger;
+}
+
+function reload(renewed: Config, state: State, { members, door, health, secure, log }: Reloaded): void {
+  const { config: current } = state;
+  const ignored: (keyof Config)[] = fixed.filter((key) => renewed[key] !== current[key]);
+  if ((renewed.tlsCert === "") !== (secure === null)) ignored.push("tlsCert", "tlsKey");
+  if (renewed.redis !== current.redis) ignored.push("nodes");
+  // A name that nobody gave is another one each time.
+  const kept = Object.fromEntries([...ignored, "nodeId" as const].map((key) => [key, current[key]]));
+  const next: Config = { ...renewed, ...kept };
+  const pair = secure === null ? null : readCertificate(next);
+  if (secure !== null && pair !== null) secure.setSecureContext(contextOf(pair));
+  state.config = next;
+  members.reload(next);
+  door.reload(next);
+  health.reload({ everyMs: next.readyCheckMs, answerMs: next.dialMs });
+  log.info({ ...(ignored.length > 0 && { ignored }) }, `configuration reloaded${ignored.length > 0 ? `; a restart is needed for ${ignored.join(", ")}` : ""}`);
+}
+
+async function drain(state: State, door: Door, server: Server): Promise<void> {
+  state.draining = true;
+  server.close();
+  door.leave();
+  const giveUpAt = performance.now() + state.config.drainMs;
+  while (door.open > 0 && performance.now() < giveUpAt && state.closing === null) await sleep(drainLookMs);
+}
+
+function serve(door: Door, certificate: Certificate | null, handshakeTimeout: number): { server: Server; secure: TlsServer | null } {
   if (certificate === null) {
     const server = createServer(acceptOptions);
     server.once("listening", () => acceptFrom(server, (client, readsShared) => door.accept(client, readsShared)));

@@ -8,9 +8,9 @@ import { ConfigError, showValue, type Config } from "../config/config.ts";
 import { archiveIdIn } from "../disk/datadir.ts";
 import { explained } from "../disk/error.ts";
 import { randomId } from "../platform/ids.ts";
+import { PostgresProblem, textOf } from "../postgres/errors.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { Sparse } from "../platform/log/sparse.ts";
-import { PostgresProblem, textOf } from "../postgres/errors.ts";
 
 /** A node that stopped without a word holds its streams for so long. */
 const leaseMs = 10_000;

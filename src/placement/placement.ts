@@ -7,6 +7,7 @@
  * gets it back from whichever node looks first. So nothing changes for users.
  */
 import type { RegisteredNode } from "../registry/registry.ts";
+import { repeated } from "../platform/repeated.ts";
 import { Calm, moveRate } from "./calm.ts";
 import type { Known } from "./explain.ts";
 import { Members } from "./members.ts";
@@ -59,8 +60,7 @@ export class Placement {
   readonly #assigned: string[];
   #writesSoon = false;
   #timer: NodeJS.Timeout | null = null;
-  #looking: Promise<void> | null = null;
-  #again = false;
+  readonly #looks = repeated(() => this.#lookOnce());
   #written = "";
   #tooMany = false;
   #problem = "";
@@ -137,24 +137,19 @@ export class Placement {
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
-    await this.#looking;
+    await this.#looks.running;
   }
 
   /** Looks at nodes and store. A call during a look makes it look once more. Never rejects. */
   look(): Promise<void> {
-    this.#again = true;
-    this.#looking ??= this.#lookAll().finally(() => (this.#looking = null));
-    return this.#looking;
+    return this.#looks.run();
   }
 
-  async #lookAll(): Promise<void> {
-    while (this.#again) {
-      this.#again = false;
-      this.#members.look(this.#options.registry.nodes());
-      if (this.#options.mode !== "any") await this.#agree().catch((error: unknown) => this.#failed(error));
-      this.#write();
-      this.#allowMoves();
-    }
+  async #lookOnce(): Promise<void> {
+    this.#members.look(this.#options.registry.nodes());
+    if (this.#options.mode !== "any") await this.#agree().catch((error: unknown) => this.#failed(error));
+    this.#write();
+    this.#allowMoves();
   }
 
   #allowMoves(): void {

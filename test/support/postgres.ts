@@ -1,12 +1,13 @@
 /** A real PostgreSQL for tests: on a free port, in a folder of its own, as a user that is not root; stopped, killed and started again at will. */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, type Result } from "pg";
 import type { Test } from "tap";
 import { freePort } from "../../src/node/ports.ts";
+import { makeDatabase, postgresPrograms, postgresUser } from "../../tools/demo/postgres.ts";
 import { until } from "./until.ts";
 
 export interface TestPostgres {
@@ -27,19 +28,10 @@ export interface TestPostgres {
   readonly disk: { fill(): void; empty(): void } | null;
 }
 
-/** Where Debian has the servers: not on the PATH. */
 function programs(): string {
-  const versions = existsSync("/usr/lib/postgresql") ? readdirSync("/usr/lib/postgresql").sort((a, b) => Number(b) - Number(a)) : [];
-  const found = versions.map((version) => `/usr/lib/postgresql/${version}/bin`).find((bin) => existsSync(join(bin, "initdb")));
-  if (found === undefined) throw new Error("PostgreSQL is not installed: run `bash test/support/services.sh`");
+  const found = postgresPrograms();
+  if (found === null) throw new Error("PostgreSQL is not installed: run `bash test/support/services.sh`");
   return found;
-}
-
-/** PostgreSQL refuses to run as root. */
-function otherUser(): { uid?: number; gid?: number } {
-  if (process.getuid?.() !== 0) return {};
-  const [uid, gid] = ["-u", "-g"].map((flag) => Number(spawnSync("id", [flag, "postgres"]).stdout.toString()));
-  return uid! > 0 ? { uid: uid!, gid: gid! } : { uid: 65_534, gid: 65_534 };
 }
 
 /** A process that is killed loses nothing by it; only a machine would. */
@@ -48,10 +40,9 @@ const cheap = ["fsync=off", "shared_buffers=16MB", "autovacuum=off", "min_wal_si
 /** @param durable with its own settings, for measurements */
 export async function startPostgres(t: Pick<Test, "teardown">, { diskBytes = 0, durable = false } = {}): Promise<TestPostgres> {
   const bin = programs();
-  const user = otherUser();
+  const user = postgresUser();
   const folder = mkdtempSync(join(tmpdir(), "flux-postgres-"));
   const mounted = diskBytes > 0 && spawnSync("mount", ["-t", "tmpfs", "-o", `size=${diskBytes}`, "tmpfs", folder]).status === 0;
-  if (user.uid !== undefined) chownSync(folder, user.uid, user.gid!);
   const data = join(folder, "data");
   const filler = join(folder, "filler");
   const port = await freePort();
@@ -59,14 +50,25 @@ export async function startPostgres(t: Pick<Test, "teardown">, { diskBytes = 0, 
   let schemas = 0;
 
   const url = (schema?: string) => `postgres://flux@127.0.0.1:${port}/postgres${schema === undefined ? "" : `?options=-csearch_path%3D${schema}`}`;
-  const run = async (at: string, text: string, values: readonly unknown[] = []): Promise<Result["rows"]> => {
-    const client = new Client({ connectionString: at, connectionTimeoutMillis: 5_000 });
-    client.on("error", () => undefined);
+  // Tests ask until something is so. A connection for each question would cost more than everything else.
+  const clients = new Map<string, Promise<Client>>();
+  const forget = (at: string) => {
+    void clients.get(at)?.then((client) => client.end()).catch(() => undefined);
+    clients.delete(at);
+  };
+  const connected = async (at: string): Promise<Client> => {
+    const client = new Client({ connectionString: at, connectionTimeoutMillis: 5_000, query_timeout: 5_000 });
+    client.on("error", () => forget(at));
     await client.connect();
+    return client;
+  };
+  const run = async (at: string, text: string, values: readonly unknown[] = []): Promise<Result["rows"]> => {
+    if (!clients.has(at)) clients.set(at, connected(at));
     try {
-      return (await client.query(text, values)).rows;
-    } finally {
-      await client.end().catch(() => undefined);
+      return (await (await clients.get(at)!).query(text, values)).rows;
+    } catch (error) {
+      forget(at);
+      throw error;
     }
   };
   const start = async (): Promise<void> => {
@@ -79,6 +81,7 @@ export async function startPostgres(t: Pick<Test, "teardown">, { diskBytes = 0, 
     }, "PostgreSQL to answer");
   };
   const end = async (signal: NodeJS.Signals): Promise<void> => {
+    for (const at of [...clients.keys()]) forget(at);
     const running = child;
     child = null;
     if (running === null || running.exitCode !== null || running.signalCode !== null) return;
@@ -93,8 +96,7 @@ export async function startPostgres(t: Pick<Test, "teardown">, { diskBytes = 0, 
     if (mounted) spawnSync("umount", [folder]);
     rmSync(folder, { recursive: true, force: true });
   });
-  const made = spawnSync(join(bin, "initdb"), ["-D", data, "-U", "flux", "-E", "UTF8", "--locale=C", "--auth=trust", "--no-sync", ...(durable ? [] : ["--wal-segsize=1"])], { ...user, encoding: "utf8" });
-  if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr}`);
+  makeDatabase(bin, folder, durable ? [] : ["--wal-segsize=1"]);
   await start();
   return {
     port,

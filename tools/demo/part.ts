@@ -6,6 +6,10 @@ export interface PartOptions {
   readonly restartMs: number;
   readonly say: (text: string) => void;
   readonly env?: Readonly<Record<string, string>>;
+  /** As which user it runs. */
+  readonly user?: { readonly uid?: number; readonly gid?: number };
+  /** Ends it. */
+  readonly signal?: NodeJS.Signals;
 }
 
 const patienceMs = 5_000;
@@ -32,8 +36,8 @@ export class Part {
 
   /** Resolves when the process runs. */
   async start(): Promise<void> {
-    const { say, env } = this.#options;
-    const child = spawn(this.#command, this.#args, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, ...env, NODE_OPTIONS: "" } });
+    const { say, env, user } = this.#options;
+    const child = spawn(this.#command, this.#args, { ...user, stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, ...env, NODE_OPTIONS: "" } });
     let said = "";
     child.stderr.on("data", (chunk: Buffer) => (said = (said + chunk.toString()).slice(-1000)));
     child.once("error", (error) => say(`${this.name} cannot be run (${error.message}): install it with "bash test/support/services.sh"`));
@@ -54,7 +58,7 @@ export class Part {
     const child = this.#child;
     if (child === null) return;
     const exit = once(child, "exit");
-    child.kill("SIGTERM");
+    child.kill(this.#options.signal ?? "SIGTERM");
     const kill = setTimeout(() => child.kill("SIGKILL"), patienceMs);
     await exit;
     clearTimeout(kill);

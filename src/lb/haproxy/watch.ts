@@ -5,6 +5,7 @@ import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { ConfigError, type Config } from "../../config/config.ts";
 import type { Logger } from "../../platform/log/log.ts";
+import { repeated } from "../../platform/repeated.ts";
 import { openMembers, type Members } from "../members.ts";
 import { Nodes, type ListedNode } from "../nodes.ts";
 import { address, backend, haproxyFiles, mapNames, type HaproxyFiles, type Placed } from "./config.ts";
@@ -64,8 +65,7 @@ class HaproxyWatch {
   #written = "";
   /** What the running haproxy has: its process, its maps and the state of its servers. */
   #applied: { pid: string; maps: Partial<HaproxyFiles>; servers: Map<string, string> } = { pid: "", maps: {}, servers: new Map() };
-  #looking: Promise<void> | null = null;
-  #again = false;
+  readonly #looks = repeated(() => this.#lookOnce());
   #problem = "";
 
   constructor(config: Config, log: Logger, members: Members, { folder, slots }: HaproxyOptions) {
@@ -77,29 +77,24 @@ class HaproxyWatch {
   }
 
   look(): Promise<void> {
-    this.#again = true;
-    this.#looking ??= this.#lookAll().finally(() => (this.#looking = null));
-    return this.#looking;
+    return this.#looks.run();
   }
 
-  async #lookAll(): Promise<void> {
-    while (this.#again) {
-      this.#again = false;
-      try {
-        const nodes = await resolved(this.#members.nodes());
-        // An empty list is no reason to leave haproxy without servers.
-        if (nodes.length === 0) continue;
-        const state = placed(this.#config, this.#members, this.#slots, nodes);
-        const left = nodes.filter(({ id }) => !state.slots.some(({ node }) => node?.id === id));
-        const files = haproxyFiles(this.#config, this.#folder, state);
-        // The files first: a haproxy that starts or reloads meanwhile reads what is right.
-        if (JSON.stringify(files) !== this.#written) writeFiles(this.#folder, files);
-        this.#written = JSON.stringify(files);
-        await this.#apply(files, state.slots);
-        this.#say(left.length === 0 ? "" : `no slot is left for ${left.map(({ id }) => id).join(", ")}: write the configuration again with more --slots, and reload haproxy`);
-      } catch (error) {
-        this.#say(error instanceof Error ? error.message : String(error));
-      }
+  async #lookOnce(): Promise<void> {
+    try {
+      const nodes = await resolved(this.#members.nodes());
+      // An empty list is no reason to leave haproxy without servers.
+      if (nodes.length === 0) return;
+      const state = placed(this.#config, this.#members, this.#slots, nodes);
+      const left = nodes.filter(({ id }) => !state.slots.some(({ node }) => node?.id === id));
+      const files = haproxyFiles(this.#config, this.#folder, state);
+      // The files first: a haproxy that starts or reloads meanwhile reads what is right.
+      if (JSON.stringify(files) !== this.#written) writeFiles(this.#folder, files);
+      this.#written = JSON.stringify(files);
+      await this.#apply(files, state.slots);
+      this.#say(left.length === 0 ? "" : `no slot is left for ${left.map(({ id }) => id).join(", ")}: write the configuration again with more --slots, and reload haproxy`);
+    } catch (error) {
+      this.#say(error instanceof Error ? error.message : String(error));
     }
   }
 
