@@ -6,6 +6,7 @@ import t, { type Test } from "tap";
 import type { Archive } from "../src/archive/archive.ts";
 import type { Feed, FeedPiece } from "../src/archive/feed.ts";
 import { startArchiver } from "../src/archive/archiver.ts";
+import { JournalBatches } from "../src/archive/batches.ts";
 import { withArchive } from "../src/archive/history.ts";
 import { createMemoryArchive } from "../src/archive/memory.ts";
 import type { Answer, Broker, Page, Published, Query, Retention } from "../src/broker/broker.ts";
@@ -202,6 +203,19 @@ t.test("two gateways with one prefix and one schema: the one whose streams are n
   }
   await until(() => logs[1]!.some((text) => /another gateway archives its streams here/.test(text)), "the second to say so");
   t.same(logs[0], [], "the first goes on");
+});
+
+t.test("rows that were erased are no gap: only a part of the journal that was deleted makes some", async (t) => {
+  const own = { stream: "J/r", epoch: "e", isHead: false };
+  const publication = { seq: 9_000, at: 1, content: { tenant: "", room: "r", sender: "", time: 1, format: 0, key: "", payload: Buffer.alloc(0) }, own: { ...own, seq: 8 } };
+  const cursor = { epoch: "J", seq: 8_000, at: 1, completeFrom: 100 };
+  for (const [journalEnd, isGap, wanted] of [[99, false, []], [99, true, [{ from: 4, to: 7 }]], [500, false, [{ from: 4, to: 7 }]]] as const) {
+    const batches = new JournalBatches({ ends: async ([name]) => new Map([[name!, name === "J" ? { epoch: "J", seq: journalEnd } : { epoch: "e", seq: 3 }]]) }, "J");
+    const { gaps, rows } = await batches.of([publication], cursor, false, isGap);
+    t.match(gaps, wanted);
+    t.equal(gaps.length, wanted.length);
+    t.equal(rows.length, 1);
+  }
 });
 
 t.test("an older copy of the directory does not go on in its archive: its positions mean something else", async (t) => {

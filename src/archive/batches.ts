@@ -35,10 +35,14 @@ const roomsMax = 100_000;
 /** Of a journal, where each room counts its own publications without a hole. */
 export class JournalBatches {
   readonly #archive: Pick<Archive, "ends">;
+  readonly #journal: string;
   readonly #ends = new LRUCache<string, Position>({ max: roomsMax });
+  /** A part of the journal was deleted before it was archived. Without that no room lacks anything. Null: not known. */
+  #hasGaps: boolean | null = null;
 
-  constructor(archive: Pick<Archive, "ends">) {
+  constructor(archive: Pick<Archive, "ends">, journal: string) {
     this.#archive = archive;
+    this.#journal = journal;
   }
 
   /** After an error nobody knows what is stored. */
@@ -46,8 +50,10 @@ export class JournalBatches {
     this.#ends.clear();
   }
 
-  /** Nothing is remembered before `stored`. */
-  async of(publications: readonly FeedPublication[], cursor: Cursor, isRefused: boolean): Promise<Batch & { readonly ends: ReadonlyMap<string, Position> }> {
+  /** Nothing is remembered before `stored`. @param isGap a part of the journal before these was deleted */
+  async of(publications: readonly FeedPublication[], cursor: Cursor, isRefused: boolean, isGap: boolean): Promise<Batch & { readonly ends: ReadonlyMap<string, Position> }> {
+    if (isGap) this.#hasGaps = true;
+    this.#hasGaps ??= ((await this.#archive.ends([this.#journal])).get(this.#journal)?.seq ?? 0) >= cursor.completeFrom;
     const ends = new Map<string, Position>();
     const unknown = new Set<string>();
     for (const { own } of publications) {
@@ -57,7 +63,7 @@ export class JournalBatches {
     }
     if (unknown.size > 0) for (const [stream, end] of await this.#archive.ends([...unknown])) ends.set(stream, end);
     const batch = { rows: [] as ArchivedRow[], gaps: [] as Gap[], begun: [] as BegunEpoch[], ends };
-    for (const one of publications) add(batch, one, cursor, isRefused);
+    for (const one of publications) add(batch, one, { cursor, isRefused, hasGaps: this.#hasGaps });
     return batch;
   }
 
@@ -69,9 +75,9 @@ export class JournalBatches {
 /**
  * The journal may have a publication twice, since cleaning copies old ones to its end. What it had when the archive began
  * may therefore be out of order, and publications may be missing there. Neither that is a gap, nor what a room had
- * published before its namespace was archived.
+ * published before its namespace was archived, nor the last rows of a room where they were erased.
  */
-function add({ rows, gaps, begun, ends }: { rows: ArchivedRow[]; gaps: Gap[]; begun: BegunEpoch[]; ends: Map<string, Position> }, one: FeedPublication, cursor: Cursor, isRefused: boolean): void {
+function add({ rows, gaps, begun, ends }: { rows: ArchivedRow[]; gaps: Gap[]; begun: BegunEpoch[]; ends: Map<string, Position> }, one: FeedPublication, { cursor, isRefused, hasGaps }: { readonly cursor: Cursor; readonly isRefused: boolean; readonly hasGaps: boolean }): void {
   const { stream, epoch, seq, isHead } = one.own!;
   const isOld = one.seq < cursor.completeFrom;
   const end = ends.get(stream);
@@ -82,8 +88,8 @@ function add({ rows, gaps, begun, ends }: { rows: ArchivedRow[]; gaps: Gap[]; be
   const from = isHead ? seq + 1 : seq;
   if (isNew) begun.push({ stream, epoch, completeFrom: isFirst ? from : 1 });
   if (from > done + 1) {
-    if (!isFirst) gaps.push({ stream, epoch, from: done + 1, to: from - 1, reason: "dropped" });
-    else if (!isNew) begun.push({ stream, epoch, completeFrom: from });
+    if (!isFirst && hasGaps) gaps.push({ stream, epoch, from: done + 1, to: from - 1, reason: "dropped" });
+    else if (isFirst && !isNew) begun.push({ stream, epoch, completeFrom: from });
   }
   if (isNew || seq > done) ends.set(stream, { epoch, seq });
   if (isHead || (seq <= done && !isOld)) return;

@@ -54,7 +54,7 @@ export class Writer {
 
   constructor(options: WriterOptions) {
     this.#options = options;
-    this.#batches = options.feed.isJournal === true ? new JournalBatches(options.archive) : null;
+    this.#batches = options.feed.isJournal === true ? new JournalBatches(options.archive, options.feed.stream) : null;
   }
 
   get stream(): string {
@@ -133,7 +133,7 @@ export class Writer {
 
   async #append(cursor: Cursor, publications: readonly FeedPublication[], { seq, at }: End, lost: readonly Gap[], isRefused = false): Promise<Cursor | null> {
     const { archive, counts } = this.#options;
-    const inJournal = await this.#batches?.of(publications, cursor, isRefused);
+    const inJournal = await this.#batches?.of(publications, cursor, isRefused, lost.length > 0);
     const { rows, gaps: missing, begun } = inJournal ?? streamBatch(publications, cursor, isRefused);
     const to = { ...cursor, seq, at };
     const gaps = [...lost, ...missing];
