@@ -24,7 +24,7 @@ const ownerOf = (tenant: string, user: string): string => all[owners[xxh32(roomK
 /** A user of each node. */
 const userOf = (id: string): string => Array.from({ length: 100 }, (_, i) => `user-${i}`).find((user) => ownerOf("", user) === id)!;
 // Checks wait so long that a busy machine takes no node out.
-const hash = await startBalancer(t, { nodes, policy: "hash", dialMs: 60_000 });
+const hash = await startBalancer(t, { nodes, policy: "hash", dialMs: 60_000, readyCheckMs: 250 });
 
 t.test("hash forwards a user to the owner of the partition, however the first request names the user", async (t) => {
   const tickets = new PlaceTickets("a secret of the nodes, long enough");
