@@ -41,6 +41,7 @@ async function bundleTap() {
     target: "node20",
     // Loaded where elements of React are compared.
     external: ["react-element-to-jsx-string"],
+    alias: { "async-hook-domain": join(root, "test/support/domain.mjs") },
     logLevel: "error",
     banner,
   });

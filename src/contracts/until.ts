@@ -10,7 +10,7 @@ export async function until(condition: () => boolean | Promise<boolean>, what: s
     if (await condition()) return;
     const now = performance.now();
     if (now > end) throw new Error(`timed out after ${limitMs} ms: ${what}`);
-    await sleep(Math.min(pauseMsMax, Math.max(pauseMs, 3 * (now - askedAt))));
+    await sleep(Math.min(pauseMsMax, Math.max(pauseMs, 6 * (now - askedAt))));
   }
 }
 
