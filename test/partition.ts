@@ -29,9 +29,13 @@ const awayMs = 60_000;
 const heldAgainMs = 10_000;
 const replacedMs = 20_000;
 
+/** Ends only what hangs. */
+const timeout = 1_200_000;
+t.setTimeout(3 * timeout);
+
 const wanted = process.argv.slice(2).filter((word) => word !== "--");
 const test = (name: string, title: string, run: (t: Test) => Promise<void>): void => {
-  if (wanted.length === 0 || wanted.includes(name)) void t.test(title, run);
+  if (wanted.length === 0 || wanted.includes(name)) void t.test(title, { timeout }, run);
 };
 
 test("nodes", "at most one node delivers to a user, and nothing is lost, whatever happens to the nodes and to what they agree on", async (t) => {
