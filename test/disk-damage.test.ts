@@ -32,13 +32,16 @@ interface Opened {
   words(room: string): Promise<string[]>;
 }
 
-async function openBroker(folder: string, options: { dataBytesMax?: number; uncommittedBytesMax?: number; clock?: () => number } = {}): Promise<Opened> {
+/** The clock stands still: keys, and rooms that keep nothing, are forgotten after a minute, however long a test takes. */
+const clock = () => 1_800_000_000_000;
+
+async function openBroker(folder: string, options: { dataBytesMax?: number; uncommittedBytesMax?: number } = {}): Promise<Opened> {
   const said: Said[] = [];
   const delivered: Stored[] = [];
   const say = (level: Said["level"]) => (_: object, text: string) => void said.push({ level, text });
   const broker = await createLogBroker(
     {
-      folder, roomsMax: 1000, historyTotalBytesMax: 1e9, keyWindowMs: 60_000, keysPerRoomMax: 1000, sync: true,
+      folder, roomsMax: 1000, historyTotalBytesMax: 1e9, keyWindowMs: 60_000, keysPerRoomMax: 1000, sync: true, clock,
       dataBytesMax: 64 * MiB, uncommittedBytesMax: 16 * MiB, retentionOf: (room) => (room === "chat:busy" ? small : durable),
       log: { info: say("info"), warn: say("warn"), error: say("error") }, ...options,
     },
@@ -279,9 +282,7 @@ function smallDisk(t: Test): string {
 t.test("past the bytes of the directory the quietest room loses its oldest, and publishing goes on", async (t) => {
   const folder = t.testdir();
   const dataBytesMax = 1 * MiB;
-  // The clock stands still: a room that keeps nothing is forgotten after a minute, however long this takes.
-  const clock = () => 1_800_000_000_000;
-  const first = await openBroker(folder, { dataBytesMax, clock });
+  const first = await openBroker(folder, { dataBytesMax });
   for (let i = 0; i < 10; i++) await first.publish("chat:quiet", `quiet ${i}`);
   // Where cleaning lags behind, on a slow disk, a publisher is told to try again.
   const isTaken = async (i: number) => {
@@ -298,7 +299,7 @@ t.test("past the bytes of the directory the quietest room loses its oldest, and 
   const onDisk = files(folder).reduce((sum, file) => sum + statSync(file).size, 0);
   t.ok(onDisk <= dataBytesMax, `${onDisk} bytes in files`);
 
-  const second = await openBroker(folder, { dataBytesMax, clock });
+  const second = await openBroker(folder, { dataBytesMax });
   t.same(await second.words("chat:busy 0"), kept, "the same after a restart");
   t.equal(seqOf(await second.publish("chat:quiet", "again")), 11, "a room that keeps nothing is still where it was");
   await second.broker.stop();
