@@ -151,7 +151,7 @@ t.test("every error is JSON with a code and a text of our own", async (t) => {
     const got = await ask(port, path, asked);
     t.match({ ...got, body: JSON.parse(got.text) as unknown }, { status, headers: { "content-type": "application/json" }, body: { error: { code, text } } }, `${path} ${asked?.body ?? ""}`);
   }
-  t.match(JSON.parse((await ask(port, "/")).text), { paths: ["/", "/metrics", "/slow", "/nodes", "/survey", "/placement", "/settings", "/disconnect", "/drain"] });
+  t.match(JSON.parse((await ask(port, "/")).text), { paths: ["/", "/metrics", "/slow", "/nodes", "/survey", "/placement", "/settings", "/webhooks", "/disconnect", "/drain"] });
 });
 
 t.test("each action is one line of the log: who, what and with what outcome, and the key never", async (t) => {
