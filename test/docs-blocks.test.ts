@@ -186,7 +186,7 @@ async function runPage({ path, blocks }: Page, folder: string): Promise<{ code: 
       return [said, `go run block-${i}.go`];
     }
     // In the background it goes by itself, once it is ready.
-    return [said, place(text).replace(/(flux-gateway start\b[^\n]*?)\s*&\s*$/gm, "$1")];
+    return [said, place(text).replace(/(flux-gateway start\b(?:[^\n\\]|\\\n)*?)\s*&\s*$/gm, "$1")];
   });
   // What Node 20 lacks and Node 22 has.
   writeFileSync(join(folder, "websocket.mjs"), 'import { WebSocket } from "ws";\nglobalThis.WebSocket ??= WebSocket;\n');
