@@ -1,5 +1,5 @@
 /**
- * Runs the test files that test/build.mjs has written, three at once, and prints one line for each, with the time it took
+ * Runs the test files that test/build.mjs has written, four at once, and prints one line for each, with the time it took
  * on the clock and on the processors; of a file that fails all it said. It says so in TAP. With names it runs only those files: `npm test rooms nodes`.
  * --all prints what every file says. --long runs what takes long for what it finds: the files in test/long, and others
  * with more of the same.
@@ -13,13 +13,13 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 
 /** Many tests wait for something most of the time: more of them than there are cores. */
-const jobs = Number(process.env.JOBS || Math.max(3, availableParallelism()));
-/** Of a file. It only ends a test that hangs: three of them share what may be a slow machine, which others use as well. */
+const jobs = Number(process.env.JOBS || Math.max(4, availableParallelism()));
+/** Of a file. It only ends a test that hangs: four of them share what may be a slow machine, which others use as well. */
 const timeoutS = 1200;
 /** They take longest, so they start first. */
 const first = [
-  "partition-nodes", "disk-crashes", "cluster-nodes", "long-pauses", "cluster-services", "leases-model", "rolling-restart", "node-killed", "deploy", "redis-modes", "nats-cluster",
-  "slow-readers-rooms", "exit-codes", "nodes", "cli", "health", "demo", "demo-cluster", "bad-input-tokens",
+  "lb", "nats-cluster", "cluster-nodes", "cluster-services", "demo", "demo-cluster", "bad-input-tokens", "registry", "partition-nodes", "docs-blocks", "rolling-restart",
+  "leases-model", "long-pauses", "limits", "presence-redis", "archive", "redis-modes", "cli", "nodes-sessions", "disk-damage", "bad-input-sockets", "disk-crashes",
 ];
 /** Of the kernel's clock for processes, on every Linux that Node runs on. */
 const ticksPerS = 100;
