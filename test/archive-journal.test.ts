@@ -15,7 +15,8 @@ import { until } from "./support/until.ts";
 
 const archived: Retention = { durable: true, historySize: 5, historyTtlMs: 3_600_000, historyBytesMax: 1e6, archive: true, archiveRecovery: true };
 const plain: Retention = { durable: true, historySize: 5, historyTtlMs: 3_600_000, historyBytesMax: 1e6 };
-const retentionOf = (room: string) => (room.startsWith("plain:") ? plain : archived);
+const kept: Retention = { ...plain, historyTtlMs: 1e12 };
+const retentionOf = (room: string) => (room.startsWith("plain:") ? plain : room.startsWith("kept:") ? kept : archived);
 const lagMaxMs = 3_600_000;
 
 function folder(t: Pick<Test, "teardown">): string {
@@ -147,6 +148,37 @@ t.test("while the archive is away files stay, within archiveLagMs; then the arch
   t.ok(logged.some((text) => /dropped publications before they were archived.*dataBytesMax/.test(text)));
 });
 
+t.test("the archive goes on behind a gap, also where rooms keep files that are older than the one it was in", async (t) => {
+  const { gate, clock, publish, caughtUp, files, archiver } = await setUp(t, { dataBytesMax: 4 * 2 ** 20 });
+  // Each commit is larger than a file, and takes one.
+  await publish("kept:b", 1, 5, 16_000);
+  await publish("chat:a", 1, 10);
+  await caughtUp("chat:a", 10);
+  gate.away = true;
+  for (let i = 0; i < 3; i++) await publish("chat:a", 11 + 10 * i, 20 + 10 * i, 16_000);
+  await until(() => archiver.usage().failures > 0, "it to lag");
+  clock.now += 2 * lagMaxMs;
+  await publish("chat:a", 41, 41);
+  await until(() => !files().includes("0000000002.flux"), "the file with the archive's place to be deleted");
+  t.ok(files().includes("0000000001.flux"), "an older one stays");
+  gate.away = false;
+  await caughtUp("chat:a", 41);
+  t.ok(archiver.usage().missing >= 20);
+});
+
+t.test("a read ends when it is paused, and what it gives keeps nothing else in memory", async (t) => {
+  const { gate, publish, broker } = await setUp(t);
+  gate.away = true;
+  await Promise.all([publish("plain:b", 1, 5, 100_000), publish("chat:a", 1, 1)]);
+  const [feed, other] = [broker.feeds()[0]!, broker.feeds()[0]!];
+  const { first } = await feed.state();
+  const { publications: [one] } = await feed.read(first - 1, 0, 1);
+  t.ok(one!.content!.payload.buffer.byteLength < 200_000);
+  const reading = other.read(first - 1, 0, 1);
+  other.pause();
+  t.same((await reading).publications, []);
+});
+
 t.test("a full directory takes from what waits, and never refuses a publisher for it", async (t) => {
   const { gate, clock, publish, caughtUp, broker, archiver, logged, feed } = await setUp(t, { dataBytesMax: 2 ** 20 });
   await publish("chat:a", 1, 3);
@@ -219,12 +251,12 @@ t.test("rows that were erased are no gap: only a part of the journal that was de
 });
 
 t.test("an older copy of the directory does not go on in its archive: its positions mean something else", async (t) => {
-  const first = await setUp(t);
+  const first = await setUp(t, { dataBytesMax: 4 * 2 ** 20 });
   await first.publish("chat:a", 1, 10);
   await first.caughtUp("chat:a", 10);
   const copy = folder(t);
   cpSync(first.at, copy, { recursive: true });
-  await first.publish("chat:a", 11, 20);
+  await first.publish("chat:a", 11, 20, 16_000);
   await first.caughtUp("chat:a", 20);
   await first.stop();
   const old = await setUp(t, { at: copy, archive: first.archive });
@@ -232,4 +264,5 @@ t.test("an older copy of the directory does not go on in its archive: its positi
   await until(() => old.archiver.usage().failures > 0, "it to be refused");
   t.equal(old.archiver.usage().rows, 0);
   t.match(old.logged.join("\n"), /cannot be archived now/);
+  t.ok(old.feed.filled!() > 0, "its files wait for another schema");
 });

@@ -53,6 +53,8 @@ export class JournalFeed implements Feed {
   #time = 0;
   #frame: Frame | null = null;
   #dropped: { readonly from: number; readonly to: number }[] = [];
+  /** A place of another journal, which the archive has; -1: none is known. */
+  #foreign = -1;
   #paused = false;
   #wake: () => void = () => undefined;
 
@@ -77,12 +79,14 @@ export class JournalFeed implements Feed {
 
   async read(after: number, at: number, limit: number): Promise<FeedPiece> {
     this.#paused = false;
-    if (this.#place !== after) await this.#seek(after, at);
     const publications: FeedPublication[] = [];
     const began = performance.now();
     try {
+      if (this.#place !== after) await this.#seek(after, at);
       for (let bytes = 0; ; ) {
-        while (publications.length < limit && bytes < bytesMax && (await this.#fill())) bytes += this.#take(publications, limit, bytes);
+        // Rooms that are not archived may fill files: even so a read ends, and what it has passed is known.
+        const isGoing = () => !this.#paused && publications.length < limit && bytes < bytesMax && performance.now() - began < idleMs;
+        while (isGoing() && (await this.#fill())) bytes += this.#take(publications, limit, bytes);
         const waitedMs = performance.now() - began;
         if (this.#paused || publications.length >= limit || bytes >= bytesMax || waitedMs >= (publications.length > 0 ? lingerMs : idleMs)) break;
         await this.#pauseFor(lingerMs);
@@ -102,7 +106,7 @@ export class JournalFeed implements Feed {
   }
 
   archived(place: number): void {
-    this.#options.hold.archived(place);
+    if (place !== this.#foreign) this.#options.hold.archived(place);
   }
 
   pendingAfter(place: number): number {
@@ -158,7 +162,8 @@ export class JournalFeed implements Feed {
     const { kind, room, epoch, seq, sender, time, format, key, payload } = record;
     if (kind === recordKinds.key || !this.#options.isArchived(room)) return null;
     const isHead = kind === recordKinds.head;
-    const content = isHead ? null : { tenant: tenantOfRoom(room), room: nameOfRoom(room), sender, time, format, key, payload };
+    // A copy: a view would keep the whole frame in memory, with all that others published.
+    const content = isHead ? null : { tenant: tenantOfRoom(room), room: nameOfRoom(room), sender, time, format, key, payload: Buffer.from(payload) };
     return { seq: this.#place, at: this.#time, content, own: { stream: roomStream(this.stream, room), epoch, seq, isHead } };
   }
 
@@ -168,11 +173,15 @@ export class JournalFeed implements Feed {
     this.#frame = null;
     this.#dropped = [];
     [this.#place, this.#time] = [after, at];
-    if (segmentOf(after) < segments[0]!.id) return this.#skip(segments[0]!);
-    const segment = segments.find(({ id }) => id === segmentOf(after));
+    const segment = segments.find(({ id }) => id >= segmentOf(after));
+    // The file was deleted. Older ones may be there: rooms keep what is in them.
+    if (segment !== undefined && segment.id > segmentOf(after)) return this.#skip(segment);
     const isThere = segment !== undefined && (byteOf(after) === fileHeadBytes || (await this.#endsAt(segment, byteOf(after), at)));
-    if (!isThere) this.#place = -1;
-    if (!isThere) throw new Error(`the archive has more of this data directory than is there (up to file ${segmentOf(after)}, and the newest is ${head.id}): an older copy was restored; give the node another schema for its archive`);
+    if (isThere) return;
+    // The archive has nothing of these files.
+    this.#foreign = after;
+    this.#options.hold.archived(0);
+    throw new Error(`the archive has more of this data directory than is there (up to file ${segmentOf(after)}, and the newest is ${head.id}): an older copy was restored; give the node another schema for its archive`);
   }
 
   #skip(to: Segment): void {
