@@ -192,6 +192,20 @@ t.test("an answer before the end of the body closes the connection", async (t) =
   socket.body(bytesOf("x"), false);
 });
 
+t.test("a large answer to a body in chunks is sent as a whole, and closes the connection, whatever room the socket gets", async (t) => {
+  const { ask, next } = start();
+  const socket = ask("POST", { "transfer-encoding": "chunked" });
+  socket.body(bytesOf("{}"), true);
+  const whole = "x".repeat(100_000);
+  (await next()).answer(200, [], whole);
+  // The head and a part of the answer are here.
+  while (socket.status === "") await new Promise(setImmediate);
+  socket.reads(Infinity);
+  await until(() => socket.isOver, "the answer");
+  t.ok(socket.text === whole);
+  t.same([socket.sent.length, socket.isClosing], [1, true]);
+});
+
 t.test("a large answer waits for a slow reader in the main thread", async (t) => {
   const { ask, next, deepest } = start();
   const socket = ask("GET");

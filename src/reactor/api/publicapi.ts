@@ -194,7 +194,8 @@ export class PublicApi {
       } else if (body !== null) res.end(body, !asked.isWhole || asked.isChunked);
     });
     if (isHead || body !== null) return this.#over(asked);
-    res.onWritable(() => this.#writable(asked));
+    // What is collected is sent as a whole, whatever room the socket has.
+    if (!asked.isChunked) res.onWritable(() => this.#writable(asked));
   }
 
   #piece(asked: Asked, piece: Buffer, isLast: boolean): void {
