@@ -2,16 +2,22 @@
 export function repeated(work: () => Promise<void>): { run(): Promise<void>; readonly running: Promise<void> | null } {
   let running: Promise<void> | null = null;
   let again = false;
+  const begin = async () => work();
   const all = async (): Promise<void> => {
-    while (again) {
-      again = false;
-      await work();
+    try {
+      while (again) {
+        again = false;
+        await begin();
+      }
+    } finally {
+      // In the turn of the last look at `again`: a call right after it must not get the end of what is over.
+      running = null;
     }
   };
   return {
     run() {
       again = true;
-      return (running ??= all().finally(() => (running = null)));
+      return (running ??= all());
     },
     get running() { return running; },
   };
