@@ -60,13 +60,18 @@ t.test("pods have no rights, and probes ask for what they are for", async (t) =>
 t.test("selectors find pods, and the autoscaler never looks at connections", async (t) => {
   const pods = [find("StatefulSet", "flux-gateway"), find("Deployment", "flux-balancer")].map((one) => (one.spec as { template: KubernetesObject }).template.metadata.labels!);
   const finds = (selector: Record<string, string>) => pods.filter((labels) => Object.entries(selector).every(([key, value]) => labels[key] === value)).length;
+  const letIn = objectsIn(read("examples/host-per-pod.yaml")).filter((one) => one.kind === "NetworkPolicy");
+  t.match(letIn, [{ spec: { ingress: [{ ports: [{ port: "clients" }] }] } }], "the base keeps an Ingress from the nodes");
+  const selecting = [...objects, ...letIn];
   for (const kind of ["Service", "PodDisruptionBudget", "NetworkPolicy", "StatefulSet", "Deployment"]) {
-    for (const { metadata, spec } of objects.filter((one) => one.kind === kind)) {
+    for (const { metadata, spec } of selecting.filter((one) => one.kind === kind)) {
       const { selector, podSelector } = spec as { selector?: Record<string, string> & { matchLabels?: Record<string, string> }; podSelector?: { matchLabels: Record<string, string> } };
       t.equal(finds(podSelector?.matchLabels ?? selector!.matchLabels ?? (selector as Record<string, string>)), 1, `${kind} ${metadata.name}`);
     }
   }
-  t.equal((find("StatefulSet", "flux-gateway").spec as { serviceName: string }).serviceName, "flux-gateway-nodes");
+  const { serviceName, replicas } = find("StatefulSet", "flux-gateway").spec as { serviceName: string; replicas?: number };
+  t.equal(serviceName, "flux-gateway-nodes");
+  t.equal(replicas, undefined, "each apply would set back what the autoscaler chose");
   const metrics = [find("HorizontalPodAutoscaler", "flux-gateway"), ...objectsIn(read("examples/hpa-deliveries.yaml"))].map(({ spec }) => JSON.stringify((spec as { metrics: unknown }).metrics));
   t.match(metrics, [/"cpu"/, /flux_deliveries_per_second/]);
   t.notMatch(metrics.join(), /socket|connection/);

@@ -202,6 +202,23 @@ t.test("the store fails in the middle: what was told since it was last asked is 
   t.match(teller.usage(), { subjects: 0 });
 });
 
+t.test("claims of a dead node are free once: it may come back, and claim again", async (t) => {
+  const inner = createMemoryFacts({ endpointsOf: () => ["e"] });
+  const gone: (string | undefined)[] = [];
+  const claim: Facts["claim"] = (endpoint, subject, claimed) => {
+    gone.push(claimed.gone);
+    return inner.claim(endpoint, subject, claimed);
+  };
+  const { teller, add, pass } = start(() => 500, { facts: { ...inner, add: inner.add.bind(inner), claim } as MemoryFacts });
+  add("a");
+  teller.look("ra", "one");
+  await pass(3_000);
+  teller.look("ra", "two");
+  await pass(20_000);
+  t.strictSame(gone.filter((node) => node !== undefined), ["one", "two"]);
+  t.ok(gone.length > 3);
+});
+
 t.test("two endpoints of one list: each is told everything, and it is deleted when both know it", async (t) => {
   const facts = createMemoryFacts({ endpointsOf: () => ["a", "b"] });
   const subject: Subject = "rx";
@@ -212,6 +229,17 @@ t.test("two endpoints of one list: each is told everything, and it is deleted wh
   t.equal(await facts.told("b", subject, { epoch: page.epoch, n: page.facts[2]!.n, isOver: true }), 0);
   t.equal(facts.size, 1, "what both know");
   t.equal((await facts.claim("b", subject, { max: 10 })).waiting, 0);
+});
+
+t.test("too many events: what is deleted is lost to those endpoints alone that were not told it", async (t) => {
+  const facts = createMemoryFacts({ endpointsOf: () => ["quick", "slow"], totalMax: 10 });
+  for (let i = 0; i < 10; i++) facts.add("rx", { kind: "room.occupied" });
+  const page = await facts.claim("quick", "rx", { max: 10 });
+  await facts.told("quick", "rx", { epoch: page.epoch, n: page.through, isOver: true });
+  for (let i = 0; i < 5; i++) facts.add("rx", { kind: "room.occupied" });
+  t.match(await facts.claim("quick", "rx", { max: 10 }), { waiting: 5, lost: 0 });
+  t.match(await facts.claim("slow", "rx", { max: 10 }), { waiting: 10, lost: 5 });
+  t.match(await facts.claim("slow", "rx", { max: 10 }), { lost: 0 });
 });
 
 t.test("pauses grow to ten minutes, less a random part", async (t) => {

@@ -1,6 +1,7 @@
 /** Webhooks of several nodes on one Redis: who tells what a dead node saw, and each fact under one id. */
 import t, { type Test } from "tap";
 import { resolveConfig } from "../src/config/config.ts";
+import { factsMax } from "../src/facts/facts.ts";
 import { createRedisFacts } from "../src/facts/redis/redis.ts";
 import { compileKinds } from "../src/config/roomnames.ts";
 import { createRedisPresence, type RedisPresence } from "../src/presence/redis/redis.ts";
@@ -25,7 +26,7 @@ interface Node {
   kill(): Promise<void>;
 }
 
-async function start(t: Test, prefix: string, name: string, receiver: Receiver, { graceMs = limits.graceMs, sessionTtlMs = 60 } = {}): Promise<Node> {
+async function start(t: Test, prefix: string, name: string, receiver: Receiver, { graceMs = limits.graceMs, sessionTtlMs = 60, aliveMs = 60_000 } = {}): Promise<Node> {
   const link = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 5_000, log: quiet });
   const { config } = resolveConfig({ options: { hookSecret, webhooksAllowPrivate: true, webhooks: { a: { url: `${receiver.url}/a` }, b: { url: `${receiver.url}/b`, events: ["room.*"] } } } as never });
   const kindOf = compileKinds(config);
@@ -34,7 +35,7 @@ async function start(t: Test, prefix: string, name: string, receiver: Receiver, 
   const webhooks: Webhooks = new Webhooks({ config, version: "test", facts, log: quiet as never, onTold: (subject) => presence?.factsTold(subject) });
   const wanted = { ofRoom: (room: string) => kindOf(room)?.facts ?? "", ofUsers: "cefn", sessionTtlMs };
   presence = await createRedisPresence({
-    ...limits, graceMs, redis: link, prefix, node: name, aliveMs: 60_000, log: quiet,
+    ...limits, graceMs, redis: link, prefix, node: name, aliveMs, log: quiet,
     facts: { ...wanted, look: (...call) => webhooks.look(...call), has: (...call) => webhooks.has(...call) },
   }, { roomChanged() {}, statusChanged() {} });
   let isDead = false;
@@ -146,6 +147,94 @@ t.test("the node that was to tell dies before it has told anything: the list say
   one.presence.nodeGone("dead");
   await until(() => of(receiver, "chat:y").length === 4, "everything");
   t.strictSame(of(receiver, "chat:y"), ["room.occupied chat:y", "member.joined chat:y ann", "member.left chat:y ann", "room.vacated chat:y"]);
+});
+
+t.test("a node that was taken for dead lives on: its session has not ended, and ends once; after Redis was wiped it is told again", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const [one, two] = await Promise.all([start(t, prefix, "one", receiver, { aliveMs: 50, sessionTtlMs: 60_000 }), start(t, prefix, "two", receiver, { sessionTtlMs: 60_000 })]);
+  const key = (part: string) => `${prefix}user:{\u001fann}:${part}`;
+  one.presence.online("\u001fann", "1", { id: "S", isNew: true });
+  await until(() => of(receiver, "connected").length === 1, "it to begin");
+  two.presence.nodeGone("one");
+  await until(async () => (await server.client.hmget(key("u"), "went", "seen")).some((at) => at !== null), "the other node to have cleaned up");
+  await until(async () => (await server.client.hget(key("b"), "S")) === "one/1" && (await server.client.zcard(key("d"))) === 0, "the session to be written again");
+  t.equal(of(receiver, "connected").length, 1);
+  await server.client.flushall();
+  await until(() => of(receiver, "connected").length === 2, "it to be told again");
+  one.presence.offline("\u001fann", "1", { id: "S", isOver: true });
+  await until(() => of(receiver, "ended").length === 1, "it to end");
+});
+
+t.test("a room goes off the list of those to clean up while its last member leaves: it comes back", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const one = await start(t, prefix, "one", receiver, { graceMs: 60_000 });
+  one.presence.enter("chat:v", "\u001fann", "1");
+  one.presence.online("\u001fann", "1", { id: "S", isNew: true });
+  await until(() => of(receiver, "joined").length === 1 && of(receiver, "connected").length === 1, "ann");
+  await until(() => !one.webhooks.has("rchat:v") && !one.webhooks.has("u\u001fann"), "everything to be told");
+  one.presence.leave("chat:v", "\u001fann", "1");
+  one.presence.offline("\u001fann", "1", { id: "S", isOver: false });
+  one.presence.factsTold("rchat:v");
+  one.presence.factsTold("u\u001fann");
+  await until(async () => (await server.client.zcard(`${prefix}room:{chat:v}:l`)) === 1 && (await server.client.zcard(`${prefix}user:{\u001fann}:d`)) === 1, "both to be written");
+  await until(async () => (await server.client.sismember(`${prefix}rooms-of:one`, "chat:v")) === 1, "the room to be listed");
+  await until(async () => (await server.client.sismember(`${prefix}users-of:one`, "\u001fann")) === 1, "the user to be listed");
+});
+
+t.test("too many events of a room: what is deleted is lost to the endpoint alone that was not told it", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const one = await start(t, prefix, "one", receiver);
+  await one.webhooks.close(); // it adds facts, and tells none
+  const key = (part: string) => `${prefix}room:{chat:m}:${part}`;
+  await server.client.rpush(key("h"), Array.from({ length: factsMax }, (_, i) => `${i + 1} 1700000000000 j 1  \u001fann`));
+  await server.client.hset(key("w"), { epoch: "E", n: factsMax, "told:a": factsMax });
+  one.presence.enter("chat:m", "\u001fann", "1");
+  await until(async () => Number(await server.client.hget(key("w"), "n")) === factsMax + 2, "both to be added");
+  const facts = createRedisFacts({ redis: one.link, prefix, node: "one", endpointsOf: () => ["a", "b"] });
+  t.match(await facts.claim("a", "rchat:m", { max: 1 }), { waiting: 2, lost: 0 });
+  t.match(await facts.claim("b", "rchat:m", { max: 1 }), { waiting: factsMax, lost: 2, facts: [{ n: 3 }] });
+  t.match(await facts.claim("b", "rchat:m", { max: 1 }), { waiting: factsMax, lost: 0 });
+});
+
+t.test("a node is killed, restarted under its name, and killed again before it has told anything: the list still says it", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const [one, dead] = await Promise.all([start(t, prefix, "one", receiver), start(t, prefix, "dead", receiver)]);
+  receiver.answer = () => {};
+  dead.presence.enter("chat:z", "\u001fann", "1");
+  dead.presence.online("\u001fann", "1", { id: "S", isNew: true });
+  await until(() => receiver.asked.length === 3, "the endpoints to be asked");
+  await dead.kill();
+  const again = await start(t, prefix, "dead", receiver);
+  await until(() => receiver.asked.length === 6, "the endpoints to be asked again");
+  await again.kill();
+  receiver.answer = 204;
+  one.presence.nodeGone("dead");
+  await until(() => ["vacated", "session.ended", "offline"].every((part) => of(receiver, part).length === 1), "everything");
+  t.equal(new Set(idsOf(receiver, "/a")).size, 8);
+});
+
+t.test("Redis has lost its last writes: what follows has their numbers, and other ids", async (t) => {
+  const receiver = await startReceiver(t);
+  const prefix = freshPrefix();
+  const one = await start(t, prefix, "one", receiver);
+  const list = `${prefix}room:{chat:q}:w`;
+  const come = async (user: string) => {
+    one.presence.enter("chat:q", `\u001f${user}`, user);
+    await until(() => of(receiver, `joined chat:q ${user}`).length === 1 && !one.webhooks.has("rchat:q"), user);
+  };
+  await come("ann");
+  const before = await server.client.hgetall(list);
+  await come("bob");
+  await server.client.del(list);
+  await server.client.hset(list, before);
+  await come("eve");
+  const [bob, eve] = ["bob", "eve"].map((user) => receiver.taken.find(({ path, type, data }) => path === "/a" && type === "member.joined" && data.user === user)!);
+  t.match(eve!.data, { epoch: bob!.data.epoch, number: bob!.data.number });
+  t.not(eve!.id, bob!.id);
 });
 
 t.test("Redis is wiped: what is true is told again under another epoch, and nothing is told twice under one id", async (t) => {

@@ -36,7 +36,7 @@ t.test("a room, its members, their sessions: told once each, in order for each r
   t.strictSame(saidOf(" ann").filter((text) => !text.includes("chat")), ["user.online ann", "session.connected ann", "session.ended ann", "user.offline ann"]);
   const ids = receiver.taken.filter(({ path }) => path === "/all").map(({ id }) => id);
   t.equal(new Set(ids).size, ids.length, "an id each");
-  t.match(receiver.taken.find(({ type }) => type === "member.left"), { id: /^[\w-]{12}-\d+$/, timestamp: /^20..-.*Z$/, data: { room: "chat:a", user: "bob", users: 1, epoch: /^[\w-]{12}$/ } });
+  t.match(receiver.taken.find(({ type }) => type === "member.left"), { id: /^[\w-]{12}-\d+-\d{13}$/, timestamp: /^20..-.*Z$/, data: { room: "chat:a", user: "bob", users: 1, epoch: /^[\w-]{12}$/ } });
   await bob.bye();
 });
 

@@ -3,7 +3,7 @@
  * each user is a subject with a list of its own, in order. Endpoints read the lists independently of one another.
  *
  * A fact is added in the same step as the change that it states, by whoever makes that change: presence. So it is
- * added once, and its number never changes. `epoch` and number name it, however often it is read.
+ * added once, and its number and time never change. With its epoch they name it, however often it is read.
  */
 
 /** Kinds of facts, and the letter that stands for each in a list. */
@@ -24,7 +24,7 @@ export const factKinds = Object.keys(letterOf) as FactKind[];
 export type Subject = `r${string}` | `u${string}`;
 
 export interface Fact {
-  /** Rises with each fact of the subject. Together with the epoch it names this fact alone. */
+  /** Rises with each fact of the subject. Together with epoch and time it names this fact alone. */
   readonly n: number;
   readonly kind: FactKind;
   /** When it happened, milliseconds since 1970. */

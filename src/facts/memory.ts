@@ -20,7 +20,8 @@ const totalMaxDefault = 1_000_000;
 
 interface List {
   facts: Fact[];
-  lost: number;
+  /** By endpoint, how many were deleted that it was not told, since it last heard of it. */
+  readonly lost: Map<string, number>;
   /** By endpoint, up to which number it was told. */
   readonly told: Map<string, number>;
 }
@@ -34,10 +35,13 @@ export function createMemoryFacts({ endpointsOf, totalMax = totalMaxDefault, clo
   const off = new Map<string, string>();
   let size = 0;
 
-  function dropOldest(list: List): void {
-    list.facts.shift();
-    list.lost++;
+  function dropOldest(subject: Subject, list: List): void {
+    lose(subject, list, list.facts.shift()!.n);
     size--;
+  }
+
+  function lose(subject: Subject, { told, lost }: List, n: number): void {
+    for (const endpoint of endpointsOf(subject)) if ((told.get(endpoint) ?? 0) < n) lost.set(endpoint, (lost.get(endpoint) ?? 0) + 1);
   }
 
   function trim(subject: Subject, list: List): void {
@@ -58,9 +62,9 @@ export function createMemoryFacts({ endpointsOf, totalMax = totalMaxDefault, clo
 
     add(subject, { kind, users = 0, member = "", session = "" }) {
       let list = lists.get(subject);
-      if (list === undefined) lists.set(subject, (list = { facts: [], lost: 0, told: new Map() }));
-      if (list.facts.length >= factsMax || (size >= totalMax && list.facts.length > 0)) dropOldest(list);
-      else if (size >= totalMax) return void list.lost++;
+      if (list === undefined) lists.set(subject, (list = { facts: [], lost: new Map(), told: new Map() }));
+      if (list.facts.length >= factsMax || (size >= totalMax && list.facts.length > 0)) dropOldest(subject, list);
+      else if (size >= totalMax) return lose(subject, list, Infinity);
       list.facts.push({ n: ++last, kind, at: clock(), users, member, session });
       size++;
     },
@@ -69,8 +73,8 @@ export function createMemoryFacts({ endpointsOf, totalMax = totalMaxDefault, clo
       const list = lists.get(subject);
       if (list === undefined) return { epoch, facts: [], through: 0, waiting: 0, lost: 0, heldMs: 0 };
       const waiting = waitingIn(list, list.told.get(endpoint) ?? 0);
-      const { lost } = list;
-      list.lost = 0;
+      const lost = list.lost.get(endpoint) ?? 0;
+      list.lost.delete(endpoint);
       const page = waiting.slice(0, max);
       return { epoch, facts: page, through: page.at(-1)?.n ?? 0, waiting: waiting.length, lost, heldMs: 0 };
     },

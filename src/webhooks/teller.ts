@@ -49,7 +49,7 @@ interface Known {
   state: "ready" | "busy" | "later";
   /** There may be more facts than were read. */
   again: boolean;
-  /** A dead node whose claims are free. */
+  /** A dead node whose claim is free, until this node has claimed once. */
   gone: string | undefined;
   attempts: number;
   waiting: number;
@@ -106,10 +106,10 @@ export class Teller {
     if (known === undefined) this.#known.set(subject, (known = { subject, state: "later", again: false, gone, attempts: 0, waiting: 1, since: this.#clock() }));
     else if (known.state !== "later" || known.attempts > 0) {
       known.again = true;
-      known.gone ??= gone;
+      known.gone = gone ?? known.gone;
       return;
     }
-    known.gone ??= gone;
+    known.gone = gone ?? known.gone;
     this.#makeReady(known);
   }
 
@@ -166,12 +166,13 @@ export class Teller {
     known.again = false;
     if (this.#isDisabled && this.#steady() - this.#disabledAt >= disabledMs) await this.readDisabled();
     const page = await facts.claim(endpoint.name, subject, { max: pageMax, ...(gone !== undefined && { gone }) });
+    // Once only: the node may be back, with claims that it makes from now on.
+    if (known.gone === gone) known.gone = undefined;
     if (page.heldMs > 0) return this.#wait(known, Math.min(page.heldMs, heldLookMs));
     this.#count(known, page);
     const { stop, left } = await this.#tellPage(known, page);
     if (stop !== null) return this.#stopped(known, stop);
     if (left > 0 || known.again) return this.#goOn(known);
-    known.gone = undefined;
     this.#known.delete(subject);
     this.#options.onTold(subject);
   }

@@ -68,6 +68,8 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   const keys = keysOf(prefix);
   const places = new OwnSessions();
   const online = new OwnSessions();
+  /** By user and socket, the session behind it. Empty where no facts tell of sessions. */
+  const ids = new Map<string, string>();
   const followed = new Set<string>();
   /** Version of the last announced change of each followed room. */
   const announcedOf = new Map<string, number>();
@@ -81,10 +83,13 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
     wanted: facts,
     onFacts: (subject) => facts.look(subject),
     left(room, isLast) {
+      // It went off the list while this was under way.
+      if (written.unlisted.room.has(room)) written.listRoom(room);
       if (isLast) graces.begin(room);
       graces.lookAtRoom(room);
     },
     wentOffline(user) {
+      if (written.unlisted.user.has(user)) written.listUser(user);
       graces.lookAtUser(user);
       if (facts.ofUsers !== "") expiries.put(user, facts.sessionTtlMs);
     },
@@ -125,7 +130,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   // Removes the entries of an earlier process under this name.
   const isBehind = await remains.takeBack(node).then(() => false, () => true);
   await written.markAlive();
-  const saying: Saying = new Saying({ ...options, isBehind, written, remains, waitingMax, places, online, followed, sayRoom, sayUser });
+  const saying: Saying = new Saying({ ...options, isBehind, written, remains, waitingMax, places, online, followed, idOf: (user, socket) => ids.get(`${user}\n${socket}`) ?? "", sayRoom, sayUser });
   redis.onMissed(() => void askWhatWasMissed(++missed));
 
   // --------------------------------------------------------------------------- lists for those who clean up
@@ -150,7 +155,10 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
   }
 
   function sayUser(user: string, afresh: boolean): void {
-    if (afresh) written.offlineAll(user);
+    if (afresh) {
+      written.offlineAll(user);
+      if (facts.ofUsers !== "") expiries.put(user, facts.sessionTtlMs);
+    }
     written.listUser(user);
   }
 
@@ -279,12 +287,15 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
 
     online(user, session, about) {
       if (!online.add(nowhere, user, session)) return;
+      if (facts.ofUsers !== "" && about !== undefined) ids.set(`${user}\n${session}`, about.id);
       written.listUser(user);
       written.online(user, session, about);
     },
 
     offline(user, session, about) {
-      if (online.remove(nowhere, user, session)) written.offline(user, session, about);
+      if (!online.remove(nowhere, user, session)) return;
+      ids.delete(`${user}\n${session}`);
+      written.offline(user, session, about);
     },
 
     endLost(user) {
@@ -328,6 +339,7 @@ export async function createRedisPresence(options: RedisPresenceOptions, events:
       if (redis.up) await redis.run("publish", keys.channel, JSON.stringify({ gone: node })).catch(() => undefined);
       places.clear();
       online.clear();
+      ids.clear();
     },
   };
 }

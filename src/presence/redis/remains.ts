@@ -89,12 +89,14 @@ export class Remains {
    * Removes all entries of a node: its sessions leave, each with a grace. If the node is alive after all, its entries
    * of the meantime may be removed as well. So its mark is removed once more at the end, which makes it write all of
    * them again.
+   *
+   * Names stay on this node's own lists: they go off when their graces are over, and their facts told.
    */
   async takeBack(gone: string, until?: AbortSignal): Promise<void> {
-    const { redis, keys } = this.#options;
+    const { redis, keys, node } = this.#options;
     await redis.run("del", keys.alive(gone));
     await this.#drop(gone, () => true, until);
-    const lists = until?.aborted === true ? [] : [keys.roomsOf(gone), keys.usersOf(gone)];
+    const lists = until?.aborted === true || gone === node ? [] : [keys.roomsOf(gone), keys.usersOf(gone)];
     for (const list of lists) await redis.run("del", list);
     await redis.run("del", keys.alive(gone));
   }

@@ -23,6 +23,8 @@ export interface SayingOptions {
   readonly places: OwnSessions;
   readonly online: OwnSessions;
   readonly followed: ReadonlySet<string>;
+  /** The session behind a socket, where facts tell of sessions; else "". */
+  idOf(user: string, socket: string): string;
   /**
    * Runs before the room's members and the user's sessions are written. afresh: Redis may have outdated entries there.
    */
@@ -94,7 +96,7 @@ export class Saying {
 
   /** If Redis becomes unavailable, the rewrite starts again later. */
   async #sayAll(afresh: boolean): Promise<void> {
-    const { written, places, online, followed, sayRoom, sayUser } = this.#options;
+    const { written, places, online, followed, idOf, sayRoom, sayUser } = this.#options;
     const time = ++this.#times;
     this.#isDoubtful = true;
     for (const room of new Set([...followed, ...places.names()])) {
@@ -109,7 +111,7 @@ export class Saying {
     let before = "";
     for (const [user, session] of online.of(nowhere)) {
       if (user !== before) sayUser((before = user), afresh);
-      written.online(user, session);
+      written.onlineAgain(user, session, idOf(user, session));
       if (!(await this.#mayGoOn(time))) return;
     }
     this.#isDoubtful = false;

@@ -22,6 +22,10 @@ export class Unlisted {
     }
   }
 
+  has(name: string): boolean {
+    return this.#recent.has(name) || this.#older.has(name);
+  }
+
   /** Names can be there twice. */
   names(): string[] {
     return [...this.#recent, ...this.#older];

@@ -140,14 +140,23 @@ export class Written {
   // --------------------------------------------------------------------------- users
 
   online(user: string, session: string, about?: BegunSession): void {
-    const id = this.#wantsUsers ? about?.id ?? "" : "";
-    this.#writes.put(`b${user}\n${session}`, this.#ofUser(scripts.userOnline, user, this.#mine + session, this.#options.keys.channel, user, this.#wantedOfUser(), id, about?.isNew === true ? 1 : 0));
+    this.#writes.put(`b${user}\n${session}`, this.#online(user, session, about?.id ?? "", about?.isNew === true ? 1 : 0));
+  }
+
+  /** Redis may have lost it, or another node have taken it for ended. */
+  onlineAgain(user: string, session: string, id: string): void {
+    const of = `b${user}\n${session}`;
+    this.#writes.put(of, this.#writes.take(of) ?? this.#online(user, session, id, 2));
   }
 
   offline(user: string, session: string, about?: LostSession): void {
     const { graceMs, clock, wanted: { sessionTtlMs } } = this.#options;
     const id = this.#wantsUsers ? about?.id ?? "" : "";
     this.#writes.put(`o${user}\n${session}`, this.#ofUser(scripts.userOffline, user, this.#mine + session, graceMs, clock(), this.#wantedOfUser(), id, about?.isOver === true ? 1 : 0, sessionTtlMs, user));
+  }
+
+  #online(user: string, session: string, id: string, how: 0 | 1 | 2): Command {
+    return this.#ofUser(scripts.userOnline, user, this.#mine + session, this.#options.keys.channel, user, this.#wantedOfUser(), this.#wantsUsers ? id : "", how);
   }
 
   /** The user's sessions without a socket end. */

@@ -93,8 +93,10 @@ export class Pulling {
       this.#upTo = open.shift()!.reply;
       this.#untold++;
     }
-    if (this.#untold >= untoldMax) this.#tell();
-    else this.#tellSoon();
+    if (this.#untold === 0) return;
+    if (this.#untold < untoldMax) return this.#tellSoon();
+    this.#isTold = false;
+    this.#tell();
   }
 
   /** Asks again if the consumer has been silent for too long. Call it now and then. */

@@ -11,8 +11,11 @@ if waiting <= 0 then
   return {0, epoch, 0, 0}
 end
 redis.call("HSET", w, by, string.format("%.0f %s", at + tonumber(ARGV[3]), ARGV[2]))
-local lost = tonumber(redis.call("HGET", w, "lost") or "0")
-redis.call("HDEL", w, "lost")
+-- An endpoint has lost what it was not told before it was deleted.
+local function numberOf(field) return tonumber(redis.call("HGET", w, field) or "0") end
+local missed = "missed:" .. ARGV[1]
+local lost = math.min(numberOf("lost"), math.max(0, numberOf("last") - math.max(numberOf(told), numberOf(missed))))
+if lost > 0 then redis.call("HSET", w, missed, redis.call("HGET", w, "last")) end
 local answer = {0, epoch, waiting, lost}
 for _, fact in ipairs(redis.call("LRANGE", h, skip, skip + tonumber(ARGV[4]) - 1)) do answer[#answer + 1] = fact end
 return answer
