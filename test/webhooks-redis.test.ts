@@ -189,7 +189,7 @@ t.test("too many events of a room: what is deleted is lost to the endpoint alone
   const one = await start(t, prefix, "one", receiver);
   await one.webhooks.close(); // it adds facts, and tells none
   const key = (part: string) => `${prefix}room:{chat:m}:${part}`;
-  await server.client.rpush(key("h"), Array.from({ length: factsMax }, (_, i) => `${i + 1} 1700000000000 j 1  \u001fann`));
+  await server.client.rpush(key("h"), ...Array.from({ length: factsMax }, (_, i) => `${i + 1} 1700000000000 j 1  \u001fann`));
   await server.client.hset(key("w"), { epoch: "E", n: factsMax, "told:a": factsMax });
   one.presence.enter("chat:m", "\u001fann", "1");
   await until(async () => Number(await server.client.hget(key("w"), "n")) === factsMax + 2, "both to be added");
