@@ -3,6 +3,7 @@ import { Client } from "pg";
 import t, { type Test } from "tap";
 import type { Answer, Published } from "../src/broker/broker.ts";
 import { startOutbox, type Finished, type OutboxRow } from "../src/outbox/outbox.ts";
+import { openOutboxRows, prepareOutbox } from "../src/outbox/rows.ts";
 import { createHistory } from "./support/history.ts";
 import { startNats } from "./support/nats.ts";
 import { startNode } from "./support/node.ts";
@@ -141,6 +142,30 @@ t.test("PostgreSQL and NATS are killed: everything committed is published once",
   const verdict = history.judge();
   t.equal(verdict.faults, 0, verdict.report);
   t.same(ann.publications.map(({ payload }) => Number(payload.toString())), Array.from({ length: number }, (_, i) => i + 1), "in the order of the commits");
+});
+
+t.test("of two nodes that read one outbox no row goes to both; when one is gone, the other gets what it left, in order", async (t) => {
+  await postgres.sql("CREATE DATABASE shared");
+  const at = postgres.url().replace("/postgres", "/shared");
+  const placeOf = (name: string) => ({ url: at, gateway: "shared", name });
+  await Promise.all(["a", "b"].map((name) => prepareOutbox(placeOf(name))));
+  const app = await connect(t, at);
+  const total = 200;
+  for (let i = 0; i < total; i++) await app.query(publish, [`chat:${i % 20}`, String(i), null]);
+  const [a, b] = ["a", "b"].map((name) => openOutboxRows(placeOf(name))) as [ReturnType<typeof openOutboxRows>, ReturnType<typeof openOutboxRows>];
+  t.teardown(() => Promise.all([a.stop(), b.stop()]));
+  const [first, second] = await Promise.all([a.take(1_000, []), b.take(1_000, [])]);
+  const ids = (rows: readonly OutboxRow[]) => rows.map(({ id }) => id);
+  t.equal(new Set([...ids(first), ...ids(second)]).size, total, "all were taken");
+  t.equal(first.length + second.length, total, "each by one");
+  const [gone, staying, taken] = first.length > 0 ? [a, b, first] : [b, a, second];
+  const done = ids(taken).slice(0, 5);
+  await gone.finish({ published: done, refused: [], untouched: [] });
+  await gone.stop();
+  let rest: readonly OutboxRow[] = [];
+  await until(async () => (rest = await staying.take(1_000, [])).length === total - done.length, "the other to have what is left");
+  t.same(ids(rest), [...ids(first), ...ids(second)].filter((id) => !done.includes(id)).sort((x, y) => Number(x) - Number(y)));
+  t.ok(rest.every(({ isFresh }) => !isFresh), "it knows that they may have been sent");
 });
 
 // ------------------------------------------------------------------------------------- without servers
