@@ -18,9 +18,9 @@ import { binaryReader, encodeBinary, encodeText } from "./support/wire.ts";
 import type { ClientFrame } from "../src/protocol/messages.ts";
 
 export interface FuzzOptions {
-  /** How long it lasts. Default: until it has made so many `attacks`. */
+  /** How long it lasts. Default: until it is `enough`. */
   seconds?: number;
-  attacks?: number;
+  enough?: (report: Pick<FuzzReport, "attacks" | "endings">) => boolean;
   seed: number;
   progress?: (line: string) => void;
 }
@@ -52,7 +52,7 @@ const nodeFlags = [
 const growthMax = 1.25;
 const growthBytesMax = 32 * 1024 * 1024;
 
-export async function fuzz({ seconds = Infinity, attacks: attacksMax = Infinity, seed, progress = () => undefined }: FuzzOptions): Promise<FuzzReport> {
+export async function fuzz({ seconds = Infinity, enough = () => false, seed, progress = () => undefined }: FuzzOptions): Promise<FuzzReport> {
   const node = await startNodeProcess(nodeFlags);
   try {
     const until = performance.now() + seconds * 1000;
@@ -64,7 +64,7 @@ export async function fuzz({ seconds = Infinity, attacks: attacksMax = Infinity,
       startLoad(node, { room: sharedRoom, members: 2, everyMs: 40, seed, strangers: true }),
     ]);
     let thrown = 0;
-    const isOver = () => thrown >= attacksMax || performance.now() >= until || node.ended !== undefined;
+    const isOver = () => enough({ attacks: thrown, endings }) || performance.now() >= until || node.ended !== undefined;
     const attacking = Array.from({ length: attackers }, async (_, attacker) => {
       for (let round = 0; !isOver(); round++) {
         for (const attack of fc.sample(attacks(rooms), { seed: seed + 7919 * round + attacker, numRuns: batch })) {
