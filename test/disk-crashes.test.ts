@@ -11,7 +11,7 @@ import { startNodeProcess, type NodeProcess } from "./support/nodeprocess.ts";
 import { open, seen, type TestSession } from "./support/session.ts";
 
 /** Of each node. Both at once, since it is starting them that takes the time. `npm run test:long` has 25. */
-const kills = Number(process.env["FLUX_KILLS"] ?? 4);
+const kills = Number(process.env["TEST_KILLS"] ?? 4);
 const publishers = 4;
 /** Publishes that each of them has outstanding. */
 const lanes = 4;

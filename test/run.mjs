@@ -27,7 +27,7 @@ const ticksPerS = 100;
 const folder = ".test/test";
 const isLong = process.argv.includes("--long");
 /** For --long: a file, and what has it do more. */
-const more = { "disk-crashes": { FLUX_KILLS: "25" } };
+const more = { "disk-crashes": { TEST_KILLS: "25" } };
 const options = process.argv.slice(2).filter((word) => word.startsWith("--"));
 const wanted = process.argv.slice(2).filter((word) => !word.startsWith("--")).map((word) => word.replace(/^test\/|\.test\.ts$/g, ""));
 const rank = (name) => (first.indexOf(name) + first.length + 1) % (first.length + 1);
