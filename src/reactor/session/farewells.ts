@@ -14,14 +14,19 @@ const answersMs = 4000;
 const afterBrokerMs = 1000;
 /** Time for lagging readers to read their queues. */
 const flushMs = 1000;
+/**
+ * A client may go on writing until it reads the close. uWS reads and drops that. If the process ended first, the kernel
+ * would answer with a reset, and the client might lose the close and the answers before it.
+ */
+const lingerMs = 500;
 
 export class Farewells {
   readonly #reactor: Reactor;
   readonly #close: CloseName;
   /** Until when each session that was asked to leave waits for its answers. */
   readonly #until = new Map<Session, number>();
-  /** Until then, bytes may be on their way to a slow reader. */
-  #flushedAt = 0;
+  /** Until then, bytes may be on their way from and to the clients that were closed. */
+  #settledAt = 0;
 
   constructor(reactor: Reactor, close: CloseName) {
     this.#reactor = reactor;
@@ -42,16 +47,16 @@ export class Farewells {
     for (const [session, until] of this.#until) if (isAnswered(session) || !isHere(session) || now >= until) this.#end(session, now);
   }
 
-  /** Nobody waits any more, and slow readers have had their time. */
+  /** Nobody waits any more, and those that were closed have had their time. */
   isOver(now: number): boolean {
-    return this.#until.size === 0 && now >= this.#flushedAt;
+    return this.#until.size === 0 && now >= this.#settledAt;
   }
 
   #end(session: Session, now: number): void {
     this.#reactor.leaving.delete(session);
     this.#until.delete(session);
     if (!isHere(session)) return;
-    if (session.socket!.getBufferedAmount() > 0) this.#flushedAt = now + flushMs;
+    this.#settledAt = Math.max(this.#settledAt, now + (session.socket!.getBufferedAmount() > 0 ? flushMs : lingerMs));
     this.#reactor.rooms.deliveries.handOverAll(session);
     closeSession(this.#reactor, session, this.#close);
   }
