@@ -18,7 +18,7 @@ const jobs = Number(process.env.JOBS || Math.max(4, availableParallelism()));
 const timeoutS = 1200;
 /** They take longest, so they start first. */
 const first = [
-  "lb", "nats-cluster", "cluster-nodes", "cluster-services", "demo", "demo-cluster", "bad-input-tokens", "registry", "partition-nodes", "docs-blocks", "rolling-restart",
+  "lb", "nats-cluster", "cluster-nodes", "cluster-services", "demo", "bad-input-tokens", "registry", "partition-nodes", "docs-blocks", "rolling-restart",
   "leases-model", "long-pauses", "limits", "presence-redis", "archive", "redis-modes", "cli", "nodes-sessions", "disk-damage", "bad-input-sockets", "disk-crashes",
 ];
 /** Of the kernel's clock for processes, on every Linux that Node runs on. */

@@ -8,10 +8,10 @@ import { join } from "node:path";
 import { Client } from "pg";
 import t from "tap";
 import type { Page } from "playwright-core";
-import { complaintsOf, startBrowser } from "./support/browser.ts";
-import { isBack, say } from "./support/demo.ts";
-import { root } from "./support/root.ts";
-import { until } from "./support/until.ts";
+import { complaintsOf, startBrowser } from "../support/browser.ts";
+import { isBack, say } from "../support/demo.ts";
+import { root } from "../support/root.ts";
+import { until } from "../support/until.ts";
 
 const child = spawn(process.execPath, ["--import", "tsx", join(root, "tools/demo/cluster.ts"), "--port", "0", "--restart-ms", "300"], {
   cwd: root, stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, NODE_OPTIONS: "" },
