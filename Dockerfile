@@ -13,7 +13,7 @@ FROM node:24-trixie-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts
-COPY tsconfig.json tsconfig.build.json build.mjs bundle.mjs ./
+COPY tsconfig.json tsconfig.build.json build.mjs bundle.mjs fields.mjs ./
 COPY proto proto
 COPY src src
 RUN node build.mjs

@@ -10,21 +10,6 @@ export function bundleClient(options) {
     format: "esm",
     target: "es2022",
     logLevel: "warning",
-    plugins: [withoutUnused],
     ...options,
   });
 }
-
-/**
- * Parts of protobufjs that the protocol does not use: services, and fields of type float and double. The client reads
- * 64-bit numbers as numbers, so it does without the package `long`, too, which is an eighth of the bundle.
- */
-const withoutUnused = {
-  name: "without-unused",
-  setup(build) {
-    const namespace = "nothing";
-    build.onResolve({ filter: /^long$/ }, () => ({ path: "long", namespace }));
-    build.onResolve({ filter: /^\.\/(rpc|float|eventemitter|aspromise)$/ }, ({ path, importer }) => (importer.includes("protobufjs") ? { path, namespace } : undefined));
-    build.onLoad({ filter: /.*/, namespace }, ({ path }) => ({ contents: `module.exports = ${path === "long" ? "undefined" : "{}"};` }));
-  },
-};

@@ -1,7 +1,5 @@
 /** The SDK and a real node, by way of a proxy that plays the network. */
-import { gzipSync } from "node:zlib";
 import t from "tap";
-import { bundleClient } from "../bundle.mjs";
 import { closes } from "../src/errors.ts";
 import { startNode } from "./support/node.ts";
 import { startProxy } from "./support/proxy.ts";
@@ -261,13 +259,6 @@ t.test("a close that says not to come back is obeyed", async (t) => {
   await t.rejects(client.echo(new Uint8Array(1500)), { code: "disconnected" });
   t.match(await closed, { code: closes.frame_too_large.code, name: "frame_too_large", text: closes.frame_too_large.text });
   t.equal(client.state, "closed");
-});
-
-t.test("the browser bundle is under 30 kB gzipped and needs nothing else", async (t) => {
-  const { outputFiles, metafile } = await bundleClient({ write: false, metafile: true });
-  const bytes = gzipSync(outputFiles?.[0]?.contents ?? "").length;
-  t.ok(bytes > 5000 && bytes < 30_000, `${bytes} bytes`);
-  t.same(Object.values(metafile?.outputs ?? {}).flatMap(({ imports }) => imports), []);
 });
 
 t.test("a room of publish: anyone takes what a client publishes that has not joined it, one of publish: members does not", async (t) => {

@@ -21,9 +21,7 @@ export type HistoryPage = flux.v1.HistoryPage.$Properties;
 export type Replay = flux.v1.Replay.$Properties;
 export type ErrorReply = flux.v1.Error.$Properties;
 
-/** Version of flux.v1 that hello must name. */
-export const protocolVersion = 1;
-export const subprotocols = { binary: "flux.v1.proto", json: "flux.v1.json" } as const;
+export { protocolVersion, subprotocols } from "./constants.ts";
 
 // An absent 64-bit field reads as its type's default, which protobufjs makes a Long when `long` is installed. Our
 // 64-bit fields are plain numbers (codec.ts), so the defaults are too.

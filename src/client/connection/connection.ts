@@ -1,6 +1,6 @@
 /** Keeps the client connected: sockets, hello, heartbeat, and the waits between attempts. */
 import { closes, mayReconnect } from "../../errors.ts";
-import { protocolVersion } from "../../protocol/messages.ts";
+import { protocolVersion } from "../../protocol/constants.ts";
 import type { ClientFrame, Ready, Resume, ServerFrame } from "../../protocol/messages.ts";
 import { backoffMs } from "../clock.ts";
 import type { Backoff, Cancel, Clock } from "../clock.ts";

@@ -1,8 +1,8 @@
 /** One WebSocket that sends and receives frames. Knows nothing of sessions and is used once. */
-import { decodeServerFrame, encodeClientFrame } from "../../protocol/codec.ts";
+import { decodeServerFrame, encodeClientFrame } from "../../protocol/clientcodec.ts";
+import { subprotocols } from "../../protocol/constants.ts";
 import { cutFrames, tooLarge } from "../../protocol/framing.ts";
 import type { FramePool, SplitFrame } from "../../protocol/framing.ts";
-import { subprotocols } from "../../protocol/messages.ts";
 import type { ClientFrame, ServerFrame } from "../../protocol/messages.ts";
 
 /** The part of a WebSocket that the SDK uses: that of browsers, of Node 22, or of the package `ws`. */

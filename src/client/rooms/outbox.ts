@@ -2,7 +2,7 @@
  * Unanswered publishes of one room, or unanswered sends. They are sent in order, and again in that order after a
  * reconnect. Their idempotency keys prevent a second effect.
  */
-import { encodeClientFrame } from "../../protocol/codec.ts";
+import { encodeClientFrame } from "../../protocol/clientcodec.ts";
 import type { ClientFrame, Published, ServerFrame } from "../../protocol/messages.ts";
 import { backoffMs } from "../clock.ts";
 import type { Cancel, Clock } from "../clock.ts";

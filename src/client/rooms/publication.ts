@@ -1,4 +1,4 @@
-import { Format } from "../../protocol/messages.ts";
+import { formats } from "../../protocol/constants.ts";
 import type { Position as WirePosition, Publication as WirePublication, Ready as WireReady } from "../../protocol/messages.ts";
 import { fluxError } from "../flux-error.ts";
 
@@ -59,7 +59,7 @@ const utf8Decoder = new TextDecoder();
 
 /** @throws FluxError bad_payload if `data` is neither bytes nor JSON. */
 export function encodePayload(data: unknown): Payload {
-  if (data instanceof Uint8Array) return { payload: data.slice(), format: Format.BINARY };
+  if (data instanceof Uint8Array) return { payload: data.slice(), format: formats.BINARY };
   let text: string | undefined;
   try {
     text = JSON.stringify(data);
@@ -67,7 +67,7 @@ export function encodePayload(data: unknown): Payload {
     throw fluxError("bad_payload", `the data cannot be written as JSON: ${String(error)}`);
   }
   if (text === undefined) throw fluxError("bad_payload", `JSON cannot represent ${typeof data}`);
-  return { payload: utf8Encoder.encode(text), format: Format.JSON };
+  return { payload: utf8Encoder.encode(text), format: formats.JSON };
 }
 
 /**
@@ -76,7 +76,7 @@ export function encodePayload(data: unknown): Payload {
  */
 export function decodePayload(payload: Uint8Array | null | undefined, format: number | null | undefined): unknown {
   const bytes = payload ?? new Uint8Array(0);
-  return format === Format.JSON ? JSON.parse(utf8Decoder.decode(bytes)) : bytes.slice();
+  return format === formats.JSON ? JSON.parse(utf8Decoder.decode(bytes)) : bytes.slice();
 }
 
 export function toPosition(wire: WirePosition | null | undefined): Position {

@@ -1,0 +1,2 @@
+export function writeFields(): void;
+export function fieldsOf(proto: string): string;
