@@ -109,17 +109,19 @@ t.test("a route between servers breaks: a quiet room gets its last publication w
   const leader = await cluster.leaderOf(`${options.prefix.toUpperCase()}_test_0`);
   const apart = cluster.servers.find((one) => one !== leader && one !== cluster.servers[0])!;
   const far = await startBroker(t, { ...options, servers: [apart.url] });
-  for (const room of ["quiet", "empty"]) value(await far.open(room));
-  value(await near.publish("quiet", "1"));
-  await until(() => far.texts("quiet").length === 1, "a copy to come by itself");
+  // Some servers mangle a subject with "@" when they pass on a message of another server's consumer.
+  const [quiet, empty] = ["quiet@home", "empty@home"];
+  for (const room of [quiet, empty]) value(await far.open(room));
+  value(await near.publish(quiet, "1"));
+  await until(() => far.texts(quiet).length === 1, "a copy to come by itself");
   await cluster.cut(apart);
-  value(await near.publish("quiet", "2"));
-  value(await near.publish("empty", "first"));
+  value(await near.publish(quiet, "2"));
+  value(await near.publish(empty, "first"));
   value(await near.publish("elsewhere", "in a room that is not open there"));
-  t.same(far.texts("quiet"), ["1"], "it does not come");
+  t.same(far.texts(quiet), ["1"], "it does not come");
   await cluster.join();
-  await until(() => far.texts("quiet").length === 2 && far.texts("empty").length === 1, "what the quiet rooms have missed", 60_000);
-  t.same([far.texts("quiet"), far.texts("empty")], [["1", "2"], ["first"]]);
+  await until(() => far.texts(quiet).length === 2 && far.texts(empty).length === 1, "what the quiet rooms have missed", 60_000);
+  t.same([far.texts(quiet), far.texts(empty)], [["1", "2"], ["first"]]);
   t.equal(far.delivered.at(-1)!.publication.prev < far.delivered.at(-1)!.publication.seq, true);
   t.equal(far.broker.nats().reconnects, 0, "its connection was never lost");
   t.same(far.moved, []);

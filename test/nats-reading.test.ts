@@ -1,18 +1,29 @@
 /** Reads of streams: how many there are at once, and how much of them. */
-import type { NatsConnection } from "nats";
+import type { Msg, NatsConnection } from "nats";
 import t from "tap";
 import type { Query } from "../src/broker/broker.ts";
 import { Arriving } from "../src/broker/nats/wire/arriving.ts";
 import { connectNats } from "../src/broker/nats/connection/connection.ts";
 import { History } from "../src/broker/nats/history/history.ts";
 import { Listening } from "../src/broker/nats/listening.ts";
-import { Pulls } from "../src/broker/nats/history/pulls.ts";
+import { placeInStream, Pulls } from "../src/broker/nats/history/pulls.ts";
 import { Refusals } from "../src/broker/nats/refusals.ts";
 import { Reader } from "../src/broker/nats/history/reading.ts";
 import { Streams, type Stream } from "../src/broker/nats/streams/streams.ts";
 import { until } from "./support/until.ts";
 import { startNats } from "./support/nats.ts";
 import { brokerOptions, durable, startBroker, value } from "./support/natsbroker.ts";
+
+t.test("a message says where it is stored, also where a server split its subject at the wrong @", async (t) => {
+  const ack = "$JS.ACK.S.C.1.7.3.1795968200321732416.2";
+  const place = { stream: "S", consumer: "C", seq: 7, place: 3, pending: 2, time: 1795968200321732, reply: ack };
+  const read = (subject: string, reply: string) => placeInStream({ subject, reply } as Msg);
+  t.same(read("flux.in.1.a", ack), { ...place, subject: "flux.in.1.a" });
+  t.same(read("a@b", ack), { ...place, subject: "a@b" }, "from the server that the node is connected to");
+  t.same(read("b@c", `${ack}@in.a`), { ...place, subject: "in.a@b@c" }, "from another server, split too late");
+  t.same(read("in.a@b", "$JS.ACK._.hash.S.C.1.7.3.1795968200321732416.2"), { ...place, subject: "in.a@b", reply: "$JS.ACK._.hash.S.C.1.7.3.1795968200321732416.2" }, "with domain and account");
+  t.equal(read("_INBOX.1", ""), null, "a status");
+});
 
 t.test("no more reads run than may, whoever asks between the end of one and the turn of the next", async (t) => {
   let running = 0;

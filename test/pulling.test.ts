@@ -1,6 +1,7 @@
 /** What a holder of a partition tells NATS of the messages that it has pulled. */
 import t from "tap";
 import type { Msg, NatsConnection } from "nats";
+import { placeInStream } from "../src/broker/nats/history/pulls.ts";
 import { Pulling } from "../src/broker/nats/queue/pulling.ts";
 import { until } from "./support/until.ts";
 
@@ -10,7 +11,10 @@ function start() {
   const pulling = new Pulling({ connection, stream: "S", consumer: "C", reply: "inbox", exists: async () => true, message() {}, lost() {} });
   const replyOf = (seq: number) => `$JS.ACK.S.C.1.${seq}.${seq}.1700000000000000000.0`;
   const pull = (upTo: number) => {
-    for (let seq = 1; seq <= upTo; seq++) pulling.onMessage({ reply: replyOf(seq) } as Msg);
+    for (let seq = 1; seq <= upTo; seq++) {
+      const message = { subject: "in", reply: replyOf(seq) } as Msg;
+      pulling.onMessage(message, placeInStream(message)!);
+    }
   };
   return { told, pulling, pull, replyOf };
 }

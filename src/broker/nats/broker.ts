@@ -178,7 +178,7 @@ function roomQueues(queues: Queues, durable: DurableRooms, { queue, namespaces }
     began: (partition) => durable.queueChanged(partition, true),
     ended: (partition) => durable.queueChanged(partition, false),
     // A room keeps one publication more than its size.
-    deliver: ({ message, seq, pending }) => durable.consumed(message, seq, pending >= sizeMax),
+    deliver: (publication) => durable.consumed(publication, publication.pending >= sizeMax),
   };
 }
 

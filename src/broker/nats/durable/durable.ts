@@ -13,6 +13,7 @@ import { History } from "../history/history.ts";
 import type { Listening } from "../listening.ts";
 import type { Ack } from "../wire/answers.ts";
 import type { Outbox, Waiting } from "../outbox.ts";
+import type { QueuedPublication } from "../queue/pulling.ts";
 import { Looks } from "../streams/looks.ts";
 import { Quiet } from "./quiet.ts";
 import { Trouble } from "../streams/trouble.ts";
@@ -198,21 +199,20 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     if (place === null || this.#rooms.get(room.name) !== room) return;
     // The copy may be late, or the stream replaced.
     if (room.state === "live" && place.seq <= room.last) return this.#looks.ask();
-    this.#came(room, message, envelope, place.seq, place.before);
+    this.#came(room, message.data.length, envelope, place.seq, place.before);
   }
 
   /**
    * A message of a queue, from the consumer of its partition's holder, in the order of the stream. `isDeep`: so many
    * messages follow in the queue that some before this one may have been dropped at the room's limit.
    */
-  consumed(message: Msg, seq: number, isDeep: boolean): void {
-    const { subject } = message;
+  consumed({ subject, seq, data }: QueuedPublication, isDeep: boolean): void {
     const room = this.#bySubject.get(subject);
     if (room === undefined || room.state === "opening") this.queued.pass(subject, seq);
     // A new consumer begins where the last holder's is known to have been. The stream may have been read further.
     if (room === undefined || !this.queued.mayDeliver(room) || (room.state === "live" && seq <= room.last)) return;
     room.stream.seen = Math.max(room.stream.seen, seq);
-    this.#came(room, message, this.#options.arriving.read(message.data), seq, isDeep ? seq - 1 : 0);
+    this.#came(room, data.length, this.#options.arriving.read(data), seq, isDeep ? seq - 1 : 0);
   }
 
   /** This node holds the partition from now on, or not any more. Its rooms may lack what came meanwhile. */
@@ -224,8 +224,8 @@ export class DurableRooms implements Pick<Broker, "open" | "close" | "publish" |
     }
   }
 
-  #came(room: DurableRoom, message: Msg, envelope: Envelope | null, seq: number, before: number): void {
-    if (envelope === null) this.#options.arriving.refuse(room.name, message.data.length);
+  #came(room: DurableRoom, bytes: number, envelope: Envelope | null, seq: number, before: number): void {
+    if (envelope === null) this.#options.arriving.refuse(room.name, bytes);
     if (seq > room.stream.seen + aheadMax) {
       room.heldLost = true; // read from the stream later
       return room.state === "live" ? this.#bringBack(room) : undefined;

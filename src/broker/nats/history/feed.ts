@@ -154,14 +154,14 @@ export class StreamFeed implements Feed {
   #arrived(reading: Reading, message: Msg): void {
     const found = placeInStream(message);
     if (found === null) return this.#answered(reading, message.headers?.code ?? 0);
-    const { seq, place, pending, time } = found;
+    const { seq, place, pending, time, subject } = found;
     if (place <= reading.place || seq <= reading.seq) return; // sent twice
     if (place !== reading.place + 1) return this.#break(reading);
     reading.place = place;
     reading.seq = seq;
     reading.pending = pending;
     reading.arrived++;
-    const content = contentOf(message);
+    const content = contentOf(message, subject);
     reading.waiting.push({ seq, at: time, content });
     reading.bytes += content?.payload.length ?? 0;
     if (--reading.asked <= 0) this.#ask(reading);
@@ -219,10 +219,10 @@ function isFull({ waiting, bytes }: Reading): boolean {
   return waiting.length > waitingMax - batch || bytes >= waitingBytesMax;
 }
 
-function contentOf(message: Msg): FeedContent | null {
+function contentOf(message: Msg, subject: string): FeedContent | null {
   const envelope = readEnvelope(nobody, message.data);
   if (envelope === null || !Number.isSafeInteger(envelope.time) || envelope.time < 0) return null;
-  const key = roomOf(message.subject, () => message.headers?.get(nameHeader) ?? "");
+  const key = roomOf(subject, () => message.headers?.get(nameHeader) ?? "");
   const { sender, time, format, key: idempotencyKey, payload } = envelope;
   return { tenant: tenantOfRoom(key), room: nameOfRoom(key), sender, time, format, key: idempotencyKey, payload };
 }

@@ -61,17 +61,31 @@ export interface PlaceInStream {
   readonly pending: number;
   /** When the stream stored it, in microseconds since 1970. */
   readonly time: number;
+  /** Where it is stored. The message itself may say something else. */
+  readonly subject: string;
+  /** Subject for the acknowledgement. */
+  readonly reply: string;
 }
+
+const ackPrefix = "$JS.ACK.";
 
 /**
  * Parses the subject for acknowledgements: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<n>.<time>.<pending>`; newer
  * servers put a domain and an account before the stream. Null: not a message of a stream.
+ *
+ * A server sends `<reply>@<subject>` to the server that the node is connected to, if that is another one. Servers from before April
+ * 2025 (nats-server's pull request 6777) split this at the last `@`, and the keys of inboxes contain `@`. So both parts are
+ * joined again, and split at the first.
  */
-export function placeInStream({ reply = "" }: Msg): PlaceInStream | null {
-  if (!reply.startsWith("$JS.ACK.")) return null;
+export function placeInStream(message: Msg): PlaceInStream | null {
+  let { reply = "" } = message;
+  if (!reply.startsWith(ackPrefix)) return null;
+  const at = reply.indexOf("@");
+  const subject = at < 0 ? message.subject : `${reply.slice(at + 1)}@${message.subject}`;
+  if (at >= 0) reply = reply.slice(0, at);
   const tokens = reply.split(".");
   const shift = tokens.length > 9 ? 2 : 0;
-  const [seq, place, pending] = [5, 6, 8].map((at) => Number(tokens[at + shift]));
+  const [seq, place, pending] = [5, 6, 8].map((i) => Number(tokens[i + shift]));
   const time = Number(tokens[7 + shift]?.slice(0, -3));
-  return { stream: tokens[2 + shift] ?? "", consumer: tokens[3 + shift] ?? "", seq: seq!, place: place!, pending: pending!, time };
+  return { stream: tokens[2 + shift] ?? "", consumer: tokens[3 + shift] ?? "", seq: seq!, place: place!, pending: pending!, time, subject, reply };
 }

@@ -154,7 +154,7 @@ export class Reader {
       firstPlace ||= place;
       if (place !== firstPlace + kept.length) return finish(null);
       if (what === "data") kept.push({ seq, subject: "", data: message.data, size: message.data.length });
-      else kept.push({ seq, subject: message.subject, data: nothing, size: what === "sizes" ? Number(message.headers?.get("Nats-Msg-Size")) : 0 });
+      else kept.push({ seq, subject: found.subject, data: nothing, size: what === "sizes" ? Number(message.headers?.get("Nats-Msg-Size")) : 0 });
       if (pending === 0 || kept.length >= asked.batch) finish({ kept, ended: pending === 0 });
     };
     const pull = this.#pulls.begin(stream.name, consumer, take);

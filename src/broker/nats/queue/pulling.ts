@@ -8,12 +8,13 @@
  * has no messages. After silence the request is repeated.
  */
 import type { Msg, NatsConnection } from "nats";
-import { placeInStream } from "../history/pulls.ts";
+import type { PlaceInStream } from "../history/pulls.ts";
 
 /** A message of a queue. */
 export interface QueuedPublication {
   readonly seq: number;
-  readonly message: Msg;
+  readonly subject: string;
+  readonly data: Uint8Array;
   /** Messages of the queue behind this one, when it was sent. */
   readonly pending: number;
 }
@@ -113,12 +114,9 @@ export class Pulling {
     this.#options.lost(reason);
   }
 
-  onMessage(message: Msg): void {
+  onMessage({ data }: Msg, { place, seq, pending, subject, reply }: PlaceInStream): void {
     if (this.#state !== "pulling") return;
     this.#heardAt = performance.now();
-    const found = placeInStream(message);
-    if (found === null) return this.#onStatus(message);
-    const { place, seq, pending } = found;
     this.#requested--;
     this.#unanswered = 0;
     if (this.#place > 0 && place > this.#place + 1) return this.end("messages were lost on the way from NATS");
@@ -128,13 +126,15 @@ export class Pulling {
     if (seq <= this.#lastSeq) this.#tellSoon(true);
     else {
       this.#lastSeq = seq;
-      this.#open.push({ seq, reply: message.reply!, isAcknowledged: false });
-      this.#options.message({ seq, message, pending });
+      this.#open.push({ seq, reply, isAcknowledged: false });
+      this.#options.message({ seq, subject, data, pending });
     }
     if (this.#requested <= batch / 2) this.#request();
   }
 
-  #onStatus({ headers }: Msg): void {
+  onStatus({ headers }: Msg): void {
+    if (this.#state !== "pulling") return;
+    this.#heardAt = performance.now();
     if (headers === undefined || headers.code === 100) return;
     if (headers.code === 409 && /consumer deleted/i.test(headers.description)) return this.end("the consumer was deleted");
     this.#requested = 0;

@@ -156,8 +156,8 @@ export class Queues {
 
   #arrived(message: Msg): void {
     const place = placeInStream(message);
-    const key = place === null ? message.subject.slice(this.#inbox.length + 1) : `${place.stream}.${place.consumer}`;
-    this.#pulling.get(key)?.onMessage(message);
+    if (place !== null) this.#pulling.get(`${place.stream}.${place.consumer}`)?.onMessage(message, place);
+    else this.#pulling.get(message.subject.slice(this.#inbox.length + 1))?.onStatus(message);
   }
 
   #streamOf(partition: number): Stream {
