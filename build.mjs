@@ -32,8 +32,8 @@ rmSync("dist", { recursive: true, force: true });
 run(tsc, "-p", "tsconfig.build.json");
 cpSync(generated, "dist/protocol/generated", { recursive: true });
 cpSync("src/demo", "dist/demo", { recursive: true });
-// Redis scripts are read from their place (src/redis/scripts.ts).
-cpSync("src", "dist", { recursive: true, filter: (path) => statSync(path).isDirectory() || path.endsWith(".lua") });
+// Redis scripts are read from their place (src/redis/scripts.ts). The image's health check is a shell script.
+cpSync("src", "dist", { recursive: true, filter: (path) => statSync(path).isDirectory() || /\.(?:lua|sh)$/.test(path) });
 
 await bundleCommand();
 await bundleReactor();

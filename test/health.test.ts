@@ -1,6 +1,8 @@
 /** What a container asks to know whether its node lives, and how that finds the node. */
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, chownSync, existsSync, linkSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -21,9 +23,21 @@ interface Checked {
   readonly said: string;
 }
 
+const ofImage = fileURLToPath(new URL("../dist/cli/health.sh", import.meta.url));
+
 /** What the check says and exits with. Not spawnSync: the node that it asks may run in this process. */
 function check(env: Record<string, string>, before: readonly string[] = []): Promise<Checked> {
-  const [command = "", ...args] = [...before, process.execPath, script];
+  return runCheck([...before, process.execPath, script], env);
+}
+
+/** The image's check, with a Node that says so and does nothing. */
+function checkOfImage(t: Test, env: Record<string, string>, before: readonly string[] = []): Promise<Checked> {
+  const bin = t.testdir({ node: "#!/bin/sh\necho a second Node: $*\n" });
+  chmodSync(join(bin, "node"), 0o755);
+  return runCheck([...before, "/bin/bash", ofImage], { PATH: `${bin}:${process.env.PATH ?? ""}`, ...env });
+}
+
+function runCheck([command = "", ...args]: readonly string[], env: Record<string, string>): Promise<Checked> {
   const child = spawn(command, args, { env: { PATH: process.env.PATH ?? "", ...env }, stdio: ["ignore", "pipe", "inherit"] });
   let said = "";
   child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
@@ -87,6 +101,45 @@ t.test("it finds the node whatever its port and host are, and however they were 
     child.kill("SIGTERM");
     await ended;
     t.notOk(own && existsSync(own), "an end leaves nothing");
+  }
+});
+
+t.test("the image's check asks a node without a second Node, and leaves to Node only what it cannot know", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "flux-health-"));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  // /dev/shm is everybody's on this machine; in a container it is the node's.
+  const alone = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"];
+  const inside = (env: Record<string, string> = {}) => checkOfImage(t, { TMPDIR: folder, ...env }, isRealRoot ? alone : []);
+  t.match(await inside(), { code: 0, said: /^a second Node: .*health\.js/ }, "nothing is recorded");
+  const node = await startNode(t, { reactors: 1 });
+  const record = (more: object = {}) => writeListening({ node: `image-${process.pid}`, host: "0.0.0.0", port: node.port, tls: false, ...more }, [folder])!;
+  const file = record();
+  t.match(await inside(), { code: 0, said: `healthy: image-${process.pid} on port ${node.port}\n` });
+  t.match(await inside({ FLUX_PORT: "1" }), { said: /^a second Node/ }, "another node is meant");
+  const written = readFileSync(file, "utf8");
+  const change = (from: string | RegExp, to: string) => writeFileSync(file, written.replace(from, to));
+  change(/"began":"\d+"/, '"began":"1"');
+  t.match(await inside(), { said: /^a second Node/ }, "a process of another time");
+  for (const [from, to] of [['"tls":false', '"tls":true'], ['"host":"0.0.0.0"', '"host":"::1"']] as const) {
+    change(from, to);
+    t.match(await inside(), { said: /^a second Node/ }, to);
+  }
+  const path = join(folder, "flux-gateway-link");
+  rmSync(file);
+  writeFileSync(join(folder, "elsewhere"), written);
+  symlinkSync(join(folder, "elsewhere"), path);
+  t.match(await inside(), { said: /^a second Node/ }, "a symbolic link");
+  rmSync(path);
+  const silent = createServer(() => undefined).listen(0, "127.0.0.1");
+  t.teardown(() => silent.close());
+  await once(silent, "listening");
+  const refusing = createServer((socket) => socket.end("HTTP/1.1 503 Service Unavailable\r\nA: b\r\n\r\nwhy")).listen(0, "127.0.0.1");
+  t.teardown(() => refusing.close());
+  await once(refusing, "listening");
+  const portOf = (server: typeof silent) => (server.address() as AddressInfo).port;
+  for (const [port, said] of [[portOf(silent), "did not answer within 2.5 s"], [portOf(refusing), "answered 503: why"], [await freePort(), "nothing listens on"]] as const) {
+    writeFileSync(file, written.replace(`"port":${node.port}`, `"port":${port}`));
+    t.match(await inside(), { code: 1, said: new RegExp(`^not healthy: .*${said}`) });
   }
 });
 

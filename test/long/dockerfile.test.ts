@@ -1,6 +1,6 @@
 /** The steps of the Dockerfile, done in empty folders, and what they make started as the image would start it. */
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import t from "tap";
@@ -11,7 +11,7 @@ import { open } from "../support/session.ts";
 import { until } from "../support/until.ts";
 import { isRealRoot, nobody } from "../support/user.ts";
 
-const [dependencies, build, image] = readDockerfile(readFileSync(join(root, "Dockerfile"), "utf8")) as [Stage, Stage, Stage];
+const [build, image] = readDockerfile(readFileSync(join(root, "Dockerfile"), "utf8")) as [Stage, Stage];
 
 /** Does what a stage says in a folder of its own; `instead` replaces commands that would only repeat what has been done. */
 function make(stage: Stage, folder: string, made: ReadonlyMap<string, string>, instead: (command: string) => (() => void) | null): void {
@@ -21,7 +21,8 @@ function make(stage: Stage, folder: string, made: ReadonlyMap<string, string>, i
     if (step.kind === "copy") {
       for (const source of step.sources) {
         const from = step.from === null ? join(root, source) : join(made.get(step.from)!, source);
-        const target = step.target === "./" ? basename(source) : step.target;
+        // A folder's content is copied, not the folder.
+        const target = step.target === "./" && !statSync(from).isDirectory() ? basename(source) : step.target;
         cpSync(from, join(app, target), { recursive: true, filter: (path) => step.from !== null || !path.endsWith("protocol/generated") });
       }
       continue;
@@ -40,8 +41,7 @@ function make(stage: Stage, folder: string, made: ReadonlyMap<string, string>, i
 t.test("the steps of the Dockerfile make a node that starts, says that it lives, serves, and drains to an end", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "flux-image-"));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const made = new Map([dependencies, build].map(({ name }) => [name, join(folder, name)]));
-  make(dependencies, made.get("dependencies")!, made, () => null);
+  const made = new Map([[build.name, join(folder, build.name)]]);
   // The packages of a build are those this test runs with.
   make(build, made.get("build")!, made, (command) => (command.startsWith("npm ci") ? () => symlinkSync(join(root, "node_modules"), join(made.get("build")!, "app/node_modules")) : null));
   const final = join(folder, "image");
@@ -50,7 +50,9 @@ t.test("the steps of the Dockerfile make a node that starts, says that it lives,
 
   const binaries = readdirSync(join(app, "node_modules/uWebSockets.js")).filter((name) => name.endsWith(".node"));
   t.same(binaries, [`uws_linux_${process.arch}_${process.versions.modules}.node`], "one binary");
-  for (const development of ["tap", "typescript", "esbuild", "yaml"]) t.notOk(existsSync(join(app, "node_modules", development)), `without ${development}`);
+  for (const unused of ["tap", "typescript", "esbuild", "yaml", "zod"]) t.notOk(existsSync(join(app, "node_modules", unused)), `without ${unused}`);
+  const names = readdirSync(app, { recursive: true }) as string[];
+  t.same(names.filter((name) => /\.(?:map|md|d\.ts)$/.test(name)), [], "no source maps, types or documentation");
 
   chmodSync(folder, 0o755);
   const port = String(await freePort());
