@@ -126,15 +126,24 @@ t.test("compose waits longer for a node to end than it drains", async (t) => {
 });
 
 t.test("the other images have versions, their files are there and their volumes are named", async (t) => {
-  t.same(others.map(([name]) => name), ["backend", "nats", "redis", "postgres"]);
+  t.same(others.map(([name]) => name), ["backend", "nats", "redis", "postgres", "prometheus"]);
   for (const [, { image: name, volumes = [] }] of others) {
-    t.match(name, /^[a-z]+:\d+(\.\d+)?-alpine$/);
+    t.match(name, /^[a-z]+:\d+(\.\d+)?-alpine$|^prom\/prometheus:v\d+\.\d+\.\d+$/);
     for (const volume of volumes) {
       const [from = ""] = volume.split(":");
       if (from.startsWith(".")) t.ok(existsSync(join(root, "deploy", from)), from);
       else t.ok(from in compose.volumes, from);
     }
   }
+});
+
+t.test("Prometheus of compose scrapes every gateway and the load balancer, and reads the rules beside its configuration", async (t) => {
+  const { volumes = [], command = [] } = compose.services.prometheus!;
+  t.ok(volumes.includes("./prometheus:/etc/prometheus:ro") && command.includes("--config.file=/etc/prometheus/prometheus.yaml"));
+  const { scrape_configs: jobs, rule_files: rules } = parse(read("deploy/prometheus/prometheus.yaml")) as { scrape_configs: { static_configs: { targets: string[] }[] }[]; rule_files: string[] };
+  const targets = jobs.flatMap(({ static_configs: all }) => all.flatMap((one) => one.targets));
+  t.same(targets, [...gateways, ...balancers].map(([name]) => `${name}:9100`));
+  for (const file of rules) t.ok(existsSync(join(root, "deploy/prometheus", file)), file);
 });
 
 t.test("NATS takes its configuration, which writes what it acknowledges to the disk", async (t) => {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the suite on other versions of Node: npm run test:nodes -- 22 24 link
 # (without versions on both, without files the whole suite; what begins with -- is for test/run.mjs).
+# npm run test:nodes -- 22 24 --script=test:binary runs another script of package.json instead.
 #
 # uWebSockets.js's binaries for Node 22 and later need glibc 2.38, so it makes a Debian 13 root, with that release's NATS and
 # Redis. Root only. The root stays in FLUX_NODES_DIR (else flux-nodes in the temporary folder) and is used again; the
@@ -18,9 +19,10 @@ if [ -z "${FLUX_NODES_APART:-}" ]; then
   FLUX_NODES_APART=1 exec unshare --mount --propagation private bash "$0" "$@"
 fi
 
-versions=() files=() options=()
+versions=() files=() options=() script=
 for arg in "$@"; do
   case "$arg" in
+    --script=*) script="${arg#--script=}" ;;
     [0-9]*) versions+=("$arg") ;;
     -*) options+=("$arg") ;;
     *) files+=("$arg") ;;
@@ -31,7 +33,7 @@ done
 release=trixie
 mirror=http://deb.debian.org/debian
 # procps, script, curl, the browser, Python and PHP are what tests run besides the servers.
-packages=(bsdextrautils bsdutils ca-certificates chromium-headless-shell curl haproxy iproute2 nats-server nginx-light openssl php-cli procps python3 redis-server util-linux)
+packages=(bsdextrautils bsdutils ca-certificates chromium-headless-shell curl haproxy iproute2 nats-server nginx-light openssl php-cli postgresql procps python3 redis-server util-linux)
 root="$dir/root"
 debs="$dir/debs"
 mkdir -p "$debs"
@@ -97,11 +99,18 @@ for version in "${versions[@]}"; do
     ln -s ../lib/node_modules/npm/bin/npm-cli.js "$root$node/bin/npm"
     ln -s ../lib/node_modules/npm/bin/npx-cli.js "$root$node/bin/npx"
   fi
-  say "Node $(enter node --version), $(enter nats-server --version), Redis $(enter redis-server --version | cut -d' ' -f3): building"
-  logged enter bash -c "cd /project && node build.mjs && node test/build.mjs"
-  say "running ${files[*]:-the whole suite}"
+  say "Node $(enter node --version), $(enter nats-server --version), Redis $(enter redis-server --version | cut -d' ' -f3)"
   began=$SECONDS
-  if enter bash -c 'cd /project && exec node test/run.mjs "$@"' run "${options[@]}" "${files[@]}"; then
+  if [ -n "$script" ]; then
+    say "running npm run $script"
+    run=(npm run -s "$script" -- "${options[@]}" "${files[@]}")
+  else
+    logged enter bash -c "cd /project && node build.mjs && node test/build.mjs"
+    say "running ${files[*]:-the whole suite}"
+    began=$SECONDS
+    run=(node test/run.mjs "${options[@]}" "${files[@]}")
+  fi
+  if enter bash -c 'cd /project && exec "$@"' run "${run[@]}"; then
     say "Node $version: passed in $((SECONDS - began)) s"
   else
     say "Node $version: failed after $((SECONDS - began)) s"
