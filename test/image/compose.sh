@@ -19,7 +19,7 @@ if [ ! -x "$compose" ]; then
 fi
 # Each under the name that compose.yaml pulls.
 tag() { docker build --network host --target "$1" -t "$2" -f test/image/services.Dockerfile test/image >"$work/services.log" 2>&1 || { tail -n 10 "$work/services.log" >&2; fail "the stand-in for $2"; }; }
-image_of() { sed -n "s/^    image: \($1:.*\)/\1/p" deploy/compose.yaml; }
+image_of() { sed -n "s|^    image: \($1:.*\)|\1|p" deploy/compose.yaml; }
 for target in nats redis postgres; do tag "$target" "$(image_of "$target")"; done
 tag prometheus "$(image_of prom/prometheus)"
 docker tag "$base" "$(image_of node)"
