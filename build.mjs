@@ -4,14 +4,15 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
-import { bundleClient } from "./bundle.mjs";
+import { bundleClient, clientEntries } from "./bundle.mjs";
+import { bundleTypes } from "./bundletypes.mjs";
 import { writeFields } from "./fields.mjs";
 
 /** TypeScript 7 takes a fifth of the time of version 6, which tap and one test need for its API. */
 const tsc = ["node_modules/typescript-7/bin/tsc", "node_modules/typescript/bin/tsc"].find((path) => existsSync(path));
 const run = (command, ...args) => execFileSync(command, args, { stdio: ["ignore", "inherit", "inherit"] });
 
-const sources = ["src", "proto", "package-lock.json", "build.mjs", "bundle.mjs", "fields.mjs"].filter((path) => existsSync(path));
+const sources = ["src", "proto", "package-lock.json", "build.mjs", "bundle.mjs", "bundletypes.mjs", "fields.mjs"].filter((path) => existsSync(path));
 const stamp = "dist/.built";
 if (process.argv.includes("--if-stale") && existsSync(stamp) && newest(sources) < statSync(stamp).mtimeMs) {
   process.exit(0);
@@ -30,6 +31,9 @@ writeFields();
 
 rmSync("dist", { recursive: true, force: true });
 run(tsc, "-p", "tsconfig.build.json");
+// Those of the wire's messages need types of other packages, and features of the newest TypeScript.
+const types = clientEntries.map((name) => bundleTypes(`dist/client/${name}.d.ts`, name === "index" ? undefined : "dist/client/index.d.ts"));
+for (const [i, name] of clientEntries.entries()) writeFileSync(`dist/client/${name}.d.ts`, types[i]);
 cpSync(generated, "dist/protocol/generated", { recursive: true });
 cpSync("src/demo", "dist/demo", { recursive: true });
 // Redis scripts are read from their place (src/redis/scripts.ts). The image's health check is a shell script.

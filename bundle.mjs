@@ -1,5 +1,8 @@
-// Bundles the browser client into one module without dependencies.
+// Bundles the client into one module without dependencies.
 import { build } from "esbuild";
+
+/** Modules of src/client that applications import: `index` is the package flux-gateway-client itself, `NAME` would be its path `/NAME`. */
+export const clientEntries = ["index"];
 
 /** @param options of esbuild, override the defaults */
 export function bundleClient(options) {

@@ -73,7 +73,7 @@ export class Client {
   /** Expiry that the application was last warned of. */
   #expiring = 0;
 
-  /** @throws Error without a WebSocket class, SyntaxError for an invalid url. */
+  /** @throws Error without a WebSocket class, SyntaxError for an invalid url. @internal */
   constructor(url: string, options: ClientOptions = {}) {
     const { clock = systemClock, random = Math.random, storage = tabStorage() } = options;
     const settings = { ...defaults, ...options };

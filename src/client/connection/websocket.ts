@@ -8,7 +8,7 @@ import type { ClientFrame, ServerFrame } from "../../protocol/messages.ts";
 /** The part of a WebSocket that the SDK uses: that of browsers, of Node 22, or of the package `ws`. */
 export interface WebSocketLike {
   binaryType: string;
-  send(data: Uint8Array<ArrayBuffer>): void;
+  send(data: ArrayBuffer): void;
   close(code?: number, reason?: string): void;
   // Implementations differ in their event types. The handlers below accept all of them.
   onopen: unknown;
@@ -91,7 +91,7 @@ export function openWire(WebSocket: WebSocketConstructor, url: string, handlers:
 
   return {
     send: (frame) => {
-      if (!gone) socket.send(encodeClientFrame(frame) as Uint8Array<ArrayBuffer>); // it is never shared memory
+      if (!gone) socket.send(encodeClientFrame(frame).buffer as ArrayBuffer); // of its own, and never shared memory
     },
     close: (code, reason) => socket.close(code, reason),
     drop,

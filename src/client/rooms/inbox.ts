@@ -75,7 +75,7 @@ export class Inbox {
   /** Grows when the inbox becomes another user's: handlers still running then no longer count. */
   #handling = 0;
 
-  /** @param acked position of an earlier page */
+  /** @param acked position of an earlier page @internal */
   constructor(owner: InboxOwner, clock: Clock, queueMax: number, acked: Position | null) {
     this.#owner = owner;
     this.#clock = clock;

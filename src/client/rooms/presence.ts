@@ -87,7 +87,7 @@ export class Members {
   #askedAt = -Infinity;
   #refusals = 0;
 
-  /** Created by room.members(). */
+  /** Created by room.members(). @internal */
   constructor(room: string, usersMax: number, owner: MembersOwner) {
     this.#room = room;
     this.#usersMax = usersMax;

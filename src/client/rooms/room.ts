@@ -51,7 +51,7 @@ export class Room {
   readonly #membership: Membership;
   readonly #send: MembershipOwner["send"];
 
-  /** Rooms come from client.join(). */
+  /** Rooms come from client.join(). @internal */
   constructor(name: string, membership: Membership, send: MembershipOwner["send"]) {
     this.name = name;
     this.#membership = membership;

@@ -1,0 +1,1 @@
+export function bundleTypes(entry: string, base?: string): string;
