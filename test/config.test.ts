@@ -87,7 +87,7 @@ t.test("every option can be given by flag, variable and file, under names made f
     hookConnect: "https://backend.example/connect", hookRefresh: "http://10.0.0.2/refresh", hookSecret: `whsec_${Buffer.alloc(32, 1).toString("base64")}`, hookSecretPrevious: `whsec_${Buffer.alloc(32, 2).toString("base64")}`,
     hookTimeoutMs: "5s", hookOnFailure: "allow", hookConnectionsMax: "7",
     webhooks: JSON.stringify({ main: { url: "https://backend.example/told", events: ["room.*"], secret: `whsec_${Buffer.alloc(32, 3).toString("base64")}` } }),
-    webhooksAllowPrivate: "true", webhookTimeoutMs: "5s", webhookConnectionsMax: "7", webhookGiveUpMs: "1h",
+    webhooksAllowPrivate: "true", webhookTimeoutMs: "5s", webhookConnectionsMax: "7", webhookGiveUpMs: "1h", webhookEventsMax: "5000", webhookEventsBytesMax: "1MiB",
     authClockToleranceMs: "1s", inboxSize: "7", inboxTtlMs: "5s", inboxBytesMax: "1MiB",
     nats: "tls://a.example,10.0.0.2:4222", natsTlsCa: "ca.pem", natsPrefix: "other", natsPartitions: "7", natsReplicas: "3", natsStorage: "memory", natsTimeoutMs: "2s", natsGraceMs: "2s",
     policy: "least-load", nodes: "a=10.0.0.1:80", forward: "tcp", firstBytesMs: "5s", firstBytesMax: "1KiB", dialMs: "2s", readyCheckMs: "5s", connectionsMax: "7", sendProxy: "true", sharePort: "true",

@@ -26,14 +26,14 @@ interface Node {
   kill(): Promise<void>;
 }
 
-async function start(t: Test, prefix: string, name: string, receiver: Receiver, { graceMs = limits.graceMs, sessionTtlMs = 60, aliveMs = 60_000 } = {}): Promise<Node> {
+async function start(t: Test, prefix: string, name: string, receiver: Receiver, { graceMs = limits.graceMs, sessionTtlMs = 60, aliveMs = 60_000, eventsMax = 1_000_000 } = {}): Promise<Node> {
   const link = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 5_000, log: quiet });
-  const { config } = resolveConfig({ options: { hookSecret, webhooksAllowPrivate: true, webhooks: { a: { url: `${receiver.url}/a` }, b: { url: `${receiver.url}/b`, events: ["room.*"] } } } as never });
+  const { config } = resolveConfig({ options: { hookSecret, webhooksAllowPrivate: true, webhookEventsMax: eventsMax, webhooks: { a: { url: `${receiver.url}/a` }, b: { url: `${receiver.url}/b`, events: ["room.*"] } } } as never });
   const kindOf = compileKinds(config);
   const facts = createRedisFacts({ redis: link, prefix, node: name, endpointsOf: endpointsOf(config) });
   let presence: RedisPresence | null = null;
   const webhooks: Webhooks = new Webhooks({ config, version: "test", facts, log: quiet as never, onTold: (subject) => presence?.factsTold(subject) });
-  const wanted = { ofRoom: (room: string) => kindOf(room)?.facts ?? "", ofUsers: "cefn", sessionTtlMs };
+  const wanted = { ofRoom: (room: string) => kindOf(room)?.facts ?? "", ofUsers: "cefn", sessionTtlMs, isFull: () => webhooks.isFull, refused: () => void webhooks.admits() };
   presence = await createRedisPresence({
     ...limits, graceMs, redis: link, prefix, node: name, aliveMs, log: quiet,
     facts: { ...wanted, look: (...call) => webhooks.look(...call), has: (...call) => webhooks.has(...call) },
@@ -134,6 +134,42 @@ t.test("a node is killed while it tells: another tells what it had claimed, unde
   t.strictSame(receiver.taken.filter(({ type }) => type === "room.occupied").map(({ path, id }) => path + id).sort(), asked);
   t.strictSame(of(receiver, "chat:x"), ["room.occupied chat:x", "member.joined chat:x ann", "member.left chat:x ann", "room.vacated chat:x"]);
   t.equal(new Set(idsOf(receiver, "/a")).size, 4);
+});
+
+t.test("a claim of a node that was found dead is free only as far as it was made before that; a node that lost its claim learns of it", async (t) => {
+  const prefix = freshPrefix();
+  const receiver = await startReceiver(t);
+  const one = await start(t, prefix, "one", receiver);
+  await one.webhooks.close(); // it adds facts, and tells none
+  one.presence.enter("chat:c", "\u001fann", "1");
+  await until(async () => (await leftOver(prefix)) === 1, "the facts to be written");
+  const of = (node: string) => createRedisFacts({ redis: one.link, prefix, node, endpointsOf: () => ["a"] });
+  const [dead, other] = [of("dead"), of("other")];
+  const mine = await dead.claim("a", "rchat:c", { max: 1 });
+  t.match(mine, { waiting: 2, heldMs: 0 });
+  t.ok((await other.claim("a", "rchat:c", { max: 1, gone: { node: "dead", forMs: 60_000 } })).heldMs > 0, "it claimed after it was found dead: it is back");
+  t.ok((await other.claim("a", "rchat:c", { max: 1, gone: { node: "third", forMs: 0 } })).heldMs > 0);
+  t.match(await other.claim("a", "rchat:c", { max: 1, gone: { node: "dead", forMs: 0 } }), { waiting: 2, heldMs: 0 });
+  t.equal(await dead.told("a", "rchat:c", { epoch: mine.epoch, n: 1, isOver: false }), -1);
+  t.strictSame(await other.count("a", ["rchat:c", "rchat:nowhere"]), [1, 0]);
+  t.equal(await other.told("a", "rchat:c", { epoch: mine.epoch, n: 2, isOver: true }), 0);
+});
+
+t.test("too many events wait: new ones are refused and counted, rooms go on; when the endpoint is back there is room again", async (t) => {
+  const receiver = await startReceiver(t);
+  receiver.answer = 500;
+  const prefix = freshPrefix();
+  const one = await start(t, prefix, "one", receiver, { eventsMax: 20 });
+  for (let i = 0; i < 40; i++) {
+    one.presence.enter(`chat:${i}`, "\u001fann", "1");
+    await until(async () => (await server.client.keys(`${prefix}room:{chat:${i}}:*`)).length > 0, "it to be written");
+  }
+  t.ok(one.webhooks.queue().refused.events > 0, "some were refused");
+  t.ok((await leftOver(prefix)) < 40);
+  receiver.answer = 204;
+  await until(async () => (await leftOver(prefix)) === 0, "everything to be told");
+  one.presence.enter("chat:after", "\u001fann", "1");
+  await until(() => of(receiver, "chat:after").length === 2, "new events");
 });
 
 t.test("the node that was to tell dies before it has told anything: the list says it", async (t) => {

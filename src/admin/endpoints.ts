@@ -37,8 +37,8 @@ export const adminEndpoints: readonly Endpoint[] = [
     answers: ['200 `{"node":"b","weight":2,"maxPartitions":20}`, as the node has it', "400 `bad_request`", "404 `not_found`: no such node, or it is down", "503 `unavailable`: Redis is unavailable, or the node did not answer within 6 s"],
   },
   {
-    method: "GET", path: "/webhooks", takes: "nothing, or `?max=100`", text: "Endpoints of webhooks, with their dead letters: the oldest, at most `max` of each.",
-    answers: ['200 `{"endpoints":[{"endpoint":"main","isDisabled":false,"count":0,"letters":[]}]}`', "404 `not_found`: no webhook is configured"],
+    method: "GET", path: "/webhooks", takes: "nothing, or `?max=100`", text: "Endpoints of webhooks, with their dead letters: the oldest, at most `max` of each; and the events that wait on this node, with their bounds and what was refused at them.",
+    answers: ['200 `{"endpoints":[{"endpoint":"main","isDisabled":false,"count":0,"letters":[]}],"queue":{"events":0,"eventsMax":1000000,"bytes":0,"bytesMax":134217728,"refused":{"events":0,"bytes":0}}}`', "404 `not_found`: no webhook is configured"],
   },
   {
     method: "POST", path: "/webhooks", takes: '`{"endpoint":"main","max":100}`; only `endpoint` is required',

@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import * as z from "zod";
 import type { DeadLetter } from "../facts/facts.ts";
+import type { WebhookQueue } from "../metrics/webhooks.ts";
 import type { Audit, Caller } from "./audit.ts";
 import { problemOf } from "./problem.ts";
 import { answer, queryOf, readCommand, Refused } from "./request.ts";
@@ -24,6 +25,8 @@ export interface Replayed {
 }
 
 export interface WebhookControl {
+  /** Events that wait on this node, and those that were refused. */
+  queue(): WebhookQueue;
   failed(max: number): Promise<readonly FailedEvents[]>;
   /** Null: there is no such endpoint. */
   replay(endpoint: string, max: number): Promise<Replayed | null>;
@@ -38,8 +41,9 @@ const asked = z.strictObject({ endpoint: z.string().max(64), max: max.optional()
 export async function serveFailed(req: IncomingMessage, res: ServerResponse, webhooks: WebhookControl | null): Promise<void> {
   const parsed = query.safeParse(queryOf(req.url));
   if (!parsed.success) throw new Refused(400, "bad_request", problemOf(parsed.error, "query"));
-  const endpoints = await inTime(existing(webhooks).failed(parsed.data.max ?? maxDefault));
-  answer(res, 200, { endpoints });
+  const control = existing(webhooks);
+  const endpoints = await inTime(control.failed(parsed.data.max ?? maxDefault));
+  answer(res, 200, { endpoints, queue: control.queue() });
 }
 
 /** @throws Refused */

@@ -212,6 +212,8 @@ export const rows = {
   webhookTimeoutMs: row("Webhooks", time(10, 60_000), 15_000, "Time an endpoint has to answer. Then the attempt has failed, and another follows."),
   webhookConnectionsMax: row("Webhooks", count(1, 1024), 64, "Messages under way to one endpoint at once, from this node."),
   webhookGiveUpMs: row("Webhooks", time(1000, 30 * 86_400_000), 3 * 86_400_000, "Time for which an event is tried again. Then it is a dead letter: see flux-gateway hooks failed."),
+  webhookEventsMax: row("Webhooks", count(1, 100_000_000), 1_000_000, "Events of all webhooks that may wait to be told by this node. Beyond it new events are refused, and counted."),
+  webhookEventsBytesMax: row("Webhooks", size(1024, 2 ** 40), 134_217_728, "Bytes of the events of all webhooks that may wait to be told by this node. Beyond it new events are refused, and counted."),
 
   inboxSize: row("Direct messages", many, 1000, "Direct messages an inbox keeps. Beyond it the oldest are deleted."),
   inboxTtlMs: row("Direct messages", time(1, 3650 * 86_400_000), 30 * 86_400_000, "Time an inbox keeps a direct message."),

@@ -7,6 +7,7 @@
  *     archive-id      names the directory in the archive
  *     log/            durable rooms and inboxes
  *     sessions/       sessions, what devices have read, sign-outs
+ *     webhooks/       events that webhooks have not told yet, and dead letters
  */
 import { accessSync, constants, existsSync, mkdirSync, opendirSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";

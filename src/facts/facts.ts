@@ -45,6 +45,8 @@ export interface FactPage {
   readonly through: number;
   /** How many there are, those on the page included. */
   readonly waiting: number;
+  /** Of those on the page, as they are stored. */
+  readonly bytes: number;
   /** Facts of the subject that were deleted untold since the last page: there were too many. */
   readonly lost: number;
   /** More than 0: another node tells this subject's facts. Look again after this time. */
@@ -65,8 +67,14 @@ export interface DeadLetter {
 export interface Claim {
   /** How many facts to read. */
   readonly max: number;
-  /** A node that is dead: what it had claimed is free. */
-  readonly gone?: string;
+  /** A node that was found dead so long ago: what it had claimed until then is free. What it claims since, it is back. */
+  readonly gone?: { readonly node: string; readonly forMs: number };
+}
+
+/** Facts that wait, of all subjects. */
+export interface FactsUsage {
+  readonly events: number;
+  readonly bytes: number;
 }
 
 export interface Facts {
@@ -79,7 +87,8 @@ export interface Facts {
   /**
    * The endpoint was told everything up to number `n`. Facts that all endpoints of the subject were told MUST be
    * deleted, and no others. `isOver`: the claim ends, else it is renewed. An epoch that is over MUST change nothing.
-   * Resolves with the number of facts that still wait. With 0 the claim has ended before the next fact.
+   * Resolves with the number of facts that still wait. With 0 the claim has ended before the next fact. With -1 another
+   * node has the claim, and tells them.
    */
   told(endpoint: string, subject: Subject, told: { readonly epoch: string; readonly n: number; readonly isOver: boolean }): Promise<number>;
 
@@ -93,8 +102,13 @@ export interface Facts {
   disabled(endpoint: string): Promise<string>;
   disable(endpoint: string, url: string): Promise<void>;
 
-  /** Whether facts are lost with this process. */
-  readonly isVolatile: boolean;
+  /** How many facts wait for the endpoint in each of these lists. Takes no claim. MUST reject where that is unknown. */
+  count(endpoint: string, subjects: readonly Subject[]): Promise<readonly number[]>;
+  /** All facts that wait, where this process alone keeps them; null where nodes share them. */
+  usage(): FactsUsage | null;
+  /** Subjects with facts from before the start. Nodes that share facts know theirs in another way. */
+  subjects(): readonly Subject[];
+
   stop(): Promise<void>;
 }
 
@@ -122,3 +136,10 @@ export function factOf(text: string): Fact | null {
 export function lettersOf(kinds: Iterable<FactKind>): string {
   return [...new Set(kinds)].map((kind) => letterOf[kind]).sort().join("");
 }
+
+/** Of a fact in a list: its text, and what every entry of a list costs. */
+export function bytesOfFact({ session, member }: Pick<Fact, "session" | "member">): number {
+  return entryBytes + session.length + member.length;
+}
+
+const entryBytes = 100;

@@ -64,7 +64,11 @@ export async function openPresence(config: Config, redis: RedisLink | null, log:
   if (webhooks !== null) webhooks.onTold = presence.factsTold;
   return {
     presence,
-    nodeChanged: ({ kind, node: { id } }) => (kind === "down" || kind === "left" ? presence.nodeGone(id) : presence.nodeBack(id)),
+    nodeChanged({ kind, node: { id } }) {
+      if (kind === "down" || kind === "left") return presence.nodeGone(id);
+      presence.nodeBack(id);
+      webhooks?.back(id);
+    },
   };
 }
 

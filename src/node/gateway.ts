@@ -208,7 +208,7 @@ function metricsOf(node: Node, http: HttpApis): ReturnType<typeof createMetrics>
   const { natsInput } = http;
   if (natsInput !== null) addNatsApiMetrics(registry, () => natsInput.usage());
   if (hooks !== null) addHookMetrics(registry, () => hooks.usage());
-  if (webhooks !== null) addWebhookMetrics(registry, () => webhooks.usage());
+  if (webhooks !== null) addWebhookMetrics(registry, () => webhooks.usage(), () => webhooks.queue());
   if (redis !== null) addRedisMetrics(registry, () => redis, stores.writes);
   if (config.dataDir !== "") addDiskMetrics(registry, stores.journals);
   if (stores.nats !== null) addNatsMetrics(registry, stores.nats);

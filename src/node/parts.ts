@@ -189,7 +189,7 @@ async function openNodeStores({ config, log }: Setup, parts: Parts, redis: Redis
     opened.unshift(() => presence.presence.stop());
     const tables = await openTables(config, redis);
     const stores = await openStores({
-      config, log, parts, shared,
+      config, log, parts, shared, webhooks,
       retentionOf: (room) => kindOf(nameOfRoom(room))?.retention ?? null,
       deliver: (room, publication) => hub().deliver(room, publication),
       moved: (room, position) => hub().moved(room, position),

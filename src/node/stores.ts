@@ -20,6 +20,7 @@ import { userOfInbox } from "../protocol/roomkeys.ts";
 import { createDiskSessions } from "../sessions/disk.ts";
 import { createMemorySessions } from "../sessions/memory.ts";
 import type { Sessions } from "../sessions/sessions.ts";
+import type { NodeWebhooks } from "./webhooks.ts";
 
 /** Upper limits: sessions in the store (on disk also those with a socket), and devices with a stored inbox position. */
 const storedSessionsMax = 1_000_000;
@@ -61,6 +62,8 @@ export interface StoresOptions {
   readonly parts: Parts;
   /** The session store that nodes share; null where each node has its own. */
   readonly shared: SharedSessions | null;
+  /** Null where no endpoint is configured. */
+  readonly webhooks: NodeWebhooks | null;
   readonly retentionOf: (room: string) => Retention | null;
   readonly deliver: Deliver;
   readonly moved: Moved;
@@ -92,7 +95,7 @@ async function openShared({ config, log, parts, shared, deliver, moved }: Stores
   return { broker, store, resumeSecret, journals: {}, writes, nats: nats && (() => nats.nats()), queues: nats && nats.queues, archive: archiving && (() => archiving.usage()), close };
 }
 
-async function openOnDisk({ config, log, parts, retentionOf, deliver, moved }: StoresOptions, path: string): Promise<Stores> {
+async function openOnDisk({ config, log, parts, webhooks, retentionOf, deliver, moved }: StoresOptions, path: string): Promise<Stores> {
   const { dataBytesMax, dataSync } = config;
   const opened: (() => Promise<void>)[] = [];
   const close = async () => {
@@ -117,7 +120,9 @@ async function openOnDisk({ config, log, parts, retentionOf, deliver, moved }: S
     const broker = archiving?.broker ?? own;
     const store = await createDiskSessions({ ...sessionLimits(config), ...disk, folder: dataDir.folder("sessions") });
     opened.push(() => store.stop());
-    const journals = { ...(logged && { log: () => logged.disk() }), sessions: () => store.disk() };
+    const facts = (await webhooks?.openOnDisk({ ...disk, folder: dataDir.folder("webhooks") })) ?? null;
+    if (facts !== null) opened.push(() => webhooks!.close());
+    const journals = { ...(logged && { log: () => logged.disk() }), sessions: () => store.disk(), ...(facts && { webhooks: () => facts.disk() }) };
     return { broker, store, resumeSecret: config.resumeSecret || (await dataDir.secret()), journals, writes: noWrites, nats: null, queues: null, archive: archiving && (() => archiving.usage()), close };
   } catch (error) {
     await close();

@@ -3,7 +3,7 @@ import { letterOf, type FactKind } from "../facts/facts.ts";
 import { Due } from "./due.ts";
 import type { AddedFacts, BegunSession, LostSession } from "./presence.ts";
 
-export const noFacts: AddedFacts = { ofRoom: () => "", ofUsers: "", sessionTtlMs: 0, add() {} };
+export const noFacts: AddedFacts = { ofRoom: () => "", ofUsers: "", sessionTtlMs: 0, isFull: () => false, refused() {}, add() {} };
 
 /** The facts of one node, without others. */
 export class OwnFacts {

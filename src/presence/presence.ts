@@ -119,6 +119,10 @@ export interface WantedFacts {
   readonly ofUsers: string;
   /** How long a session can be resumed after its socket was lost. */
   readonly sessionTtlMs: number;
+  /** Whether too many facts wait: none is added meanwhile. */
+  isFull(): boolean;
+  /** Counts a change that added none for that reason. */
+  refused(): void;
 }
 
 export interface AddedFacts extends WantedFacts {

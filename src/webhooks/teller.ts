@@ -5,10 +5,12 @@
  * then (Breaker).
  */
 import type { FactPage, Facts, Subject } from "../facts/facts.ts";
+import type { WebhookUsage } from "../metrics/webhooks.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { Sparse } from "../platform/log/sparse.ts";
 import { Backoff, type Timers } from "./backoff.ts";
 import { failureReasons, type Endpoint, type FailureReason, type Outcome } from "./endpoint.ts";
+import { KnownSubjects, type Known } from "./known.ts";
 import { messageOf } from "./message.ts";
 
 export interface TellerOptions {
@@ -25,38 +27,6 @@ export interface TellerOptions {
   readonly timers?: Timers;
 }
 
-export interface TellerUsage {
-  readonly endpoint: string;
-  readonly told: number;
-  readonly deadLetters: number;
-  readonly lost: number;
-  readonly failures: Readonly<Record<FailureReason, number>>;
-  readonly running: number;
-  /** Subjects with facts, those under way included, and those among them that the endpoint did not take. */
-  readonly subjects: number;
-  readonly parked: number;
-  /** Facts that wait, as far as this node has looked. */
-  readonly waiting: number;
-  /** Of the oldest fact that waits. */
-  readonly ageMs: number;
-  readonly breaker: "closed" | "open" | "trial";
-  readonly isDisabled: boolean;
-}
-
-/** What this node knows of a subject with facts. */
-interface Known {
-  readonly subject: Subject;
-  state: "ready" | "busy" | "later";
-  /** There may be more facts than were read. */
-  again: boolean;
-  /** A dead node whose claim is free, until this node has claimed once. */
-  gone: string | undefined;
-  attempts: number;
-  waiting: number;
-  /** When the oldest fact happened, or was first heard of. */
-  since: number;
-}
-
 /** Facts that are read at once, and messages after which the store learns what was told: a crash repeats so many. */
 const pageMax = 64;
 const toldEach = 16;
@@ -70,7 +40,8 @@ const heldLookMs = 2_000;
 const lookMs = 250;
 /** Whether a disabled endpoint was enabled by way of another node is read so often. */
 const disabledMs = 5_000;
-export const parkedAttempts = 5;
+/** While the endpoint fails, so many subjects at once are looked through for facts to give up. */
+const overdueMax = 2_000;
 
 export class Teller {
   told = 0;
@@ -81,7 +52,7 @@ export class Teller {
   readonly #clock: () => number;
   /** For waiting: a step of the machine's clock changes nothing. */
   readonly #steady: () => number;
-  readonly #known = new Map<Subject, Known>();
+  readonly #known: KnownSubjects;
   readonly #ready = new Set<Known>();
   readonly #later: Backoff<Known>;
   #isClosing = false;
@@ -89,6 +60,8 @@ export class Teller {
   readonly #turns = new Set<Promise<void>>();
   #pausedUntil = 0;
   #isDisabled = false;
+  /** Where counting again goes on. */
+  #recount: Iterator<Known> | null = null;
   /** When this was read or found last. */
   #disabledAt = 0;
 
@@ -96,21 +69,46 @@ export class Teller {
     this.#options = options;
     this.#clock = options.clock ?? Date.now;
     this.#steady = options.clock ?? (() => performance.now());
+    this.#known = new KnownSubjects(this.#steady);
     this.#later = new Backoff({ clock: this.#steady, ...(options.timers && { timers: options.timers }), onDue: (known) => this.#makeReady(known) });
   }
 
-  /** There may be facts of the subject. @param gone a dead node: its claims are free */
+  /** There may be facts of the subject, one more than before. @param gone a dead node: its claims until now are free */
   look(subject: Subject, gone?: string): void {
     if (this.#isClosing) return;
-    let known = this.#known.get(subject);
-    if (known === undefined) this.#known.set(subject, (known = { subject, state: "later", again: false, gone, attempts: 0, waiting: 1, since: this.#clock() }));
-    else if (known.state !== "later" || known.attempts > 0) {
-      known.again = true;
-      known.gone = gone ?? known.gone;
-      return;
+    const known = this.#known.get(subject) ?? this.#known.add(subject, this.#clock());
+    if (gone !== undefined) known.gone = { node: gone, at: this.#steady() };
+    if (known.state === "later" && known.attempts === 0) return this.#makeReady(known);
+    known.again = true;
+    this.#known.set(known, { waiting: known.waiting + 1 });
+  }
+
+  /** The node is back: what it claims now is its own. */
+  back(node: string): void {
+    for (const known of this.#known.values()) if (known.gone?.node === node) known.gone = undefined;
+  }
+
+  /** Facts that wait, as far as this node has looked. */
+  get waiting(): { readonly events: number; readonly bytes: number } {
+    return { events: this.#known.events, bytes: this.#known.bytes };
+  }
+
+  /** Counts the facts of some subjects again, of others the next time: what this node heard of may have been no facts. */
+  async recount(max: number): Promise<void> {
+    const some: Known[] = [];
+    this.#recount ??= this.#known.values();
+    while (some.length < max) {
+      const next = this.#recount.next();
+      if (next.done === true) {
+        this.#recount = null;
+        break;
+      }
+      some.push(next.value);
     }
-    known.gone = gone ?? known.gone;
-    this.#makeReady(known);
+    if (some.length === 0) return;
+    const { facts, endpoint } = this.#options;
+    const counts = await facts.count(endpoint.name, some.map(({ subject }) => subject));
+    for (const [i, known] of some.entries()) this.#known.set(known, { waiting: counts[i] ?? known.waiting });
   }
 
   /** Whether facts of the subject may wait. */
@@ -135,27 +133,51 @@ export class Teller {
     this.#pump();
   }
 
+  /** No longer than until its oldest fact is given up. */
   #wait(known: Known, ms: number): void {
     known.state = "later";
-    this.#later.put(known, ms);
+    const giveUpIn = known.since + this.#options.giveUpMs - this.#clock();
+    this.#later.put(known, giveUpIn > 0 ? Math.min(ms, giveUpIn) : ms);
   }
 
   #pump(): void {
     if (this.#isClosing) return;
     const { endpoint, connectionsMax } = this.#options;
     const now = this.#steady();
+    if (endpoint.breaker.state !== "closed" && !this.#isDisabled) this.#beginOverdue();
     if (this.#ready.size > 0 && now < this.#pausedUntil) return this.#later.wake(this.#pausedUntil - now, () => this.#pump());
     for (const known of this.#ready) {
       // One at a time finds out whether the endpoint is back.
       const most = endpoint.breaker.state === "closed" || this.#isDisabled ? connectionsMax : 1;
       if (this.#turns.size >= most) return;
+      this.#begin(known);
+    }
+  }
+
+  #begin(known: Known): void {
+    this.#ready.delete(known);
+    known.state = "busy";
+    const turn: Promise<void> = this.#turn(known).catch((error: unknown) => this.#unread(known, error)).finally(() => {
+      this.#turns.delete(turn);
+      this.#pump();
+    });
+    this.#turns.add(turn);
+  }
+
+  /** While the endpoint fails, what is too old becomes a dead letter all the same, without an attempt. */
+  #beginOverdue(): void {
+    const { connectionsMax, giveUpMs } = this.#options;
+    const before = this.#clock() - giveUpMs;
+    let left = Math.min(overdueMax, this.#ready.size);
+    for (const known of this.#ready) {
+      if (this.#turns.size >= connectionsMax || left-- === 0) return;
+      if (known.since <= before) {
+        this.#begin(known);
+        continue;
+      }
+      // To the end: the next time others are looked at.
       this.#ready.delete(known);
-      known.state = "busy";
-      const turn: Promise<void> = this.#turn(known).catch((error: unknown) => this.#unread(known, error)).finally(() => {
-        this.#turns.delete(turn);
-        this.#pump();
-      });
-      this.#turns.add(turn);
+      this.#ready.add(known);
     }
   }
 
@@ -165,15 +187,17 @@ export class Teller {
     const { subject, gone } = known;
     known.again = false;
     if (this.#isDisabled && this.#steady() - this.#disabledAt >= disabledMs) await this.readDisabled();
-    const page = await facts.claim(endpoint.name, subject, { max: pageMax, ...(gone !== undefined && { gone }) });
+    const page = await facts.claim(endpoint.name, subject, { max: pageMax, ...(gone !== undefined && { gone: { node: gone.node, forMs: this.#steady() - gone.at } }) });
     // Once only: the node may be back, with claims that it makes from now on.
     if (known.gone === gone) known.gone = undefined;
     if (page.heldMs > 0) return this.#wait(known, Math.min(page.heldMs, heldLookMs));
     this.#count(known, page);
     const { stop, left } = await this.#tellPage(known, page);
     if (stop !== null) return this.#stopped(known, stop);
+    if (left < 0) return this.#wait(known, heldLookMs);
+    this.#known.set(known, { waiting: left });
     if (left > 0 || known.again) return this.#goOn(known);
-    this.#known.delete(subject);
+    this.#known.delete(known);
     this.#options.onTold(subject);
   }
 
@@ -183,9 +207,9 @@ export class Teller {
     this.#ready.add(known);
   }
 
-  #count(known: Known, { waiting, lost, facts: [oldest] }: FactPage): void {
-    known.waiting = waiting;
-    known.since = oldest?.at ?? this.#clock();
+  #count(known: Known, { waiting, lost, bytes, facts }: FactPage): void {
+    this.#known.set(known, { waiting, ...(facts.length > 0 && { bytesEach: bytes / facts.length }) });
+    known.since = facts[0]?.at ?? this.#clock();
     if (lost === 0) return;
     this.lost += lost;
     const unsaid = this.#sparse.due("lost");
@@ -207,18 +231,21 @@ export class Teller {
         const outcome = await this.#tell(subject, epoch, fact);
         if (outcome === null) stop = { afterMs: lookMs, isFailure: false };
         else if (outcome.kind === "failed") stop = { afterMs: outcome.afterMs, isFailure: outcome.afterMs === 0 };
-        if (stop !== null) break;
+        if (stop !== null) {
+          known.since = fact.at;
+          break;
+        }
       }
       n = fact.n;
-      known.waiting--;
-      known.attempts = 0;
+      this.#known.set(known, { waiting: known.waiting - 1, attempts: 0 });
       const now = this.#steady();
       if (now - begun > turnMs && fact !== page.at(-1)) {
         isWhole = false;
         break;
       }
       if (++said < toldEach && now - saidAt < toldEachMs) continue;
-      await facts.told(endpoint.name, subject, { epoch, n, isOver: false });
+      // Another node tells the rest.
+      if ((await facts.told(endpoint.name, subject, { epoch, n, isOver: false })) < 0) return { stop: null, left: -1 };
       said = 0;
       saidAt = now;
     }
@@ -284,10 +311,16 @@ export class Teller {
   }
 
   #stopped(known: Known, { afterMs, isFailure }: Stop): void {
-    if (isFailure) return this.#wait(known, this.#later.delayOf(++known.attempts));
+    if (isFailure) return this.#retry(known);
     // The whole endpoint waits, not this subject.
     this.#pausedUntil = Math.max(this.#pausedUntil, this.#steady() + afterMs);
     this.#goOn(known);
+  }
+
+  #retry(known: Known): void {
+    const attempts = known.attempts + 1;
+    this.#known.set(known, { attempts });
+    this.#wait(known, this.#later.delayOf(attempts));
   }
 
   /** The store is unavailable. What was told since the last look is told again, with the same ids. */
@@ -296,20 +329,16 @@ export class Teller {
     if (unsaid !== null && !this.#isClosing) this.#options.log.warn({ endpoint: this.#options.endpoint.name, problem: String(error) }, "webhooks: the events that wait cannot be read; the node tries again every second");
     // Nothing can be read, or it is about this subject alone.
     if (error instanceof Error && error.name === "RedisAway") this.#stopped(known, { afterMs: unreadableMs, isFailure: false });
-    else this.#wait(known, this.#later.delayOf(++known.attempts));
+    else this.#retry(known);
   }
 
-  usage(): TellerUsage {
+  usage(): WebhookUsage {
     const { endpoint: { name: endpoint, breaker: { state: breaker } } } = this.#options;
-    let [parked, waiting, since] = [0, 0, Infinity];
-    for (const known of this.#known.values()) {
-      if (known.attempts >= parkedAttempts) parked++;
-      waiting += known.waiting;
-      since = Math.min(since, known.since);
-    }
     const { told, deadLetters, lost, failures } = this;
-    const ageMs = since === Infinity ? 0 : Math.max(0, this.#clock() - since);
-    return { endpoint, told, deadLetters, lost, failures: { ...failures }, running: this.#turns.size, subjects: this.#known.size, parked, waiting, ageMs, breaker, isDisabled: this.#isDisabled };
+    const { size: subjects, parked, events: waiting } = this.#known;
+    const oldest = this.#known.oldest();
+    const ageMs = oldest === Infinity ? 0 : Math.max(0, this.#clock() - oldest);
+    return { endpoint, told, deadLetters, lost, failures: { ...failures }, running: this.#turns.size, subjects, parked, waiting, ageMs, breaker, isDisabled: this.#isDisabled };
   }
 
   /** Requests under way are given up: their facts are told after the next start, or by another node. */

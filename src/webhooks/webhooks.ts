@@ -11,7 +11,9 @@ import { Signer } from "../hooks/signature.ts";
 import type { Logger } from "../platform/log/log.ts";
 import { publicConnector } from "./addresses.ts";
 import { Endpoint } from "./endpoint.ts";
-import { Teller, type TellerUsage } from "./teller.ts";
+import type { WebhookQueue, WebhookUsage } from "../metrics/webhooks.ts";
+import { QueueBound } from "./bound.ts";
+import { Teller } from "./teller.ts";
 
 export interface WebhooksOptions {
   readonly config: Config;
@@ -24,10 +26,15 @@ export interface WebhooksOptions {
 
 /** Bytes of an answer's body: nobody reads it. */
 const answerBytesMax = 262_144;
+/** While the bound is reached, so many rooms and users of each endpoint are counted again, and so often. */
+const recountMax = 1_000;
+const recountMs = 1_000;
 
 export class Webhooks {
   readonly #options: WebhooksOptions;
   readonly #tellers: readonly { readonly endpoint: Endpoint; readonly teller: Teller }[];
+  readonly #bound: QueueBound;
+  readonly #recounting: NodeJS.Timeout;
 
   constructor(options: WebhooksOptions) {
     this.#options = options;
@@ -42,19 +49,38 @@ export class Webhooks {
       });
       return { endpoint, teller };
     });
+    const { webhookEventsMax: eventsMax, webhookEventsBytesMax: bytesMax } = config;
+    this.#bound = new QueueBound({ eventsMax, bytesMax, log, waiting: () => facts.usage() ?? this.#waiting() });
+    this.#recounting = setInterval(() => this.#recount(), recountMs).unref();
   }
 
-  /** An endpoint that answered 410 stays disabled, also after a restart, until its URL changes. */
+  /** Tells what is left of the time before. An endpoint that answered 410 stays disabled, also after a restart, until its URL changes. */
   async start(): Promise<void> {
-    const { log } = this.#options;
+    const { log, facts } = this.#options;
     for (const { endpoint, teller } of this.#tellers) {
       if (await teller.readDisabled()) log.warn({ endpoint: endpoint.name }, "webhooks: the endpoint is disabled, as it answered 410 (gone) before: its events become dead letters; flux-gateway hooks replay enables it again");
     }
+    for (const subject of facts.subjects()) this.look(subject);
   }
 
   /** There may be facts of the subject. @param gone a dead node, that may have been telling them */
   look(subject: Subject, gone?: string): void {
     for (const { endpoint, teller } of this.#tellers) if (isTold(endpoint, subject)) teller.look(subject, gone);
+  }
+
+  /** A node that was found dead is back: its claims are its own. */
+  back(node: string): void {
+    for (const { teller } of this.#tellers) teller.back(node);
+  }
+
+  /** Whether so many events wait that new ones are refused. */
+  get isFull(): boolean {
+    return this.#bound.isFull;
+  }
+
+  /** Asked before an event is added. False: it is refused, and counted. */
+  admits(): boolean {
+    return this.#bound.admits();
   }
 
   has(subject: Subject): boolean {
@@ -93,12 +119,33 @@ export class Webhooks {
     return { told, left: (await facts.buried(name, 0)).count, problem };
   }
 
-  usage(): readonly TellerUsage[] {
+  usage(): readonly WebhookUsage[] {
     return this.#tellers.map(({ teller }) => teller.usage());
   }
 
+  queue(): WebhookQueue {
+    return this.#bound.usage();
+  }
+
   async close(): Promise<void> {
+    clearInterval(this.#recounting);
     await Promise.all(this.#tellers.map(({ teller }) => teller.close()));
+  }
+
+  /** Where nodes share the facts: what waits for each endpoint counts, also where others wait for the same. */
+  #waiting(): { events: number; bytes: number } {
+    let [events, bytes] = [0, 0];
+    for (const { teller: { waiting } } of this.#tellers) {
+      events += waiting.events;
+      bytes += waiting.bytes;
+    }
+    return { events, bytes };
+  }
+
+  #recount(): void {
+    if (this.#options.facts.usage() !== null || !this.isFull) return;
+    // Unreadable: the next time.
+    for (const { teller } of this.#tellers) teller.recount(recountMax).catch(() => undefined);
   }
 }
 

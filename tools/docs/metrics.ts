@@ -89,7 +89,7 @@ function everything(): Registry {
   addApiKeyMetrics(registry, () => ({ keys: 0, problem: "", byKey: [], unauthorized: 0 }));
   const hook = { hook: "join", namespace: "chat", sent: 0, remembered: 0, allowed: 0, denied: 0, failures: {}, running: 0, waiting: 0, breaker: "closed", buckets: [0], sumMs: 0 } as const;
   addHookMetrics(registry, () => ({ remembered: 0, boundsMs: [], hooks: [hook] }));
-  addWebhookMetrics(registry, () => [{ endpoint: "main", told: 0, deadLetters: 0, lost: 0, failures: {}, running: 0, subjects: 0, parked: 0, waiting: 0, ageMs: 0, breaker: "closed", isDisabled: false }]);
+  addWebhookMetrics(registry, () => [{ endpoint: "main", told: 0, deadLetters: 0, lost: 0, failures: {}, running: 0, subjects: 0, parked: 0, waiting: 0, ageMs: 0, breaker: "closed", isDisabled: false }], () => ({ events: 0, eventsMax: 0, bytes: 0, bytesMax: 0, refused: { events: 0, bytes: 0 } }));
   addArchiveMetrics(registry, () => ({ up: true, streams: 0, pending: 0, lagMs: 0, rows: 0, gaps: 0, missing: 0, failures: 0 }), 0);
   addOutboxMetrics(registry, () => ({ up: true, published: 0, refused: 0, repeated: 0, doubled: 0, failures: 0 }));
   addDiskMetrics(registry, { rooms: () => ({ bytes: 0, uncommittedBytes: 0, failing: false, counts: { commits: 0, failedCommits: 0, records: 0, bytes: 0, buckets: [], sumMs: 0 } }) });

@@ -1,6 +1,7 @@
 /** `flux-gateway hooks failed` and `replay`: events that endpoints of webhooks did not take. */
 import type { Command } from "commander";
 import type { FailedEvents, Replayed } from "../../admin/webhooks.ts";
+import type { WebhookQueue } from "../../metrics/webhooks.ts";
 import { ConfigError } from "../../config/config.ts";
 import { addAdminFlags, adminPort, askAt, postTo, type AdminGiven } from "../address.ts";
 import { tableOf } from "../table.ts";
@@ -19,8 +20,8 @@ export function addHooksCommand(program: Command): void {
     .option("--json", "Print JSON, with the bodies.", false);
   addAdminFlags(failed).action(async () => {
     const { json, max, ...given } = failed.optsWithGlobals<Given>();
-    const { endpoints } = (await (await askAt(adminPort(given), `/webhooks?max=${numberOf(max)}`)).json()) as { endpoints: FailedEvents[] };
-    console.log(json ? JSON.stringify(endpoints, null, 2) : listed(endpoints));
+    const { endpoints, queue } = (await (await askAt(adminPort(given), `/webhooks?max=${numberOf(max)}`)).json()) as { endpoints: FailedEvents[]; queue: WebhookQueue };
+    console.log(json ? JSON.stringify({ endpoints, queue }, null, 2) : `${listed(endpoints)}\n\n${waiting(queue)}`);
   });
 
   const replay = hooks
@@ -46,6 +47,11 @@ function listed(endpoints: readonly FailedEvents[]): string {
       return `${head}\n${tableOf(["given up", "webhook-id", "event", "about", "reason"], rows)}`;
     })
     .join("\n\n");
+}
+
+function waiting({ events, eventsMax, bytes, bytesMax, refused }: WebhookQueue): string {
+  const lost = refused.events + refused.bytes;
+  return `waiting on this node: ${events} events of ${eventsMax} (webhookEventsMax), ${bytes} bytes of ${bytesMax} (webhookEventsBytesMax)${lost === 0 ? "" : `; refused since it started, as too many waited: ${lost}`}`;
 }
 
 function aboutOf(body: string): [type: string, about: string] {

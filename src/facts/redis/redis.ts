@@ -7,10 +7,10 @@
 import { keysOfRoom, keysOfUser } from "../../redis/slots.ts";
 import type { Command, RedisLink } from "../../redis/redis.ts";
 import { Script } from "../../redis/scripts.ts";
-import { claimMs as claimMsDefault, deadLettersMax, factOf, type DeadLetter, type Fact, type Facts, type Subject } from "../facts.ts";
+import { bytesOfFact, claimMs as claimMsDefault, deadLettersMax, factOf, type DeadLetter, type Fact, type Facts, type Subject } from "../facts.ts";
 
 export interface RedisFactsOptions {
-  readonly redis: Pick<RedisLink, "run">;
+  readonly redis: Pick<RedisLink, "run" | "runEach">;
   readonly prefix: string;
   /** This node. */
   readonly node: string;
@@ -23,6 +23,7 @@ export interface RedisFactsOptions {
 const ofList = (name: string) => new Script(3, "facts/redis/lua/list.lua", `facts/redis/lua/${name}.lua`);
 const claimFacts = ofList("claim");
 const factsTold = ofList("told");
+const countFacts = ofList("count");
 const buryLetter = new Script(2, "facts/redis/lua/bury.lua");
 const readBuried = new Script(2, "facts/redis/lua/buried.lua");
 const unburyLetters = new Script(2, "facts/redis/lua/unbury.lua");
@@ -37,13 +38,22 @@ export function createRedisFacts({ redis, prefix, node, endpointsOf, claimMs = c
   const offKey = (endpoint: string) => `${prefix}webhook:{${endpoint}}:off`;
 
   return {
-    isVolatile: false,
-
-    async claim(endpoint, subject, { max, gone = "" }) {
-      const answer = await redis.run(...ofSubject(claimFacts, subject, endpoint, node, claimMs, max, gone));
+    async claim(endpoint, subject, { max, gone }) {
+      const answer = await redis.run(...ofSubject(claimFacts, subject, endpoint, node, claimMs, max, gone?.node ?? "", Math.floor(gone?.forMs ?? 0)));
       const [heldMs, epoch, waiting, lost, ...texts] = answer as [number, string, number, number, ...string[]];
-      return { heldMs, epoch, waiting, lost, through: Number.parseInt(texts.at(-1) ?? "0", 10), facts: texts.map(factOf).filter((fact): fact is Fact => fact !== null) };
+      const facts = texts.map(factOf).filter((fact): fact is Fact => fact !== null);
+      return { heldMs, epoch, waiting, lost, through: Number.parseInt(texts.at(-1) ?? "0", 10), facts, bytes: facts.reduce((sum, fact) => sum + bytesOfFact(fact), 0) };
     },
+
+    async count(endpoint, subjects) {
+      const answers = await redis.runEach(subjects.map((subject) => ofSubject(countFacts, subject, endpoint)));
+      const failed = answers.find((answer) => answer instanceof Error);
+      if (failed !== undefined) throw failed;
+      return answers.map(Number);
+    },
+
+    usage: () => null,
+    subjects: () => [],
 
     async told(endpoint, subject, { epoch, n, isOver }) {
       const others = endpointsOf(subject).filter((one) => one !== endpoint);

@@ -42,7 +42,7 @@ export interface RedisPresenceFacts extends WantedFacts {
   has(subject: Subject): boolean;
 }
 
-const noFacts: RedisPresenceFacts = { ofRoom: () => "", ofUsers: "", sessionTtlMs: 0, look() {}, has: () => false };
+const noFacts: RedisPresenceFacts = { ofRoom: () => "", ofUsers: "", sessionTtlMs: 0, isFull: () => false, refused() {}, look() {}, has: () => false };
 
 export interface RedisPresence extends Presence {
   /** No facts of the subject wait any more. */

@@ -133,7 +133,7 @@ export class Written {
   async readRoom(room: string, after: string | number, count: number): Promise<(string | number)[]> {
     this.flush();
     const read = (await this.#options.redis.run(...this.#ofRoom(scripts.readRoom, room, after, count, ...this.#naming(room)))) as (string | number)[];
-    this.#roomFacts(room);
+    this.#roomFacts(room, false);
     return read;
   }
 
@@ -190,7 +190,7 @@ export class Written {
   /** For each user: online, last seen, version, or the error of Redis. @throws where Redis is unavailable */
   async readUsers(users: readonly string[]): Promise<((string | null)[] | Error)[]> {
     const answers = await this.#options.redis.runEach(users.map((user) => this.#ofUser(scripts.readUser, user, ...this.#remembering(user))));
-    for (const user of users) this.#userFacts(user);
+    for (const user of users) this.#userFacts(user, false);
     return answers as ((string | null)[] | Error)[];
   }
 
@@ -250,7 +250,7 @@ export class Written {
   /** The limits for names, the channel for announcements, and the facts that somebody wants. */
   #naming(room: string): (string | number)[] {
     const { namedUsersMax, namedChangesMax, keys, wanted } = this.#options;
-    return [namedUsersMax, namedChangesMax, keys.channel, room, withEpoch(wanted.ofRoom(room))];
+    return [namedUsersMax, namedChangesMax, keys.channel, room, this.#withEpoch(wanted.ofRoom(room))];
   }
 
   /** The channel for announcements, how long last-seen times are kept, and the facts that somebody wants. */
@@ -260,20 +260,32 @@ export class Written {
   }
 
   #wantedOfUser(): string {
-    return withEpoch(this.#options.wanted.ofUsers);
+    return this.#withEpoch(this.#options.wanted.ofUsers);
+  }
+
+  /** With an epoch for a list that has none. While too many facts wait, none is wanted. */
+  #withEpoch(letters: string): string {
+    return letters === "" || this.#options.wanted.isFull() ? "" : `${letters}:${randomId(9)}`;
   }
 
   get #wantsUsers(): boolean {
     return this.#options.wanted.ofUsers !== "";
   }
 
-  #roomFacts(room: string): void {
-    const { wanted, redis, onFacts } = this.#options;
-    if (wanted.ofRoom(room) !== "") redis.contain(() => onFacts(`r${room}`));
+  #roomFacts(room: string, isChange = true): void {
+    if (this.#options.wanted.ofRoom(room) !== "") this.#facts(`r${room}`, isChange);
   }
 
-  #userFacts(user: string): void {
-    if (this.#wantsUsers) this.#options.redis.contain(() => this.#options.onFacts(`u${user}`));
+  #userFacts(user: string, isChange = true): void {
+    if (this.#wantsUsers) this.#facts(`u${user}`, isChange);
+  }
+
+  #facts(subject: Subject, isChange: boolean): void {
+    const { wanted, redis, onFacts } = this.#options;
+    redis.contain(() => {
+      if (isChange && wanted.isFull()) wanted.refused();
+      onFacts(subject);
+    });
   }
 
   #done({ of: what, command }: Write, result: unknown): void {
@@ -295,9 +307,4 @@ export class Written {
       return null;
     }
   }
-}
-
-/** With an epoch for a list that has none. */
-function withEpoch(letters: string): string {
-  return letters === "" ? "" : `${letters}:${randomId(9)}`;
 }

@@ -1,8 +1,12 @@
--- ARGV: then time of the claim, how many, a dead node or "". Answers for how long another node has the claim, the epoch,
--- how many facts wait, how many were lost, and the facts.
+-- ARGV: then time of the claim, how many, a dead node or "", how long ago it was found dead. Answers for how long another
+-- node has the claim, the epoch, how many facts wait, how many were lost, and the facts.
 local at = now()
 local untilMs, holder = string.match(redis.call("HGET", w, by) or "", "^(%d+) (.*)$")
-if holder and holder ~= ARGV[2] and holder ~= ARGV[5] and tonumber(untilMs) > at then return {tonumber(untilMs) - at, "", 0, 0} end
+if holder and holder ~= ARGV[2] and tonumber(untilMs) > at then
+  -- A node that claims after it was found dead is back.
+  local madeAt = tonumber(untilMs) - tonumber(ARGV[3])
+  if holder ~= ARGV[5] or madeAt > at - tonumber(ARGV[6]) then return {tonumber(untilMs) - at, "", 0, 0} end
+end
 local epoch = redis.call("HGET", w, "epoch") or ""
 local skip = upTo(tonumber(redis.call("HGET", w, told) or "0"))
 local waiting = redis.call("LLEN", h) - skip

@@ -1,5 +1,5 @@
 -- ARGV: then time of the claim, epoch, number, 1 where the claim ends, and the names of all endpoints of the subject.
--- Answers how many facts wait.
+-- Answers how many facts wait; -1 where another node has the claim.
 local quietMs, keepMs = 86400000, 2592000000
 if redis.call("HGET", w, "epoch") ~= ARGV[4] then return redis.call("LLEN", h) end
 local n = math.max(tonumber(ARGV[5]), tonumber(redis.call("HGET", w, told) or "0"))
@@ -15,4 +15,5 @@ end
 local length = redis.call("LLEN", h)
 -- The numbers of a room that is in use go on. Those of others begin again after a day, in another epoch.
 if length == 0 then redis.call("PEXPIRE", w, redis.call("EXISTS", KEYS[3]) == 1 and keepMs or quietMs) end
+if holder and holder ~= ARGV[2] then return -1 end
 return length - upTo(n)
