@@ -5,6 +5,8 @@ import { setImmediate as turn } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { build } from "esbuild";
 import t from "tap";
+import { readHeldElsewhere, reportOfHeld } from "../src/node/heldelsewhere.ts";
+import type { RegisteredNode } from "../src/registry/registry.ts";
 import { partitionQueueContract, recordStoreContract, type RecordPlace } from "../src/contracts/leases.ts";
 import { createGate, Gate, GateWriter } from "../src/placement/leases/gate.ts";
 import { Holder } from "../src/placement/leases/holder.ts";
@@ -51,6 +53,17 @@ t.test("gate: a delivery is allowed until the lease ends, for the claim that hol
   t.ok(gate.allows(1, 7), "renewed");
   writer.drop(1);
   t.notOk(gate.allows(1, 7), "dropped");
+});
+
+t.test("a node without a lease sends users to the nodes that report their partitions, not to those that have gone silent", async (t) => {
+  const at = (id: string, claims: number[], more: object = {}) => ({ id, state: "up", silentMs: 100, holds: reportOfHeld(claims), ...more }) as RegisteredNode;
+  const found: [number, string][] = [];
+  const nodes = [
+    at("self", [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), at("a", [0, 7, 0, 0, 0, 0, 0, 0, 0, 9]), at("silent", [0, 0, 1, 0], { silentMs: 1_000 }),
+    at("drains", [0, 0, 0, 1], { state: "draining" }), at("old", [], { holds: undefined }), at("odd", [], { holds: "?" }), at("short", [0, 0, 0, 0, 5]),
+  ];
+  readHeldElsewhere(nodes, "self", 10, 1_000, (partition, owner) => void found.push([partition, owner]));
+  t.same(found, [[1, "a"], [9, "a"], [4, "short"]]);
 });
 
 t.test("gate: times are right after weeks, when they no longer fit 32 bits", async (t) => {

@@ -138,7 +138,7 @@ t.test("a node's load is that of its reactors, or of its hub where that is busie
   counters.set("loopUtilization", 0.2);
   let now = 0;
   t.intercept(performance, "now", { value: () => now });
-  const facts = nodeFacts(resolveConfig().config, { port: 1, tcpPort: null }, [counters], () => 1, () => ({ weight: 3 }));
+  const facts = nodeFacts(resolveConfig().config, { port: 1, tcpPort: null }, [counters], () => 1, () => ({ weight: 3 }), () => undefined);
   const load = () => ((now += 1_000), facts().load);
   const work = (ms: number) => {
     for (const end = Date.now() + ms; Date.now() < end; );

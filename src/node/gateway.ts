@@ -128,7 +128,7 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
   // The node knows the others before clients come. The others hear of it when it can take clients.
   try {
     others.hear(await openMessages(config, redis, log, { received: (message) => onMessage(node, drains, settings, message) }));
-    const facts = nodeFacts(config, setup, node.counters, () => reactors.serving, () => settings.own);
+    const facts = nodeFacts(config, setup, node.counters, () => reactors.serving, () => settings.own, () => node.partitions?.holds());
     const nodeChanged: RegistryEvents["nodeChanged"] = (change) => {
       stores.nodeChanged(change);
       void placement.look().then(() => node.partitions?.look());

@@ -10,12 +10,12 @@ import type { NodeFacts, RegisteredNode } from "../registry/registry.ts";
 import { version } from "../platform/version.ts";
 
 /** A node as programs and operators see it. The record in Redis has older field names. */
-export type KnownNode = Omit<RegisteredNode, "last_heartbeat"> & {
+export type KnownNode = Omit<RegisteredNode, "last_heartbeat" | "holds"> & {
   /** When the node published this, by its own clock, in milliseconds since 1970. */
   readonly lastHeartbeat: number;
 };
 
-export function knownNode({ last_heartbeat: lastHeartbeat, ...node }: RegisteredNode): KnownNode {
+export function knownNode({ last_heartbeat: lastHeartbeat, holds: _, ...node }: RegisteredNode): KnownNode {
   return { ...node, lastHeartbeat };
 }
 
@@ -26,8 +26,9 @@ const freshMs = 500;
 /**
  * @param serving counts the reactors that take sockets.
  * @param settings those that may change while the node runs.
+ * @param holds the partitions that it holds now; undefined: partitions have no holders.
  */
-export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" | "tcpPort">, counters: readonly Counters[], serving: () => number, settings: () => NodeSettings): () => NodeFacts {
+export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" | "tcpPort">, counters: readonly Counters[], serving: () => number, settings: () => NodeSettings, holds: () => string | undefined): () => NodeFacts {
   const { region, reactors, handshakesPerSecond, placement, placementPartitions: partitions } = config;
   const reached = (host: string) => config.nodeHost || (everyAddress.has(host) ? ownAddress() : host);
   const ip = reached(config.host);
@@ -42,8 +43,8 @@ export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" 
   let measured = { load: 0, cpu: 0, rss: process.memoryUsage.rss(), sockets: 0, reactors };
   return () => {
     const elapsedMs = performance.now() - measuredAt;
-    const { weight, maxPartitions } = settings();
-    if (elapsedMs < freshMs) return { ...fixed, weight, maxPartitions, ...measured };
+    const changing = { ...settings(), holds: holds() };
+    if (elapsedMs < freshMs) return { ...fixed, ...changing, ...measured };
     const { user, system } = process.cpuUsage(cpuBefore);
     cpuBefore = process.cpuUsage();
     measuredAt = performance.now();
@@ -53,7 +54,7 @@ export function nodeFacts(config: Config, { port, tcpPort }: Pick<Setup, "port" 
     const load = Math.max(hub, reactorsMean);
     const sockets = counters.reduce((sum, one) => sum + one.sockets, 0);
     measured = { load: rounded(load), cpu: rounded((user + system) / 1000 / elapsedMs), rss: process.memoryUsage.rss(), sockets, reactors: serving() };
-    return { ...fixed, weight, maxPartitions, ...measured };
+    return { ...fixed, ...changing, ...measured };
   };
 }
 

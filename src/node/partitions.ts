@@ -17,6 +17,7 @@ import { answerMs, leaseMs } from "../placement/leases/leases.ts";
 import { realTimers } from "../placement/leases/timers.ts";
 import type { Placement } from "../placement/placement.ts";
 import type { RegisteredNode } from "../registry/registry.ts";
+import { readHeldElsewhere, reportOfHeld } from "./heldelsewhere.ts";
 import { Backlogs, type Looked, type PartitionBacklog } from "./backlog.ts";
 import { natsAccess } from "./stores.ts";
 
@@ -31,6 +32,10 @@ export interface PartitionsOptions {
 }
 
 const alarmMs = 30_000;
+/** A node without a lease looks so often where its users may be served. */
+const followMs = 1_000;
+/** Heartbeats: a report that is older says nothing. */
+const freshBeats = 2;
 
 export interface PartitionsUsage extends HolderUsage {
   readonly claims: number;
@@ -46,6 +51,8 @@ export class Partitions {
   readonly #backlogs: Backlogs;
   #alarm: NodeJS.Timeout | null = null;
   #isAlarmed = false;
+  #follower: NodeJS.Timeout | null = null;
+  #hasFollowed = false;
   /** By partition: the claim that this node holds it under; 0 for none. */
   readonly #claims: Uint32Array;
   /** Times that this node came to hold a partition, lost one that it held, and handed one over. */
@@ -114,6 +121,7 @@ export class Partitions {
     this.#holder.start();
     this.#backlogs.start();
     this.#alarm = setInterval(() => this.#warnOfUnowned(), alarmMs / 6).unref();
+    this.#follower = setInterval(() => this.#follow(), followMs).unref();
   }
 
   /** Nodes, table or calm changed. */
@@ -144,6 +152,7 @@ export class Partitions {
 
   async stop(): Promise<void> {
     if (this.#alarm !== null) clearInterval(this.#alarm);
+    if (this.#follower !== null) clearInterval(this.#follower);
     await this.#backlogs.stop();
     await this.#holder.stop();
     await this.#records.close();
@@ -152,6 +161,25 @@ export class Partitions {
   usage(): PartitionsUsage {
     const { claims, losses, handovers } = this;
     return { ...this.#holder.usage(), claims, losses, handovers, backlogs: this.#backlogs.all };
+  }
+
+  /** For the heartbeat. */
+  holds(): string {
+    return reportOfHeld(this.#claims);
+  }
+
+  /** Without a lease: users go to the nodes that report to hold their partitions. With one again, what NATS says counts. */
+  #follow(): void {
+    const { config: { nodeId, nodeHeartbeatMs, placementPartitions: partitions }, nodes, placement } = this.#options;
+    if (this.#holder.hasLease) {
+      if (this.#hasFollowed) for (const { partition, owner } of this.reports()) placement.assign(partition, owner);
+      this.#hasFollowed = false;
+      return;
+    }
+    readHeldElsewhere(nodes(), nodeId, partitions, freshBeats * nodeHeartbeatMs, (partition, owner) => {
+      this.#hasFollowed = true;
+      placement.assign(partition, owner);
+    });
   }
 
   /** Those that this node holds. The first node of all also looks at those that nobody holds. */

@@ -13,6 +13,7 @@ const facts = z.object({
   // Nodes of older releases do not write these. A value of another kind costs only itself, not the node.
   tcpUrl: z.string().optional().catch(undefined), handshakesPerSecond: z.number().optional().catch(undefined), weight: z.number().optional().catch(undefined),
   placement: z.string().optional().catch(undefined), partitions: z.number().optional().catch(undefined), maxPartitions: z.number().optional().catch(undefined),
+  holds: z.string().optional().catch(undefined),
 });
 
 /** A node's own entry. */

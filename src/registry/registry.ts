@@ -36,6 +36,8 @@ export interface NodeFacts {
   readonly partitions?: number | undefined;
   /** Partitions that the node may hold; 0 for no limit. */
   readonly maxPartitions?: number | undefined;
+  /** Partitions that the node holds, as node/heldelsewhere.ts writes them; absent where partitions have no holders. */
+  readonly holds?: string | undefined;
 }
 
 /** up: takes clients. draining: takes no new ones and is about to leave. */

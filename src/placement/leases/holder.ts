@@ -126,6 +126,10 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
     this.#drained?.resolve();
   }
 
+  get hasLease(): boolean {
+    return this.#lease.boot !== "";
+  }
+
   report(partition: number): PartitionReport {
     const known = this.#assignments.get(partition);
     const { owner = "", boot = "", state = "released", next = "" } = known?.record ?? {};

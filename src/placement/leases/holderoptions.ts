@@ -125,6 +125,8 @@ export interface PartitionHolder {
    * wait for its lease to expire. MUST NOT be called while messages are handed out elsewhere.
    */
   stop(): Promise<void>;
+  /** Without one it delivers for nobody. */
+  readonly hasLease: boolean;
   report(partition: number): PartitionReport;
   usage(): HolderUsage;
 }
