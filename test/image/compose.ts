@@ -36,10 +36,10 @@ const addressOf = (service: string) => docker("inspect", "-f", "{{range .Network
 
 const faults: readonly Fault[] = [
   { name: "a node is paused, and goes on", happen: (node) => paused(node, shortMs) },
-  { name: "a node is paused until it is taken for dead, and goes on", happen: (node) => paused(node, longMs) },
+  { name: "a node is paused until it is taken for dead, and goes on", happen: (node) => takenForDead(node, () => paused(node, longMs)) },
   { name: "a node is killed, and the engine starts it again", happen: async (node) => process.kill(pidOf(node), "SIGKILL") && undefined },
   { name: "a node is cut from NATS", happen: (node) => cut(node, shortMs, addressOf("nats")) },
-  { name: "a node is cut from everything for long", happen: (node) => cut(node, longMs) },
+  { name: "a node is cut from everything for long", happen: (node) => takenForDead(node, () => cut(node, longMs)) },
   { name: "a node is restarted", happen: async (node) => void compose("restart", node) },
   {
     name: "a node is drained from inside, and the engine starts it again",
@@ -58,6 +58,9 @@ const faults: readonly Fault[] = [
 
 const wanted = process.argv[2];
 const t = createTeardowns();
+// A request that nobody answers keeps no process alive.
+const awake = setInterval(() => undefined, 60_000);
+t.teardown(() => clearInterval(awake));
 try {
   await ready();
   for (const [i, fault] of faults.entries()) {
@@ -89,7 +92,8 @@ async function test(fault: Fault, i: number): Promise<void> {
 
 /** Every node and the load balancer say that they are. */
 async function ready(): Promise<void> {
-  const isReady = async () => (await Promise.all([...ports, { port: 8090 }].map(({ port }) => fetch(`http://127.0.0.1:${port}/ready`).then(({ ok }) => ok, () => false)))).every(Boolean);
+  const asks = (port: number) => fetch(`http://127.0.0.1:${port}/ready`, { signal: AbortSignal.timeout(5_000) }).then(({ ok }) => ok, () => false);
+  const isReady = async () => (await Promise.all([...ports, { port: 8090 }].map(({ port }) => asks(port)))).every(Boolean);
   await until(async () => (await isReady()) || sleep(lookMs, false), "all nodes and the load balancer to be ready", limitMs);
 }
 
@@ -111,7 +115,19 @@ async function cut(service: string, ms: number, peer?: string): Promise<void> {
   };
   rule("-A");
   await sleep(ms);
+  const counters = execFileSync("nsenter", ["-t", String(pidOf(service)), "-n", "iptables", "-nvxL"], { encoding: "utf8" });
+  const dropped = [...counters.matchAll(/^ *(\d+) +\d+ +DROP /gm)].reduce((sum, [, packets]) => sum + Number(packets), 0);
+  if (dropped === 0) throw new Error("nothing was cut");
   rule("-D");
+}
+
+/** The other nodes note that. */
+async function takenForDead(node: string, happen: () => Promise<void>): Promise<void> {
+  const since = new Date().toISOString();
+  await happen();
+  for (const other of nodes) {
+    if (other !== node && !docker("logs", "--since", since, idOf(other)).includes(`node ${node} is down`)) throw new Error(`${other} did not take ${node} for dead`);
+  }
 }
 
 /** PostgreSQL has each publication to the room once, and none twice. */

@@ -29,7 +29,7 @@ for limits in "96 0.5" "128 1" "256 1" "512 2"; do
   name="flux-$memory"
   start "$name" --user 4321:4321 --memory "${memory}m" --memory-swap "${memory}m" --cpus "$cpus"
   answers "$name" health >/dev/null || fail "$name: health"
-  logged "$name" "\"memory\":\"$memory MiB" || fail "$name: it does not know its limit"
+  until_true logged "$name" "\"memory\":\"$memory MiB" || fail "$name: it does not know its limit"
   done_job=$(client "$name" job) || fail "$name: the main job: $(docker logs "$name" 2>&1 | tail -n 3)"
   until_true healthy "$name" || fail "$name: the engine's health check: $(docker inspect -f '{{json .State.Health}}' "$name")"
   used=$(docker stats --no-stream --format '{{.MemUsage}}' "$name")

@@ -6,7 +6,8 @@ as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
 install -d -o postgres -g postgres /var/run/postgresql
 mkdir -p "$data" && chown postgres:postgres "$data" && chmod 700 "$data"
 if [ ! -s "$data/PG_VERSION" ]; then
-  as_postgres initdb --pgdata "$data" --username "$POSTGRES_USER" --auth trust --pwfile <(echo "$POSTGRES_PASSWORD") --encoding UTF8 >/dev/null
+  echo "$POSTGRES_PASSWORD" | as_postgres tee /var/run/postgresql/password >/dev/null
+  as_postgres initdb --pgdata "$data" --username "$POSTGRES_USER" --auth trust --pwfile /var/run/postgresql/password --encoding UTF8 >/dev/null
   echo "host all all all scram-sha-256" >>"$data/pg_hba.conf"
   as_postgres pg_ctl --pgdata "$data" --wait start >/dev/null
   createdb --host 127.0.0.1 --username "$POSTGRES_USER" "$POSTGRES_USER"
