@@ -40,6 +40,10 @@ const reasons: readonly (readonly [has: RegExp, why: string])[] = [
   [/^node \w+\.mjs$/m, "it serves until it is stopped"],
   [/\$TOKEN|\bTOKEN\b|FLUX_ADMIN_KEY/, "it has a placeholder"],
   [/node-flags|flux-gateway nodes|flux-gateway disconnect|flux-gateway survey/, "it asks a cluster: test/survey.test.ts and test/cli.test.ts run the commands"],
+  [/flux-gateway conformance/, "it runs a driver for a minute: test/conformance.test.ts plays all situations"],
+  [/localhost:5173|npm create vite/, "it needs a project of React: test/long/recipes.test.ts runs the hooks"],
+  [/http\.server/, "it serves until it is stopped: test/long/recipes.test.ts serves the recipes"],
+  [/rooms\/dash:orders|users\/USER/, "it needs the node and the page of the recipe: test/long/recipes.test.ts publishes to them"],
   [/git clone|openssl/, "it needs a network, or makes files that are not needed further"],
 ];
 const shown = new Set(["go", "text", "html", "ini", "nginx", "http", "promql", "mermaid"]);

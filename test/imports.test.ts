@@ -1,5 +1,5 @@
 /**
- * The import rule of src: cli → lb → node → {http, outbox, webhooks} → {admin, api} → {hub, reactor, hooks} → link → auth → config → placement → seams → {redis, disk, postgres} →
+ * The import rule of src: cli → {lb, conformance} → node → {http, outbox, webhooks} → {admin, api} → {hub, reactor, hooks} → link → auth → config → placement → seams → {redis, disk, postgres} →
  * {platform, protocol} → errors. No cycles. The protocol and the client run in browsers. Only composition picks implementations of seams.
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
@@ -22,7 +22,7 @@ const compositions = ["node/archive.ts", "node/stores.ts", "node/cluster.ts", "n
 const levels = [
   ["cli", "contracts", "server"],
   ["index"],
-  ["lb"],
+  ["lb", "conformance"],
   ["node"],
   ["http", "outbox", "webhooks"],
   ["admin", "api"],
@@ -121,6 +121,7 @@ const spoilt: { title: string; file: string; imports: string; says: RegExp }[] =
   { title: "what the client does not reach of the protocol importing a Node module", file: "protocol/json.ts", imports: "node:util", says: /node:util/ },
   { title: "the client importing a Node module", file: "client/socket.ts", imports: "node:net", says: /node:net/ },
   { title: "the client importing a package", file: "client/socket.ts", imports: "ws", says: /ws/ },
+  { title: "the client outside of its hooks importing React", file: "client/socket.ts", imports: "react", says: /react/ },
   { title: "the client importing the configuration", file: "client/socket.ts", imports: "../config/config.ts", says: /client.*config/ },
   { title: "the node importing the client", file: "reactor/session/session.ts", imports: "../../client/socket.ts", says: /client/ },
   { title: "a browser's errors importing a Node module", file: "errors.ts", imports: "node:util", says: /node:util/ },
@@ -155,6 +156,7 @@ function violations(imports: Imports): string[] {
 /** What is wrong with `file` importing a package or a Node module. */
 function external(loaded: Set<string>, file: string, target: string): string | undefined {
   if (nodeModules.has(target)) return loaded.has(file) || partOf(file) === "protocol" ? "it is for browsers too, and this is a Node module" : undefined;
+  if (target === "react" && file.startsWith("client/react/")) return undefined;
   return loaded.has(file) && !target.startsWith("protobufjs") ? "browsers load it, and have protobufjs only" : undefined;
 }
 

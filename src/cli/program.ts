@@ -4,6 +4,7 @@ import { isOptionOf } from "../config/config.ts";
 import { version } from "../platform/version.ts";
 import { addArchiveCommand } from "./commands/archive.ts";
 import { addConfigCommand } from "./commands/config.ts";
+import { addConformanceCommand } from "./commands/conformance.ts";
 import { addDisconnectCommand } from "./commands/disconnect.ts";
 import { addDrainCommand } from "./commands/drain.ts";
 import { addFlags, readFlags } from "./flags.ts";
@@ -47,6 +48,7 @@ export function createProgram(): Command {
       await start(readFlags(command));
     });
   addConfigCommand(program);
+  addConformanceCommand(program);
   addArchiveCommand(program);
   addDisconnectCommand(program);
   addDrainCommand(program);
