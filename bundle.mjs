@@ -1,8 +1,8 @@
 // Bundles the client into one module without dependencies.
 import { build } from "esbuild";
 
-/** Modules of src/client that applications import: `index` is the package flux-gateway-client itself, `NAME` would be its path `/NAME`. */
-export const clientEntries = ["index"];
+/** Modules of src/client that applications import: `index` is the package flux-gateway-client itself, `react` its path `/react`. */
+export const clientEntries = ["index", "react"];
 
 /** @param options of esbuild, override the defaults */
 export function bundleClient(options) {

@@ -39,7 +39,8 @@ t.test("whatever is exported is there, with its types", async (t) => {
   for (const target of Object.values(exports)) {
     for (const path of typeof target === "string" ? [target] : Object.values(target)) t.ok(existsSync(join(installed, path)), path);
   }
-  const code = names.filter((name) => !/\.\w+$/.test(name));
+  // The hooks need React, which the package does not bring.
+  const code = names.filter((name) => !/\.\w+$/.test(name) && name !== "flux-gateway/client/react");
   const found = JSON.parse(run("imports.mjs", [
     ...code.map((name, i) => `import * as part${i} from ${JSON.stringify(name)};`),
     `console.log(JSON.stringify([${code.map((_, i) => `Object.keys(part${i})`).join()}]));`,

@@ -56,6 +56,9 @@ function manifest() {
     // For moduleResolution "node" (node10), which does not read exports.
     main: "./index.js",
     types: "./index.d.ts",
+    // For its path /react alone.
+    peerDependencies: { react: ">=18" },
+    peerDependenciesMeta: { react: { optional: true } },
     engines: { node: ">=20.19" },
   };
 }
