@@ -28,7 +28,7 @@ t.test("a store begins with its first subscriber, and ends after its last one, n
   t.same([began(), ended()], [1, 0], "one is left");
   off[1]!();
   off[1]!();
-  await until(() => ended() === 1);
+  await until(() => ended() === 1, "the end");
   store.subscribe(() => {});
   t.same([began(), ended()], [2, 1], "and begins again");
 });
