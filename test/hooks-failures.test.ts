@@ -219,6 +219,23 @@ t.test("questions: bounded at once and in the queue, answered in order; when the
   questions.close();
 });
 
+t.test("a node that stood still reads the answers that came meanwhile, before it counts a timeout", async (t) => {
+  let answer = () => {};
+  const questions = new Questions<{ ok: boolean }>({
+    backend: { post: () => new Promise((resolve) => (answer = () => resolve({ status: 200, body: "yes" }))) },
+    signer: new Signer([hookSecret]), connectionsMax: 1, timeoutMs: 50, onBreaker() {}, log,
+  });
+  const outcomes: object[] = [];
+  questions.ask("?", () => ({ ok: true }), (outcome) => outcomes.push(outcome));
+  setImmediate(() => {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+    // As what a socket has received: read after timers that are due.
+    setImmediate(() => answer());
+  });
+  await until(() => outcomes.length === 1, "an outcome");
+  t.strictSame(outcomes, [{ ok: true }]);
+});
+
 t.test("a backend that fails is left alone: the fast answer of the breaker does not wait for it", async (t) => {
   const hooks = startHooks(t, { hookOnFailure: "allow" });
   backend.answer("/connect", written(500));

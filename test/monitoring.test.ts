@@ -55,7 +55,7 @@ t.test("every expression of boards and alerts parses, and names only metrics and
     archive: `postgres://${nowhere}/none`, outbox: `postgres://${nowhere}/none`, hookConnect: `http://${nowhere}/connect`, hookSecret,
     metricsPort: 0, namespaces: { chat: { archive: true } },
   });
-  const alone = await startNode(t, { reactors: 1, dataDir: t.testdir() });
+  const alone = await startNode(t, { reactors: 1, dataDir: t.testdir(), hookSecret, webhooks: { main: { url: `http://${nowhere}/` } } });
   const answer = await fetch(`http://127.0.0.1:${shared.metricsPort}/metrics`);
   const served = servedBy(await answer.text(), await alone.metrics());
   t.equal((await fetch(`http://127.0.0.1:${shared.metricsPort}/drain`, { method: "POST" })).status, 404, "the metrics port serves nothing else");

@@ -18,11 +18,13 @@ import { messagesContract } from "../src/contracts/messages.ts";
 import { presenceContract, type PresenceOptions } from "../src/contracts/presence.ts";
 import { factsOf, registryContract } from "../src/contracts/registry.ts";
 import { startRedisCluster } from "./support/rediscluster.ts";
+import { startReceiver } from "./support/receiver.ts";
 import { freshPrefix, passInRedis, startRedis, type TestRedis } from "./support/redis.ts";
 import { value } from "../src/contracts/answers.ts";
 import { promised, record, sessionsContract } from "../src/contracts/sessions.ts";
 import { freePort } from "../src/node/ports.ts";
 import { until } from "./support/until.ts";
+import { startWebhookNode } from "./support/webhooknode.ts";
 
 const slotMax = 16_383;
 const quiet = { info() {}, warn() {}, error() {} };
@@ -67,6 +69,38 @@ presenceContract(t, "cluster", (options, events, clock, t) => joinPresence(t, op
 messagesContract(t, "cluster", (t) => {
   const prefix = freshPrefix();
   return { shared: true, join: async (id, events) => createRedisMessages({ redis: await connect(t, clusterAddress), prefix, id, log: quiet }, events) };
+});
+
+t.test("webhooks on a cluster: rooms and users in different slots, an endpoint that refuses and one that is gone, a node that dies", async (t) => {
+  const receiver = await startReceiver(t);
+  receiver.answer = ({ path, data }, res) => void res.writeHead(path === "/a" && data.room === "chat:7" ? 400 : 204).end();
+  const prefix = freshPrefix();
+  const [one, dead] = await Promise.all(["one", "dead"].map((name) => startWebhookNode(t, clusterAddress, prefix, name, receiver)));
+  for (let i = 0; i < 12; i++) {
+    dead!.presence.enter(`chat:${i}`, `\u001fuser${i}`, "1");
+    dead!.presence.online(`\u001fuser${i}`, "1", { id: `S${i}`, isNew: true });
+  }
+  one!.presence.enter("chat:0", "\u001fann", "1");
+  // Two endpoints: rooms and members, users and sessions; rooms alone.
+  await until(() => receiver.asked.length === 12 * 4 + 1 + 12, "all to have come");
+  await dead!.kill();
+  one!.presence.nodeGone("dead");
+  const events = 12 * 4 + 1 + 12 + 12 * 3 + 11 * 2;
+  const different = () => new Set(receiver.asked.map(({ path, id }) => `${path} ${id}`)).size;
+  await until(() => different() >= events && receiver.asked.filter(({ type }) => type === "session.ended").length >= 12, "all to have gone");
+  t.equal(different(), events, "each once, by endpoint and id");
+  t.notOk(receiver.asked.some(({ type, data }) => type === "room.vacated" && data.room === "chat:0"));
+  for (let i = 0; i < 12; i++) {
+    const numbers = [...new Set(receiver.asked.filter(({ path, data }) => path === "/a" && data.room === `chat:${i}`).map(({ data }) => data.number))];
+    t.strictSame(numbers, [...numbers].sort((a, b) => a - b), `in order: room ${i}`);
+  }
+  receiver.answer = 204;
+  // A dead letter is written after its answer.
+  await until(async () => (await one!.webhooks.failed(10))[0]?.count === 4, "what was refused to be kept");
+  t.match(await one!.webhooks.replay("a", 10), { told: 4, left: 0, problem: "" });
+  receiver.answer = 410;
+  one!.presence.enter("chat:gone", "\u001fann", "1");
+  await until(async () => (await one!.webhooks.failed(10)).every(({ isDisabled }) => isDisabled), "both endpoints to be disabled");
 });
 
 t.test("a user's sessions of before a disconnect are over, and those of after it are not, whichever server of a cluster is slow", async (t) => {

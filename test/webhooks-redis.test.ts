@@ -1,57 +1,14 @@
 /** Webhooks of several nodes on one Redis: who tells what a dead node saw, and each fact under one id. */
 import t, { type Test } from "tap";
-import { resolveConfig } from "../src/config/config.ts";
 import { factsMax } from "../src/facts/facts.ts";
 import { createRedisFacts } from "../src/facts/redis/redis.ts";
-import { compileKinds } from "../src/config/roomnames.ts";
-import { createRedisPresence, type RedisPresence } from "../src/presence/redis/redis.ts";
-import { openRedis } from "../src/redis/open.ts";
-import type { RedisLink } from "../src/redis/redis.ts";
-import { readRedisTarget } from "../src/redis/target.ts";
-import { endpointsOf, Webhooks } from "../src/webhooks/webhooks.ts";
-import { hookSecret } from "./support/hookbackend.ts";
 import { startReceiver, said, type Receiver } from "./support/receiver.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { until } from "./support/until.ts";
+import { startWebhookNode } from "./support/webhooknode.ts";
 
 const server = await startRedis(t);
-const quiet = { info() {}, warn() {}, error() {} };
-const limits = { graceMs: 20, intervalMs: 20, namedUsersMax: 100, namedChangesMax: 100, lastSeenTtlMs: 3_600_000 };
-
-interface Node {
-  readonly presence: RedisPresence;
-  readonly webhooks: Webhooks;
-  readonly link: RedisLink;
-  /** As kill -9: nothing is written any more. */
-  kill(): Promise<void>;
-}
-
-async function start(t: Test, prefix: string, name: string, receiver: Receiver, { graceMs = limits.graceMs, sessionTtlMs = 60, aliveMs = 60_000, eventsMax = 1_000_000 } = {}): Promise<Node> {
-  const link = await openRedis({ target: readRedisTarget(server.url)!, answerMs: 5_000, log: quiet });
-  const { config } = resolveConfig({ options: { hookSecret, webhooksAllowPrivate: true, webhookEventsMax: eventsMax, webhooks: { a: { url: `${receiver.url}/a` }, b: { url: `${receiver.url}/b`, events: ["room.*"] } } } as never });
-  const kindOf = compileKinds(config);
-  const facts = createRedisFacts({ redis: link, prefix, node: name, endpointsOf: endpointsOf(config) });
-  let presence: RedisPresence | null = null;
-  const webhooks: Webhooks = new Webhooks({ config, version: "test", facts, log: quiet as never, onTold: (subject) => presence?.factsTold(subject) });
-  const wanted = { ofRoom: (room: string) => kindOf(room)?.facts ?? "", ofUsers: "cefn", sessionTtlMs, isFull: () => webhooks.isFull, refused: () => void webhooks.admits() };
-  presence = await createRedisPresence({
-    ...limits, graceMs, redis: link, prefix, node: name, aliveMs, log: quiet,
-    facts: { ...wanted, look: (...call) => webhooks.look(...call), has: (...call) => webhooks.has(...call) },
-  }, { roomChanged() {}, statusChanged() {} });
-  let isDead = false;
-  const kill = async () => {
-    isDead = true;
-    await link.close();
-    await webhooks.close();
-  };
-  t.teardown(async () => {
-    if (isDead) return void presence.stop().catch(() => undefined);
-    await presence.stop();
-    await webhooks.close();
-    await link.close();
-  });
-  return { presence, webhooks, link, kill };
-}
+const start = (t: Test, prefix: string, name: string, receiver: Receiver, more: Parameters<typeof startWebhookNode>[5] = {}) => startWebhookNode(t, server.url, prefix, name, receiver, more);
 
 const of = (receiver: Receiver, part: string, path = "/a") => receiver.said(path).filter((text) => text.includes(part));
 const idsOf = (receiver: Receiver, path: string) => receiver.taken.filter((one) => one.path === path).map(({ id }) => id);

@@ -48,7 +48,7 @@ async function run(_: string, scale: Scale, say: Say): Promise<Values> {
     const hook = (port: number) => ["--hook-secret", secret, "--hook-connect", `http://127.0.0.1:${port}/`];
     const before = await handshakes("without a hook", [], scale, say);
     // A loaded machine must not turn late answers into refusals, for which this load would wait for ever.
-    const asked = await handshakes("asked", [...hook(backend.port), "--hook-timeout-ms", "30000"], scale, say);
+    const asked = await handshakes("asked", hook(backend.port), scale, say);
     const dead = await handshakes("a dead backend", [...hook(await freePort()), "--hook-on-failure", "allow"], scale, say);
     const after = await handshakes("without a hook", [], scale, say);
     const without = (before.rate + after.rate) / 2;

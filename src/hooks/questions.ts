@@ -32,12 +32,18 @@ export interface QuestionsOptions {
 /** Questions that wait for a connection, and their bytes: a second of the fastest handshakes. */
 const waitingMax = 10_000;
 const waitingBytesMax = 16 * 2 ** 20;
+/** A deadline that is noticed so much later says that this node stood still. */
+const stallMs = 50;
 
 interface Question<T> {
   readonly body: string;
   readonly read: (body: string) => T | string;
   readonly done: (outcome: T | Failed) => void;
-  readonly deadline: NodeJS.Timeout;
+  deadline: NodeJS.Timeout;
+  /** When the deadline is due. */
+  dueAt: number;
+  /** It was put off once. */
+  isLate: boolean;
   /** While it is sent. */
   sending: AbortController | null;
   isOver: boolean;
@@ -82,8 +88,8 @@ export class Questions<T extends object> {
       this.#breaker.withdrawn();
       return done(failed("full", "too many questions wait for it"));
     }
-    const deadline = setTimeout(() => this.#expired(question), timeoutMs);
-    const question: Question<T> = { body, read, done, deadline, sending: null, isOver: false };
+    const deadline = setTimeout(() => this.#due(question), timeoutMs);
+    const question: Question<T> = { body, read, done, deadline, dueAt: performance.now() + timeoutMs, isLate: false, sending: null, isOver: false };
     if (this.running < connectionsMax) return this.#start(question);
     this.#waiting.push(question);
     this.#waitingBytes += body.length;
@@ -140,7 +146,24 @@ export class Questions<T extends object> {
     }
   }
 
+  /**
+   * Timers come before what sockets have received: an answer may be there, unread, while this node stood still. So it is
+   * read first. After a stall the backend gets the time once more in which it could not be heard.
+   */
+  #due(question: Question<T>): void {
+    const lateMs = performance.now() - question.dueAt;
+    if (lateMs > stallMs && !question.isLate) {
+      question.isLate = true;
+      const moreMs = Math.min(lateMs, this.#options.timeoutMs);
+      question.dueAt += lateMs + moreMs;
+      question.deadline = setTimeout(() => this.#due(question), moreMs);
+      return;
+    }
+    setImmediate(() => this.#expired(question));
+  }
+
   #expired(question: Question<T>): void {
+    if (question.isOver) return;
     const { sending } = question;
     this.#settle(question, failed("timeout", `it did not answer within ${this.#options.timeoutMs} ms`));
     sending?.abort();

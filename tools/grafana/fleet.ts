@@ -9,7 +9,7 @@ const quantiles = (metric: string): Line[] => [["p50", 0.5], ["p99", 0.99]].map(
 export const fleet: Board = {
   uid: "flux-fleet",
   title: "flux-gateway: fleet",
-  says: "All nodes side by side, and what they depend on: NATS, Redis, the backend of the hooks, PostgreSQL.",
+  says: "All nodes side by side, and what they depend on: NATS, Redis, the backend of hooks and webhooks, PostgreSQL.",
   ofOneNode: false,
   rows: [
     {
@@ -69,6 +69,17 @@ export const fleet: Board = {
         { title: "Latency of the backend", says: "From a question to its verdict or failure.", unit: "s", lines: quantiles("flux_hook_seconds") },
         { title: "Verdicts and failures", says: "A failure is decided by hookOnFailure.", unit: "ops", lines: [["{{hook}} {{verdict}}", rate("flux_hook_verdicts_total", "hook, verdict")], ["{{hook}} failed: {{reason}}", rate("flux_hook_failures_total", "hook, reason")]] },
         { title: "Breaker", says: "1: the backend of a hook fails, and is not asked.", unit: "short", lines: [["{{hook}} {{instance}}", `max by (hook, instance) (flux_hook_breaker_open${of})`]] },
+      ],
+    },
+    {
+      title: "Webhooks",
+      panels: [
+        { title: "Events told", says: "Events that endpoints took, and those that became dead letters.", unit: "ops", lines: [["{{endpoint}} told", rate("flux_webhook_told_total", "endpoint")], ["{{endpoint}} dead letters", rate("flux_webhook_dead_letters_total", "endpoint")]] },
+        { title: "Failed attempts", says: "They are repeated. address: the endpoint is in a private network.", unit: "ops", lines: [["{{endpoint}} {{reason}}", rate("flux_webhook_failures_total", "endpoint, reason")]] },
+        { title: "Oldest event", says: "Age of the oldest event that waits for an endpoint.", unit: "s", lines: [["{{endpoint}}", `max by (endpoint) (flux_webhook_age_seconds${of})`]] },
+        { title: "Events that wait", says: "By endpoint, beside the bound of a node: at it new events are refused.", unit: "short", lines: [["{{endpoint}}", each("flux_webhook_waiting", "endpoint")], ["bound of a node", `max(flux_webhook_queue_events_limit${of})`]] },
+        { title: "Breaker and 410", says: "1: an endpoint fails and is tried every few seconds; or it answered 410 and is told nothing.", unit: "short", lines: [["{{endpoint}} fails", `max by (endpoint) (flux_webhook_breaker_open${of})`], ["{{endpoint}} disabled", `max by (endpoint) (flux_webhook_disabled${of})`]] },
+        { title: "Refused and lost", says: "Changes of which no event was kept, as too many waited; events deleted since too many of one room waited.", unit: "ops", lines: [["refused: {{bound}}", rate("flux_webhook_refused_total", "bound")], ["{{endpoint}} lost", rate("flux_webhook_lost_total", "endpoint")]] },
       ],
     },
     {
