@@ -167,7 +167,7 @@ async function webhooks(t: Ending): Promise<Scenario> {
   return {
     addresses: [addressOf(node)],
     // Each session begins and ends: more events than may wait.
-    cause: () => open(node, {}).then((session) => session.bye()),
+    cause: () => open(node, {}).then((session) => void session.bye()),
     act: async () => {
       for (const path of Object.keys(status)) status[path] = 204;
       for (const endpoint of ["refuses", "gone"]) await admin({ endpoint, max: 1000 });

@@ -15,7 +15,7 @@ export type Schedule = {
 
 export type Order =
   /** Opens more sockets of one role. Done when every one is ready (and in the room). */
-  | { kind: "connect"; target: Target; role: Role; sockets: number }
+  | { kind: "connect"; target: Target; role: Role; sockets: number; patient?: boolean }
   /** The first socket publishes. Done when the kernel has the last message. */
   | { kind: "publish"; schedule: Schedule }
   /** The sockets send in turn: each of n sends rate / n a second. */
@@ -50,7 +50,8 @@ export type Tally = {
 export type Relayed = { near: RecordableHistogram; far: RecordableHistogram };
 
 export type Answers = {
-  connect: null;
+  /** How often a socket was refused and tried again: only patient ones are. */
+  connect: { refused: number };
   publish: { lateness: RecordableHistogram };
   echo: { lateness: RecordableHistogram };
   relay: Relayed;

@@ -16,6 +16,9 @@ const conversations: Record<Dialect, Record<Format, new (index: number, role: Ro
 
 /** Less than the 512 of a listen backlog, also when two threads connect at once. */
 const inFlightMax = 128;
+/** A patient socket that was refused comes again after this; all of them so often. */
+const againMs = 50;
+const refusedMax = 10_000;
 /** A source address has 28,000 ports. */
 const socketsPerAddress = 20_000;
 
@@ -43,7 +46,9 @@ export class Squad {
     this.#onFailure = onFailure;
   }
 
-  async connect(target: Target, role: Role, count: number): Promise<void> {
+  /** @param patient a socket that is closed with 3014 (come back later) is tried again. @returns how often one was */
+  async connect(target: Target, role: Role, count: number, patient = false): Promise<number> {
+    let refused = 0;
     const first = this.conversations.length;
     // Ports of an earlier run's address stay in use for a minute, so every connect uses an address of its own.
     const network = `127.${randomOctet()}.${randomOctet()}`;
@@ -51,10 +56,26 @@ export class Squad {
     const lane = async (): Promise<void> => {
       while (next < count) {
         const n = next++;
-        await this.#open(first + n, target, role, `${network}.${1 + Math.floor(n / socketsPerAddress)}`);
+        const address = `${network}.${1 + Math.floor(n / socketsPerAddress)}`;
+        while (!(await this.#opened(first + n, target, role, address, patient && refused < refusedMax))) {
+          refused++;
+          await sleep(againMs);
+        }
       }
     };
     await Promise.all(Array.from({ length: Math.min(count, inFlightMax) }, lane));
+    return refused;
+  }
+
+  /** False: it was refused for now. */
+  async #opened(index: number, target: Target, role: Role, localAddress: string, patient: boolean): Promise<boolean> {
+    try {
+      await this.#open(index, target, role, localAddress);
+      return true;
+    } catch (error) {
+      if (patient && String(error).includes(" 3014 ")) return false;
+      throw error;
+    }
   }
 
   /** Drops all sockets at once. They reconnect spread over `withinSeconds`. */

@@ -43,8 +43,7 @@ async function obey(order: Order): Promise<Answers[Order["kind"]]> {
   switch (order.kind) {
     case "connect":
       tally.makeRoom(squad.conversations.length + order.sockets);
-      await squad.connect(order.target, order.role, order.sockets);
-      return null;
+      return { refused: await squad.connect(order.target, order.role, order.sockets, order.patient === true) };
     case "publish": {
       const lateness = await publish(order.schedule);
       await squad.acknowledged();

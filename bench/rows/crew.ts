@@ -37,6 +37,11 @@ export async function connect(
   await thread.ask<"connect">({ kind: "connect", target: { dialect, format, host, port }, role, sockets });
 }
 
+/** Sockets that are refused for now (3014) come again. Resolves with how often. */
+export async function connectPatiently(thread: LoadThread, { dialect, host, port }: ServerUnderTest, role: Role, sockets: number): Promise<number> {
+  return (await thread.ask<"connect">({ kind: "connect", target: { dialect, format: "binary", host, port }, role, sockets, patient: true })).refused;
+}
+
 /** Messages for the warm-up, with one member: enough for the compiler to optimize the whole path. */
 const warmUpMessages = 8_000;
 const warmUpRate = 2_000;

@@ -5,7 +5,7 @@
 import { freePort } from "../../src/node/ports.ts";
 import { cpuSeconds } from "../proc.ts";
 import { startServer } from "../servers/start.ts";
-import { between, connect, read, withCrew } from "./crew.ts";
+import { between, connectPatiently, read, withCrew } from "./crew.ts";
 import type { Row, Scale, Say, Values } from "./row.ts";
 
 const warmUpSockets = 2000;
@@ -20,6 +20,7 @@ export const hooksRow: Row = {
     { key: "without", title: "without a hook", unit: "/s", digits: 0 },
     { key: "asked", title: "a backend that answers after 5 ms", unit: "/s", digits: 0 },
     { key: "askedRatio", title: "  ÷ without", unit: "", digits: 2 },
+    { key: "askedRefused", title: "  refused for want of a verdict, and tried again", unit: "", digits: 0 },
     { key: "dead", title: "a dead backend, hookOnFailure allow", unit: "/s", digits: 0 },
     { key: "deadRatio", title: "  ÷ without", unit: "", digits: 2 },
     { key: "withoutMicros", title: "server CPU, without a hook", unit: "µs each", digits: 1 },
@@ -39,6 +40,8 @@ export const hooksRow: Row = {
 interface Handshakes {
   readonly rate: number;
   readonly micros: number;
+  /** Closed with 3014, and tried again: the backend gave no verdict in time. */
+  readonly refused: number;
   readonly otherCores: number;
 }
 
@@ -53,7 +56,7 @@ async function run(_: string, scale: Scale, say: Say): Promise<Values> {
     const after = await handshakes("without a hook", [], scale, say);
     const without = (before.rate + after.rate) / 2;
     return {
-      without, asked: asked.rate, askedRatio: asked.rate / without, dead: dead.rate, deadRatio: dead.rate / without,
+      without, asked: asked.rate, askedRatio: asked.rate / without, askedRefused: asked.refused, dead: dead.rate, deadRatio: dead.rate / without,
       withoutMicros: (before.micros + after.micros) / 2, askedMicros: asked.micros, deadMicros: dead.micros, otherCores: Math.max(before.otherCores, after.otherCores),
     };
   } finally {
@@ -67,13 +70,13 @@ function handshakes(title: string, flags: readonly string[], { sockets, profileD
     const [thread] = crew.threads;
     if (!thread) throw new Error("a load thread was asked for");
     say(`${title}: warming up`, 2);
-    await connect(thread, crew.server, "echo", Math.min(warmUpSockets, sockets / 2));
+    await connectPatiently(thread, crew.server, "echo", Math.min(warmUpSockets, sockets / 2));
     say(title, secondsGuessed);
     const first = read(crew);
     const cpuBefore = cpuSeconds(crew.server.pid);
-    await connect(thread, crew.server, "echo", sockets);
+    const refused = await connectPatiently(thread, crew.server, "echo", sockets);
     const cpu = cpuSeconds(crew.server.pid) - cpuBefore;
     const { seconds, otherCores } = between(first, read(crew));
-    return { rate: sockets / seconds, micros: (cpu / sockets) * 1e6, otherCores };
+    return { rate: sockets / seconds, micros: (cpu / sockets) * 1e6, refused, otherCores };
   });
 }
