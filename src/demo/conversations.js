@@ -76,9 +76,11 @@ export function createConversations({ log, onUnread }) {
     },
     show(where) {
       shown = where;
+      log.busy(true);
       log.clear();
       for (const row of rows.get(where) ?? []) draw(row);
       log.toEnd();
+      log.busy(false);
       if (unread.has(where)) count(where, 0);
     },
     /** Called when another room is entered. */

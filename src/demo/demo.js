@@ -1,6 +1,9 @@
 import { connect } from "/flux-client.js";
 import { createConversations, room as inRoom } from "./conversations.js";
+import { createDrafts } from "./drafts.js";
+import { createFinder } from "./finder.js";
 import { createLog, element } from "./log.js";
+import { createNames } from "./names.js";
 import { createPeople } from "./people.js";
 import { createTokenNote, takeToken, token } from "./token.js";
 import { createVitals } from "./vitals.js";
@@ -27,6 +30,9 @@ const tokenNote = createTokenNote({
   note: byId("entry"), title: byId("entry-title"), text: byId("entry-text"), address: byId("entry-address"),
 });
 
+const message = byId("message");
+const drafts = createDrafts();
+
 let client = null;
 let room = null;
 let members = null;
@@ -45,6 +51,7 @@ nickname.value = localStorage.getItem("nickname") || `${pick(manners)} ${pick(bi
 keepNickname();
 nickname.addEventListener("change", () => {
   keepNickname();
+  names.tell();
   showPeople();
 });
 byId("name-form").addEventListener("submit", (event) => {
@@ -58,19 +65,10 @@ function keepNickname() {
   localStorage.setItem("nickname", nickname.value);
 }
 
-/** Display names of users, as sent with their messages. */
-const names = new Map(JSON.parse(sessionStorage.getItem("names") ?? "[]"));
+const names = createNames({ ownName: () => nickname.value, onLearnt: showPeople });
 
 function nameOf(user) {
-  return own.has(user) && user === client?.session?.user ? nickname.value : (names.get(user) ?? user);
-}
-
-function learnName(user, name) {
-  if (typeof name !== "string" || name === "" || names.get(user) === name) return;
-  names.delete(user);
-  names.set(user, name);
-  sessionStorage.setItem("names", JSON.stringify([...names].slice(-200)));
-  showPeople();
+  return own.has(user) && user === client?.session?.user ? nickname.value : (names.of(user) ?? user);
 }
 
 function showSession({ user, session, node, resumed }) {
@@ -89,9 +87,10 @@ function showSession({ user, session, node, resumed }) {
 // ------------------------------------------------------------ connection
 
 function start() {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  client = connect(`${scheme}://${location.host}/ws`, { name: "flux-gateway demo page", token: token() });
+  client = connect(finder.url, { name: "flux-gateway demo page", token: token(), locate: finder.locate });
   client.on("ready", showSession);
+  client.on("ready", finder.reached);
+  client.on("closed", ({ code }) => finder.isRefused(code) && start());
   client.on("ready", measure);
   client.on("state", showState);
   client.on("error", (error) => conversations.notice(conversations.shown, error.message, "gap"));
@@ -102,6 +101,7 @@ function start() {
   enter(roomOfUrl());
 }
 
+const finder = createFinder({ token });
 let countdown = null;
 
 function showState({ state, retryInMs, cause }) {
@@ -157,7 +157,10 @@ function enter(name) {
   byId("position").textContent = "–";
   const notice = (text, style) => conversations.notice(inRoom, text, style);
 
+  // What is there already is no news to a screen reader.
+  log.busy(true);
   const entered = client.join(name, { history: historyOnJoin, onPublication: showPublication });
+  for (const event of ["live", "left"]) entered.on(event, () => log.busy(false));
   let isFirst = true;
   entered.on("joined", ({ position }) => {
     if (isFirst && position.seq === 0) notice("Nobody has said anything here yet.", "empty");
@@ -168,17 +171,19 @@ function enter(name) {
     notice(publications === 1 ? "1 missed message recovered" : `${publications} missed messages recovered`, "recovered");
   });
   entered.on("gap", ({ from, to, text }) => {
-    const count = from.epoch === to.epoch ? `${to.seq - from.seq} messages are lost` : "Older messages are lost";
-    notice(`${count}: ${text}`, "gap");
+    // Positions may skip numbers: they do not tell how many.
+    notice(from.epoch === to.epoch ? `Messages are lost here: ${text}` : `Older messages are lost: ${text}`, "gap");
   });
   entered.on("error", (error) => notice(`${name}: ${error.text}`, "gap"));
   room = entered;
   members = keepMembers(entered);
+  names.enter(client, name);
   showPeople();
+  for (const { where, text, key } of drafts.waiting(name)) send(text, where, key);
 }
 
 function showPublication({ sender, time, data, position, replayed }) {
-  learnName(sender, data?.name);
+  names.learn(sender, data?.name);
   conversations.message(inRoom, { ...read(sender, data), time, seq: position.seq, isOwn: own.has(sender) });
   showPosition(position);
   vitals.message({ isLive: !replayed });
@@ -216,7 +221,10 @@ function keepMembers(entered) {
   const kept = entered.members();
   kept.on("changed", ({ joined, left, asked }) => {
     // Changes found by reading, at first or after a loss, did not happen just now.
-    if (!asked && kept.users <= announcedMax) announce(joined, left);
+    if (kept.users <= announcedMax) {
+      if (joined.some((user) => !own.has(user))) names.tell();
+      if (!asked) announce(joined, left);
+    }
     showPeople();
   });
   kept.on("error", showPeople); // some rooms do not list their members
@@ -227,8 +235,13 @@ function announce(joined, left) {
   for (const [users, what] of [[joined, "came in"], [left, "left"]]) {
     const others = users.filter((user) => !own.has(user));
     if (others.length === 0) continue;
-    const who = others.length <= 3 ? others.map(nameOf).join(", ") : `${others.length} people`;
-    conversations.notice(inRoom, `${who} ${what}`);
+    const where = room;
+    const say = () => {
+      if (room !== where) return;
+      const who = others.length <= 3 ? others.map(nameOf).join(", ") : `${others.length} people`;
+      conversations.notice(inRoom, `${who} ${what}`);
+    };
+    names.known(others.length <= 3 ? others : [], say);
   }
 }
 
@@ -242,7 +255,7 @@ function showPeople() {
 // ------------------------------------------------------------ direct messages
 
 function showDirect({ sender, data, time, position }) {
-  learnName(sender, data?.name);
+  names.learn(sender, data?.name);
   conversations.message(sender, { ...read(sender, data), time, seq: position.seq, isOwn: own.has(sender) });
   watchWriters();
   showPeople();
@@ -284,7 +297,8 @@ function showRoom() {
 }
 
 function showComposer(placeholder) {
-  byId("message").placeholder = placeholder;
+  message.placeholder = placeholder;
+  message.value = drafts.text(conversations.shown);
   for (const row of byId("outbox").children) row.hidden = row.dataset.where !== conversations.shown;
   showPeople();
 }
@@ -296,8 +310,7 @@ byId("back").addEventListener("click", () => {
 
 // ------------------------------------------------------------ sending
 
-const message = byId("message");
-
+message.addEventListener("input", () => drafts.write(conversations.shown, message.value));
 message.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
@@ -309,12 +322,17 @@ byId("composer").addEventListener("submit", (event) => {
   const text = message.value.trim();
   if (text === "") return;
   message.value = "";
+  drafts.write(conversations.shown, "");
   message.focus();
   send(text);
 });
 
-/** Shows the message as pending until the node has given it a position. */
-async function send(text, where = conversations.shown) {
+/**
+ * Shows the message as pending until the node has given it a position. It is kept over a reload with its key: sent
+ * again, it counts once.
+ */
+async function send(text, where = conversations.shown, key = crypto.randomUUID?.() ?? `${Date.now()} ${Math.random()}`) {
+  drafts.add({ key, where, room: byId("room").value, text });
   const row = element("li", "message");
   const fate = element("p", "fate", client.state === "ready" ? "" : "will be sent after reconnecting");
   row.dataset.where = where;
@@ -323,24 +341,28 @@ async function send(text, where = conversations.shown) {
   byId("outbox").append(row);
   log.toEnd();
   try {
-    await deliver(where, { text, name: nickname.value });
+    await deliver(where, { text, name: nickname.value }, key);
+    drafts.remove(key);
     row.remove();
   } catch (error) {
+    // The page is left, or another room was entered: it is sent from there.
+    if (error.code === "left") return row.remove();
+    drafts.remove(key);
     row.classList.add("failed");
     fate.textContent = `not sent: ${error.text ?? error}`;
     const again = element("button", "quiet", "Try again");
     again.type = "button";
     again.addEventListener("click", () => {
       row.remove();
-      send(text, where);
+      send(text, where, key); // it may have taken place
     });
     fate.append(again);
   }
 }
 
-async function deliver(where, data) {
-  if (where === inRoom) return room.publish(data);
-  const { seq } = await client.send(where, data);
+async function deliver(where, data, key) {
+  if (where === inRoom) return room.publish(data, { key });
+  const { seq } = await client.send(where, data, { key });
   const { user } = client.session ?? { user: [...own].at(-1) };
   conversations.message(where, { sender: user, name: data.name, text: data.text, time: new Date(), seq, isOwn: true });
   watchWriters();

@@ -33,6 +33,10 @@ export function createLog({ scroll, list, newest }) {
 
   return {
     toEnd,
+    /** While busy, screen readers announce nothing: the rows are not news. */
+    busy(isBusy) {
+      scroll.ariaBusy = String(isBusy);
+    },
     clear() {
       list.replaceChildren();
       last = null;
@@ -42,9 +46,9 @@ export function createLog({ scroll, list, newest }) {
       const isFirst = last === null || last.sender !== sender || last.name !== name || time - last.time > groupMs;
       const row = element("li", isFirst ? "message first" : "message");
       if (isOwn) row.classList.add("own");
-      if (isFirst) row.append(avatar(sender, name), heading({ sender, name, time, seq }));
+      if (isFirst) row.append(avatar(sender, name), heading({ sender, name, time }));
       const body = element("p", "text", text);
-      body.title = `${time.toLocaleString()}, seq ${seq}`;
+      body.title = `${time.toLocaleString()}, position ${seq}`;
       row.append(body);
       last = { sender, name, time };
       add(row, isOwn);
@@ -63,11 +67,12 @@ export function element(tag, className, text = "") {
   return made;
 }
 
-function heading({ sender, name, time, seq }) {
+/** Without the position: positions may skip numbers, so they are no message numbers. */
+function heading({ sender, name, time }) {
   const meta = element("p", "meta");
   const when = element("time", "", time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
   when.dateTime = time.toISOString();
-  meta.append(element("span", "who", name), element("span", "user", sender), when, element("span", "seq", `#${seq}`));
+  meta.append(element("span", "who", name), element("span", "user", sender), when);
   return meta;
 }
 

@@ -1,6 +1,7 @@
 /** `flux-gateway conformance`: plays the situations that a client must survive, and says what the client did wrong. */
 import type { Command } from "commander";
 import { ConfigError } from "../../config/config.ts";
+import { count, time, type Check } from "../../config/values.ts";
 import { isFeature, type Feature, type Result } from "../../conformance/situation.ts";
 
 const examples = `
@@ -13,6 +14,8 @@ Examples:
 
 Exit code: 0 when every situation has passed, 1 when one has not.
 docs/conformance.md says what a driver is: 20 lines around your client.`;
+
+const dayMs = 86_400_000;
 
 interface Given {
   readonly port: string;
@@ -34,8 +37,8 @@ export function addConformanceCommand(program: Command): void {
     .option("--host <address>", "Address to listen on.", "127.0.0.1")
     .option("--only <names>", "Situations to play, separated by commas. Default: all.")
     .option("--without <features>", "Features that the client does not have: inbox, presence, refresh. Their situations are skipped.", "")
-    .option("--timeout <ms>", "Time for each step of the client. A later one is a failure.", "30000")
-    .option("--quiet <ms>", "Time for which a client that must not connect again is watched.", "3000")
+    .option("--timeout <time>", "Time for each step of the client. A later one is a failure.", "30s")
+    .option("--quiet <time>", "Time for which a client that must not connect again is watched.", "3s")
     .option("--json", "Print the results as JSON.", false)
     .option("--list", "Print the situations, and exit.", false)
     .addHelpText("after", examples)
@@ -48,16 +51,22 @@ async function conformance(driver: string[], { port, host, only, without, timeou
 
   const names = split(only ?? "");
   const features = split(without);
-  const problems = [
+  const problems: string[] = [];
+  const read = (flag: string, check: Check<number>, text: string): number => {
+    const { data = 0, error } = check.schema.safeParse(text);
+    if (error) problems.push(`${flag}: ${error.issues[0]?.message ?? text}`);
+    return data;
+  };
+  const options = { host, port: read("--port", count(0, 65_535), port), timeoutMs: read("--timeout", time(1, dayMs), timeout), quietMs: read("--quiet", time(1, dayMs), quiet) };
+  problems.push(
     ...names.filter((name) => !situations.some((one) => one.name === name)).map((name) => `--only: no situation has the name ${JSON.stringify(name)}; --list prints them`),
     ...features.filter((name) => !isFeature(name)).map((name) => `--without: must be inbox, presence or refresh, not ${JSON.stringify(name)}`),
-    ...notNumbers({ "--port": port, "--timeout": timeout, "--quiet": quiet }),
-  ];
+  );
   if (problems.length > 0) throw new ConfigError(problems);
 
   const { describeResult, describeSum, isSound, toJson } = await import("../../conformance/report.ts");
   const { playAll } = await import("../../conformance/run.ts");
-  const kit = await startKit({ host, port: Number(port), timeoutMs: Number(timeout), quietMs: Number(quiet) }).catch((error: Error) => {
+  const kit = await startKit(options).catch((error: Error) => {
     throw new ConfigError([`--port ${port}: ${error.message}`]);
   });
   const wanted = only === undefined ? situations : situations.filter(({ name }) => names.includes(name));
@@ -86,8 +95,4 @@ async function conformance(driver: string[], { port, host, only, without, timeou
 
 function split(text: string): string[] {
   return text.split(",").map((one) => one.trim()).filter(Boolean);
-}
-
-function notNumbers(given: Readonly<Record<string, string>>): string[] {
-  return Object.entries(given).flatMap(([flag, text]) => (/^\d{1,7}$/.test(text) ? [] : [`${flag}: must be a whole number, not ${JSON.stringify(text)}`]));
 }
