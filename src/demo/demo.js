@@ -87,6 +87,7 @@ function showSession({ user, session, node, resumed }) {
 // ------------------------------------------------------------ connection
 
 function start() {
+  finder.begin();
   client = connect(finder.url, { name: "flux-gateway demo page", token: token(), locate: finder.locate });
   client.on("ready", showSession);
   client.on("ready", finder.reached);

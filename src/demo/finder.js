@@ -11,8 +11,15 @@ export function createFinder({ token }) {
   const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`;
   let other = sessionStorage.getItem(key);
   let isAtOther = false;
-  /** Attempts since the last session. */
+  /** Another node has refused pages of this origin. */
+  let staysHome = false;
+  /** Attempts of this client since its last session. */
   let attempts = 0;
+
+  function go(address) {
+    isAtOther = new URL(address).host !== location.host;
+    return address;
+  }
 
   async function ask(query, signal) {
     const headers = token() === "" ? {} : { Authorization: `Bearer ${token()}` };
@@ -29,23 +36,25 @@ export function createFinder({ token }) {
 
   return {
     url,
+    /** A new client. */
+    begin() {
+      attempts = 0;
+    },
     async locate({ not, ticket, signal }) {
-      isAtOther = false;
       // The first time, our own node is there, or comes back.
-      if (attempts++ === 0) return { url };
+      if (attempts++ === 0 || staysHome) return { url: go(url) };
       try {
-        const { url, retryAfterMs } = await ask({ not: not.join(), ...(ticket && { resume: ticket }) }, AbortSignal.any?.([signal, AbortSignal.timeout(answerMs)]) ?? signal);
-        return { url, retryAfterMs };
+        const { url: found, retryAfterMs } = await ask({ not: not.join(), ...(ticket && { resume: ticket }) }, AbortSignal.any?.([signal, AbortSignal.timeout(answerMs)]) ?? signal);
+        return { url: go(found), retryAfterMs };
       } catch {
         // Our node is gone, or answers nobody. Where it cannot name a node, its own address is as good as any.
-        isAtOther = other !== null;
-        return { url: other ?? url };
+        return { url: go(other ?? url) };
       }
     },
     /** Learns of another node while this one answers. */
     async reached({ node, user }) {
       attempts = 0;
-      if (isAtOther) return;
+      if (isAtOther || staysHome) return;
       try {
         const found = await ask({ not: node, ...(token() === "" && { user }) });
         const address = new URL(found.url);
@@ -58,6 +67,7 @@ export function createFinder({ token }) {
     /** The other node does not take pages of this origin. */
     isRefused(code) {
       if (code !== forbiddenOrigin || !isAtOther) return false;
+      staysHome = true;
       keep(null);
       return true;
     },
