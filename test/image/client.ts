@@ -25,6 +25,7 @@ async function job(): Promise<string> {
 /** Stays until the node drains: it is closed with 3001 and told when to come back. */
 async function stay(): Promise<string> {
   const one = client();
+  for (const name of ["state", "error"] as const) one.on(name as never, (what: unknown) => console.log(name, JSON.stringify(what)));
   await until(() => one.state === "ready", "a session", 60_000);
   console.log("ready");
   const socket = new Promise<number>((resolve) => {

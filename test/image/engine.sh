@@ -25,7 +25,7 @@ start_engine() {
 }
 
 end_engine() {
-  docker ps -aq --filter label=flux-test 2>/dev/null | xargs -r docker rm -f -v >/dev/null 2>&1 || true
+  docker ps -aq --filter "label=flux-test=$$" 2>/dev/null | xargs -r docker rm -f -v >/dev/null 2>&1 || true
   [ -z "$engine_pid" ] || { kill "$engine_pid" 2>/dev/null && wait "$engine_pid" 2>/dev/null; } || true
 }
 

@@ -20,7 +20,7 @@ client() { node --import tsx test/image/client.ts "$(address "$1")" "$2"; }
 start() {
   local name="$1"
   shift
-  docker run -d --name "$name" --label flux-test --read-only --cap-drop ALL --security-opt no-new-privileges --ulimit nofile=20000 -e FLUX_ALLOW_ANONYMOUS=true -e FLUX_DRAIN_MS=2s "$@" flux-gateway >/dev/null
+  docker run -d --name "$name" --label "flux-test=$$" --read-only --cap-drop ALL --security-opt no-new-privileges --ulimit nofile=20000 -e FLUX_ALLOW_ANONYMOUS=true -e FLUX_DRAIN_MS=2s "$@" flux-gateway >/dev/null
   until_true answers "$name" ready || { docker logs "$name" 2>&1 | tail -n 5 >&2; fail "$name: not ready"; }
 }
 
@@ -33,9 +33,10 @@ for limits in "96 0.5" "128 1" "256 1" "512 2"; do
   done_job=$(client "$name" job) || fail "$name: the main job: $(docker logs "$name" 2>&1 | tail -n 3)"
   until_true healthy "$name" || fail "$name: the engine's health check: $(docker inspect -f '{{json .State.Health}}' "$name")"
   used=$(docker stats --no-stream --format '{{.MemUsage}}' "$name")
+  : >"$work/stay"
   client "$name" stay >"$work/stay" &
   stays=$!
-  until_true grep -q ready "$work/stay" || fail "$name: a client"
+  until_true grep -qx ready "$work/stay" || fail "$name: a client: $(cat "$work/stay"; docker inspect -f '{{json .State}}' "$name"; docker logs "$name" 2>&1 | tail -n 5)"
   docker stop -t 45 "$name" >/dev/null
   wait "$stays" || fail "$name: the client was not told of the drain: $(cat "$work/stay")"
   logged "$name" '"drained"' || fail "$name: no drain on the stop signal"
@@ -46,7 +47,7 @@ for limits in "96 0.5" "128 1" "256 1" "512 2"; do
 done
 
 # A kill: what was acknowledged is on the volume.
-docker volume create --label flux-test flux-data >/dev/null
+docker volume create --label "flux-test=$$" flux-data >/dev/null
 kept() { start flux-kept -v flux-data:/data -e FLUX_DATA_DIR=/data; }
 kept
 client flux-kept write >/dev/null || fail "with a volume: publishing"
