@@ -18,5 +18,5 @@ docker commit "$container" "flux-suite-built:$version" >/dev/null
 docker rm "$container" >/dev/null
 say "running ${*:-the whole suite} with Node $(docker run --rm "$base" node --version)"
 # What --privileged gives, without SYS_RESOURCE, which this machine may not have itself.
-rights=(--cap-add ALL --cap-drop SYS_RESOURCE --security-opt seccomp=unconfined --security-opt apparmor=unconfined -v /sys/fs/cgroup:/sys/fs/cgroup)
+rights=(--cap-add ALL --cap-drop SYS_RESOURCE --security-opt seccomp=unconfined --security-opt apparmor=unconfined -v /sys/fs/cgroup:/sys/fs/cgroup --sysctl net.ipv6.conf.all.disable_ipv6=0)
 docker run --rm --label "flux-test=$$" "${rights[@]}" --init --shm-size 1g --tmpfs /tmp:exec,mode=1777,size=6g --ulimit nofile=20000 "flux-suite-built:$version" nice -n 5 node test/run.mjs "$@"
