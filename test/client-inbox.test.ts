@@ -4,7 +4,7 @@ import type { Client, ClientOptions, Message } from "../src/client/index.ts";
 import { startNode } from "./support/node.ts";
 import { startProxy } from "./support/proxy.ts";
 import { epoch, publication, startScripted } from "./support/scripted.ts";
-import { isReady, numbers, startClient } from "./support/sdk.ts";
+import { isReady, ManualClock, numbers, startClient } from "./support/sdk.ts";
 import { MemoryStorage } from "./support/storage.ts";
 import { token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
@@ -139,20 +139,98 @@ t.test("an application may acknowledge by hand", async (t) => {
   t.same(client.inbox.position, { epoch, seq: 2 });
 });
 
-t.test("a handler that fails is an error, and the next message comes", async (t) => {
-  const [ada, grace] = [await user(t), await user(t)];
-  const client = grace.connect();
+/** An inbox with three messages, on a clock that stands. */
+async function threeMessages(t: Parameters<typeof startClient>[0]) {
+  const acks: number[] = [];
+  const node = await startScripted(t, ({ join, ack }) => {
+    if (ack) acks.push(ack.position?.seq ?? 0);
+    if (!join) return undefined;
+    const kept = numbers((join.recover?.seq ?? 0) + 1, 3).map((seq) => publication(seq, { room: "@inbox" }));
+    return [{ joined: { room: "@inbox", position: { epoch, seq: 3 }, recovered: true, publications: kept } }];
+  });
+  const clock = new ManualClock();
+  const client = startClient(t, node.url, { clock });
   const errors: string[] = [];
+  client.on("error", ({ code, text }) => errors.push(`${code}: ${text}`));
   client.inbox.on("error", ({ code, text }) => errors.push(`${code}: ${text}`));
+  /** Lets handlers, and what they cause, have their turn. */
+  const pass = async (ms: number) => {
+    for (let i = 0; i < 10; i++) (clock.advance(ms / 10), await client.echo("a turn"));
+  };
+  await isReady(client);
+  return { node, client, clock, acks, errors, pass };
+}
+
+t.test("a handler that fails gets its message again, and acknowledges it when it succeeds", async (t) => {
+  const { client, acks, errors, pass } = await threeMessages(t);
   const seen: unknown[] = [];
   client.onMessage(({ data }) => {
     seen.push(data);
-    if (data === 1) throw new Error("of the application");
+    if (data === 2 && seen.length < 4) throw new Error("of the application");
   });
-  const sender = ada.connect();
-  for (const n of [1, 2]) await sender.send(grace.name, n);
-  await until(() => seen.length === 2, "both");
-  t.match(errors, [/^handler_failed: .* 1: Error: of the application/]);
+  await until(() => seen.length === 2, "the first try");
+  await pass(400);
+  t.same([seen, acks], [[1, 2], [1]], "it is not acknowledged");
+  await pass(5000);
+  t.same([seen, errors], [[1, 2, 2, 2, 3], []]);
+  t.equal(acks.at(-1), 3);
+});
+
+t.test("a handler that fails again and again is an error; the next message comes, and nothing is acknowledged from there on", async (t) => {
+  const { client, acks, errors, pass, node } = await threeMessages(t);
+  const seen: unknown[] = [];
+  const handle = ({ data }: Message) => {
+    seen.push(data);
+    if (data === 2) return Promise.reject(new Error("of the application"));
+  };
+  const stop = client.onMessage(handle);
+  await until(() => seen.length === 2, "the first try");
+  await pass(30_000);
+  t.same(seen, [1, 2, 2, 2, 2, 2, 3]);
+  t.match(errors, [/^handler_failed: .* 2: Error: of the application/]);
+  t.same(acks, [1]);
+  stop();
+  client.onMessage(({ data }) => void seen.push(data));
+  await until(() => seen.length === 9, "the same again for another handler");
+  t.same(seen.slice(7), [2, 3]);
+  await pass(1000);
+  t.equal(acks.at(-1), 3);
+  t.same(node.commands("join").map(({ join }) => join?.recover?.seq ?? 0), [0, 1]);
+});
+
+t.test("a handler that takes the place of one at work does not get its message, unless that fails", async (t) => {
+  for (const fails of [false, true]) {
+    const { client, acks, errors, pass } = await threeMessages(t);
+    const seen: string[] = [];
+    let finish = (): void => {};
+    const stop = client.onMessage(async ({ data }) => {
+      seen.push(`first ${String(data)}`);
+      if (data === 2) await new Promise<void>((resolve, reject) => (finish = () => (fails ? reject(new Error("late")) : resolve())));
+    });
+    await until(() => seen.length === 2, "it to be at work");
+    stop();
+    client.onMessage(({ data }) => void seen.push(`second ${String(data)}`));
+    await pass(10);
+    t.same(seen, ["first 1", "first 2"], "one at a time");
+    finish();
+    await pass(3000);
+    t.same(seen.slice(2), fails ? ["second 2", "second 3"] : ["second 3"]);
+    t.same([acks.at(-1), errors], [3, []]);
+  }
+});
+
+t.test("an acknowledgement behind the end of its handler waits until the inbox is joined again", async (t) => {
+  const { client, acks, errors, pass } = await threeMessages(t);
+  let finish = (): void => {};
+  const stop = client.onMessage(() => new Promise<void>((resolve) => (finish = resolve)));
+  await pass(10);
+  stop();
+  finish();
+  await pass(1000);
+  t.same([acks, errors], [[], []], "the node would refuse it");
+  client.onMessage(() => {});
+  await pass(1000);
+  t.equal(acks.at(-1), 3);
 });
 
 t.test("a slow handler holds no more than it may: the rest stays at the node until it is wanted", async (t) => {

@@ -187,6 +187,21 @@ t.test("nodes that send a client back and forth get two hops, then it waits as a
   await client.close();
 });
 
+t.test("a node that a client is sent to and cannot reach is not taken for the one that sent it", async (t) => {
+  const a = await startScripted(t, ({ hello }, session) => {
+    if (!hello) return undefined;
+    session.send({ reconnect: { delayMs: 0, url: nowhere } });
+    session.close(3002);
+    return [];
+  });
+  const asked: (readonly string[])[] = [];
+  const { waitOut } = follow(t, { locate: ({ not }) => { asked.push(not); return { url: a.url, node: "a" }; } });
+  await waitOut(); // the hop
+  await waitOut(); // nobody is there
+  await until(() => asked.length === 2, "the next question");
+  t.strictSame(asked, [[], []]);
+});
+
 t.test("a URL is asked with not=, resume= and the token; answers that refuse are obeyed", async (t) => {
   const node = await nodeNamed(t, "a");
   const requests: { url: string; authorization: string | undefined }[] = [];

@@ -165,6 +165,35 @@ t.test("watches are told to every socket, and a status that has changed meanwhil
   t.same(node.commands("unwatch")[0]?.unwatch?.users, ["bob"]);
 });
 
+t.test("a watch that is refused ends no earlier one, nor one that is under way; one that a new session refuses is an error", async (t) => {
+  let isFull = false;
+  const node = await startScripted(t, ({ watch }) => {
+    if (!watch) return undefined;
+    if (isFull || watch.users?.includes("nobody")) return [{ error: { code: "too_many_watched", text: "", retryable: false } }];
+    return [{ watched: { statuses: (watch.users ?? []).map((user) => ({ user, online: true })) } }];
+  });
+  const client = startClient(t, node.url);
+  const heard: string[] = [];
+  const errors: string[] = [];
+  client.on("status", ({ user, online }) => heard.push(`${user} ${online}`));
+  client.on("error", ({ code }) => errors.push(code));
+  await client.watch(["ada"]);
+  const [refused, accepted] = [client.watch(["ada", "bob", "nobody"]), client.watch(["bob"])];
+  await t.rejects(refused, { code: "too_many_watched" });
+  await accepted;
+  node.sessions[0]?.send(...["ada", "bob", "nobody"].map((user) => ({ id: 0, userStatus: { user, online: false } })));
+  await client.ping();
+  t.same(heard, ["ada true", "bob true", "ada false", "bob false"]);
+  isFull = true;
+  node.sessions[0]?.cut();
+  await until(() => errors.length > 0, "the refusal");
+  t.same(errors, ["too_many_watched"]);
+  isFull = false;
+  node.sessions[1]?.cut();
+  await until(() => node.sessions.length === 3 && node.commands("watch").length === 5, "the next session");
+  t.same(node.commands("watch").at(-1)?.watch?.users, ["ada", "bob"], "which is asked again");
+});
+
 // ------------------------------------------------------------ with a real node
 
 const secret = "a secret of at least thirty-two bytes, for tests";

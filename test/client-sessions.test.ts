@@ -9,7 +9,7 @@ import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { startProxy } from "./support/proxy.ts";
 import { epoch, publication, startScripted } from "./support/scripted.ts";
-import { isReady, listen, numbers, publicationsIn, startClient } from "./support/sdk.ts";
+import { isReady, listen, ManualClock, numbers, publicationsIn, startClient } from "./support/sdk.ts";
 import { MemoryStorage } from "./support/storage.ts";
 import { token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
@@ -288,10 +288,10 @@ t.test("rooms of the session that the application does not want any more are lef
 
 // ------------------------------------------------------------ tokens
 
-function startWithTokens(t: Parameters<typeof startClient>[0], url: string, give: (reason: string, asked: number) => string | Promise<string>) {
+function startWithTokens(t: Parameters<typeof startClient>[0], url: string, give: (reason: string, asked: number) => string | Promise<string>, options: ClientOptions = {}) {
   const reasons: string[] = [];
   const errors: string[] = [];
-  const client = startClient(t, url, { token: (reason) => give(reason, reasons.push(reason)) });
+  const client = startClient(t, url, { token: (reason) => give(reason, reasons.push(reason)), ...options });
   client.on("error", ({ code }) => errors.push(code));
   return { client, reasons, errors };
 }
@@ -371,10 +371,12 @@ t.test("before the token expires a new one is given to the node, until it takes 
   t.same(tokensSaid(node), ["t1", "t3"], "the new one is what later sockets say");
 });
 
-t.test("a provider that gives the same token again is asked once for each end, on whatever socket the node warns of it", async (t) => {
+t.test("a token is given to the node once: a provider that gives the same one again is asked later, at a bounded rate", async (t) => {
   let expires = 1_900_000_000_000;
   const node = await startScripted(t, ({ refresh }) => (refresh ? [{ refreshed: { expires } }] : undefined));
-  const { client, reasons } = startWithTokens(t, node.url, () => "the same");
+  const clock = new ManualClock();
+  let given = "the same";
+  const { client, reasons } = startWithTokens(t, node.url, () => given, { clock });
   const expiring: Date[] = [];
   const refreshed: (Date | null)[] = [];
   client.on("expiring", (when) => expiring.push(when));
@@ -384,17 +386,24 @@ t.test("a provider that gives the same token again is asked once for each end, o
     node.sessions.at(-1)?.send({ id: 0, expiring: { expires } });
     await client.echo("behind it");
   };
+  const turn = () => new Promise(setImmediate);
   await warn();
-  await until(() => refreshed.length === 1, "the answer of the node");
   await warn();
   node.sessions[0]?.cut();
+  await until(() => client.state === "waiting", "the loss to be noticed");
+  clock.advance(200);
   await until(() => node.sessions.length === 2 && client.state === "ready", "another socket");
   await warn();
-  t.same(reasons, ["connect", "expiring"]);
+  t.same(reasons, ["connect", "expiring"], "on whatever socket the node warns");
+  t.same(node.commands("refresh"), []);
+  for (let i = 0; i < 60; i++) (clock.advance(1000), await turn());
+  t.ok(reasons.length >= 3 && reasons.length <= 8, `asked ${reasons.length} times`);
+  t.same(node.commands("refresh"), []);
+  given = "another";
+  for (let i = 0; i < 30 && refreshed.length === 0; i++) (clock.advance(1000), await client.echo("turn"));
   expires += 1000;
   await warn();
-  await until(() => refreshed.length === 2, "the answer of the node");
-  t.same(reasons, ["connect", "expiring", "expiring"], "another end is another reason to ask");
+  t.same(node.commands("refresh").map(({ refresh }) => refresh?.token), ["another"]);
   t.same(expiring.map((when) => when.getTime()), [expires - 1000, expires]);
 });
 

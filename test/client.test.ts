@@ -3,10 +3,10 @@ import t from "tap";
 import { closes } from "../src/errors.ts";
 import { startNode } from "./support/node.ts";
 import { startProxy } from "./support/proxy.ts";
-import { isReady, listen, publicationsIn, startClient } from "./support/sdk.ts";
+import { isReady, listen, numbers, publicationsIn, startClient, type Heard } from "./support/sdk.ts";
 import { until } from "./support/until.ts";
 
-const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+
 
 t.test("what one publishes all members get, in order, with who and where and when", async (t) => {
   const node = await startNode(t);
@@ -84,16 +84,19 @@ t.test("a recovery of many pages comes whole, and live publications come behind 
   t.notOk(heard.some(({ kind }) => kind === "gap"));
 });
 
-t.test("what the node no longer has is a gap, never silence", async (t) => {
+t.test("what the node no longer has is a gap, which ends where what it has begins: after a loss of the socket, and after suspend()", async (t) => {
   const chat = { durable: true, historySize: 5, historyTtlMs: 60_000, historyBytesMax: 1_000_000, publish: "members" as const };
   const node = await startNode(t, { namespaces: { chat }, tailPublicationsMax: 5 });
   const proxy = await startProxy(t, node.port);
   const publisher = startClient(t, node.url).join("chat:a");
   const room = startClient(t, proxy.url).join("chat:a");
-  const heard = listen(room);
-  await Promise.all([publisher.joined, room.joined]);
+  const sleeper = startClient(t, node.url);
+  const slept = sleeper.join("chat:a", { history: 5 });
+  const [heard, heardAwake] = [listen(room), listen(slept)];
+  await Promise.all([publisher.joined, room.joined, slept.joined]);
   await publisher.publish(1);
-  await until(() => publicationsIn(heard).length === 1, "the first");
+  await until(() => publicationsIn(heard).length === 1 && publicationsIn(heardAwake).length === 1, "the first");
+  await sleeper.suspend();
   proxy.refuse(true);
   proxy.cut();
   for (const n of numbers(2, 30)) await publisher.publish(n);
@@ -101,7 +104,16 @@ t.test("what the node no longer has is a gap, never silence", async (t) => {
   await until(() => heard.some(({ kind }) => kind === "gap"), "the gap");
   await publisher.publish(31);
   await until(() => publicationsIn(heard).includes(31), "what came later");
-  t.same(heard.slice(-2), [{ kind: "gap", what: [1, 30] }, { kind: "publication", what: 31 }]);
+  sleeper.wake();
+  await until(() => publicationsIn(heardAwake).includes(31), "what is kept for the sleeper");
+  const story = (told: Heard[], first: number, last: number) => t.same(told.slice(3), [
+    { kind: "gap", what: [1, first - 1] },
+    ...numbers(first, last).map((n) => ({ kind: "publication", what: n })),
+    { kind: "recovered", what: [first - 1, last, 5] },
+  ]);
+  t.same(heard.pop(), { kind: "publication", what: 31 });
+  story(heard, 26, 30);
+  story(heardAwake, 27, 31);
 });
 
 t.test("a publish whose answer was lost is sent again and is in the room once", async (t) => {

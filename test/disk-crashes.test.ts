@@ -108,7 +108,11 @@ async function join(node: NodeProcess, history: History, member: string, from: P
     if (sync != null) throw new Error(`${member} was told of a gap`);
     if (joined == null) return;
     if (from === null) history.joined(room, member, (at = seen(joined.position)));
-    else history.rejoined(room, member, from, { recovered: joined.recovered ?? false, position: seen(joined.position) });
+    else {
+      const [first] = joined.publications ?? [];
+      const begin = first ? { epoch: first.epoch ?? "", seq: first.prev ?? 0 } : seen(joined.position);
+      history.rejoined(room, member, from, { recovered: joined.recovered ?? false, position: begin });
+    }
   });
   session.onPublication(({ payload, epoch, seq, prev }) => {
     at = { epoch, seq };

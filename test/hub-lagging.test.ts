@@ -217,8 +217,7 @@ t.test("a stream that is replaced while a page of it is being read is not taken 
   first.join(2, "feed:a", { epoch: epoch!, seq: 10 });
   first.drain();
   hub.moved("feed:a", { epoch: "another", seq: 4 });
-  for (const answer of waiting.splice(0)) answer();
-  first.drain();
+  while (waiting.length > 0) for (const answer of waiting.splice(0)) (answer(), first.drain());
   const { frame, live, seq } = first.seen.find(({ member }) => member === 2)!;
   t.strictSame([frame.joined?.recovered, frame.joined?.publications?.length ?? 0, live, seq], [false, 0, true, 4]);
 });

@@ -108,7 +108,7 @@ t.test("joins and history are refused while their reactor is far behind: their p
   const { link, reader, drain, seen, ...reactor } = reactors[0]!;
   const join = (id: number, room: string) => reactor.join(id, room, { history: 10 });
   const history = (id: number, room: string) =>
-    records.writeHistory(reader, { slot: 0, life: 1, id, wire: 0, room, direction: "newest", epoch: "", seq: 0, limit: 10 });
+    records.writeHistory(reader, { slot: 0, life: 1, id, wire: 0, room, direction: "newest", epoch: "", seq: 0, limit: 10, orOldest: false });
   const answers = (...ids: number[]) => ids.map((id) => seen.find(({ frame }) => frame.id === id)?.frame).map((frame) => (frame ? (frame.error?.code ?? "done") : "no answer"));
   t.ok(join(1, "chat:a"));
   drain();

@@ -2,7 +2,7 @@ import t from "tap";
 import { createHistory } from "./support/history.ts";
 import { joinRecorded, publishRecorded } from "./support/load.ts";
 import { startNode } from "./support/node.ts";
-import { none } from "./support/only.ts";
+import { lose, resumeOf } from "./support/resume.ts";
 import { open, seen, type TestSession } from "./support/session.ts";
 
 /** Words of JSON publications, in the order they came. */
@@ -69,6 +69,36 @@ t.test("a member that comes back to its position gets what it missed, whole, bef
   }
 });
 
+t.test("of a position that is lost a member gets what is kept, in order: joined, resumed, in JSON, and by history", async (t) => {
+  const node = await startNode(t, { tailPublicationsMax: 4, commandsPerSecond: 0, namespaces: { chat: { historySize: 300 }, live: { durable: false } } });
+  const talker = await open(node);
+  for (const [room, kept] of [["chat:lost", 300], ["live:lost", 4]] as const) {
+    const { position } = await talker.join(room);
+    const sleepers = await Promise.all([false, true].map((json) => open(node, { json })));
+    for (const sleeper of sleepers) await sleeper.join(room).then(() => lose(sleeper));
+    for (let i = 1; i <= 310; i++) await talker.publish(room, String(i));
+    const want = Array.from({ length: kept }, (_, i) => String(311 - kept + i));
+    for (const json of [false, true]) {
+      for (const recover of [position, { epoch: "other", seq: 1000 }]) {
+        const joins = await open(node, { json });
+        const answer = await joins.join(room, { recover });
+        t.match(answer, { recovered: false, position: { seq: 310 } });
+        t.same(answer.missed.map(({ payload }) => payload.toString()), want, `${room}, joined${json ? " in JSON" : ""}`);
+        t.equal(answer.missed[0]?.prev, 310 - kept, "the gap ends there");
+        const { history } = await joins.request({ history: { room, since: recover, limit: 2, orOldest: true } });
+        t.same([history?.publications?.map(({ seq }) => Number(seq)), history?.more], [[311 - kept, 312 - kept], true]);
+        t.equal((await joins.request({ history: { room, since: recover, limit: 2 } })).error?.code, "unrecoverable_position", "if asked for");
+        await joins.bye();
+      }
+      const resumes = await open(node, { json, hello: resumeOf(sleepers[Number(json)]!, [{ room, position }]) });
+      await resumes.waitFor(() => resumes.publications.length >= kept, "what is kept");
+      t.equal(resumes.events.find(({ joined }) => joined)?.joined?.recovered ?? false, false);
+      t.same(resumes.publications.map(({ payload }) => payload.toString()), want, `${room}, resumed${json ? " in JSON" : ""}`);
+      await resumes.bye();
+    }
+  }
+});
+
 t.test("a position that the history no longer covers, or of another epoch, or of the future, is not recovered", async (t) => {
   const node = await startNode(t, { tailPublicationsMax: 4, namespaces: { chat: { historySize: 10 } } });
   const talker = await open(node);
@@ -83,7 +113,8 @@ t.test("a position that the history no longer covers, or of another epoch, or of
   for (const recover of rejected) {
     const back = await open(node);
     const answer = await back.join("chat:short", { recover });
-    t.match(answer, { recovered: false, position: { epoch: head.epoch, seq: head.seq }, missed: none });
+    t.match(answer, { recovered: false, position: { epoch: head.epoch, seq: head.seq } });
+    t.equal(answer.missed.length, recover.seq > head.seq ? 0 : 10, "what is kept");
   }
   const covered = await open(node);
   const answer = await covered.join("chat:short", { recover: { ...position, seq: position.seq + 1 } });

@@ -8,15 +8,16 @@ import { Emitter } from "./emitter.ts";
 import type { Unsubscribe } from "./emitter.ts";
 import { fluxError, fromReply } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
-import { Inbox, inboxName } from "./rooms/inbox.ts";
+import { Inbox } from "./rooms/inbox.ts";
 import type { MessageHandler, MessageOptions } from "./rooms/inbox.ts";
 import { defaults } from "./options.ts";
 import type { ClientOptions, JoinOptions, SendOptions, Sent } from "./options.ts";
 import { Outbox } from "./rooms/outbox.ts";
 import type { OutboxShared } from "./rooms/outbox.ts";
+import type { MembershipOwner } from "./rooms/membership.ts";
 import { Pace } from "./rooms/pace.ts";
 import { listenToNetwork, listenToPage } from "./connection/page.ts";
-import { decodePayload, encodePayload, toDate, toPosition, toReady } from "./rooms/publication.ts";
+import { decodePayload, encodePayload, inboxName, toDate, toPosition, toReady } from "./rooms/publication.ts";
 import type { Ready } from "./rooms/publication.ts";
 import { randomKey } from "./random.ts";
 import { Refresher } from "./connection/refresher.ts";
@@ -27,6 +28,7 @@ import { deviceName, Saved, tabStorage } from "./saved.ts";
 import type { Credentials, Place, SavedSession } from "./saved.ts";
 import { Locator } from "./connection/locator.ts";
 import { Tokens } from "./connection/tokens.ts";
+import { deviceProblem, problemOf } from "./values.ts";
 import { Watches } from "./watches.ts";
 import type { UserStatus } from "./watches.ts";
 import type { WebSocketConstructor } from "./connection/websocket.ts";
@@ -70,17 +72,23 @@ export class Client {
   /** Credentials with which the next socket resumes the session. */
   #credentials: Credentials | null;
   #user: string;
+  /** The node's clock is ahead by this. */
+  #skewMs = 0;
   /** Expiry that the application was last warned of. */
   #expiring = 0;
 
-  /** @throws Error without a WebSocket class, SyntaxError for an invalid url. @internal */
+  /** @throws Error without a WebSocket class, SyntaxError for an invalid url, FluxError bad_request for an option that no node would take. @internal */
   constructor(url: string, options: ClientOptions = {}) {
     const { clock = systemClock, random = Math.random, storage = tabStorage() } = options;
     const settings = { ...defaults, ...options };
     const { backoff, commandTimeoutMs } = settings;
+    const device = options.device ?? deviceName();
+    const { name, token } = settings;
+    const problem = problemOf({ name, token }) ?? deviceProblem(device);
+    if (problem !== null) throw fluxError("bad_request", problem);
     const onError = (error: FluxError) => this.#emitter.emit("error", error);
     this.#clock = clock;
-    this.#tokens = new Tokens(settings.token);
+    this.#tokens = new Tokens(token, clock, settings.connectTimeoutMs);
     const locate = options.locate ?? null;
     this.#connection = new Connection(
       {
@@ -88,8 +96,8 @@ export class Client {
         locator: new Locator({ locate, timeoutMs: settings.locateTimeoutMs, url, origins: options.origins ?? [], clock }),
         WebSocket: options.WebSocket ?? platformWebSocket(),
         tokens: this.#tokens,
-        name: settings.name,
-        device: options.device ?? deviceName(),
+        name,
+        device,
         backoff,
         connectTimeoutMs: settings.connectTimeoutMs,
         commandTimeoutMs,
@@ -109,7 +117,7 @@ export class Client {
       },
     );
     this.#shared = {
-      send: this.#send,
+      send: (...args) => this.#connection.send(...args),
       clock,
       random,
       pace: new Pace(clock),
@@ -123,17 +131,19 @@ export class Client {
     };
     this.#sends = new Outbox(this.#shared, () => {});
     this.#refresher = new Refresher({
-      tokens: this.#tokens, clock, random, backoff, send: this.#send, onError,
+      tokens: this.#tokens, clock, random, backoff, send: this.#paced, onError,
       onRefreshed: (refreshed) => this.#onRefreshed(refreshed),
     });
     this.#watches = new Watches({
-      clock, random, send: this.#send,
+      clock, random, send: this.#paced,
       tell: (command) => this.#connection.tell(command),
       onStatus: (status) => this.#emitter.emit("status", status),
+      onError,
     });
     this.#saved = new Saved(storage, `flux ${url || (typeof locate === "string" ? locate : "")}`, clock, { collect: () => this.#collect(), onError });
     this.#rooms = new Rooms(settings.heldPublicationsMax, {
-      send: this.#send,
+      send: this.#paced,
+      sendNow: this.#send,
       outbox: this.#shared,
       tell: (command) => this.#connection.tell(command),
       isReady: () => this.state === "ready",
@@ -146,7 +156,7 @@ export class Client {
     this.#user = this.#saved.user;
     this.inbox = this.#openInbox(settings.heldPublicationsMax);
     this.#leavePage = storage === null ? () => {} : listenToPage({ onHide: () => void this.suspend(), onShow: () => this.wake() });
-    this.#leaveNetwork = listenToNetwork(() => this.#connection.networkIsBack());
+    this.#leaveNetwork = listenToNetwork(() => this.#connection.networkIsBack(), () => this.#connection.check());
     this.#connection.open();
   }
 
@@ -174,7 +184,7 @@ export class Client {
 
   /**
    * Publishes into a room. Works without joining it where the room's namespace has `publish: anyone`; elsewhere the node
-   * rejects with `not_joined`. In a room that this client has joined it is `room.publish()`. Bytes (a Uint8Array) are sent as
+   * rejects with `not_joined`. In a room that this client has joined it is `room.publish()`. Bytes (an ArrayBuffer, or a view on one) are sent as
    * they are, anything else as JSON. Waits for a session and repeats after a loss of the socket. Rejects as `room.publish()`.
    */
   async publish(room: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
@@ -184,7 +194,7 @@ export class Client {
   }
 
   /**
-   * Sends a direct message to a user, online or not. Bytes (a Uint8Array) are sent as they are, anything else as JSON.
+   * Sends a direct message to a user, online or not. Bytes (an ArrayBuffer, or a view on one) are sent as they are, anything else as JSON.
    * Resolves when the message is in the inbox. Waits for a session, repeats and rejects as `publish()`.
    */
   async send(user: string, data: unknown, { key = randomKey() }: SendOptions = {}): Promise<Sent> {
@@ -280,8 +290,9 @@ export class Client {
   #onReady(wire: WireReady): void {
     const ready = toReady(wire);
     this.#session = ready;
+    this.#skewMs = ready.time.getTime() - Date.now();
     this.#credentials = { session: ready.session, resumeToken: wire.resumeToken ?? "", ticket: wire.ticket ?? "" };
-    this.#shared.pace.set(ready.commandsPerSecond);
+    this.#shared.pace.set(wire);
     this.#shared.frameBytesMax = ready.frameBytesMax;
     if (this.#user !== "" && ready.user !== this.#user) this.inbox.restart();
     this.#user = ready.user;
@@ -310,7 +321,17 @@ export class Client {
     });
   }
 
-  #send: Connection["send"] = (command, onReply, timeoutMs) => this.#connection.send(command, onReply, timeoutMs);
+  #send: Connection["send"] = (command, onReply, timeoutMs) => {
+    this.#shared.pace.spend(command);
+    this.#connection.send(command, onReply, timeoutMs);
+  };
+
+  /** What the client sends by itself stays within the node's rate. */
+  #paced: MembershipOwner["send"] = (command, onReply, timeoutMs, isWanted) => {
+    this.#shared.pace.turn(command, () => {
+      if (isWanted === undefined || isWanted()) this.#connection.send(command, onReply, timeoutMs);
+    });
+  };
 
   #onEvent(event: ServerFrame): void {
     if (event.error) return this.#emitter.emit("error", fromReply(event.error));
@@ -323,7 +344,7 @@ export class Client {
   #onExpiring(expires: number): void {
     if (expires !== this.#expiring) this.#emitter.emit("expiring", new Date(expires));
     this.#expiring = expires;
-    if (this.#tokens.hasProvider) this.#refresher.start(expires);
+    if (this.#tokens.hasProvider) this.#refresher.start(expires, expires - Date.now() - this.#skewMs);
   }
 
   #onRefreshed({ expires, resumeToken }: Refreshed): void {
@@ -337,6 +358,7 @@ export class Client {
     this.#refresher.stop();
     this.#sends.interrupt();
     this.#rooms.interrupt();
+    this.#shared.pace.stop();
   }
 
   #onState(change: StateChange): void {

@@ -10,10 +10,17 @@ export type Clock = {
   after(delayMs: number, run: () => void): Cancel;
 };
 
+/** A longer timer fires at once. */
+const timerMsMax = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => performance.now(), // monotonic, unlike Date
   after: (delayMs, run) => {
-    const timer = setTimeout(run, delayMs);
+    let timer: ReturnType<typeof setTimeout>;
+    const wait = (restMs: number) => {
+      timer = setTimeout(() => (restMs > timerMsMax ? wait(restMs - timerMsMax) : run()), Math.min(restMs, timerMsMax));
+    };
+    wait(delayMs);
     return () => clearTimeout(timer);
   },
 };
@@ -28,5 +35,5 @@ export type Backoff = { baseMs: number; capMs: number };
  * @param windowMs least bound, below the cap
  */
 export function backoffMs(attempt: number, { baseMs, capMs }: Backoff, random: () => number, windowMs = 0): number {
-  return random() * Math.min(capMs, Math.max(windowMs, baseMs * 2 ** attempt));
+  return random() * Math.min(capMs, Math.max(windowMs, baseMs * 2 ** Math.min(attempt, 40)));
 }

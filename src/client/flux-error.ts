@@ -14,7 +14,7 @@ export const clientErrors = {
   bad_url: { retryable: true, text: "a node sent the client to an address that it may not use" },
   not_saved: { retryable: true, text: "the storage rejected the session: it will not survive a reload" },
   handler_failed: { retryable: false, text: "the message handler of the application failed" },
-  bad_payload: { retryable: false, text: "a payload cannot be written or read as JSON" },
+  bad_payload: { retryable: false, text: "a payload cannot be read as JSON" },
 } as const satisfies Record<string, { retryable: boolean; text: string }>;
 
 export type ClientErrorCode = keyof typeof clientErrors;

@@ -12,6 +12,7 @@ import { fluxError } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
 import type { Position } from "./rooms/publication.ts";
 import { randomKey } from "./random.ts";
+import { deviceProblem } from "./values.ts";
 
 /** The part of the Web Storage interface that the SDK uses. */
 export interface StorageLike {
@@ -167,7 +168,7 @@ export function deviceName(): string {
   if (storage === null) return "";
   try {
     const known = storage.getItem(deviceKey);
-    if (known !== null) return known;
+    if (known !== null && deviceProblem(known) === null) return known;
     const made = randomKey();
     storage.setItem(deviceKey, made);
     return made;

@@ -3,8 +3,10 @@ import type { ClientFrame, UserStatus as WireStatus } from "../protocol/messages
 import { backoffMs } from "./clock.ts";
 import type { Clock } from "./clock.ts";
 import type { OnReply } from "./connection/commands.ts";
+import { fluxError } from "./flux-error.ts";
 import type { FluxError } from "./flux-error.ts";
 import { toDate } from "./rooms/publication.ts";
+import { problemOf } from "./values.ts";
 
 /** Whether a user is online. */
 export type UserStatus = {
@@ -20,6 +22,8 @@ export type WatchesOwner = {
   send(command: ClientFrame, onReply: OnReply): void;
   tell(command: ClientFrame): void;
   onStatus(status: UserStatus): void;
+  /** The node refused users whom it had accepted in an earlier session. */
+  onError(error: FluxError): void;
   clock: Clock;
   random: () => number;
 };
@@ -35,6 +39,8 @@ export class Watches {
   readonly #known = new Map<string, UserStatus | null>();
   /** Calls that wait for a session. */
   #waiting: Ask[] = [];
+  /** Calls without an answer. */
+  readonly #asking = new Set<Ask>();
 
   constructor(owner: WatchesOwner) {
     this.#owner = owner;
@@ -42,6 +48,8 @@ export class Watches {
 
   watch(users: readonly string[]): Promise<UserStatus[]> {
     const wanted = [...new Set(users)];
+    const problem = problemOf(wanted, "users");
+    if (problem !== null) return Promise.reject(fluxError("bad_request", problem));
     for (const user of wanted) if (!this.#known.has(user)) this.#known.set(user, null);
     const parts = chunks(wanted).map((part) => new Promise<UserStatus[]>((resolve, reject) => this.#ask({ users: part, resolve, reject, refusals: 0 })));
     return Promise.all(parts).then((statuses) => statuses.flat());
@@ -57,13 +65,14 @@ export class Watches {
     const waiting = this.#waiting.splice(0);
     const asked = new Set(waiting.flatMap(({ users }) => users));
     for (const users of chunks([...this.#known.keys()].filter((user) => !asked.has(user)))) {
-      waiting.push({ users, resolve: () => {}, reject: () => {}, refusals: 0 });
+      waiting.push({ users, resolve: () => {}, reject: this.#owner.onError, refusals: 0 });
     }
     for (const ask of waiting) this.#ask(ask);
   }
 
   end(error: FluxError): void {
     for (const { reject } of this.#waiting.splice(0)) reject(error);
+    this.#asking.clear();
   }
 
   onStatus(wire: WireStatus): UserStatus {
@@ -77,12 +86,16 @@ export class Watches {
 
   #ask(ask: Ask): void {
     const { clock, random } = this.#owner;
+    this.#asking.add(ask);
     this.#owner.send({ watch: { users: [...ask.users] } }, (answer) => {
+      if ("reply" in answer || !answer.error.retryable) this.#asking.delete(ask);
       if ("reply" in answer) return ask.resolve((answer.reply.watched?.statuses ?? []).map((status) => this.onStatus(status)));
       const { error } = answer;
       if (error.code === "disconnected") return void this.#waiting.push(ask);
       if (error.retryable) return void clock.after(backoffMs(ask.refusals++, retryBackoff, random), () => this.#ask(ask));
-      for (const user of ask.users) this.#known.delete(user);
+      // Users of other calls stay: those with a status were accepted, the others may be.
+      const others = new Set([...this.#asking].flatMap(({ users }) => users));
+      for (const user of ask.users) if (this.#known.get(user) === null && !others.has(user)) this.#known.delete(user);
       ask.reject(error);
     });
   }

@@ -11,7 +11,6 @@ import { pageSizeMax } from "../protocol/limits.ts";
 import { inboxKey, nameOfUser, tenantOfUser } from "../protocol/roomkeys.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import { Allowance } from "./allowance.ts";
-import type { Joining } from "./recovery/replays.ts";
 import type { HubRoom, HubRooms } from "./rooms.ts";
 import type { HubSession } from "./sessions/session.ts";
 import type { HubSessions } from "./sessions/sessions.ts";
@@ -44,15 +43,14 @@ export class Inboxes {
 
   /**
    * Where a device continues: at the position that its client gave, else behind its cursor. A device that never
-   * acknowledged gets everything that is kept, and learns if older messages are lost. If the inbox no longer covers
-   * the position, or has a new epoch, the device learns of it and gets the newest.
+   * acknowledged begins with the oldest that is kept. One whose position is beyond the head gets the newest.
    */
-  placeOf(session: HubSession, room: HubRoom, join: JoinRecord, done: (join: Joining) => void): void {
+  placeOf(session: HubSession, room: HubRoom, join: JoinRecord, done: (join: JoinRecord) => void): void {
     if (join.epoch !== null) return done(join.restored ? { ...join, history: pageSizeMax } : join);
     this.#options.store.cursor(session.userKey, session.device, (answer) => {
       const cursor: Position | null = "value" in answer ? answer.value : null;
-      const place = cursor === null ? { epoch: room.epoch, seq: 0, orOldest: true } : { epoch: cursor.epoch, seq: cursor.seq };
-      done({ ...join, ...place, history: pageSizeMax });
+      const { epoch, seq } = cursor ?? { epoch: room.epoch, seq: 0 };
+      done({ ...join, epoch, seq, history: pageSizeMax });
     });
   }
 

@@ -14,7 +14,7 @@ import type { KindOf } from "../config/roomnames.ts";
 import type { Inboxes } from "./inboxes.ts";
 import { Postponed } from "./postponed.ts";
 import type { HubPresence } from "./presence.ts";
-import type { Joining, Replays } from "./recovery/replays.ts";
+import type { Replays } from "./recovery/replays.ts";
 import { headOf, type AttachedReactor, type HubRoom, type HubRooms, type RoomListener } from "./rooms.ts";
 import type { HubSession } from "./sessions/session.ts";
 import type { HubSessions } from "./sessions/sessions.ts";
@@ -127,11 +127,12 @@ export class Joins {
     this.#begin(reactor, session, room, join);
   }
 
-  #begin(reactor: AttachedReactor, session: HubSession | undefined, room: HubRoom, join: Joining): void {
+  #begin(reactor: AttachedReactor, session: HubSession | undefined, room: HubRoom, join: JoinRecord): void {
     const { sessions, presence, replays } = this.#options;
-    const isKnown = join.epoch === room.epoch && join.seq <= room.seq;
     if (session !== undefined) {
-      sessions.entered(session, room, isKnown ? join.seq : room.seq);
+      // With a position of another epoch, the member gets everything that is kept.
+      const seq = join.epoch === null ? room.seq : join.epoch === room.epoch ? Math.min(join.seq, room.seq) : 0;
+      sessions.entered(session, room, seq);
       presence.entered(session, room);
     }
     replays.begin(reactor, room, join);

@@ -215,6 +215,8 @@ export interface HistoryRecord extends Asker {
   epoch: string;
   seq: number;
   limit: number;
+  /** With `since`: begins with the oldest kept, where the position is not covered. */
+  orOldest: boolean;
 }
 
 const directions = ["since", "before", "newest"] as const;
@@ -225,7 +227,7 @@ export function writeHistory(link: Link, r: HistoryRecord): boolean {
   link.u32(r.life);
   link.u32(r.id);
   link.u8(r.wire);
-  link.u8(directions.indexOf(r.direction));
+  link.u8(directions.indexOf(r.direction) | (r.orOldest ? 4 : 0));
   link.f64(r.seq);
   link.u32(r.limit);
   link.text(r.room);
@@ -239,10 +241,11 @@ export function readHistory(r: RecordReader): HistoryRecord {
   const life = r.u32();
   const id = r.u32();
   const wire = r.u8();
-  const direction = directions[r.u8()] ?? "newest";
+  const flags = r.u8();
+  const direction = directions[flags & 3] ?? "newest";
   const seq = r.f64();
   const limit = r.u32();
-  return { slot, life, id, wire, direction, seq, limit, room: r.text(), epoch: r.text() };
+  return { slot, life, id, wire, direction, seq, limit, orOldest: (flags & 4) !== 0, room: r.text(), epoch: r.text() };
 }
 
 /** The last page of a member's replay has left: send the next one. */

@@ -2,6 +2,7 @@ import type { ClientFrame, ServerFrame } from "../../protocol/messages.ts";
 import type { Cancel, Clock } from "../clock.ts";
 import { fluxError, fromReply } from "../flux-error.ts";
 import type { FluxError } from "../flux-error.ts";
+import { problemOf } from "../values.ts";
 
 export type Reply = { reply: ServerFrame } | { error: FluxError };
 /**
@@ -28,6 +29,8 @@ export class Commands {
 
   /** `timeoutMs` null: for a command that may last as long as the socket. */
   send(command: ClientFrame, timeoutMs: number | null, onReply: OnReply): void {
+    const problem = problemOf(command);
+    if (problem !== null) return onReply({ error: fluxError("bad_request", problem) });
     const id = this.#nextId();
     const cancelTimeout = timeoutMs === null ? null : this.#clock.after(timeoutMs, () => this.#fail(id, fluxError("timeout")));
     this.#pending.set(id, { onReply, cancelTimeout });

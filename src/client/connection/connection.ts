@@ -15,6 +15,7 @@ import { withTicket } from "./locator.ts";
 import type { Locator } from "./locator.ts";
 import { isOffline } from "./page.ts";
 import type { Tokens } from "./tokens.ts";
+import { problemOf } from "../values.ts";
 import { openWire } from "./websocket.ts";
 import type { WebSocketConstructor, Wire } from "./websocket.ts";
 
@@ -69,8 +70,6 @@ const stableMs = 5000;
 const closesOfOne: ReadonlySet<number> = new Set(
   [closes.moved, closes.token_expired, closes.slow_consumer, closes.session_replaced, closes.rate_limited].map(({ code }) => code),
 );
-/** Longer timers fire at once. */
-const timerMsMax = 2 ** 31 - 1;
 /** Times that nodes may send the client on, one after the other, before it waits as after a failed attempt. */
 const hopsMax = 2;
 /** Resolution of a place in the return window. */
@@ -90,6 +89,8 @@ export class Connection {
   #url = "";
   #node = "";
   #hops = 0;
+  /** A node sent the client to this url. The locator does not know which node is there. */
+  #isHop = false;
   #cause: Closed | null = null;
   #goodbye: ServerFrame["reconnect"] = null; // the node's instruction when and where to reconnect
   /** Window over which all clients of the node reconnect, if it dies without a `reconnect`. */
@@ -121,16 +122,18 @@ export class Connection {
   }
 
   #askForToken(url: string | null): void {
-    const { tokens, connectTimeoutMs, clock } = this.#options;
+    const { tokens } = this.#options;
     const giveUp = (why: unknown) => this.#onNoToken(`the token provider failed: ${String(why)}`);
-    const cancel = clock.after(connectTimeoutMs, () => giveUp("no answer within connectTimeoutMs"));
+    const cancel = () => {};
     const isMeant = () => this.#cancelTimer === cancel;
     this.#cancelTimer = cancel;
     tokens.fetch().then(
       (token) => {
         if (!isMeant()) return;
         this.#clearTimer();
-        if (tokens.isRefused(token)) this.#end(closed(closes.invalid_token.code, ""));
+        const refusal = tokens.refusalOf(token);
+        if (refusal === "refused") this.#end(closed(closes.invalid_token.code, ""));
+        else if (refusal === "expired") giveUp("it returned the expired token again");
         else this.#tryUrl(url, () => this.#place(url, token));
       },
       (error: unknown) => {
@@ -147,6 +150,7 @@ export class Connection {
 
   #place(url: string | null, token: string): void {
     const { locator } = this.#options;
+    this.#isHop = url !== null;
     if (url !== null || !locator.asks) return this.#connect(url ?? this.#options.url, token);
     const cancel = () => {};
     const isMeant = () => this.#cancelTimer === cancel;
@@ -196,7 +200,7 @@ export class Connection {
 
   /** Sends a command without waiting for its reply, on this socket only. */
   tell(command: ClientFrame): void {
-    if (this.#state === "ready") this.#wire?.send({ ...command, id: 0 });
+    if (this.#state === "ready" && problemOf(command) === null) this.#wire?.send({ ...command, id: 0 });
   }
 
   /** Ends the session for good. Resolves when the socket is closed. */
@@ -216,8 +220,12 @@ export class Connection {
   async suspend(): Promise<void> {
     if (this.#state === "closed" || this.#isSuspended) return;
     const wire = this.#wire;
+    this.#settleAttempts();
     this.#isSuspended = true;
-    this.#retry({ ...suspended });
+    this.#cause = { ...suspended };
+    this.#withoutNetwork = null;
+    this.#forget();
+    this.#wait(null, 0, this.#cause); // no failure: the next real one waits as the first
     if (wire !== null) await this.#depart(wire, suspended.code, suspended.name);
   }
 
@@ -227,13 +235,18 @@ export class Connection {
     if (this.#state === "waiting") this.#tryUrl(null, () => this.open());
   }
 
+  /** Asks the node whether the socket is alive. Without an answer in `graceMs` the client takes another. */
+  check(): void {
+    if (this.#state === "ready") this.#heartbeat?.check();
+  }
+
   /**
    * The device has a network again, or another one. Its socket may be dead without a close. Failed attempts without a
    * network say nothing about the node, so the waits start short again.
    */
   networkIsBack(): void {
     const { backoff, random } = this.#options;
-    if (this.#state === "ready") this.#heartbeat?.check();
+    this.check();
     if (this.#state !== "waiting" || this.#isSuspended || this.#withoutNetwork === null) return;
     const { url, cause } = this.#withoutNetwork;
     this.#withoutNetwork = null;
@@ -254,7 +267,7 @@ export class Connection {
     const { name, device, clock } = this.#options;
     const resume = this.#owner.resume();
     this.#commands = new Commands((frame) => wire.send(frame), clock);
-    const hello = { version: protocolVersion, token, client: name, device, ...(resume && { resume }) };
+    const hello = { version: protocolVersion, token, client: name, device, ...(resume && problemOf(resume) === null && { resume }) };
     this.#commands.send({ hello }, null, (answer) => {
       if ("error" in answer) {
         // If this socket was lost, or left by close() or suspend(), there is nothing to drop.
@@ -293,11 +306,17 @@ export class Connection {
   #onClose(wire: Wire, cause: Closed): void {
     if (this.#leaving?.wire === wire) this.#leaving.onGone();
     if (this.#wire !== wire) return; // abandoned before
-    if (this.#state === "ready" && this.#options.clock.now() - this.#readyAt >= stableMs) this.#attempt = 0;
-    // Without a word of the node: it may be gone.
-    if (this.#goodbye === null && !closesOfOne.has(cause.code) && mayReconnect(cause.code) && !isOffline()) this.#options.locator.lost(this.#state === "ready" ? this.#node : undefined);
+    this.#settleAttempts();
+    const isUnexplained = this.#goodbye === null && !closesOfOne.has(cause.code) && mayReconnect(cause.code) && !isOffline();
+    // The node may be gone.
+    if (isUnexplained && this.#state === "ready") this.#options.locator.lost(this.#node);
+    else if (isUnexplained && !this.#isHop) this.#options.locator.lost();
     if (this.#prepareReturn(cause.code)) this.#retry(cause);
     else this.#end(cause);
+  }
+
+  #settleAttempts(): void {
+    if (this.#state === "ready" && this.#options.clock.now() - this.#readyAt >= stableMs) this.#attempt = 0;
   }
 
   /** Whether to reconnect. Replaces the token or the session first, where the code requires it. */
@@ -326,7 +345,7 @@ export class Connection {
     this.#cause = cause;
     const windowMs = this.#isCommonLoss(cause) ? this.#returnWindowMs : 0;
     const place = windowMs > 0 ? this.#returnPlace : null;
-    const delayMs = goodbye ? Math.min(goodbye.delayMs ?? 0, timerMsMax) : Math.max(waitMs, backoffMs(this.#attempt++, backoff, place === null ? random : () => place, windowMs));
+    const delayMs = goodbye ? (goodbye.delayMs ?? 0) : Math.max(waitMs, backoffMs(this.#attempt++, backoff, place === null ? random : () => place, windowMs));
     // If the node named by `reconnect` rejects the client, the next attempt uses the client's own url.
     const url = goodbye?.url || null;
     this.#forget();

@@ -15,12 +15,22 @@ export function isOffline(): boolean {
   return typeof navigator !== "undefined" && navigator.onLine === false;
 }
 
-/** @returns a function that stops listening */
-export function listenToNetwork(onBack: () => void): () => void {
+/**
+ * `onBack`: there is a network again, or another one. `onVisible`: the page is looked at again. A phone may have slept
+ * meanwhile, and lost the socket without a close.
+ * @returns a function that stops listening
+ */
+export function listenToNetwork(onBack: () => void, onVisible: () => void): () => void {
   if (typeof addEventListener !== "function") return () => {};
   const back = () => onBack();
+  const change = () => document.visibilityState === "visible" && onVisible();
+  const page = typeof document === "undefined" ? null : document;
   addEventListener("online", back);
-  return () => removeEventListener("online", back);
+  page?.addEventListener("visibilitychange", change);
+  return () => {
+    removeEventListener("online", back);
+    page?.removeEventListener("visibilitychange", change);
+  };
 }
 
 /** @returns a function that stops listening */

@@ -1,4 +1,6 @@
 /** Holds the token, asks the provider for new ones, and knows whether asking again can help. */
+import type { Clock } from "../clock.ts";
+import { problemOf } from "../values.ts";
 
 /**
  * Reason for a new token. `connect`: the first one. `expiring`: the current one expires soon. `expired`, `refused`: the node
@@ -11,14 +13,21 @@ export type TokenProvider = (reason: TokenReason) => string | Promise<string>;
 
 export class Tokens {
   readonly #provider: TokenProvider | null;
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
   #current: string | null;
   #reason: TokenReason = "connect";
   #refused: string | null = null;
   #fetching: Promise<string> | null = null;
+  /** Questions to the provider, and the last of them that was answered. */
+  #asked = 0;
+  #answered = 0;
 
-  constructor(token: string | TokenProvider) {
+  constructor(token: string | TokenProvider, clock: Clock, timeoutMs: number) {
     this.#provider = typeof token === "string" ? null : token;
     this.#current = typeof token === "string" ? token : null;
+    this.#clock = clock;
+    this.#timeoutMs = timeoutMs;
   }
 
   /** The current token; null where there is none that the node might accept: call fetch(). */
@@ -30,18 +39,30 @@ export class Tokens {
     return this.#provider !== null;
   }
 
-  /** Asks the provider, one request at a time. Rejects with the provider's error. */
+  /**
+   * Asks the provider, one request at a time. Rejects with the provider's error, or where it does not answer in time. A
+   * late answer counts, unless there is a newer token.
+   */
   fetch(reason = this.#reason): Promise<string> {
-    if (this.#provider === null) return Promise.resolve(this.#current ?? "");
-    this.#fetching ??= ask(this.#provider, reason)
-      .then((token) => (this.#current = token))
-      .finally(() => (this.#fetching = null));
-    return this.#fetching;
+    const provider = this.#provider;
+    if (provider === null) return Promise.resolve(this.#current ?? "");
+    return (this.#fetching ??= new Promise<string>((resolve, reject) => {
+      const number = ++this.#asked;
+      const cancel = this.#clock.after(this.#timeoutMs, () => reject(new Error("no answer within connectTimeoutMs")));
+      const answered = (token: string) => {
+        const isNewer = number > this.#answered;
+        if (isNewer && this.refusalOf(token) === null) this.#current = token;
+        if (isNewer) this.#answered = number;
+        resolve(this.#current ?? token);
+      };
+      ask(provider, reason).then(answered, reject).finally(cancel);
+    }).finally(() => (this.#fetching = null)));
   }
 
   /** Sets a token that the application got by other means. */
   set(token: string): void {
     this.#current = token;
+    this.#answered = this.#asked;
   }
 
   /** The node rejected the current token. False: there is no provider to ask for another. */
@@ -53,13 +74,15 @@ export class Tokens {
     return true;
   }
 
-  /** Whether the node has rejected this same token before. */
-  isRefused(token: string): boolean {
-    return this.#reason === "refused" && token === this.#refused;
+  /** How the node has rejected this same token before, or null. */
+  refusalOf(token: string): TokenReason | null {
+    return token === this.#refused && (token !== "" || this.#reason === "refused") ? this.#reason : null;
   }
 }
 
-/** A provider may throw before it returns a promise. */
+/** A provider may throw before it returns a promise, and return anything. */
 async function ask(provider: TokenProvider, reason: TokenReason): Promise<string> {
-  return provider(reason);
+  const token: unknown = await provider(reason);
+  if (typeof token !== "string" || problemOf(token) !== null) throw new Error("it returned no token");
+  return token;
 }

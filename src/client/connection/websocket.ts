@@ -1,6 +1,7 @@
 /** One WebSocket that sends and receives frames. Knows nothing of sessions and is used once. */
 import { decodeServerFrame, encodeClientFrame } from "../../protocol/clientcodec.ts";
 import { subprotocols } from "../../protocol/constants.ts";
+import { bytesOf } from "../values.ts";
 import { cutFrames, tooLarge } from "../../protocol/framing.ts";
 import type { FramePool, SplitFrame } from "../../protocol/framing.ts";
 import type { ClientFrame, ServerFrame } from "../../protocol/messages.ts";
@@ -59,8 +60,9 @@ export function openWire(WebSocket: WebSocketConstructor, url: string, handlers:
   socket.onclose = ({ code, reason }: { code: number; reason: string }) => end(code, reason);
 
   function read(data: unknown): void {
-    if (!(data instanceof ArrayBuffer)) return drop(unreadable, "the message is not binary");
-    const rest = cutFrames(split, new Uint8Array(data), incomingFrameBytesMax, freshBuffers, onFrame);
+    const bytes = bytesOf(data);
+    if (bytes === null) return drop(unreadable, "the message is not binary");
+    const rest = cutFrames(split, bytes, incomingFrameBytesMax, freshBuffers, onFrame);
     if (rest === tooLarge) return drop(unreadable, "a frame is longer than any node sends");
     split = rest;
   }

@@ -3,6 +3,7 @@
  * time. Acknowledged messages are not delivered again to this device.
  */
 import type { ClientFrame } from "../../protocol/messages.ts";
+import { backoffMs } from "../clock.ts";
 import type { Cancel, Clock } from "../clock.ts";
 import { Emitter } from "../emitter.ts";
 import type { Unsubscribe } from "../emitter.ts";
@@ -10,8 +11,6 @@ import { FluxError, fluxError } from "../flux-error.ts";
 import type { Position, Publication } from "./publication.ts";
 import type { Room } from "./room.ts";
 import type { Gap, Recovered } from "./stream.ts";
-
-export const inboxName = "@inbox";
 
 /** A direct message. */
 export type Message = {
@@ -29,11 +28,14 @@ export type Message = {
   ack(): void;
 };
 
-/** Handler of direct messages. The next message waits until the returned promise settles. */
+/**
+ * Handler of direct messages. The next message waits until the returned promise settles. If the handler throws, or the
+ * promise rejects, it gets the message again.
+ */
 export type MessageHandler = (message: Message) => unknown;
 
 export type MessageOptions = {
-  /** `auto` (default): a message is acknowledged when the handler returns or throws, or its promise settles. `manual`: call `message.ack()`; a message without it is delivered again to the next page or client. */
+  /** `auto` (default): a message is acknowledged when the handler returns, or its promise is fulfilled. `manual`: call `message.ack()`; a message without it is delivered again to the next page or client. */
   ack?: "auto" | "manual";
 };
 
@@ -53,6 +55,9 @@ export type InboxOwner = {
   onAck(): void;
 };
 
+/** Waits before a handler that failed gets its message again, and how often it does. */
+const retryBackoff = { baseMs: 1000, capMs: 10_000 };
+const retriesMax = 4;
 /** Acknowledgements within this time are sent together. */
 const ackAfterMs = 300;
 
@@ -68,6 +73,11 @@ export class Inbox {
   /** Messages that wait until the handler is done with the one before. */
   #queue: Publication[] = [];
   #isRunning = false;
+  /** The message that a handler is working on. */
+  #working: Position | null = null;
+  /** A message was given up: it and all behind it stay unacknowledged, for the next page or client. */
+  #isStuck = false;
+  #cancelRetry: Cancel | null = null;
   /** Position acknowledged here, and position the node knows. */
   #acked: Position | null;
   #ackSent: Position | null = null;
@@ -95,8 +105,10 @@ export class Inbox {
 
   /**
    * Delivers direct messages to `handler` in order, one at a time, beginning with those that arrived while this device
-   * was disconnected. If the handler throws, the inbox emits `error` (`handler_failed`); its message is still
-   * acknowledged, except with `{ ack: "manual" }`. Returns a function that removes the handler.
+   * was disconnected. If the handler throws, it gets the message again, up to four times in 15 seconds. Then the
+   * inbox emits `error` (`handler_failed`) and goes on with the next message. From there on it acknowledges nothing by
+   * itself: the failed message, and those behind it, are delivered again to the next page or client. Returns a function
+   * that removes the handler.
    *
    * @throws Error if the inbox has a handler already.
    */
@@ -104,7 +116,8 @@ export class Inbox {
     if (this.#handler !== null) throw new Error("the inbox already has a handler; remove it first");
     this.#handler = handler;
     this.#isManual = ack === "manual";
-    this.#enter(this.#acked);
+    this.#isStuck = false;
+    this.#enter(this.#working ?? this.#acked);
     return () => {
       if (this.#handler === handler) this.#stop();
     };
@@ -114,11 +127,10 @@ export class Inbox {
 
   /** The inbox belongs to another user from now on. @internal */
   restart(): void {
-    this.#handling++;
+    this.#abandon();
     this.#acked = null;
     this.#ackSent = null;
     this.#queue = [];
-    this.#isRunning = false;
     if (this.#handler === null) return;
     this.#forgetRoom();
     this.#enter(null);
@@ -129,7 +141,7 @@ export class Inbox {
     this.#cancelAck?.();
     this.#cancelAck = null;
     const position = this.#acked;
-    if (position === null || position === this.#ackSent) return;
+    if (this.#room === null || position === null || position === this.#ackSent) return;
     this.#ackSent = position;
     this.#owner.send({ ack: { position } });
   }
@@ -139,13 +151,9 @@ export class Inbox {
   #enter(recover: Position | null): void {
     const room = this.#owner.enter(recover);
     this.#room = room;
-    room.on("joined", ({ position, recovered }) => {
+    room.on("joined", () => {
       this.#ackSent = null; // the last acknowledgement may have been lost with the socket
       if (this.#acked !== null) this.#ackSoon();
-      // The node uses this device's stored position. If it has one, it could not recover from it.
-      if (recover === null && !recovered && position.seq > 0 && this.#acked === null) {
-        this.#emitter.emit("gap", { from: { epoch: position.epoch, seq: 0 }, to: position, text: "the inbox no longer has older messages" });
-      }
     });
     room.on("publication", (publication) => this.#room === room && this.#take(publication));
     room.on("gap", (gap) => this.#emitter.emit("gap", gap));
@@ -156,8 +164,18 @@ export class Inbox {
   #stop(): void {
     this.#handler = null;
     this.#queue = [];
+    if (this.#cancelRetry !== null) this.#abandon();
     this.flush();
     this.#forgetRoom();
+  }
+
+  /** The handler that may be at work no longer counts. */
+  #abandon(): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = null;
+    this.#handling++;
+    this.#working = null;
+    this.#isStuck = this.#isRunning = false;
   }
 
   #forgetRoom(): void {
@@ -181,28 +199,49 @@ export class Inbox {
     for (;;) {
       const next = this.#queue.shift();
       if (next === undefined || this.#handler === null) break;
-      await this.#handle(this.#handler, next, handling);
+      this.#working = next.position;
+      await this.#handle(next, handling);
       if (this.#handling !== handling) return;
+      this.#working = null;
       if (this.#queue.length === 0 && this.#room === null && this.#handler !== null) this.#enter(next.position);
     }
     this.#isRunning = false;
   }
 
-  async #handle(handler: MessageHandler, publication: Publication, handling: number): Promise<void> {
-    const { sender, time, data, position, replayed } = publication;
+  async #handle({ sender, time, data, position, replayed }: Publication, handling: number): Promise<void> {
     const ack = () => this.#handling === handling && this.#ack(position);
-    try {
-      await handler({ sender, time, data, position, replayed, ack: () => void ack() });
-    } catch (error) {
-      const text = `the handler failed on message ${position.seq}: ${String(error)}`;
-      this.#emitter.emit("error", fluxError("handler_failed", text));
+    for (let failures = 0; this.#handling === handling && this.#handler !== null; failures++) {
+      try {
+        await this.#handler({ sender, time, data, position, replayed, ack: () => void ack() });
+        if (!this.#isManual && !this.#isStuck) ack();
+        return;
+      } catch (error) {
+        if (this.#handling !== handling || this.#isAcked(position)) return;
+        if (failures === retriesMax) {
+          this.#isStuck = true;
+          return this.#emitter.emit("error", fluxError("handler_failed", `the handler failed on message ${position.seq}: ${String(error)}`));
+        }
+      }
+      // A handler that took its place gets the message now.
+      if (this.#handler !== null) await this.#pause(backoffMs(failures, retryBackoff, () => 1));
     }
-    if (!this.#isManual) ack();
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#cancelRetry = this.#clock.after(ms, () => {
+        this.#cancelRetry = null;
+        resolve();
+      });
+    });
+  }
+
+  #isAcked({ epoch, seq }: Position): boolean {
+    return this.#acked?.epoch === epoch && this.#acked.seq >= seq;
   }
 
   #ack(position: Position): void {
-    const acked = this.#acked;
-    if (acked !== null && acked.epoch === position.epoch && acked.seq >= position.seq) return;
+    if (this.#isAcked(position)) return;
     this.#acked = position;
     this.#ackSoon();
     this.#owner.onAck();

@@ -11,7 +11,7 @@ import { Outbox } from "./outbox.ts";
 import type { OutboxShared } from "./outbox.ts";
 import { Members } from "./presence.ts";
 import type { MembersOwner } from "./presence.ts";
-import { toArrival, toPosition, toPublication } from "./publication.ts";
+import { inboxName, toArrival, toPosition, toPublication } from "./publication.ts";
 import type { Arrival, Position, Publication } from "./publication.ts";
 import { Stream } from "./stream.ts";
 import type { Gap, Recovered, StreamOwner } from "./stream.ts";
@@ -53,7 +53,9 @@ export type MembershipOptions = {
 };
 
 export type MembershipOwner = {
-  send(command: ClientFrame, onReply: OnReply, timeoutMs?: null): void;
+  sendNow(command: ClientFrame, onReply: OnReply): void;
+  /** Sends when the node's rate allows it, unless it is not wanted by then. */
+  send(command: ClientFrame, onReply: OnReply, timeoutMs?: null, isWanted?: () => boolean): void;
   outbox: OutboxShared;
   onLeft(): void;
 };
@@ -78,6 +80,7 @@ export class Membership implements StreamOwner {
   readonly #owner: MembershipOwner;
   readonly #stream: Stream;
   #state: State = "away";
+  #asks = 0;
   #hasJoined: boolean;
   /** Number of publications to fetch from before the earlier page's position, until they are fetched. */
   #earlier: number;
@@ -130,13 +133,16 @@ export class Membership implements StreamOwner {
   #ask(attempt: number): void {
     const { room, history } = this.#options;
     const asked = this.position;
+    const number = ++this.#asks;
+    const isWanted = () => this.#state === "joining" && this.#asks === number;
     this.#state = "joining";
-    this.#owner.send({ join: asked === null ? { room, history } : { room, recover: asked } }, (answer) => {
-      if (this.#state !== "joining") return;
+    // With a position, only an older node uses `history`: where it cannot recover.
+    this.#owner.send({ join: { room, history, ...(asked && { recover: asked }) } }, (answer) => {
+      if (!isWanted()) return;
       if ("reply" in answer) this.#onJoined(answer.reply.joined ?? {}, asked);
       else if (!answer.error.retryable) this.end(answer.error);
       else if (answer.error.code !== "disconnected") this.#retry(attempt, () => this.#ask(attempt + 1));
-    }, null);
+    }, null, isWanted);
   }
 
   /** The session is lost. */
@@ -154,7 +160,7 @@ export class Membership implements StreamOwner {
     const wasIn = this.#state !== "away";
     this.end(null);
     if (!wasIn) return;
-    await new Promise<void>((resolve) => this.#owner.send({ leave: { room: this.#options.room } }, () => resolve()));
+    await new Promise<void>((resolve) => this.#owner.sendNow({ leave: { room: this.#options.room } }, () => resolve()));
   }
 
   /** @param error null: the application left the room. */
@@ -179,11 +185,14 @@ export class Membership implements StreamOwner {
     this.emitter.emit("joined", event);
     this.#settleFirst?.resolve(event);
     if (this.#isLeft) return; // a listener left the room
-    this.#stream.begin(position, asked, event.recovered);
-    if (this.#earlier === 0) return this.#goOnWith(joined);
+    // An inbox begins behind what this device has acknowledged, or with the oldest message. So it is a recovery.
+    const from = asked ?? (this.#options.room === inboxName && !event.recovered ? { epoch: position.epoch, seq: 0 } : null);
+    this.#stream.begin(position, from, event.recovered);
+    // What is kept follows, and nothing is older.
+    if (this.#earlier === 0 || (asked !== null && !event.recovered)) return this.#goOnWith(joined);
     const goOn = () => this.#goOnWith(joined);
     this.#goOn = goOn;
-    this.#readEarlier(event.recovered && asked !== null ? asked : position, position, goOn);
+    this.#readEarlier(asked ?? position, position, goOn);
   }
 
   #goOnWith({ publications, more }: Joined): void {
@@ -290,7 +299,7 @@ export class Membership implements StreamOwner {
   }
 
   readHistory(since: Position, onAnswer: (answer: Arrival[] | FluxError) => void, attempt = 0): void {
-    this.#owner.send({ history: { room: this.#options.room, since, limit: repairPage } }, (answer) => {
+    this.#owner.send({ history: { room: this.#options.room, since, limit: repairPage, orOldest: true } }, (answer) => {
       if ("reply" in answer) return onAnswer((answer.reply.history?.publications ?? []).map(toArrival));
       const { error } = answer;
       if (error.code === "disconnected" || this.#state !== "joined") return;

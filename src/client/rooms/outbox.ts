@@ -9,6 +9,7 @@ import type { Cancel, Clock } from "../clock.ts";
 import type { OnReply, Reply } from "../connection/commands.ts";
 import { fluxError } from "../flux-error.ts";
 import type { FluxError } from "../flux-error.ts";
+import { problemOf } from "../values.ts";
 import type { Pace } from "./pace.ts";
 
 /** Shared by all outboxes of a client. */
@@ -63,6 +64,8 @@ export class Outbox {
   put(command: ClientFrame): Promise<ServerFrame> {
     const { waiting, waitingMax, waitingBytes, waitingBytesMax } = this.#shared;
     const bytes = payloadOf(command).length;
+    const problem = problemOf(command);
+    if (problem !== null) return Promise.reject(fluxError("bad_request", problem));
     if (this.#ended !== null) return Promise.reject(this.#ended);
     if (waiting >= waitingMax) return Promise.reject(fluxError("overloaded", `${waitingMax} publishes are waiting for an answer; wait for some of them`));
     if (waitingBytes + bytes > waitingBytesMax) {
@@ -108,7 +111,7 @@ export class Outbox {
     while (this.#isOpen && this.#cancelWait === null) {
       const entry = this.#queue[0];
       if (entry === undefined) return;
-      const waitMs = this.#shared.pace.take();
+      const waitMs = this.#shared.pace.take(entry.bytes + overheadBytes);
       if (waitMs > 0) return this.#wait(waitMs);
       this.#queue.shift();
       this.#sendOrReject(entry);
@@ -187,6 +190,8 @@ export class Outbox {
   }
 }
 
+/** About the rest of a frame. */
+const overheadBytes = 100;
 /** The rest of a frame is small. It is encoded only to check sizes near the limit. */
 const overheadBytesMax = 1024;
 const nothing = new Uint8Array(0);

@@ -1,6 +1,10 @@
 import { formats } from "../../protocol/constants.ts";
 import type { Position as WirePosition, Publication as WirePublication, Ready as WireReady } from "../../protocol/messages.ts";
 import { fluxError } from "../flux-error.ts";
+import { bytesOf, tagOf } from "../values.ts";
+
+/** The room with the user's own direct messages. */
+export const inboxName = "@inbox";
 
 /** Position in the stream of a room: `seq` grows within an epoch. Positions of different epochs cannot be compared. */
 export type Position = { readonly epoch: string; readonly seq: number };
@@ -57,17 +61,28 @@ export type Payload = { payload: Uint8Array; format: number };
 const utf8Encoder = new TextEncoder();
 const utf8Decoder = new TextDecoder();
 
-/** @throws FluxError bad_payload if `data` is neither bytes nor JSON. */
+/** @throws FluxError bad_request if `data` is neither bytes nor JSON. */
 export function encodePayload(data: unknown): Payload {
-  if (data instanceof Uint8Array) return { payload: data.slice(), format: formats.BINARY };
+  const bytes = bytesOf(data);
+  if (bytes !== null) return { payload: bytes.slice(), format: formats.BINARY };
   let text: string | undefined;
   try {
-    text = JSON.stringify(data);
+    text = JSON.stringify(data, checked);
   } catch (error) {
-    throw fluxError("bad_payload", `the data cannot be written as JSON: ${String(error)}`);
+    throw fluxError("bad_request", `the data cannot be written as JSON: ${String(error)}`);
   }
-  if (text === undefined) throw fluxError("bad_payload", `JSON cannot represent ${typeof data}`);
+  if (text === undefined) throw fluxError("bad_request", `JSON cannot represent ${typeof data}`);
   return { payload: utf8Encoder.encode(text), format: formats.JSON };
+}
+
+/** JSON would write these as `{}`, or bytes as an object with a property for each. */
+const unwritable = /^\[object (Map|Set|WeakMap|WeakSet|Promise|Blob|File|FormData|(Shared)?ArrayBuffer)\]/;
+
+function checked(_: string, value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  const tag = tagOf(value);
+  if (unwritable.test(tag) || ArrayBuffer.isView(value)) throw new TypeError(`it contains ${tag}`);
+  return value;
 }
 
 /**

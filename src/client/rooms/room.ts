@@ -49,10 +49,10 @@ export class Room {
   /** Name of the room. */
   readonly name: string;
   readonly #membership: Membership;
-  readonly #send: MembershipOwner["send"];
+  readonly #send: MembershipOwner["sendNow"];
 
   /** Rooms come from client.join(). @internal */
-  constructor(name: string, membership: Membership, send: MembershipOwner["send"]) {
+  constructor(name: string, membership: Membership, send: MembershipOwner["sendNow"]) {
     this.name = name;
     this.#membership = membership;
     this.#send = send;
@@ -74,7 +74,7 @@ export class Room {
   }
 
   /**
-   * Publishes into the room. Bytes (a Uint8Array) are sent as they are, anything else as JSON. Waits for the room to be
+   * Publishes into the room. Bytes (an ArrayBuffer, or a view on one) are sent as they are, anything else as JSON. Waits for the room to be
    * joined, and repeats after a loss of the socket under the same key, so that it takes place once. Resolves with the
    * position. Publishes of one client to one room keep their order, with one exception: after `overloaded` or `unavailable`
    * the client repeats the publish, and it can then follow others that were sent with it.
@@ -122,7 +122,7 @@ export class Room {
   }
 }
 
-/** @throws FluxError bad_payload */
+/** @throws FluxError bad_request */
 export function publishCommand(room: string, data: unknown, { key = randomKey(), excludeSelf = false }: PublishOptions): ClientFrame {
   return { publish: { room, ...encodePayload(data), key, excludeSelf } };
 }

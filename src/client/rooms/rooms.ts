@@ -3,12 +3,13 @@ import type { ClientFrame, Ready, ServerFrame } from "../../protocol/messages.ts
 import { fluxError } from "../flux-error.ts";
 import type { FluxError } from "../flux-error.ts";
 import type { JoinOptions } from "../options.ts";
+import { problemOf } from "../values.ts";
 import { Membership } from "./membership.ts";
 import type { MembershipOwner } from "./membership.ts";
 import type { Position } from "./publication.ts";
 import { Room } from "./room.ts";
 
-export type RoomsOwner = Pick<MembershipOwner, "send" | "outbox"> & {
+export type RoomsOwner = Pick<MembershipOwner, "send" | "sendNow" | "outbox"> & {
   /** Sends a command without waiting for its reply. */
   tell(command: ClientFrame): void;
   isReady(): boolean;
@@ -51,20 +52,24 @@ export class Rooms {
       return known.room;
     }
     const { membership, room } = this.#enter(name, options, false);
+    const problem = problemOf({ room: name, recover: options.recover, history: options.history });
     if (this.#owner.isClosed()) membership.end(fluxError("closed"));
     // Later, so that the caller can add listeners first.
-    else queueMicrotask(() => this.#owner.isReady() && membership.join());
+    else queueMicrotask(() => {
+      if (problem !== null) membership.end(fluxError("bad_request", problem));
+      else if (this.#owner.isReady()) membership.join();
+    });
     return room;
   }
 
   #enter(name: string, { recover, history = 0 }: JoinOptions, isAssigned: boolean): Entry {
-    const { send, outbox, takePlace, onMoved } = this.#owner;
+    const { send, sendNow, outbox, takePlace, onMoved } = this.#owner;
     const place = takePlace(name);
     const membership = new Membership(
       { room: name, recover: recover ?? place, goesOn: !recover && place !== null, history, heldMax: this.#heldMax },
-      { send, outbox, onLeft: () => this.#entries.delete(name) },
+      { send, sendNow, outbox, onLeft: () => this.#entries.delete(name) },
     );
-    const entry = { membership, room: new Room(name, membership, send), isAssigned };
+    const entry = { membership, room: new Room(name, membership, sendNow), isAssigned };
     this.#entries.set(name, entry);
     entry.room.on("publication", onMoved);
     return entry;

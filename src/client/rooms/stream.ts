@@ -18,14 +18,18 @@ export type StreamOwner = {
   onLive(): void;
   /** The node skipped this room for a while because the socket was full. Presence changes in that time are lost. */
   onMissed(): void;
-  /** MUST call back exactly once, unless the session ends first. The owner repeats retryable errors. */
+  /**
+   * Reads the publications after a position; where they are not all kept, from the oldest that is. MUST call back exactly
+   * once, unless the session ends first. The owner repeats retryable errors.
+   */
   readHistory(since: Position, onAnswer: (answer: Arrival[] | FluxError) => void): void;
 };
 
 /** Anything that tells the room's position; `prev` is the position that must precede it. */
 type Item = Position & { readonly prev: number; readonly arrival: Arrival | null };
 
-type Replay = { head: Position; recovering: boolean; from: Position | null; publications: number };
+/** `isLost`: not everything follows, and nothing has followed yet. */
+type Replay = { head: Position; recovering: boolean; isLost: boolean; from: Position | null; publications: number };
 type Repair = { from: Position; publications: number };
 
 /** Own publications remembered until the stream passes them. */
@@ -40,6 +44,8 @@ export class Stream {
   #held: Item[] = [];
   #replay: Replay | null = null;
   #repair: Repair | null = null;
+  /** The replay is over: the room is live when what it lacked is read. */
+  #goesLive = false;
   /** Own publications with excludeSelf, each with its `prev`: part of the stream, but not delivered. */
   readonly #own = new Map<number, number>();
 
@@ -51,26 +57,27 @@ export class Stream {
 
   /** Whether no missed publication is on its way. */
   get isLive(): boolean {
-    return this.#replay === null;
+    return this.#replay === null && !this.#goesLive;
   }
 
   // ------------------------------------------------------------ joining
 
   /** `asked`: position to recover from, or null. Pages follow as replay. */
   begin(head: Position, asked: Position | null, recovered: boolean): void {
-    this.#replay = { head, recovering: asked !== null, from: asked, publications: 0 };
-    if (asked !== null && !recovered) this.#skipTo(head, gone);
+    this.position ??= asked;
+    const isLost = asked !== null && !recovered;
+    const isBeyond = isLost && asked.epoch === head.epoch && asked.seq > head.seq;
+    this.#replay = { head, recovering: asked !== null, isLost: isLost && !isBeyond, from: asked, publications: 0 };
+    if (isBeyond) this.#skipTo(head);
   }
 
   replay(page: Arrival[], more: boolean): void {
     const replay = this.#replay;
     if (replay === null) return this.#catchUp(page, more);
     for (const arrival of page) {
-      const position = this.position;
-      if (position !== null && position.epoch === arrival.epoch) {
-        if (arrival.seq <= position.seq) continue;
-        if (replay.recovering) this.#checkPrev(position, arrival);
-      }
+      if (this.#isKnown(arrival)) continue;
+      if (replay.recovering) this.#checkPrev(arrival);
+      replay.isLost = false;
       if (this.#accept(arrival, arrival, true)) replay.publications++;
     }
     if (!more) this.#endReplay(replay);
@@ -86,16 +93,21 @@ export class Stream {
   interrupt(): void {
     this.#replay = null;
     this.#repair = null;
+    this.#goesLive = false;
     this.#held = [];
   }
 
-  #endReplay({ head, recovering, from, publications }: Replay): void {
+  #endReplay({ head, recovering, isLost, from, publications }: Replay): void {
     this.#replay = null;
-    const position = this.position;
+    this.#goesLive = true;
+    const { position } = this;
     if (from !== null && position !== null && publications > 0) this.#owner.onRecovered({ from, to: position, publications });
-    if (recovering && isElsewhere(position, head)) this.#skipTo(head, "the replay ended before the head");
-    else if (position === null || position.epoch !== head.epoch || position.seq < head.seq) this.position = head;
-    this.#owner.onLive();
+    if (position === null) this.position = head;
+    else if (isElsewhere(position, head)) {
+      if (isLost) this.#skipTo(head); // nothing is kept
+      else if (recovering) this.#held.unshift(headItem(head)); // the rest may be kept
+      else this.position = head;
+    }
     this.#drain(false);
   }
 
@@ -111,8 +123,8 @@ export class Stream {
    * During a replay it ends the replay: no further page will follow.
    */
   sync(head: Position): void {
-    if (this.#replay !== null) return this.#endReplay({ ...this.#replay, head, recovering: this.position !== null });
-    this.#take({ ...head, prev: head.seq, arrival: null });
+    if (this.#replay !== null) return this.#endReplay({ ...this.#replay, head, isLost: false, recovering: this.position !== null });
+    this.#take(headItem(head));
     this.#owner.onMissed();
   }
 
@@ -132,21 +144,29 @@ export class Stream {
   #take(item: Item): void {
     if (this.position !== null && this.#replay === null && this.#repair === null && this.#advance(item)) return;
     this.#held.push(item);
-    if (this.#held.length > this.#heldMax) this.#overflow(item);
+    if (this.#held.length > this.#heldMax) this.#overflow();
     else if (this.#replay === null && this.#repair === null) this.#startRepair();
   }
 
   /** False if something before the item is missing. */
   #advance(item: Item): boolean {
-    const position = this.position;
-    if (position !== null && item.epoch !== position.epoch) {
-      this.#skipTo(before(item), "the room's stream began a new epoch");
-    } else if (position !== null) {
-      if (item.seq <= position.seq) return true;
-      if (item.prev > position.seq && !this.#isOwn(item.prev, position)) return false;
+    const { position } = this;
+    if (position !== null) {
+      if (this.#isKnown(item)) return true;
+      if (this.#lacks(item) && (position.epoch !== item.epoch || !this.#isOwn(item.prev, position))) return false;
+      if (position.epoch !== item.epoch) this.#skipTo(before(item));
     }
     this.#accept(item, item.arrival, false);
     return true;
+  }
+
+  #isKnown({ epoch, seq }: Position): boolean {
+    return this.position?.epoch === epoch && seq <= this.position.seq;
+  }
+
+  /** Whether something precedes the item that the client does not have. */
+  #lacks({ epoch, prev }: Item): boolean {
+    return this.position !== null && prev > (this.position.epoch === epoch ? this.position.seq : 0);
   }
 
   /** Whether only publications of ours lie between the position and `last`; the first of them follows the position. */
@@ -177,13 +197,15 @@ export class Stream {
   }
 
   #readOn(repair: Repair): void {
-    const since = this.position ?? repair.from;
-    this.#owner.readHistory(since, (answer) => {
+    const { position = repair.from } = this;
+    const [next] = this.#held;
+    const since = next === undefined || position?.epoch === next.epoch ? position : { epoch: next.epoch, seq: 0 };
+    this.#owner.readHistory(since ?? repair.from, (answer) => {
       if (this.#repair !== repair) return; // abandoned meanwhile: interrupted, or too much was held
       if (answer instanceof FluxError) return this.#endRepair(repair, true);
       const progress = this.#repairWith(answer, repair);
-      const next = this.#held[0];
-      const isMissing = next !== undefined && isBehind(this.position, before(next));
+      const [first] = this.#held;
+      const isMissing = first !== undefined && this.#lacks(first);
       if (isMissing && progress) this.#readOn(repair);
       else this.#endRepair(repair, isMissing);
     });
@@ -192,10 +214,9 @@ export class Stream {
   #repairWith(page: Arrival[], repair: Repair): boolean {
     let progress = false;
     for (const arrival of page) {
-      const position = this.position;
-      if (position === null || arrival.epoch !== position.epoch) break;
-      if (arrival.seq <= position.seq) continue;
-      this.#checkPrev(position, arrival);
+      if (arrival.epoch !== this.#held[0]?.epoch) break; // another epoch began meanwhile
+      if (this.#isKnown(arrival)) continue;
+      this.#checkPrev(arrival);
       if (this.#accept(arrival, arrival, true)) repair.publications++;
       progress = true;
     }
@@ -213,42 +234,54 @@ export class Stream {
     let skip = isStuck;
     while (this.#repair === null && this.#replay === null) {
       const item = this.#held[0];
-      if (item === undefined) return;
-      if (skip && isBehind(this.position, before(item))) this.#skipTo(before(item), gone);
+      if (item === undefined) return this.#settle();
+      if (skip && this.#lacks(item)) this.#skipTo(before(item));
       skip = false;
       if (this.#advance(item)) this.#held.shift();
       else this.#startRepair(); // another gap after the first
     }
   }
 
-  #overflow(last: Item): void {
-    this.interrupt();
-    this.#skipTo(last, `more than ${this.#heldMax} publications arrived during the repair of a gap`);
+  #settle(): void {
+    if (!this.#goesLive) return;
+    this.#goesLive = false;
+    this.#owner.onLive();
   }
 
-  #checkPrev(position: Position, arrival: Arrival): void {
-    if (arrival.prev > position.seq) this.#skipTo(before(arrival), gone);
+  /** What is held is delivered; what is missing before it is given up. */
+  #overflow(): void {
+    const [first] = this.#held;
+    this.#goesLive ||= this.#replay !== null;
+    this.#replay = this.#repair = null;
+    if (first !== undefined && this.#lacks(first)) this.#skipTo(before(first), `more than ${this.#heldMax} publications arrived during the repair of a gap`);
+    this.#drain(false);
   }
 
-  #skipTo({ epoch, seq }: Position, text: string): void {
+  /** A gap in front of the arrival ends where it begins. */
+  #checkPrev(arrival: Arrival): void {
+    const { position } = this;
+    if (position !== null && (arrival.epoch !== position.epoch || arrival.prev > position.seq)) this.#skipTo(before(arrival));
+  }
+
+  #skipTo({ epoch, seq }: Position, text = "the node no longer has the missed publications"): void {
     const from = this.position;
     const to = { epoch, seq };
     this.position = to;
     if (from === null) return;
-    if (from.epoch !== to.epoch) this.#own.clear();
-    this.#owner.onGap({ from, to, text });
+    const isNew = from.epoch !== epoch;
+    if (isNew) this.#own.clear();
+    for (const recovery of [this.#replay, this.#repair]) if (recovery?.publications === 0) recovery.from = to;
+    this.#owner.onGap({ from, to, text: isNew ? "the room's stream began a new epoch" : text });
   }
 }
 
-const gone = "the node no longer has the missed publications";
-
-function isBehind(position: Position | null, other: Position): boolean {
-  return position !== null && position.epoch === other.epoch && position.seq < other.seq;
+function headItem(head: Position): Item {
+  return { ...head, prev: head.seq, arrival: null };
 }
 
 /** After the head, or in another epoch. */
-function isElsewhere(position: Position | null, head: Position): boolean {
-  return position !== null && (position.epoch !== head.epoch || position.seq < head.seq);
+function isElsewhere(position: Position, head: Position): boolean {
+  return position.epoch !== head.epoch || position.seq < head.seq;
 }
 
 /** The position that must precede the item. */

@@ -8,9 +8,10 @@ import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
 import { nameOfRoom } from "../../protocol/roomkeys.ts";
 import { headOf, type AttachedReactor, type HubRoom } from "../rooms.ts";
 
-export type HistoryQuery = Pick<HistoryRecord, "direction" | "epoch" | "seq" | "limit"> & Pick<Query, "recovers">;
+export type HistoryQuery = Pick<HistoryRecord, "direction" | "epoch" | "seq" | "limit"> & Pick<Query, "recovers" | "orOldest">;
 
-export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: AttachedReactor, room: HubRoom, asked: HistoryRecord): void {
+export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reactor: AttachedReactor, room: HubRoom, record: HistoryRecord): void {
+  const asked = record.orOldest && record.epoch !== room.epoch ? { ...record, epoch: room.epoch, seq: 0 } : record;
   const limit = Math.min(asked.limit || historyLimitDefault, pageSizeMax);
   const send = (frame: Uint8Array) => {
     if (reactor.live) writeReply(reactor.link, asked.slot, asked.life, frame);
@@ -20,7 +21,8 @@ export function answerHistory({ broker, encoder, pageBytesMax }: Reading, reacto
 
   const fromTail = readTail(room, asked, limit, pageBytesMax);
   if (fromTail !== null) return page(fromTail.bodies, headOf(room), fromTail.more);
-  const query = { direction: asked.direction, position: asked, limit, bytesMax: pageBytesMax, bytesEach: recordBytes(room) };
+  const { direction, orOldest } = asked;
+  const query = { direction, position: asked, limit, bytesMax: pageBytesMax, bytesEach: recordBytes(room), orOldest };
   broker.history(room.key, room.kind.retention, query, (answer) => {
     if ("error" in answer) return send(encoder.error(asked.wire, asked.id, answer.error));
     // The reactor may have begun to lag meanwhile: pages are not queued for it.
@@ -65,7 +67,9 @@ function readTail(
     return { bodies: room.tail.newest(limit, pageBytesMax), more: false };
   }
   if (asked.direction !== "since") return null;
-  if (asked.epoch !== room.epoch || asked.seq > room.seq || !room.tail.covers(asked.seq)) return null;
+  if (asked.epoch !== room.epoch || asked.seq > room.seq) return null;
+  // Of an ephemeral room nothing else is kept.
+  if (!room.tail.covers(asked.seq) && (room.kind.retention.durable || asked.orOldest !== true)) return null;
   const { bodies, seq } = room.tail.after(asked.seq, pageBytesMax);
   const taken = bodies.slice(0, limit);
   return { bodies: taken, more: taken.length < bodies.length || seq < room.seq };

@@ -7,8 +7,8 @@
  * A live member whose socket lagged comes back to this. Once its socket has room again, it gets what it missed in the
  * same pages, or learns what it will not get.
  *
- * All or nothing: `recovered: true` means that everything after the member's position can be read. If the history is
- * trimmed under a slow replay, the member gets `sync` and knows that it has a gap.
+ * `recovered: true` means that everything after the member's position can be read. Otherwise the member knows that it
+ * has a gap, and gets everything that is kept. If the history is trimmed under a slow replay, the member gets `sync`.
  */
 import type { Broker, Stored } from "../../broker/broker.ts";
 import { writeJoined, writePage, type BehindRecord, type JoinRecord } from "../../link/records.ts";
@@ -18,12 +18,6 @@ import { inboxName } from "../../protocol/roomkeys.ts";
 import type { Lagging } from "./lagging.ts";
 import { bodiesOf, recordBytes, type Reading } from "./pages.ts";
 import { headOf, type AttachedReactor, type HubRoom } from "../rooms.ts";
-
-/** A join whose position is known. */
-export interface Joining extends JoinRecord {
-  /** Where part of the history after the position is trimmed, begin with the oldest that is kept. */
-  readonly orOldest?: boolean;
-}
 
 interface Replay {
   readonly room: HubRoom;
@@ -36,6 +30,8 @@ interface Replay {
   readonly behind: boolean;
   /** The member learns what it missed, but does not get it. */
   readonly skip: boolean;
+  /** The member knows of a gap, and nothing has followed: the replay begins with the oldest that is kept. */
+  orOldest: boolean;
 }
 
 /** A piece of history: bodies, and the seq up to which they reach. Null: no longer kept. */
@@ -70,22 +66,22 @@ export class Replays {
     return sum;
   }
 
-  /**
-   * Answers a join whose member has just been counted in. If its position is lost, it gets history like a join without
-   * one.
-   */
-  begin(reactor: AttachedReactor, room: HubRoom, join: Joining): void {
-    if (join.epoch !== room.epoch) return this.#joinWithHistory(reactor, room, join);
+  /** Answers a join whose member has just been counted in. */
+  begin(reactor: AttachedReactor, room: HubRoom, join: JoinRecord): void {
+    if (join.epoch === null) return this.#joinWithHistory(reactor, room, join, join.history);
     const { era } = room;
+    const isOther = join.epoch !== room.epoch;
+    const seq = isOther ? 0 : join.seq;
     const answer = (read: Read) => {
       // The stream was replaced while it was read.
-      if (room.era !== era) return this.#joinWithHistory(reactor, room, join);
+      if (room.era !== era) return this.begin(reactor, room, join);
       // The member gets what it missed when the broker is available again. Until then it gets nothing of the room.
-      const piece: Read = read === "unavailable" && join.seq < room.seq ? { bodies: [], seq: join.seq } : read;
-      if (piece === null || piece === "unavailable") this.#joinWithHistory(reactor, room, join);
-      else this.#joined(reactor, room, join, piece, piece.seq, piece.trimmed !== true);
+      const piece: Read = read === "unavailable" && seq < room.seq ? { bodies: [], seq } : read;
+      // A position beyond the head: nothing is known to be new. Otherwise only a part can be read for a recovery.
+      if (piece === null || piece === "unavailable") return this.#joinWithHistory(reactor, room, join, seq > room.seq ? join.history : pageSizeMax);
+      this.#joined(reactor, room, join, piece, piece.seq, !isOther && piece.trimmed !== true, seq);
     };
-    this.#read(room, join.seq, answer, join.orOldest);
+    this.#read(room, seq, answer, true);
   }
 
   /** The member's last page has left: sends the next one, or `sync` if the replay cannot go on. */
@@ -101,17 +97,18 @@ export class Replays {
       if (piece === "unavailable") return void setTimeout(() => this.next(reactor, member), retryMs).unref();
       if (piece === null || isLost(replay)) return this.#broken(reactor, replay);
       replay.cursor = piece.seq;
+      if (piece.bodies.length > 0) replay.orOldest = false;
       if (replay.behind) this.caughtUp += piece.bodies.length;
       const live = piece.seq >= replay.room.seq && !this.#lagging.isMarked(reactor, replay.room, replay.wire);
       const head = { room: replay.room.name, more: !live };
       writePage(reactor.link, member, live, piece.seq, replay.era, this.#encoder.page(replay.wire, "replay", 0, head, piece.bodies));
       if (live) this.abandon(reactor, member);
-    });
+    }, replay.orOldest);
   }
 
   /** A member lags from `seq` on: it will ask when it can take more. */
   resume(reactor: AttachedReactor, room: HubRoom, { member, wire, seq, era, skip }: BehindRecord): void {
-    this.#remember(reactor, { room, member, wire, cursor: seq, era, behind: true, skip });
+    this.#remember(reactor, { room, member, wire, cursor: seq, era, behind: true, skip, orOldest: false });
   }
 
   abandon(reactor: AttachedReactor, member: number): void {
@@ -122,8 +119,8 @@ export class Replays {
     this.#running.delete(reactor);
   }
 
-  #joinWithHistory(reactor: AttachedReactor, room: HubRoom, join: JoinRecord): void {
-    const count = Math.min(join.history, pageSizeMax);
+  #joinWithHistory(reactor: AttachedReactor, room: HubRoom, join: JoinRecord, history: number): void {
+    const count = Math.min(history, pageSizeMax);
     if (count === 0) return this.#joined(reactor, room, join, null, room.seq, false);
     if (room.tail.holds(count) || !room.kind.retention.durable) {
       const bodies = room.tail.newest(count, this.#pageBytesMax);
@@ -140,19 +137,23 @@ export class Replays {
     });
   }
 
-  /** `piece` null: nothing is replayed. Otherwise this answer gives the member everything up to `cursor`. */
-  #joined(reactor: AttachedReactor, room: HubRoom, join: JoinRecord, piece: Piece, cursor: number, recovered: boolean): void {
+  /**
+   * `piece` null: nothing is replayed. Otherwise this answer gives the member everything up to `cursor`.
+   * @param from where a recovery began; null for a join without one
+   */
+  #joined(reactor: AttachedReactor, room: HubRoom, join: JoinRecord, piece: Piece, cursor: number, recovered: boolean, from: number | null = null): void {
     if (!reactor.live) return;
     // A lagging reactor gets no pages, which would queue up. They follow when it asks for the next.
-    const later = reactor.link.congested && recovered;
-    if (later) cursor = join.seq;
+    const later = reactor.link.congested && from !== null;
+    if (later) cursor = from;
     // A room's newest publications are optional then. A device's messages are not, since no later page brings them.
     const isBare = later || (reactor.link.congested && room.name !== inboxName);
+    const orOldest = from !== null && !recovered && (isBare || piece === null || piece.bodies.length === 0);
     const live = cursor >= room.seq && !this.#lagging.isMarked(reactor, room, join.wire);
     const head = { room: room.name, position: headOf(room), recovered, more: !live, ...(join.assigned && { assigned: true }) };
     const frame = this.#encoder.page(join.wire, "joined", join.id, head, isBare ? [] : piece?.bodies ?? []);
     writeJoined(reactor.link, join.member, room.handle, live, cursor, room.era, frame);
-    if (!live) this.#remember(reactor, { room, member: join.member, wire: join.wire, cursor, era: room.era, behind: false, skip: false });
+    if (!live) this.#remember(reactor, { room, member: join.member, wire: join.wire, cursor, era: room.era, behind: false, skip: false, orOldest });
   }
 
   /**
@@ -186,6 +187,11 @@ export class Replays {
   #read(room: HubRoom, seq: number, done: (read: Read) => void, orOldest = false): void {
     // A position beyond our head may exist on another node: only the broker knows.
     if (seq <= room.seq && room.tail.covers(seq)) return done(room.tail.after(seq, this.#pageBytesMax));
+    // Of an ephemeral room nothing else is kept.
+    if (seq <= room.seq && orOldest && !room.kind.retention.durable) {
+      const { seq: last, bodies } = room.tail.after(seq, this.#pageBytesMax);
+      return done({ bodies, seq: bodies.length > 0 ? last : room.seq, trimmed: true });
+    }
     const position = { epoch: room.epoch, seq };
     const query = { direction: "since", position, limit: pageSizeMax, orOldest, recovers: true, ...this.#page(room) } as const;
     this.#broker.history(room.key, room.kind.retention, query, (answer) => {

@@ -48,6 +48,7 @@ const commands = {
     since: position.optional(),
     before: position.optional(),
     limit: uint32.optional(),
+    orOldest: z.boolean().optional(),
   }),
   ping: z.strictObject({ time: uint64.optional() }),
   echo: z.strictObject(payload).transform(withPayload),

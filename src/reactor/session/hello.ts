@@ -15,6 +15,7 @@ import { positionProblem, roomsMax } from "../commands.ts";
 import { joinAssigned } from "./assigned.ts";
 import { letGo, wait } from "./held.ts";
 import { warningAt } from "./expiry.ts";
+import { publicationsPerCommand, recoveryCost } from "./rate.ts";
 import { anonymousPrefix, anonymousUser, place } from "./place.ts";
 import { about, askRefresh } from "../hooks/commands.ts";
 import { askConnect, decidedBefore } from "../hooks/connect.ts";
@@ -194,6 +195,9 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
       returnPlace: returnWindow.nextPlace(),
       assigned: [...(session.assigned ?? noRooms)],
       assignedUnread: isUnread,
+      bytesPerSecond: config.bytesPerSecond,
+      publicationsPerCommand,
+      recoveryCost,
     },
   });
 }

@@ -17,9 +17,9 @@ const burstSeconds = 2;
  * Publications read from the history for the cost of one command. The ratio is about the hub's work for a read compared
  * with a publish.
  */
-const publicationsPerCommand = 16;
+export const publicationsPerCommand = 16;
 /** The length of a recovery is unknown before it is read, so its cost is fixed. */
-const recoveryCost = 8;
+export const recoveryCost = 8;
 /** An unknown token costs a signature check, which takes a fifth of a millisecond for some keys. */
 const refreshCost = 20;
 

@@ -106,7 +106,9 @@ export class History {
       if (isFirst && !(await this.#isWithin(asked, ended && kept.length))) return unrecoverable;
       trimmed ||= isFirst && !isThere && !(await this.#isComplete(asked));
       if (trimmed && query.orOldest !== true) return unrecoverable;
-      found.push(...this.#stored(isThere ? kept.slice(1) : kept, found.at(-1)?.seq ?? seq, asked).filter((publication) => publication.seq <= head));
+      // What precedes the oldest that is kept is not known: one that the member does not have.
+      const before = found.at(-1)?.seq ?? (trimmed && kept[0] !== undefined ? Math.max(seq, kept[0].seq - 1) : seq);
+      found.push(...this.#stored(isThere ? kept.slice(1) : kept, before, asked).filter((publication) => publication.seq <= head));
       const last = kept.at(-1)?.seq ?? Infinity;
       const isAtEnd = ended || last > head;
       const taken = fitting(found, query);
