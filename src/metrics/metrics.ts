@@ -207,7 +207,7 @@ function addNodeMetrics(registry: Registry, source: MetricsSource): void {
   );
   total(registry, "flux_publications_total", "Publications delivered to this node", [], (add) => add({}, source.hub().publications));
   total(registry, "flux_publications_caught_up_total", "Publications delivered late to slow readers (slowReaders: catch-up)", [], (add) => add({}, source.hub().caughtUp));
-  total(registry, "flux_publications_skipped_total", "Publications that slow readers lost (slowReaders: drop)", [], (add) => add({}, source.hub().skipped));
+  total(registry, "flux_publications_skipped_total", "Publications that slow readers lost (slowReaders: drop); over NATS an upper bound", [], (add) => add({}, source.hub().skipped));
   gauge(registry, "flux_reactor_rooms_behind", "Rooms behind on a slow reactor, counted per format", [], (metric) => metric.set(source.hub().roomsBehind));
   total(registry, "flux_reactor_publications_late_total", "Publications delivered late to slow reactors", [], (add) => add({}, source.hub().late));
   total(registry, "flux_reactor_publications_lost_total", "Publications that slow reactors lost because the history no longer had them; members received sync", [], (add) => add({}, source.hub().lost));

@@ -211,9 +211,10 @@ export class Inbox {
   async #handle({ sender, time, data, position, replayed }: Publication, handling: number): Promise<void> {
     const ack = () => this.#handling === handling && this.#ack(position);
     for (let failures = 0; this.#handling === handling && this.#handler !== null; failures++) {
+      const isManual = this.#isManual; // of this handler: another may take its place meanwhile
       try {
         await this.#handler({ sender, time, data, position, replayed, ack: () => void ack() });
-        if (!this.#isManual && !this.#isStuck) ack();
+        if (!isManual && !this.#isStuck) ack();
         return;
       } catch (error) {
         if (this.#handling !== handling || this.#isAcked(position)) return;
@@ -222,7 +223,7 @@ export class Inbox {
           return this.#emitter.emit("error", fluxError("handler_failed", `the handler failed on message ${position.seq}: ${String(error)}`));
         }
       }
-      // A handler that took its place gets the message now.
+      // A handler that took its place gets the message then.
       if (this.#handler !== null) await this.#pause(backoffMs(failures, retryBackoff, () => 1));
     }
   }

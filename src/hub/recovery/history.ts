@@ -40,14 +40,14 @@ interface Asked {
 
 /** The page of a room that the node itself reads. What is in it is valid until `done` returns. */
 export function readHistoryPage({ broker, pageBytesMax }: Reading, { key, kind, room }: Asked, query: HistoryQuery, done: (answer: Answer<Page>) => void): void {
-  const { direction, limit, recovers = false } = query;
+  const { direction, limit, recovers = false, orOldest = false } = query;
   const fromTail = room?.open === true ? readTail(room, query, limit, pageBytesMax) : null;
   if (fromTail !== null) {
     const publications = fromTail.bodies.map(storedOf);
     return done({ value: { publications, position: headOf(room!), more: fromTail.more } });
   }
   const bytesEach = recordBytes({ name: nameOfRoom(key) });
-  broker.history(key, kind.retention, { direction, position: query, limit, bytesMax: pageBytesMax, bytesEach, recovers }, done);
+  broker.history(key, kind.retention, { direction, position: query, limit, bytesMax: pageBytesMax, bytesEach, recovers, orOldest }, done);
 }
 
 /** What is empty or 0 is not on the wire, so a decoded publication has it from its prototype only. */
