@@ -85,6 +85,7 @@ const wrong: readonly (readonly [fault: Fault | "reads no split frames", situati
   ["joins after left", "left-forbidden", /names a position there|joined it again/],
   ["joins without recover", "resume-refused", /without recover/],
   ["believes every join", "not-recovered", /asked for .*history|without a report of the gap/],
+  ["believes every join", "kept", /publication 18 without a report of the gap|where publication|asked for .*history/],
   ["hides gaps", "replay-cut", /without a report of the gap/],
   ["first session for ever", "newest-session", /newest one is "session-2"/],
   ["no positions", "resume", /has no position/],

@@ -123,7 +123,10 @@ export function startJsonClient(address: string, fault: Fault | "" = "", { grace
 
   function onJoined({ room, position, recovered, publications = [], more }: Frame, state: RoomState, asked: Position | null): void {
     const head = { epoch: position.epoch as string, seq: Number(position.seq) };
-    if (asked && !recovered && !is("believes every join")) skip(room, state, head);
+    // A gap ends where what is kept begins.
+    const [first] = publications as Frame[];
+    const end = first ? { epoch: first.epoch as string, seq: Number(first.prev) } : head;
+    if (asked && !recovered && !is("believes every join")) skip(room, state, end);
     if (!asked) state.position = head;
     for (const one of publications) deliver(room, state, one);
     state.replaying = more ?? false;
@@ -232,8 +235,7 @@ export function startJsonClient(address: string, fault: Fault | "" = "", { grace
 
   function onSync({ room, position }: Frame, state: RoomState): void {
     const head = { epoch: position.epoch as string, seq: Number(position.seq) };
-    if (state.replaying) skip(room, state, head);
-    else if (state.position!.seq < head.seq) repair(room, state, head.seq);
+    if (state.position!.seq < head.seq) repair(room, state, head.seq);
     state.replaying = false;
   }
 

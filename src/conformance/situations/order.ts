@@ -109,8 +109,8 @@ export const order: readonly Situation[] = [
     read: positions,
     async play(stage) {
       const peer = await stage.enter();
-      stage.expect(11, gap(null, null), 3, 4);
-      peer.send(live(11), live(3, { epoch: "e2" }), live(4, { epoch: "e2" }));
+      stage.expect(11, gap(null, null), 1, 2);
+      peer.send(live(11), live(1, { epoch: "e2" }), live(2, { epoch: "e2" }));
       await stage.delivered(peer);
     },
   },

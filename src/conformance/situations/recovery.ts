@@ -40,7 +40,7 @@ export const recovery: readonly Situation[] = [
   },
   {
     name: "not-recovered",
-    title: "Reports a gap where a join says recovered: false, and goes on from its position.",
+    title: "Reports a gap where a join says recovered: false and nothing is kept, and goes on from its position.",
     read,
     async play(stage) {
       const { peer, join } = await begin(stage);
@@ -51,14 +51,27 @@ export const recovery: readonly Situation[] = [
     },
   },
   {
+    name: "kept",
+    title: "Delivers what is kept behind a lost position, and reports a gap that ends where that begins.",
+    read,
+    async play(stage) {
+      const { peer, join } = await begin(stage);
+      stage.expect(gap(11, 17), 18, 19, 20, 21);
+      peer.reply(join, { joined: { room, position: { epoch, seq: 20 }, recovered: false, publications: page(18, 19), more: true } });
+      peer.send({ replay: { room, publications: page(20), more: false } }, { publication: publication(21) });
+      await stage.delivered(peer);
+    },
+  },
+  {
     name: "replay-cut",
-    title: "Reports a gap where a sync ends a replay early.",
+    title: "Asks history for the rest where a sync ends a replay early, and reports a gap where that is lost.",
     read,
     async play(stage) {
       const { peer, join } = await begin(stage);
       stage.expect(12, gap(12, 20), 21);
       peer.reply(join, { joined: { room, position: { epoch, seq: 15 }, recovered: true, publications: page(12), more: true } });
       peer.send({ sync: { room, position: { epoch, seq: 20 } } }, { publication: publication(21) });
+      await stage.history(peer, 12, "unrecoverable_position", "sync ended the replay at 12, and names the head 20. The client did not ask history {since: 12}.");
       await stage.delivered(peer);
     },
   },
