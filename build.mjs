@@ -1,8 +1,10 @@
 // Builds dist/ from src/ and proto/: protocol code, JavaScript with types, and the browser files. With --if-stale, only
 // if a source is newer than the last build: npx prepares a clone again before it runs it.
 import { execFileSync } from "node:child_process";
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { bundleClient, clientEntries } from "./bundle.mjs";
 import { bundleTypes } from "./bundletypes.mjs";
@@ -42,6 +44,7 @@ cpSync("src", "dist", { recursive: true, filter: (path) => statSync(path).isDire
 await bundleCommand();
 await bundleReactor();
 await bundleClient({ sourcemap: true, outfile: "dist/browser/flux-client.js" });
+compressClient();
 chmodSync("dist/cli/main.js", 0o755);
 writeFileSync(stamp, "");
 
@@ -83,6 +86,18 @@ function bundleNode(options) {
     banner: { js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);' },
     ...options,
   });
+}
+
+/** Writes what a node serves beside the client's file: compressed ones, and its path and hash (src/reactor/transport/clientfile.ts). */
+function compressClient() {
+  const file = "dist/browser/flux-client.js";
+  const bytes = readFileSync(file);
+  const { version } = JSON.parse(readFileSync("package.json", "utf8"));
+  writeFileSync(`${file}.gz`, gzipSync(bytes, { level: 9 }));
+  writeFileSync(`${file}.br`, brotliCompressSync(bytes));
+  const integrity = `sha384-${createHash("sha384").update(bytes).digest("base64")}`;
+  const path = `/flux-client-${version}-${createHash("sha256").update(bytes).digest("hex").slice(0, 8)}.js`;
+  writeFileSync("dist/browser/flux-client.json", JSON.stringify({ version, path, integrity }));
 }
 
 /** Latest modification time of these files and folders. */

@@ -2,8 +2,7 @@ import type { ClientFrame, Ready as WireReady, Refreshed, Resume, ServerFrame } 
 import { systemClock } from "./clock.ts";
 import type { Clock } from "./clock.ts";
 import { Connection } from "./connection/connection.ts";
-import type { State, StateChange } from "./connection/connection.ts";
-import type { Closed } from "./connection/closed.ts";
+import type { State, StateChange } from "./connection/state.ts";
 import { Emitter } from "./emitter.ts";
 import type { Unsubscribe } from "./emitter.ts";
 import { fluxError, fromReply } from "./flux-error.ts";
@@ -11,7 +10,7 @@ import type { FluxError } from "./flux-error.ts";
 import { Inbox } from "./rooms/inbox.ts";
 import type { MessageHandler, MessageOptions } from "./rooms/inbox.ts";
 import { defaults } from "./options.ts";
-import type { ClientOptions, JoinOptions, SendOptions, Sent } from "./options.ts";
+import type { ClientOptions, JoinOptions, SendOptions, Sent, WaitOptions } from "./options.ts";
 import { Outbox } from "./rooms/outbox.ts";
 import type { OutboxShared } from "./rooms/outbox.ts";
 import type { MembershipOwner } from "./rooms/membership.ts";
@@ -31,26 +30,10 @@ import { Tokens } from "./connection/tokens.ts";
 import { deviceProblem, problemOf } from "./values.ts";
 import { Watches } from "./watches.ts";
 import type { UserStatus } from "./watches.ts";
-import type { WebSocketConstructor } from "./connection/websocket.ts";
-
-export type ClientEvents = {
-  /** A session began, or the previous one was resumed on a new socket (`resumed`). */
-  ready: Ready;
-  /** The connection changed its state. */
-  state: StateChange;
-  /** The token expires at this time. With a token provider the client fetches a new one; without, call `refresh()`. */
-  expiring: Date;
-  /** The node accepted a new token, which expires at this time; null: never. */
-  refreshed: Date | null;
-  /** A watched user came online or went offline. */
-  status: UserStatus;
-  /** The application joined this user into a room. Add listeners to the room at once; it rejoins like any other. */
-  joined: Room;
-  /** Something failed that no promise reports. */
-  error: FluxError;
-  /** The client gave up: `close()` was called, or the node closed the socket with a code that forbids reconnecting. */
-  closed: Closed;
-};
+import { platformWebSocket } from "./connection/websocket.ts";
+import { Traffic } from "./connection/traffic.ts";
+import { abortable } from "./abort.ts";
+import type { ClientEvents, ClientStats } from "./events.ts";
 
 /** A connection that heals itself, with the rooms and messages of one user. `connect()` returns it. */
 export class Client {
@@ -66,6 +49,9 @@ export class Client {
   readonly #refresher: Refresher;
   readonly #tokens: Tokens;
   readonly #clock: Clock;
+  readonly #traffic: Traffic;
+  #sessions = 0;
+  #resumed = 0;
   readonly #leavePage: () => void;
   readonly #leaveNetwork: () => void;
   #session: Ready | null = null;
@@ -78,7 +64,7 @@ export class Client {
   #expiring = 0;
 
   /** @throws Error without a WebSocket class, SyntaxError for an invalid url, FluxError bad_request for an option that no node would take. @internal */
-  constructor(url: string, options: ClientOptions = {}) {
+  constructor(url: string, options: ClientOptions = {}, savedAs = url) {
     const { clock = systemClock, random = Math.random, storage = tabStorage() } = options;
     const settings = { ...defaults, ...options };
     const { backoff, commandTimeoutMs } = settings;
@@ -88,12 +74,14 @@ export class Client {
     if (problem !== null) throw fluxError("bad_request", problem);
     const onError = (error: FluxError) => this.#emitter.emit("error", error);
     this.#clock = clock;
+    this.#traffic = new Traffic(options.debug ?? null);
     this.#tokens = new Tokens(token, clock, settings.connectTimeoutMs);
     const locate = options.locate ?? null;
     this.#connection = new Connection(
       {
         url,
         locator: new Locator({ locate, timeoutMs: settings.locateTimeoutMs, url, origins: options.origins ?? [], clock }),
+        traffic: this.#traffic,
         WebSocket: options.WebSocket ?? platformWebSocket(),
         tokens: this.#tokens,
         name,
@@ -140,7 +128,7 @@ export class Client {
       onStatus: (status) => this.#emitter.emit("status", status),
       onError,
     });
-    this.#saved = new Saved(storage, `flux ${url || (typeof locate === "string" ? locate : "")}`, clock, { collect: () => this.#collect(), onError });
+    this.#saved = new Saved(storage, `flux ${savedAs || (typeof locate === "string" ? locate : "")}`, clock, { collect: () => this.#collect(), onError });
     this.#rooms = new Rooms(settings.heldPublicationsMax, {
       send: this.#paced,
       sendNow: this.#send,
@@ -175,10 +163,31 @@ export class Client {
     return this.#emitter.on(name, listener);
   }
 
-  /** Joins a room now, or as soon as there is a session, and again in every later session. A second call with the same name returns the same room. */
-  join(name: string, options: JoinOptions = {}): Room {
+  /** Counts since the client was made, for your own monitoring. */
+  stats(): ClientStats {
+    const { sockets, framesSent, framesReceived, bytesSent, bytesReceived } = this.#traffic;
+    const { waiting, waitingBytes } = this.#shared;
+    const node = this.#session?.node ?? "";
+    return {
+      state: this.state, node, sockets, sessions: this.#sessions, resumed: this.#resumed,
+      framesSent, framesReceived, bytesSent, bytesReceived, rooms: this.#rooms.size, waiting, waitingBytes,
+    };
+  }
+
+  /**
+   * Joins a room now, or as soon as there is a session, and again in every later session. `Data` is what is published
+   * there. Calls with the same name share one membership. Each returns a room with its own history and `leave()`.
+   */
+  join<Data = unknown>(name: string, options: JoinOptions<Data> = {}): Room<Data> {
+    const { signal, onPublication } = options;
+    if (signal?.aborted) throw signal.reason;
     const room = this.#rooms.join(name, options);
-    if (options.onPublication) room.on("publication", options.onPublication);
+    if (onPublication) room.on("publication", onPublication);
+    if (signal) {
+      const leave = () => void room.leave();
+      signal.addEventListener("abort", leave, { once: true });
+      room.on("left", () => signal.removeEventListener("abort", leave));
+    }
     return room;
   }
 
@@ -190,15 +199,15 @@ export class Client {
   async publish(room: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
     const joined = this.#rooms.find(room);
     if (joined) return joined.publish(data, options);
-    return toPublished(await this.#sends.put(publishCommand(room, data, options)));
+    return toPublished(await this.#sends.put(publishCommand(room, data, options), options.signal));
   }
 
   /**
    * Sends a direct message to a user, online or not. Bytes (an ArrayBuffer, or a view on one) are sent as they are, anything else as JSON.
    * Resolves when the message is in the inbox. Waits for a session, repeats and rejects as `publish()`.
    */
-  async send(user: string, data: unknown, { key = randomKey() }: SendOptions = {}): Promise<Sent> {
-    const { sent } = await this.#sends.put({ send: { user, ...encodePayload(data), key } });
+  async send(user: string, data: unknown, { key = randomKey(), signal }: SendOptions = {}): Promise<Sent> {
+    const { sent } = await this.#sends.put({ send: { user, ...encodePayload(data), key } }, signal);
     return { ...toPosition(sent?.position), duplicate: sent?.duplicate ?? false };
   }
 
@@ -206,8 +215,8 @@ export class Client {
    * Watches whether these users are online: emits `status` with the current status of each and with every change.
    * Resolves with the current statuses. Rejects with a FluxError, for example `too_many_watched`.
    */
-  watch(users: readonly string[]): Promise<UserStatus[]> {
-    return this.#watches.watch(users);
+  watch(users: readonly string[], { signal }: WaitOptions = {}): Promise<UserStatus[]> {
+    return abortable(signal, () => this.#watches.watch(users), () => this.#watches.unwatch(users));
   }
 
   /** Stops watching these users. */
@@ -216,7 +225,7 @@ export class Client {
   }
 
   /** Same as `inbox.onMessage()`. */
-  onMessage(handler: MessageHandler, options?: MessageOptions): Unsubscribe {
+  onMessage<Data = unknown>(handler: MessageHandler<Data>, options?: MessageOptions): Unsubscribe {
     return this.inbox.onMessage(handler, options);
   }
 
@@ -224,21 +233,21 @@ export class Client {
    * Gives the node a new token of the same user, and keeps it for later sockets. Resolves with the time it expires, null
    * for never. Rejects with a FluxError.
    */
-  async refresh(token: string): Promise<Date | null> {
-    const { expires } = await this.#refresher.refresh(token);
+  async refresh(token: string, { signal }: WaitOptions = {}): Promise<Date | null> {
+    const { expires } = await abortable(signal, () => this.#refresher.refresh(token));
     return toDate(expires);
   }
 
   /** Measures the round trip to the node, in milliseconds. Rejects with a FluxError. */
-  async ping(): Promise<number> {
+  async ping({ signal }: WaitOptions = {}): Promise<number> {
     const sentAt = this.#clock.now();
-    await this.#command({ ping: { time: Date.now() } });
+    await abortable(signal, () => this.#command({ ping: { time: Date.now() } }));
     return this.#clock.now() - sentAt;
   }
 
   /** Sends `data` to the node, which returns it. Rejects with a FluxError. */
-  async echo(data: unknown): Promise<unknown> {
-    const { echo } = await this.#command({ echo: encodePayload(data) });
+  async echo(data: unknown, { signal }: WaitOptions = {}): Promise<unknown> {
+    const { echo } = await abortable(signal, () => this.#command({ echo: encodePayload(data) }));
     return decodePayload(echo?.payload, echo?.format);
   }
 
@@ -289,6 +298,8 @@ export class Client {
 
   #onReady(wire: WireReady): void {
     const ready = toReady(wire);
+    this.#sessions++;
+    if (ready.resumed) this.#resumed++;
     this.#session = ready;
     this.#skewMs = ready.time.getTime() - Date.now();
     this.#credentials = { session: ready.session, resumeToken: wire.resumeToken ?? "", ticket: wire.ticket ?? "" };
@@ -374,11 +385,4 @@ export class Client {
     this.#rooms.end(fluxError("closed", cause?.text));
     if (cause) this.#emitter.emit("closed", cause);
   }
-}
-
-function platformWebSocket(): WebSocketConstructor {
-  if (typeof WebSocket === "function") return WebSocket;
-  throw new Error(
-    'this platform has no WebSocket: install the package "ws" and pass { WebSocket: (await import("ws")).WebSocket }',
-  );
 }

@@ -1,8 +1,10 @@
 import type { Backoff, Clock } from "./clock.ts";
 import type { Position, Publication } from "./rooms/publication.ts";
+import type { Schema } from "./rooms/schema.ts";
 import type { StorageLike } from "./saved.ts";
 import type { TokenProvider } from "./connection/tokens.ts";
 import type { Locate } from "./connection/locator.ts";
+import type { Debug } from "./connection/traffic.ts";
 import type { WebSocketConstructor } from "./connection/websocket.ts";
 
 export type ClientOptions = {
@@ -38,23 +40,37 @@ export type ClientOptions = {
   heldPublicationsMax?: number;
   /** Time the node remembers idempotency keys (its option `keyWindowMs`). The client repeats nothing that is older. */
   keyWindowMs?: number;
+  /** Called with every socket, frame and close, without payloads and tokens: `debug: console.debug`. */
+  debug?: Debug;
   /** For tests. */
   clock?: Clock;
   random?: () => number;
 };
 
-export type JoinOptions = {
+export type JoinOptions<Data = unknown> = {
   /** Position to recover from: the room begins with everything after it. After a reload the client knows the position itself. */
   recover?: Position;
   /** Number of publications to begin with: the newest, or, after a reload, those before the stored position. */
   history?: number;
   /** Listener for `publication`, added before anything can arrive. */
-  onPublication?: (publication: Publication) => void;
+  onPublication?: (publication: Publication<Data>) => void;
+  /** Schema for data that arrives, of any library with Standard Schema. It must answer at once. Data that does not match is an `error` (`invalid_data`) instead of a `publication`. */
+  schema?: Schema<Data>;
+  /** Leaves the room when aborted. Aborted before, `join()` throws its reason. */
+  signal?: AbortSignal;
 };
 
 export type SendOptions = {
   /** Idempotency key. A second send with the same key has no effect while the node remembers the key. Random by default. */
   key?: string;
+  /** Gives up waiting: the promise rejects with its reason. What was not sent by then is not sent. What was sent may take place. */
+  signal?: AbortSignal;
+};
+
+/** How long to wait for an answer. */
+export type WaitOptions = {
+  /** Gives up waiting: the promise rejects with its reason. */
+  signal?: AbortSignal;
 };
 
 /** Position of a direct message in the inbox of its recipient. */

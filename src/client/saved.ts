@@ -41,14 +41,15 @@ export type SavedOwner = {
 };
 
 const writeAfterMs = 1000;
-/** Storage keys in use by clients of this page. A second client with the same key saves nothing. */
+/** Storage keys in use by clients of this page. */
 const taken = new WeakMap<StorageLike, Set<string>>();
 
 export class Saved {
   readonly #storage: StorageLike | null;
-  /** Whether this client uses the key alone in this page. */
+  /** Whether the key is taken for this client. */
   #isOurs = false;
-  readonly #key: string;
+  readonly #name: string;
+  #key: string;
   readonly #clock: Clock;
   readonly #owner: SavedOwner;
   /** Positions of an earlier page that no join has taken yet. */
@@ -59,9 +60,9 @@ export class Saved {
   #cancelWrite: Cancel | null = null;
   #hasFailed = false;
 
-  constructor(storage: StorageLike | null, key: string, clock: Clock, owner: SavedOwner) {
+  constructor(storage: StorageLike | null, name: string, clock: Clock, owner: SavedOwner) {
     this.#storage = storage;
-    this.#key = key;
+    this.#name = this.#key = name;
     this.#clock = clock;
     this.#owner = owner;
     this.#take();
@@ -110,11 +111,14 @@ export class Saved {
     this.#letGo();
   }
 
+  /** Clients of one name in a page have keys of their own, by the order in which they began: after a reload it is the same. */
   #take(): void {
     if (this.#storage === null || this.#isOurs) return;
     const keys = taken.get(this.#storage) ?? new Set();
     taken.set(this.#storage, keys);
-    this.#isOurs = !keys.has(this.#key);
+    // After suspend(), another client may have the key.
+    for (let number = 2; keys.has(this.#key); number++) this.#key = `${this.#name} ${number}`;
+    this.#isOurs = true;
     keys.add(this.#key);
   }
 

@@ -14,28 +14,19 @@ import { Heartbeat } from "./heartbeat.ts";
 import { withTicket } from "./locator.ts";
 import type { Locator } from "./locator.ts";
 import { isOffline } from "./page.ts";
+import type { State, StateChange } from "./state.ts";
 import type { Tokens } from "./tokens.ts";
+import type { Traffic } from "./traffic.ts";
+import { Unreachable } from "./unreachable.ts";
 import { problemOf } from "../values.ts";
 import { openWire } from "./websocket.ts";
 import type { WebSocketConstructor, Wire } from "./websocket.ts";
-
-/** State of the connection. `waiting`: the next attempt is scheduled. `closed`: the client gave up. */
-export type State = "connecting" | "ready" | "waiting" | "closed";
-
-/** A change of the connection's state. */
-export type StateChange = {
-  /** New state. */
-  readonly state: State;
-  /** While `waiting`: milliseconds until the next attempt; null while the client is suspended. */
-  readonly retryInMs: number | null;
-  /** While `waiting` or `closed`: why the last socket closed. */
-  readonly cause: Closed | null;
-};
 
 export type ConnectionOptions = {
   /** "" where the locator finds it. */
   url: string;
   locator: Locator;
+  traffic: Traffic;
   WebSocket: WebSocketConstructor;
   tokens: Tokens;
   name: string;
@@ -100,6 +91,7 @@ export class Connection {
   /** A socket that the client closed, and the callback for its end. */
   #leaving: { wire: Wire; onGone: () => void } | null = null;
   #isSuspended = false;
+  readonly #unreachable = new Unreachable();
   /** The attempt and its cause that wait for the network. */
   #withoutNetwork: { url: string | null; cause: Closed } | null = null;
 
@@ -184,10 +176,13 @@ export class Connection {
     this.#url = url;
     const { connectTimeoutMs, clock, WebSocket } = this.#options;
     const wire = openWire(WebSocket, withTicket(url, this.#owner.ticket()), {
-      onOpen: () => this.#hello(wire, token),
+      onOpen: () => {
+        this.#unreachable.opened();
+        this.#hello(wire, token);
+      },
       onFrame: (frame) => this.#wire === wire && this.#onFrame(frame),
       onClose: (code, reason) => this.#onClose(wire, closed(code, reason)),
-    });
+    }, this.#options.traffic);
     this.#wire = wire;
     this.#cancelTimer = clock.after(connectTimeoutMs, () => wire.drop(local.noAnswer, "no session within connectTimeoutMs"));
   }
@@ -306,6 +301,9 @@ export class Connection {
   #onClose(wire: Wire, cause: Closed): void {
     if (this.#leaving?.wire === wire) this.#leaving.onGone();
     if (this.#wire !== wire) return; // abandoned before
+    const unreachable = this.#commands === null && !isOffline() ? this.#unreachable.failed(this.#url) : null;
+    if (unreachable !== null) this.#owner.onError(unreachable);
+    if (this.#wire !== wire) return; // a listener closed the client
     this.#settleAttempts();
     const isUnexplained = this.#goodbye === null && !closesOfOne.has(cause.code) && mayReconnect(cause.code) && !isOffline();
     // The node may be gone.

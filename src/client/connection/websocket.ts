@@ -5,6 +5,7 @@ import { bytesOf } from "../values.ts";
 import { cutFrames, tooLarge } from "../../protocol/framing.ts";
 import type { FramePool, SplitFrame } from "../../protocol/framing.ts";
 import type { ClientFrame, ServerFrame } from "../../protocol/messages.ts";
+import type { Traffic } from "./traffic.ts";
 
 /** The part of a WebSocket that the SDK uses: that of browsers, of Node 22, or of the package `ws`. */
 export interface WebSocketLike {
@@ -41,7 +42,8 @@ const incomingFrameBytesMax = 64 * 1024 * 1024;
 const unreadable = 4000;
 
 /** @throws SyntaxError if the url is no valid WebSocket address. */
-export function openWire(WebSocket: WebSocketConstructor, url: string, handlers: WireHandlers): Wire {
+export function openWire(WebSocket: WebSocketConstructor, url: string, handlers: WireHandlers, traffic: Traffic): Wire {
+  traffic.opening(url);
   const socket = new WebSocket(url, [subprotocols.binary]);
   socket.binaryType = "arraybuffer";
   let split: SplitFrame | null = null;
@@ -75,6 +77,7 @@ export function openWire(WebSocket: WebSocketConstructor, url: string, handlers:
       drop(unreadable, `a frame is malformed: ${String(error)}`);
       return false;
     }
+    traffic.received(frame, end - start);
     handlers.onFrame(frame);
     return !gone;
   }
@@ -83,6 +86,7 @@ export function openWire(WebSocket: WebSocketConstructor, url: string, handlers:
     if (gone) return;
     gone = true;
     split = null;
+    traffic.closed(code, reason);
     handlers.onClose(code, reason);
   }
 
@@ -93,7 +97,10 @@ export function openWire(WebSocket: WebSocketConstructor, url: string, handlers:
 
   return {
     send: (frame) => {
-      if (!gone) socket.send(encodeClientFrame(frame).buffer as ArrayBuffer); // of its own, and never shared memory
+      if (gone) return;
+      const { buffer } = encodeClientFrame(frame);
+      traffic.sent(frame, buffer.byteLength);
+      socket.send(buffer as ArrayBuffer); // it is never shared memory
     },
     close: (code, reason) => socket.close(code, reason),
     drop,
@@ -105,3 +112,11 @@ const freshBuffers: FramePool = {
   take: (bytesMin) => new Uint8Array(2 ** Math.ceil(Math.log2(Math.max(bytesMin, 512)))),
   give: () => {},
 };
+
+/** The platform's own. @throws Error where there is none */
+export function platformWebSocket(): WebSocketConstructor {
+  if (typeof WebSocket === "function") return WebSocket;
+  throw new Error(
+    'this platform has no WebSocket: install the package "ws" and pass { WebSocket: (await import("ws")).WebSocket }',
+  );
+}

@@ -13,13 +13,13 @@ import type { Room } from "./room.ts";
 import type { Gap, Recovered } from "./stream.ts";
 
 /** A direct message. */
-export type Message = {
+export type Message<Data = unknown> = {
   /** The user who sent it. Empty: the application did. */
   readonly sender: string;
   /** Time of sending, by the node's clock. */
   readonly time: Date;
   /** A Uint8Array if bytes were sent, otherwise the JSON value. */
-  readonly data: unknown;
+  readonly data: Data;
   /** Position in the inbox. */
   readonly position: Position;
   /** The message arrived while this client was disconnected. */
@@ -32,7 +32,7 @@ export type Message = {
  * Handler of direct messages. The next message waits until the returned promise settles. If the handler throws, or the
  * promise rejects, it gets the message again.
  */
-export type MessageHandler = (message: Message) => unknown;
+export type MessageHandler<Data = unknown> = (message: Message<Data>) => unknown;
 
 export type MessageOptions = {
   /** `auto` (default): a message is acknowledged when the handler returns, or its promise is fulfilled. `manual`: call `message.ack()`; a message without it is delivered again to the next page or client. */
@@ -112,14 +112,14 @@ export class Inbox {
    *
    * @throws Error if the inbox has a handler already.
    */
-  onMessage(handler: MessageHandler, { ack = "auto" }: MessageOptions = {}): Unsubscribe {
+  onMessage<Data = unknown>(handler: MessageHandler<Data>, { ack = "auto" }: MessageOptions = {}): Unsubscribe {
     if (this.#handler !== null) throw new Error("the inbox already has a handler; remove it first");
-    this.#handler = handler;
+    this.#handler = handler as MessageHandler;
     this.#isManual = ack === "manual";
     this.#isStuck = false;
     this.#enter(this.#working ?? this.#acked);
     return () => {
-      if (this.#handler === handler) this.#stop();
+      if (this.#handler === (handler as MessageHandler)) this.#stop();
     };
   }
 

@@ -26,9 +26,9 @@ export type JoinedRoom = {
   readonly rejoined: boolean;
 };
 
-export type RoomEvents = {
+export type RoomEvents<Data = unknown> = {
   /** A publication, live or recovered (`replayed`). */
-  publication: Publication;
+  publication: Publication<Data>;
   /** The room is joined, the first time or again. */
   joined: JoinedRoom;
   /** The publications that were missed have been delivered. */
@@ -105,6 +105,11 @@ export class Membership implements StreamOwner {
 
   get position(): Position | null {
     return this.#stream.position;
+  }
+
+  /** The client is in the room. */
+  get isJoined(): boolean {
+    return this.#state === "joined" || this.#state === "earlier";
   }
 
   // ------------------------------------------------------------ who is there

@@ -4,6 +4,7 @@
  */
 import { encodeClientFrame } from "../../protocol/clientcodec.ts";
 import type { ClientFrame, Published, ServerFrame } from "../../protocol/messages.ts";
+import { abortable } from "../abort.ts";
 import { backoffMs } from "../clock.ts";
 import type { Cancel, Clock } from "../clock.ts";
 import type { OnReply, Reply } from "../connection/commands.ts";
@@ -60,8 +61,17 @@ export class Outbox {
     this.#onOwn = onOwn;
   }
 
-  /** Resolves with the node's answer to a `publish` or `send`. */
-  put(command: ClientFrame): Promise<ServerFrame> {
+  /** Why nothing more is sent, or null. */
+  get ended(): FluxError | null {
+    return this.#ended;
+  }
+
+  /** Resolves with the node's answer to a `publish` or `send`. An aborted one is not sent any more. */
+  put(command: ClientFrame, signal?: AbortSignal): Promise<ServerFrame> {
+    return abortable(signal, () => this.#put(command), () => this.#drop(command));
+  }
+
+  #put(command: ClientFrame): Promise<ServerFrame> {
     const { waiting, waitingMax, waitingBytes, waitingBytesMax } = this.#shared;
     const bytes = payloadOf(command).length;
     const problem = problemOf(command);
@@ -156,6 +166,13 @@ export class Outbox {
   #timeOut(entry: Entry): void {
     this.#queue = this.#queue.filter((other) => other !== entry);
     this.#reject(entry, entry.lastError ?? fluxError("timeout"));
+  }
+
+  #drop(command: ClientFrame): void {
+    const entry = this.#queue.find((one) => one.command === command);
+    if (entry === undefined) return; // sent: its answer may still come
+    this.#queue = this.#queue.filter((other) => other !== entry);
+    this.#settle(entry);
   }
 
   #requeue(entries: Entry[]): void {

@@ -22,6 +22,8 @@ export type PresenceOptions = {
   after?: string;
   /** Users in the page. By default the node decides. */
   limit?: number;
+  /** Gives up waiting: the promise rejects with its reason. */
+  signal?: AbortSignal;
 };
 
 /** One page of the members of a room. */

@@ -9,8 +9,8 @@ export const inboxName = "@inbox";
 /** Position in the stream of a room: `seq` grows within an epoch. Positions of different epochs cannot be compared. */
 export type Position = { readonly epoch: string; readonly seq: number };
 
-/** A message in a room. */
-export type Publication = {
+/** A message in a room. `Data`: what the application publishes there. */
+export type Publication<Data = unknown> = {
   /** Name of the room. */
   readonly room: string;
   /** Position in the room. */
@@ -20,7 +20,7 @@ export type Publication = {
   /** Time of publishing, by the node's clock. */
   readonly time: Date;
   /** A Uint8Array if bytes were published, otherwise the JSON value. */
-  readonly data: unknown;
+  readonly data: Data;
   /** The publication comes from history or recovery, not live. */
   readonly replayed: boolean;
 };

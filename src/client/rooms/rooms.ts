@@ -24,7 +24,8 @@ export type RoomsOwner = Pick<MembershipOwner, "send" | "sendNow" | "outbox"> & 
 
 type Entry = {
   readonly membership: Membership;
-  readonly room: Room;
+  /** One for each join(), and one for the application's. */
+  readonly rooms: Set<Room>;
   /** The client is here by the application's will alone: it has not called join(). */
   isAssigned: boolean;
 };
@@ -41,17 +42,24 @@ export class Rooms {
     this.#owner = owner;
   }
 
-  find(name: string): Room | undefined {
-    return this.#entries.get(name)?.room;
+  /** Rooms that the client is in, or is joining. */
+  get size(): number {
+    return this.#entries.size;
   }
 
-  join(name: string, options: JoinOptions): Room {
+  find(name: string): Room | undefined {
+    return this.#entries.get(name)?.rooms.values().next().value;
+  }
+
+  join<Data>(name: string, options: JoinOptions<Data>): Room<Data> {
     const known = this.#entries.get(name);
     if (known !== undefined) {
       known.isAssigned = false;
-      return known.room;
+      return this.#addRoom(known, name, options, true);
     }
-    const { membership, room } = this.#enter(name, options, false);
+    const entry = this.#enter(name, options, false);
+    const { membership } = entry;
+    const room = this.#addRoom(entry, name, options, false);
     const problem = problemOf({ room: name, recover: options.recover, history: options.history });
     if (this.#owner.isClosed()) membership.end(fluxError("closed"));
     // Later, so that the caller can add listeners first.
@@ -62,22 +70,37 @@ export class Rooms {
     return room;
   }
 
-  #enter(name: string, { recover, history = 0 }: JoinOptions, isAssigned: boolean): Entry {
+  #enter(name: string, { recover, history = 0 }: Pick<JoinOptions, "recover" | "history">, isAssigned: boolean): Entry {
     const { send, sendNow, outbox, takePlace, onMoved } = this.#owner;
     const place = takePlace(name);
     const membership = new Membership(
       { room: name, recover: recover ?? place, goesOn: !recover && place !== null, history, heldMax: this.#heldMax },
       { send, sendNow, outbox, onLeft: () => this.#entries.delete(name) },
     );
-    const entry = { membership, room: new Room(name, membership, sendNow), isAssigned };
+    const entry = { membership, rooms: new Set<Room>(), isAssigned };
     this.#entries.set(name, entry);
-    entry.room.on("publication", onMoved);
+    membership.emitter.on("publication", onMoved);
     return entry;
+  }
+
+  #addRoom<Data>(entry: Entry, name: string, options: JoinOptions<Data>, isLate: boolean): Room<Data> {
+    const { send: paced, sendNow: send, outbox: { clock, random } } = this.#owner;
+    const { membership, rooms } = entry;
+    const leave = async (one: Room) => {
+      rooms.delete(one);
+      if (rooms.size === 0) return membership.leave();
+      one.end();
+    };
+    const room = new Room<Data>(name, membership, { send, paced, leave, clock, random, heldMax: this.#heldMax }, { ...options, isLate });
+    rooms.add(room as Room);
+    return room;
   }
 
   /** The node joins the client by itself. From the position of an earlier page, only the client can ask. */
   #enterAssigned(name: string): void {
-    const { membership, room } = this.#enter(name, {}, true);
+    const entry = this.#enter(name, {}, true);
+    const { membership } = entry;
+    const room = this.#addRoom(entry, name, {}, false);
     if (membership.position === null) membership.restore();
     this.#owner.onAssigned(room);
     membership.join();

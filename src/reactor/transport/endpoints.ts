@@ -39,5 +39,6 @@ export const publicEndpoints: readonly PublicEndpoint[] = [
   { method: "GET", path: "/health", text: "Liveness: the process serves requests.", answers: ['200 `{"status":"ok","node":"a"}`'] },
   { method: "GET", path: "/ready", text: "Readiness: whether a load balancer should send clients here.", answers: ['200 `{"status":"ready","node":"a"}`', "503 `unavailable`: `text` says why"] },
   { method: "GET", path: "/", text: "Demo page, unless `demo` is off.", answers: ["200 HTML"] },
-  { method: "GET", path: "/flux-client.js", text: "The client for browsers, as an ES module, unless `demo` is off.", answers: ["200 JavaScript"] },
+  { method: "GET", path: "/flux-client.js", text: "The client for browsers, as an ES module, compressed by gzip or Brotli, with `ETag`, unless `demo` is off. Pages of `allowedOrigins` may load it.", answers: ["200 JavaScript", "304: it is that of `If-None-Match`"] },
+  { method: "GET", path: "/flux-client.json", text: "The path of the same file with its version and hash, which caches keep for a year, and its hash for [subresource integrity](../client.md#a-page-without-a-bundler).", answers: ['200 `{"version":"0.1.0","path":"/flux-client-0.1.0-4f1c2a90.js","integrity":"sha384-…"}`'] },
 ];

@@ -5,6 +5,7 @@ import type { HttpResponse } from "uWebSockets.js";
 import type { Config } from "../../config/config.ts";
 import type { NodeState } from "../../link/threads.ts";
 import { packageFolder } from "../../platform/version.ts";
+import { serveClient } from "./clientfile.ts";
 import { errorJson, jsonType } from "./errorjson.ts";
 import type { Routes } from "./routes.ts";
 import { safeText } from "./safetext.ts";
@@ -30,11 +31,15 @@ export function serveHttp(routes: Routes, config: Config, state: NodeState): voi
     else respondError(res, "503 Service Unavailable", "unavailable", state.problem, { isHead });
   };
   const paths = new Map<string, Handler>([["/health", health], ["/ready", ready], ["/ws", (res, isHead) => respondUpgrade(res, "WebSocket handshake required", isHead)]]);
-  if (config.demo) for (const [path, handler] of demoFiles()) paths.set(path, handler);
+  const refuseOthers = (path: string) => routes.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET, HEAD", { headers: { Allow: "GET, HEAD" } }));
+  if (config.demo) {
+    for (const [path, handler] of demoFiles()) paths.set(path, handler);
+    for (const path of serveClient(routes, config)) refuseOthers(path);
+  }
   for (const [path, handler] of paths) {
     // Some load balancers ask with HEAD.
     routes.get(path, (res) => handler(res, false)).head(path, (res) => handler(res, true));
-    routes.any(path, (res) => respondError(res, "405 Method Not Allowed", "bad_request", "only GET, HEAD", { headers: { Allow: "GET, HEAD" } }));
+    refuseOthers(path);
   }
   routes.any("/*", (res, req) => {
     respondError(res, "404 Not Found", "bad_request", "not found: the WebSocket endpoint is /ws", { isHead: req.getMethod() === "head" });
@@ -44,11 +49,11 @@ export function serveHttp(routes: Routes, config: Config, state: NodeState): voi
 /** @param isHead sends only the head of the answer that GET would get. */
 type Handler = (res: HttpResponse, isHead: boolean) => void;
 
-/** The demo page and the SDK bundle it uses, as the build made them, by path. */
+/** The demo page as the build made it, by path. */
 function demoFiles(): [path: string, handler: Handler][] {
   const dist = new URL("dist/", packageFolder);
   const files = readdirSync(new URL("demo/", dist)).map((name) => `demo/${name}`);
-  return [...files, "browser/flux-client.js"].map((file) => {
+  return files.map((file) => {
     const type = types[extname(file)] ?? "application/octet-stream";
     const bytes = readFileSync(new URL(file, dist));
     const path = file === "demo/index.html" ? "/" : `/${basename(file)}`;

@@ -1,0 +1,140 @@
+/**
+ * The beginning of a room for one that joined it while the client was in it: its own history, read by itself. What is
+ * published meanwhile waits, and comes once.
+ */
+import type { ClientFrame } from "../../protocol/messages.ts";
+import { backoffMs } from "../clock.ts";
+import type { Clock } from "../clock.ts";
+import type { OnReply } from "../connection/commands.ts";
+import { toArrival, toPublication } from "./publication.ts";
+import type { Position, Publication } from "./publication.ts";
+import type { Gap } from "./stream.ts";
+
+export type LateOptions = { room: string; recover: Position | null; history: number; heldMax: number };
+
+export type LateOwner = {
+  send(command: ClientFrame, onReply: OnReply): void;
+  deliver(publication: Publication): void;
+  onGap(gap: Gap): void;
+  /** Position of the room's last publication that the client got. */
+  head(): Position | null;
+  /** All is delivered: what comes from now on is for the owner. */
+  onDone(): void;
+  clock: Clock;
+  random: () => number;
+};
+
+/** Publications per read of a recovery. */
+const pageSize = 100;
+const retryBackoff = { baseMs: 200, capMs: 5000 };
+
+export class Late {
+  readonly #options: LateOptions;
+  readonly #owner: LateOwner;
+  /** What the room emitted meanwhile: publications, and other events as calls. */
+  #held: (Publication | (() => void))[] = [];
+  /** Last position read. */
+  #last: Position | null;
+  #isReading = false;
+  #isDone = false;
+
+  constructor(options: LateOptions, owner: LateOwner) {
+    this.#options = options;
+    this.#owner = owner;
+    this.#last = options.recover;
+  }
+
+  /** Position of the last publication delivered. */
+  get position(): Position | null {
+    return this.#last;
+  }
+
+  /** The client is in the room, at first or again. */
+  begin(): void {
+    if (this.#isReading || this.#isDone) return;
+    this.#isReading = true;
+    this.#read(0);
+  }
+
+  hold(event: Publication | (() => void)): void {
+    this.#held.push(event);
+    // Newer publications matter more than older ones.
+    if (this.#held.length > this.#options.heldMax) this.#finish([]);
+  }
+
+  /** The room was left. */
+  stop(): void {
+    this.#isDone = true;
+    this.#held = [];
+  }
+
+  #read(attempt: number): void {
+    const { room, recover, history } = this.#options;
+    const since = recover === null ? null : this.#last;
+    this.#owner.send({ history: since === null ? { room, limit: history } : { room, since, limit: pageSize } }, (answer) => {
+      if (this.#isDone) return;
+      if ("error" in answer) return this.#onError(answer.error, attempt);
+      const { publications, more } = answer.reply.history ?? {};
+      const page: Publication[] = [];
+      for (const wire of publications ?? []) {
+        try {
+          page.push(toPublication(toArrival(wire), true));
+        } catch {
+          // Reported when it was published, or by room.history().
+        }
+      }
+      if (since === null) return this.#finish(page);
+      for (const publication of page) this.#deliver(publication);
+      if (more && page.length > 0) this.#read(0);
+      else this.#finish([]);
+    });
+  }
+
+  #onError({ code, retryable }: { code: string; retryable: boolean }, attempt: number): void {
+    const { clock, random } = this.#owner;
+    if (code === "disconnected") this.#isReading = false; // begins again with the next session
+    else if (retryable) clock.after(backoffMs(attempt, retryBackoff, random), () => !this.#isDone && this.#read(attempt + 1));
+    else this.#lose();
+  }
+
+  #lose(): void {
+    const from = this.#options.recover === null ? null : this.#last;
+    const next = this.#held.find((event) => typeof event !== "function")?.position;
+    const to = next ? { epoch: next.epoch, seq: Math.max(0, next.seq - 1) } : this.#owner.head();
+    if (from !== null && to !== null) this.#owner.onGap({ from, to, text: "the node no longer has the missed publications" });
+    this.#finish([]);
+  }
+
+  /** Delivers the page, and what waited, in order: some of it may be older than the page. */
+  #finish(page: Publication[]): void {
+    const [first] = page;
+    for (const event of this.#held.splice(0)) {
+      if (first && typeof event !== "function" && isBefore(event.position, first.position)) this.#owner.deliver(event);
+      else {
+        for (const publication of page.splice(0)) this.#deliver(publication);
+        if (typeof event === "function") event();
+        else this.#deliver(event);
+      }
+    }
+    for (const publication of page) this.#deliver(publication);
+    if (this.#isDone) return; // a listener left the room
+    this.#isDone = true;
+    this.#owner.onDone();
+  }
+
+  #deliver(publication: Publication): void {
+    if (this.#isDone || this.has(publication.position)) return;
+    this.#last = publication.position;
+    this.#owner.deliver(publication);
+  }
+
+  /** Whether it has been delivered: history may be ahead of what the socket brings. */
+  has(position: Position): boolean {
+    const last = this.#last;
+    return last !== null && last.epoch === position.epoch && position.seq <= last.seq;
+  }
+}
+
+function isBefore(one: Position, other: Position): boolean {
+  return one.epoch === other.epoch && one.seq < other.seq;
+}
