@@ -1,59 +1,23 @@
 /** Keeps the client connected: sockets, hello, heartbeat, and the waits between attempts. */
 import { closes, mayReconnect } from "../../errors.ts";
 import { protocolVersion } from "../../protocol/constants.ts";
-import type { ClientFrame, Ready, Resume, ServerFrame } from "../../protocol/messages.ts";
+import type { ClientFrame, Ready, ServerFrame } from "../../protocol/messages.ts";
 import { backoffMs } from "../clock.ts";
-import type { Backoff, Cancel, Clock } from "../clock.ts";
+import type { Cancel } from "../clock.ts";
 import { closed, local, suspended } from "./closed.ts";
 import type { Closed } from "./closed.ts";
 import { Commands } from "./commands.ts";
 import type { OnReply } from "./commands.ts";
 import { fluxError } from "../flux-error.ts";
-import type { FluxError } from "../flux-error.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { withTicket } from "./locator.ts";
-import type { Locator } from "./locator.ts";
 import { isOffline } from "./page.ts";
-import type { State, StateChange } from "./state.ts";
-import type { Tokens } from "./tokens.ts";
-import type { Traffic } from "./traffic.ts";
+import type { ConnectionOptions, ConnectionOwner } from "./owner.ts";
+import type { State } from "./state.ts";
 import { Unreachable } from "./unreachable.ts";
 import { problemOf } from "../values.ts";
 import { openWire } from "./websocket.ts";
-import type { WebSocketConstructor, Wire } from "./websocket.ts";
-
-export type ConnectionOptions = {
-  /** "" where the locator finds it. */
-  url: string;
-  locator: Locator;
-  traffic: Traffic;
-  WebSocket: WebSocketConstructor;
-  tokens: Tokens;
-  name: string;
-  device: string;
-  backoff: Backoff;
-  connectTimeoutMs: number;
-  commandTimeoutMs: number;
-  graceMs: number;
-  clock: Clock;
-  random: () => number;
-};
-
-export type ConnectionOwner = {
-  onState(change: StateChange): void;
-  onReady(ready: Ready): void;
-  /** The session to resume in hello; null: start a new one. */
-  resume(): Resume | null;
-  /** Ticket that gives precedence at an overloaded node; "" before the first session. */
-  ticket(): string;
-  /** The session cannot be resumed: another socket has it, or it needs a token. */
-  onForfeited(): void;
-  /** Called with each event: a frame that is no reply. */
-  onEvent(event: ServerFrame): void;
-  /** The socket is lost and waiting commands have failed. Another socket may follow. */
-  onLost(): void;
-  onError(error: FluxError): void;
-};
+import type { Wire } from "./websocket.ts";
 
 /** A session that lasted this long shows that the node is well: the waits start short again. */
 const stableMs = 5000;
