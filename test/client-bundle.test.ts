@@ -18,12 +18,13 @@ t.test("everything in the SDK is under 28 kB gzipped, and the protobuf library i
   t.same(files.filter((file) => /node_modules|generated/.test(file)), []);
 });
 
-t.test("an application that connects, joins and publishes has under 18 kB of it", async (t) => {
+// The target was 18 kB. Bundlers keep all methods of a class (docs/decisions/122-each-join-is-a-room.md).
+t.test("an application that connects, joins and publishes has under 23 kB of it", async (t) => {
   const { bytes } = await bundle(`
     import { connect } from "./src/client/index.ts";
     const room = connect("ws://127.0.0.1:8080/ws").join("chat:general");
     room.on("publication", console.log);
     await room.publish("hi");
   `);
-  t.ok(bytes > 5000 && bytes < 18_000, `${bytes} bytes`);
+  t.ok(bytes > 5000 && bytes < 23_000, `${bytes} bytes`);
 });

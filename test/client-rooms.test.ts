@@ -409,7 +409,7 @@ t.test("publish() of the client rejects with what the node says, and with closed
   const node = await startScripted(t, ({ publish }) => (publish ? [refusal("not_joined")] : undefined));
   const client = startClient(t, node.url);
   await t.rejects(client.publish("chat:b", 1), { code: "not_joined" });
-  await t.rejects(client.publish("chat:b", 1n), { code: "bad_payload" });
+  await t.rejects(client.publish("chat:b", 1n), { code: "bad_request" });
   await client.close();
   await t.rejects(client.publish("chat:b", 1), { code: "closed" });
 });

@@ -216,7 +216,7 @@ export class Client {
    * Resolves with the current statuses. Rejects with a FluxError, for example `too_many_watched`.
    */
   watch(users: readonly string[], { signal }: WaitOptions = {}): Promise<UserStatus[]> {
-    return abortable(signal, () => this.#watches.watch(users), () => this.#watches.unwatch(users));
+    return abortable(signal, () => this.#watches.watch(users));
   }
 
   /** Stops watching these users. */

@@ -19,7 +19,7 @@ export class Unreachable {
 }
 
 function textOf(text: string): string {
-  const url = new URL(text);
+  const url = new URL(text, globalThis.location?.href); // browsers take addresses relative to the page
   const checks = [
     `that a node answers at ${url.host}`,
     `that ${url.pathname} is its path (a node has /ws)`,

@@ -1,14 +1,20 @@
 /** Publications of a room as an async iterable. */
 import { fluxError } from "../flux-error.ts";
 import type { FluxError } from "../flux-error.ts";
+import type { RoomEvents } from "./membership.ts";
 import type { Publication } from "./publication.ts";
-import type { Room } from "./room.ts";
+
+/** The part of a room that a loop uses. */
+type Source<Data> = {
+  readonly isLeft: boolean;
+  on<Name extends keyof RoomEvents>(name: Name, listener: (event: RoomEvents<Data>[Name]) => void): () => void;
+};
 
 /**
  * Yields publications until the room is left. `break` and `signal` end the loop, not the membership.
  * @param max publications that may wait for the loop
  */
-export async function* iterate<Data>(room: Room<Data>, max: number, signal?: AbortSignal): AsyncGenerator<Publication<Data>, void, undefined> {
+export async function* iterate<Data>(room: Source<Data>, max: number, signal?: AbortSignal): AsyncGenerator<Publication<Data>, void, undefined> {
   if (signal?.aborted) throw signal.reason;
   const waiting: Publication<Data>[] = [];
   let end: { error: unknown } | null = null;

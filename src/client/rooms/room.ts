@@ -168,6 +168,7 @@ export class Room<Data = unknown> implements AsyncIterable<Publication<Data>> {
     return iterate(this, this.#owner.heldMax, signal);
   }
 
+  /** Same as `publications()`: `for await (const { data } of room)`. */
   [Symbol.asyncIterator](): AsyncIterator<Publication<Data>> {
     return this.publications();
   }
@@ -200,8 +201,8 @@ export class Room<Data = unknown> implements AsyncIterable<Publication<Data>> {
   }
 
   #deliver(publication: Publication): void {
-    if (this.#lateRead?.has(publication.position) && this.#late === null) return;
-    this.#emit(publication);
+    // The history that a later join read may have been ahead of the socket.
+    if (!this.#lateRead?.has(publication.position)) this.#emit(publication);
   }
 
   #emit(publication: Publication): void {
