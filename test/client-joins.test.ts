@@ -91,6 +91,16 @@ t.test("a later join whose position is gone is told", async (t) => {
   t.same(late.slice(1), [{ kind: "gap", what: [2, 10] }, { kind: "publication", what: 11 }]);
 });
 
+t.test("a later join whose position is gone gets what is kept, behind the gap", async (t) => {
+  const node = await startRoom(t, 10, () => [{ history: { room, position: { epoch, seq: 10 }, publications: [publication(9), publication(10)] } }]);
+  const client = startClient(t, node.url);
+  await client.join(room).joined;
+  const late = listen(client.join(room, { recover: { epoch, seq: 2 } }));
+  await until(() => publicationsIn(late).includes(10), "the last");
+  t.same(late.slice(1), [{ kind: "gap", what: [2, 8] }, { kind: "publication", what: 9 }, { kind: "publication", what: 10 }]);
+  t.match(node.commands("history"), [{ history: { since: { seq: 2 }, orOldest: true } }]);
+});
+
 t.test("a later join whose session is lost while it reads begins again in the next one", async (t) => {
   let reads = 0;
   const node: ScriptedNode = await startRoom(t, 10, (limit) => {

@@ -7,7 +7,7 @@ import { backoffMs } from "../clock.ts";
 import type { Clock } from "../clock.ts";
 import type { OnReply } from "../connection/commands.ts";
 import { toArrival, toPublication } from "./publication.ts";
-import type { Position, Publication } from "./publication.ts";
+import type { Arrival, Position, Publication } from "./publication.ts";
 import type { Gap } from "./stream.ts";
 
 export type LateOptions = { room: string; recover: Position | null; history: number; heldMax: number };
@@ -71,23 +71,25 @@ export class Late {
   #read(attempt: number): void {
     const { room, recover, history } = this.#options;
     const since = recover === null ? null : this.#last;
-    this.#owner.send({ history: since === null ? { room, limit: history } : { room, since, limit: pageSize } }, (answer) => {
+    this.#owner.send({ history: since === null ? { room, limit: history } : { room, since, limit: pageSize, orOldest: true } }, (answer) => {
       if (this.#isDone) return;
       if ("error" in answer) return this.#onError(answer.error, attempt);
       const { publications, more } = answer.reply.history ?? {};
-      const page: Publication[] = [];
-      for (const wire of publications ?? []) {
-        try {
-          page.push(toPublication(toArrival(wire), true));
-        } catch {
-          // Reported when it was published, or by room.history().
-        }
-      }
-      if (since === null) return this.#finish(page);
-      for (const publication of page) this.#deliver(publication);
+      const page = (publications ?? []).map(toArrival);
+      if (since === null) return this.#finish(page.flatMap(readable));
+      for (const arrival of page) this.#recover(arrival);
       if (more && page.length > 0) this.#read(0);
       else this.#finish([]);
     });
+  }
+
+  #recover(arrival: Arrival): void {
+    const from = this.#last;
+    const { epoch, seq, prev } = arrival;
+    // The node begins with the oldest that it has.
+    if (from !== null && !this.#isDone && (epoch !== from.epoch || prev > from.seq)) this.#owner.onGap({ from, to: { epoch, seq: prev }, text: gone });
+    for (const publication of readable(arrival)) this.#deliver(publication);
+    if (!this.#isDone && !this.has({ epoch, seq })) this.#last = { epoch, seq };
   }
 
   #onError({ code, retryable }: { code: string; retryable: boolean }, attempt: number): void {
@@ -101,7 +103,7 @@ export class Late {
     const from = this.#options.recover === null ? null : this.#last;
     const next = this.#held.find((event) => typeof event !== "function")?.position;
     const to = next ? { epoch: next.epoch, seq: Math.max(0, next.seq - 1) } : this.#owner.head();
-    if (from !== null && to !== null) this.#owner.onGap({ from, to, text: "the node no longer has the missed publications" });
+    if (from !== null && to !== null) this.#owner.onGap({ from, to, text: gone });
     this.#finish([]);
   }
 
@@ -132,6 +134,17 @@ export class Late {
   has(position: Position): boolean {
     const last = this.#last;
     return last !== null && last.epoch === position.epoch && position.seq <= last.seq;
+  }
+}
+
+const gone = "the node no longer has the missed publications";
+
+/** One that is not what its format says was an error when it was published. */
+function readable(arrival: Arrival): Publication[] {
+  try {
+    return [toPublication(arrival, true)];
+  } catch {
+    return [];
   }
 }
 

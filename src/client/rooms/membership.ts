@@ -114,10 +114,10 @@ export class Membership implements StreamOwner {
 
   // ------------------------------------------------------------ who is there
 
-  members(usersMax: number): Members {
+  members(usersMax: number, onStop: () => void): Members {
     const { clock, random } = this.#owner.outbox;
     const send: MembersOwner["send"] = (command, onReply) => this.#owner.send(command, onReply);
-    const members = new Members(this.#options.room, usersMax, { send, clock, random, onStop: () => this.#lists.delete(members) });
+    const members = new Members(this.#options.room, usersMax, { send, clock, random, onStop: () => void (this.#lists.delete(members), onStop()) });
     this.#lists.add(members);
     if (this.#state === "joined" && this.#stream.isLive) members.live();
     return members;

@@ -154,13 +154,13 @@ export class Room<Data = unknown> implements AsyncIterable<Publication<Data>> {
 
   /** Members of the room, kept up to date until `stop()`. With more than `max` users (1,000) it has all counts and `max` names. */
   members({ max = 1000 }: { max?: number } = {}): Members {
-    const members = this.#membership.members(max);
+    const members = this.#membership.members(max, () => this.#lists.delete(members));
     this.#lists.add(members);
     return members;
   }
 
   /**
-   * Publications from now on, for `for await`. The loop ends when the room is left, and throws where the node refused it.
+   * Publications from the first `next()` on, for `for await`. The loop ends when the room is left, and throws where the node refused it.
    * `break` ends the loop and not the membership. When 1,000 (`heldPublicationsMax`) wait for the loop, it throws
    * `overloaded`. Gaps do not end it: listen for `gap`. `for await (const { data } of room)` is the same without options.
    */
