@@ -188,6 +188,8 @@ async function browsers(tarball: string, url: string): Promise<void> {
 
   const pages: [string, string][] = [["built by Vite", await serve(join(folder, "dist"))], ["Vite's development server", await develop(folder)]];
   pages.push(["flux-client.js alone", `${pages[0]![1]}plain/`]);
+  pages.push(["from the node with its hash, as docs/client.md says", `${pages[0]![1]}hash/`]);
+  await withHash(join(folder, "dist"), url);
   const chromium = await startBrowser(later);
   const firefox = await startFirefox();
   for (const [what, address] of pages) {
@@ -195,6 +197,20 @@ async function browsers(tarball: string, url: string): Promise<void> {
     check(`Chromium ${chromium.version()}, ${what}`, ...(await title(() => tab.title(), () => tab.goto(address))));
     const other = await firefox.newPage();
     check(`${await firefox.version()}, ${what}`, ...(await title(() => other.title(), () => other.goto(address))));
+  }
+  const tab = await chromium.newPage();
+  const [, said] = await title(() => tab.title(), () => tab.goto(`${pages[0]![1]}other/`));
+  check("another hash is refused", said === "refused", said);
+}
+
+/** Pages that load the client from the node, with the hash that it names and with another. */
+async function withHash(folder: string, url: string): Promise<void> {
+  const node = url.replace(/^ws(.*)\/ws$/, "http$1");
+  const { path, integrity } = (await (await fetch(`${node}/flux-client.json`)).json()) as { path: string; integrity: string };
+  for (const [name, hash] of [["hash", integrity], ["other", `sha384-${"A".repeat(64)}`]] as const) {
+    mkdirSync(join(folder, name));
+    const script = `<script type="module" src="${node}${path}" integrity="${hash}" crossorigin onerror="document.title = 'refused'"></script>`;
+    writeFileSync(join(folder, name, "index.html"), `<!doctype html><title>loading</title>${script}<script type="module">${inPage(node + path, url)}</script>`);
   }
 }
 
