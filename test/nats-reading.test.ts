@@ -16,7 +16,7 @@ import { brokerOptions, durable, startBroker, value } from "./support/natsbroker
 
 t.test("a message says where it is stored, also where a server split its subject at the wrong @", async (t) => {
   const ack = "$JS.ACK.S.C.1.7.3.1795968200321732416.2";
-  const place = { stream: "S", consumer: "C", seq: 7, place: 3, pending: 2, time: 1795968200321732, reply: ack };
+  const place = { source: "S.C", seq: 7, place: 3, pending: 2, time: 1795968200321732, reply: ack };
   const read = (subject: string, reply: string) => placeInStream({ subject, reply } as Msg);
   t.same(read("flux.in.1.a", ack), { ...place, subject: "flux.in.1.a" });
   t.same(read("a@b", ack), { ...place, subject: "a@b" }, "from the server that the node is connected to");

@@ -5,12 +5,20 @@
  * The times are the real ones: the lease of a dead node lapses after 15 s. What takes long is in `npm run test:partition`.
  */
 import t from "tap";
-import { startCluster } from "./support/cluster.ts";
+import { startCluster, type Cluster } from "./support/cluster.ts";
 import { startMail } from "./support/mail.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
-import { heldBy, limit, partitionFlags, partitions, reportsOf, shared, soon } from "./support/partitions.ts";
+import { heldBy, limit, partitionFlags, partitions, reportsOf, shared, soon, type Report } from "./support/partitions.ts";
 import { within } from "./support/rawsocket.ts";
-import { secret } from "./support/tokens.ts";
+import { secret, token } from "./support/tokens.ts";
+
+/** What a node explains of a user. */
+async function explained({ nodes }: Cluster, index: number, user: string): Promise<{ partition: number; owner: string; held: Report; sessions: { answers: readonly { node: string; sessions: number }[] } }> {
+  return (await fetch(`${nodes[index]!.adminUrl}/placement?user=${user}`)).json() as never;
+}
+
+/** The one partition that the first node holds. */
+const onlyHeld = (reports: readonly Report[]): number => reports.find(({ owner }) => owner === "node-0")!.partition;
 
 t.test("at most one node delivers to a user, and nothing is lost, when a node gives partitions away or is killed", async (t) => {
   const cluster = await startCluster(t, { size: 2, flags: partitionFlags });
@@ -27,6 +35,17 @@ t.test("at most one node delivers to a user, and nothing is lost, when a node gi
   await soon(async () => (await heldBy(cluster, 0)) === 1 && (await heldBy(cluster, 1)) === partitions - 1, "the node to give away what it may not hold");
   t.equal(await nodes[0]!.metric("flux_partition_losses_total"), 0, "handed over, not lost");
   await mail.round();
+  for (const name of mail.names) {
+    const { partition, owner, held, sessions } = await explained(cluster, 0, name);
+    t.equal(owner, `node-${partition === onlyHeld(await reportsOf(cluster, 0)) ? 0 : 1}`, "the holder is the owner, whatever the table says");
+    t.match(held, { partition, owner, confirmed: true });
+    t.same(sessions.answers.filter((one) => one.sessions > 0).map(({ node }) => node), [owner], "its sessions have moved there");
+    const signed = await token({ sub: name }, secret);
+    for (const { port } of nodes) {
+      const answer = await fetch(`http://127.0.0.1:${port}/api/connection-url?user=${name}`, { headers: { Authorization: `Bearer ${signed}` } });
+      t.match(await answer.json(), { node: owner, placement: "partition" }, "every node sends its clients there");
+    }
+  }
   await limit(cluster, 0, 0);
   await soon(async () => (await heldBy(cluster, 0)) > 1, "the node to get back what the table gives it");
   await mail.round();

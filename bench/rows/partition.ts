@@ -18,11 +18,14 @@ import type { Row, Scale, Say, Values } from "./row.ts";
 const size = 3;
 const partitions = 64;
 const mailersPerNode = 40;
-const warmUpSeconds = 3;
+const warmUpSeconds = 2;
+const turns = 3;
 const idleSeconds = 10;
 const users = 30;
 const devices = 2;
 const everyMs = 25;
+type Mode = "hash" | "partition";
+const modes: readonly Mode[] = ["hash", "partition"];
 const loadFlags = ["--allow-anonymous", "--commands-per-second", "0", "--sends-per-minute", "0", "--placement-stable-ms", "0", "--placement-calm-ms", "0"];
 
 export const partitionRow: Row = {
@@ -33,6 +36,8 @@ export const partitionRow: Row = {
     { key: "acknowledged", title: "direct messages acknowledged", unit: "/s", digits: 0 },
     { key: "hash", title: "the same load under hash", unit: "/s", digits: 0 },
     { key: "share", title: "  share reached", unit: "", digits: 2 },
+    { key: "cost", title: "CPU of nodes and NATS for one of them", unit: "µs", digits: 0 },
+    { key: "hashCost", title: "the same under hash", unit: "µs", digits: 0 },
     { key: "idle", title: "CPU of an idle node", unit: "ms/s", digits: 1 },
     { key: "hashIdle", title: "the same under hash", unit: "ms/s", digits: 1 },
     { key: "upkeep", title: "  for renewing, watching, pulling", unit: "ms/s", digits: 1 },
@@ -48,23 +53,22 @@ export const partitionRow: Row = {
     { metric: "killPause", of: "value", below: 20 },
     ...verdictBars,
   ],
-  secondsPlanned: ({ seconds }) => 2 * (15 + warmUpSeconds + seconds + idleSeconds) + 90,
+  secondsPlanned: ({ seconds }) => 50 + idleSeconds + 2 * (turns * warmUpSeconds + seconds) + 90,
   run: (_, scale, say) => run(scale, say),
 };
 
 async function run(scale: Scale, say: Say): Promise<Values> {
-  const hash = await load("hash", scale, say);
-  const partition = await load("partition", scale, say);
+  const { hash, partition } = await loads(scale, say);
   const moved = await moves(say);
   return {
     // First: it counts what it acknowledged, too.
     ...moved,
     acknowledged: partition.acknowledged, hash: hash.acknowledged, share: partition.acknowledged / hash.acknowledged,
-    idle: partition.idle, hashIdle: hash.idle, upkeep: partition.idle - hash.idle,
+    idle: partition.idle, hashIdle: hash.idle, upkeep: partition.idle - hash.idle, cost: partition.cost, hashCost: hash.cost,
   };
 }
 
-function start(teardown: Teardown, placement: string, flags: readonly string[]): Promise<Cluster> {
+function start(teardown: Teardown, placement: Mode, flags: readonly string[]): Promise<Cluster> {
   mkdirSync(scratchFolder, { recursive: true });
   return startCluster({ teardown, testdir: () => mkdtempSync(`${scratchFolder}/partition-`) }, { size, flags: [...patientHeartbeat, "--placement", placement, "--placement-partitions", String(partitions), ...flags] });
 }
@@ -78,27 +82,51 @@ async function settled({ nodes }: Cluster, metric: string): Promise<void> {
   }, "every node to have its partitions", 120_000);
 }
 
-function load(placement: "hash" | "partition", { seconds }: Scale, say: Say): Promise<{ acknowledged: number; idle: number }> {
+interface Load {
+  readonly acknowledged: number;
+  readonly idle: number;
+  /** CPU of nodes and NATS, in microseconds a message. */
+  readonly cost: number;
+}
+
+/** Both modes run at once, and get their load in turns: what else the machine does then costs both the same. */
+function loads({ seconds }: Scale, say: Say): Promise<Record<Mode, Load>> {
   return withTeardown(async (teardown) => {
-    say(`${placement}: idle`, 20 + idleSeconds);
-    const cluster = await start(teardown, placement, loadFlags);
-    await settled(cluster, placement === "hash" ? "flux_placement_owned_partitions" : "flux_partitions_held");
-    const cpu = () => cluster.nodes.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
-    const before = cpu();
+    say("hash and partition: idle", 40 + idleSeconds);
+    const clusters = {
+      hash: await start(teardown, "hash", loadFlags),
+      partition: await start(teardown, "partition", loadFlags),
+    };
+    await settled(clusters.hash, "flux_placement_owned_partitions");
+    await settled(clusters.partition, "flux_partitions_held");
+    const cpu = (mode: Mode) => clusters[mode].nodes.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
+    const idleBefore = [cpu("hash"), cpu("partition")] as const;
     await sleep(idleSeconds * 1000);
-    const idle = (1000 * (cpu() - before)) / idleSeconds / size;
-    say(`${placement}: direct messages`, warmUpSeconds + seconds);
-    const thread = new LoadThread(workerScript);
-    teardown(() => thread.stop());
-    for (const { port } of cluster.nodes) {
-      await thread.ask<"connect">({ kind: "connect", target: { dialect: "flux", format: "binary", host: "127.0.0.1", port }, role: "mailer", sockets: mailersPerNode });
+    const idle = (mode: Mode, before: number) => (1000 * (cpu(mode) - before)) / idleSeconds / size;
+    const idles = { hash: idle("hash", idleBefore[0]), partition: idle("partition", idleBefore[1]) };
+    const counts = { hash: { messages: 0, seconds: 0, cpu: 0 }, partition: { messages: 0, seconds: 0, cpu: 0 } };
+    for (let turn = 0; turn < turns; turn++) {
+      for (const mode of modes) {
+        say(`${mode}: direct messages, ${turn + 1} of ${turns}`, warmUpSeconds + seconds / turns);
+        const thread = new LoadThread(workerScript);
+        for (const { port } of clusters[mode].nodes) {
+          await thread.ask<"connect">({ kind: "connect", target: { dialect: "flux", format: "binary", host: "127.0.0.1", port }, role: "mailer", sockets: mailersPerNode });
+        }
+        await thread.ask<"circle">({ kind: "circle" });
+        await sleep(warmUpSeconds * 1000);
+        await thread.ask<"measure">({ kind: "measure", from: micros() });
+        const spent = () => cpu(mode) + cpuSeconds(clusters[mode].nats.pid);
+        const [delivered, at, before] = [thread.delivered, performance.now(), spent()];
+        await sleep((seconds * 1000) / turns);
+        const count = counts[mode];
+        count.messages += thread.delivered - delivered;
+        count.seconds += (performance.now() - at) / 1000;
+        count.cpu += spent() - before;
+        await thread.stop();
+      }
     }
-    await thread.ask<"circle">({ kind: "circle" });
-    await sleep(warmUpSeconds * 1000);
-    await thread.ask<"measure">({ kind: "measure", from: micros() });
-    const [delivered, at] = [thread.delivered, performance.now()];
-    await sleep(seconds * 1000);
-    return { acknowledged: (1000 * (thread.delivered - delivered)) / (performance.now() - at), idle };
+    const of = (mode: Mode): Load => ({ acknowledged: counts[mode].messages / counts[mode].seconds, idle: idles[mode], cost: (1e6 * counts[mode].cpu) / counts[mode].messages });
+    return { hash: of("hash"), partition: of("partition") };
   });
 }
 

@@ -47,14 +47,14 @@ export class Pulls {
 
   #arrived(message: Msg): void {
     const place = placeInStream(message);
-    const take = place === null ? this.#byReply.get(message.subject) : this.#byConsumer.get(`${place.stream}.${place.consumer}`);
+    const take = place === null ? this.#byReply.get(message.subject) : this.#byConsumer.get(place.source);
     take?.(message);
   }
 }
 
 export interface PlaceInStream {
-  readonly stream: string;
-  readonly consumer: string;
+  /** `<stream>.<consumer>`. */
+  readonly source: string;
   /** Sequence in the stream, and number (from 1) among the messages of its consumer. */
   readonly seq: number;
   readonly place: number;
@@ -68,6 +68,9 @@ export interface PlaceInStream {
 }
 
 const ackPrefix = "$JS.ACK.";
+const dot = 0x2e;
+/** Where the tokens behind the prefix begin. Reused for every message. */
+const starts: number[] = [];
 
 /**
  * Parses the subject for acknowledgements: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<n>.<time>.<pending>`; newer
@@ -83,9 +86,14 @@ export function placeInStream(message: Msg): PlaceInStream | null {
   const at = reply.indexOf("@");
   const subject = at < 0 ? message.subject : `${reply.slice(at + 1)}@${message.subject}`;
   if (at >= 0) reply = reply.slice(0, at);
-  const tokens = reply.split(".");
-  const shift = tokens.length > 9 ? 2 : 0;
-  const [seq, place, pending] = [5, 6, 8].map((i) => Number(tokens[i + shift]));
-  const time = Number(tokens[7 + shift]?.slice(0, -3));
-  return { stream: tokens[2 + shift] ?? "", consumer: tokens[3 + shift] ?? "", seq: seq!, place: place!, pending: pending!, time, subject, reply };
+  starts.length = 0;
+  starts.push(ackPrefix.length);
+  for (let i = ackPrefix.length; i < reply.length; i++) if (reply.charCodeAt(i) === dot) starts.push(i + 1);
+  starts.push(reply.length + 1);
+  const first = starts.length > 8 ? 2 : 0;
+  const token = (n: number): string => reply.slice(starts[first + n], (starts[first + n + 1] ?? 0) - 1);
+  return {
+    source: reply.slice(starts[first], (starts[first + 2] ?? 0) - 1),
+    seq: Number(token(3)), place: Number(token(4)), pending: Number(token(6)), time: Number(token(5).slice(0, -3)), subject, reply,
+  };
 }

@@ -39,12 +39,13 @@ interface HandedOver {
 }
 
 const batch = 256;
-const expiresMs = 30_000;
-const heartbeatMs = 2_000;
-const silentMs = 5_000;
+/** Each request that expires costs a message and another request. */
+const expiresMs = 120_000;
+const heartbeatMs = 3_000;
+const silentMs = 7_000;
 const retryMs = 250;
 /** The server is told of acknowledgements after so long, or after so many of them. */
-const tellMs = 100;
+const tellMs = 1_000;
 const untoldMax = 1024;
 /** Requests in a row that nobody answered, after which the consumer may be gone. */
 const unansweredMax = 8;
@@ -63,7 +64,9 @@ export class Pulling {
   #upTo = "";
   #isTold = true;
   #untold = 0;
+  /** When the consumer was heard or asked last, and when it was heard. */
   #heardAt = performance.now();
+  #answeredAt = -Infinity;
   #unanswered = 0;
   #checking = false;
   #state: "pulling" | "stopped" | "closed" = "pulling";
@@ -83,6 +86,11 @@ export class Pulling {
   close(): void {
     this.#tell();
     this.#state = "closed";
+  }
+
+  /** Everything that the queue had a moment ago is acknowledged here: the server would say that it has nothing more. */
+  get isCaughtUp(): boolean {
+    return this.#state === "pulling" && this.#open.length === 0 && this.pending === 0 && performance.now() - this.#answeredAt < silentMs;
   }
 
   acknowledge(seq: number): void {
@@ -116,7 +124,7 @@ export class Pulling {
 
   onMessage({ data }: Msg, { place, seq, pending, subject, reply }: PlaceInStream): void {
     if (this.#state !== "pulling") return;
-    this.#heardAt = performance.now();
+    this.#heardAt = this.#answeredAt = performance.now();
     this.#requested--;
     this.#unanswered = 0;
     if (this.#place > 0 && place > this.#place + 1) return this.end("messages were lost on the way from NATS");
@@ -135,11 +143,14 @@ export class Pulling {
   onStatus({ headers }: Msg): void {
     if (this.#state !== "pulling") return;
     this.#heardAt = performance.now();
-    if (headers === undefined || headers.code === 100) return;
-    if (headers.code === 409 && /consumer deleted/i.test(headers.description)) return this.end("the consumer was deleted");
+    // A heartbeat of the consumer, which has nothing more, or the end of a request that it had nothing for.
+    const code = headers?.code ?? 100;
+    if (code === 100 || code === 408) this.#answeredAt = this.#heardAt;
+    if (headers === undefined || code === 100) return;
+    if (code === 409 && /consumer deleted/i.test(headers.description)) return this.end("the consumer was deleted");
     this.#requested = 0;
     // It has expired.
-    if (headers.code === 408) return this.#request();
+    if (code === 408) return this.#request();
     // The consumer has no leader now, or does not exist.
     if (++this.#unanswered % unansweredMax === 0) this.#check();
     setTimeout(() => this.#request(), retryMs).unref();
