@@ -34,7 +34,7 @@ export class Audit {
 
   /** @param asked the fields of the request, without secrets. @param outcome the result. */
   done({ from, key = this.#key, requestId }: Caller, action: string, asked: object, outcome: object): void {
-    this.#log.info({ audit: { action, from, key, ...(requestId && { requestId }), asked, outcome } }, `${portOf(requestId)}: ${action}`);
+    this.#log.info({ event: "audit", audit: { action, from, key, ...(requestId && { requestId }), asked, outcome } }, `${portOf(requestId)}: ${action}`);
   }
 
   /** @param text the error text that the caller got. */
@@ -42,7 +42,7 @@ export class Audit {
     const unsaid = this.#refusals.due(code);
     if (unsaid === null) return;
     const audit = { action: "refused", from, method, path, code, ...(requestId && { requestId }), ...(unsaid > 0 && { unsaid }) };
-    this.#log.warn({ audit }, `${portOf(requestId)}: refused, ${code}: ${printable(text)}`);
+    this.#log.warn({ event: "audit_refused", audit }, `${portOf(requestId)}: refused, ${code}: ${printable(text)}`);
   }
 }
 

@@ -26,8 +26,17 @@ const hints: Readonly<Partial<Record<RefusalReason, string>>> = {
   refresh: "the session closes when its present token expires; run flux-gateway token explain TOKEN to see why",
 };
 
+/** What the log said, or would have said, of the last refusal of a reason. */
+export interface LoggedRefusal {
+  readonly text: string;
+  readonly hint: string;
+  readonly client: string;
+}
+
 export class RefusalLog {
   readonly #sparse = new Sparse();
+  /** By reason: all of them are named in the code. */
+  readonly #last = new Map<string, LoggedRefusal>();
   readonly #log: Logger;
 
   constructor(log: Logger) {
@@ -36,15 +45,23 @@ export class RefusalLog {
 
   /** Every reactor reports the first refusal of a reason. The log has one line for all of them. */
   tell({ reason, text, client, unsaid }: Refusal & { readonly unsaid: number }): void {
+    const hint = hints[reason];
+    const close = isClose(reason) ? closes[reason] : null;
+    this.#last.set(reason, { text: text === "" ? (close?.text ?? "") : text, hint: hint ?? "", client });
     const due = this.#sparse.due(reason, unsaid);
     if (due === null) return;
     const more = due + unsaid;
-    const hint = hints[reason];
-    const close = isClose(reason) ? closes[reason] : null;
     this.#log.info(
-      { reason, ...(close !== null && { code: close.code }), ...(client !== "" && { client }), ...(more > 0 && { unsaid: more }) },
+      { event: "client_refused", reason, ...(close !== null && { code: close.code }), ...(client !== "" && { client }), ...(more > 0 && { unsaid: more }) },
       `${what(reason)}, ${reason}: ${text === "" ? (close?.text ?? "") : text}${hint === undefined ? "" : `; ${hint}`}`,
     );
+  }
+
+  /** Null: there was none. Reasons that need no change anywhere have a hint at most. */
+  last(reason: string): LoggedRefusal | null {
+    const last = this.#last.get(reason);
+    if (last !== undefined) return last;
+    return isClose(reason as RefusalReason) ? { text: closes[reason as CloseName].text, hint: hints[reason as CloseName] ?? "", client: "" } : null;
   }
 }
 

@@ -6,6 +6,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { createOrders, type Orders } from "./orders.ts";
 import { within } from "./rawsocket.ts";
+import { checkLine, secretsIn } from "./secrets.ts";
 
 export interface NodeProcess {
   readonly pid: number;
@@ -70,7 +71,9 @@ export async function startNodeProcess(flags: string[] = [], { openFiles, obeys,
     ended = code ?? signal ?? "gone";
     orders?.end();
   });
+  const secrets = secretsIn(flags, process.env);
   const note = (line: string): void => {
+    checkLine(line, secrets);
     lastWords.push(line);
     if (lastWords.length > wordsMax) lastWords.shift();
   };

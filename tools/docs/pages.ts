@@ -4,6 +4,7 @@ import { apiDoc } from "./api.ts";
 import { cliDoc } from "./cli.ts";
 import { httpDoc } from "./http.ts";
 import { httpApiDoc } from "./httpapi.ts";
+import { logEventsDoc } from "./logevents.ts";
 import { metricsDoc } from "./metrics.ts";
 import { protocolDoc } from "./protocol.ts";
 import { sdkDoc } from "./sdk.ts";
@@ -56,6 +57,13 @@ Codes up to 3499: reconnect, the session and its positions are kept. Codes from 
     intro: `Every metric of a node, as \`GET /metrics\` on the [admin port](http.md#the-admin-port) or the metrics port serves it. The label \`reactor\` is
 the number of the worker thread, from 0. No label has a value that a client chooses.`,
     body: metricsDoc,
+  },
+  "log-events.md": {
+    title: "Events of the log",
+    from: "src/platform/log/events.ts",
+    intro: `With \`--log-format json\`, each line of the log is one event, and its field \`event\` is one of these names. Names stay the same when texts change: alert and search by them.
+\`*\` stands for what differs from line to line. No line has a token, a key, a password or a payload. The log for people (\`pretty\`) has the texts alone.`,
+    body: logEventsDoc,
   },
   "cli.md": {
     title: "Command line",

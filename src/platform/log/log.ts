@@ -1,7 +1,8 @@
 /** The node's log: pino, as JSON lines for machines or in one readable line per record for people. */
 import { createRequire } from "node:module";
-import pino, { type DestinationStream, type Logger } from "pino";
+import pino, { type DestinationStream, type LogFn, type Logger } from "pino";
 import type { prettyFactory as PrettyFactory } from "pino-pretty";
+import { eventOf } from "./events.ts";
 import { logOutput } from "./output.ts";
 
 export type { Logger } from "pino";
@@ -32,12 +33,24 @@ export function createLogger(config: LogConfig, destination?: DestinationStream)
     // name.
     base: config.logFormat === "json" ? { node: config.nodeId } : null,
     redact: { paths: depths.flatMap((depth) => secrets.map((name) => depth + name)), censor: hidden },
+    // People read the text.
+    ...(config.logFormat === "json" && { hooks: { logMethod: named } }),
     serializers: { url: hideInUrl, error: pino.stdSerializers.err },
     ...(config.logFormat === "json" && forMachines),
   };
   // Nothing is logged on the data path. So synchronous writes cost little, and none is lost at exit.
   const out = destination ?? logOutput();
   return pino(options, config.logFormat === "json" ? out : prettyStream(out, destination === undefined));
+}
+
+/** Gives the line the name of its event (events.ts), unless it has one. */
+function named(this: Logger, args: Parameters<LogFn>, method: LogFn): void {
+  const [fields, text] = args as unknown as [unknown, unknown];
+  if (typeof fields === "string") return method.apply(this, [{ event: eventOf(fields) || "other" }, ...(args as unknown[])] as unknown as Parameters<LogFn>);
+  if (typeof text === "string" && typeof fields === "object" && fields !== null && !("event" in fields)) {
+    return method.apply(this, [{ event: eventOf(text) || "other", ...fields }, text] as unknown as Parameters<LogFn>);
+  }
+  method.apply(this, args);
 }
 
 /** Control characters that some terminals obey and JSON does not escape. Text from clients may contain them. */
