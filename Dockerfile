@@ -4,7 +4,7 @@ FROM node:24-trixie-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts
-COPY tsconfig.json tsconfig.build.json build.mjs bundle.mjs bundletypes.mjs fields.mjs ./
+COPY tsconfig.json tsconfig.build.json build.mjs bundle.mjs bundledashboard.mjs bundletypes.mjs fields.mjs ./
 COPY tools/binary tools/binary
 COPY proto proto
 COPY src src

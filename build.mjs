@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { bundleClient, clientEntries } from "./bundle.mjs";
+import { bundleDashboard } from "./bundledashboard.mjs";
 import { bundleTypes } from "./bundletypes.mjs";
 import { writeFields } from "./fields.mjs";
 
@@ -14,7 +15,7 @@ import { writeFields } from "./fields.mjs";
 const tsc = ["node_modules/typescript-7/bin/tsc", "node_modules/typescript/bin/tsc"].find((path) => existsSync(path));
 const run = (command, ...args) => execFileSync(command, args, { stdio: ["ignore", "inherit", "inherit"] });
 
-const sources = ["src", "proto", "package-lock.json", "build.mjs", "bundle.mjs", "bundletypes.mjs", "fields.mjs"].filter((path) => existsSync(path));
+const sources = ["src", "proto", "package-lock.json", "build.mjs", "bundle.mjs", "bundledashboard.mjs", "bundletypes.mjs", "fields.mjs"].filter((path) => existsSync(path));
 const stamp = "dist/.built";
 if (process.argv.includes("--if-stale") && existsSync(stamp) && newest(sources) < statSync(stamp).mtimeMs) {
   process.exit(0);
@@ -43,6 +44,7 @@ cpSync("src", "dist", { recursive: true, filter: (path) => statSync(path).isDire
 
 await bundleCommand();
 await bundleReactor();
+await bundleDashboard("dist/browser/dashboard");
 await bundleClient({ sourcemap: true, outfile: "dist/browser/flux-client.js" });
 compressClient();
 chmodSync("dist/cli/main.js", 0o755);

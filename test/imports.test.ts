@@ -1,5 +1,5 @@
 /**
- * The import rule of src: cli → {lb, conformance} → node → {http, outbox, webhooks} → {admin, api} → {hub, reactor, hooks} → link → auth → config → placement → seams → {redis, disk, postgres} →
+ * The import rule of src: cli → {lb, conformance} → node → {http, outbox, webhooks, dashboard} → {admin, api} → {hub, reactor, hooks} → link → auth → config → placement → seams → {redis, disk, postgres} →
  * {platform, protocol} → errors. No cycles. The protocol and the client run in browsers. Only composition picks implementations of seams.
  */
 import { readFileSync, readdirSync, statSync } from "node:fs";
@@ -24,7 +24,7 @@ const levels = [
   ["index"],
   ["lb", "conformance"],
   ["node"],
-  ["http", "outbox", "webhooks"],
+  ["http", "outbox", "webhooks", "dashboard"],
   ["admin", "api"],
   ["hub", "reactor", "hooks", "metrics"],
   ["link"],
@@ -239,7 +239,7 @@ function cycles(imports: Imports): string[] {
 function readImports(root: string): Imports {
   const files = readdirSync(root, { recursive: true, encoding: "utf8" })
     .map((name) => join(root, name))
-    .filter((path) => statSync(path).isFile() && /\.(ts|js)$/.test(path) && !path.endsWith(".d.ts") && !path.includes("/demo/"));
+    .filter((path) => statSync(path).isFile() && /\.(ts|js)$/.test(path) && !path.endsWith(".d.ts") && !path.includes("/demo/") && !path.includes("/dashboard/page/"));
   return new Map(files.map((path) => [relative(root, path), importsOf(readFileSync(path, "utf8"))]));
 }
 

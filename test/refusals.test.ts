@@ -99,7 +99,7 @@ t.test("slow readers have a line, where they are noticed: the close comes later,
 t.test("trace has a bound, and says how much it left out", (t) => {
   const { posted, post } = heard();
   let now = 0;
-  const trace = new Trace(post, () => now);
+  const trace = new Trace(post, true, () => now);
   const session = createSession({ publish: () => true }, 1, "", "");
   for (let i = 0; i < 1000; i++) trace.gone(session);
   t.equal(posted.length, 200);

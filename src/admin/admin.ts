@@ -40,14 +40,21 @@ export interface Served {
   readonly settings: Settings;
   /** Null: no endpoint is configured. */
   readonly webhooks: WebhookControl | null;
+  /** Serves what is below `/dashboard`, and passes requests of its page on to the paths of this port. */
+  readonly dashboard?: ServeDashboard | undefined;
   /** Serves the paths below `/api/`. Absent: the HTTP API has a port of its own. */
   readonly api?: OnRequest | undefined;
 }
 
+/** Serves a request to a path of this port, whose caller is known. @throws Refused */
+export type ServeAdmin = (req: IncomingMessage, res: ServerResponse, caller: Caller) => Promise<void>;
+/** May throw or reject with Refused. */
+export type ServeDashboard = (req: IncomingMessage, res: ServerResponse, caller: Caller, audit: Audit, serveAdmin: ServeAdmin) => Promise<void>;
+
 /** @throws the error of `listen`, with its `code`. */
 export async function startAdmin(options: AdminOptions, served: Served): Promise<Admin> {
   const audit = new Audit(options.log, options.key);
-  return guarded(options, routesOf(served, audit), audit, served.api ?? null);
+  return guarded(options, routesOf(served, audit), audit, served.api ?? null, served.dashboard);
 }
 
 /** Paths of a process that is no node, and its metrics, on a port like a node's. @throws the error of `listen`, with its `code`. */
@@ -64,7 +71,7 @@ export async function startOwnAdmin(options: AdminOptions, name: string, metrics
   return guarded(options, routes, new Audit(options.log, options.key), null);
 }
 
-function guarded({ host, port, key, log }: AdminOptions, routes: Routes, audit: Audit, api: OnRequest | null): Promise<Admin> {
+function guarded({ host, port, key, log }: AdminOptions, routes: Routes, audit: Audit, api: OnRequest | null, dashboard?: ServeDashboard): Promise<Admin> {
   const hasKey = key === "" ? null : keyCheck(key);
   const door: Door = (req) => {
     if (hasKey !== null && !hasKey(req.headers.authorization)) {
@@ -74,7 +81,7 @@ function guarded({ host, port, key, log }: AdminOptions, routes: Routes, audit: 
     const strange = hasKey === null ? (strangeHost(req.headers, req.socket.localAddress ?? "") ?? strangePage(req.headers)) : null;
     if (strange !== null) throw new Refused(403, "forbidden", strange);
   };
-  return listen({ host, port }, { routes, door, audit, log, api });
+  return listen({ host, port }, { routes, door, audit, log, api, dashboard: dashboard && ((req, res, caller, serveAdmin) => dashboard(req, res, caller, audit, serveAdmin)) });
 }
 
 /** Serves only the metrics, without a key. */
@@ -83,7 +90,7 @@ export function startMetrics(listening: Listening, metrics: Served["metrics"], l
   return listen(listening, { routes, door: () => {}, audit: null, log, api: null });
 }
 
-function routesOf({ metrics, slow, nodes, survey, placements, settings, webhooks, disconnect, drains }: Served, audit: Audit): Routes {
+function routesOf({ metrics, slow, nodes, survey, placements, settings, webhooks, disconnect, drains, dashboard }: Served, audit: Audit): Routes {
   const routes: Routes = new Routes()
     .add("GET", "/", (_, res) => answer(res, 200, { name: "flux-gateway admin", paths: routes.paths }))
     .add("GET", "/metrics", serveMetrics(metrics))
@@ -98,6 +105,8 @@ function routesOf({ metrics, slow, nodes, survey, placements, settings, webhooks
     .add("POST", "/disconnect", (req, res, caller) => serveDisconnect(req, res, disconnect, caller, audit))
     .add("GET", "/drain", (_, res) => answer(res, 200, drains.progress()))
     .add("POST", "/drain", (req, res, caller) => serveDrain(req, res, drains, caller, audit));
+  // Listed here only: its requests come in by a door of their own.
+  if (dashboard !== undefined) routes.add("GET", dashboardPath, () => {});
   return routes;
 }
 
@@ -137,13 +146,20 @@ interface Serving {
   readonly log: Logger;
   /** The HTTP API, with a door of its own; null: this port has none. */
   readonly api: OnRequest | null;
+  /** Has a door of its own, too. */
+  readonly dashboard?: ((req: IncomingMessage, res: ServerResponse, caller: Caller, serveAdmin: ServeAdmin) => Promise<void>) | undefined;
 }
 
-function listen(listening: Listening, { routes, door, audit, log, api }: Serving): Promise<Admin> {
-  const respond = async (req: IncomingMessage, res: ServerResponse, caller: Caller): Promise<void> => {
-    door(req);
+function listen(listening: Listening, { routes, door, audit, log, api, dashboard }: Serving): Promise<Admin> {
+  const serveKnown: ServeAdmin = async (req, res, caller) => {
     const { serve, parameters } = routes.find(caller.method, req.url ?? "", res);
     await serve(req, res, caller, parameters);
+  };
+  const respond = async (req: IncomingMessage, res: ServerResponse, caller: Caller): Promise<void> => {
+    if (dashboard !== undefined && isDashboard(caller.path)) return dashboard(req, res, caller, serveKnown);
+    if (dashboard !== undefined && wantsPage(req)) return void res.writeHead(302, { Location: dashboardPath, "Cache-Control": "no-store" }).end();
+    door(req);
+    await serveKnown(req, res, caller);
   };
   const onRequest: OnRequest = (req, res) => {
     const caller = { from: req.socket.remoteAddress ?? "unknown", method: req.method ?? "", path: (req.url ?? "").split("?")[0]!.slice(0, pathMax) };
@@ -168,6 +184,17 @@ function listen(listening: Listening, { routes, door, audit, log, api }: Serving
 
 function isApi({ url = "" }: IncomingMessage): boolean {
   return url.startsWith("/api/");
+}
+
+const dashboardPath = "/dashboard";
+
+function isDashboard(path: string): boolean {
+  return path === dashboardPath || path.startsWith(`${dashboardPath}/`);
+}
+
+/** A person with a browser means the page, and programs mean the list of paths. */
+function wantsPage({ method, url, headers }: IncomingMessage): boolean {
+  return method === "GET" && url === "/" && headers.accept?.includes("text/html") === true;
 }
 
 const pathMax = 64;

@@ -15,6 +15,7 @@ export interface Endpoint {
 
 export const adminEndpoints: readonly Endpoint[] = [
   { method: "GET", path: "/", text: "List of the paths of this port.", answers: ['200 `{"name":"flux-gateway admin","paths":[…]}`'] },
+  { method: "GET", path: "/dashboard", text: "The dashboard, a page for people. `/` leads a browser there. The page asks for the admin key, or for an API key of scope admin.", answers: ["200 HTML"] },
   { method: "GET", path: "/metrics", text: "Metrics in the text format of Prometheus. `metricsPort` serves this path without a key.", answers: ["200 text"] },
   {
     method: "GET", path: "/slow", text: "Sessions with the longest socket queues: at most 20, each with at most ten rooms.", answers: ['200 `{"sessions":[…]}`'],

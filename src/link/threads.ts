@@ -40,6 +40,8 @@ export type ToReactor =
   | { readonly kind: "drain"; readonly windowMs: number; readonly url: string }
   /** The node `node` has been looked at. `refusing`: all nodes that refuse connections now. */
   | { readonly kind: "looked"; readonly node: string; readonly refusing: readonly string[] }
+  /** Tell of these users' sockets and commands, by the keys of the users. Of none: stop. */
+  | { readonly kind: "follow"; readonly users: readonly string[] }
   /** Collect garbage now: the node is short of memory. */
   | { readonly kind: "collect" }
   /** Use this certificate for new connections. */
@@ -64,8 +66,8 @@ export type FromReactor =
   | ({ readonly kind: "refused"; readonly unsaid: number } & Refusal)
   /** A session began or was resumed; posted at log level debug and below only. */
   | { readonly kind: "hello"; readonly session: string; readonly user: string; readonly client: string; readonly resumed: boolean }
-  /** An event of one socket or command, for log level trace. */
-  | { readonly kind: "trace"; readonly text: string; readonly fields: Readonly<Record<string, string | number | boolean>> }
+  /** An event of one socket or command, for the log (level trace), or of a user who is followed: the key, or "". */
+  | { readonly kind: "trace"; readonly text: string; readonly fields: Readonly<Record<string, string | number | boolean>>; readonly logged: boolean; readonly followed: string }
   /** The reactor could not listen, or code threw: it has closed its sockets and will exit. */
   | { readonly kind: "failed"; readonly stage: "listen" | "run"; readonly text: string };
 

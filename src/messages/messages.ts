@@ -51,7 +51,18 @@ export type ListQuestion =
    * The first rooms by name that have members, begin with `prefix` and come after `after`; at most `limit`. Where
    * `patterns` is given, only names that one of them matches.
    */
-  | { readonly kind: "rooms"; readonly tenant: string; readonly prefix: string; readonly after: string; readonly limit: number; readonly patterns?: readonly string[] | undefined };
+  | { readonly kind: "rooms"; readonly tenant: string; readonly prefix: string; readonly after: string; readonly limit: number; readonly patterns?: readonly string[] | undefined }
+  /** What the dashboard shows of the node (dashboard/answers.ts). */
+  | LookQuestion;
+
+/** `user`, `tenant` and `after` are of a trace: the user who is traced, and the last event that the asker has. */
+export interface LookQuestion {
+  readonly kind: "look";
+  readonly about: string;
+  readonly user?: string | undefined;
+  readonly tenant?: string | undefined;
+  readonly after?: number | undefined;
+}
 
 /** A session with a socket on the node; `rooms` is the number of those it is in. */
 export interface SessionSaid {
@@ -68,6 +79,8 @@ export type NodeAnswer =
   | { readonly kind: "sessions"; readonly sessions: readonly SessionSaid[] }
   /** `more`: there are others after the last of them. */
   | { readonly kind: "rooms"; readonly rooms: readonly (readonly [name: string, sessions: number])[]; readonly more: boolean }
+  /** Checked by the asker, by what it asked about. */
+  | { readonly kind: "look"; readonly said: unknown }
   /** Sessions of a user that are in a room now, or have left it, and those that could not join. */
   | { readonly kind: "assigned"; readonly sessions: number; readonly refused: number }
   /** The node's settings after a change. */

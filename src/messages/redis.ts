@@ -48,6 +48,7 @@ const question = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("room"), room, tenant }),
   z.object({ kind: z.literal("sessions"), user: name, tenant: name }),
   z.object({ kind: z.literal("rooms"), tenant: name, prefix: room, after: room, limit: count.max(roomsPerPageMax), patterns: z.array(name).max(roomPatternsMax).optional() }),
+  z.object({ kind: z.literal("look"), about: name, user: name.optional(), tenant, after: count.optional() }),
 ]);
 
 const answer = z.discriminatedUnion("kind", [
@@ -61,6 +62,7 @@ const answer = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("room"), members: count }),
   z.object({ kind: z.literal("sessions"), sessions: z.array(z.object({ session: name, device: name, rooms: count })) }),
   z.object({ kind: z.literal("rooms"), rooms: z.array(z.tuple([room, count])).max(roomsPerPageMax), more: z.boolean() }),
+  z.object({ kind: z.literal("look"), said: z.unknown() }),
   z.object({ kind: z.literal("assigned"), sessions: count, refused: count }),
   z.object({ kind: z.literal("settings"), weight: count, maxPartitions: count.optional() }),
 ]);

@@ -87,7 +87,7 @@ const reactorTotals: readonly (readonly [string, CounterName, string])[] = [
 ];
 
 /** Sockets and handshakes refused, by reason; and the name that each had before there was one metric for all. */
-const refusalReasons: readonly (readonly [reason: string, CounterName, before: string])[] = [
+export const refusalReasons: readonly (readonly [reason: string, CounterName, before: string])[] = [
   ["sockets_max", "refusedSockets", "flux_sockets_refused_total"],
   ["draining", "refusedLeaving", "flux_sockets_refused_leaving_total"],
   ["memory", "refusedMemory", "flux_sockets_refused_memory_total"],

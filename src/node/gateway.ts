@@ -2,6 +2,7 @@
 import type { Served } from "../admin/admin.ts";
 import type { Drains } from "../admin/drain.ts";
 import type { Placements } from "../admin/placement.ts";
+import { openDashboard } from "./dashboard.ts";
 import { expiryWarning, renewCertificate, watchCertificate } from "../config/certificate.ts";
 import type { Api } from "../api/types.ts";
 import { addApiMetrics } from "../metrics/api.ts";
@@ -138,7 +139,8 @@ export async function createGateway(options: GatewayOptions = {}, parts: Parts =
     await node.webhooks?.start();
     await placement.start();
     node.partitions = await openPartitions({ config, gate: node.gate, queues: stores.queues, hub: node.hub, placement, nodes: () => others.nodes(), log });
-    ports = await startPorts(config, log, http, { metrics, slow: () => reactors.slow(), disconnect, drains, nodes, survey, placements, settings, webhooks: node.webhooks });
+    node.dashboard = openDashboard(node, http);
+    ports = await startPorts(config, log, http, { metrics, dashboard: node.dashboard.serve, slow: () => reactors.slow(), disconnect, drains, nodes, survey, placements, settings, webhooks: node.webhooks });
     await reactors.start();
     // Loaded only where NATS is configured.
     if (natsInput !== null) natsApi = await (await import("./natsapi.ts")).startNatsApi(config, natsInput, log);
@@ -280,12 +282,13 @@ function drainsOf({ setup: { config }, draining, others, redis, surveys }: Node,
 }
 
 /** Stops the serving parts before the stores they use. The admin port is last, so that operators can watch. */
-async function shutDown({ state, guard, looks, others, reactors, hub, hooks, webhooks, stores, surveys, redis, api, apiKeys, placement, partitions }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null, outbox: Outbox | null): Promise<void> {
+async function shutDown({ state, dashboard, guard, looks, others, reactors, hub, hooks, webhooks, stores, surveys, redis, api, apiKeys, placement, partitions }: Node, unwatch: () => void, ports: HttpPorts | null, natsApi: NatsApi | null, outbox: Outbox | null): Promise<void> {
   state.leaving = true;
   await natsApi?.stop();
   await outbox?.stop();
   api.close();
   ports?.leave();
+  dashboard?.stop();
   guard.stop();
   looks.stop();
   unwatch();

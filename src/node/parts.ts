@@ -5,6 +5,7 @@ import type { ApiKeys } from "../auth/apikeys.ts";
 import type { ClientTokens } from "../auth/clienttokens.ts";
 import { connectRedis, openPresence, openSessions, openTables } from "./cluster.ts";
 import { collectGarbage } from "../platform/collect.ts";
+import type { NodeDashboard } from "../dashboard/dashboard.ts";
 import { Drain } from "./drainprogress.ts";
 import { hasHooks } from "../config/hooks.ts";
 import type { Hooks } from "../hooks/hooks.ts";
@@ -79,6 +80,8 @@ export interface Node {
   /** What the main thread sees of it. */
   readonly placementView: PlacementView;
   readonly roomList: RoomList;
+  /** Null until the node serves. */
+  dashboard: NodeDashboard | null;
 }
 
 /** Broker, session store and presence, and their reaction to changes of other nodes. */
@@ -141,7 +144,7 @@ export async function assemble(setup: Setup, parts: Parts): Promise<Node> {
   const api = new ApplicationApi({ config, hub, rooms: kept.rooms, presence: stores.presence, store: stores.store, nodes, knowsAllMembers, log });
   const clientTokens = openClientTokens(config, setup.authKeys);
   const roomList = new RoomList(() => kept.rooms.all());
-  const node: Node = { setup, redis, others, gate, partitions: null, ...kept, roomList, stores, hub, hooks, webhooks, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, clientTokens, publicPort, placement, placementView };
+  const node: Node = { setup, redis, others, gate, partitions: null, ...kept, roomList, stores, hub, hooks, webhooks, state, counters, reactors, looks, guard, draining, surveys, api, apiKeys, clientTokens, publicPort, placement, placementView, dashboard: null };
   return node;
 }
 
@@ -207,13 +210,14 @@ function keepWithin(ttlMs: number): number {
 }
 
 /** The answer of this node to a question of another, or its own. */
-function answerTo(question: Question | ListQuestion, { hub, rooms, roomList, state, redis, draining, partitions, stores: { nats } }: Node): NodeAnswer | Promise<NodeAnswer | null> {
+function answerTo(question: Question | ListQuestion, { hub, rooms, roomList, state, redis, draining, partitions, dashboard, stores: { nats } }: Node): NodeAnswer | Promise<NodeAnswer | null> {
   switch (question.kind) {
     case "user": return { kind: "user", sessions: hub.sessions.of(userKey(question.tenant ?? "", question.user)).length };
     case "sessions": {
       const sessions = hub.sessions.of(userKey(question.tenant, question.user));
       return { kind: "sessions", sessions: sessions.map(({ id: session, device, rooms: places }) => ({ session, device, rooms: listed(places).length })) };
     }
+    case "look": return dashboard === null ? Promise.resolve(null) : dashboard.answer(question);
     case "rooms": return roomList.page(question).then((page) => page && { kind: "rooms", ...page });
     case "room": return { kind: "room", members: rooms.named(roomKey(question.tenant ?? "", question.room))?.members ?? 0 };
     case "health": {

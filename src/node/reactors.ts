@@ -23,7 +23,7 @@ import { planMemory } from "../platform/memoryplan.ts";
 import type { Hooks } from "../hooks/hooks.ts";
 import type { PublicPort } from "../http/publicport.ts";
 import type { Hub } from "../hub/hub.ts";
-import { RefusalLog } from "./refusallog.ts";
+import { RefusalLog, type LoggedRefusal } from "./refusallog.ts";
 import type { AttachedReactor } from "../hub/rooms.ts";
 
 export interface ReactorsOptions {
@@ -73,6 +73,12 @@ const entry = new URL(`../reactor/main${extension}`, import.meta.url);
 /** Run from src, a reactor needs the loader of this thread. In dist it runs without anything preloaded. */
 const execArgv = extension === ".ts" ? process.execArgv : [];
 
+/** An event of a user who is followed. */
+export interface FollowedEvent {
+  readonly text: string;
+  readonly fields: Readonly<Record<string, string | number | boolean>>;
+}
+
 interface Running extends AttachedReactor {
   readonly worker: Worker;
   readonly startedAt: number;
@@ -85,11 +91,15 @@ interface Running extends AttachedReactor {
 }
 
 export class Reactors {
+  /** Set by those who follow users. */
+  onFollowed: (user: string, reactor: number, event: FollowedEvent) => void = () => {};
   /** Reactors that failed and were replaced. */
   restarts = 0;
   readonly #options: ReactorsOptions;
   readonly #running: (Running | null)[] = [];
   readonly #withoutKeys = new Set<number>();
+  /** Keys of the users whom reactors tell of. */
+  #followed: readonly string[] = [];
   /** Used by reactors that start from now on. */
   #certificate: Certificate | null;
   readonly #refusals: RefusalLog;
@@ -132,6 +142,17 @@ export class Reactors {
     return all.sort((a, b) => b.queuedBytes - a.queuedBytes).slice(0, slowNamedMax);
   }
 
+  /** Has all of them tell of these users' sockets and commands. */
+  follow(users: readonly string[]): void {
+    this.#followed = users;
+    for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "follow", users } satisfies ToReactor);
+  }
+
+  /** What was logged last of a reason why clients were refused. */
+  refusalOf(reason: string): LoggedRefusal | null {
+    return this.#refusals.last(reason);
+  }
+
   /** Tells them the result of a look at a node. */
   looked(node: string, refusing: readonly string[]): void {
     for (const reactor of this.#running) reactor?.worker.postMessage({ kind: "looked", node, refusing } satisfies ToReactor);
@@ -172,6 +193,7 @@ export class Reactors {
       const running = this.#create(index, (message) => {
         if (message.kind === "listening") {
           running.serving = true;
+          if (this.#followed.length > 0) running.worker.postMessage({ kind: "follow", users: this.#followed } satisfies ToReactor);
           this.#options.onServing(this.serving);
           return resolve();
         }
@@ -187,7 +209,11 @@ export class Reactors {
         }
         if (message.kind === "look") return this.#options.onLook(message.node);
         if (message.kind === "refused") return this.#refusals.tell(message);
-        if (message.kind === "trace") return this.#options.log.trace({ reactor: index, ...message.fields }, message.text);
+        if (message.kind === "trace") {
+          if (message.logged) this.#options.log.trace({ event: "trace", reactor: index, ...message.fields }, message.text);
+          if (message.followed !== "") this.onFollowed(message.followed, index, message);
+          return;
+        }
         if (message.kind === "hello") {
           const { session, user, client, resumed } = message;
           return this.#options.log.debug({ reactor: index, session, user, client, resumed }, "hello");

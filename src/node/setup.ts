@@ -4,6 +4,7 @@ import type { KeyMaterial } from "../auth/keys.ts";
 import { readCertificate, type Certificate } from "../config/certificate.ts";
 import { hasHooks } from "../config/hooks.ts";
 import { resolveConfig, type Config, type GatewayOptions } from "../config/config.ts";
+import type { Source } from "../config/sources.ts";
 import { createLogger, type Logger } from "../platform/log/log.ts";
 import { openFilesMax } from "../platform/machine.ts";
 import { findPorts } from "./ports.ts";
@@ -14,6 +15,8 @@ export interface Setup {
   readonly authKeys: readonly KeyMaterial[];
   /** Null where TLS is off. */
   readonly certificate: Certificate | null;
+  /** Where each option that was given came from. */
+  readonly sources: ReadonlyMap<string, Source>;
   readonly log: Logger;
   /** Port for clients. If 0 was given, a free one. */
   readonly port: number;
@@ -31,13 +34,13 @@ const spareShare = 0.05;
 
 /** @throws ConfigError that names the option, where a value is wrong or a port is in use. */
 export async function readSetup(options: GatewayOptions): Promise<Setup> {
-  const { config: asked } = resolveConfig({ options });
+  const { config: asked, sources } = resolveConfig({ options });
   const authKeys = readKeys(asked);
   const certificate = readCertificate(asked);
   const log = createLogger(asked);
   warnOfHalves(asked, log);
   const config = { ...asked, socketsMax: affordableSockets(asked, log) };
-  return { config, authKeys, certificate, log, ...(await findPorts(config)) };
+  return { config, authKeys, certificate, sources, log, ...(await findPorts(config)) };
 }
 
 /** NATS carries rooms, Redis carries sessions and presence. A gateway of several nodes needs both. */

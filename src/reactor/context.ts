@@ -53,7 +53,7 @@ export interface Context {
   readonly refusals: Refusals;
   /** Logs each hello. Null unless the log level is debug or trace. */
   readonly greeted: ((session: Session, client: string, resumed: boolean) => void) | null;
-  /** Logs single sockets and commands. Null unless the log level is trace. */
+  /** Tells of single sockets and commands: by log level trace, and of users who are followed. */
   readonly trace: Trace | null;
   /** Sessions that the drain has asked to reconnect, and that wait for their last answers (sendaway.ts). */
   readonly leaving: Set<Session>;

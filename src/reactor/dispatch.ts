@@ -90,6 +90,7 @@ function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void 
     return hello(reactor, session, id, frame.hello);
   }
   if (session.state !== "ready" || !admitCommand(reactor, session, id, costOf(frame))) return;
+  if (reactor.trace?.isFollowing === true) reactor.trace.command(session, frame);
   switch (frame.command) {
     case "publish": return commands.publish(reactor, session, id, frame.publish!);
     case "echo": return commands.echo(reactor, session, id, frame.echo!);

@@ -92,6 +92,7 @@ const sessions = new ReactorSessions(counters);
 const state = new NodeState(nodeState);
 const view = new SharedPlacement(placement, config.placement, config.placementPartitions);
 const looks = new ReactorLooks({ ask: (node) => post({ kind: "look", node }) });
+const trace = new Trace(post, config.logLevel === "trace");
 const context: Context = {
   config,
   compressFrom: config.compression === "off" ? Infinity : config.compressionBytesMin,
@@ -115,7 +116,7 @@ const context: Context = {
   looks,
   refusals: new Refusals(post),
   greeted: config.logLevel === "debug" || config.logLevel === "trace" ? ({ id, grant }, client, resumed) => post({ kind: "hello", session: id, user: grant?.user ?? "", client: client.slice(0, clientCharsMax), resumed }) : null,
-  trace: config.logLevel === "trace" ? new Trace(post) : null,
+  trace,
   leaving: new Set(),
 };
 const rooms = new ReactorRooms(context);
@@ -235,6 +236,8 @@ function onMessage(message: ToReactor): void {
       return context.looks.looked(message.node, message.refusing);
     case "collect":
       return collectGarbage();
+    case "follow":
+      return trace.follow(message.users);
     case "certificate":
       return renew(message.certificate);
     case "fail":

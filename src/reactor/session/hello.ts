@@ -159,6 +159,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): Released | n
   reactor.sessions.setState(session, "ready");
   reactor.heartbeat.heard(session);
   reactor.greeted?.(session, client, admitted.resumed);
+  reactor.trace?.greeted(session, client, admitted.resumed);
   const hooked = session.grant!.hook?.rooms ?? noRooms;
   if (admitted.assigned.length + hooked.length > 0) session.assigned = new Set([...admitted.assigned, ...hooked]);
   sendReady(reactor, session, id, admitted);

@@ -1,0 +1,1 @@
+export function bundleDashboard(outdir: string): Promise<void>;

@@ -1,0 +1,2 @@
+/** esbuild collects them in app.css. */
+declare module "*.css";
