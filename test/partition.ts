@@ -1,5 +1,5 @@
 /**
- * `npm run test:partition -- [nodes] [servers] [killed]`: `--placement partition` with nodes as processes over a real NATS and Redis. Users on
+ * `npm run test:partition -- [nodes] [servers] [killed] [control]`: `--placement partition` with nodes as processes over a real NATS and Redis. Users on
  * five devices send and receive through all of it, and the history of every device is judged: nothing lost, doubled or
  * out of order.
  *
@@ -7,8 +7,9 @@
  *   to hash and back.
  * - servers: three nodes, each with a NATS server of its own; leaders move, and a route is cut.
  * - killed: kill -9 with the default nodeDeadMs.
+ * - control: three NATS servers whose routes are cut, without a gateway. It says what this NATS loses, and fails by nothing else.
  *
- * The times are the real ones: the lease of a dead node lapses after 15 s. It takes about six minutes.
+ * The times are the real ones: the lease of a dead node lapses after 15 s. It takes about eight minutes.
  */
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -19,6 +20,7 @@ import { startCluster } from "./support/cluster.ts";
 import { startMail } from "./support/mail.ts";
 import { startNodeProcess, type NodeProcess } from "./support/nodeprocess.ts";
 import { heldBy, jetStream, limit, mailOptions, partitionFlags, partitions, reportsOf, shared, soon } from "./support/partitions.ts";
+import { keptThroughCuts } from "./support/natsalone.ts";
 import { within } from "./support/rawsocket.ts";
 import { startClient } from "./support/sdk.ts";
 import { secret, token } from "./support/tokens.ts";
@@ -207,4 +209,10 @@ test("killed", "after kill -9 every device receives again in time, with the defa
   const verdict = await mail.stop();
   t.equal(verdict.faults, 0, verdict.report);
   t.equal(mail.gaps, 0);
+});
+
+test("control", "what NATS itself keeps of what it acknowledged, when routes are cut", async (t) => {
+  const { acknowledged, replaced, first } = await keptThroughCuts(t);
+  t.ok(acknowledged > 0);
+  t.comment(`${acknowledged} acknowledged; in place of ${replaced} of them a replica has another one: ${first.join("; ")}`);
 });
