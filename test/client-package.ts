@@ -28,15 +28,6 @@ let failed = 0;
 
 const dir = mkdtempSync(join(tmpdir(), "flux-client-package-"));
 closing.push(() => rmSync(dir, { recursive: true, force: true }));
-try {
-  installTools();
-  await main();
-} finally {
-  for (const close of closing.reverse()) await close();
-}
-console.log(`${failed === 0 ? "all" : `${failed} failed; the others`} passed (${new Date().toISOString().slice(0, 10)})`);
-process.exitCode = failed === 0 ? 0 : 1;
-
 function installTools(): void {
   mkdirSync(toolsFolder, { recursive: true });
   const listed = join(toolsFolder, "installed");
@@ -262,3 +253,12 @@ function develop(folder: string): Promise<string> {
     child.on("close", () => reject(new Error(`vite ended: ${text}`)));
   });
 }
+
+try {
+  installTools();
+  await main();
+} finally {
+  for (const close of closing.reverse()) await close();
+}
+console.log(`${failed === 0 ? "all" : `${failed} failed; the others`} passed (${new Date().toISOString().slice(0, 10)})`);
+process.exitCode = failed === 0 ? 0 : 1;
