@@ -60,8 +60,7 @@ export class Teller {
   readonly #turns = new Set<Promise<void>>();
   #pausedUntil = 0;
   #isDisabled = false;
-  /** Where counting again goes on. */
-  #recount: Iterator<Known> | null = null;
+  readonly #uncounted = new Set<Known>();
   /** When this was read or found last. */
   #disabledAt = 0;
 
@@ -73,14 +72,14 @@ export class Teller {
     this.#later = new Backoff({ clock: this.#steady, ...(options.timers && { timers: options.timers }), onDue: (known) => this.#makeReady(known) });
   }
 
-  /** There may be facts of the subject, one more than before. @param gone a dead node: its claims until now are free */
+  /** There may be facts of the subject, more than before. @param gone a dead node: its claims until now are free */
   look(subject: Subject, gone?: string): void {
     if (this.#isClosing) return;
     const known = this.#known.get(subject) ?? this.#known.add(subject, this.#clock());
     if (gone !== undefined) known.gone = { node: gone, at: this.#steady() };
     if (known.state === "later" && known.attempts === 0) return this.#makeReady(known);
     known.again = true;
-    this.#known.set(known, { waiting: known.waiting + 1 });
+    this.#uncounted.add(known);
   }
 
   /** The node is back: what it claims now is its own. */
@@ -93,22 +92,26 @@ export class Teller {
     return { events: this.#known.events, bytes: this.#known.bytes };
   }
 
-  /** Counts the facts of some subjects again, of others the next time: what this node heard of may have been no facts. */
+  /**
+   * Counts the facts of subjects that were heard of again and not read since. What is heard of may be no fact: clients
+   * cause it as often as they like.
+   */
   async recount(max: number): Promise<void> {
     const some: Known[] = [];
-    this.#recount ??= this.#known.values();
-    while (some.length < max) {
-      const next = this.#recount.next();
-      if (next.done === true) {
-        this.#recount = null;
-        break;
-      }
-      some.push(next.value);
+    for (const known of this.#uncounted) {
+      if (some.length >= max) break;
+      this.#uncounted.delete(known);
+      some.push(known);
     }
     if (some.length === 0) return;
     const { facts, endpoint } = this.#options;
-    const counts = await facts.count(endpoint.name, some.map(({ subject }) => subject));
-    for (const [i, known] of some.entries()) this.#known.set(known, { waiting: counts[i] ?? known.waiting });
+    try {
+      const counts = await facts.count(endpoint.name, some.map(({ subject }) => subject));
+      for (const [i, known] of some.entries()) this.#known.set(known, { waiting: counts[i] ?? known.waiting });
+    } catch {
+      // The store is unavailable: the next time.
+      for (const known of some) if (this.#known.get(known.subject) === known) this.#uncounted.add(known);
+    }
   }
 
   /** Whether facts of the subject may wait. */
@@ -198,6 +201,7 @@ export class Teller {
     this.#known.set(known, { waiting: left });
     if (left > 0 || known.again) return this.#goOn(known);
     this.#known.delete(known);
+    this.#uncounted.delete(known);
     this.#options.onTold(subject);
   }
 
@@ -208,6 +212,7 @@ export class Teller {
   }
 
   #count(known: Known, { waiting, lost, bytes, facts }: FactPage): void {
+    this.#uncounted.delete(known);
     this.#known.set(known, { waiting, ...(facts.length > 0 && { bytesEach: bytes / facts.length }) });
     known.since = facts[0]?.at ?? this.#clock();
     if (lost === 0) return;

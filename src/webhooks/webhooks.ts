@@ -26,8 +26,8 @@ export interface WebhooksOptions {
 
 /** Bytes of an answer's body: nobody reads it. */
 const answerBytesMax = 262_144;
-/** While the bound is reached, so many rooms and users of each endpoint are counted again, and so often. */
-const recountMax = 1_000;
+/** So many rooms and users of each endpoint are counted again at once, and so often. */
+const recountMax = 2_000;
 const recountMs = 1_000;
 
 export class Webhooks {
@@ -143,9 +143,7 @@ export class Webhooks {
   }
 
   #recount(): void {
-    if (this.#options.facts.usage() !== null || !this.isFull) return;
-    // Unreadable: the next time.
-    for (const { teller } of this.#tellers) teller.recount(recountMax).catch(() => undefined);
+    for (const { teller } of this.#tellers) void teller.recount(recountMax);
   }
 }
 
