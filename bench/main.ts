@@ -19,7 +19,7 @@ import { crossRow } from "./rows/cross.ts";
 import { durableRow } from "./rows/durable.ts";
 import { echoRow } from "./rows/echo.ts";
 import { elasticRow } from "./rows/elastic.ts";
-import { fanoutRow } from "./rows/fanout.ts";
+import { fanoutRow, wakeUpRooms } from "./rows/fanout.ts";
 import { flushRow } from "./rows/flush.ts";
 import { handshakeRow } from "./rows/handshake.ts";
 import { hooksRow } from "./rows/hooks.ts";
@@ -42,6 +42,7 @@ import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
 const groups: Record<string, readonly Row[]> = {
   fanout: [fanoutRow("binary", 100), fanoutRow("binary", 2000)],
   "fanout-json": [fanoutRow("json", 100), fanoutRow("json", 2000)],
+  "wake-ups": wakeUpRooms,
   echo: [echoRow],
   idle: [idleRow, idlePresenceRow],
   cross: [crossRow],

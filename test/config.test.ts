@@ -76,7 +76,7 @@ t.test("every option can be given by flag, variable and file, under names made f
   // A valid value, different from the default, of each kind.
   const others: Record<string, string> = {
     host: "localhost", port: "9000", adminHost: "::1", adminPort: "9001", adminKey: "k".repeat(32), metricsPort: "9003", apiPort: "9004", demo: "false", tcpPort: "9002", tcpHost: "::1", tlsPassphrase: "p", compression: "shared", compressionBytesMin: "1KiB", allowAnonymous: "true", allowedOrigins: "https://a.example",
-    reactors: "3", nodeId: "n1", drainMs: "5s", memoryLimitBytes: "1GiB", memoryHighPercent: "7", logLevel: "warn", logFormat: "pretty", handshakeTimeoutMs: "5s", heartbeatMs: "5s", heartbeatGraceMs: "5s",
+    reactors: "3", wakeRestMs: "2", nodeId: "n1", drainMs: "5s", memoryLimitBytes: "1GiB", memoryHighPercent: "7", logLevel: "warn", logFormat: "pretty", handshakeTimeoutMs: "5s", heartbeatMs: "5s", heartbeatGraceMs: "5s",
     frameBytesMax: "32KiB", roomsPerSessionMax: "7", roomNameBytesMax: "99", commandsPerSecond: "0", bytesPerSecond: "2MiB", socketsMax: "7", roomsMax: "7",
     socketQueueBytesMax: "2MiB", ringBytes: "8MiB", overflowBytesMax: "1MiB", tailPublicationsMax: "7", tailBytesMax: "1MiB", keyWindowMs: "5s", handshakesPerSecond: "7",
     presenceIntervalMs: "5s", presenceGraceMs: "6s", presenceNamedUsersMax: "7", presenceNamedChangesMax: "7", presencePageMax: "7", userStatus: "false",

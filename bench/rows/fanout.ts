@@ -17,7 +17,28 @@ const warmUpSeconds = 2;
 /** Time for a slow server to deliver the rest. Later messages count as late. */
 const drainSeconds = 5;
 
-export function fanoutRow(format: Format, rate: 100 | 2000): Row {
+/** Rooms in which waking a thread costs more than what it is woken for, or little less. */
+export const wakeUpRooms: readonly Row[] = (["binary", "json"] as const).flatMap((format) => [
+  wakeUpRow(format, 100, 1000, 1),
+  wakeUpRow(format, 100, 4000, 0.75),
+  wakeUpRow(format, 1000, 1000, 1),
+]);
+
+/** @param atMost CPU of a delivery beside bare uWS */
+function wakeUpRow(format: Format, members: number, rate: number, atMost: number): Row {
+  const row = fanoutRow(format, rate);
+  return {
+    ...row,
+    name: `wake-ups-${format}-${members}-${rate}`,
+    servers: ["flux", "uws"],
+    title: () => `Fan-out${format === "json" ? " in JSON" : ""}: room of ${members.toLocaleString("en")}, 128 bytes, ${rate.toLocaleString("en")} messages/s`,
+    compared: "cpuMicros",
+    bars: [{ metric: "cpuMicros", of: "ratio", atMost }, ...row.bars.slice(1)],
+    run: (server, scale, say) => fanOut(server, format, rate, [], { ...scale, members }, say),
+  };
+}
+
+export function fanoutRow(format: Format, rate: number): Row {
   const saturating = rate === 2000;
   const isJson = format === "json";
   return {

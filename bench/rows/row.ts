@@ -1,9 +1,10 @@
 /** A row of the bench: one kind of load, measured on one server at a time. */
+import type { Format } from "../load/conversation.ts";
 import type { ServerName } from "../servers/start.ts";
 
 export type RowName =
   | "archive" | "archive-away"
-  | "fanout-100" | "fanout-2000" | "fanout-json-100" | "fanout-json-2000" | "echo" | "idle" | "idle-presence" | "cross" | "handshake" | "connection-url" | "storm" | "lost-node-any" | "lost-node-hash" | "elastic-any" | "elastic-hash" | "broadcast-any" | "broadcast-hash" | "durable" | "catchup" | "flush"
+  | `fanout-${number}` | `fanout-json-${number}` | `wake-ups-${Format}-${number}-${number}` | "echo" | "idle" | "idle-presence" | "cross" | "handshake" | "connection-url" | "storm" | "lost-node-any" | "lost-node-hash" | "elastic-any" | "elastic-hash" | "broadcast-any" | "broadcast-hash" | "durable" | "catchup" | "flush"
   | "lb" | "nodes" | "nats-durable" | "nats-fanout" | "partition" | "recovery" | "recovery-storm" | "rolling" | "rooms" | "api" | "api-members" | "hooks" | "webhooks";
 
 /** By metric key. */

@@ -127,6 +127,7 @@ export const rows = {
   reactors: row("Node", count(1, 256), (known) => reactorsWithin(known.memoryLimitBytes, known.ringBytes, usableCores()), "Worker threads that serve sockets.", {
     otherwise: "cores this process may use, or as many as its memory is enough for",
   }),
+  wakeRestMs: row("Node", time(0, 100), 1, "Least time between two wakes of the main thread by a reactor, and of a reactor by the main thread. The first after a pause is at once. Under load it saves CPU, and may add so much to the latency of each of the two ways. 0: every wake is at once."),
   nodeId: row("Node", nodeName, randomNode, "Name of this node in ready frames, logs and metrics.", { otherwise: "random" }),
   drainMs: row(
     "Node",

@@ -5,6 +5,7 @@
  * `record` (records.ts has one pair of functions a kind). When the ring is full, records wait in order in an overflow
  * queue of at most `overflowBytesMax`. Beyond it `begin` refuses records that may be refused.
  */
+import { Doorbell } from "./doorbell.ts";
 import { RingReader, ringRecordMax, RingWriter } from "./ring.ts";
 
 export interface LinkOptions {
@@ -15,6 +16,8 @@ export interface LinkOptions {
   readonly readBudgetBytes: number;
   /** Wakes the other end: it must call `wake` soon. */
   ringDoorbell(): void;
+  /** Least milliseconds between two rings (doorbell.ts). Default: 0. */
+  readonly wakeRestMs?: number;
   /** Handles one record. Read its fields from `record` before returning. False: not in this turn, again in the next. */
   onRecord(kind: number, record: RecordReader): boolean | void;
   /** A turn of the loop in which reading goes on begins. */
@@ -29,6 +32,7 @@ export class Link {
   readonly #out: RingWriter;
   readonly #in: RingReader;
   readonly #options: LinkOptions;
+  readonly #doorbell: Doorbell;
   readonly #record: RecordReader;
   readonly #recordMax: number;
   /** Waiting records, the first at `#first`: removing from the front of a long array would copy it each time. */
@@ -50,6 +54,7 @@ export class Link {
 
   constructor(options: LinkOptions) {
     this.#options = options;
+    this.#doorbell = new Doorbell(() => options.ringDoorbell(), options.wakeRestMs ?? 0);
     this.#out = new RingWriter(options.out);
     this.#recordMax = ringRecordMax(this.#out.bytes.length);
     this.#in = new RingReader(options.in);
@@ -107,7 +112,13 @@ export class Link {
 
   end(): void {
     if (this.#waits) this.#enqueue();
-    else if (this.#out.commit(this.#kind, this.#at - this.#start)) this.#options.ringDoorbell();
+    else if (this.#out.commit(this.#kind, this.#at - this.#start)) this.#doorbell.ring();
+  }
+
+  /** As `end`, but the other end is woken at once, whatever the load. */
+  endAtOnce(): void {
+    this.end();
+    this.#doorbell.hurry();
   }
 
   /**
@@ -116,7 +127,7 @@ export class Link {
    */
   endInTurn(): void {
     if (this.#waits) this.#enqueue();
-    else if (this.#out.commit(this.#kind, this.#at - this.#start)) setImmediate(this.#options.ringDoorbell);
+    else if (this.#out.commit(this.#kind, this.#at - this.#start)) setImmediate(this.#ring);
   }
 
   /** The doorbell rang: there are records to read, or there is room to write. */
@@ -127,7 +138,7 @@ export class Link {
     do {
       const more = this.#in.read(this.#options.readBudgetBytes, this.#onRecord);
       this.#options.onBatchEnd();
-      if (this.#in.takeBlocked()) this.#options.ringDoorbell();
+      if (this.#in.takeBlocked()) this.#doorbell.ring();
       if (more) return this.#later();
     } while (!this.#in.sleep());
   }
@@ -149,7 +160,10 @@ export class Link {
 
   close(): void {
     this.#closed = true;
+    this.#doorbell.close();
   }
+
+  readonly #ring = (): void => this.#doorbell.ring();
 
   #onRecord = (kind: number, start: number, end: number): boolean | void => {
     this.#record.open(start, end);
@@ -182,7 +196,7 @@ export class Link {
         return;
       }
       body.copy(this.#out.bytes, at);
-      if (this.#out.commit(kind, body.length)) this.#options.ringDoorbell();
+      if (this.#out.commit(kind, body.length)) this.#doorbell.ring();
       this.#first++;
       this.#overflowBytes -= body.length;
     }

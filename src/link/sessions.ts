@@ -199,7 +199,7 @@ export function writeKick(link: Link, slot: number, life: number, name: CloseNam
   link.u32(slot);
   link.u32(life);
   link.text(name);
-  link.end();
+  link.endAtOnce();
 }
 
 export function readKick(r: RecordReader): { slot: number; life: number; name: CloseName } {

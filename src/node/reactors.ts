@@ -254,6 +254,7 @@ export class Reactors {
       overflowBytesMax: config.overflowBytesMax,
       readBudgetBytes,
       ringDoorbell: () => worker.postMessage(doorbell),
+      wakeRestMs: config.wakeRestMs,
       onRecord: (kind, record) => this.#onRecord(running, kind, record),
       onRoom: () => {
         hub.onRoom(running);

@@ -81,6 +81,7 @@ const link = new Link({
   overflowBytesMax: config.overflowBytesMax,
   readBudgetBytes: 1 << 20, // larger batches pack more frames together
   ringDoorbell: () => main.postMessage(doorbell),
+  wakeRestMs: config.wakeRestMs,
   onRecord,
   onBatchEnd: () => rooms.deliveries.flush(),
   onTurn: () => rooms.fanout.turn(),

@@ -30,6 +30,7 @@ function echo() {
   let next = 0;
   const link = new Link({
     out: back, in: ring, overflowBytesMax: 1 << 20, readBudgetBytes: 4096,
+    wakeRestMs: workerData.wakeRestMs,
     ringDoorbell: () => parentPort.postMessage("doorbell"),
     onBatchEnd: () => {},
     onRecord: (_, record) => {
