@@ -30,7 +30,7 @@ const told = ({ events }: TestSession, room: string) => events.flatMap(({ id, jo
   return joined?.room === room ? [`joined ${joined.assigned === true}`] : left?.room === room ? [`left ${left.reason}`] : [];
 });
 
-const common = shared();
+const common = { ...shared(), redisAnswerMs: 30_000 };
 const [a, b] = [await start(t, common, "a"), await start(t, common, "b")];
 await areTwo(a, b);
 

@@ -18,7 +18,7 @@ t.test("a node is killed: a session resumes elsewhere with its verdict, unasked;
   const backend = await startHookBackend(t);
   backend.answer("/connect", ({ token }: Record<string, unknown>) => ({ allow: true, user: String(token), rooms: ["chat:general"] }));
   const webhooks = { main: { url: receiver.url, events: ["room.*", "member.*", "session.ended"] } };
-  const shared = { reactors: 1, redis: redis.url, redisPrefix: freshPrefix(), allowAnonymous: true, hookSecret, hookConnect: `${backend.url}/connect`, webhooks, webhooksAllowPrivate: true, presenceGraceMs: 1500, sessionTtlMs: 3000, nodeHeartbeatMs: 200, nodeDeadMs: 800 } as const;
+  const shared = { reactors: 1, redis: redis.url, redisPrefix: freshPrefix(), allowAnonymous: true, hookSecret, hookConnect: `${backend.url}/connect`, webhooks, webhooksAllowPrivate: true, presenceGraceMs: 1500, sessionTtlMs: 20_000, nodeHeartbeatMs: 500, nodeDeadMs: 5_000, redisAnswerMs: 30_000, hookTimeoutMs: 60_000 } as const;
   const flags = Object.entries(shared).flatMap(([key, value]) => {
     const flag = `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
     return value === true ? [flag] : [flag, typeof value === "object" ? JSON.stringify(value) : String(value)];
