@@ -132,7 +132,8 @@ export class Replays {
       // The newest publications are optional: an unreadable broker does not prevent a join.
       const publications = "value" in answer ? answer.value.publications : [];
       const seq = "value" in answer ? answer.value.position.seq : room.seq;
-      if (room.era !== era) return this.#joined(reactor, room, join, null, room.seq, false);
+      const isOther = "value" in answer && answer.value.position.epoch !== room.epoch;
+      if (room.era !== era || isOther) return this.#joined(reactor, room, join, null, room.seq, false);
       this.#joined(reactor, room, join, { bodies: this.#bodies(room, publications), seq }, seq, false);
     });
   }
