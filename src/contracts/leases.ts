@@ -62,7 +62,8 @@ export function recordStoreContract(t: Test, name: string, make: MakeRecords): v
     const revision = revisionOf(await store.create("node.a", "1"));
     const renewed = revisionOf(await store.update("node.a", "2", revision));
     await place.pass(2_500);
-    t.equal(await other.read("node.a"), null);
+    // A server may look for what has expired only now and then.
+    await until(async () => (await other.read("node.a")) === null, "the record to be gone");
     t.same(await other.readAll(), []);
     t.same(await store.update("node.a", "3", renewed), { kind: "conflict" });
     const again = revisionOf(await other.create("node.a", "4"));
@@ -72,10 +73,10 @@ export function recordStoreContract(t: Test, name: string, make: MakeRecords): v
   });
 
   t.test(`${name}: a renewal begins the age anew`, async (t) => {
-    const { place, store } = await start(t, 2_000);
+    const { place, store } = await start(t, 8_000);
     let revision = revisionOf(await store.create("node.a", "1"));
-    for (let i = 0; i < 3; i++) {
-      await place.pass(1_000);
+    for (let i = 0; i < 2; i++) {
+      await place.pass(5_000);
       revision = revisionOf(await store.update("node.a", String(i), revision));
     }
     t.equal((await store.read("node.a"))?.revision, revision);
