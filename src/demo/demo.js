@@ -94,12 +94,18 @@ function start() {
   client.on("closed", ({ code }) => finder.isRefused(code) && start());
   client.on("ready", measure);
   client.on("state", showState);
-  client.on("error", (error) => conversations.notice(conversations.shown, error.message, "gap"));
+  client.on("error", showError);
   client.on("status", showStatus);
   client.onMessage(showDirect);
   client.inbox.on("gap", () => conversations.notice(conversations.shown, "Older direct messages are lost", "gap"));
   showState({ state: client.state });
   enter(roomOfUrl());
+}
+
+/** What is wrong with the connection stands beside its state, and is over when that is. */
+function showError({ code, message }) {
+  if (code === "unreachable") byId("state-text").title = message;
+  else conversations.notice(conversations.shown, message, "gap");
 }
 
 const finder = createFinder({ token });
@@ -108,6 +114,7 @@ let countdown = null;
 function showState({ state, retryInMs, cause }) {
   clearInterval(countdown);
   byId("state").dataset.state = state;
+  if (state === "ready") byId("state-text").title = "";
   byId("again").hidden = state !== "closed";
   tokenNote.show(state === "closed" ? cause?.code : 0);
   if (state !== "ready") vitals.noPing();
