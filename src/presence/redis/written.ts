@@ -121,8 +121,9 @@ export class Written {
   /** Ends due graces. Resolves with the number of members still within theirs; null where unknown. */
   async endGraces(room: string): Promise<number | null> {
     for (;;) {
-      const answer = await this.#ask(this.#ofRoom(scripts.endGraces, room, ...this.#naming(room)));
-      this.#roomFacts(room);
+      const naming = this.#naming(room);
+      const answer = await this.#ask(this.#ofRoom(scripts.endGraces, room, ...naming));
+      this.#roomFacts(room, naming.at(-1));
       if (!Array.isArray(answer)) return null;
       const [left, due] = answer.map(Number);
       if (due === 0) return left!;
@@ -132,8 +133,9 @@ export class Written {
   /** In the form that `pageOf` takes. @throws where Redis is unavailable */
   async readRoom(room: string, after: string | number, count: number): Promise<(string | number)[]> {
     this.flush();
-    const read = (await this.#options.redis.run(...this.#ofRoom(scripts.readRoom, room, after, count, ...this.#naming(room)))) as (string | number)[];
-    this.#roomFacts(room, false);
+    const naming = this.#naming(room);
+    const read = (await this.#options.redis.run(...this.#ofRoom(scripts.readRoom, room, after, count, ...naming))) as (string | number)[];
+    this.#roomFacts(room, naming.at(-1), false);
     return read;
   }
 
@@ -166,8 +168,9 @@ export class Written {
 
   /** Ends sessions that were not resumed in time. Resolves with the time until the next is due, 0 for none; null where unknown. */
   async endSessions(user: string): Promise<number | null> {
-    const due = await this.#ask(this.#ofUser(scripts.endSessions, user, this.#wantedOfUser()));
-    this.#userFacts(user);
+    const wanted = this.#wantedOfUser();
+    const due = await this.#ask(this.#ofUser(scripts.endSessions, user, wanted));
+    this.#userFacts(user, wanted);
     return typeof due === "number" ? due : null;
   }
 
@@ -182,15 +185,17 @@ export class Written {
 
   /** Resolves with 0 when the grace is over; anything else: not over, or unknown. */
   async endUserGrace(user: string): Promise<unknown> {
-    const within = await this.#ask(this.#ofUser(scripts.endUserGrace, user, ...this.#remembering(user)));
-    this.#userFacts(user);
+    const remembering = this.#remembering(user);
+    const within = await this.#ask(this.#ofUser(scripts.endUserGrace, user, ...remembering));
+    this.#userFacts(user, remembering.at(-1));
     return within;
   }
 
   /** For each user: online, last seen, version, or the error of Redis. @throws where Redis is unavailable */
   async readUsers(users: readonly string[]): Promise<((string | null)[] | Error)[]> {
-    const answers = await this.#options.redis.runEach(users.map((user) => this.#ofUser(scripts.readUser, user, ...this.#remembering(user))));
-    for (const user of users) this.#userFacts(user, false);
+    const commands = users.map((user) => this.#ofUser(scripts.readUser, user, ...this.#remembering(user)));
+    const answers = await this.#options.redis.runEach(commands);
+    for (const [i, user] of users.entries()) this.#userFacts(user, commands[i]!.at(-1), false);
     return answers as ((string | null)[] | Error)[];
   }
 
@@ -272,28 +277,32 @@ export class Written {
     return this.#options.wanted.ofUsers !== "";
   }
 
-  #roomFacts(room: string, isChange = true): void {
-    if (this.#options.wanted.ofRoom(room) !== "") this.#facts(`r${room}`, isChange);
+  /** @param asked what the command wanted: see #withEpoch */
+  #roomFacts(room: string, asked: unknown, isChange = true): void {
+    if (this.#options.wanted.ofRoom(room) !== "") this.#facts(`r${room}`, asked, isChange);
   }
 
-  #userFacts(user: string, isChange = true): void {
-    if (this.#wantsUsers) this.#facts(`u${user}`, isChange);
+  #userFacts(user: string, asked: unknown, isChange = true): void {
+    if (this.#wantsUsers) this.#facts(`u${user}`, asked, isChange);
   }
 
-  #facts(subject: Subject, isChange: boolean): void {
+  #facts(subject: Subject, asked: unknown, isChange: boolean): void {
     const { wanted, redis, onFacts } = this.#options;
     redis.contain(() => {
-      if (isChange && wanted.isFull()) wanted.refused();
-      onFacts(subject);
+      if (asked !== "") return onFacts(subject);
+      // Too many wait, so the command added none: the subject is not kept either.
+      if (isChange) wanted.refused();
     });
   }
 
   #done({ of: what, command }: Write, result: unknown): void {
     const of = String(command.at(-1));
     // Also where the script found nothing to do: its first answer may have been lost.
-    if (command[0] === scripts.enterRoom) this.#roomFacts(what.slice(1, what.indexOf("\n")));
-    if (command[0] === scripts.userOnline) this.#userFacts(what.slice(1, what.indexOf("\n")));
-    if (command[0] === scripts.userOffline || command[0] === scripts.endLost) this.#userFacts(of);
+    // What each wanted is where its arguments above have it.
+    if (command[0] === scripts.enterRoom) this.#roomFacts(what.slice(1, what.indexOf("\n")), command.at(-1));
+    if (command[0] === scripts.userOnline) this.#userFacts(what.slice(1, what.indexOf("\n")), command.at(-3));
+    if (command[0] === scripts.userOffline) this.#userFacts(of, command.at(-5));
+    if (command[0] === scripts.endLost) this.#userFacts(of, command.at(-2));
     if (command[0] === scripts.leaveRoom) this.#options.left(of, result === 1);
     if (command[0] === scripts.userOffline) this.#options.wentOffline(of);
   }
