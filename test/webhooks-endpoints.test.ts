@@ -5,6 +5,8 @@ import t, { type Test } from "tap";
 import { factKinds, factsMax, type Facts, type Subject } from "../src/facts/facts.ts";
 import { createMemoryFacts, type OwnedFacts } from "../src/facts/memory.ts";
 import { resolveConfig, showValue } from "../src/config/config.ts";
+import { keysOf } from "../src/presence/redis/keys.ts";
+import { Written } from "../src/presence/redis/written.ts";
 import { Backend, type BackendHead } from "../src/hooks/backend.ts";
 import { Signer } from "../src/hooks/signature.ts";
 import { isPublic, publicConnector } from "../src/webhooks/addresses.ts";
@@ -178,6 +180,62 @@ t.test("while the endpoint fails, events that are too old become dead letters in
   isBack = true;
   await pass(20_000);
   t.match(teller.usage(), { told: 10, deadLetters: 300, subjects: 0, waiting: 0, parked: 0, ageMs: 0 });
+});
+
+t.test("while the endpoint fails, a new room does not cost a look through all that wait", async (t) => {
+  let reads = 0;
+  const { teller, add, pass, clock } = start(() => 500, { clock: () => (reads++, clock()) });
+  for (let i = 0; i < 50; i++) add(`room${i}`);
+  await pass(30_000);
+  t.equal(teller.usage().breaker, "open");
+  reads = 0;
+  for (let i = 0; i < 100; i++) teller.look(`rnew${i}`);
+  // Three for a room: when it was heard of, whether the endpoint may be tried, and its timer. A look through all reads it once more.
+  t.ok(reads <= 301, `${reads} readings of the clock for 100 rooms`);
+});
+
+t.test("while too many events wait, Redis is told to add none, and no subject is kept for them", async (t) => {
+  let isFull = true;
+  const asked: unknown[][] = [];
+  const facts: string[] = [];
+  let refused = 0;
+  const redis = {
+    up: true, onUp() {}, contain: (run: () => void) => run(),
+    run: async (...command: unknown[]) => (asked.push(command), null),
+    runEach: async (commands: unknown[][]) => (asked.push(...commands), commands.map(() => [null])),
+    runAll: async (commands: unknown[][]) => (asked.push(...commands), commands.map(() => 0)),
+  };
+  const written = new Written({
+    redis: redis as never, keys: keysOf("flux:"), node: "n", graceMs: 1, namedUsersMax: 1, namedChangesMax: 1, lastSeenTtlMs: 1, waitingMax: 100, clock: Date.now, log,
+    wanted: { ofRoom: () => "jl", ofUsers: "nf", sessionTtlMs: 1, isFull: () => isFull, refused: () => void refused++ },
+    onFacts: (subject) => void facts.push(subject), left() {}, wentOffline() {}, dropped() {},
+  });
+  const change = async (name: string) => {
+    written.enter(name, "ann", "s");
+    written.online(name, "s");
+    written.offline(`${name}-off`, "s");
+    written.endLost(`${name}-lost`);
+    await written.settled();
+    await written.endGraces(`${name}-grace`);
+    await written.endUserGrace(`${name}-user`);
+    await written.endSessions(`${name}-sessions`);
+    await written.readRoom(`${name}-read`, "", 1);
+    await written.readUsers([`${name}-reads`]);
+  };
+  await change("full");
+  t.strictSame(facts, []);
+  t.equal(refused, 7, "changes, not reads");
+  t.notOk(asked.flat().some((one) => /^(jl|nf):/.test(String(one))));
+  // What was asked for before it was full was added.
+  isFull = false;
+  written.enter("early", "ann", "s");
+  isFull = true;
+  await written.settled();
+  t.strictSame(facts, ["rearly"]);
+  isFull = false;
+  await change("free");
+  t.strictSame(facts.slice(1).sort(), ["rfree", "rfree-grace", "rfree-read", "ufree", "ufree-lost", "ufree-off", "ufree-reads", "ufree-sessions", "ufree-user"]);
+  t.equal(refused, 7);
 });
 
 t.test("what another node has claimed meanwhile is left to it, after the events under way", async (t) => {

@@ -60,6 +60,8 @@ export class Teller {
   readonly #turns = new Set<Promise<void>>();
   #pausedUntil = 0;
   #isDisabled = false;
+  /** Until then no fact to give up is looked for: there was none. */
+  #noneOverdueUntil = 0;
   readonly #uncounted = new Set<Known>();
   /** When this was read or found last. */
   #disabledAt = 0;
@@ -147,7 +149,8 @@ export class Teller {
     if (this.#isClosing) return;
     const { endpoint, connectionsMax } = this.#options;
     const now = this.#steady();
-    if (endpoint.breaker.state !== "closed" && !this.#isDisabled) this.#beginOverdue();
+    // Each new subject comes here. Without the pause each would cost a look through thousands.
+    if (endpoint.breaker.state !== "closed" && !this.#isDisabled && now >= this.#noneOverdueUntil) this.#beginOverdue(now);
     if (this.#ready.size > 0 && now < this.#pausedUntil) return this.#later.wake(this.#pausedUntil - now, () => this.#pump());
     for (const known of this.#ready) {
       // One at a time finds out whether the endpoint is back.
@@ -168,20 +171,24 @@ export class Teller {
   }
 
   /** While the endpoint fails, what is too old becomes a dead letter all the same, without an attempt. */
-  #beginOverdue(): void {
+  #beginOverdue(now: number): void {
     const { connectionsMax, giveUpMs } = this.#options;
+    if (this.#turns.size >= connectionsMax) return;
     const before = this.#clock() - giveUpMs;
     let left = Math.min(overdueMax, this.#ready.size);
+    let found = 0;
     for (const known of this.#ready) {
-      if (this.#turns.size >= connectionsMax || left-- === 0) return;
+      if (this.#turns.size >= connectionsMax || left-- === 0) break;
       if (known.since <= before) {
         this.#begin(known);
+        found++;
         continue;
       }
       // To the end: the next time others are looked at.
       this.#ready.delete(known);
       this.#ready.add(known);
     }
+    if (found === 0) this.#noneOverdueUntil = now + lookMs;
   }
 
   /** Tells the facts of one subject, as far as they go. */
