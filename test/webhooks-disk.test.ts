@@ -1,6 +1,7 @@
 /** Webhooks of a node alone with a data directory: what has happened is told after kill -9, too. */
-import { cpSync } from "node:fs";
+import { cpSync, readdirSync, unlinkSync } from "node:fs";
 import t from "tap";
+import { openLines } from "../src/disk/lines.ts";
 import { createDiskFacts, type DiskFacts } from "../src/facts/disk.ts";
 import type { Subject } from "../src/facts/facts.ts";
 import { messageOf } from "../src/webhooks/message.ts";
@@ -112,6 +113,18 @@ t.test("the journal is rewritten while facts come and go, and holds the same bef
   const { facts: page } = await again.claim("a", "r7", { max: 1000 });
   t.strictSame(page.map(({ member }) => member), Array.from({ length: 100 }, (_, i) => `user${i * 20 + 7}`));
   await again.stop();
+});
+
+t.test("a file that cannot be removed at the stop is reported, and the node goes on to stop", async (t) => {
+  const folder = t.testdir();
+  const said: string[] = [];
+  const lines = await openLines<number>({ folder, sync: false, uncommittedBytesMax: 1 << 20, what: "numbers", log: { ...log, error: (_, text) => void said.push(text) }, read() {}, *all() {} });
+  lines.write(1);
+  await until(() => lines.usage().uncommittedBytes <= 0, "the disk to have it");
+  lines.failed();
+  for (const name of readdirSync(folder)) unlinkSync(`${folder}/${name}`);
+  await lines.stop();
+  t.match(said, [/^rewriting the numbers journal failed: /]);
 });
 
 t.test("a node is killed while its endpoint is dead, and started again: everything is told, once by id, in order for each room and user", async (t) => {

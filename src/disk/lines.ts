@@ -82,8 +82,12 @@ export class Lines<Line> implements Waiting {
     const grown = this.#journal.bytes > Math.max(rewriteBytesMin, rewriteFactor * this.#rewrittenBytes);
     if (this.#stopped || this.#rewriting !== null || !(grown || this.#behind)) return;
     this.#rewriting = this.#rewrite()
-      .catch((error: unknown) => this.#options.log.error({ err: error }, `rewriting the ${this.#options.what} journal failed: the old files stay and the node retries`))
+      .catch((error: unknown) => this.#failedToRewrite(error))
       .finally(() => (this.#rewriting = null));
+  }
+
+  #failedToRewrite(error: unknown): void {
+    this.#options.log.error({ err: error }, `rewriting the ${this.#options.what} journal failed: the old files stay and the node retries`);
   }
 
   usage(): DiskUsage {
@@ -93,7 +97,8 @@ export class Lines<Line> implements Waiting {
 
   async stop(): Promise<void> {
     await this.#rewriting;
-    if (this.#behind) await this.#rewrite();
+    // Whatever fails here, the file is closed and the node goes on to close.
+    if (this.#behind) await this.#rewrite().catch((error: unknown) => this.#failedToRewrite(error));
     this.#stopped = true;
     await this.#journal.idle();
     if (this.#behind) this.#options.log.error({}, `${this.#options.what} could not be written to disk before the exit: the latest changes are lost`);
