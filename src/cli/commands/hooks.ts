@@ -20,8 +20,8 @@ export function addHooksCommand(program: Command): void {
     .option("--json", "Print JSON, with the bodies.", false);
   addAdminFlags(failed).action(async () => {
     const { json, max, ...given } = failed.optsWithGlobals<Given>();
-    const { endpoints, queue } = (await (await askAt(adminPort(given), `/webhooks?max=${numberOf(max)}`)).json()) as { endpoints: FailedEvents[]; queue: WebhookQueue };
-    console.log(json ? JSON.stringify({ endpoints, queue }, null, 2) : `${listed(endpoints)}\n\n${waiting(queue)}`);
+    const { endpoints, queue } = (await (await askAt(adminPort(given), `/webhooks?max=${numberOf(max)}`)).json()) as { endpoints: FailedEvents[]; queue?: WebhookQueue };
+    console.log(json ? JSON.stringify({ endpoints, queue }, null, 2) : [listed(endpoints), ...(queue === undefined ? [] : [waiting(queue)])].join("\n\n"));
   });
 
   const replay = hooks
