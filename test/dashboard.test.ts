@@ -4,9 +4,13 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import t from "tap";
+import type { Audit } from "../src/admin/audit.ts";
 import { checked } from "../src/dashboard/answers.ts";
 import { HotRooms } from "../src/dashboard/hotrooms.ts";
 import { Logins, loginMs } from "../src/dashboard/logins.ts";
+import { pagePaths } from "../src/dashboard/paths.ts";
+import { preview } from "../src/dashboard/preview.ts";
+import { RoomTraces } from "../src/dashboard/roomtraces.ts";
 import { Reasons } from "../src/dashboard/reasons.ts";
 import { Sampler, type Reading } from "../src/dashboard/sampler.ts";
 import { UserTraces } from "../src/dashboard/usertraces.ts";
@@ -44,11 +48,46 @@ t.test("log-ins end, and wrong keys are counted by network", (t) => {
   t.equal(logins.find(other), null, "however much it is used");
   for (let i = 0; i < 10; i++) t.equal(logins.attempt("2001:db8:1:2:3::1"), 0);
   t.ok(logins.attempt("2001:db8:1:2:ffff::9") > 0, "the same /64");
+  for (let i = 0; i < 10; i++) t.equal(logins.attempt(`2001:db8::${i}`), 0);
+  t.ok(logins.attempt("2001:db8::a:b:c:d") > 0, "the same /64, however its zeros are written");
+  t.equal(logins.attempt("2001:db8:0:1::1"), 0, "another /64");
   t.equal(logins.attempt("10.0.0.1"), 0, "another address");
   logins.succeeded("10.0.0.1");
   now += 60_000;
   t.equal(logins.attempt("2001:db8:1:2:3::1"), 0, "a minute later");
   for (let i = 0; i < 400; i++) logins.open(`Bearer ${i}`);
+  t.end();
+});
+
+t.test("a trace is in the audit log, also where the caller says that it has some of it already", async (t) => {
+  const said: object[] = [];
+  const audit = { done: (...[caller, action, asked]: Parameters<Audit["done"]>) => void said.push({ by: caller.key, action, ...asked }) } as Audit;
+  const paths = pagePaths({ cluster: { about: async () => ({ answers: [], unanswered: [] }) } as never, roomTraces: { read: () => ({}) } as never, inbox: async () => ({}) });
+  const ask = (key: string, path: string, query: string) => paths[path]!(new URLSearchParams(query), { from: "::1", method: "GET", path: "", key }, audit);
+  for (const after of [5, 6, 7]) await ask("one", "trace-user", `user=ann&after=${after}`);
+  for (const after of [5, 6]) await ask("two", "trace-room", `room=chat:a&after=${after}`);
+  await ask("two", "trace-user", "user=ann&after=9");
+  await ask("one", "trace-user", "user=ann&after=0");
+  t.strictSame(said, [
+    { by: "one", action: "trace", user: "ann", tenant: "" }, { by: "two", action: "trace", room: "chat:a", tenant: "" },
+    { by: "two", action: "trace", user: "ann", tenant: "" }, { by: "one", action: "trace", user: "ann", tenant: "" },
+  ]);
+});
+
+t.test("payloads are shown as text or as hex, and what is cut says so", (t) => {
+  t.equal(preview(Buffer.from("ä".repeat(150))), "ä".repeat(150));
+  t.equal(preview(Buffer.from(`a${"ä".repeat(300)}`)), `a${"ä".repeat(199)}…`, "not within a character");
+  t.equal(preview(Buffer.alloc(200, 255)), "ff".repeat(200));
+  t.equal(preview(Buffer.alloc(201, 255)), `${"ff".repeat(200)}…`);
+  t.end();
+});
+
+t.test("a page whose trace has ended does not go on with that of another", (t) => {
+  const traces = new RoomTraces({ listen() {}, unlisten() {} });
+  t.teardown(() => traces.stop());
+  t.match(traces.read("", "chat:a", 0), { over: false, last: 1 });
+  t.match(traces.read("", "chat:a", 1), { over: false });
+  t.match(traces.read("", "chat:a", 50), { over: true, events: [] });
   t.end();
 });
 
@@ -162,6 +201,9 @@ t.test("a node with a key", async (t) => {
     t.equal((await ask(port, "/dashboard/login", { ...own, Origin: "null" }, { key: adminKey })).status, 403);
     t.equal((await ask(port, "/dashboard/login", { ...own, "Sec-Fetch-Site": "same-site" }, { key: adminKey })).status, 403, "another port of this host");
     t.equal((await ask(port, "/dashboard/login", own, { key: "x", more: 1 })).status, 400);
+    const cookieOf = async (origin: string) => String((await ask(port, "/dashboard/login", { ...own, Origin: origin }, { key: adminKey })).headers["set-cookie"]);
+    t.match(await cookieOf(`https://127.0.0.1:${port}`), /; HttpOnly; SameSite=Strict; .*; Secure$/, "behind TLS");
+    t.match(await cookieOf(own.Origin), /; HttpOnly; SameSite=Strict; Path=\/dashboard; Max-Age=\d+$/);
     for (let i = 0; i < 10; i++) t.equal((await ask(port, "/dashboard/login", own, { key: `${adminKey}${i}` })).status, 401);
     const late = await ask(port, "/dashboard/login", own, { key: adminKey });
     t.match(late, { status: 429, headers: { "retry-after": /^\d+$/ } });
@@ -185,7 +227,7 @@ t.test("an open node: its page, its writes, and a browser", async (t) => {
     t.equal((await ask(port, "/dashboard/api/live", { Host: "rebound.example" })).status, 403, "nor is anything read by another name");
     t.equal((await ask(port, "/dashboard/api/admin/disconnect", { ...own, "Content-Type": "text/plain" }, { user: "ann" })).status, 415);
     t.equal((await ask(port, "/dashboard/api/admin/disconnect", { ...own, "Sec-Fetch-Site": "same-origin" }, { user: "ann" })).status, 200);
-    for (const path of ["api/nothing", "api/about?what=__proto__", "api/about?what=trace", "api/trace-room?room=", "api/../session/x", "nothing"]) t.ok([400, 404].includes((await ask(port, `/dashboard/${path}`)).status), path);
+    for (const path of ["api/nothing", "api/constructor", "api/__proto__", "api/about?what=__proto__", "api/about?what=trace", "api/trace-room?room=", "api/../session/x", "nothing"]) t.ok([400, 404].includes((await ask(port, `/dashboard/${path}`)).status), path);
     t.equal((await ask(port, "/dashboard/session", own, {}, "DELETE")).status, 200, "its method does not matter");
   });
 

@@ -8,7 +8,10 @@ import * as z from "zod";
 export type About = keyof typeof shapes;
 export type Said<A extends About> = z.infer<(typeof shapes)[A]>;
 
-const listMax = 200;
+export const listMax = 200;
+export const settingsMax = 1_000;
+/** As the option `reactors`. */
+const reactorsMax = 256;
 const amount = z.number();
 const text = z.string().max(4_096);
 
@@ -55,7 +58,7 @@ const now = z.object({
   nats: z.boolean().nullable(),
   /** Of the main thread. */
   hub: z.object({ busy: amount, lagMs: amount }),
-  reactors: z.array(reactor).max(listMax),
+  reactors: z.array(reactor).max(reactorsMax),
 });
 
 const series = z.array(amount).max(2_000);
@@ -93,7 +96,7 @@ export const shapes = {
   /** `isNew`: there is nothing to compare with yet. */
   hot: z.object({ isNew: z.boolean(), rooms: z.array(hot).max(listMax) }),
   work: z.object({ hooks: z.array(hook).max(listMax), webhooks: z.array(endpoint).max(listMax), archive: archive.nullable() }),
-  settings: z.array(option).max(1_000),
+  settings: z.array(option).max(settingsMax),
   trace: z.object({ unsaid: amount, events: z.array(event).max(1_000) }),
 } as const;
 

@@ -3,7 +3,7 @@ import { options, showValue, type Config } from "../config/config.ts";
 import type { rows } from "../config/options.ts";
 import type { Source } from "../config/sources.ts";
 import { hidden } from "../config/values.ts";
-import type { Said } from "./answers.ts";
+import { settingsMax, type Said } from "./answers.ts";
 
 const charsMax = 2_000;
 /** A URL may carry a key of its own. */
@@ -23,7 +23,7 @@ export function changedOptions(config: Config, sources: ReadonlyMap<string, Sour
     const value = (namespaces[name] as Readonly<Record<string, unknown>> | undefined)?.[option];
     return value === undefined ? [] : [{ key: path, group: "Rooms", value: shown(String(value)), standard: "", from: fromOf(source), text: `Option of the rooms of the namespace ${name}.` }];
   });
-  return [...plain, ...rooms];
+  return [...plain, ...rooms].slice(0, settingsMax);
 }
 
 function shown(value: string): string {

@@ -84,7 +84,8 @@ export class Dashboard {
     }
     if (path.startsWith(adminPaths)) return serveAdmin(asProgram(req, login, adminPaths, "/"), res, { ...by, path: `/${path.slice(adminPaths.length)}` });
     if (path.startsWith(httpApi)) return this.#options.api(asProgram(req, login, httpApi, "/api/v1/"), res);
-    const own = path.startsWith(ownPaths) ? this.#options.paths[path.slice(ownPaths.length)] : undefined;
+    const name = path.startsWith(ownPaths) ? path.slice(ownPaths.length) : "";
+    const own = Object.hasOwn(this.#options.paths, name) ? this.#options.paths[name] : undefined;
     if (own === undefined) throw new Refused(404, "not_found", "unknown path of the dashboard");
     allow(res, method, "GET", "HEAD");
     answer(res, 200, await own(new URLSearchParams((req.url ?? "").split("?").slice(1).join("?")), by, audit));
@@ -92,6 +93,8 @@ export class Dashboard {
 
   async #login(req: IncomingMessage, res: ServerResponse, caller: Caller, audit: Audit): Promise<void> {
     const { keys } = this.#options;
+    // Without TLS in front of the port, a browser would not send a Secure cookie. Read first: reading the body takes the header away.
+    const secure = req.headers.origin?.startsWith("https:") === true ? "; Secure" : "";
     const { key } = await readPageCommand(req, asked);
     const waitMs = this.#logins.attempt(caller.from);
     if (waitMs > 0) {
@@ -103,8 +106,6 @@ export class Dashboard {
     if (known === null) throw new Refused(401, "unauthorized", "the key is not the admin key of this node, nor an API key of scope admin for all tenants and rooms");
     this.#logins.succeeded(caller.from);
     const value = this.#logins.open(authorization);
-    // Without TLS in front of the port, a browser would not send a Secure cookie.
-    const secure = req.headers.origin?.startsWith("https:") === true ? "; Secure" : "";
     res.setHeader("Set-Cookie", `${this.#nameOf(req)}=${value}; HttpOnly; SameSite=Strict; Path=${root}; Max-Age=${loginMs / 1_000}${secure}`);
     audit.done({ ...caller, ...keyOf(known) }, "login", {}, {});
     answer(res, 200, { name: known.name, open: keys.isOpen });

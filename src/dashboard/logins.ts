@@ -96,5 +96,9 @@ function idOf(value: string): string {
 /** One who has an address of IPv6 has all of its /64. */
 function networkOf(address: string): string {
   const plain = address.replace(/^::ffff:(?=\d+\.)/, "");
-  return plain.includes(":") ? plain.split(":").slice(0, 4).join(":") : plain;
+  if (!plain.includes(":")) return plain;
+  // `::` stands for as many zeros as are missing.
+  const [head = [], tail = []] = plain.split("::").map((part) => part.split(":").filter((group) => group !== ""));
+  const zeros = Array.from({ length: Math.max(0, 8 - head.length - tail.length) }, () => "0");
+  return [...head, ...zeros, ...tail].slice(0, 4).join(":");
 }

@@ -21,6 +21,7 @@ export interface PathParts {
 
 /** By the path below /dashboard/api/. */
 export function pagePaths({ cluster, roomTraces, inbox }: PathParts): Readonly<Record<string, PagePath>> {
+  const askers = new Askers();
   return {
     live: () => cluster.now(),
     about(query) {
@@ -31,12 +32,12 @@ export function pagePaths({ cluster, roomTraces, inbox }: PathParts): Readonly<R
     "trace-user"(query, caller, audit) {
       const [user, tenant, after] = [named(userShape, query.get("user")), named(tenantShape, query.get("tenant") ?? ""), numberIn(query, "after")];
       // The page asks again and again, until its user has seen enough.
-      if (after === 0) audit.done(caller, "trace", { user, tenant }, {});
+      if (askers.begin(caller, `u${tenant}\n${user}`) || after === 0) audit.done(caller, "trace", { user, tenant }, {});
       return cluster.about("trace", { user, tenant, after });
     },
     "trace-room"(query, caller, audit) {
       const [room, tenant, after] = [named(roomShape, query.get("room")), named(tenantShape, query.get("tenant") ?? ""), numberIn(query, "after")];
-      if (after === 0) audit.done(caller, "trace", { room, tenant }, {});
+      if (askers.begin(caller, `r${tenant}\n${room}`) || after === 0) audit.done(caller, "trace", { room, tenant }, {});
       return roomTraces.read(tenant, room, after);
     },
     async inbox(query, caller, audit) {
@@ -63,4 +64,23 @@ function named(shape: z.ZodType<string>, value: string | null): string {
 function numberIn(query: URLSearchParams, name: string): number {
   const value = Number(query.get(name) ?? 0);
   return Number.isSafeInteger(value) && value >= 0 ? value : 0;
+}
+
+const askersMax = 256;
+const askedMs = 60_000;
+
+/** Who asks for a trace. A caller who says that it has some of it already must be in the log all the same. */
+class Askers {
+  readonly #askedAt = new Map<string, number>();
+
+  /** Whether the caller has not asked for this lately. */
+  begin({ from, key = "" }: Caller, of: string): boolean {
+    const name = `${from} ${key} ${of}`;
+    const now = performance.now();
+    const before = this.#askedAt.get(name) ?? -Infinity;
+    this.#askedAt.delete(name);
+    if (this.#askedAt.size >= askersMax) this.#askedAt.delete(this.#askedAt.keys().next().value!);
+    this.#askedAt.set(name, now);
+    return now - before > askedMs;
+  }
 }

@@ -43,6 +43,8 @@ export class RoomTraces {
     if (room === inboxName) throw new Refused(400, "bad_request", "room: an inbox is shown with its user");
     const key = roomKey(tenant, room);
     let trace = this.#open.get(key);
+    // The page's own trace has ended, and another page has begun one since.
+    if (trace !== undefined && after > trace.last) return { over: true, unsaid: 0, events: [] };
     if (trace === undefined) {
       // Over: the page is not to begin it again by asking for more.
       if (after > 0) return { over: true, unsaid: 0, events: [] };
@@ -90,6 +92,11 @@ class RoomTrace implements RoomListener {
   get isOver(): boolean {
     const now = performance.now();
     return now - this.#readAt > idleMs || now - this.#since > longestMs;
+  }
+
+  /** Number of the newest event. */
+  get last(): number {
+    return this.#last;
   }
 
   opened(): void {}

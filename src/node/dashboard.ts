@@ -10,7 +10,7 @@ import { Reasons, type ReasonTotal } from "../dashboard/reasons.ts";
 import { RoomTraces } from "../dashboard/roomtraces.ts";
 import { Sampler, type Reading } from "../dashboard/sampler.ts";
 import { UserTraces } from "../dashboard/usertraces.ts";
-import type { About, Said } from "../dashboard/answers.ts";
+import { listMax, type About, type Said } from "../dashboard/answers.ts";
 import { closes, type CloseName } from "../errors.ts";
 import { NodeExchange } from "../http/exchange/nodehttp.ts";
 import type { LookQuestion } from "../messages/messages.ts";
@@ -139,8 +139,8 @@ function workOf({ hooks, webhooks, stores, setup: { config } }: Node): Said<"wor
     return count === 0 ? 0 : Math.round((sumMs / count) * 10) / 10;
   };
   return {
-    hooks: hooks === null ? [] : hooks.usage().hooks.map(({ hook, namespace, allowed, denied, running, waiting, breaker, buckets, sumMs, failures }) => ({ hook, namespace, allowed, denied, running, waiting, breaker, meanMs: meanMs(buckets, sumMs), failures: { ...failures } })),
-    webhooks: webhooks === null ? [] : webhooks.usage().map(({ endpoint, told, deadLetters, lost, waiting, ageMs, parked, breaker, isDisabled, failures }) => ({ endpoint, told, deadLetters, lost, waiting, ageMs, parked, breaker, isDisabled, failures: { ...failures } })),
+    hooks: hooks === null ? [] : hooks.usage().hooks.slice(0, listMax).map(({ hook, namespace, allowed, denied, running, waiting, breaker, buckets, sumMs, failures }) => ({ hook, namespace, allowed, denied, running, waiting, breaker, meanMs: meanMs(buckets, sumMs), failures: { ...failures } })),
+    webhooks: webhooks === null ? [] : webhooks.usage().slice(0, listMax).map(({ endpoint, told, deadLetters, lost, waiting, ageMs, parked, breaker, isDisabled, failures }) => ({ endpoint, told, deadLetters, lost, waiting, ageMs, parked, breaker, isDisabled, failures: { ...failures } })),
     archive: stores.archive && { ...stores.archive(), lagMaxMs: config.archiveLagMs },
   };
 }

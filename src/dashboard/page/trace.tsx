@@ -95,6 +95,7 @@ export function UserTrace({ name, tenant }: { name: string; tenant: string }) {
     const after = began.is ? Math.max(1, Math.min(...seen.values(), Infinity) === Infinity ? 1 : Math.min(...seen.values())) : 0;
     began.is = true;
     const { answers } = await ask<Answers<"trace">>(`api/trace-user${query({ user: name, tenant, after })}`);
+    if (answers.length === 0) throw new Error("No node traces the user: each traces at most eight users at once.");
     const events = answers.flatMap(({ node, said }) => {
       const before = seen.get(node) ?? 0;
       const fresh = said.events.filter(({ n }) => n > before);
