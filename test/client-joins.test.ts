@@ -101,6 +101,15 @@ t.test("a later join whose position is gone gets what is kept, behind the gap", 
   t.match(node.commands("history"), [{ history: { since: { seq: 2 }, orOldest: true } }]);
 });
 
+t.test("a later join whose position is gone with all that followed is told", async (t) => {
+  const node = await startRoom(t, 10, () => [{ history: { room, position: { epoch, seq: 10 }, publications: [] } }, live(11)]);
+  const client = startClient(t, node.url);
+  await client.join(room).joined;
+  const late = listen(client.join(room, { recover: { epoch, seq: 2 } }));
+  await until(() => publicationsIn(late).includes(11), "what is live");
+  t.same(late.slice(1), [{ kind: "gap", what: [2, 10] }, { kind: "publication", what: 11 }]);
+});
+
 t.test("a later join whose session is lost while it reads begins again in the next one", async (t) => {
   let reads = 0;
   const node: ScriptedNode = await startRoom(t, 10, (limit) => {
@@ -113,6 +122,74 @@ t.test("a later join whose session is lost while it reads begins again in the ne
   const late = listen(client.join(room, { history: 2 }));
   await until(() => publicationsIn(late).length === 2, "the history");
   t.same(publicationsIn(late), [9, 10]);
+});
+
+t.test("a later join hears what happens to the room while it reads, and when it is live", async (t) => {
+  // While the later join reads, the room misses something that is gone. The test answers both reads.
+  const node = await startRoom(t, 10, (_, since) => (since === null ? [{ id: 0, publication: publication(15) }] : []));
+  const client = startClient(t, node.url);
+  const first = client.join(room);
+  let lives = 0;
+  first.on("live", () => lives++);
+  await first.joined;
+  await until(() => lives === 1, "live");
+  let later = 0;
+  client.join(room).on("live", () => later++);
+  await until(() => later === 1, "a later join without history is live");
+  const late = client.join(room, { history: 1 });
+  const heard = listen(late);
+  let lateLives = 0;
+  late.on("live", () => lateLives++);
+  await until(() => node.commands("history").length === 2, "both reads");
+  const [read, repair] = node.commands("history");
+  node.sessions[0]!.send({ id: repair!.id!, history: { room, publications: [] } });
+  await until(() => first.position?.seq === 15, "the gap of the first");
+  node.sessions[0]!.send({ id: read!.id!, history: { room, publications: [publication(10)] } });
+  await until(() => publicationsIn(heard).includes(15), "what was held");
+  t.same(heard.slice(1), [{ kind: "publication", what: 10 }, { kind: "gap", what: [10, 14] }, { kind: "publication", what: 15 }]);
+  t.equal(lateLives, 1);
+});
+
+t.test("what is older than the history of a later join comes before it, whatever else was held", async (t) => {
+  // The answer is ahead of the socket: a gap, and publications before and in the page, come while it is read.
+  const node = await startRoom(t, 10, (_, since) =>
+    since !== null ? [{ history: { room, publications: [] } }] : [live(11), { id: 0, publication: { ...publication(15), prev: 14 } }, live(16)]);
+  const client = startClient(t, node.url);
+  const first = client.join(room);
+  await first.joined;
+  const late = listen(client.join(room, { history: 1 }));
+  await until(() => first.position?.seq === 16, "what the socket brings");
+  const [read] = node.commands("history");
+  node.sessions[0]!.send({ id: read!.id!, history: { room, publications: [publication(16)] } }, live(17));
+  await until(() => publicationsIn(late).includes(17), "the last");
+  t.same(publicationsIn(late), [11, 15, 16, 17]);
+  t.same(late.filter(({ kind }) => kind === "gap"), [{ kind: "gap", what: [11, 14] }]);
+});
+
+t.test("a later join for which too much arrives while it recovers is told what it does not get", async (t) => {
+  const node = await startRoom(t, 10, () => []);
+  const client = startClient(t, node.url, { heldPublicationsMax: 3 });
+  await client.join(room).joined;
+  const late = listen(client.join(room, { recover: { epoch, seq: 2 } }));
+  await until(() => node.commands("history").length === 1, "it reads");
+  node.sessions[0]!.send(...range(11, 15).map(live));
+  await until(() => publicationsIn(late).includes(15), "the last");
+  t.same(late.slice(1), [{ kind: "gap", what: [2, 10] }, ...range(11, 15).map((what) => ({ kind: "publication", what }))]);
+});
+
+t.test("a later join whose read fails at last is told of no gap where it has everything", async (t) => {
+  let reads = 0;
+  const node = await startRoom(t, 10, () => {
+    if (++reads > 1) return [{ error: { code: "forbidden", text: "no", retryable: false } }];
+    return [live(11), { history: { room, publications: range(3, 11).map((seq) => publication(seq)), more: true } }];
+  });
+  const client = startClient(t, node.url);
+  await client.join(room).joined;
+  const late = listen(client.join(room, { recover: { epoch, seq: 2 } }));
+  await until(() => reads === 2, "both reads");
+  node.sessions[0]!.send(live(12));
+  await until(() => publicationsIn(late).includes(12), "the last");
+  t.same(late.slice(1), range(3, 12).map((what) => ({ kind: "publication", what })));
 });
 
 t.test("data that does not match the schema is an error, and what the schema makes of the rest is data", async (t) => {
@@ -182,6 +259,7 @@ t.test("for await has what comes, ends with the room, and throws what the node r
   const rest = (async () => { for await (const _ of again) t.fail("nothing comes"); return "ended"; })();
   await again.leave();
   t.equal(await rest, "ended");
+  await t.rejects(chat.publications().next(), { code: "removed" }, "a loop that begins after the end");
 });
 
 t.test("whatever waits can be given up", async (t) => {
@@ -208,6 +286,14 @@ t.test("whatever waits can be given up", async (t) => {
   other.abort();
   t.ok(leaving.isLeft, "a join");
   t.throws(() => client.join("chat:b", { signal }), enough);
+
+  await client.close();
+  await t.rejects(client.watch(["ann"]), { code: "closed" }, "what begins after the end");
+  const kept = new AbortController();
+  let listeners = 0;
+  kept.signal.addEventListener = () => listeners++;
+  client.join("chat:b", { signal: kept.signal });
+  t.equal(listeners, 0, "nobody listens to a signal that has nothing to leave");
 });
 
 t.test("a publish that is given up before there is a session is never sent", async (t) => {

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import t from "tap";
+import { readHistoryPage } from "../src/hub/recovery/history.ts";
 import { Tail, TailBudget } from "../src/hub/recovery/tail.ts";
 
 /** What a tail stands for: every publication there ever was. */
@@ -125,3 +126,14 @@ function checkFrom(tail: Tail, all: Entry[], from: number): void {
 function sizes({ seq, bodies }: { seq: number; bodies: Uint8Array[] }) {
   return { seq, count: bodies.length };
 }
+
+t.test("a read behind which nothing is kept promises no further page", async (t) => {
+  const tail = new Tail({ publicationsMax: 10, bytesMax: 1024 }, new TailBudget(1e6), 0);
+  tail.push(1, new Uint8Array(2000));
+  const kind = { retention: { durable: false } };
+  const room = { open: true, epoch: "e", seq: 1, tail, kind };
+  const [reading, asked] = [{ pageBytesMax: 1e6 }, { key: "r", kind, room }] as unknown as [Parameters<typeof readHistoryPage>[0], Parameters<typeof readHistoryPage>[1]];
+  const answers: unknown[] = [];
+  readHistoryPage(reading, asked, { direction: "since", epoch: "e", seq: 0, limit: 10, orOldest: true }, (answer) => answers.push(answer));
+  t.same(answers, [{ value: { publications: [], position: { epoch: "e", seq: 1 }, more: false } }]);
+});

@@ -183,7 +183,7 @@ export class Client {
     if (signal?.aborted) throw signal.reason;
     const room = this.#rooms.join(name, options);
     if (onPublication) room.on("publication", onPublication);
-    if (signal) {
+    if (signal && !room.isLeft) {
       const leave = () => void room.leave();
       signal.addEventListener("abort", leave, { once: true });
       room.on("left", () => signal.removeEventListener("abort", leave));

@@ -41,6 +41,8 @@ export class Watches {
   #waiting: Ask[] = [];
   /** Calls without an answer. */
   readonly #asking = new Set<Ask>();
+  /** Why nothing more is asked, or null. */
+  #ended: FluxError | null = null;
 
   constructor(owner: WatchesOwner) {
     this.#owner = owner;
@@ -71,6 +73,7 @@ export class Watches {
   }
 
   end(error: FluxError): void {
+    this.#ended = error;
     for (const { reject } of this.#waiting.splice(0)) reject(error);
     this.#asking.clear();
   }
@@ -86,6 +89,7 @@ export class Watches {
 
   #ask(ask: Ask): void {
     const { clock, random } = this.#owner;
+    if (this.#ended !== null) return ask.reject(this.#ended);
     this.#asking.add(ask);
     this.#owner.send({ watch: { users: [...ask.users] } }, (answer) => {
       if ("reply" in answer || !answer.error.retryable) this.#asking.delete(ask);

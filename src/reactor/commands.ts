@@ -155,7 +155,7 @@ export function history(reactor: Reactor, session: Session, id: number, fields: 
   const { epoch, seq } = since ?? before ?? {};
   const { slot, life, wire } = session;
   const limit = fields.limit ?? 0;
-  const orOldest = fields.orOldest === true;
+  const orOldest = since !== null && fields.orOldest === true;
   const query = { slot, life, id, wire, room: keyOf(session, room), direction, epoch: epoch ?? "", seq: seq ?? 0, limit, orOldest } as const;
   if (!writeHistory(reactor.link, query)) refuse(reactor, session, id, "overloaded");
 }

@@ -13,8 +13,9 @@ type Source<Data> = {
 /**
  * Yields publications until the room is left. `break` and `signal` end the loop, not the membership.
  * @param max publications that may wait for the loop
+ * @param leftFor why the node refused or ended a room that is left; null: the application left it
  */
-export async function* iterate<Data>(room: Source<Data>, max: number, signal?: AbortSignal): AsyncGenerator<Publication<Data>, void, undefined> {
+export async function* iterate<Data>(room: Source<Data>, max: number, leftFor: () => FluxError | null, signal?: AbortSignal): AsyncGenerator<Publication<Data>, void, undefined> {
   if (signal?.aborted) throw signal.reason;
   const waiting: Publication<Data>[] = [];
   let end: { error: unknown } | null = null;
@@ -34,7 +35,7 @@ export async function* iterate<Data>(room: Source<Data>, max: number, signal?: A
     room.on("left", (error: FluxError | null) => finish(error)),
   ];
   signal?.addEventListener("abort", abort, { once: true });
-  if (room.isLeft) finish(null);
+  if (room.isLeft) finish(leftFor());
   try {
     for (;;) {
       const next = waiting.shift();

@@ -6,7 +6,7 @@ import type { ClientFrame } from "../../protocol/messages.ts";
 import { backoffMs } from "../clock.ts";
 import type { Clock } from "../clock.ts";
 import type { OnReply } from "../connection/commands.ts";
-import { toArrival, toPublication } from "./publication.ts";
+import { toArrival, toPosition, toPublication } from "./publication.ts";
 import type { Arrival, Position, Publication } from "./publication.ts";
 import type { Gap } from "./stream.ts";
 
@@ -59,7 +59,7 @@ export class Late {
   hold(event: Publication | (() => void)): void {
     this.#held.push(event);
     // Newer publications matter more than older ones.
-    if (this.#held.length > this.#options.heldMax) this.#finish([]);
+    if (this.#held.length > this.#options.heldMax) this.#lose(`more than ${this.#options.heldMax} publications arrived before the missed ones were read`);
   }
 
   /** The room was left. */
@@ -74,12 +74,14 @@ export class Late {
     this.#owner.send({ history: since === null ? { room, limit: history } : { room, since, limit: pageSize, orOldest: true } }, (answer) => {
       if (this.#isDone) return;
       if ("error" in answer) return this.#onError(answer.error, attempt);
-      const { publications, more } = answer.reply.history ?? {};
+      const { publications, more, position } = answer.reply.history ?? {};
       const page = (publications ?? []).map(toArrival);
       if (since === null) return this.#finish(page.flatMap(readable));
       for (const arrival of page) this.#recover(arrival);
-      if (more && page.length > 0) this.#read(0);
-      else this.#finish([]);
+      if (more && page.length > 0) return this.#read(0);
+      const head = toPosition(position);
+      if (head.epoch === "" || this.has(head)) this.#finish([]);
+      else this.#lose(gone, head); // what precedes the head is not kept
     });
   }
 
@@ -96,29 +98,32 @@ export class Late {
     const { clock, random } = this.#owner;
     if (code === "disconnected") this.#isReading = false; // begins again with the next session
     else if (retryable) clock.after(backoffMs(attempt, retryBackoff, random), () => !this.#isDone && this.#read(attempt + 1));
-    else this.#lose();
+    else this.#lose(gone);
   }
 
-  #lose(): void {
+  /** Goes on with what is held. A recovery is told what it does not get. */
+  #lose(text: string, head = this.#owner.head()): void {
     const from = this.#options.recover === null ? null : this.#last;
-    const next = this.#held.find((event) => typeof event !== "function")?.position;
-    const to = next ? { epoch: next.epoch, seq: Math.max(0, next.seq - 1) } : this.#owner.head();
-    if (from !== null && to !== null) this.#owner.onGap({ from, to, text: gone });
+    const next = this.#held.flatMap((event) => (typeof event === "function" || this.has(event.position) ? [] : [event.position]))[0];
+    const to = next ? { epoch: next.epoch, seq: Math.max(0, next.seq - 1) } : head;
+    if (from !== null && to !== null && (to.epoch !== from.epoch || to.seq > from.seq)) this.#owner.onGap({ from, to, text });
     this.#finish([]);
   }
 
   /** Delivers the page, and what waited, in order: some of it may be older than the page. */
   #finish(page: Publication[]): void {
     const [first] = page;
-    for (const event of this.#held.splice(0)) {
-      if (first && typeof event !== "function" && isBefore(event.position, first.position)) this.#owner.deliver(event);
-      else {
-        for (const publication of page.splice(0)) this.#deliver(publication);
-        if (typeof event === "function") event();
-        else this.#deliver(event);
-      }
+    const held = this.#held.splice(0);
+    let older = 0;
+    held.forEach((event, i) => first && typeof event !== "function" && isBefore(event.position, first.position) && (older = i + 1));
+    for (const event of held.splice(0, older)) {
+      if (typeof event === "function") event();
+      else if (!this.#isDone) this.#owner.deliver(event);
     }
-    for (const publication of page) this.#deliver(publication);
+    for (const event of [...page, ...held]) {
+      if (typeof event === "function") event();
+      else this.#deliver(event);
+    }
     if (this.#isDone) return; // a listener left the room
     this.#isDone = true;
     this.#owner.onDone();

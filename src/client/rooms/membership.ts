@@ -112,6 +112,11 @@ export class Membership implements StreamOwner {
     return this.#state === "joined" || this.#state === "earlier";
   }
 
+  /** The client is in the room, and no missed publication is on its way. */
+  get isLive(): boolean {
+    return this.#state === "joined" && this.#stream.isLive;
+  }
+
   // ------------------------------------------------------------ who is there
 
   members(usersMax: number, onStop: () => void): Members {
@@ -119,7 +124,7 @@ export class Membership implements StreamOwner {
     const send: MembersOwner["send"] = (command, onReply) => this.#owner.send(command, onReply);
     const members = new Members(this.#options.room, usersMax, { send, clock, random, onStop: () => void (this.#lists.delete(members), onStop()) });
     this.#lists.add(members);
-    if (this.#state === "joined" && this.#stream.isLive) members.live();
+    if (this.isLive) members.live();
     return members;
   }
 

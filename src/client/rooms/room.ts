@@ -92,6 +92,8 @@ export class Room<Data = unknown> implements AsyncIterable<Publication<Data>> {
   #late: Late | null = null;
   #lateRead: Late | null = null;
   #isLeft = false;
+  /** Why the node refused or ended the room. */
+  #leftFor: FluxError | null = null;
 
   /** Rooms come from client.join(). @internal */
   constructor(name: string, membership: Membership, owner: RoomOwner, { schema, isLate, recover, history = 0 }: RoomOptions<Data>) {
@@ -165,7 +167,7 @@ export class Room<Data = unknown> implements AsyncIterable<Publication<Data>> {
    * `overloaded`. Gaps do not end it: listen for `gap`. `for await (const { data } of room)` is the same without options.
    */
   publications({ signal }: WaitOptions = {}): AsyncIterableIterator<Publication<Data>> {
-    return iterate(this, this.#owner.heldMax, signal);
+    return iterate(this, this.#owner.heldMax, () => this.#leftFor, signal);
   }
 
   /** Same as `publications()`: `for await (const { data } of room)`. */
@@ -192,12 +194,17 @@ export class Room<Data = unknown> implements AsyncIterable<Publication<Data>> {
   #on<Name extends keyof RoomEvents>(name: Name, event: RoomEvents[Name]): void {
     if (this.#isLeft) return;
     const late = this.#late;
-    if (name === "left") this.#stop();
+    if (name === "left") this.#stop(event as RoomEvents["left"]);
     else if (late !== null && name === "publication") return late.hold(event as Publication);
-    else if (late !== null && (name === "gap" || name === "recovered" || name === "live")) return late.hold(() => this.#on(name, event));
+    else if (late !== null && (name === "gap" || name === "recovered" || name === "live")) return late.hold(() => this.#tell(name, event));
     if (name === "publication") this.#deliver(event as Publication);
     else this.#emitter.emit(name, event as RoomEvents<Data>[Name]);
     if (name === "joined") late?.begin();
+  }
+
+  /** What waited for the history. */
+  #tell<Name extends keyof RoomEvents>(name: Name, event: RoomEvents[Name]): void {
+    if (!this.#isLeft) this.#emitter.emit(name, event as RoomEvents<Data>[Name]);
   }
 
   #deliver(publication: Publication): void {
@@ -218,8 +225,9 @@ export class Room<Data = unknown> implements AsyncIterable<Publication<Data>> {
     return { ...publication, data: validated(this.#schema, publication.data, `publication ${publication.position.seq} of ${this.name}`) };
   }
 
-  #stop(): void {
+  #stop(error: FluxError | null): void {
     this.#isLeft = true;
+    this.#leftFor = error;
     this.#late?.stop();
     this.#onEarlyLeave();
     for (const off of this.#off) off();
@@ -229,7 +237,10 @@ export class Room<Data = unknown> implements AsyncIterable<Publication<Data>> {
   async #joinedBefore(): Promise<void> {
     const joined = await this.#membership.firstJoined;
     const { position } = this.#membership;
-    if (!this.#isLeft) this.#on("joined", { ...joined, position: position ?? joined.position, recovered: false, rejoined: false });
+    if (this.#isLeft) return;
+    this.#on("joined", { ...joined, position: position ?? joined.position, recovered: false, rejoined: false });
+    // Nobody tells it otherwise: the room became live before this join.
+    if (this.#membership.isLive) this.#on("live", position ?? joined.position);
   }
 
   #begin(recover: Position | null, history: number): Late {

@@ -72,5 +72,6 @@ function readTail(
   if (!room.tail.covers(asked.seq) && (room.kind.retention.durable || asked.orOldest !== true)) return null;
   const { bodies, seq } = room.tail.after(asked.seq, pageBytesMax);
   const taken = bodies.slice(0, limit);
-  return { bodies: taken, more: taken.length < bodies.length || seq < room.seq };
+  // What is evicted is no page to come: a reader would ask for it for ever.
+  return { bodies: taken, more: taken.length > 0 && (taken.length < bodies.length || seq < room.seq) };
 }
