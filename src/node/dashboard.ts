@@ -75,7 +75,7 @@ export function openDashboard(node: Node, http: HttpApis): NodeDashboard {
 /** An inbox is shown with its user. */
 function shownName(key: string): string {
   const name = nameOfRoom(key);
-  return name === inboxName ? `${inboxName} of ${nameOfUser(key.slice(key.indexOf(inboxName)))}` : name;
+  return name === inboxName ? `${inboxName} of ${nameOfUser(key.slice(tenantOfRoom(key).length + 1))}` : name;
 }
 
 function readingOf({ counters, hub, reactors, guard }: Node): () => Reading {

@@ -23,6 +23,8 @@ const busyCalm = 0.5;
 /** Connections in a minute, as a share of all, from which they are a storm. */
 const stormShare = 0.3;
 const stormMin = 30;
+/** An inbox is shown with its user. */
+const inboxOf = "@inbox of ";
 /** Reasons of normal operation. */
 const everyday: ReadonlySet<string> = new Set(["bye", "shutdown", "moved", "token_expired"]);
 
@@ -83,7 +85,7 @@ function hotRoom(hot: Answers<"hot"> | null): Finding[] {
   const [first] = rooms;
   const all = rooms.reduce((sum, { deliveries }) => sum + deliveries, 0);
   if (first === undefined || first.deliveries < 500 || first.deliveries < 0.5 * all) return [];
-  return [{ tone: "warn", what: `Hot room ${first.room}`, text: `${count(first.perSecond)} publications/s to ${count(first.members)} members: ${percent(first.deliveries / all)} of all deliveries.`, link: href("rooms", first.room, first.tenant) }];
+  return [{ tone: "warn", what: `Hot room ${first.room}`, text: `${count(first.perSecond)} publications/s to ${count(first.members)} members: ${percent(first.deliveries / all)} of all deliveries.`, link: first.room.startsWith(inboxOf) ? href("users", first.room.slice(inboxOf.length), first.tenant) : href("rooms", first.room, first.tenant) }];
 }
 
 export interface HotTotal {

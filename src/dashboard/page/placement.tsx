@@ -11,7 +11,7 @@ interface Overview {
   members: { id: string; weight: number; partitions: number }[]; moves: { perSecond: number; problem: string }; held?: Held[];
 }
 interface Plan { moved: number; partitions: number; between: number; nodes: { id: string; weightBefore: number; weightAfter: number; before: number; after: number; gains: number; loses: number; sessionsLost: number | null }[] }
-interface Explained { user: string; owner: string | null; ownerState: string | null; why: string; partition: number; sessions: { sessions: number; answers: { node: string; sessions: number }[] } }
+interface Explained { user: string; tenant: string; owner: string | null; ownerState: string | null; why: string; partition: number; sessions: { sessions: number; answers: { node: string; sessions: number }[] } }
 
 export function Placement() {
   const seen = usePolled(() => ask<Overview>("api/admin/placement"), 5_000, []);
@@ -60,7 +60,7 @@ function Explain() {
       </Form>
       {found === null ? <Empty>Name a user.</Empty> : (
         <>
-          <p><a href={href("users", found.user)}>{found.user}</a> belongs on <strong>{found.owner ?? "any node"}</strong> {found.ownerState !== null && <Badge tone={found.ownerState === "up" ? "good" : "warn"}>{found.ownerState}</Badge>}</p>
+          <p><a href={href("users", found.user, found.tenant)}>{found.user}</a> belongs on <strong>{found.owner ?? "any node"}</strong> {found.ownerState !== null && <Badge tone={found.ownerState === "up" ? "good" : "warn"}>{found.ownerState}</Badge>}</p>
           <p class="dim">{found.why}. Partition {found.partition}. {found.sessions.sessions} sessions{found.sessions.answers.filter((one) => one.sessions > 0).map((one) => `, ${one.sessions} on ${one.node}`).join("")}.</p>
         </>
       )}
