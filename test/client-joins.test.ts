@@ -32,6 +32,8 @@ t.test("a second join has its own history, and the first goes on when it leaves"
   await first.joined;
   const second = client.join(room, { history: 3 });
   const late = listen(second);
+  const liveAfter: number[] = []; // publications before each
+  second.on("live", () => liveAfter.push(publicationsIn(late).length));
   t.not(second, first);
   t.same(await second.joined, await first.joined);
   await until(() => publicationsIn(late).length === 3, "its history");
@@ -39,6 +41,7 @@ t.test("a second join has its own history, and the first goes on when it leaves"
   await until(() => publicationsIn(heard).includes(11), "a live one");
   t.same(publicationsIn(late), [8, 9, 10, 11]);
   t.same(late[0], { kind: "joined", what: { recovered: false, rejoined: false } });
+  t.same(liveAfter, [3], "live once, behind its history");
   t.same(second.position, { epoch, seq: 11 });
 
   await second.leave();

@@ -11,7 +11,7 @@
  *   yaml                 parsed.
  *   … file=NAME          is also written to the page's folder, for the blocks behind it.
  *   go                   runs in the page's session where `go` is installed. services.sh does not install it: 500 MB of Debian packages, for one block.
- *   text, html, ini, nginx, http, promql, mermaid    shown.
+ *   text, jsx, html, ini, nginx, http, promql, mermaid    shown.
  *   ts no-check          shown; only in the generated reference.
  */
 import { spawn, spawnSync } from "node:child_process";
@@ -46,7 +46,7 @@ const reasons: readonly (readonly [has: RegExp, why: string])[] = [
   [/rooms\/dash:orders|users\/USER/, "it needs the node and the page of the recipe: test/long/recipes.test.ts publishes to them"],
   [/git clone|openssl/, "it needs a network, or makes files that are not needed further"],
 ];
-const shown = new Set(["go", "text", "html", "ini", "nginx", "http", "promql", "mermaid"]);
+const shown = new Set(["go", "text", "jsx", "html", "ini", "nginx", "http", "promql", "mermaid"]);
 const languages = new Set([...shown, "sh", "js", "ts", "json", "yaml"]);
 /** As a stranger would have them. */
 const ports = [8080, 8081, 8082, 8083, 8084, 8085, 9090, 9100, 3000, 5173, 8000];

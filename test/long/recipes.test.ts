@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import type { Page } from "playwright-core";
+import type { Page, WebSocketRoute } from "playwright-core";
 import { build } from "esbuild";
 import t from "tap";
 import { complaintsOf, startBrowser } from "../support/browser.ts";
@@ -108,23 +108,72 @@ t.test("cursors: the other's pointer moves, one's own is not drawn", async (t) =
   t.same([...ann.complaints, ...bob.complaints], []);
 });
 
+/** Bundles a page with hooks for a version of React, and serves it. */
+async function serveReact(path: string, version: string, page: { entryPoints: string[] } | { stdin: { contents: string; resolveDir: string; loader: "jsx" } }): Promise<string> {
+  const own = { "flux-gateway-client/react": join(root, "src/client/react.ts"), "flux-gateway-client": join(root, "src/client/index.ts") };
+  const alias = version === "18" ? own : { ...own, react: "react-19", "react-dom": "react-dom-19" };
+  const { outputFiles } = await build({
+    ...page, bundle: true, write: false, format: "esm", target: "es2022", jsx: "automatic", alias, logLevel: "silent", define: { "process.env.NODE_ENV": '"development"' },
+  });
+  files.set(path, `<!doctype html><div id="root"></div><script>globalThis.address = "ws://127.0.0.1:${node.port}/ws"</script><script type="module" src="page.js"></script>`);
+  files.set(`${path}page.js`, outputFiles[0]!.text);
+  return outputFiles[0]!.text;
+}
+
+const main = `
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+createRoot(document.getElementById("root")).render(<StrictMode><App /></StrictMode>);
+`;
+
 for (const version of ["18", "19"]) {
+  t.test(`react.md with React ${version}: two tabs, who is here, and a message written without a connection arrives once`, async (t) => {
+    const app = read("react.md").blocks.find(({ language }) => language === "jsx")!.text.replace("export default function App", "function App");
+    const contents = `${app}${main}`.replace(":8080/", `:${node.port}/`).replace("chat:general", `chat:recipe-${version}`);
+    await serveReact(`/react-${version}/`, version, { stdin: { contents, resolveDir: root, loader: "jsx" } });
+    const context = await browser.newContext();
+    const complaints = complaintsOf(context);
+    const [ann, bob] = [await context.newPage(), await context.newPage()];
+    let isDown = false;
+    const sockets = new Set<WebSocketRoute>();
+    await ann.routeWebSocket(/\/ws/, (socket) => {
+      if (isDown) return void socket.close({ code: 4000 });
+      sockets.add(socket);
+      socket.connectToServer();
+    });
+    for (const page of [ann, bob]) await page.goto(`${origin}/react-${version}/`);
+    for (const page of [ann, bob]) await page.getByRole("status").filter({ hasText: /^ready, live, 2 here: anon-.*, anon-/ }).waitFor();
+    const say = async (page: Page, text: string) => {
+      await page.getByLabel("Message").fill(text);
+      await page.getByRole("button", { name: "Send" }).click();
+    };
+    await say(bob, "hello <b>Ann</b>");
+    for (const page of [ann, bob]) await page.getByRole("listitem").filter({ hasText: /^anon-.*: hello <b>Ann<\/b>$/ }).waitFor();
+
+    isDown = true;
+    for (const socket of sockets) await socket.close();
+    await ann.getByRole("status").filter({ hasText: /^(waiting|connecting), joining/ }).waitFor();
+    await say(ann, "written without a connection");
+    await ann.getByText("1 on the way").waitFor();
+    isDown = false;
+    for (const page of [ann, bob]) await page.getByRole("listitem").filter({ hasText: "written without" }).waitFor();
+    await ann.getByRole("status").filter({ hasText: /^ready, live, 2 here/ }).waitFor();
+    await ann.getByText("on the way").waitFor({ state: "detached" });
+    for (const page of [ann, bob]) t.equal(await page.getByRole("listitem").count(), 2);
+    t.same(complaints, []);
+  });
+
   t.test(`React ${version}: rooms, presence, status and state in StrictMode; one client, one join, one rendering for a page of history`, async (t) => {
     const name = `chat:react-${version}`;
     for (let n = 1; n <= 40; n++) await post(`/rooms/${name}/publications`, { data: { text: `message ${n}` } });
-    const alias = version === "18" ? {} : { react: "react-19", "react-dom": "react-dom-19" };
-    const { outputFiles } = await build({
-      entryPoints: [join(root, "test/support/react/page.js")], bundle: true, write: false, format: "esm", target: "es2022", alias, logLevel: "silent",
-      define: { "process.env.NODE_ENV": '"development"' },
-    });
-    files.set(`/${version}/`, `<!doctype html><div id="root"></div><script>globalThis.address = "ws://127.0.0.1:${node.port}/ws"</script><script type="module" src="page.js"></script>`);
-    files.set(`/${version}/page.js`, outputFiles[0]!.text.replaceAll('"chat:react"', `"${name}"`));
+    const bundle = await serveReact(`/${version}/`, version, { entryPoints: [join(root, "test/support/react/page.js")] });
+    files.set(`/${version}/page.js`, bundle.replaceAll('"chat:react"', `"${name}"`));
     const { page, complaints } = await openAt(`/${version}/`);
     const rooms = page.locator("section:has(.status)");
     for (const i of [0, 1]) await rooms.nth(i).locator("li", { hasText: "message 40" }).waitFor();
     t.equal(await rooms.first().locator("li").count(), 20, "history");
     t.equal(await page.evaluate("clients"), 1, "one client");
-    t.same(await page.evaluate("joins"), [name], "one join for the two components and the list");
+    t.same(await page.evaluate("joins"), [name, name], "one join for the two components, and one for the list");
     t.ok((await page.evaluate("renderings") as number) < 40, `renderings: ${await page.evaluate("renderings") as number}`);
     await page.locator("#state", { hasText: "ready" }).waitFor();
     await page.locator("#people", { hasText: /^1: anon-/ }).waitFor();
@@ -143,6 +192,15 @@ for (const version of ["18", "19"]) {
     await rooms.first().locator("li", { hasText: "message 60" }).waitFor();
     await page.evaluate("setName(null)");
     await rooms.first().locator(".count", { hasText: /^0$/ }).waitFor();
+    await page.evaluate("setOpen(false)");
+
+    // The list is there first.
+    await page.evaluate(`setName(${JSON.stringify(name)})`);
+    await page.locator("#people", { hasText: /^1: anon-/ }).waitFor();
+    await page.evaluate("setOpen(true)");
+    await rooms.first().locator("li", { hasText: "message 60" }).waitFor();
+    await rooms.first().locator(".status", { hasText: "live" }).waitFor();
+    t.equal(await rooms.first().locator("li").count(), 20, "history");
     await page.evaluate("setOpen(false)");
     t.same(complaints, []);
   });

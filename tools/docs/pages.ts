@@ -91,7 +91,7 @@ answer has \`X-Request-Id\`. A position is \`epoch:seq\`, and serves as a cursor
   "sdk.md": {
     title: "Client SDK",
     from: "src/client/",
-    intro: `Everything that \`flux-gateway/client\` exports, as its types and comments say it. Promises reject with a [FluxError](#fluxerror). \`on\` returns a
+    intro: `Everything that \`flux-gateway/client\` exports, and the [hooks for React](#react), as their types and comments say it. Promises reject with a [FluxError](#fluxerror). \`on\` returns a
 function that removes the listener.`,
     body: sdkDoc,
   },

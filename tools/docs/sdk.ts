@@ -1,5 +1,5 @@
 /**
- * The page of the SDK: what src/client/index.ts exports, with signatures and comments as they stand in the source. The
+ * The page of the SDK: what src/client/index.ts and src/client/react.ts export, with signatures and comments as they stand in the source. The
  * files are parsed, not type-checked, which costs a tenth of the time.
  */
 import { readFileSync } from "node:fs";
@@ -11,7 +11,8 @@ import { defaults } from "../../src/client/options.ts";
 import { closes, mayReconnect } from "../../src/errors.ts";
 import { root } from "./root.ts";
 
-type Declaration = ts.ClassDeclaration | ts.InterfaceDeclaration | ts.TypeAliasDeclaration | ts.FunctionDeclaration;
+/** A constant is one that has a type: a component. */
+type Declaration = ts.ClassDeclaration | ts.InterfaceDeclaration | ts.TypeAliasDeclaration | ts.FunctionDeclaration | ts.VariableDeclaration;
 
 /** What a reader looks for first; types that are left follow by name. */
 const first = ["connect", "ClientOptions", "Client", "ClientEvents", "Room", "JoinOptions", "RoomEvents", "Inbox", "InboxEvents", "Members", "MembersEvents", "FluxError"];
@@ -20,7 +21,18 @@ export function sdkDoc(): string {
   const found = exportsOf(join(root, "src/client/index.ts"));
   const rest = [...found.keys()].filter((name) => !first.includes(name)).sort();
   const parts = [...first, ...rest].map((name) => declarationDoc(name, found.get(name)));
-  return [...parts, errorsDoc(), closesDoc()].join("\n\n");
+  return [...parts, errorsDoc(), closesDoc(), reactDoc()].join("\n\n");
+}
+
+/** The hooks, each followed by what it takes and returns. */
+const hooks = ["FluxProvider", "FluxProviderProps", "useRoom", "RoomOptions", "RoomHandle", "RoomView", "usePresence", "PresenceView", "useStatus", "Statuses", "useConnectionState", "useClient"];
+
+function reactDoc(): string {
+  const found = exportsOf(join(root, "src/client/react.ts"));
+  const missing = [...found.keys()].filter((name) => !hooks.includes(name));
+  if (missing.length > 0) throw new Error(`not on the page: ${missing.join(", ")}`);
+  const intro = "Everything that `flux-gateway/client/react` and `flux-gateway-client/react` export, for React 18 and 19. [React](../recipes/react.md) shows how to use it.";
+  return ["## React", intro, ...hooks.map((name) => declarationDoc(name, found.get(name)).replace(/^## /, "### "))].join("\n\n");
 }
 
 /** Exported names that are wanted, each with where it is declared. */
@@ -38,7 +50,7 @@ export function exportsOf(index: string, isWanted: (name: string) => boolean = (
     const path = join(dirname(index), (statement.moduleSpecifier as ts.StringLiteral).text);
     for (const { name } of statement.exportClause.elements) {
       if (!isWanted(name.text)) continue;
-      const declaration = open(path).statements.find((one): one is Declaration => isDeclaration(one) && one.name?.text === name.text);
+      const declaration = open(path).statements.flatMap(declarationsIn).find((one) => one.name?.getText() === name.text);
       if (declaration === undefined) throw new Error(`${path} does not declare ${name.text}`);
       found.set(name.text, declaration);
     }
@@ -46,7 +58,12 @@ export function exportsOf(index: string, isWanted: (name: string) => boolean = (
   return found;
 }
 
-function isDeclaration(node: ts.Node): node is Declaration {
+function declarationsIn(node: ts.Statement): readonly Declaration[] {
+  if (ts.isVariableStatement(node)) return node.declarationList.declarations;
+  return isDeclaration(node) ? [node] : [];
+}
+
+function isDeclaration(node: ts.Node): node is Exclude<Declaration, ts.VariableDeclaration> {
   return ts.isClassDeclaration(node) || ts.isInterfaceDeclaration(node) || ts.isTypeAliasDeclaration(node) || ts.isFunctionDeclaration(node);
 }
 
@@ -57,6 +74,7 @@ export function declarationDoc(name: string, declaration: Declaration | undefine
 
 function bodyDoc(name: string, declaration: Declaration): string {
   if (ts.isFunctionDeclaration(declaration)) return `\`\`\`ts no-check\n${signature(declaration)}\n\`\`\``;
+  if (ts.isVariableDeclaration(declaration)) return `\`\`\`ts no-check\nconst ${name}: ${declaration.type?.getText() ?? ""}\n\`\`\``;
   if (ts.isClassDeclaration(declaration)) return membersDoc(declaration.members.filter(isPublic));
   if (ts.isInterfaceDeclaration(declaration)) return membersDoc(declaration.members);
   const { type } = declaration;

@@ -7,6 +7,7 @@ export type FluxProviderProps = {
   connect?: () => Client;
   /** A client of yours, instead of `connect`. The provider does not close it. */
   client?: Client | null;
+  /** Components that use the hooks. */
   children?: ReactNode;
 };
 

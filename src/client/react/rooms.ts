@@ -14,7 +14,7 @@ export type RoomOptions = {
 export type RoomView = {
   /** The newest publications, oldest first. */
   readonly publications: readonly Publication[];
-  /** `joining`: it is being joined, or what was missed is on its way. `live`: publications arrive as they are published. `left`: the node refused the room, or ended it. */
+  /** `joining`: there is no connection, or the client joins the room, or fetches what it missed. `live`: publications arrive as they are published. `left`: the node refused the room, or ended it. */
   readonly status: "joining" | "live" | "left";
   /** The last publications that were lost to this client; null: none were. */
   readonly gap: Gap | null;
@@ -90,8 +90,8 @@ class SharedRoom {
   readonly #name: string;
   #view: LiveStore<RoomView> | null = null;
   #options: Required<RoomOptions> = defaults;
+  /** For publications. The list of members has a room of its own, so that each begins complete, whichever comes first. */
   #room: Room | null = null;
-  #users = 0;
 
   constructor(client: Client, name: string) {
     this.#client = client;
@@ -112,19 +112,9 @@ class SharedRoom {
     return this.#client.publish(this.#name, data, options);
   }
 
-  #enter(): Room {
-    this.#users++;
-    return (this.#room ??= this.#client.join(this.#name, { history: this.#options.history }));
-  }
-
-  #exit(): void {
-    if (--this.#users > 0) return;
-    void this.#room?.leave();
-    this.#room = null;
-  }
-
   #watch(set: (view: RoomView) => void): () => void {
-    const room = this.#enter();
+    const room = this.#client.join(this.#name, { history: this.#options.history });
+    this.#room = room;
     let view = noRoom;
     const change = (part: Partial<RoomView>) => set((view = { ...view, ...part }));
     change({});
@@ -144,25 +134,29 @@ class SharedRoom {
       room.on("gap", (gap) => change({ gap })),
       room.on("error", (error) => change({ error })),
       room.on("left", (error) => change({ status: "left", error })),
+      this.#client.on("state", ({ state }) => {
+        if (state !== "ready" && view.status === "live") change({ status: "joining" });
+      }),
     ];
     return () => {
       for (const end of ends) end();
       this.#view = null; // the next component begins with history again
-      this.#exit();
+      this.#room = null;
+      void room.leave();
     };
   }
 
   #follow(set: (view: PresenceView) => void): () => void {
-    const members = this.#enter().members();
+    const room = this.#client.join(this.#name);
+    const members = room.members();
     const ends = [
       members.on("changed", () => set({ users: members.users, sessions: members.sessions, members: members.list, isLoaded: true, error: null })),
       members.on("error", (error) => set({ ...noMembers, error })),
     ];
     return () => {
       for (const end of ends) end();
-      members.stop();
       set(noMembers);
-      this.#exit();
+      void room.leave(); // and stops the list
     };
   }
 }
