@@ -38,8 +38,20 @@ export async function bundleDashboard(outdir) {
  * legend, zooming with the mouse. Each is one function at a known depth; a version that has it elsewhere fails here.
  */
 const unusedPlots = {
-  "": ["bars", "stepped", "splineInterp", "_monotoneCubic", "logAxisSplits", "rangeLog", "log10AxisValsFilt", "log2AxisValsFilt", "asinhAxisSplits", "clipBandLine", "join", "timeAxisVals", "rangeAsinh", "_rangeNum", "genTimeStuffs", "timeAxisStamps", "fmtDate", "tzDate", "points", "bandFillClipDirs"],
-  "\t": ["initLegendRow", "setLegendValues", "mouseUp", "mouseDown", "syncLegend", "delSeries", "setFocus", "addSeries"],
+  "": ["bars", "stepped", "splineInterp", "_monotoneCubic", "logAxisSplits", "rangeLog", "log10AxisValsFilt", "log2AxisValsFilt", "asinhAxisSplits", "clipBandLine", "join", "timeAxisVals", "rangeAsinh", "_rangeNum", "genTimeStuffs", "timeAxisStamps", "fmtDate", "tzDate", "points", "bandFillClipDirs", "sortCols", "allHeadersSame", "isAsc", "nullExpand", "findColWidth", "seriesPointsShow", "snapAsinhY", "snapLogY", "timeAxisVal", "timeSeriesVal", "legendStroke", "seriesFillTo", "_sync"],
+  "\t": ["initLegendRow", "setLegendValues", "mouseUp", "mouseDown", "syncLegend", "delSeries", "setFocus", "addSeries", "setSeries", "addBand", "setSelect", "dblClick", "toggleDOM", "pubSync", "doFill", "setLegend"],
+};
+/** What the page never asks for, decided here: the minifier leaves out what depends on it. */
+const known = {
+  "sync.sub(self);": "",
+  "sync.unsub(self);": "",
+  "const FEAT_TIME          = true;": "const FEAT_TIME = false;",
+  "const showLegend = legend.show;": "const showLegend = false;",
+  "const mode = self.mode;": "const mode = 1;",
+  "const cursorFocus = focus.prox >= 0;": "const cursorFocus = false;",
+  "const cursorOnePt = cursorFocus && points.one;": "const cursorOnePt = false;",
+  "const syncKey = syncOpts.key;": "const syncKey = null;",
+  "if (select.show && dragging) {": "if (false) {",
 };
 const withoutUnusedPlots = {
   name: "without-unused-plots",
@@ -52,6 +64,10 @@ const withoutUnusedPlots = {
           if (!whole.test(text)) throw new Error(`uPlot has no function ${name} any more: look at unusedPlots in bundledashboard.mjs`);
           text = text.replace(whole, `${indent}function ${name}() { return [[], [], () => null]; }`);
         }
+      }
+      for (const [before, after] of Object.entries(known)) {
+        if (!text.includes(before)) throw new Error(`uPlot has no "${before}" any more: look at known in bundledashboard.mjs`);
+        text = text.replace(before, after);
       }
       return { contents: text.replace(/^const subs = \{.*?^\};/ms, "const subs = {};") };
     });

@@ -1,19 +1,29 @@
 /** The dashboard: who may come in, what it says, and its page in a real browser. */
+import { once } from "node:events";
 import { gunzipSync } from "node:zlib";
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { request } from "node:http";
+import { createServer, request } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { pino } from "pino";
 import t from "tap";
-import type { Audit } from "../src/admin/audit.ts";
+import { Audit } from "../src/admin/audit.ts";
+import type { Refused } from "../src/admin/request.ts";
+import { createApiKeys } from "../src/auth/apikeys.ts";
+import { makeSecret } from "../src/auth/apisecret.ts";
 import { checked } from "../src/dashboard/answers.ts";
+import { Dashboard } from "../src/dashboard/dashboard.ts";
 import { HotRooms } from "../src/dashboard/hotrooms.ts";
 import { Logins, loginMs } from "../src/dashboard/logins.ts";
+import { duration } from "../src/dashboard/page/format.ts";
 import { pagePaths } from "../src/dashboard/paths.ts";
 import { preview } from "../src/dashboard/preview.ts";
 import { RoomTraces } from "../src/dashboard/roomtraces.ts";
 import { Reasons } from "../src/dashboard/reasons.ts";
 import { Sampler, type Reading } from "../src/dashboard/sampler.ts";
 import { UserTraces } from "../src/dashboard/usertraces.ts";
+import type { KeyRecord } from "../src/keystore/keystore.ts";
+import { createMemoryKeys } from "../src/keystore/memory.ts";
 import { complaintsOf, startBrowser } from "./support/browser.ts";
 import { startNode } from "./support/node.ts";
 import { root } from "./support/root.ts";
@@ -23,14 +33,19 @@ import { until } from "./support/until.ts";
 const adminKey = "an-admin-key-of-32-or-more-characters";
 const folder = join(root, "dist/browser/dashboard");
 
-t.test("the page is at most 45 KiB gzipped, and loads nothing from elsewhere", async (t) => {
+t.test("the page is at most 45 kB gzipped, and loads nothing from elsewhere", async (t) => {
   const files = readdirSync(folder).filter((name) => name.endsWith(".gz"));
   const bytes = files.reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
-  t.ok(bytes <= 45 * 1_024, `${bytes} bytes`);
+  t.ok(bytes <= 45_000, `${bytes} bytes`);
   for (const name of files) t.same(gunzipSync(readFileSync(join(folder, name))).equals(readFileSync(join(folder, name.slice(0, -3)))), true, name);
   const page = readFileSync(join(folder, "index.html"), "utf8");
   t.notMatch(page, /https?:|<script>|style=| on\w+=/, "the page itself has neither inline code nor another origin");
   t.notMatch(readFileSync(join(folder, "app.js"), "utf8"), /innerHTML\s*=(?!=)[^=]*location|document\.write|new Function|eval\(/);
+});
+
+t.test("delays are told apart where they are short", (t) => {
+  t.same([0, 999, 1_000, 1_500, 9_949, 9_950, 119_000, 180_000].map(duration), ["0 ms", "999 ms", "1 s", "1.5 s", "9.9 s", "10 s", "119 s", "3 min"]);
+  t.end();
 });
 
 t.test("log-ins end, and wrong keys are counted by network", (t) => {
@@ -176,6 +191,40 @@ function ask(port: number, path: string, headers: Record<string, string> = {}, b
     sent.end(body === undefined ? undefined : JSON.stringify(body));
   });
 }
+
+t.test("an API key of scope admin logs in, and a key that is revoked or narrowed ends its log-ins at once", async (t) => {
+  const { store, writer } = createMemoryKeys();
+  const { text, id, sha256 } = makeSecret();
+  const record: KeyRecord = { name: "ops", tenant: null, scopes: ["admin"], rooms: null, requestsPerSecond: null, publicationsPerSecond: null, createdAt: 1, expiresAt: 0, secrets: [{ id, sha256, createdAt: 1, expiresAt: 0 }] };
+  await writer.change("ops", () => record);
+  const keys = createApiKeys({ adminKey: "", onLoopback: false, store, verifier: null });
+  const dashboard = new Dashboard({ node: "n", version: "1", keys, paths: { live: () => ({}) }, api: () => undefined });
+  const audit = new Audit(pino({ level: "silent" }), "");
+  const server = createServer((req, res) => {
+    const caller = { from: "127.0.0.1", method: req.method ?? "", path: (req.url ?? "").split("?")[0]! };
+    dashboard.serve(req, res, caller, audit, async () => undefined).catch((error: Refused) => void res.writeHead(error.status).end());
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.teardown(() => void server.close());
+  const { port } = server.address() as AddressInfo;
+  const own = { Origin: `http://127.0.0.1:${port}`, Host: `127.0.0.1:${port}` };
+  const logIn = async () => {
+    const { status, headers } = await ask(port, "/dashboard/login", own, { key: text });
+    return { status, cookie: String(headers["set-cookie"] ?? "").split(";")[0]! };
+  };
+  const look = async (cookie: string) => (await ask(port, "/dashboard/api/live", { Cookie: cookie })).status;
+
+  const [first, second] = [await logIn(), await logIn()];
+  t.same([first.status, await look(first.cookie), await look(second.cookie)], [200, 200, 200]);
+  await writer.change("ops", () => ({ ...record, scopes: ["read"] }));
+  t.equal(await look(first.cookie), 401, "without the scope");
+  await writer.change("ops", () => ({ ...record, tenant: "acme" }));
+  t.equal(await look(first.cookie), 401, "of one tenant");
+  await writer.change("ops", () => record);
+  t.equal(await look(first.cookie), 200);
+  await writer.change("ops", () => null);
+  t.same([await look(first.cookie), await look(second.cookie), (await logIn()).status], [401, 401, 401], "revoked: all of its log-ins, and new ones");
+});
 
 t.test("a node with a key", async (t) => {
   const node = await startNode(t, { adminKey, reactors: 1, allowAnonymous: true, nodeId: "seen" });

@@ -90,7 +90,8 @@ t.test("an operator finds four troubles, and a node that dies", { timeout: stays
           }
         })().catch(() => undefined);
       },
-      said: /gateway-3 lags.*event loop was up to/s,
+      // On a busy machine all nodes lag a little: it must be a problem.
+      said: /Problemgateway-3 lags.*event loop was up to/s,
     },
     "a reconnect storm": {
       begin() {
@@ -137,10 +138,15 @@ t.test("an operator finds four troubles, and a node that dies", { timeout: stays
     await until(async () => said.test((await attention.textContent()) ?? ""), `${name} in "Needs attention"`, 60_000);
     t.pass(`${name} stands in "Needs attention" after ${((performance.now() - began) / 1_000).toFixed(1)} s`);
   }
+  await page.getByRole("link", { name: /^Reconnect storm/ }).click();
+  await until(() => page.evaluate<boolean>("document.getElementById('reasons').getBoundingClientRect().bottom <= innerHeight"), "the reasons of the storm to be in sight");
+  await page.evaluate("scrollTo(0, 0)");
   await sleep(10_000);
   await shot("dashboard");
+  await page.evaluate("scrollTo(0, 500)");
   await page.goto(`${first.adminUrl}/dashboard#/slow`);
   await page.locator("td", { hasText: "feed:prices" }).first().waitFor();
+  t.equal(await page.evaluate("scrollY"), 0, "another view begins at its top");
   await shot("dashboard-slow");
   await page.goto(`${first.adminUrl}/dashboard#/`);
   await page.emulateMedia({ colorScheme: "dark" });
@@ -160,6 +166,8 @@ t.test("an operator finds four troubles, and a node that dies", { timeout: stays
     await page.locator("h1").waitFor();
     if (name === "room") await page.getByRole("button", { name: "Start trace" }).click();
     await sleep(4_000);
+    if (name === "placement") await page.locator(".tile", { hasText: "any node serves any user" }).waitFor();
+    await page.evaluate("scrollTo(0, 0)");
     await shot(`dashboard-${name}`);
   }
   t.equal(((await page.locator("body").textContent()) ?? "").includes("the-admin-key"), false, "the configuration shows no key");

@@ -30,7 +30,9 @@ const everyday: ReadonlySet<string> = new Set(["bye", "shutdown", "moved", "toke
 
 export function findings(nodes: readonly NodeNow[], reasons: Answers<"reasons"> | null, hot: Answers<"hot"> | null): Finding[] {
   const all = reasonsOf(reasons);
-  return [...nodes.flatMap(ofNode), ...storm(nodes, all), ...ofReasons(all), ...hotRoom(hot)].sort((a, b) => Number(b.tone === "bad") - Number(a.tone === "bad"));
+  const storms = storm(nodes, all);
+  // A storm names the most frequent reason already.
+  return [...nodes.flatMap(ofNode), ...storms, ...ofReasons(all.slice(storms.length)), ...hotRoom(hot)].sort((a, b) => Number(b.tone === "bad") - Number(a.tone === "bad"));
 }
 
 function ofNode(node: NodeNow): Finding[] {
@@ -55,7 +57,7 @@ function ofNode(node: NodeNow): Finding[] {
   if (now.brokerMs >= 100) found.push(warn(`${node.id}: the broker is slow`, `A publish takes ${duration(now.brokerMs)} to be stored.`));
   const slow = now.reactors.reduce((sum, one) => sum + one.slow, 0);
   const behind = now.reactors.reduce((sum, one) => sum + one.behind, 0);
-  if (slow + behind > 0) found.push(warn(`Slow clients on ${node.id}`, `${slow > 0 ? `Sockets with a queue more than half full: ${slow}. ` : ""}${behind > 0 ? `Memberships that get nothing until their socket has room: ${behind}.` : ""}`, href("slow")));
+  if (slow + behind > 0) found.push(warn(`Slow clients on ${node.id}`, `${slow > 0 ? `Sockets with a queue more than half full: ${slow}. ` : ""}${behind > 0 ? `Members that receive nothing until their socket has room: ${behind}.` : ""}`, href("slow")));
   return found;
 }
 
@@ -69,14 +71,14 @@ function storm(nodes: readonly NodeNow[], reasons: readonly Total[]): Finding[] 
     sockets += now?.sockets ?? 0;
   }
   if (opened < Math.max(stormMin, stormShare * sockets)) return [];
-  const [first] = reasons.filter(({ minute }) => minute > 0);
-  const because = first === undefined ? "No node closed or refused them: clients or the network do it, or they are new." : `Most frequent reason in the last minute: ${first.reason}, ${count(first.minute)} times${first.nodes.length < nodes.length ? ` (${first.nodes.join(", ")})` : ""}. ${first.text}${first.hint === "" ? "" : `; ${first.hint}`}.`;
-  return [{ tone: "bad", what: `Reconnect storm: ${count(opened)} connections in the last minute, for ${count(sockets)} sockets`, text: `Clients come again and again. ${because}`, link: href("overview") }];
+  const [first] = reasons;
+  const because = first === undefined || first.minute === 0 ? "No node closed or refused them: clients or the network do it, or they are new." : `The most frequent reason in the last minute is ${first.reason}${first.code > 0 ? ` (${first.code})` : ""}, ${count(first.minute)} times on ${first.nodes.join(", ")}: ${first.text}${first.hint === "" ? "" : `; ${first.hint}`}.`;
+  return [{ tone: "bad", what: `Reconnect storm: ${count(opened)} connections in the last minute, for ${count(sockets)} sockets`, text: `Clients come again and again. ${because}`, link: "#reasons" }];
 }
 
 function ofReasons(reasons: readonly Total[]): Finding[] {
   return reasons.filter(({ reason, minute }) => minute > 0 && !everyday.has(reason)).slice(0, 3).map(({ reason, minute, text, hint, nodes }) => ({
-    tone: "warn", what: `${reason}: ${count(minute)} in the last minute`, text: `On ${nodes.join(", ")}: ${text}${hint === "" ? "" : `; ${hint}`}.`, link: href(reason === "slow_consumer" ? "slow" : "overview"),
+    tone: "warn", what: `${reason}: ${count(minute)} in the last minute`, text: `On ${nodes.join(", ")}: ${text}${hint === "" ? "" : `; ${hint}`}.`, link: reason === "slow_consumer" ? href("slow") : "#reasons",
   }));
 }
 

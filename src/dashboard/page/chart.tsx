@@ -2,11 +2,13 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { live, points, reading, seriesOf, timesOfPoints, type SeriesName } from "./live.ts";
-import { time } from "./format.ts";
+import { bytes, time } from "./format.ts";
 
 /** Lines that one can tell apart. */
 export const linesMax = 8;
 const height = 168;
+/** Steps of an axis of bytes. */
+const powers = Array.from({ length: 50 }, (_, i) => 2 ** i);
 
 export function colorOf(index: number): string {
   return `var(--line-${(index % linesMax) + 1})`;
@@ -30,8 +32,8 @@ export function Chart({ title, series, show, nodes }: { title: string; series: S
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
       // No dates of uPlot's: the bundle is without them (bundledashboard.mjs).
-      scales: { x: { time: false, range: (_, min, max) => [min, max] }, y: { range: (_, __, max) => [0, Math.max(1, max * 1.15)] } },
-      axes: [{ ...axis, size: 26, splits: (_, __, min, max) => minutesIn(min, max), values: (_, all) => all.map((value) => time(value * 1_000).slice(0, 5)) }, { ...axis, size: 62, space: 34, values: (_, all) => all.map((value) => show(value)) }],
+      scales: { x: { time: false, range: (_, min, max) => [min, max] }, y: { range: (_, __, max) => [0, Math.max(4, max * 1.15)] } },
+      axes: [{ ...axis, size: 26, splits: (_, __, min, max) => minutesIn(min, max), values: (_, all) => all.map((value) => time(value * 1_000).slice(0, 5)) }, { ...axis, size: 62, space: 34, ...(show === bytes && { incrs: powers }), values: (_, all) => all.map((value) => show(value)) }],
       series: [{}, ...names.map((label, i) => ({ label, stroke: color(`--line-${i + 1}`), width: 2, points: { show: false }, spanGaps: false }))],
       hooks: { setCursor: [(self) => setAt(self.cursor.idx ?? null)] },
     }, dataOf(names, series), own);

@@ -23,6 +23,7 @@ export function bytes(value: number): string {
 export function duration(ms: number): string {
   if (ms < 0) return "never";
   if (ms < 1_000) return `${number.format(ms)} ms`;
+  if (ms < 9_950) return `${small.format(ms / 1_000)} s`;
   const seconds = Math.round(ms / 1_000);
   if (seconds < 120) return `${seconds} s`;
   const minutes = Math.round(seconds / 60);

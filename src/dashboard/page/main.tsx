@@ -1,6 +1,7 @@
 /** The page: who is logged in, where one is, and the views. */
 import "./style.css";
 import { render, type ComponentChildren } from "preact";
+import { useEffect } from "preact/hooks";
 import { ask, session, whoAmI } from "./api.ts";
 import { Backend } from "./backend.tsx";
 import { live, problem, startLive } from "./live.ts";
@@ -37,7 +38,7 @@ function App() {
   const known = session.value;
   if (known === undefined) return problem.value === "" ? <p class="empty">Loading…</p> : <main><Notice tone="bad">{problem.value}</Notice></main>;
   if (known === null) return <Login />;
-  const current = route.value.view === "nodes" ? "overview" : route.value.view;
+  const current = ["nodes", "reasons"].includes(route.value.view) ? "overview" : route.value.view;
   return (
     <div class="frame">
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.querySelector("main")?.focus(); }}>Skip to the content</a>
@@ -47,15 +48,23 @@ function App() {
         <Pulse />
         {known.open ? null : <button type="button" class="quiet" onClick={() => void ask("logout", { method: "POST", body: {} }).finally(() => (session.value = null))}>Log out <span class="dim">{known.name}</span></button>}
       </header>
-      <nav class="side" aria-label="Views">
-        {views.map(([view, title]) => <a key={view} href={href(view)} {...(view === current && { "aria-current": "page" as const })}>{title}</a>)}
-      </nav>
+      <Nav current={current} />
       <main id="main" tabIndex={-1}>
         {known.open && <Notice tone="warn"><strong>This admin port is open.</strong> Every program on this machine can use it. Set <code>--admin-key</code>.</Notice>}
         {problem.value !== "" && <Notice tone="bad">{problem.value} What is shown may be old.</Notice>}
         <View />
       </main>
     </div>
+  );
+}
+
+function Nav({ current }: { current: string }) {
+  // On a phone the views are a row that scrolls.
+  useEffect(() => document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest" }), [current]);
+  return (
+    <nav class="side" aria-label="Views">
+      {views.map(([view, title]) => <a key={view} href={href(view)} {...(view === current && { "aria-current": "page" as const })}>{title}</a>)}
+    </nav>
   );
 }
 

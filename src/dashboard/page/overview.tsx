@@ -18,7 +18,7 @@ export function Overview() {
     <>
       <h1>Overview</h1>
       <Totals />
-      <Attention found={found} />
+      <Attention found={found} isRead={reasons.value !== null && hot.value !== null} />
       <Card title="Last 15 minutes" note={<Legend nodes={names} />}>
         <div class="charts">
           <Chart title="Deliveries per second" series="deliveries" show={count} nodes={names} />
@@ -28,7 +28,7 @@ export function Overview() {
         </div>
       </Card>
       <Card title="Nodes" note="Open a node for its reactors, its weight, and to drain it."><NodeTable rows={all} /></Card>
-      <Card title="Why sockets were closed or refused" note="By the nodes, in the last minute and the last 15.">
+      <Card id="reasons" title="Why sockets were closed or refused" note="By the nodes, in the last minute and the last 15.">
         <Unanswered nodes={reasons.value?.unanswered ?? []} />
         <Reasons rows={reasonsOf(reasons.value)} />
       </Card>
@@ -56,8 +56,8 @@ function Totals() {
   );
 }
 
-function Attention({ found }: { found: readonly Finding[] }) {
-  if (live.value === null) return null;
+function Attention({ found, isRead }: { found: readonly Finding[]; isRead: boolean }) {
+  if (live.value === null || (found.length === 0 && !isRead)) return null;
   return (
     <Card title="Needs attention" id="attention">
       {found.length === 0 ? <Notice tone="good">Nothing. All nodes answer, no client is slow, and nobody is turned away.</Notice> : (

@@ -23,7 +23,7 @@ export function Placement() {
       {seen.failed !== "" && <Notice tone="bad">{seen.failed}</Notice>}
       {value !== null && (
         <Tiles>
-          <Tile label="Mode" value={value.placement} detail={value.placement === "none" ? "any node serves any user" : "each user has an owner"} />
+          <Tile label="Mode" value={value.placement} detail={value.placement === "any" ? "any node serves any user" : "each user has an owner"} />
           <Tile label="Partitions" value={count(value.partitions)} detail={value.held === undefined ? "" : `${count(unowned.length)} without an owner`} tone={unowned.length > 0 ? "bad" : "plain"} />
           <Tile label="Table" value={value.table === null ? "none" : value.table.number} detail={value.table === null ? "" : `made by ${value.table.by}, ${duration(Date.now() - value.table.at)} ago`} />
           <Tile label="Moves" value={`${count(value.moves.perSecond)}/s`} detail={value.moves.problem || "sessions may move"} tone={value.moves.problem === "" ? "plain" : "warn"} />

@@ -10,7 +10,8 @@ export interface Route {
 export const route = signal(read());
 addEventListener("hashchange", () => {
   route.value = read();
-  document.querySelector("main")?.scrollTo(0, 0);
+  // A link to a part of the overview, such as #reasons, scrolls there.
+  if (document.getElementById(location.hash.slice(1)) === null) scrollTo(0, 0);
 });
 
 export function href(view: string, name = "", tenant = ""): string {
