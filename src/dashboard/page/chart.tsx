@@ -28,7 +28,7 @@ export function Chart({ title, series, show, nodes }: { title: string; series: S
     const made = new uPlot({
       width: Math.max(120, own.clientWidth),
       height,
-      padding: [8, 8, 0, 0],
+      padding: [8, 16, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
       // No dates of uPlot's: the bundle is without them (bundledashboard.mjs).
