@@ -38,8 +38,8 @@ export async function bundleDashboard(outdir) {
  * legend, zooming with the mouse. Each is one function at a known depth; a version that has it elsewhere fails here.
  */
 const unusedPlots = {
-  "": ["bars", "stepped", "splineInterp", "_monotoneCubic", "logAxisSplits", "rangeLog", "log10AxisValsFilt", "log2AxisValsFilt", "asinhAxisSplits", "clipBandLine", "join", "timeAxisVals", "rangeAsinh", "_rangeNum", "genTimeStuffs", "timeAxisStamps", "fmtDate", "tzDate", "points", "bandFillClipDirs", "sortCols", "allHeadersSame", "isAsc", "nullExpand", "findColWidth", "seriesPointsShow", "snapAsinhY", "snapLogY", "timeAxisVal", "timeSeriesVal", "legendStroke", "seriesFillTo", "_sync"],
-  "\t": ["initLegendRow", "setLegendValues", "mouseUp", "mouseDown", "syncLegend", "delSeries", "setFocus", "addSeries", "setSeries", "addBand", "setSelect", "dblClick", "toggleDOM", "pubSync", "doFill", "setLegend"],
+  "": ["bars", "stepped", "splineInterp", "_monotoneCubic", "logAxisSplits", "rangeLog", "log10AxisValsFilt", "log2AxisValsFilt", "asinhAxisSplits", "clipBandLine", "join", "timeAxisVals", "rangeAsinh", "_rangeNum", "genTimeStuffs", "timeAxisStamps", "fmtDate", "tzDate", "points", "bandFillClipDirs", "sortCols", "allHeadersSame", "isAsc", "nullExpand", "findColWidth", "seriesPointsShow", "snapAsinhY", "snapLogY", "timeAxisVal", "timeSeriesVal", "legendStroke", "seriesFillTo", "_sync", "numSeriesVal"],
+  "\t": ["initLegendRow", "setLegendValues", "mouseUp", "mouseDown", "syncLegend", "delSeries", "setFocus", "addSeries", "setSeries", "addBand", "setSelect", "dblClick", "toggleDOM", "pubSync", "doFill", "setLegend", "autoPadSide"],
 };
 /** What the page never asks for, decided here: the minifier leaves out what depends on it. */
 const known = {
