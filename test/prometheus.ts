@@ -14,6 +14,7 @@ import { startNodeProcess, type NodeProcess } from "./support/nodeprocess.ts";
 import { startPostgres } from "./support/postgres.ts";
 import { needPrometheus, startPrometheus } from "./support/prometheus.ts";
 import { filled } from "./support/promql.ts";
+import { startReceiver } from "./support/receiver.ts";
 import { startRedis } from "./support/redis.ts";
 import { root } from "./support/root.ts";
 import { open, type TestSession } from "./support/session.ts";
@@ -72,12 +73,13 @@ async function main(): Promise<void> {
 }
 
 async function startNodes(): Promise<NodeProcess[]> {
-  const [nats, redis, postgres, backend] = await Promise.all([startNats(t), startRedis(t), startPostgres(t), startHookBackend(t)]);
+  const [nats, redis, postgres, backend, receiver] = await Promise.all([startNats(t), startRedis(t), startPostgres(t), startHookBackend(t), startReceiver(t)]);
   backend.answer("/connect", { allow: true });
   const flags = [
     "--reactors", "2", "--nats", nats.url, "--redis", redis.url, "--allow-anonymous", "--placement", "partition", "--placement-stable-ms", "1s",
     "--archive", postgres.url(), "--outbox", postgres.url(), "--namespaces", JSON.stringify({ chat: { durable: true, archive: true } }),
     "--hook-connect", `${backend.url}/connect`, "--hook-secret", hookSecret, "--hook-on-failure", "allow",
+    "--webhooks", JSON.stringify({ main: { url: receiver.url, events: ["room.*", "member.*", "session.ended"] } }), "--webhooks-allow-private",
   ];
   const nodes = await Promise.all([0, 1, 2].map(async (i) => {
     const port = await freePort();
@@ -126,7 +128,7 @@ async function member(node: NodeProcess): Promise<TestSession> {
 
 /** A node that has just started may refuse for a moment, as one does that claims partitions: a client comes again. */
 async function comeIn(node: NodeProcess): Promise<TestSession> {
-  for (let left = 50; ; left--) {
+  for (let left = 600; ; left--) {
     try {
       return await open(node, {});
     } catch (error) {
