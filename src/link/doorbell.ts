@@ -31,16 +31,11 @@ export class Doorbell {
     this.#ring();
   }
 
-  /** Rings now if a ring was put off. */
+  /** Rings now if a ring was put off: nobody else would for those records. */
   hurry(): void {
     if (this.#timer === null) return;
     this.#clock.cancel(this.#timer);
     this.#late();
-  }
-
-  /** Rings what was put off: nobody else would for these records, and none that follow. */
-  close(): void {
-    this.hurry();
   }
 
   readonly #late = (): void => {

@@ -160,7 +160,7 @@ export class Link {
 
   close(): void {
     this.#closed = true;
-    this.#doorbell.close();
+    this.#doorbell.hurry();
   }
 
   readonly #ring = (): void => this.#doorbell.ring();

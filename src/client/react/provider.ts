@@ -23,7 +23,6 @@ export const FluxProvider: FunctionComponent<FluxProviderProps> = ({ connect, cl
     setMade(own.take(connect));
     return () => own.give();
     // A new `connect` in each rendering is the usual case, and means the same client.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [own, connect === undefined]);
   return createElement(Context.Provider, { value: client ?? made }, children);
 };
