@@ -49,6 +49,12 @@ t.test("src keeps the import rule", async (t) => {
   t.strictSame(violations(imports), []);
 });
 
+t.test("a reactor's bundle has no table of options", async (t) => {
+  const { sources } = JSON.parse(readFileSync(join(root, "dist/reactor/main.js.map"), "utf8")) as { sources: string[] };
+  t.ok(sources.some((path) => path.endsWith("/config/reach.ts")), "the bundle's sources were found");
+  t.strictSame(sources.filter((path) => path.endsWith("/config/options.ts") || path.endsWith("/config/values.ts")), [], "every thread would build it at its start");
+});
+
 t.test("the check knows how TypeScript writes imports", async (t) => {
   const text = `
     import { a } from "./a.ts";

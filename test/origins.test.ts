@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import t from "tap";
 import { ConfigError, resolveConfig } from "../src/config/config.ts";
-import { isAmong, origins } from "../src/config/origins.ts";
+import { origins } from "../src/config/origins.ts";
+import { isAmong } from "../src/config/reach.ts";
 import { isWelcome } from "../src/reactor/transport/origin.ts";
 
 const elsewhere = "gateway.invalid:8080";

@@ -1,6 +1,7 @@
 /** Finds the value of each option (config/options.ts): from flag, environment, file or default, in this order. */
 import { hidden, type Checked } from "./values.ts";
-import { contradictions, hasKey } from "./contradictions.ts";
+import { contradictions } from "./contradictions.ts";
+import { hasKey } from "./reach.ts";
 import { hookProblems } from "./hooks.ts";
 import { webhookProblems } from "./webhooks.ts";
 import { readEnvironment } from "./environment.ts";
@@ -15,7 +16,7 @@ import {
 import { isOptionOf, rows, type Known, type Row, type Runner, type Told } from "./options.ts";
 import { envOf, flagOf, label, unknownName, type Rank, type Source } from "./sources.ts";
 
-export { hasKey, isLoopback } from "./contradictions.ts";
+export { hasKey, isLoopback } from "./reach.ts";
 export { isOptionOf, type Runner } from "./options.ts";
 export type { NamespaceConfig, NamespacesGiven } from "./namespaces.ts";
 

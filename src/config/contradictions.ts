@@ -1,6 +1,6 @@
 /** Checks options that are valid by themselves but contradict each other. */
-import { BlockList, isIP } from "node:net";
 import { neededBytes } from "../platform/memoryplan.ts";
+import { hasKey, isLoopback } from "./reach.ts";
 import { showSize } from "./values.ts";
 import { label, type Source } from "./sources.ts";
 
@@ -264,18 +264,3 @@ const partitionsPerStreamMax = 32;
 const natsKeys = ["natsUser", "natsPassword", "natsToken", "natsCreds", "natsTlsCert", "natsTlsKey"] as const;
 
 const keyNames = ["authSecret", "authKeys", "authJwksUrl"] as const;
-
-/** Whether a key for tokens is configured. Without one no client needs a token. */
-export function hasKey({ authSecret = "", authKeys = [], authJwksUrl = "" }: Partial<Related>): boolean {
-  return authSecret !== "" || authKeys.length > 0 || authJwksUrl !== "";
-}
-
-const loopback = new BlockList();
-loopback.addSubnet("127.0.0.0", 8, "ipv4");
-loopback.addAddress("::1", "ipv6");
-
-/** Whether only this machine can reach `host`. The only trusted name is localhost. */
-export function isLoopback(host: string): boolean {
-  const version = isIP(host);
-  return version === 0 ? host.toLowerCase() === "localhost" : loopback.check(host, version === 4 ? "ipv4" : "ipv6");
-}

@@ -25,7 +25,7 @@ import {
   yesOrNo,
   type Check,
 } from "./values.ts";
-import { isLoopback } from "./contradictions.ts";
+import { isLoopback } from "./reach.ts";
 import { webhooksCheck } from "./webhooks.ts";
 import { origins } from "./origins.ts";
 

@@ -7,8 +7,6 @@ import { scalar, type Check, textOrTexts } from "./values.ts";
 const originPattern = /^[a-z][a-z0-9+.-]*:\/\/[^/\s,?#@]+$/i;
 /** At least two labels must follow the star: `*.com` would match every site of a registry. */
 const starPattern = /^(https?:\/\/)\*(\.[^/\s,?#@*.:]+(?:\.[^/\s,?#@*.:]+)+(?::\d{1,5})?)$/i;
-/** The labels a star may match, as browsers send them: in lower case, other scripts in Punycode. */
-const labels = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/;
 
 /** From a JSON array or separated by commas. */
 export function origins(): Check<readonly string[]> {
@@ -40,18 +38,4 @@ function starred(value: string): string | undefined {
   const example = `${scheme}a${rest}`;
   if (scheme === undefined || !URL.canParse(example)) return undefined;
   return new URL(example).origin.replace("://a.", "://*.");
-}
-
-/** Whether the origin matches one of the patterns. */
-export function isAmong(allowed: readonly string[], origin: string): boolean {
-  return allowed.some((one) => one === "*" || isOne(one, origin));
-}
-
-function isOne(pattern: string, origin: string): boolean {
-  const star = pattern.indexOf("*.");
-  if (star < 0) return pattern === origin;
-  const [before, behind] = [pattern.slice(0, star), pattern.slice(star + 1)];
-  if (!origin.startsWith(before) || !origin.endsWith(behind)) return false;
-  // If prefix and suffix overlap in the origin, nothing is left for the star.
-  return labels.test(origin.slice(before.length, Math.max(before.length, origin.length - behind.length)));
 }

@@ -1,5 +1,5 @@
 /** Room names: valid names, and the namespace that a name belongs to. */
-import { lettersOfRooms } from "./webhooks.ts";
+import { lettersOfRooms } from "./told.ts";
 import type { Retention } from "../broker/broker.ts";
 import type { Config } from "./config.ts";
 import { inboxName, nameOfRoom } from "../protocol/roomkeys.ts";

@@ -1,8 +1,9 @@
 /** The endpoints that webhooks tell: their options, and which facts each of them gets. */
 import * as z from "zod";
-import { factKinds, lettersOf, type FactKind } from "../facts/facts.ts";
+import { factKinds } from "../facts/facts.ts";
 import { isRecord, type Namespaces } from "./namespaces.ts";
 import { label, nearest, type Source } from "./sources.ts";
+import { kindsNamed } from "./told.ts";
 import { backendUrl, hidden, list, signingSecret, type Check, type Checked } from "./values.ts";
 
 const eventName = list(/^[a-z.*]{1,32}$/, "names of events such as room.occupied, or room.*", "events");
@@ -97,25 +98,6 @@ export function webhookProblems(options: { readonly webhooks: WebhooksGiven; rea
       ...unknown.map((one) => said("namespaces", `there is no namespace ${one}`)),
     ];
   });
-}
-
-/** The kinds that a name in `events` stands for. */
-function kindsNamed(event: string): FactKind[] {
-  return factKinds.filter((kind) => kind === event || (event.endsWith(".*") && kind.startsWith(event.slice(0, -1))));
-}
-
-export function kindsOf({ events }: Pick<Fields, "events">): FactKind[] {
-  return events.length === 0 ? factKinds : [...new Set(events.flatMap(kindsNamed))];
-}
-
-/** Letters of the facts that some endpoint is told of rooms in this namespace. "" for none. */
-export function lettersOfRooms(webhooks: WebhooksGiven, namespace: string): string {
-  const all = Object.values(webhooks).filter(({ namespaces }) => namespaces.length === 0 || namespaces.includes(namespace));
-  return lettersOf(all.flatMap(kindsOf).filter((kind) => kind.startsWith("room.") || kind.startsWith("member.")));
-}
-
-export function lettersOfUsers(webhooks: WebhooksGiven): string {
-  return lettersOf(Object.values(webhooks).flatMap(kindsOf).filter((kind) => kind.startsWith("user.") || kind.startsWith("session.")));
 }
 
 function withoutSecrets(value: WebhooksGiven): object {

@@ -5,7 +5,7 @@
 import { strangeHost, strangePage } from "../admin/host.ts";
 import type { ApiCaller } from "../auth/apikeys.ts";
 import type { Config } from "../config/config.ts";
-import { isAmong } from "../config/origins.ts";
+import { isAmong } from "../config/reach.ts";
 import { refusal, type Refusal } from "../protocol/problems.ts";
 import { isWelcome } from "../reactor/transport/origin.ts";
 import type { ApiCall } from "./call.ts";

@@ -1,7 +1,7 @@
 /** Builds what webhooks need: the lists of facts, in Redis, on disk or in memory, and those who tell them. */
 import type { Config } from "../config/config.ts";
 import { compileKinds } from "../config/roomnames.ts";
-import { lettersOfUsers } from "../config/webhooks.ts";
+import { lettersOfUsers } from "../config/told.ts";
 import type { Facts, Subject } from "../facts/facts.ts";
 import { createDiskFacts, type DiskFacts, type DiskFactsOptions } from "../facts/disk.ts";
 import { createMemoryFacts, type OwnedFacts } from "../facts/memory.ts";

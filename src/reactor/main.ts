@@ -12,7 +12,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { TemplatedApp } from "uWebSockets.js";
 import { createVerifier } from "../auth/verifier.ts";
 import { collectGarbage } from "../platform/collect.ts";
-import { hasKey } from "../config/config.ts";
+import { hasKey } from "../config/reach.ts";
 import { hasHooks } from "../config/hooks.ts";
 import type { Certificate } from "../config/certificate.ts";
 import type { CloseName } from "../errors.ts";

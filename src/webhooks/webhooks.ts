@@ -4,7 +4,7 @@
  */
 import type { Config } from "../config/config.ts";
 import { namespaceOf } from "../config/roomnames.ts";
-import { kindsOf } from "../config/webhooks.ts";
+import { kindsOf } from "../config/told.ts";
 import type { DeadLetter, Facts, Subject } from "../facts/facts.ts";
 import { Backend } from "../hooks/backend.ts";
 import { Signer } from "../hooks/signature.ts";

@@ -3,7 +3,8 @@
  * port mappings and proxies alike. The header is the caller's own text. So it is used only where nothing is configured,
  * only where it is a plain host and port, and only in the answer to this caller, which no cache keeps.
  */
-import { isLoopback, type Config } from "../../config/config.ts";
+import type { Config } from "../../config/config.ts";
+import { isLoopback } from "../../config/reach.ts";
 
 const plainHost = /^([a-z0-9][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\])(:\d{1,5})?$/i;
 

@@ -2,8 +2,8 @@
  * Which web pages may connect. Browsers send the page's origin, and let any page open a WebSocket to any host. Without
  * this check, every site that a user visits could talk to a gateway that only the user can reach.
  */
-import { isLoopback, type Config } from "../../config/config.ts";
-import { isAmong } from "../../config/origins.ts";
+import type { Config } from "../../config/config.ts";
+import { isAmong, isLoopback } from "../../config/reach.ts";
 import { quoted } from "../../platform/log/quoted.ts";
 
 /** @param origin the Origin header, "" without one: the client is no page in a browser @param host the Host header */
