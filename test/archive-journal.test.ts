@@ -159,11 +159,11 @@ t.test("the archive goes on behind a gap, also where rooms keep files that are o
   await until(() => archiver.usage().failures > 0, "it to lag");
   clock.now += 2 * lagMaxMs;
   await publish("chat:a", 41, 41);
-  await until(() => !files().includes("0000000002.flux"), "the file with the archive's place to be deleted");
+  await until(() => files().length === 2, "all files to be deleted but two: among them that with the archive's place");
   t.ok(files().includes("0000000001.flux"), "an older one stays");
   gate.away = false;
   await caughtUp("chat:a", 41);
-  t.ok(archiver.usage().missing >= 20);
+  t.equal(archiver.usage().missing, 30);
 });
 
 t.test("a read ends when it is paused, and what it gives keeps nothing else in memory", async (t) => {
