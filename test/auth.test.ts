@@ -18,12 +18,15 @@ interface Checked {
   readonly outages: (string | null)[];
 }
 
-function verifier(options: GatewayOptions): Checked {
+/** The least time between two requests for keys. */
+const cooldownMs = 5_000;
+
+function verifier(options: GatewayOptions, clock?: () => number): Checked {
   const { config } = resolveConfig({ options });
   let count = 0;
   const outages: (string | null)[] = [];
   const { verify } = createVerifier({
-    config, keys: readKeys(config), onVerified: () => count++, onOutage: (problem) => outages.push(problem),
+    config, keys: readKeys(config), onVerified: () => count++, onOutage: (problem) => outages.push(problem), ...(clock && { clock }),
   });
   return { verify: async (token) => verify(token), verified: () => count, outages };
 }
@@ -306,18 +309,22 @@ t.test("keys from a URL: fetched once, rotated when a token names a new one", as
   const [first, second] = [keyPair("P-256"), keyPair("P-256")];
   const server = await startKeyServer({ keys: [{ ...first.jwk, kid: "1", use: "sig" }, { kty: "oct", k: Buffer.from(secret).toString("base64url"), kid: "o" }, { kty: "?" }] });
   t.teardown(() => server.close());
-  const { verify, outages } = verifier({ authJwksUrl: server.url });
+  let now = 0;
+  const { verify, outages } = verifier({ authJwksUrl: server.url }, () => now);
   for (let i = 0; i < 20; i++) t.equal(userOf(await verify(await signed({ sub: `u${i}` }, first.private, { alg: "ES256", kid: "1" }))), `u${i}`);
   t.equal(server.requests, 1);
   t.match(await verify(await signed({ sub: "x" }, Buffer.from(secret), { alg: "HS256", kid: "o" })), { refused: "invalid_token" }, "a secret that is published is none");
   server.body = { keys: [{ ...second.jwk, kid: "2" }] };
   const rotated = await signed({ sub: "new" }, second.private, { alg: "ES256", kid: "2" });
   const said = new Set<string>();
-  await until(async () => {
+  const look = async () => {
     const verdict = await verify(rotated);
     said.add("grant" in verdict ? "good" : verdict.refused);
     return "grant" in verdict;
-  }, "the new key");
+  };
+  t.notOk(await look(), "the URL was asked a moment ago");
+  now += cooldownMs;
+  await until(look, "the new key");
   t.notOk(said.has("invalid_token"), "who comes before it is known may come back");
   t.equal(server.requests, 2);
   for (let i = 0; i < 100; i++) await verify(await signed({ sub: "x" }, second.private, { alg: "ES256", kid: `unknown${i}` }));
@@ -328,13 +335,15 @@ t.test("keys from a URL: fetched once, rotated when a token names a new one", as
 t.test("while keys cannot be fetched, tokens that need them are told to come back, and the others are good", async (t) => {
   const pair = keyPair("RSA");
   const server = await startKeyServer(null);
-  const { verify, outages } = verifier({ authJwksUrl: server.url, authSecret: secret });
+  let now = 0;
+  const { verify, outages } = verifier({ authJwksUrl: server.url, authSecret: secret }, () => now);
   const good = await signed({ sub: "ann" }, pair.private, { alg: "RS256", kid: "1" });
   t.match(await verify(good), { refused: "unavailable" });
   for (let i = 0; i < 50; i++) t.match(await verify(await signed({ sub: `u${i}` }, pair.private, { alg: "RS256" })), { refused: "unavailable" });
   t.equal(server.requests, 1, "no request for every token");
   t.equal(userOf(await verify(await token({ sub: "bob" }, secret))), "bob");
   server.body = { keys: [{ ...pair.jwk, kid: "1" }] };
+  now += cooldownMs;
   await until(async () => "grant" in (await verify(good)), "the server's return");
   t.equal(outages.length, 2, "told once that it is away and once that it is back");
   t.match(outages, [/200 OK/, null]);

@@ -20,8 +20,11 @@ export interface RemoteKeys {
   touch(): void;
 }
 
-/** @param onOutage receives the reason once when the keys cannot be fetched, and null once when they can again. */
-export function createRemoteKeys(url: string, onOutage: (problem: string | null) => void): RemoteKeys {
+/**
+ * @param onOutage receives the reason once when the keys cannot be fetched, and null once when they can again.
+ * @param clock is steady, in milliseconds.
+ */
+export function createRemoteKeys(url: string, onOutage: (problem: string | null) => void, clock: () => number): RemoteKeys {
   // Used only to fetch: jose would choose keys by the token; this code chooses by the key.
   const remote = createRemoteJWKSet(new URL(url), { timeoutDuration: timeoutMs, cacheMaxAge: Infinity });
   let keys: readonly Key[] | null = null;
@@ -35,7 +38,7 @@ export function createRemoteKeys(url: string, onOutage: (problem: string | null)
     onOutage(problem);
   };
   const fetchKeys = async (): Promise<boolean> => {
-    askedAt = performance.now();
+    askedAt = clock();
     try {
       await remote.reload();
       const usable = usableKeys(remote.jwks()?.keys ?? []);
@@ -50,7 +53,7 @@ export function createRemoteKeys(url: string, onOutage: (problem: string | null)
   };
   const renew = (): Promise<boolean> => {
     if (asking !== null) return asking;
-    if (performance.now() - askedAt < cooldownMs) return Promise.resolve(false);
+    if (clock() - askedAt < cooldownMs) return Promise.resolve(false);
     asking = fetchKeys().finally(() => (asking = null));
     return asking;
   };
@@ -58,7 +61,7 @@ export function createRemoteKeys(url: string, onOutage: (problem: string | null)
     get keys() { return keys; },
     renew,
     touch: () => {
-      if (performance.now() - askedAt > freshMs) void renew();
+      if (clock() - askedAt > freshMs) void renew();
     },
   };
 }

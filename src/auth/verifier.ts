@@ -31,6 +31,8 @@ export interface VerifierOptions {
   onOutage?(problem: string | null): void;
   /** Called after each signature check, for counting. */
   onVerified?(verdict: Verdict): void;
+  /** Steady, in milliseconds. It tells when the URL may be asked again. */
+  clock?(): number;
 }
 
 type AuthConfig = Pick<Config, "authJwksUrl" | "authAudience" | "authIssuer" | "authClockToleranceMs">;
@@ -49,10 +51,10 @@ const triesMax = 8;
 /** Tokens that are being verified at once, other than those signed with a secret. They may wait for keys from a URL. */
 const askedMax = 4096;
 
-export function createVerifier({ config, keys: materials, onOutage, onVerified }: VerifierOptions): Verifier {
+export function createVerifier({ config, keys: materials, onOutage, onVerified, clock = () => performance.now() }: VerifierOptions): Verifier {
   const own = importKeys(materials);
   const secrets = secretsAmong(materials);
-  const remote = config.authJwksUrl === "" ? null : createRemoteKeys(config.authJwksUrl, onOutage ?? (() => {}));
+  const remote = config.authJwksUrl === "" ? null : createRemoteKeys(config.authJwksUrl, onOutage ?? (() => {}), clock);
   void remote?.renew();
   const known = new LRUCache<string, Grant>({ max: knownMax, maxSize: knownBytesMax });
   const bad = new LRUCache<string, Verdict>({ max: badMax, ttl: badMs });
