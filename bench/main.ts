@@ -19,7 +19,7 @@ import { crossRow } from "./rows/cross.ts";
 import { durableRow } from "./rows/durable.ts";
 import { echoRow } from "./rows/echo.ts";
 import { elasticRow } from "./rows/elastic.ts";
-import { fanoutRow, wakeUpRooms } from "./rows/fanout.ts";
+import { fanoutRow } from "./rows/fanout.ts";
 import { flushRow } from "./rows/flush.ts";
 import { handshakeRow } from "./rows/handshake.ts";
 import { hooksRow } from "./rows/hooks.ts";
@@ -36,13 +36,16 @@ import type { Row, Scale, Values } from "./rows/row.ts";
 import { rollingRow } from "./rows/rolling.ts";
 import { roomsRow } from "./rows/rooms.ts";
 import { stormRow } from "./rows/storm.ts";
+import { loadClientRows, speedRows, wakeUpRows } from "./rows/speed.ts";
 import { sessionBroadcastRow } from "./rows/sessionbroadcast.ts";
 import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
 
 const groups: Record<string, readonly Row[]> = {
   fanout: [fanoutRow("binary", 100), fanoutRow("binary", 2000)],
   "fanout-json": [fanoutRow("json", 100), fanoutRow("json", 2000)],
-  "wake-ups": wakeUpRooms,
+  speed: [...speedRows, ...loadClientRows],
+  "wake-ups": wakeUpRows,
+  "load-client": loadClientRows,
   echo: [echoRow],
   idle: [idleRow, idlePresenceRow],
   cross: [crossRow],
@@ -71,6 +74,9 @@ const groups: Record<string, readonly Row[]> = {
   "archive-away": [archiveAwayRow],
 };
 
+const allRows = Object.values(groups).flat();
+const rowNames = allRows.map(({ name }) => name);
+
 type Flags = {
   only: string[];
   servers: ServerName[];
@@ -84,8 +90,8 @@ type Flags = {
 };
 
 const flags = new Command("bench")
-  .description("Measures flux-gateway and its controls. A full run takes an hour and a half; run nothing else meanwhile.")
-  .addOption(listOption("--only <rows>", "rows to measure", Object.keys(groups)))
+  .description("Measures flux-gateway and its controls. A full run takes more than two hours; run nothing else meanwhile.")
+  .addOption(listOption("--only <rows>", "groups of rows to measure, or rows by name", Object.keys(groups), rowNames))
   .addOption(listOption("--servers <names>", "servers to measure", serverNames))
   .option("--rounds <n>", "measurements of every server in every row", positive, 3)
   .option("--seconds <n>", "seconds per measurement of fan-out; echo takes six times as long (default: 10, quick: 3)", positive)
@@ -108,7 +114,7 @@ const rounds = flags.quick ? 1 : flags.rounds;
 /** Above this, other processes affect a figure more than the server does. */
 const otherCoresMax = 0.15;
 const attemptsMax = flags.quick ? 1 : 3;
-const rows = flags.only.flatMap((group) => groups[group] ?? []).filter(({ name }, i, all) => all.findIndex((row) => row.name === name) === i);
+const rows = flags.only.flatMap((name) => groups[name] ?? allRows.filter((row) => row.name === name)).filter(({ name }, i, all) => all.findIndex((row) => row.name === name) === i);
 
 buildBench();
 if (flags.build && flags.servers.includes("flux")) buildFlux();

@@ -12,7 +12,11 @@ export function cpuSeconds(pid: number): number {
 
 /** The same for the first thread: a node's hub. */
 export function mainThreadSeconds(pid: number): number {
-  return secondsIn(`/proc/${pid}/task/${pid}/stat`);
+  return threadSeconds(pid, pid);
+}
+
+export function threadSeconds(pid: number, thread: number): number {
+  return secondsIn(`/proc/${pid}/task/${thread}/stat`);
 }
 
 function secondsIn(path: string): number {

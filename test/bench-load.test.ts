@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { WebSocketServer } from "ws";
 import { micros, offsetOf, stamp } from "../bench/load/clock.ts";
 import type { Ear } from "../bench/load/conversation.ts";
-import { FluxConversation, readFrame, type Read } from "../bench/load/flux.ts";
+import { binaryEventBytes, FluxConversation, readFrame, type Read } from "../bench/load/flux.ts";
 import { FluxJsonConversation, jsonEventBytes } from "../bench/load/fluxjson.ts";
 import { pace } from "../bench/load/pace.ts";
 import { binaryPayload, readHex, textPayload, writePayload } from "../bench/load/payload.ts";
@@ -18,6 +18,8 @@ import { cutFrames, maskedFrame, opcodes } from "../bench/load/websocket.ts";
 import { parseMetrics, byLabel, gauge } from "../bench/scrape.ts";
 import { spreadOf, summarize, type Measurement } from "../bench/report/summary.ts";
 import { fanoutRow } from "../bench/rows/fanout.ts";
+import { speedRows } from "../bench/rows/speed.ts";
+import { ServerFrameEncoder } from "../src/protocol/codec.ts";
 import { frame } from "../src/protocol/framing.ts";
 import { publicationJson } from "../src/protocol/formats/json.ts";
 import { Format, ServerFrame } from "../src/protocol/messages.ts";
@@ -248,8 +250,13 @@ t.test("a flux conversation reads frames packed in one message and split over tw
 
 t.test("plain and socket.io conversations read what they write", async (t) => {
   const plain = ear();
-  new PlainConversation(0, "member", plain.ear).hear(opcodes.binary, payload(3, 2 ** 32 - 1), 0, 128);
+  new PlainConversation(0, "echo", plain.ear).hear(opcodes.binary, payload(3, 2 ** 32 - 1), 0, 128);
   t.same(plain.deliveries, [{ counter: 3, sentAt: 2 ** 32 - 1, chained: true }]);
+  const fields = { room: "live:bench", epoch: "0FAtMtJy", seq: 12_345, prev: 12_344, sender: "bench-12345-1-999", time: 1_795_323_651_843, payload: payload(1, 7), format: 0 };
+  const body = new ServerFrameEncoder(1024).body(fields);
+  t.equal(new ServerFrameEncoder(1024).publication(body).length, binaryEventBytes, "to a member a control sends as many bytes as flux-gateway");
+  new PlainConversation(0, "member", plain.ear).hear(opcodes.binary, Buffer.concat([payload(4, 5), Buffer.alloc(binaryEventBytes - 128)]), 0, binaryEventBytes);
+  t.same(plain.deliveries[1], { counter: 4, sentAt: 5, chained: true });
 
   const socketio = ear();
   const conversation = new SocketIoConversation(0, "member", socketio.ear);
@@ -297,6 +304,19 @@ t.test("a tally counts what is lost, out of order and broken in the server's own
   t.equal(shared[0], 8);
 });
 
+t.test("a tally of several publishers counts each of them for itself", async (t) => {
+  const shared = new Uint32Array(1);
+  const tally = new TallyEar(shared);
+  tally.makeRoom(1);
+  tally.measure(micros(), 3);
+  tally.makeRoom(2);
+  // Publishers 1 and 2 change places once; publisher 3 loses its second message, 6, and has 9 before 3's turn again.
+  for (const counter of [1, 2, 3, 5, 4, 9, 7, 8]) tally.delivered(1, counter, 0, true);
+  t.match(tally.tally(0), { delivered: 8, lost: 1, disordered: 0 });
+  tally.delivered(1, 4, 0, true);
+  t.match(tally.tally(0), { lost: 1, disordered: 1 }, "and what comes twice is seen");
+});
+
 t.test("pacing keeps the rate by the clock and says how late it was", async (t) => {
   const intended: number[] = [];
   const startAt = micros() + 5000;
@@ -330,6 +350,19 @@ t.test("a summary has medians over rounds, ratios within rounds, and judges bars
   t.same(verdicts.map(({ bar, met }) => [bar.metric, met]), [["cpuMicros", false], ["lost", false]], "one lossy round is too many");
   t.equal(spreadOf([]), null);
   t.match(spreadOf([4, 1, 3, 2]), { median: 2.5, min: 1, max: 4 });
+});
+
+t.test("a round in which a server fell behind is compared with nothing", async (t) => {
+  const [row] = speedRows;
+  const scale = { seconds: 1, members: 10, sockets: 10, relaySamples: 1, profileDir: null };
+  const one = (server: "flux" | "uws", round: number, cpuMicros: number, share: number): Measurement =>
+    ({ row: row!.name, server, round, values: { cpuMicros, share } });
+  const { servers, verdicts } = summarize(row!, scale, [
+    one("flux", 0, 6, 100), one("uws", 0, 5, 99), one("flux", 1, 1, 60), one("uws", 1, 5, 100), one("flux", 2, 6, 100), one("uws", 2, 1, 125),
+  ]);
+  t.match(servers.map(({ server, roundsBehind }) => [server, roundsBehind]), [["flux", 1], ["uws", 1]]);
+  t.match(servers[0]?.ratios.cpuMicros, { median: 1.2, min: 1.2, max: 1.2 });
+  t.match(verdicts.find(({ bar }) => bar.of === "ratio"), { measured: 1.2 });
 });
 
 t.test("a thread that waits for a core while it sets its clock is not behind the others, and used to be", async (t) => {

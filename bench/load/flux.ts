@@ -5,7 +5,8 @@
  */
 import { decodeServerFrame, encodeClientFrame } from "../../src/protocol/codec.ts";
 import { threadId } from "node:worker_threads";
-import { Format, type ClientFrame, type Joined, protocolVersion, type Publication, type Ready, subprotocols } from "../../src/protocol/messages.ts";
+import { frame } from "../../src/protocol/framing.ts";
+import { Format, ServerFrame, type ClientFrame, type Joined, protocolVersion, type Publication, type Ready, subprotocols } from "../../src/protocol/messages.ts";
 import type { Conversation, Ear, Role } from "./conversation.ts";
 import { binaryPayload, largePayloadBytes, payloadBytes, readUint32, writePayload } from "./payload.ts";
 import type { ClientSocket } from "./socket.ts";
@@ -275,3 +276,8 @@ const publishTemplate = template({ publish: { room, payload: binaryPayload(), fo
 /** With a reply: the row waits for the acknowledgement. */
 const publishLogged = template({ id: 3, publish: { room: loggedRoom, payload: binaryPayload(), format: Format.BINARY } });
 const echoTemplate = template({ id: 3, echo: { payload: binaryPayload(), format: Format.BINARY } });
+
+/** Size of a control's message: as large as a publication in the middle of a measurement. */
+export const binaryEventBytes = frame(ServerFrame.encode({
+  publication: { room, epoch: "0FAtMtJy", seq: 12_345, prev: 12_344, sender: "bench-12345-1-999", time: 1_795_323_651_843, payload: binaryPayload(), format: Format.BINARY },
+}).finish()).length;

@@ -11,12 +11,14 @@ export type Schedule = {
   startAt: number;
   /** Messages published before; counters continue after them. Default: none. */
   before?: number;
+  /** The first so many sockets publish in turn. Default: 1. */
+  publishers?: number;
 };
 
 export type Order =
   /** Opens more sockets of one role. Done when every one is ready (and in the room). */
   | { kind: "connect"; target: Target; role: Role; sockets: number; patient?: boolean }
-  /** The first socket publishes. Done when the kernel has the last message. */
+  /** The first sockets publish in turn. Done when the kernel has the last message. */
   | { kind: "publish"; schedule: Schedule }
   /** The sockets send in turn: each of n sends rate / n a second. */
   | { kind: "echo"; schedule: Schedule }
@@ -24,8 +26,8 @@ export type Order =
   | { kind: "relay"; from: number; near: number; far: number; samples: number; gapMs: number }
   /** Every socket publishes again whenever it gets an acknowledgement, until it is closed. */
   | { kind: "circle" }
-  /** Latencies count from now on: for payloads stamped `from` or later. */
-  | { kind: "measure"; from: number }
+  /** Latencies count from now on: for payloads stamped `from` or later. `publishers`: as in Schedule, if more than one. */
+  | { kind: "measure"; from: number; publishers?: number }
   /** Drops every socket at once; they reconnect evenly spread. Done when all have tried. */
   | { kind: "storm"; withinSeconds: number }
   /** `upTo`: number of messages published. A socket that did not receive one has lost it. */
@@ -66,5 +68,9 @@ export type Answers = {
 
 export type Request<O = Order> = { id: number; order: O };
 export type Response<A = Answers[Order["kind"]]> = { id: number; answer: A } | { id: number; error: string };
-/** `delivered` is one counter that grows with every payload seen, so that the bench can read it at any moment. */
-export type WorkerData = { delivered: Uint32Array };
+/**
+ * What the bench can read at any moment: a counter that grows with every payload seen, and the kernel's number of the
+ * thread, which /proc knows it by.
+ */
+export type WorkerData = { shared: Uint32Array };
+export const sharedWords = { delivered: 0, threadId: 1 } as const;

@@ -1,4 +1,8 @@
-/** The wire format of the controls uWS and `ws`: the URL names the role, and a message is only a payload. */
+/**
+ * The wire format of the controls uWS and `ws`: the URL names the role, and a message is a payload. To members a message
+ * is as long as flux-gateway's publication: the servers send the same number of bytes.
+ */
+import { binaryEventBytes } from "./flux.ts";
 import type { Conversation, Ear, Role } from "./conversation.ts";
 import { jsonEventBytes } from "./fluxjson.ts";
 import { binaryPayload, payloadBytes, readHex, readUint32, textPayload, writeHex, writePayload } from "./payload.ts";
@@ -54,28 +58,32 @@ class Plain implements Conversation {
 
 export class PlainConversation extends Plain {
   constructor(index: number, role: Role, ear: Ear) {
-    super(index, role, ear, binary);
+    super(index, role, ear, role === "member" ? binary : binaryEcho);
   }
 }
 
-/** With text payloads as long as flux-gateway's JSON for one publication. */
 export class PlainTextConversation extends Plain {
   constructor(index: number, role: Role, ear: Ear) {
     super(index, role, ear, json);
   }
 }
 
-const payload = binaryPayload();
-const binary: Shape = {
-  opcode: opcodes.binary,
-  bytes: payloadBytes,
-  second: 4,
-  read: readUint32,
-  write(counter, sentAt) {
-    writePayload(payload, 0, counter, sentAt);
-    return payload;
-  },
-};
+const binary = binaryShape(binaryEventBytes);
+const binaryEcho = binaryShape(payloadBytes);
+
+function binaryShape(bytes: number): Shape {
+  const message = binaryPayload(bytes);
+  return {
+    opcode: opcodes.binary,
+    bytes,
+    second: 4,
+    read: readUint32,
+    write(counter, sentAt) {
+      writePayload(message, 0, counter, sentAt);
+      return message;
+    },
+  };
+}
 
 const text = Buffer.from(textPayload(0, 0).padEnd(jsonEventBytes, "."));
 const json: Shape = {

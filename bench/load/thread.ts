@@ -1,18 +1,18 @@
 /** The bench's handle of a load thread. */
 import { Worker } from "node:worker_threads";
-import type { Answers, Order, Request, Response, WorkerData } from "./orders.ts";
+import { type Answers, type Order, type Request, type Response, sharedWords, type WorkerData } from "./orders.ts";
 
 type Pending = { resolve: (answer: never) => void; reject: (error: Error) => void };
 
 export class LoadThread<O extends { readonly kind: string } = Order, A = Answers> {
-  readonly #delivered = new Uint32Array(new SharedArrayBuffer(4));
+  readonly #shared = new Uint32Array(new SharedArrayBuffer(8));
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   #id = 0;
 
   /** @param script worker.ts or members.ts, compiled. */
   constructor(script: URL) {
-    const workerData: WorkerData = { delivered: this.#delivered };
+    const workerData: WorkerData = { shared: this.#shared };
     this.#worker = new Worker(script, { workerData });
     this.#worker.on("message", (response: Response<A[keyof A]>) => this.#settle(response));
     this.#worker.on("error", (error: Error) => this.#rejectAll(error));
@@ -20,7 +20,12 @@ export class LoadThread<O extends { readonly kind: string } = Order, A = Answers
 
   /** Payloads received by its sockets so far. */
   get delivered(): number {
-    return this.#delivered[0]!;
+    return this.#shared[sharedWords.delivered]!;
+  }
+
+  /** The kernel's number of the thread; 0 before it runs. */
+  get threadId(): number {
+    return this.#shared[sharedWords.threadId]!;
   }
 
   ask<K extends O["kind"] & keyof A>(order: Extract<O, { kind: K }>): Promise<A[K]> {

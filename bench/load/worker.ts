@@ -1,7 +1,8 @@
 /** A load thread: opens sockets and carries out orders. */
+import { readlinkSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { micros, stamp } from "./clock.ts";
-import type { Answers, Order, Request, Response, Schedule, WorkerData } from "./orders.ts";
+import { type Answers, type Order, type Request, type Response, type Schedule, sharedWords, type WorkerData } from "./orders.ts";
 import { pace } from "./pace.ts";
 import { RelayEar } from "./relay.ts";
 import { type DeliveryEar, Squad } from "./squad.ts";
@@ -12,7 +13,10 @@ const publisherNapMicros = 1000;
 /** Ten thousand echo sockets are read between naps. */
 const echoNapMicros = 200;
 
-const tally = new TallyEar((workerData as WorkerData).delivered);
+const { shared } = workerData as WorkerData;
+// "<process>/task/<thread>", of the thread that asks.
+shared[sharedWords.threadId] = Number(readlinkSync("/proc/thread-self").split("/").at(-1));
+const tally = new TallyEar(shared);
 const relay = new RelayEar();
 let relaying = false;
 let circling = false;
@@ -59,7 +63,7 @@ async function obey(order: Order): Promise<Answers[Order["kind"]]> {
       for (const conversation of squad.conversations) conversation.publish(1, stamp(micros()));
       return null;
     case "measure":
-      tally.measure(order.from);
+      tally.measure(order.from, order.publishers);
       return null;
     case "stall":
       squad.stall(order.stalled);
@@ -75,8 +79,9 @@ async function obey(order: Order): Promise<Answers[Order["kind"]]> {
 }
 
 function publish(schedule: Schedule): ReturnType<typeof pace> {
-  const publisher = squad.conversations[0];
-  return pace(schedule, publisherNapMicros, (n, intendedAt) => publisher?.publish((schedule.before ?? 0) + n + 1, stamp(intendedAt)));
+  const { before = 0, publishers = 1 } = schedule;
+  const sockets = squad.conversations;
+  return pace(schedule, publisherNapMicros, (n, intendedAt) => sockets[n % publishers]?.publish(before + n + 1, stamp(intendedAt)));
 }
 
 function echo(schedule: Schedule): ReturnType<typeof pace> {

@@ -13,6 +13,10 @@ export type ServerSummary = {
   metrics: Readonly<Record<string, Spread>>;
   /** Ratio of the row's compared metric to bare uWS, per round. */
   ratio: Spread | null;
+  /** Ratios to bare uWS of the compared metric and of each metric with such a bar, in rounds in which both kept up. */
+  ratios: Readonly<Record<string, Spread>>;
+  /** Rounds in which it did not deliver at the offered rate. They are compared with nothing. */
+  roundsBehind: number;
   failures: readonly string[];
 };
 
@@ -27,7 +31,7 @@ export function summarize(row: Row, scale: Scale, measurements: readonly Measure
     row: row.name,
     title: row.title(scale),
     servers: servers.map((server) => summarizeServer(row, server, ofRow)),
-    verdicts: row.bars.flatMap((bar) => verdict(bar, ofRow)),
+    verdicts: row.bars.flatMap((bar) => verdict(row, bar, ofRow)),
   };
 }
 
@@ -38,12 +42,19 @@ function summarizeServer(row: Row, server: ServerName, ofRow: readonly Measureme
     if (spread !== null) metrics[key] = spread;
   }
   const failures = ofRow.flatMap((one) => (one.server === server && "failed" in one ? [one.failed] : []));
-  return { server, metrics, ratio: spreadOf(ratios(ofRow, server, row.compared)), failures };
+  const ratios: Record<string, Spread> = {};
+  for (const key of new Set([row.compared, ...row.bars.flatMap(({ metric, of }) => (of === "ratio" ? [metric] : []))])) {
+    const spread = spreadOf(ratiosOf(row, ofRow, server, key));
+    if (spread !== null) ratios[key] = spread;
+  }
+  const roundsBehind = ofRow.filter((one) => one.server === server && fellBehind(row, one)).length;
+  return { server, metrics, ratio: ratios[row.compared] ?? null, ratios, roundsBehind, failures };
 }
 
 /** A bar without a measurement has no verdict. */
-function verdict(bar: Bar, ofRow: readonly Measurement[]): Verdict[] {
-  const values = bar.of === "ratio" ? ratios(ofRow, "flux", bar.metric) : valuesOf(ofRow, "flux", bar.metric).values();
+function verdict(row: Row, bar: Bar, ofRow: readonly Measurement[]): Verdict[] {
+  const { judged = "flux" } = row;
+  const values = bar.of === "ratio" ? ratiosOf(row, ofRow, judged, bar.metric) : valuesOf(ofRow, judged, bar.metric).values();
   const spread = spreadOf(values);
   if (spread === null) return [];
   if ("never" in bar) return [{ bar, measured: spread.max, met: spread.max === 0 }];
@@ -63,12 +74,17 @@ function valuesOf(ofRow: readonly Measurement[], server: ServerName, key: string
   return values;
 }
 
-function* ratios(ofRow: readonly Measurement[], server: ServerName, key: string): Generator<number> {
-  const bare = valuesOf(ofRow, "uws", key);
-  for (const [round, value] of valuesOf(ofRow, server, key)) {
+function* ratiosOf(row: Row, ofRow: readonly Measurement[], server: ServerName, key: string): Generator<number> {
+  const keptUp = ofRow.filter((one) => !fellBehind(row, one));
+  const bare = valuesOf(keptUp, "uws", key);
+  for (const [round, value] of valuesOf(keptUp, server, key)) {
     const control = bare.get(round);
     if (control !== undefined && control !== 0) yield value / control;
   }
+}
+
+function fellBehind({ equalRate }: Row, one: Measurement): boolean {
+  return equalRate !== undefined && "values" in one && Math.abs((one.values[equalRate.metric] ?? Infinity) - 100) > equalRate.within;
 }
 
 export function spreadOf(values: Iterable<number>): Spread | null {

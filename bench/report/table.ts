@@ -14,12 +14,17 @@ export function rowTable(row: Row, { title, servers, verdicts }: RowSummary): st
     const cells = servers.map(({ metrics }) => cell(metrics[metric.key], metric.digits));
     table.push([label(metric), ...cells, demand(verdicts, metric.key, "value")]);
     // Several nodes have their own controls.
-    if (metric.key !== row.compared || servers.every(({ ratio }) => ratio === null)) continue;
-    const ratios = servers.map(({ ratio }) => cell(ratio ?? undefined, 2));
+    if (servers.every(({ ratios }) => ratios[metric.key] === undefined)) continue;
+    const ratios = servers.map(({ ratios }) => cell(ratios[metric.key], 2));
     table.push(["  ÷ bare uWS", ...ratios, demand(verdicts, metric.key, "ratio")]);
   }
   const failures = servers.flatMap(({ server, failures }) => failures.map((why) => `${serverTitles[server]} failed: ${why}`));
-  return [`\n${title}`, table.toString(), ...failures].join("\n");
+  const behind = servers.flatMap(({ server, roundsBehind }) => (roundsBehind === 0 ? [] : [fellBehind(serverTitles[server], roundsBehind)]));
+  return [`\n${title}`, table.toString(), ...behind, ...failures].join("\n");
+}
+
+function fellBehind(title: string, rounds: number): string {
+  return `${title} fell behind in ${rounds === 1 ? "one round" : `${rounds} rounds`}: it did not deliver at the offered rate. CPU and latency of such a round are not compared.`;
 }
 
 /** The median, and the range where rounds differ visibly. */

@@ -35,7 +35,7 @@ export const apiMembersRow: Row = {
   secondsPlanned: ({ seconds }) => 2 * (seconds + 10),
   run: async (name, scale, say) => {
     const few: Scale = { ...scale, members };
-    const alone = await fanOut(name, "binary", messagesPerSecond, [], few, say);
+    const alone = await fanOut(name, { format: "binary", rate: messagesPerSecond }, few, say);
     const port = await freePort();
     let published = 0;
     const beside = async (seconds: number) => {
@@ -43,7 +43,7 @@ export const apiMembersRow: Row = {
       const sent = await sendHttp({ host, port, path, body, connections, rate: publishesPerSecond, seconds, warmUpSeconds: 0, onBegin: () => undefined });
       published = sent.requests / sent.seconds;
     };
-    const loaded = await fanOut(name, "binary", messagesPerSecond, ["--api-port", String(port)], few, say, beside);
+    const loaded = await fanOut(name, { format: "binary", rate: messagesPerSecond, flags: ["--api-port", String(port)], beside }, few, say);
     return { ...loaded, alone: alone.p99!, ratio: loaded.p99! / alone.p99!, published };
   },
 };

@@ -5,7 +5,7 @@ import { workerScript } from "../build.ts";
 import { micros } from "../load/clock.ts";
 import type { Format, Role } from "../load/conversation.ts";
 import { LoadThread } from "../load/thread.ts";
-import { cpuSeconds, machineBusySeconds } from "../proc.ts";
+import { cpuSeconds, machineBusySeconds, threadSeconds } from "../proc.ts";
 import { type ServerName, type ServerUnderTest, type StartOptions, startServer } from "../servers/start.ts";
 import type { Metric } from "./row.ts";
 
@@ -62,7 +62,7 @@ export async function warmUp({ server }: Crew, format: Format = "binary"): Promi
 }
 
 /** All counters at one moment of the load. */
-export type Reading = { atMs: number; serverSeconds: number; loadSeconds: number; busySeconds: number; delivered: number };
+export type Reading = { atMs: number; serverSeconds: number; loadSeconds: number; threadSeconds: number[]; busySeconds: number; delivered: number };
 
 export function read({ server, threads }: Crew): Reading {
   const { user, system } = process.cpuUsage();
@@ -70,21 +70,23 @@ export function read({ server, threads }: Crew): Reading {
     atMs: performance.now(),
     serverSeconds: cpuSeconds(server.pid),
     loadSeconds: (user + system) / 1e6,
+    threadSeconds: threads.map((thread) => threadSeconds(process.pid, thread.threadId)),
     busySeconds: machineBusySeconds(),
     delivered: threads.reduce((sum, thread) => sum + thread.delivered, 0),
   };
 }
 
 /** Cores: CPU seconds per second. */
-export type Stretch = { seconds: number; delivered: number; serverCores: number; loadCores: number; otherCores: number };
+export type Stretch = { seconds: number; delivered: number; serverCores: number; loadCores: number; busiestCores: number; otherCores: number };
 
 export function between(from: Reading, to: Reading): Stretch {
   const seconds = (to.atMs - from.atMs) / 1000;
   const serverCores = (to.serverSeconds - from.serverSeconds) / seconds;
   const loadCores = (to.loadSeconds - from.loadSeconds) / seconds;
   const busyCores = (to.busySeconds - from.busySeconds) / seconds;
+  const busiestCores = Math.max(...to.threadSeconds.map((cpu, i) => (cpu - from.threadSeconds[i]!) / seconds));
   const otherCores = Math.max(0, busyCores - serverCores - loadCores);
-  return { seconds, delivered: to.delivered - from.delivered, serverCores, loadCores, otherCores };
+  return { seconds, delivered: to.delivered - from.delivered, serverCores, loadCores, busiestCores, otherCores };
 }
 
 /** Metrics of every row but idle: use of the cores. */

@@ -1,42 +1,34 @@
 /**
  * One publisher, a room of 1,000, payloads of 128 bytes. The publisher is a member too and sends by the clock from a
- * thread of its own. Latency counts from the intended sending time. With JSON members bare uWS sends as many bytes per
- * message as flux-gateway, not only the payload: the length of the texts must not count.
+ * thread of its own. Latency counts from the intended sending time, at the other members. Bare uWS sends as many bytes
+ * per message as flux-gateway, not only the payload: the length of the messages must not count.
  */
-import { createHistogram } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { micros } from "../load/clock.ts";
 import type { Format } from "../load/conversation.ts";
 import type { Tally } from "../load/orders.ts";
 import type { ServerName } from "../servers/start.ts";
 import { between, connect, coreMetrics, type Crew, percentileMs, read, warmUp, warmUpSecondsPlanned, withCrew } from "./crew.ts";
-import type { Row, Scale, Say, Values } from "./row.ts";
+import type { Bar, Metric, Row, Scale, Say, Values } from "./row.ts";
 
 /** Of the load, before the measurement. */
 const warmUpSeconds = 2;
 /** Time for a slow server to deliver the rest. Later messages count as late. */
 const drainSeconds = 5;
 
-/** Rooms in which waking a thread costs more than what it is woken for, or little less. */
-export const wakeUpRooms: readonly Row[] = (["binary", "json"] as const).flatMap((format) => [
-  wakeUpRow(format, 100, 1000, 1),
-  wakeUpRow(format, 100, 4000, 0.75),
-  wakeUpRow(format, 1000, 1000, 1),
-]);
+export const fanOutMetrics: readonly Metric[] = [
+  { key: "cpuMicros", title: "server CPU / delivery", unit: "µs", digits: 2 },
+  { key: "deliveries", title: "deliveries", unit: "k/s", digits: 0 },
+  { key: "p50", title: "p50", unit: "ms", digits: 1 },
+  { key: "p99", title: "p99", unit: "ms", digits: 1 },
+  { key: "offered", title: "offered", unit: "k/s", digits: 0 },
+  { key: "lost", title: "lost", unit: "", digits: 0 },
+  { key: "late", title: "late", unit: "", digits: 0 },
+  { key: "disordered", title: "out of order", unit: "", digits: 0 },
+  ...coreMetrics,
+];
 
-/** @param atMost CPU of a delivery beside bare uWS */
-function wakeUpRow(format: Format, members: number, rate: number, atMost: number): Row {
-  const row = fanoutRow(format, rate);
-  return {
-    ...row,
-    name: `wake-ups-${format}-${members}-${rate}`,
-    servers: ["flux", "uws"],
-    title: () => `Fan-out${format === "json" ? " in JSON" : ""}: room of ${members.toLocaleString("en")}, 128 bytes, ${rate.toLocaleString("en")} messages/s`,
-    compared: "cpuMicros",
-    bars: [{ metric: "cpuMicros", of: "ratio", atMost }, ...row.bars.slice(1)],
-    run: (server, scale, say) => fanOut(server, format, rate, [], { ...scale, members }, say),
-  };
-}
+export const nothingLost: readonly Bar[] = ["lost", "late", "disordered"].map((metric) => ({ metric, of: "value", never: true }) as const);
 
 export function fanoutRow(format: Format, rate: number): Row {
   const saturating = rate === 2000;
@@ -45,58 +37,55 @@ export function fanoutRow(format: Format, rate: number): Row {
     name: isJson ? `fanout-json-${rate}` : `fanout-${rate}`,
     ...(isJson && { servers: ["flux", "uws"] as const }),
     title: ({ members }) => `Fan-out${isJson ? " in JSON" : ""}: room of ${members.toLocaleString("en")}, 128 bytes, ${rate.toLocaleString("en")} messages/s`,
-    metrics: [
-      { key: "cpuMicros", title: "server CPU / delivery", unit: "µs", digits: 2 },
-      { key: "deliveries", title: "deliveries", unit: "k/s", digits: 0 },
-      { key: "p50", title: "p50", unit: "ms", digits: 1 },
-      { key: "p99", title: "p99", unit: "ms", digits: 1 },
-      { key: "offered", title: "offered", unit: "k/s", digits: 0 },
-      { key: "lost", title: "lost", unit: "", digits: 0 },
-      { key: "late", title: "late", unit: "", digits: 0 },
-      { key: "disordered", title: "out of order", unit: "", digits: 0 },
-      ...coreMetrics,
-    ],
+    metrics: fanOutMetrics,
     compared: saturating ? "deliveries" : "cpuMicros",
     bars: [
       saturating ? { metric: "deliveries", of: "ratio", atLeast: 0.9 } : { metric: "cpuMicros", of: "ratio", atMost: 1.15 },
-      { metric: "lost", of: "value", never: true },
-      { metric: "late", of: "value", never: true },
-      { metric: "disordered", of: "value", never: true },
+      ...nothingLost,
     ],
     secondsPlanned: ({ seconds }) => 2 + warmUpSecondsPlanned + warmUpSeconds + seconds,
-    run: (server, scale, say) => fanOut(server, format, rate, [], scale, say),
+    run: (server, scale, say) => fanOut(server, { format, rate }, scale, say),
   };
 }
 
 /** Another load, from the warm-up to the end of the measurement. */
 export type Beside = (seconds: number) => Promise<unknown>;
 
-/** @param flags of flux-gateway */
+export type FanOutLoad = {
+  format: Format;
+  /** Messages per second of all publishers together. */
+  rate: number;
+  /** Sessions that publish in turn. They are members of the room. Default: 1. */
+  publishers?: number;
+  /** Default: 1. flux-gateway only. */
+  reactors?: number;
+  /** More flags, flux-gateway only. */
+  flags?: readonly string[];
+  beside?: Beside;
+};
+
 export function fanOut(
   name: ServerName,
-  format: Format,
-  rate: number,
-  flags: readonly string[],
+  { format, rate, publishers = 1, reactors = 1, flags = [], beside = () => Promise.resolve() }: FanOutLoad,
   { seconds, members, profileDir }: Scale,
   say: Say,
-  beside: Beside = () => Promise.resolve(),
 ): Promise<Values> {
-  return withCrew(name, { reactors: 1, profileDir, flags }, 2, async (crew) => {
+  return withCrew(name, { reactors, profileDir, flags }, 2, async (crew) => {
     const [audience, stage] = crew.threads;
     if (!audience || !stage) throw new Error("two load threads were asked for");
     say("warming up", warmUpSecondsPlanned);
     await warmUp(crew, format);
     say(`connecting ${members} members`, 1);
-    await connect(audience, crew.server, "member", members - 1, format);
-    await connect(stage, crew.server, "member", 1, format);
+    await connect(audience, crew.server, "member", members - publishers, format);
+    await connect(stage, crew.server, "member", publishers, format);
 
     const count = rate * (warmUpSeconds + seconds);
     const startAt = micros() + 200_000;
     const measureFrom = startAt + warmUpSeconds * 1e6;
-    for (const thread of crew.threads) await thread.ask<"measure">({ kind: "measure", from: measureFrom });
+    for (const thread of crew.threads) await thread.ask<"measure">({ kind: "measure", from: measureFrom, publishers });
 
     say("beginning", warmUpSeconds);
-    const publishing = stage.ask<"publish">({ kind: "publish", schedule: { rate, count, startAt } });
+    const publishing = stage.ask<"publish">({ kind: "publish", schedule: { rate, count, startAt, publishers } });
     const other = beside(warmUpSeconds + seconds);
     for (const begun of [publishing, other]) begun.catch(() => {}); // awaited below, after the readings; not unhandled meanwhile
     await sleep((measureFrom - micros()) / 1000);
@@ -110,11 +99,16 @@ export function fanOut(
     const expected = count * members;
     await drained(crew, expected);
     const tally = await total(crew);
+    // The publishers' thread naps between two messages: its members hear up to a millisecond late.
+    const { latency } = await audience.ask<"tally">({ kind: "tally" });
+    const cpuMicros = (cores.serverCores * measured * 1e6) / delivered;
     return {
-      cpuMicros: (cores.serverCores * measured * 1e6) / delivered,
+      cpuMicros,
+      cpuPublication: cpuMicros * members,
       deliveries: delivered / measured / 1000,
-      p50: percentileMs(tally.latency, 50),
-      p99: percentileMs(tally.latency, 99),
+      share: (100 * delivered) / (rate * members * measured),
+      p50: percentileMs(latency, 50),
+      p99: percentileMs(latency, 99),
       offered: (rate * members) / 1000,
       lost: Math.max(0, tally.lost - tally.disordered),
       late: expected - tally.delivered - tally.lost + tally.disordered,
@@ -130,15 +124,14 @@ async function drained({ threads }: Crew, expected: number): Promise<void> {
   while (delivered() < expected && performance.now() < giveUpAt) await sleep(20);
 }
 
-async function total({ threads }: Crew): Promise<Tally> {
-  const sum: Tally = { delivered: 0, lost: 0, disordered: 0, unchained: 0, latency: createHistogram() };
+async function total({ threads }: Crew): Promise<Omit<Tally, "latency">> {
+  const sum = { delivered: 0, lost: 0, disordered: 0, unchained: 0 };
   for (const thread of threads) {
     const tally = await thread.ask<"tally">({ kind: "tally" });
     sum.delivered += tally.delivered;
     sum.lost += tally.lost;
     sum.disordered += tally.disordered;
     sum.unchained += tally.unchained;
-    if (tally.latency.count > 0) sum.latency.add(tally.latency);
   }
   return sum;
 }

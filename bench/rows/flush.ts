@@ -32,7 +32,7 @@ async function run(name: ServerName, scale: Scale, say: Say): Promise<Values> {
   const values: Record<string, number> = { otherCores: 0 };
   for (const flushMs of windowsMs) {
     const flags = ["--namespaces", JSON.stringify({ live: { flushMs } })];
-    const one = await fanOut(name, "binary", rate, flags, scale, (phase, seconds) => say(`${flushMs} ms: ${phase}`, seconds));
+    const one = await fanOut(name, { format: "binary", rate, flags }, scale, (phase, seconds) => say(`${flushMs} ms: ${phase}`, seconds));
     values[`cpuMicros${flushMs}`] = one.cpuMicros!;
     values[`p50of${flushMs}`] = one.p50!;
     values[`p99of${flushMs}`] = one.p99!;

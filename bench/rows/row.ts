@@ -4,7 +4,7 @@ import type { ServerName } from "../servers/start.ts";
 
 export type RowName =
   | "archive" | "archive-away"
-  | `fanout-${number}` | `fanout-json-${number}` | `wake-ups-${Format}-${number}-${number}` | "echo" | "idle" | "idle-presence" | "cross" | "handshake" | "connection-url" | "storm" | "lost-node-any" | "lost-node-hash" | "elastic-any" | "elastic-hash" | "broadcast-any" | "broadcast-hash" | "durable" | "catchup" | "flush"
+  | `fanout-${number}` | `fanout-json-${number}` | `speed-${Format}-${number}-${number}` | `speed-${Format}-reactors-${number}-${number}-${number}` | `speed-${Format}-idle` | `load-client-${Format}-${number}-${number}` | "echo" | "idle" | "idle-presence" | "cross" | "handshake" | "connection-url" | "storm" | "lost-node-any" | "lost-node-hash" | "elastic-any" | "elastic-hash" | "broadcast-any" | "broadcast-hash" | "durable" | "catchup" | "flush"
   | "lb" | "nodes" | "nats-durable" | "nats-fanout" | "partition" | "recovery" | "recovery-storm" | "rolling" | "rooms" | "api" | "api-members" | "hooks" | "webhooks";
 
 /** By metric key. */
@@ -13,7 +13,7 @@ export type Values = Readonly<Record<string, number>>;
 export type Metric = { key: string; title: string; unit: string; digits: number };
 
 /**
- * A goal for flux-gateway. `ratio`: to bare uWS in the same round. Figures are judged by their median over the rounds,
+ * A goal for the judged server. `ratio`: to bare uWS in the same round. Figures are judged by their median over the rounds,
  * events that must not occur (`never`) by the worst round.
  */
 export type Bar =
@@ -40,6 +40,13 @@ export type Row = {
   metrics: readonly Metric[];
   /** Metric whose ratio to bare uWS is shown. */
   compared: string;
+  /**
+   * Metric that says which part of the offered load was delivered, in per cent. A round in which it is further from 100 is
+   * no comparison: CPU and latency belong to another rate. More than 100 is a backlog of the warm-up.
+   */
+  equalRate?: { metric: string; within: number };
+  /** Server that the bars judge. Default: flux-gateway. */
+  judged?: ServerName;
   bars: readonly Bar[];
   secondsPlanned(scale: Scale): number;
   run(server: ServerName, scale: Scale, say: Say): Promise<Values>;

@@ -1,0 +1,115 @@
+/**
+ * What the gateway costs beside bare uWebSockets.js, from rooms in which little happens at a time to 500,000 deliveries
+ * a second, in both formats. Ten sessions publish in turn, so that no session's own limit is measured. Both servers send
+ * messages of the same size on the wire.
+ */
+import type { Format } from "../load/conversation.ts";
+import { warmUpSecondsPlanned } from "./crew.ts";
+import { fanOut, fanOutMetrics, nothingLost } from "./fanout.ts";
+import type { Bar, Metric, Row } from "./row.ts";
+
+const publishers = 10;
+const formats = ["binary", "json"] as const;
+
+/** Bars: CPU of a delivery and 99th percentile of the latency, each beside bare uWS. */
+type Room = { members: number; rate: number; cpu?: number; p99?: number };
+
+const rooms: readonly Room[] = [
+  { members: 1000, rate: 100, cpu: 1.05, p99: 1.3 },
+  { members: 100, rate: 1000, cpu: 1 },
+  { members: 1000, rate: 1000, cpu: 1 },
+  { members: 100, rate: 4000, cpu: 0.75 },
+  { members: 10_000, rate: 50, p99: 1.2 },
+];
+
+/** The measured window may cut the last messages off: 3 % of ten seconds are 300 ms. */
+const equalRate = { metric: "share", within: 3 };
+const keptUp: Bar = { metric: equalRate.metric, of: "value", atLeast: 100 - equalRate.within };
+
+const share: Metric = { key: "share", title: "delivered of offered", unit: "%", digits: 1 };
+const busiest: Metric = { key: "busiestCores", title: "busiest thread of the load client", unit: "cores", digits: 2 };
+const metrics: readonly Metric[] = [
+  { key: "cpuMicros", title: "server CPU / delivery", unit: "µs", digits: 2 },
+  { key: "cpuPublication", title: "server CPU / publication", unit: "µs", digits: 0 },
+  { key: "p50", title: "p50", unit: "ms", digits: 2 },
+  { key: "p99", title: "p99", unit: "ms", digits: 2 },
+  { key: "deliveries", title: "deliveries", unit: "k/s", digits: 0 },
+  share,
+  ...fanOutMetrics.slice(fanOutMetrics.findIndex(({ key }) => key === "lost")),
+  busiest,
+];
+
+/** Rooms in which waking a thread costs more than what it is woken for, or little less. */
+export const wakeUpRows: readonly Row[] = rowsOf(rooms.filter(({ rate }) => rate >= 1000));
+const idleSeconds = 20;
+
+export const speedRows: readonly Row[] = [
+  ...rowsOf(rooms),
+  ...formats.map(idleLatencyRow),
+  reactorsRow("binary", { members: 1000, rate: 100 }, 2),
+  reactorsRow("binary", { members: 100, rate: 1000 }, 2),
+];
+
+/**
+ * Bare uWS alone, at 500,000 deliveries a second. A load client that keeps up there, with a part of its thread left, is
+ * not what the other rows measure.
+ */
+export const loadClientRows: readonly Row[] = formats.flatMap((format) => [loadClientRow(format, { members: 10_000, rate: 50 }), loadClientRow(format, { members: 1000, rate: 500 })]);
+
+function rowsOf(rooms: readonly Room[]): Row[] {
+  return formats.flatMap((format) => rooms.map((room) => speedRow(format, room)));
+}
+
+function speedRow(format: Format, { members, rate, cpu, p99 }: Room, reactors = 1): Row {
+  const bars: Bar[] = [];
+  if (cpu !== undefined) bars.push({ metric: "cpuMicros", of: "ratio", atMost: cpu });
+  if (p99 !== undefined) bars.push({ metric: "p99", of: "ratio", atMost: p99 });
+  return {
+    name: `speed-${format}-${members}-${rate}`,
+    servers: ["flux", "uws"],
+    title: () => title(format, { members, rate }),
+    metrics,
+    compared: "cpuMicros",
+    equalRate,
+    bars: [...bars, keptUp, ...nothingLost],
+    secondsPlanned: ({ seconds }) => 4 + warmUpSecondsPlanned + members / 1000 + seconds,
+    run: (server, scale, say) => fanOut(server, { format, rate, publishers, reactors }, { ...scale, members }, say),
+  };
+}
+
+function title(format: Format, { members, rate }: Room): string {
+  return `${members.toLocaleString("en")} members × ${rate.toLocaleString("en")}/s, ${format === "json" ? "JSON" : "binary"}, 128 bytes, ${publishers} publishers`;
+}
+
+/** So that what helps one reactor does not cost several. Bare uWS has one thread. */
+function reactorsRow(format: Format, room: Room, reactors: number): Row {
+  const row = speedRow(format, room, reactors);
+  return { ...row, name: `speed-${format}-reactors-${reactors}-${room.members}-${room.rate}`, title: () => `${title(format, room)}; flux-gateway with ${reactors} reactors` };
+}
+
+/** One publication a second: what a message takes that meets a sleeping server. */
+function idleLatencyRow(format: Format): Row {
+  const [members, rate] = [10, 1];
+  return {
+    name: `speed-${format}-idle`,
+    servers: ["flux", "uws"],
+    title: () => `Idle: ${members} members × ${rate}/s, ${format === "json" ? "JSON" : "binary"}, 128 bytes`,
+    metrics: metrics.filter(({ key }) => ["p50", "p99", "lost", "late", "disordered", "otherCores"].includes(key)),
+    compared: "p50",
+    bars: [{ metric: "p50", of: "value", atMost: 0.4 }, ...nothingLost],
+    secondsPlanned: () => 4 + warmUpSecondsPlanned + idleSeconds,
+    run: (server, scale, say) => fanOut(server, { format, rate }, { ...scale, members, seconds: Math.max(idleSeconds, scale.seconds) }, say),
+  };
+}
+
+function loadClientRow(format: Format, room: Room): Row {
+  const row = speedRow(format, room);
+  return {
+    ...row,
+    name: `load-client-${format}-${room.members}-${room.rate}`,
+    servers: ["uws"],
+    judged: "uws",
+    title: () => `Load client: ${title(format, room)}`,
+    bars: [keptUp, { metric: busiest.key, of: "value", atMost: 0.9 }, ...nothingLost],
+  };
+}
