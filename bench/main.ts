@@ -42,7 +42,7 @@ import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
 
 const groups: Record<string, readonly Row[]> = {
   fanout: [fanoutRow("binary", 100), fanoutRow("binary", 2000)],
-  "fanout-json": [fanoutRow("json", 100), fanoutRow("json", 2000)],
+  "fanout-json": (["json", "json-arrays"] as const).flatMap((format) => [fanoutRow(format, 100), fanoutRow(format, 2000)]),
   speed: [...speedRows, ...loadClientRows],
   "wake-ups": wakeUpRows,
   "load-client": loadClientRows,

@@ -140,6 +140,19 @@ t.test("sockets and HTTP", async (t) => {
     session.raw.destroy();
   }));
 
+  await t.test("the first subprotocol of the offer that is known counts: so a client offers flux.v1.json behind what older nodes do not know", (t) => beside(t, node, async () => {
+    for (const [json, subprotocol, chosen] of [
+      [true, "flux.v1.json-of-tomorrow, flux.v1.json", "flux.v1.json"],
+      ["arrays", "flux.v1.json-arrays, flux.v1.json", "flux.v1.json-arrays"],
+      ["arrays", "flux.v1.json-arrays,flux.v1.json", "flux.v1.json-arrays"],
+      [true, "flux.v1.json, flux.v1.json-arrays", "flux.v1.json"],
+    ] as const) {
+      const session = await open(node, { json, subprotocol });
+      t.equal(session.raw.headers.get("sec-websocket-protocol"), chosen, subprotocol);
+      session.raw.destroy();
+    }
+  }));
+
   const unlisted = ["http://app.example", "https://app.example:8443", "https://app.example.evil.example", "https://sub.app.example"];
   for (const origin of [...unlisted, "http://evil.example", "null", "https://127.0.0.1.evil.example", `http://127.0.0.1:${port + 1}`, "http://", "http://\u00ff.example"]) {
     await t.test(`a page of ${origin} is closed 3505`, (t) => beside(t, node, async () => {

@@ -17,7 +17,7 @@ type Message = Uint8Array | string;
 interface BadInput {
   title: string;
   /** Text messages need the JSON subprotocol; default: JSON where every message is a text. */
-  json?: boolean;
+  json?: boolean | "arrays";
   /** Sent without hello. */
   unready?: boolean;
   /** Sent one after the other, each as one message. */
@@ -143,6 +143,13 @@ const jsonFrames: BadInput[] = [
   { title: "data that grows past a frame when it is written again, to echo", send: `{"id":7,"echo":{"data":${grows}}}`, replies: [error("too_large", 7)] },
   { title: "data that grows past a frame when it is written again, to publish", send: ['{"join":{"room":"own"}}', `{"id":7,"publish":{"room":"own","data":${grows}}}`], replies: [error("too_large", 7)] },
   { title: "data of as many numbers that do not grow", send: `{"id":7,"echo":{"data":${grows.replaceAll("1e20", "1020")}}}`, replies: [echo(7, grows.replaceAll("1e20", "1020"))] },
+  ...(["[]", '{"id":7,"fly":{}}', '[{"id":7,"fly":{}}]', "[["] as const).map((send): BadInput => ({
+    title: `in flux.v1.json-arrays, as in plain JSON: ${send}`, json: "arrays", send, ...(send === "[[" ? { close: "bad_frame" } : { replies: send === "[]" ? [] : [error("bad_request", 7, /fly/)] }),
+  })),
+  { title: "an array of frames in flux.v1.json-arrays", json: "arrays", send: ['[{"id":11,"echo":{"data":[1]}},{"id":12,"ping":{"time":"1"}}]', '{"id":13,"ping":{"time":"2"}}'], replies: [echo(11, "[1]"), { id: 12, pong: { time: 1 } }, { id: 13, pong: { time: 2 } }] },
+  { title: "anything but hello first in flux.v1.json-arrays", json: "arrays", unready: true, send: '[{"id":1,"ping":{}}]', close: "not_hello" },
+  { title: "a binary message in flux.v1.json-arrays", json: "arrays", send: encodeBinary({ id: 1, ping: {} }), close: "bad_frame" },
+  { title: "a message larger than a frame may be in flux.v1.json-arrays", json: "arrays", send: `[{"id":1,"echo":{"data":"${"x".repeat(65_536)}"}}]`, close: "frame_too_large" },
   { title: "an array of 10,000 nothings", send: `[${"0,".repeat(9_999)}0]`, replies: [], close: "rate_limited" },
 ];
 

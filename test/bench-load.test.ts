@@ -7,7 +7,7 @@ import { WebSocketServer } from "ws";
 import { micros, offsetOf, stamp } from "../bench/load/clock.ts";
 import type { Ear } from "../bench/load/conversation.ts";
 import { binaryEventBytes, FluxConversation, readFrame, type Read } from "../bench/load/flux.ts";
-import { FluxJsonConversation, jsonEventBytes } from "../bench/load/fluxjson.ts";
+import { FluxJsonArraysConversation, FluxJsonConversation, jsonEventBytes } from "../bench/load/fluxjson.ts";
 import { pace } from "../bench/load/pace.ts";
 import { binaryPayload, readHex, textPayload, writePayload } from "../bench/load/payload.ts";
 import { PlainConversation, PlainTextConversation } from "../bench/load/plain.ts";
@@ -271,6 +271,8 @@ t.test("plain and socket.io conversations read what they write", async (t) => {
 t.test("a JSON conversation reads publications as the node writes them, notices a gap in prev, and bare uWS sends as many bytes", async (t) => {
   const { ear: listening, deliveries, events } = ear();
   const conversation = new FluxJsonConversation(4, "member", listening);
+  const arrays = ear();
+  const inArrays = new FluxJsonArraysConversation(4, "member", arrays.ear);
   const hear = (text: string): void => conversation.hear(opcodes.text, Buffer.from(`..${text}`), 2, 2 + text.length);
   const fields = { room: "live:bench", epoch: "0FAtMtJy", sender: "bench-12345-1-999", time: 1_795_323_651_843, format: Format.JSON };
   const event = (seq: number, prev: number, counter: number): string =>
@@ -282,7 +284,15 @@ t.test("a JSON conversation reads publications as the node writes them, notices 
   t.same(events, ["ready 4", "refused overloaded: later"]);
   t.same(deliveries, [{ counter: 1, sentAt: 7, chained: true }, { counter: 2, sentAt: 7, chained: false }]);
   t.equal(event(12_345, 12_344, 1).length, jsonEventBytes);
-  t.throws(() => hear(event(1, 0, 1).replace('"data":', '"b64":')), /unknown payload/);
+  const hearArray = (...frames: string[]): void => inArrays.hear(opcodes.text, Buffer.from(`..[${frames.join()}]`), 2, 4 + frames.join().length);
+  hearArray('{"id":1,"ready":{}}');
+  hearArray('{"id":2,"joined":{"room":"live:bench","position":{"epoch":"0FAtMtJy","seq":"9"},"publications":[]}}');
+  hearArray(event(10, 9, 1), event(12, 11, 2), event(13, 12, 3));
+  hearArray(event(14, 13, 4));
+  t.same([arrays.events, arrays.deliveries], [["ready 4"], [1, 2, 3, 4].map((counter) => ({ counter, sentAt: 7, chained: counter !== 2 }))]);
+  t.throws(() => hearArray(event(15, 14, 5), '{"left":{}}'), /something follows/);
+  t.throws(() => hear(event(1, 0, 1).replace('"data":', '"b64":')), /lacks a field/);
+  t.throws(() => hear(event(12_348, 12_347, 1).replace('"}}', '."}}')), /unknown payload/);
   const plain = ear();
   const text = Buffer.from(textPayload(3, 2 ** 32 - 1).padEnd(jsonEventBytes, "."));
   new PlainTextConversation(0, "member", plain.ear).hear(opcodes.text, text, 0, text.length);

@@ -4,6 +4,7 @@ import * as codec from "../src/protocol/codec.ts";
 import { BadFrame, Batch, noFrame } from "../src/protocol/formats/format.ts";
 import { formats } from "../src/protocol/formats/formats.ts";
 import { decodeClientJson, encodeServerJson, json as jsonFormat, pageJson, publicationJson } from "../src/protocol/formats/json.ts";
+import { jsonArrays } from "../src/protocol/formats/jsonarrays.ts";
 import { ClientFrame, Format, ServerFrame, type Publication } from "../src/protocol/messages.ts";
 
 const uint = fc.integer({ min: 0, max: 0xffffffff });
@@ -159,6 +160,27 @@ function canonical(value: unknown): unknown {
 }
 
 for (const format of formats) {
+  t.test(`${format.name}: messages behind each other in a pack are one message, no longer than they are`, async (t) => {
+    const { append } = format;
+    if (append === null) return t.equal(format, jsonFormat, "only plain JSON has a message for each frame");
+    const encoder = new codec.ServerFrameEncoder(64);
+    const messages = ["", "ü".repeat(200), "]"].map((room) => Uint8Array.from(format.frame(encoder, { id: 0, left: { room } })));
+    const pack = new Uint8Array(1000).fill(0x5d);
+    let at = 0;
+    for (const message of messages) {
+      const before = at;
+      at = append(pack, at, message);
+      t.ok(at <= before + message.length);
+    }
+    const expected = format.isStream
+      ? Buffer.concat(messages)
+      : Buffer.from(`[${messages.map((one) => JSON.stringify((JSON.parse(Buffer.from(one).toString()) as unknown[])[0])).join()}]`);
+    t.same(Buffer.from(pack.subarray(0, at)), expected);
+    t.same(pack.subarray(at), new Uint8Array(1000 - at).fill(0x5d), "nothing behind it is touched");
+  });
+}
+
+for (const format of formats) {
   t.test(`${format.name}: what was sent is told apart, whatever its bytes are`, async (t) => {
     const encoder = new codec.ServerFrameEncoder(64);
     const publication = { room: "a", epoch: "e", seq: 300, prev: 299, sender: "ann", time: 5, payload: Buffer.from('"x"'), format: Format.JSON };
@@ -173,6 +195,7 @@ for (const format of formats) {
     t.notOk(format.isAnswer(format.frame(encoder, { id: 0, left: { room: "a" } })));
     t.notOk(format.isAnswer(format.publication(encoder, body, null)));
     t.equal(format.firstOf(new Uint8Array(1)), noFrame);
+    for (const text of ["5", "null", '"x"', ...(format === jsonArrays ? ["[]", "[5]", "[null]", "{}"] : [])]) t.equal(format.firstOf(Buffer.from(text)), noFrame, text);
     fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
       format.firstOf(bytes);
       const read = format.decode(bytes, 0, bytes.length);

@@ -17,8 +17,8 @@ function deflated(bytes: Uint8Array): Buffer {
   return deflateRawSync(bytes, { finishFlush: 2, level: 9 }).subarray(0, -4);
 }
 
-async function openAsking(node: { port: number }): Promise<RawSocket> {
-  const raw = await openRawSocket({ port: node.port, subprotocol: "flux.v1.json", headers: asking });
+async function openAsking(node: { port: number }, subprotocol = "flux.v1.json"): Promise<RawSocket> {
+  const raw = await openRawSocket({ port: node.port, subprotocol, headers: asking });
   await raw.send({ opcode: opcodes.text, payload: encodeText({ id: 1, hello: { version: 1 } }) });
   await raw.nextFrame();
   return raw;
@@ -39,8 +39,9 @@ for (const compression of ["shared"] as const) {
     t.match(raw.headers.get("sec-websocket-extensions"), /permessage-deflate/);
     const plain = await open(node, { json: true });
     const overTcp = await openTcp(node);
+    const arrays = await open(node, { json: "arrays" });
     t.equal(plain.raw.headers.get("sec-websocket-extensions"), undefined);
-    for (const member of [plain, overTcp]) await member.join("chat:a");
+    for (const member of [plain, overTcp, arrays]) await member.join("chat:a");
     await raw.send({ opcode: opcodes.text, payload: encodeText({ id: 2, join: { room: "chat:a" } }) });
     t.match(await nextText(raw), { text: /"joined"/, compressed: false });
 
@@ -52,8 +53,10 @@ for (const compression of ["shared"] as const) {
       t.equal(seen.compressed, i > 0);
       if (i > 0) t.ok(seen.bytes < 500, `${seen.bytes} bytes of ${seen.text.length}`);
     }
-    await plain.waitFor(() => plain.publications.length === 3);
-    t.same(plain.publications.map(({ payload }) => JSON.parse(payload.toString()) as string), words);
+    for (const member of [plain, arrays]) {
+      await member.waitFor(() => member.publications.length === 3);
+      t.same(member.publications.map(({ payload }) => JSON.parse(payload.toString()) as string), words);
+    }
 
     // And from the client: a command that is compressed is read as any other.
     const echo = Buffer.from(encodeText({ id: 3, echo: { payload: Buffer.from(JSON.stringify("e".repeat(5000))), format: 1 } }));
@@ -62,6 +65,25 @@ for (const compression of ["shared"] as const) {
     raw.destroy();
   });
 }
+
+t.test("shared: publications that leave in one array are compressed together, and so are pages", async (t) => {
+  const node = await startNode(t, { compression: "shared", compressionBytesMin: 400, namespaces: { chat: { durable: true, flushMs: 10_000 } } });
+  const raw = await openAsking(node, "flux.v1.json-arrays");
+  const writer = await open(node);
+  await writer.join("chat:a");
+  await raw.send({ opcode: opcodes.text, payload: encodeText({ id: 2, join: { room: "chat:a" } }) });
+  t.match(await nextText(raw), { text: /^\[\{"id":2,"joined"/, compressed: false });
+  for (let n = 1; n <= 5; n++) await writer.publish("chat:a", "1");
+  await raw.send({ opcode: opcodes.text, payload: encodeText({ id: 3, leave: { room: "chat:a" } }) });
+  const { text, compressed, bytes } = await nextText(raw);
+  t.ok(compressed, `one of them has ${text.length / 5} bytes`);
+  t.ok(bytes < text.length / 2);
+  t.strictSame((JSON.parse(text) as { publication: { seq: string } }[]).map(({ publication }) => publication.seq), ["1", "2", "3", "4", "5"]);
+  t.match(await nextText(raw), { text: /^\[\{"id":3,"left"/, compressed: false });
+  await raw.send({ opcode: opcodes.text, payload: encodeText({ id: 4, join: { room: "chat:a", history: 5 } }) });
+  t.match(await nextText(raw), { text: /^\[\{"id":4,"joined".*\}\]$/, compressed: true });
+  raw.destroy();
+});
 
 t.test("by default nothing is compressed, and who sends it compressed all the same is dropped", async (t) => {
   const node = await startNode(t);

@@ -14,6 +14,8 @@ import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
 import { open, type OpenOptions, type TestSession } from "./support/session.ts";
 import { startLoad } from "./support/load.ts";
+import { opcodes } from "./support/rawsocket.ts";
+import { until } from "./support/until.ts";
 
 /** Long: what waits in such a window leaves for another reason than time. */
 const never = 10_000;
@@ -37,25 +39,27 @@ async function members(gateway: { port: number }, room: string, ...options: Open
 
 t.test("publications that come within the window leave in one message, in order", async (t) => {
   const gateway = await node(t);
-  const [writer, reader, jsonReader] = await members(gateway, "short:a", {}, {}, { json: true }) as [TestSession, TestSession, TestSession];
+  const sessions = await members(gateway, "short:a", {}, {}, { json: true }, { json: "arrays" });
+  const [writer] = sessions as [TestSession];
   for (let i = 0; i < 10; i++) await Promise.all(Array.from({ length: 10 }, () => writer.publish("short:a", payload)));
-  for (const session of [reader, jsonReader, writer]) {
+  for (const session of sessions) {
     await session.waitFor(() => session.publications.length === 100, "all of them");
     t.strictSame(seqsOf(session), upTo(100));
   }
-  // Counted once a window and format; each alone would be 200.
+  // Counted once a window and format; each alone would be 300.
   const left = sumOf(await gateway.metrics(), "flux_fanout_seconds_count");
-  t.ok(left <= 100, `${left} times something left`);
+  t.ok(left <= 150, `${left} times something left`);
 });
 
 t.test("a window takes what fits a message: what is too large, or too much, leaves at once and in order", async (t) => {
   const gateway = await node(t);
-  const [writer, reader, jsonReader] = await members(gateway, "long:a", {}, {}, { json: true }) as [TestSession, TestSession, TestSession];
+  const sessions = await members(gateway, "long:a", {}, {}, { json: true }, { json: "arrays" });
+  const [writer] = sessions as [TestSession];
   const sizes = [10, 4_000, 30_000, 10, 16_300, 10, 10, 15_000, 20_000, 10];
   for (let i = 0; i < 40; i++) await writer.publish("long:a", Buffer.alloc(sizes[i % sizes.length]!));
   // Larger than any window, so that nothing waits.
   await writer.publish("long:a", Buffer.alloc(20_000));
-  for (const session of [reader, jsonReader, writer]) {
+  for (const session of sessions) {
     await session.waitFor(() => session.publications.length === 41, "all of them");
     t.strictSame(seqsOf(session), upTo(41));
   }
@@ -63,7 +67,7 @@ t.test("a window takes what fits a message: what is too large, or too much, leav
 
 t.test("who joins while a window is open gets what is in it once: with joined, or live", async (t) => {
   const gateway = await node(t);
-  for (const json of [false, true]) {
+  for (const json of [false, true, "arrays"] as const) {
     const room = `long:${json}`;
     const [writer, reader] = await members(gateway, room, { json }, { json }) as [TestSession, TestSession];
     const { epoch } = await writer.publish(room, payload);
@@ -103,7 +107,7 @@ t.test("who leaves, is disconnected, or is there when the node closes, gets what
 t.test("the last to leave takes an open window along: who joined next got it, from before its position", async (t) => {
   const gateway = await node(t);
   const late: TestSession[] = [];
-  for (const json of [false, true]) {
+  for (const json of [false, true, "arrays"] as const) {
     const room = `long:${json}`;
     const [leaver] = await members(gateway, room, { json }) as [TestSession];
     await leaver.publish(room, payload);
@@ -117,6 +121,28 @@ t.test("the last to leave takes an open window along: who joined next got it, fr
     t.same(await session.closed(), { code: 3001, reason: "shutdown" });
     t.strictSame(seqsOf(session), []);
   }
+});
+
+t.test("flux.v1.json-arrays: each message is an array, and a window leaves in one: plain JSON has a message for each frame", async (t) => {
+  const gateway = await node(t);
+  const [writer, plain, arrays] = await members(gateway, "long:a", {}, { json: true }, { json: "arrays" }) as [TestSession, TestSession, TestSession];
+  const texts = [plain, arrays].map(({ raw }) => {
+    const heard: string[] = [];
+    raw.onFrame(({ opcode, payload: text }) => void (opcode === opcodes.text && heard.push(text.toString())));
+    return heard;
+  });
+  for (const n of upTo(10)) await writer.publish("long:a", JSON.stringify(`[${n}],]`));
+  t.strictSame(texts, [[], []], "all of it waits");
+  await (await open(gateway)).join("long:a");
+  for (const heard of texts) await until(() => heard.join().includes("[10],]"), "the last");
+  const [objects, [array, ...others]] = texts.map((heard) => heard.map((text) => JSON.parse(text) as unknown)) as [unknown[], unknown[]];
+  t.match(objects, upTo(10).map((n) => ({ publication: { seq: String(n), data: `[${n}],]` } })));
+  t.strictSame([array, others], [objects, []]);
+
+  const sockets = async (format: string) => [...(await gateway.metrics()).matchAll(new RegExp(`^flux_format_sockets{reactor="0",format="${format}"} (\\d+)$`, "gm"))].map(([, count]) => Number(count));
+  t.strictSame(await Promise.all(["binary", "json", "json-arrays"].map(sockets)), [[2], [1], [1]]);
+  await arrays.bye();
+  await until(async () => (await sockets("json-arrays"))[0] === 0, "the socket to be gone");
 });
 
 t.test("a publisher that excludes itself gets everything but its own, everybody else everything", async (t) => {

@@ -106,13 +106,13 @@ async function throwBytes(node: NodeProcess, { bytes, waitMs }: TcpAttack): Prom
 }
 
 async function throwFrames(node: NodeProcess, attack: SocketAttack, malformed: string[]): Promise<string> {
-  const { json, hello, joins, deaf, writes, parting, waitMs } = attack;
-  const raw = await openRawSocket({ port: node.port, subprotocol: json ? "flux.v1.json" : "flux.v1.proto" });
+  const { json, arrays, hello, joins, deaf, writes, parting, waitMs } = attack;
+  const raw = await openRawSocket({ port: node.port, subprotocol: arrays ? "flux.v1.json-arrays" : json ? "flux.v1.json" : "flux.v1.proto" });
   const read = binaryReader();
   raw.onFrame(({ opcode, payload }) => {
     try {
       if (opcode === opcodes.binary) read(payload);
-      if (opcode === opcodes.text) JSON.parse(payload.toString("utf8"));
+      if (opcode === opcodes.text && Array.isArray(JSON.parse(payload.toString("utf8"))) !== arrays) throw new Error(`arrays: ${arrays}`);
     } catch (error) {
       malformed.push(`the node sent ${payload.toString("base64")}: ${String(error)}`);
     }

@@ -6,8 +6,8 @@ import type { ClientSocket } from "./socket.ts";
 
 export type Dialect = "flux" | "plain" | "socketio";
 
-/** Encoding of payloads: bytes, or texts in JSON. */
-export type Format = "binary" | "json";
+/** Encoding of payloads: bytes, or texts in JSON. With "json-arrays", flux-gateway's messages are arrays of frames. */
+export type Format = "binary" | "json" | "json-arrays";
 
 /**
  * member: joins the room and may publish. echo: every message it sends returns. resumer: a member of a durable room

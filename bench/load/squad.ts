@@ -2,16 +2,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Conversation, Dialect, Ear, Format, Role } from "./conversation.ts";
 import { FluxConversation } from "./flux.ts";
-import { FluxJsonConversation } from "./fluxjson.ts";
+import { FluxJsonArraysConversation, FluxJsonConversation } from "./fluxjson.ts";
 import type { Target } from "./orders.ts";
 import { PlainConversation, PlainTextConversation } from "./plain.ts";
 import { ClientSocket, type Listener, ReadBuffer } from "./socket.ts";
 import { SocketIoConversation } from "./socketio.ts";
 
 const conversations: Record<Dialect, Record<Format, new (index: number, role: Role, ear: Ear) => Conversation>> = {
-  flux: { binary: FluxConversation, json: FluxJsonConversation },
-  plain: { binary: PlainConversation, json: PlainTextConversation },
-  socketio: { binary: SocketIoConversation, json: SocketIoConversation },
+  flux: { binary: FluxConversation, json: FluxJsonConversation, "json-arrays": FluxJsonArraysConversation },
+  plain: { binary: PlainConversation, json: PlainTextConversation, "json-arrays": PlainTextConversation },
+  socketio: { binary: SocketIoConversation, json: SocketIoConversation, "json-arrays": SocketIoConversation },
 };
 
 /** Less than the 512 of a listen backlog, also when two threads connect at once. */

@@ -30,13 +30,14 @@ export const fanOutMetrics: readonly Metric[] = [
 
 export const nothingLost: readonly Bar[] = ["lost", "late", "disordered"].map((metric) => ({ metric, of: "value", never: true }) as const);
 
+export const titles: Record<Format, string> = { binary: "binary", json: "JSON", "json-arrays": "JSON arrays" };
+
 export function fanoutRow(format: Format, rate: number): Row {
   const saturating = rate === 2000;
-  const isJson = format === "json";
   return {
-    name: isJson ? `fanout-json-${rate}` : `fanout-${rate}`,
-    ...(isJson && { servers: ["flux", "uws"] as const }),
-    title: ({ members }) => `Fan-out${isJson ? " in JSON" : ""}: room of ${members.toLocaleString("en")}, 128 bytes, ${rate.toLocaleString("en")} messages/s`,
+    name: format === "binary" ? `fanout-${rate}` : `fanout-${format}-${rate}`,
+    ...(format !== "binary" && { servers: ["flux", "uws"] as const }),
+    title: ({ members }) => `Fan-out${format === "binary" ? "" : ` in ${titles[format]}`}: room of ${members.toLocaleString("en")}, 128 bytes, ${rate.toLocaleString("en")} messages/s`,
     metrics: fanOutMetrics,
     compared: saturating ? "deliveries" : "cpuMicros",
     bars: [

@@ -1,11 +1,11 @@
 /**
  * What the gateway costs beside bare uWebSockets.js, from rooms in which little happens at a time to 500,000 deliveries
- * a second, in both formats. Ten sessions publish in turn, so that no session's own limit is measured. Both servers send
+ * a second, in all formats. Ten sessions publish in turn, so that no session's own limit is measured. Both servers send
  * messages of the same size on the wire.
  */
 import type { Format } from "../load/conversation.ts";
 import { warmUpSecondsPlanned } from "./crew.ts";
-import { fanOut, fanOutMetrics, nothingLost } from "./fanout.ts";
+import { fanOut, fanOutMetrics, nothingLost, titles } from "./fanout.ts";
 import type { Bar, Metric, Row } from "./row.ts";
 
 const publishers = 10;
@@ -40,11 +40,11 @@ const metrics: readonly Metric[] = [
 ];
 
 /** Rooms in which waking a thread costs more than what it is woken for, or little less. */
-export const wakeUpRows: readonly Row[] = rowsOf(rooms.filter(({ rate }) => rate >= 1000));
+export const wakeUpRows: readonly Row[] = rowsOf([...formats, "json-arrays"], rooms.filter(({ rate }) => rate >= 1000));
 const idleSeconds = 20;
 
 export const speedRows: readonly Row[] = [
-  ...rowsOf(rooms),
+  ...rowsOf(formats, rooms),
   ...formats.map(idleLatencyRow),
   reactorsRow("binary", { members: 1000, rate: 100 }, 2),
   reactorsRow("binary", { members: 100, rate: 1000 }, 2),
@@ -56,7 +56,7 @@ export const speedRows: readonly Row[] = [
  */
 export const loadClientRows: readonly Row[] = formats.flatMap((format) => [loadClientRow(format, { members: 10_000, rate: 50 }), loadClientRow(format, { members: 1000, rate: 500 })]);
 
-function rowsOf(rooms: readonly Room[]): Row[] {
+function rowsOf(formats: readonly Format[], rooms: readonly Room[]): Row[] {
   return formats.flatMap((format) => rooms.map((room) => speedRow(format, room)));
 }
 
@@ -78,7 +78,7 @@ function speedRow(format: Format, { members, rate, cpu, p99 }: Room, reactors = 
 }
 
 function title(format: Format, { members, rate }: Room): string {
-  return `${members.toLocaleString("en")} members × ${rate.toLocaleString("en")}/s, ${format === "json" ? "JSON" : "binary"}, 128 bytes, ${publishers} publishers`;
+  return `${members.toLocaleString("en")} members × ${rate.toLocaleString("en")}/s, ${titles[format]}, 128 bytes, ${publishers} publishers`;
 }
 
 /** So that what helps one reactor does not cost several. Bare uWS has one thread. */
@@ -93,7 +93,7 @@ function idleLatencyRow(format: Format): Row {
   return {
     name: `speed-${format}-idle`,
     servers: ["flux", "uws"],
-    title: () => `Idle: ${members} members × ${rate}/s, ${format === "json" ? "JSON" : "binary"}, 128 bytes`,
+    title: () => `Idle: ${members} members × ${rate}/s, ${titles[format]}, 128 bytes`,
     metrics: metrics.filter(({ key }) => ["p50", "p99", "lost", "late", "disordered", "otherCores"].includes(key)),
     compared: "p50",
     bars: [{ metric: "p50", of: "value", atMost: 0.4 }, ...nothingLost],

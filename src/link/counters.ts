@@ -10,6 +10,9 @@ const names = [
   "ready",
   "closing",
   "tcpSockets", // of them
+  "binarySockets", // of them, by wire format
+  "jsonSockets",
+  "jsonArraySockets",
   "opened",
   "refusedSockets",
   "refusedLeaving", // because the node drained, and for want of memory
@@ -75,6 +78,9 @@ const names = [
 const closeNames = Object.keys(closes) as CloseName[];
 
 export type CounterName = (typeof names)[number];
+
+/** Sockets by wire format, in the order of protocol/formats/formats.ts. */
+export const formatSockets = ["binarySockets", "jsonSockets", "jsonArraySockets"] as const satisfies readonly CounterName[];
 
 /** Upper bounds of the fan-out histogram, milliseconds. One more slot holds the values above the last. */
 export const fanoutBucketsMs = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000] as const;

@@ -4,8 +4,9 @@
  */
 import { Counter, Gauge, Registry, collectDefaultMetrics, type Metric } from "prom-client";
 import { closes } from "../errors.ts";
-import { fanoutBucketsMs, type CounterName, type Counters } from "../link/counters.ts";
+import { fanoutBucketsMs, formatSockets, type CounterName, type Counters } from "../link/counters.ts";
 import { linesLost } from "../platform/log/output.ts";
+import { formats } from "../protocol/formats/formats.ts";
 
 /** The values that the registry reads. */
 export interface MetricsSource {
@@ -128,6 +129,9 @@ function addReactorMetrics(registry: Registry, { counters, queue }: MetricsSourc
       metric.set({ reactor, transport: "tcp" }, tcp);
       metric.set({ reactor, transport: "websocket" }, states.reduce((sum, state) => sum + one.get(state), -tcp));
     }),
+  );
+  gauge(registry, "flux_format_sockets", "Sockets by wire format: binary, json or json-arrays, by the subprotocol that the client offered", ["reactor", "format"], (metric) =>
+    each((one, reactor) => formats.forEach(({ name: format }, wire) => metric.set({ reactor, format }, one.get(formatSockets[wire]!)))),
   );
   for (const [name, from, help] of reactorTotals) {
     total(registry, name, help, ["reactor"], (add) => each((one, reactor) => add({ reactor }, one.get(from))));

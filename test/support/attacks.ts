@@ -16,6 +16,8 @@ export interface TcpAttack {
 export interface SocketAttack {
   kind: "socket";
   json: boolean;
+  /** The subprotocol: one with arrays reads the same from clients. */
+  arrays: boolean;
   hello: boolean;
   /** Rooms it joins before anything else, as a sound client does. */
   joins: string[];
@@ -63,6 +65,7 @@ function socketAttack(rooms: string[]): fc.Arbitrary<SocketAttack> {
     return fc.record({
       kind: fc.constant("socket" as const),
       json: fc.constant(json),
+      arrays: json ? fc.boolean() : fc.constant(false),
       hello: fc.oneof({ weight: 9, arbitrary: fc.constant(true) }, fc.constant(false)),
       joins: fc.uniqueArray(fc.constantFrom(...rooms), { maxLength: 3 }),
       deaf: fc.oneof({ weight: 9, arbitrary: fc.constant(false) }, fc.constant(true)),

@@ -4,7 +4,7 @@
  */
 import { Format, type ClientFrame, type ServerFrame } from "../../src/protocol/messages.ts";
 import { opcodes, openRawSocket, within, type Ending, type RawOptions, type RawSocket } from "./rawsocket.ts";
-import { binaryReader, encodeBinary, encodeText, readText } from "./wire.ts";
+import { binaryReader, encodeBinary, encodeText, readText, readTexts } from "./wire.ts";
 
 export interface SeenPosition {
   epoch: string;
@@ -34,7 +34,8 @@ export type Command = Omit<ClientFrame, "id" | "command">;
 export type Reply = ServerFrame;
 
 export interface OpenOptions extends Partial<RawOptions> {
-  json?: boolean;
+  /** "arrays": flux.v1.json-arrays. */
+  json?: boolean | "arrays";
   /** Fields of hello; null: say nothing after the upgrade. */
   hello?: Partial<NonNullable<ClientFrame["hello"]>> | null;
   /** Whether pings of the node are answered. Default: yes. */
@@ -84,7 +85,7 @@ export interface TestSession {
 /** Connects to the node, says hello and waits for ready. */
 export async function open(node: { port: number }, options: OpenOptions = {}): Promise<TestSession> {
   const { json = false, hello, pong = true, keep = true, ...rawOptions } = options;
-  const subprotocol = json ? "flux.v1.json" : "flux.v1.proto";
+  const subprotocol = json === "arrays" ? "flux.v1.json-arrays" : json ? "flux.v1.json" : "flux.v1.proto";
   const raw = await openRawSocket({ port: node.port, subprotocol, ...rawOptions });
   return greet(talking(raw, json, pong, keep), hello);
 }
@@ -113,14 +114,14 @@ interface Hearing extends Pick<TestSession, "events" | "publications" | "waitFor
   reply(id: number): Promise<Reply>;
 }
 
-function hearing(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): Hearing {
+function hearing(raw: RawSocket, json: boolean | "arrays", pong: boolean, keep: boolean): Hearing {
   const events: Reply[] = [];
   const publications: SeenPublication[] = [];
   const eventListeners = new Set<(event: Reply) => void>();
   const publicationListeners = new Set<(publication: SeenPublication) => void>();
   const replies = new Map<number, (reply: Reply) => void>();
   const checks = new Set<() => void>();
-  const read = json ? readText : binaryReader();
+  const read = json === "arrays" ? readTexts : json ? readText : binaryReader();
 
   const onEvent = (event: Reply): void => {
     const carried = publicationsOf(event);
@@ -167,7 +168,7 @@ function hearing(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): H
   };
 }
 
-function talking(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): TestSession {
+function talking(raw: RawSocket, json: boolean | "arrays", pong: boolean, keep: boolean): TestSession {
   const heard = hearing(raw, json, pong, keep);
   const { eventListeners, publicationListeners, waitFor, whileOpen } = heard;
   let lastId = 0;
@@ -200,7 +201,7 @@ function talking(raw: RawSocket, json: boolean, pong: boolean, keep: boolean): T
   };
 
   return {
-    raw, json, events: heard.events, publications: heard.publications, ready: undefined,
+    raw, json: json !== false, events: heard.events, publications: heard.publications, ready: undefined,
     send, sendMessage, request, waitFor, whileOpen, join,
     leave: (room) => request({ leave: { room } }),
     publish: async (room, payload, options = {}) => {

@@ -10,8 +10,9 @@ import { open, seen, type SeenPosition, type TestSession } from "./session.ts";
 export const queueBytes = 65_536;
 /** More than queue and kernel hold: Linux lets a loopback socket have up to 10 MB. */
 const floodBytes = 24 * 1024 * 1024;
-/** Two of these share a message of the node; each of those is one by itself, and too large to be noted by uWS. */
+/** Two of these share a message of the node (in JSON as base64); each of those is one by itself, and too large to be noted by uWS. */
 export const small = Buffer.alloc(7_000, 0x61);
+export const smallInJson = Buffer.alloc(5_000, 0x61);
 export const large = Buffer.alloc(40_000, 0x61);
 
 const namespaces = {

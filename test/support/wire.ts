@@ -38,9 +38,19 @@ export function binaryReader(): (message: Buffer) => ServerFrame[] {
 
 /** Reads a text message of the node: one frame object. Encoded and decoded once more, for the defaults of unset fields. */
 export function readText(message: Buffer): ServerFrame[] {
-  const frame: unknown = JSON.parse(message.toString("utf8"));
-  if (!isObject(frame)) throw new Error(`the node sent no frame object: ${message.toString("utf8")}`);
-  return [decode(ServerFrame.encode(readObject(frame)).finish())];
+  return [readFrame(JSON.parse(message.toString("utf8")))];
+}
+
+/** Reads a text message of flux.v1.json-arrays: one array of frame objects. */
+export function readTexts(message: Buffer): ServerFrame[] {
+  const frames: unknown = JSON.parse(message.toString("utf8"));
+  if (!Array.isArray(frames) || frames.length === 0) throw new Error(`the node sent no array of frames: ${message.toString("utf8")}`);
+  return frames.map(readFrame);
+}
+
+function readFrame(frame: unknown): ServerFrame {
+  if (!isObject(frame)) throw new Error(`the node sent no frame object: ${JSON.stringify(frame)}`);
+  return decode(ServerFrame.encode(readObject(frame)).finish());
 }
 
 /** protobufjs makes an object of every uint64 where the package `long` is installed; here they are numbers. */

@@ -27,6 +27,11 @@ export const binary = wireFormat({
   publication: (encoder, body) => encoder.publication(body),
   page: (encoder, kind, id, head, bodies) => encoder.page(kind, id, head, bodies),
 
+  append(pack, at, message) {
+    pack.set(message, at);
+    return at + message.length;
+  },
+
   isAnswer: (message) => message[headerBytes] === idTag,
 
   firstOf(message) {

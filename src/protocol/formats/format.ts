@@ -1,6 +1,6 @@
 /**
- * A wire format: how sessions with its subprotocol read and write frames. A new format is a file beside binary.ts and
- * json.ts, and an entry in formats.ts. The hub encodes a publication once for each format that has members. The reactor
+ * A wire format: how sessions with its subprotocol read and write frames. A new format is a file beside binary.ts,
+ * json.ts and jsonarrays.ts, and an entry in formats.ts. The hub encodes a publication once for each format that has members. The reactor
  * decodes what sockets send, and publishes the hub's frames. No other code knows the form of a frame.
  */
 import type { PageHead, PageKind, ServerFrameEncoder } from "../codec.ts";
@@ -41,6 +41,12 @@ export interface WireFormat {
   /** An event that carries publications: `head` is the event without them, `bodies` are their binary bodies. */
   page<K extends PageKind>(encoder: ServerFrameEncoder, kind: K, id: number, head: PageHead[K], bodies: readonly Uint8Array[]): Uint8Array;
 
+  /**
+   * Puts a message behind others in `pack`, which end at `at`, so that all together are one message. Returns where that
+   * ends: it is no longer than its parts. Null: a message holds one frame.
+   */
+  readonly append: ((pack: Uint8Array, at: number, message: Uint8Array) => number) | null;
+
   // ------------------------------------------------------------------------------- sent messages
 
   /** Whether a message answers a command, by its id. */
@@ -56,8 +62,8 @@ export interface WireFormat {
  * The one place where formats are made, so that all objects have one shape and the calls on the data path stay fast.
  */
 export function wireFormat(format: WireFormat): WireFormat {
-  const { name, subprotocol, isBinary, isStream, parsesPayloads, decode, frame, publication, page, isAnswer, firstOf } = format;
-  return { name, subprotocol, isBinary, isStream, parsesPayloads, decode, frame, publication, page, isAnswer, firstOf };
+  const { name, subprotocol, isBinary, isStream, parsesPayloads, decode, frame, publication, page, append, isAnswer, firstOf } = format;
+  return { name, subprotocol, isBinary, isStream, parsesPayloads, decode, frame, publication, page, append, isAnswer, firstOf };
 }
 
 /** A readable frame that is no valid command: its sender gets `bad_request` with this text. */

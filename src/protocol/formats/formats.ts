@@ -2,8 +2,9 @@
 import { binary } from "./binary.ts";
 import type { WireFormat } from "./format.ts";
 import { json } from "./json.ts";
+import { jsonArrays } from "./jsonarrays.ts";
 
-export const formats: readonly WireFormat[] = [binary, json];
+export const formats: readonly WireFormat[] = [binary, json, jsonArrays];
 export const formatCount = formats.length;
 
 /** The format of sockets without a subprotocol: raw TCP, and WebSockets that offer none. */

@@ -7,7 +7,7 @@ import protobuf from "protobufjs/minimal.js";
 import * as z from "zod";
 import { decodePublication, type PageHead, type PageKind } from "../codec.ts";
 import { Format, type ClientFrame, type Publication, type ServerFrame, subprotocols } from "../messages.ts";
-import { BadFrame, Batch, noFrame, wireFormat } from "./format.ts";
+import { BadFrame, Batch, noFrame, wireFormat, type FirstEvent } from "./format.ts";
 
 const utf8 = new TextDecoder();
 const toUtf8 = new TextEncoder();
@@ -68,7 +68,7 @@ const clientFrame = z.strictObject({
   }),
 });
 
-/** A text message: one frame, or an array of them. */
+/** The node sends one frame in a message. A client may also send an array of frames. */
 export const json = wireFormat({
   name: "json",
   subprotocol: subprotocols.json,
@@ -90,25 +90,35 @@ export const json = wireFormat({
   publication: (_, body, publication) => toUtf8.encode(publicationJson(publication ?? decodePublication(body))),
   page: (_, kind, id, head, bodies) => toUtf8.encode(pageJson(kind, id, head, bodies)),
 
+  append: null,
+
   isAnswer: (message) => message[2] === i && message[3] === d && message[4] === quote,
 
   firstOf(message) {
-    let value: SentEvent | null;
-    try {
-      value = JSON.parse(utf8.decode(message)) as SentEvent | null;
-    } catch {
-      // Every frame of the node is JSON.
-      return noFrame;
-    }
-    if (typeof value !== "object" || value === null) return noFrame;
-    const { publication, presenceChanged } = value;
-    if (publication != null) return { room: publication.room, seq: Number(publication.seq), isPresence: false };
-    return presenceChanged == null ? null : { room: presenceChanged.room, seq: presenceChanged.version, isPresence: true };
+    const value = parsed(message);
+    return value === undefined ? noFrame : eventOf(value);
   },
 });
 
 /** An answer begins with its id, as `{"id":` */
 const [quote, i, d] = toUtf8.encode('"id');
+
+/** Undefined: no JSON. Every message of the node is JSON. */
+export function parsed(message: Uint8Array): unknown {
+  try {
+    return JSON.parse(utf8.decode(message)) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+/** `firstOf` for a parsed frame. */
+export function eventOf(frame: unknown): FirstEvent | null | typeof noFrame {
+  if (typeof frame !== "object" || frame === null) return noFrame;
+  const { publication, presenceChanged } = frame as SentEvent;
+  if (publication != null) return { room: publication.room, seq: Number(publication.seq), isPresence: false };
+  return presenceChanged == null ? null : { room: presenceChanged.room, seq: presenceChanged.version, isPresence: true };
+}
 
 interface SentEvent {
   readonly publication?: { readonly room: string; readonly seq: string } | null;

@@ -1,7 +1,7 @@
 /**
  * Deliveries from the hub to the members of rooms. A delivery waits in the room's flush window, is packed with its
- * neighbours, or is published at once. Deliveries of a stream format that follow each other in one batch to the same
- * topic become one message. uWS then does its work per message and socket only once.
+ * neighbours, or is published at once. Deliveries that follow each other in one batch to the same topic become one
+ * message, in formats whose messages hold several frames. uWS then does its work per message and socket only once.
  */
 import { now } from "../../link/clock.ts";
 import type { RecordReader } from "../../link/link.ts";
@@ -65,7 +65,7 @@ export class Deliveries {
     if (!this.#fanout.mayPublish(frame.length, this.#waiting(room, wire))) return false;
     this.#count(members, frame.length);
     this.#context.counters.fanout(now() - at);
-    if (formats[wire]!.isStream && excluded === null) return this.#packIn(room, wire, frame, seq, prev);
+    if (formats[wire]!.append !== null && excluded === null) return this.#packIn(room, wire, frame, seq, prev);
     this.flush();
     this.#fanout.publish(room, wire, frame, seq, prev, excluded);
   }
@@ -118,8 +118,7 @@ export class Deliveries {
       this.#packSeq = seq;
       this.#packPrev = prev;
     }
-    this.#pack.set(frame, this.#packed);
-    this.#packed += frame.length;
+    this.#packed = formats[wire]!.append!(this.#pack, this.#packed, frame);
   }
 
   /** Publishes the pack. */

@@ -1,7 +1,7 @@
 /**
  * Flush windows. In a room whose namespace has `flushMs`, publications wait up to that long on the reactor and leave
- * together. In a stream format (binary) they form one message; in others (JSON) each is a message, and one write sends
- * all. The first waiting publication opens the window. The window closes when its time is over, when it is full, or
+ * together. In formats whose messages hold several frames they form one message; in plain JSON each is a message, and
+ * one write sends all. The first waiting publication opens the window. The window closes when its time is over, when it is full, or
  * when the room's members change. So a member gets all of a window or nothing of it.
  *
  * Windows come from a pool of fixed size. When the pool is empty, nothing waits.
@@ -13,7 +13,7 @@ import type { ReactorRoom, Window, WindowQueue } from "../session/session.ts";
 
 /** As for packs (deliveries.ts): below the size from which uWS sends a message at once. */
 export const windowBytes = 15 * 1024;
-/** Publications in a window of a format without streams, where each is a publish. Half of the publishes of a turn. */
+/** Publications in a window of a format whose messages hold one frame, where each is a publish. Half of the publishes of a turn. */
 const messagesMax = 15;
 /** 15 MB of a reactor. */
 const windowsMax = 1024;
@@ -34,21 +34,23 @@ export class Windows {
   /** Publishes that emptying the room's window takes. */
   waiting(room: ReactorRoom, wire: number): number {
     const window = room.windows[wire]!;
-    return window === null ? 0 : formats[wire]!.isStream ? 1 : window.frames;
+    return window === null ? 0 : formats[wire]!.append !== null ? 1 : window.frames;
   }
 
   /** False: the publication cannot wait; what waits before it has to leave first. */
   add(room: ReactorRoom, wire: number, frame: Uint8Array, seq: number, prev: number, at: number): boolean {
     const window = room.windows[wire] ?? (frame.length > windowBytes ? null : this.#open(room, wire, at));
-    const { isStream } = formats[wire]!;
-    if (window === null || window.used + frame.length > windowBytes || (!isStream && window.frames === messagesMax)) return false;
-    if (!isStream || window.frames === 0) {
+    const { append } = formats[wire]!;
+    if (window === null || window.used + frame.length > windowBytes || (append === null && window.frames === messagesMax)) return false;
+    if (append === null || window.frames === 0) {
       window.seqs[window.frames] = seq;
       window.prevs[window.frames] = prev;
     }
-    window.bytes.set(frame, window.used);
-    window.used += frame.length;
-    if (!isStream) window.ends[window.frames] = window.used;
+    if (append !== null) window.used = append(window.bytes, window.used, frame);
+    else {
+      window.bytes.set(frame, window.used);
+      window.ends[window.frames] = window.used += frame.length;
+    }
     window.frames++;
     return true;
   }
@@ -58,7 +60,7 @@ export class Windows {
     const window = room.windows[wire]!;
     if (window === null) return;
     const { bytes, used, frames, ends } = window;
-    if (formats[wire]!.isStream) return use(bytes.subarray(0, used));
+    if (formats[wire]!.append !== null) return use(bytes.subarray(0, used));
     for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) use(bytes.subarray(start, ends[i]));
   }
 
@@ -116,7 +118,7 @@ export class Windows {
   #close(window: Window): void {
     const { room, wire, bytes, frames, seqs, prevs, ends, since } = window;
     this.#unlink(window);
-    if (formats[wire]!.isStream) this.#fanout.publish(room, wire, bytes.subarray(0, window.used), seqs[0]!, prevs[0]!, null);
+    if (formats[wire]!.append !== null) this.#fanout.publish(room, wire, bytes.subarray(0, window.used), seqs[0]!, prevs[0]!, null);
     else {
       for (let i = 0, start = 0; i < frames; start = ends[i]!, i++) {
         this.#fanout.publish(room, wire, bytes.subarray(start, ends[i]), seqs[i]!, prevs[i]!, null);

@@ -1,6 +1,6 @@
 /** Records of clients and of their memberships in rooms, and the table of all sessions of a reactor. */
 import type { Grant } from "../../auth/grants.ts";
-import type { Counters } from "../../link/counters.ts";
+import { formatSockets, type Counters } from "../../link/counters.ts";
 import type { SplitFrame } from "../../protocol/framing.ts";
 import type { BadFrame } from "../../protocol/formats/format.ts";
 import type { ClientFrame } from "../../protocol/messages.ts";
@@ -103,7 +103,7 @@ export interface Window {
   readonly bytes: Buffer;
   used: number;
   frames: number;
-  /** Per frame: where it ends, its seq, and the seq before it. In a stream format only the first frame has seqs. */
+  /** Per frame: where it ends, its seq, and the seq before it. Where a message holds several, only the first has seqs. */
   readonly ends: Uint32Array;
   readonly seqs: Float64Array;
   readonly prevs: Float64Array;
@@ -317,11 +317,13 @@ export class ReactorSessions {
     this.tokenDueAt[slot] = 0;
     this.setState(session, "handshake");
     this.#counters.add("opened", 1);
+    this.#counters.add(formatSockets[session.wire]!, 1);
   }
 
   remove(session: Session): void {
     this.#slots[session.slot] = null;
     this.#free.push(session.slot);
+    this.#counters.add(formatSockets[session.wire]!, -1);
     this.setState(session, "closed");
   }
 

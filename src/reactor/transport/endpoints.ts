@@ -11,7 +11,7 @@ export interface PublicEndpoint {
 export const publicEndpoints: readonly PublicEndpoint[] = [
   {
     method: "GET", path: "/ws",
-    text: `WebSocket. Subprotocols: \`${subprotocols.binary}\` (the default) and \`${subprotocols.json}\`. A token may stand in the first frame, in the header \`Authorization: Bearer TOKEN\`, or in \`?token=TOKEN\`. \`?resume=TICKET\` is for clients that reconnect, \`?ticket=TICKET\` for those that \`/api/connection-url\` sent.`,
+    text: `WebSocket. Subprotocols: \`${subprotocols.binary}\` (the default), \`${subprotocols.json}\` and \`${subprotocols.jsonArrays}\`. A token may stand in the first frame, in the header \`Authorization: Bearer TOKEN\`, or in \`?token=TOKEN\`. \`?resume=TICKET\` is for clients that reconnect, \`?ticket=TICKET\` for those that \`/api/connection-url\` sent.`,
     answers: [
       "101",
       "426 `bad_request`: not a WebSocket handshake of version 13",
