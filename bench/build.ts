@@ -22,7 +22,7 @@ export function controlScript(name: string): string {
 
 export function buildBench(): void {
   buildSync({
-    entryPoints: ["load/worker", "load/members", "servers/uws", "servers/ws", "servers/nodehttp", "servers/hookbackend", "servers/webhookreceiver", "servers/socketio"].map((name) => `${root}bench/${name}.ts`),
+    entryPoints: ["load/worker", "load/members", "servers/uws", "servers/ws", "servers/nodehttp", "servers/hookbackend", "servers/webhookreceiver", "servers/socketio", "servers/natsclient"].map((name) => `${root}bench/${name}.ts`),
     outbase: `${root}bench`,
     outdir,
     bundle: true,

@@ -16,6 +16,7 @@ import { apiMembersRow } from "./rows/apimembers.ts";
 import { catchUpRow } from "./rows/catchup.ts";
 import { connectionUrlRow } from "./rows/connectionurl.ts";
 import { crossRow } from "./rows/cross.ts";
+import { durableNodesRow } from "./rows/durablenodes.ts";
 import { durableRow } from "./rows/durable.ts";
 import { echoRow } from "./rows/echo.ts";
 import { elasticRow } from "./rows/elastic.ts";
@@ -62,6 +63,7 @@ const groups: Record<string, readonly Row[]> = {
   catchup: [catchUpRow],
   flush: [flushRow],
   nodes: [nodesRow, natsFanoutRow, natsDurableRow],
+  "durable-nodes": [durableNodesRow],
   partition: [partitionRow],
   recovery: [recoveryRow, stormRecoveryRow],
   lb: [lbRow],

@@ -220,3 +220,27 @@ t.test("a server that lets nobody in any more while a node runs: the log says wh
   await server.start();
   await until(() => back === 1, "the node to be connected again");
 });
+
+t.test("a server that does not speak NATS any more is left at once, not when a ping is missing", async (t) => {
+  let pings = 0;
+  const seen: number[] = [];
+  const server = createServer((socket) => {
+    socket.on("error", () => undefined).on("close", () => seen.push(pings));
+    socket.write('INFO {"server_id":"S","version":"2.9.10","proto":1,"max_payload":1048576,"headers":true}\r\n');
+    socket.on("data", (bytes) => {
+      if (!bytes.toString().includes("PING")) return;
+      pings++;
+      socket.write("PONG\r\n");
+      if (seen.length === 0) socket.write("HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.teardown(() => server.close());
+  const log = () => undefined;
+  const connection = await connectNats({ servers: [`nats://127.0.0.1:${(server.address() as AddressInfo).port}`], user: "", password: "", token: "", creds: "", tlsCa: "", tlsCert: "", tlsKey: "" }, "test");
+  let back = 0;
+  watchNats(connection, { info: log, warn: log, error: log }, { disconnected: () => undefined, reconnected: () => back++, refused: () => undefined });
+  await until(() => back === 1, "the node to connect again");
+  t.equal(seen[0], 1, "no second ping was sent before");
+  await connection.close();
+});

@@ -2,11 +2,14 @@
  * What is used of the NATS client library that it does not document: private fields, and an inner method. Each has a way
  * to go on without it, so a change would be silent: slower, or a vague error. This fails instead, and names the version.
  */
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { connect, headers, StringCodec, type Msg } from "nats";
 import { ProtocolHandler } from "nats/lib/nats-base-client/protocol.js";
 import t from "tap";
+import { shortenWays } from "../src/broker/nats/connection/shortcut.ts";
 import { startNats } from "./support/nats.ts";
 import { root } from "./support/root.ts";
 
@@ -51,4 +54,26 @@ t.test("a line -ERR comes to processError, and an attempt to connect ends by con
   const source = readFileSync(join(root, "node_modules/nats/lib/nats-base-client/protocol.js"), "utf8");
   t.match(source, /this\.processError\(e\.data\)/, where("connection/handshake.ts"));
   t.match(source, /this\.connectError = \(err\) =>/, where("connection/handshake.ts"));
+});
+
+t.test("bytes of a socket reach the parser without the library's iterator, and a write has no promise", async (t) => {
+  shortenWays();
+  const { url } = await startNats(t, { jetStream: false });
+  const connection = await connect({ servers: url });
+  t.teardown(() => connection.close());
+  const { protocol } = connection as unknown as { readonly protocol: { readonly transport: { readonly socket: Socket; readonly yields: unknown[]; send(bytes: Uint8Array): unknown }; readonly parser: { parse(bytes: Uint8Array): void } } };
+  const { transport, parser } = protocol;
+  const { parse } = parser;
+  let parsed = 0;
+  let waiting = 0;
+  parser.parse = (bytes) => {
+    parsed++;
+    waiting += transport.yields.length;
+    parse.call(parser, bytes);
+  };
+  t.equal(transport.send(Buffer.from("PING\r\n")), undefined, where("connection/shortcut.ts"));
+  await once(transport.socket, "data");
+  t.equal(parsed, 1, where("connection/shortcut.ts"));
+  t.equal(waiting, 0, where("connection/shortcut.ts"));
+  t.equal(transport.socket.listenerCount("data"), 1, where("connection/shortcut.ts"));
 });

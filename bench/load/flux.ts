@@ -70,7 +70,7 @@ export class FluxConversation implements Conversation {
   #firstWords(): Uint8Array {
     const hello = encodeClientFrame({ id: 1, hello: { version: protocolVersion, client: "flux-bench", token: this.#token() } });
     if (this.#role === "mailer") return Buffer.concat([hello, joinInbox]);
-    return this.#role === "echo" || this.#role === "publisher" ? hello : Buffer.concat([hello, this.#role === "member" ? join : joinDurable]);
+    return this.#role === "echo" || this.#role === "publisher" ? hello : Buffer.concat([hello, this.#role === "member" ? join : this.#role === "listener" ? joinLogged : joinDurable]);
   }
 
   #resume({ session, token, epoch }: Session): Uint8Array {
@@ -268,6 +268,7 @@ function template(command: ClientFrame): Template {
 
 const join = encodeClientFrame({ id: 2, join: { room } });
 const joinDurable = encodeClientFrame({ id: 2, join: { room: durableRoom } });
+const joinLogged = encodeClientFrame({ id: 2, join: { room: loggedRoom } });
 const joinInbox = encodeClientFrame({ id: 2, join: { room: "@inbox" } });
 const publishDurable = template({ id: 3, publish: { room: durableRoom, payload: binaryPayload(), format: Format.BINARY } });
 const publishLarge = template({ publish: { room: durableRoom, payload: binaryPayload(largePayloadBytes), format: Format.BINARY } });

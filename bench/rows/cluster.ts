@@ -13,19 +13,22 @@ export const resumeSecret = "a secret that the nodes of a bench share";
 export type Cluster = {
   nodes: ServerUnderTest[];
   natsUrl: string;
+  /** Of the process of NATS. */
+  natsPid(): number;
 };
 
 /** @param flags of every node. Each node has one reactor; NATS is a server with its own store. */
 export async function withCluster<T>(count: number, flags: readonly string[], { profileDir }: Scale, use: (cluster: Cluster) => Promise<T>): Promise<T> {
   return withTeardown(async (teardown) => {
-    const { url } = await startNats({ teardown });
+    const nats = await startNats({ teardown });
+    const { url } = nats;
     const nodes: ServerUnderTest[] = [];
     for (let i = 0; i < count; i++) {
       const node = await startServer("flux", { reactors: 1, profileDir, flags: ["--nats", url, "--resume-secret", resumeSecret, ...flags] });
       teardown(() => node.stop());
       nodes.push(node);
     }
-    return use({ nodes, natsUrl: url });
+    return use({ nodes, natsUrl: url, natsPid: () => nats.pid });
   });
 }
 

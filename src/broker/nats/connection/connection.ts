@@ -1,6 +1,7 @@
 /** The connection to NATS and its state. */
 import { connect, Events, DebugEvents, type ConnectionOptions, type Msg, type NatsConnection, type Status, type Subscription } from "nats";
 import { hearRefusals } from "./handshake.ts";
+import { shortenWays } from "./shortcut.ts";
 import { accessOptions, explain, NatsProblem, type NatsAccess } from "./access.ts";
 
 export interface NatsLog {
@@ -33,6 +34,7 @@ const pingsMax = 2;
 /** @throws NatsProblem */
 export async function connectNats(access: NatsAccess, name: string): Promise<NatsConnection> {
   hearRefusals();
+  shortenWays();
   const options = optionsFor(access, name);
   try {
     // Random order spreads the nodes over the servers.
