@@ -6,9 +6,10 @@ import { createPlacement, PlacementWriter, SharedPlacement } from "../src/placem
 import { RingReader, RingWriter, createRing } from "../src/link/ring.ts";
 import { decodeClientFrame, decodePublication, encodeClientFrame, headerBytes, ServerFrameEncoder } from "../src/protocol/codec.ts";
 import { BufferPool, cutFrames } from "../src/protocol/framing.ts";
-import { Encoder } from "../src/protocol/formats/encoder.ts";
 import { formats } from "../src/protocol/formats/formats.ts";
-import { encodeServerJson, json, publicationJson } from "../src/protocol/formats/json.ts";
+import { encodeServerJson, json } from "../src/protocol/formats/json.ts";
+import { bodyBytes, writeBody } from "../src/protocol/publicationbody.ts";
+import { encoded as encodedOf, Message, messageOf } from "../test/support/publications.ts";
 import { Format } from "../src/protocol/messages.ts";
 import { type Read, readFrame } from "./load/flux.ts";
 import { binaryPayload } from "./load/payload.ts";
@@ -29,32 +30,43 @@ const commandFrame = encodeClientFrame(command);
 const commandJson = Buffer.from(`{"id":7,"publish":{"room":"live:bench","b64":"${binaryPayload().toString("base64")}"}}`);
 const encoder = new ServerFrameEncoder(64 * 1024);
 const body = encoder.body(publication).slice();
-const event = encoder.publication(body).slice();
+const encoded = encodedOf(publication);
+const event = messageOf(0, encoded);
+const out = new Message(64 * 1024);
+const bodies = new Uint8Array(64 * 1024);
+
+function writePublication(wire: number): Message {
+  out.clear();
+  formats[wire]!.writePublication(out, encoded);
+  return out;
+}
 
 group("protocol/codec", () => {
   bench("encodeClientFrame", () => do_not_optimize(encodeClientFrame(command)));
   bench("decodeClientFrame", () => do_not_optimize(decodeClientFrame(commandFrame, headerBytes, commandFrame.length)));
   bench("ServerFrameEncoder.body", () => do_not_optimize(encoder.body(publication)));
-  bench("ServerFrameEncoder.publication", () => do_not_optimize(encoder.publication(body)));
   bench("decodePublication", () => do_not_optimize(decodePublication(body)));
+});
+
+group("protocol/publicationbody", () => {
+  bench("bodyBytes, writeBody", () => do_not_optimize(bodyBytes(publication) + writeBody(bodies, 0, publication)));
 });
 
 group("protocol/json", () => {
   bench("decode", () => do_not_optimize(json.decode(commandJson, 0, commandJson.length)));
-  bench("publicationJson", () => do_not_optimize(publicationJson(publication)));
+  bench("writePublication", () => do_not_optimize(writePublication(formats.indexOf(json))));
   bench("encodeServerJson(published)", () =>
     do_not_optimize(encodeServerJson({ id: 7, published: { position: { epoch: "0FAtMtJy", seq: 123_456 }, receivers: 1000 } })));
 });
 
-const allFormats = new Encoder(64 * 1024);
-const events = formats.map((_, wire) => allFormats.publication(wire, body, publication).slice());
+const events = formats.map((_, wire) => messageOf(wire, encoded));
 const commands = [commandFrame.subarray(headerBytes), commandJson];
 
 // As the hub and a reactor call them: whatever format it is, from one place.
 group("protocol/formats", () => {
-  bench("Encoder.publication, a format after the other", function* () {
+  bench("writePublication, a format after the other", function* () {
     let n = 0;
-    yield () => do_not_optimize(allFormats.publication(n++ % formats.length, body, publication));
+    yield () => do_not_optimize(writePublication(n++ % formats.length));
   });
   bench("decode, a format after the other", function* () {
     let n = 0;

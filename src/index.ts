@@ -14,3 +14,4 @@ export type { AnswerTo, Survey, SurveyOptions } from "./messages/survey.ts";
 export type { Health, Question } from "./messages/messages.ts";
 export type { Parts } from "./node/stores.ts";
 export type * from "./broker/broker.ts";
+export { originText } from "./broker/broker.ts";

@@ -19,9 +19,11 @@ import { parseMetrics, byLabel, gauge } from "../bench/scrape.ts";
 import { spreadOf, summarize, type Measurement } from "../bench/report/summary.ts";
 import { fanoutRow } from "../bench/rows/fanout.ts";
 import { speedRows } from "../bench/rows/speed.ts";
-import { ServerFrameEncoder } from "../src/protocol/codec.ts";
 import { frame } from "../src/protocol/framing.ts";
-import { publicationJson } from "../src/protocol/formats/json.ts";
+import { binary } from "../src/protocol/formats/binary.ts";
+import { formats } from "../src/protocol/formats/formats.ts";
+import { json } from "../src/protocol/formats/json.ts";
+import { encoded, messageOf } from "./support/publications.ts";
 import { Format, ServerFrame } from "../src/protocol/messages.ts";
 
 type Cut = { first: number; payload: string };
@@ -253,8 +255,7 @@ t.test("plain and socket.io conversations read what they write", async (t) => {
   new PlainConversation(0, "echo", plain.ear).hear(opcodes.binary, payload(3, 2 ** 32 - 1), 0, 128);
   t.same(plain.deliveries, [{ counter: 3, sentAt: 2 ** 32 - 1, chained: true }]);
   const fields = { room: "live:bench", epoch: "0FAtMtJy", seq: 12_345, prev: 12_344, sender: "bench-12345-1-999", time: 1_795_323_651_843, payload: payload(1, 7), format: 0 };
-  const body = new ServerFrameEncoder(1024).body(fields);
-  t.equal(new ServerFrameEncoder(1024).publication(body).length, binaryEventBytes, "to a member a control sends as many bytes as flux-gateway");
+  t.equal(messageOf(formats.indexOf(binary), encoded(fields)).length, binaryEventBytes, "to a member a control sends as many bytes as flux-gateway");
   new PlainConversation(0, "member", plain.ear).hear(opcodes.binary, Buffer.concat([payload(4, 5), Buffer.alloc(binaryEventBytes - 128)]), 0, binaryEventBytes);
   t.same(plain.deliveries[1], { counter: 4, sentAt: 5, chained: true });
 
@@ -276,7 +277,7 @@ t.test("a JSON conversation reads publications as the node writes them, notices 
   const hear = (text: string): void => conversation.hear(opcodes.text, Buffer.from(`..${text}`), 2, 2 + text.length);
   const fields = { room: "live:bench", epoch: "0FAtMtJy", sender: "bench-12345-1-999", time: 1_795_323_651_843, format: Format.JSON };
   const event = (seq: number, prev: number, counter: number): string =>
-    publicationJson({ ...fields, seq, prev, payload: Buffer.from(JSON.stringify(textPayload(counter, 7))) });
+    messageOf(formats.indexOf(json), encoded({ ...fields, seq, prev, payload: Buffer.from(JSON.stringify(textPayload(counter, 7))) })).toString();
   hear('{"id":2,"joined":{"room":"live:bench","position":{"epoch":"0FAtMtJy","seq":"12344"},"publications":[]}}');
   hear(event(12_345, 12_344, 1));
   hear(event(12_347, 12_346, 2));

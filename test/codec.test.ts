@@ -2,10 +2,12 @@ import fc from "fast-check";
 import t from "tap";
 import * as codec from "../src/protocol/codec.ts";
 import { BadFrame, Batch, noFrame } from "../src/protocol/formats/format.ts";
+import { binary } from "../src/protocol/formats/binary.ts";
 import { formats } from "../src/protocol/formats/formats.ts";
-import { decodeClientJson, encodeServerJson, json as jsonFormat, pageJson, publicationJson } from "../src/protocol/formats/json.ts";
+import { decodeClientJson, encodeServerJson, json as jsonFormat, pageJson } from "../src/protocol/formats/json.ts";
 import { jsonArrays } from "../src/protocol/formats/jsonarrays.ts";
-import { ClientFrame, Format, ServerFrame, type Publication } from "../src/protocol/messages.ts";
+import { ClientFrame, Format, Publication, ServerFrame } from "../src/protocol/messages.ts";
+import { bodyOf, encoded, messageOf } from "./support/publications.ts";
 
 const uint = fc.integer({ min: 0, max: 0xffffffff });
 const wide = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
@@ -41,6 +43,16 @@ t.test("every command that is encoded is decoded as it was, numbers up to 2^53 i
   t.pass("no counterexample");
 });
 
+t.test("a publication's body is byte for byte what protobufjs makes of it", async (t) => {
+  const texts = fc.oneof(unicode, fc.string({ unit: "binary" }), fc.string({ unit: "grapheme-ascii", minLength: 120, maxLength: 300 }));
+  const numbers = fc.oneof(wide, ...[0, 127, 128, 2 ** 28, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1].map((number) => fc.constant(number)));
+  const any = fc.record({
+    room: texts, epoch: texts, seq: numbers, prev: numbers, sender: texts, time: numbers, payload: fc.oneof(bytes, fc.uint8Array({ minLength: 300, maxLength: 20_000 })), format: fc.constantFrom(0, 1),
+  });
+  fc.assert(fc.property(any, (publication) => Buffer.compare(bodyOf(publication), Publication.encode(publication).finish()) === 0));
+  t.same([...bodyOf({})], [], "without its fields it has no bytes");
+});
+
 t.test("a spliced publication or page is byte for byte what protobufjs reads as the whole message", async (t) => {
   const encoder = new codec.ServerFrameEncoder(64);
   fc.assert(
@@ -57,7 +69,7 @@ t.test("a spliced publication or page is byte for byte what protobufjs reads as 
         same(codec.decodeServerFrame(frame, 4, frame.length), codec.decodeServerFrame(whole, 0, whole.length));
       }
       if (list.length > 0) {
-        const live = encoder.publication(bodies[0]!);
+        const live = messageOf(formats.indexOf(binary), encoded(list[0]!));
         const whole = ServerFrame.encode({ publication: list[0]! }).finish();
         if (Buffer.compare(live.subarray(4), whole) !== 0) throw new Error("live event differs");
       }
@@ -131,8 +143,9 @@ t.test("JSON events carry 64-bit numbers as strings and payloads as data or b64"
   const json = { ...publication, payload: Buffer.from('{"x":1}'), format: Format.JSON };
   const binary = { ...publication, payload: Buffer.from([1, 2]), format: Format.BINARY };
   const shown = { room: 'a"b', epoch: "e", seq: "9007199254740991", prev: "3", sender: "s", time: "5" };
-  t.same(JSON.parse(publicationJson(json)), { publication: { ...shown, data: { x: 1 } } });
-  t.same(JSON.parse(publicationJson(binary)), { publication: { ...shown, b64: "AQI=" } });
+  const eventOf = (publication: Publication) => messageOf(formats.indexOf(jsonFormat), encoded(publication)).toString();
+  t.same(JSON.parse(eventOf(json)), { publication: { ...shown, data: { x: 1 } } });
+  t.same(JSON.parse(eventOf(binary)), { publication: { ...shown, b64: "AQI=" } });
   const encoder = new codec.ServerFrameEncoder(64);
   const bodies = [json, binary].map((one) => Uint8Array.from(encoder.body(one)));
   const head = { room: "a", position: { epoch: "e", seq: 9 }, recovered: true, more: false };
@@ -184,16 +197,16 @@ for (const format of formats) {
   t.test(`${format.name}: what was sent is told apart, whatever its bytes are`, async (t) => {
     const encoder = new codec.ServerFrameEncoder(64);
     const publication = { room: "a", epoch: "e", seq: 300, prev: 299, sender: "ann", time: 5, payload: Buffer.from('"x"'), format: Format.JSON };
-    const body = Uint8Array.from(encoder.body(publication));
-    for (const known of [publication, null]) {
-      t.same(format.firstOf(format.publication(encoder, body, known)), { room: "a", seq: 300, isPresence: false });
+    const known = encoded(publication);
+    for (const one of [known, { ...known, publication: null }]) {
+      t.same(format.firstOf(messageOf(formats.indexOf(format), one)), { room: "a", seq: 300, isPresence: false });
     }
     const presenceChanged = { room: "a", version: 7, users: 1, sessions: 1, joined: ["ann"], left: [], countsOnly: false };
     t.same(format.firstOf(format.frame(encoder, { id: 0, presenceChanged })), { room: "a", seq: 7, isPresence: true });
     t.equal(format.firstOf(format.frame(encoder, { id: 0, left: { room: "a" } })), null, "for one session alone");
     t.ok(format.isAnswer(format.frame(encoder, { id: 9, left: { room: "a" } })));
     t.notOk(format.isAnswer(format.frame(encoder, { id: 0, left: { room: "a" } })));
-    t.notOk(format.isAnswer(format.publication(encoder, body, null)));
+    t.notOk(format.isAnswer(messageOf(formats.indexOf(format), known)));
     t.equal(format.firstOf(new Uint8Array(1)), noFrame);
     for (const text of ["5", "null", '"x"', ...(format === jsonArrays ? ["[]", "[5]", "[null]", "{}"] : [])]) t.equal(format.firstOf(Buffer.from(text)), noFrame, text);
     fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {

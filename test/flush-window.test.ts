@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { Counters, createCounters } from "../src/link/counters.ts";
 import { Link } from "../src/link/link.ts";
-import { nobody, writeDeliver } from "../src/link/records.ts";
+import { nobody, writeDeliver } from "../src/link/publications.ts";
 import { createRing } from "../src/link/ring.ts";
 import type { Context } from "../src/reactor/context.ts";
 import { Deliveries } from "../src/reactor/rooms/deliveries.ts";
@@ -12,6 +12,7 @@ import { addMember, createSession, type ReactorRoom } from "../src/reactor/sessi
 import { Audiences, type Socket } from "../src/reactor/transport/socket.ts";
 import { startNode } from "./support/node.ts";
 import { sumOf } from "./support/nodeprocess.ts";
+import { encoded } from "./support/publications.ts";
 import { open, type OpenOptions, type TestSession } from "./support/session.ts";
 import { startLoad } from "./support/load.ts";
 import { opcodes } from "./support/rawsocket.ts";
@@ -197,13 +198,13 @@ t.test("who leaves with full windows of many rooms is given them alone, and a tu
   const common = { overflowBytesMax: 1e6, readBudgetBytes: 1e6, ringDoorbell: () => {}, onBatchEnd: () => {} };
   const hub = new Link({ ...common, out, in: back, onRecord: () => {} });
   const reactor = new Link({ ...common, out: back, in: out, onRecord: (_, record) => deliveries.onRecord(record) });
-  for (const seq of upTo(15)) for (const handle of rooms.keys()) writeDeliver(hub, handle, 1, nobody, 0, 0, seq, seq - 1, Buffer.from(`${handle}.${seq}`));
+  for (const seq of upTo(15)) for (const handle of rooms.keys()) writeDeliver(hub, handle, 1, nobody, 0, 0, seq, seq - 1, encoded({ room: String(handle), seq, prev: seq - 1 }));
   reactor.wake();
   t.equal(published, 0, "all of it waits");
 
   const session = createSession(audiences, 1, "", "");
   session.state = "ready";
-  session.socket = { send: (bytes: Uint8Array) => (sent.push(Buffer.from(bytes).toString()), 1) } as unknown as Socket;
+  session.socket = { send: (bytes: Uint8Array) => (sent.push(nameOf(bytes)), 1) } as unknown as Socket;
   for (const room of rooms.values()) {
     addMember(session, { name: room.name, session, state: "live", room, mayPublish: true, seesPresence: false, liveAt: 0, arrival: null, next: null, before: null, after: null });
   }
@@ -218,3 +219,9 @@ t.test("who leaves with full windows of many rooms is given them alone, and a tu
   deliveries.flushFor(session);
   t.equal(published, 60);
 });
+
+/** Room and seq of a JSON event. */
+function nameOf(message: Uint8Array): string {
+  const { publication: { room, seq } } = JSON.parse(Buffer.from(message).toString()) as { publication: { room: string; seq: string } };
+  return `${room}.${seq}`;
+}

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import t from "tap";
 import { Counters, createCounters, fanoutBucketsMs } from "../src/link/counters.ts";
 import { Link, type RecordReader } from "../src/link/link.ts";
+import { readPublish, writePublish, type PublishRecord } from "../src/link/publications.ts";
 import * as records from "../src/link/records.ts";
 import { createRing, RingReader, ringRecordMax, RingWriter } from "../src/link/ring.ts";
 
@@ -259,12 +260,12 @@ t.test("what waits is counted as what was written, however much room was asked f
 
 t.test("every kind of record is read as it was written", async (t) => {
   const read: unknown[] = [];
-  const publish = {} as records.PublishRecord;
+  const publish = {} as PublishRecord;
   const { writer, reader } = linkPair(1 << 16, 1e6, (kind, record) => {
     switch (kind) {
       case records.kinds.join: return read.push(records.readJoin(record));
       case records.kinds.history: return read.push(records.readHistory(record));
-      case records.kinds.publish: return read.push({ ...records.readPublish(record, publish), payload: [...publish.payload] });
+      case records.kinds.publish: return read.push({ ...readPublish(record, publish), payload: [...publish.payload] });
       case records.kinds.leave: return read.push(records.readLeave(record));
       case records.kinds.next:
       case records.kinds.abandon:
@@ -279,7 +280,7 @@ t.test("every kind of record is read as it was written", async (t) => {
   records.writeJoin(writer, join);
   records.writeJoin(writer, { ...join, epoch: null, seq: 0, wire: 0 });
   records.writeHistory(writer, history);
-  records.writePublish(writer, 1, 2, 3, 2, 4, "room", "ann", "key", 1, true, false, new Uint8Array([9, 8]));
+  writePublish(writer, 1, 2, 3, 2, 4, "room", "ann", "key", 1, true, false, new Uint8Array([9, 8]));
   records.writeLeave(writer, leave);
   records.writeNext(writer, 5);
   records.writeAbandon(writer, 6);

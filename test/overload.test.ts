@@ -1,5 +1,6 @@
 /** Loads that once stopped a node for everybody: small rings, floods of reading, readers far behind, too few files. */
 import t, { type Test } from "tap";
+import { writePublish } from "../src/link/publications.ts";
 import * as records from "../src/link/records.ts";
 import { Format } from "../src/protocol/messages.ts";
 import { startHub } from "./support/hub.ts";
@@ -114,7 +115,7 @@ t.test("joins and history are refused while their reactor is far behind: their p
   drain();
   t.equal(seen.at(-1)?.frame.joined?.room, "chat:a");
   for (let i = 0; i < 500 && !link.congested; i++) {
-    records.writePublish(reader, 0, 1, 0, 0, 0, "chat:a", "ann", "", Format.BINARY, false, false, new Uint8Array(500));
+    writePublish(reader, 0, 1, 0, 0, 0, "chat:a", "ann", "", Format.BINARY, false, false, new Uint8Array(500));
     link.wake();
   }
   t.ok(link.congested, "the reactor is behind");

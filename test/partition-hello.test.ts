@@ -4,7 +4,7 @@ import { PlaceTickets, placeTag, userTag } from "../src/auth/placetickets.ts";
 import { closes, type CloseName } from "../src/errors.ts";
 import { Counters, createCounters } from "../src/link/counters.ts";
 import { Link } from "../src/link/link.ts";
-import { nobody, writeDeliver } from "../src/link/records.ts";
+import { nobody, writeDeliver } from "../src/link/publications.ts";
 import { createRing } from "../src/link/ring.ts";
 import { createGate, GateWriter } from "../src/placement/leases/gate.ts";
 import { checkPlacement } from "../src/node/sameplacement.ts";
@@ -22,6 +22,7 @@ import { Holdings, noPartition } from "../src/reactor/session/holdings.ts";
 import { place } from "../src/reactor/session/place.ts";
 import type { Member, ReactorRoom, Session } from "../src/reactor/session/session.ts";
 import { Audiences } from "../src/reactor/transport/socket.ts";
+import { encoded } from "./support/publications.ts";
 import { until } from "./support/until.ts";
 
 const partitions = 4;
@@ -158,7 +159,7 @@ t.test("what was accepted under an earlier claim is held back, and its receivers
   const hub = new Link({ ...common, out, in: back, onRecord: () => {} });
   const reactor = new Link({ ...common, out: back, in: out, onRecord: (_, record) => deliveries.onRecord(record) });
   const deliver = (handle: number) => {
-    writeDeliver(hub, handle, json, nobody, 0, 0, 1, 0, Buffer.from("{}"));
+    writeDeliver(hub, handle, json, nobody, 0, 0, 1, 0, encoded({ room: "@inbox", seq: 1 }));
     reactor.wake();
   };
   deliver(1);

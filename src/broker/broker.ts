@@ -32,17 +32,38 @@ export interface Draft {
   readonly format: number;
   /** Idempotency key, "" for none. */
   readonly key: string;
-  /**
-   * The hub's note of the session to leave out; "" for nobody. Returned unchanged with the delivery on this node, and
-   * on all nodes where it begins with `originForAll`. At most 128 ASCII characters.
-   */
-  readonly origin: string;
+  /** Returned with the delivery on this node, and on all nodes where it is a text that begins with `originForAll`. */
+  readonly origin: Origin;
   /** Whether the answer must say if the room kept nothing before. */
   readonly asksFirst?: boolean;
 }
 
+/**
+ * The session that a publication is not delivered to. "": nobody. A text of at most 128 ASCII characters, or a session
+ * of this node. A broker that sends publications through another process writes that as `originText`, and returns the
+ * text.
+ */
+export type Origin = string | OriginSession;
+
 /** Begins an origin that has a meaning on every node. */
 export const originForAll = "=";
+
+/** A socket of this node: the number of its reactor, and the session's slot and life there. */
+export interface OriginSession {
+  readonly reactor: number;
+  readonly slot: number;
+  readonly life: number;
+}
+
+export function originText(origin: Origin): string {
+  return typeof origin === "string" ? origin : `${origin.reactor} ${origin.slot} ${origin.life}`;
+}
+
+/** The session in a text of `originText`. */
+export function readOrigin(text: string): OriginSession {
+  const [reactor, slot, life] = text.split(" ").map(Number);
+  return { reactor: reactor!, slot: slot!, life: life! };
+}
 
 /** A publication with its position. `prev` is the seq of the one before it in the room, 0 for the first. */
 export interface Stored extends Position {
@@ -52,7 +73,7 @@ export interface Stored extends Position {
   readonly time: number;
   readonly payload: Uint8Array;
   readonly format: number;
-  readonly origin: string;
+  readonly origin: Origin;
   /** Idempotency key, where it was asked for and is stored. */
   readonly key?: string;
 }

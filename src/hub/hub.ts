@@ -7,8 +7,9 @@ import type { Answer, Broker, Draft, Page, Position, Published, Stored } from ".
 import type { ErrorCode } from "../errors.ts";
 import { now } from "../link/clock.ts";
 import type { RecordReader } from "../link/link.ts";
+import { nobody, writeDeliver } from "../link/publications.ts";
 import {
-  kinds, nobody, readBehind, readHistory, readJoin, readLeave, writeClaim, writeDeliver, writeMoved, writeReply,
+  kinds, readBehind, readHistory, readJoin, readLeave, writeClaim, writeMoved, writeReply,
   type Asker, type BehindRecord, type LeaveRecord,
 } from "../link/records.ts";
 import { readAck, readHello, readUnplaced, writeKick, type AckRecord } from "../link/sessions.ts";
@@ -21,7 +22,9 @@ import type { NodeMessage } from "../messages/messages.ts";
 import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/formats/encoder.ts";
 import { formatCount } from "../protocol/formats/formats.ts";
+import type { EncodedPublication } from "../protocol/formats/format.ts";
 import type { Publication } from "../protocol/messages.ts";
+import { bodyBytes, writeBody } from "../protocol/publicationbody.ts";
 import type { Presence as PresenceStore } from "../presence/presence.ts";
 import { LateDisconnects } from "./sessions/disconnects.ts";
 import { answerHistory, readHistoryPage, type HistoryQuery } from "./recovery/history.ts";
@@ -63,6 +66,8 @@ const sweepMs = 5_000;
 /** Sessions are renewed in so many short steps, so that none delays publishes noticeably. */
 const keepParts = 64;
 
+const nothing = new Uint8Array(0);
+
 export class Hub {
   /** Publications delivered to this node, commands refused here, and commands that failed by a bug of ours. */
   publications = 0;
@@ -89,6 +94,9 @@ export class Hub {
   readonly #claims = new Map<number, number>();
   readonly joins: Joins;
   readonly presence: HubPresence;
+  // One record of each for all deliveries: both are used up before the next one.
+  readonly #publication: Publication = { room: "", epoch: "", seq: 0, prev: 0, sender: "", time: 0, payload: nothing, format: 0 };
+  readonly #encoded: EncodedPublication = { bytes: nothing, start: 0, end: 0, publication: null };
 
   constructor(options: HubOptions) {
     this.#options = options;
@@ -204,7 +212,7 @@ export class Hub {
     return this.#rooms.named(key)?.kind ?? this.#options.kindOf(nameOfRoom(key));
   }
 
-  /** Called by the broker for each delivery: encodes once per format, writes once per reactor and format. */
+  /** Called by the broker for each delivery: encodes once, writes once per reactor and format. */
   deliver(key: string, stored: Stored): void {
     const room = this.#rooms.named(key);
     if (room === undefined) return;
@@ -216,33 +224,45 @@ export class Hub {
     room.seq = stored.seq;
     const at = now();
     room.publishedAt = at;
-    const publication: Publication = {
-      room: room.name,
-      epoch: stored.epoch,
-      seq: stored.seq,
-      prev: stored.prev,
-      sender: stored.sender,
-      time: stored.time,
-      payload: stored.payload,
-      format: stored.format,
-    };
-    const { encoder } = this.#options;
-    const body = encoder.binary.body(publication);
-    room.tail.push(stored.seq, body);
+    const encoded = this.#encode(room, stored);
     if (room.listeners !== null) for (const listener of room.listeners) listener.delivered(stored);
     if (room.members === 0) return;
     const out = stored.origin === "" ? nobodyIsOut : this.#leftOut.find(room, stored.origin);
     for (let wire = 0; wire < formatCount; wire++) {
-      let frame: Uint8Array | null = null;
       for (const reactor of this.#reactors) {
         if (reactor == null || countIn(room, reactor.index, wire) === 0) continue;
         if (this.#lagging.skips(reactor, room, wire, before, eraBefore)) continue;
         const slot = this.#numbers[reactor.index] === out.reactor ? out.slot : nobody;
-        frame ??= encoder.publication(wire, body, publication);
-        writeDeliver(reactor.link, room.handle, wire, slot, out.life, at, stored.seq, stored.prev, frame);
+        writeDeliver(reactor.link, room.handle, wire, slot, out.life, at, stored.seq, stored.prev, encoded);
       }
     }
     if (out.session !== null) this.#leftOut.tell(out.session, room, stored);
+  }
+
+  /** Encodes a publication into the room's tail, from where it is copied into the rings. */
+  #encode({ name, tail }: HubRoom, stored: Stored): EncodedPublication {
+    const publication = this.#publication;
+    publication.room = name;
+    publication.epoch = stored.epoch;
+    publication.seq = stored.seq;
+    publication.prev = stored.prev;
+    publication.sender = stored.sender;
+    publication.time = stored.time;
+    publication.payload = stored.payload;
+    publication.format = stored.format;
+    const encoded = this.#encoded;
+    const length = bodyBytes(publication);
+    encoded.start = tail.append(stored.seq, length);
+    if (encoded.start >= 0) {
+      encoded.bytes = tail.bytes;
+      writeBody(encoded.bytes, encoded.start, publication);
+    } else {
+      encoded.bytes = this.#options.encoder.binary.body(publication);
+      encoded.start = 0;
+    }
+    encoded.end = encoded.start + length;
+    encoded.publication = publication;
+    return encoded;
   }
 
   /** A position of another epoch cannot be compared with this one's, so a new epoch begins an era. */

@@ -2,8 +2,9 @@
  * The session that a publication is not delivered to: the one that published it, or the one that the application has
  * excluded. The broker carries a note of it, the publication's origin.
  */
-import { originForAll, type Stored } from "../broker/broker.ts";
-import { nobody, writeReply } from "../link/records.ts";
+import { originForAll, readOrigin, type Origin, type OriginSession, type Stored } from "../broker/broker.ts";
+import { nobody } from "../link/publications.ts";
+import { writeReply } from "../link/records.ts";
 import type { Encoder } from "../protocol/formats/encoder.ts";
 import { roomKey, tenantOfUser } from "../protocol/roomkeys.ts";
 import type { AttachedReactor, HubRoom } from "./rooms.ts";
@@ -11,11 +12,7 @@ import { placeIn } from "./sessions/places.ts";
 import type { HubSession } from "./sessions/session.ts";
 import type { HubSessions } from "./sessions/sessions.ts";
 
-export interface Out {
-  /** Number of the session's reactor, and the session's slot there. */
-  readonly reactor: number;
-  readonly slot: number;
-  readonly life: number;
+export interface Out extends OriginSession {
   /** Set where the application excluded it: it does not know the publication's position yet. */
   readonly session: HubSession | null;
 }
@@ -31,6 +28,8 @@ export interface LeftOutOptions {
 
 export class LeftOut {
   readonly #options: LeftOutOptions;
+  /** The last one: a session publishes more than once. */
+  #last: Out = nobodyIsOut;
 
   constructor(options: LeftOutOptions) {
     this.#options = options;
@@ -40,15 +39,16 @@ export class LeftOut {
    * A copy may return after another reactor got the index, where slot and life may be the same. The number tells them
    * apart.
    */
-  originOf({ index }: AttachedReactor, slot: number, life: number): string {
-    return `${this.#options.numbers[index]} ${slot} ${life}`;
+  originOf({ index }: AttachedReactor, slot: number, life: number): OriginSession {
+    const reactor = this.#options.numbers[index]!;
+    const last = this.#last;
+    if (last.life !== life || last.slot !== slot || last.reactor !== reactor) this.#last = { reactor, slot, life, session: null };
+    return this.#last;
   }
 
-  find(room: HubRoom, origin: string): Out {
-    if (!origin.startsWith(originForAll)) {
-      const [reactor, slot, life] = origin.split(" ").map(Number);
-      return { reactor: reactor!, slot: slot!, life: life!, session: null };
-    }
+  find(room: HubRoom, origin: Origin): Out {
+    if (typeof origin === "object") return origin === this.#last ? this.#last : { ...origin, session: null };
+    if (!origin.startsWith(originForAll)) return { ...readOrigin(origin), session: null };
     const session = this.#options.sessions.named(origin.slice(originForAll.length));
     if (session === undefined || !isIn(session, room)) return nobodyIsOut;
     const { reactor: { index }, slot, life } = session;

@@ -50,6 +50,7 @@ export class Link {
   #bytes: Buffer;
   #start = 0;
   #at = 0;
+  #blobAt = 0;
   #waits = false;
 
   constructor(options: LinkOptions) {
@@ -108,6 +109,27 @@ export class Link {
     const length = this.#bytes.write(value, this.#at + 4);
     this.u32(length);
     this.#at += length;
+  }
+
+  /** The bytes `start` to `end` as they are. */
+  raw(bytes: Uint8Array, start: number, end: number): void {
+    this.#bytes.set(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end), this.#at);
+    this.#at += end - start;
+  }
+
+  /** UTF-8 without a length. */
+  rawText(value: string): void {
+    this.#at += this.#bytes.write(value, this.#at);
+  }
+
+  /** As `blob`, with the bytes that are written until `closeBlob`. */
+  openBlob(): void {
+    this.#blobAt = this.#at;
+    this.#at += 4;
+  }
+
+  closeBlob(): void {
+    this.#bytes.writeUInt32LE(this.#at - this.#blobAt - 4, this.#blobAt);
   }
 
   end(): void {
@@ -262,6 +284,7 @@ export class RecordReader {
 
   text(): string {
     const length = this.u32();
+    if (length === 0) return "";
     const value = this.#bytes.toString("utf8", this.#at, this.#at + length);
     this.#at += length;
     return value;

@@ -4,6 +4,7 @@
  */
 import protobuf from "protobufjs/minimal.js";
 import { ClientFrame, HistoryPage, Joined, Publication, Replay, ServerFrame } from "./messages.ts";
+import { bodyBytes, writeBody } from "./publicationbody.ts";
 
 /** Bytes of the length before every frame. */
 export const headerBytes = 4;
@@ -30,23 +31,24 @@ export function encodeClientFrame(frame: ClientFrame): Uint8Array {
 }
 
 /**
- * Encodes frames of the node. Publications are encoded once, as bodies. Live events, replays and history pages are made
- * by splicing bodies. Protobuf allows that, since a field's bytes do not depend on its place.
+ * Encodes frames of the node. Publications are encoded once, as bodies (publicationbody.ts). Replays and history pages are
+ * made by splicing bodies. Protobuf allows that, since a field's bytes do not depend on its place.
  */
 export class ServerFrameEncoder {
   // A body is spliced into the frame while it is still in its own buffer, so there are two.
   readonly #frames: GrowingWriter;
-  readonly #bodies: GrowingWriter;
+  #body: Uint8Array;
+  #bodiesGrown = 0;
 
   /** @param bytes that each of the two buffers has from the start */
   constructor(bytes: number) {
     this.#frames = new GrowingWriter(bytes);
-    this.#bodies = new GrowingWriter(bytes);
+    this.#body = new Uint8Array(bytes);
   }
 
   /** Times a buffer had to grow. */
   get grown(): number {
-    return this.#frames.grown + this.#bodies.grown;
+    return this.#frames.grown + this.#bodiesGrown;
   }
 
   /** The frame with its length; a view that is valid until the next call. */
@@ -57,14 +59,12 @@ export class ServerFrameEncoder {
 
   /** A publication without frame or length. Logs store it, and the other methods splice it. */
   body(publication: Publication): Uint8Array {
-    Publication.encode(publication, this.#bodies.begin());
-    return this.#bodies.view();
-  }
-
-  /** The live event of one publication. */
-  publication(body: Uint8Array): Uint8Array {
-    this.#begin().uint32(tags.publication).bytes(body);
-    return this.#finish();
+    const bytes = bodyBytes(publication);
+    if (bytes > this.#body.length) {
+      this.#body = new Uint8Array(Math.max(bytes, 2 * this.#body.length));
+      this.#bodiesGrown++;
+    }
+    return this.#body.subarray(0, writeBody(this.#body, 0, publication));
   }
 
   /** An event that carries publications: `head` is the event without them, `bodies` are spliced in. */
@@ -121,7 +121,7 @@ export interface PageHead {
 }
 
 /** Field tags of flux.proto for splicing: field number × 8 + wire type. */
-const tags = { id: 8, publication: delimited(10) } as const;
+const tags = { id: 8 } as const;
 const pages = {
   joined: { type: Joined, event: delimited(3), publications: delimited(4) },
   history: { type: HistoryPage, event: delimited(6), publications: delimited(3) },

@@ -1,6 +1,8 @@
 /** One function per command of a ready session. Each validates, acts and answers. None awaits or throws. */
 import { allows } from "../auth/grants.ts";
-import { writeHistory, writePublish } from "../link/records.ts";
+import { slots } from "../link/counters.ts";
+import { writePublish } from "../link/publications.ts";
+import { writeHistory } from "../link/records.ts";
 import { writeAck } from "../link/sessions.ts";
 import { formats } from "../protocol/formats/formats.ts";
 import { keyCharsMax } from "../protocol/limits.ts";
@@ -85,7 +87,7 @@ export function publish(reactor: Reactor, session: Session, id: number, fields: 
   if (!writePublish(reactor.link, slot, life, id, wire, handle, name, grant!.user, key, format, excludeSelf, false, payload)) {
     return refuse(reactor, session, id, "overloaded");
   }
-  reactor.counters.add("publishes", 1);
+  reactor.counters.addAt(slots.publishes, 1);
 }
 
 /** A direct message: a publication in the inbox of another user of the tenant. */
@@ -106,7 +108,7 @@ export function send(reactor: Reactor, session: Session, id: number, fields: Fie
   if (!writePublish(reactor.link, slot, life, id, wire, 0, inbox, grant!.user, ownKey, format, false, true, payload)) {
     return refuse(reactor, session, id, "overloaded");
   }
-  reactor.counters.add("publishes", 1);
+  reactor.counters.addAt(slots.publishes, 1);
 }
 
 /** @returns false when the payload or the key was refused. */

@@ -1,4 +1,5 @@
 /** From the bytes of a WebSocket message to commands: the first half of the data path. */
+import { slots } from "../link/counters.ts";
 import { BadFrame, Batch } from "../protocol/formats/format.ts";
 import { formats } from "../protocol/formats/formats.ts";
 import { cutFrames, release, tooLarge } from "../protocol/framing.ts";
@@ -66,7 +67,7 @@ function onFrame(reactor: Reactor, session: Session, frame: Early, bytes: number
 function refuseBadFrame(reactor: Reactor, session: Session, { id, kind, message }: BadFrame): void {
   // Before hello there is no session that an error reply could name.
   if (session.state === "handshake") return closeSession(reactor, session, kind === "hello" ? "bad_frame" : "not_hello");
-  reactor.counters.add("framesIn", 1);
+  reactor.counters.addAt(slots.framesIn, 1);
   if (id !== 0) session.unanswered++;
   if (admitCommand(reactor, session, id, 1)) refuse(reactor, session, id, "bad_request", message);
 }
@@ -82,7 +83,7 @@ export function dispatchHeld(reactor: Reactor, session: Session, held: Waiting):
 }
 
 function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void {
-  reactor.counters.add("framesIn", 1);
+  reactor.counters.addAt(slots.framesIn, 1);
   const id = frame.id ?? 0;
   if (id !== 0 && frame.command !== "ack") session.unanswered++;
   if (session.state === "handshake") {

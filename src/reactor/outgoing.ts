@@ -1,5 +1,6 @@
 /** Everything that goes to one session: frames, errors, and the close. */
 import { closes, type CloseName, type ErrorCode } from "../errors.ts";
+import { slots } from "../link/counters.ts";
 import { formats } from "../protocol/formats/formats.ts";
 import type { ServerFrame } from "../protocol/messages.ts";
 import type { Context } from "./context.ts";
@@ -13,8 +14,8 @@ export function sendBytes(context: Context, session: Session, frame: Uint8Array)
   if (session.socket === null || session.state === "closing") return;
   const format = formats[session.wire]!;
   if (session.unanswered > 0 && format.isAnswer(frame)) session.unanswered--;
-  context.counters.add("framesOut", 1);
-  context.counters.add("bytesOut", frame.length);
+  context.counters.addAt(slots.framesOut, 1);
+  context.counters.addAt(slots.bytesOut, frame.length);
   const sent = sendAny(session.socket, frame, format.isBinary, frame.length >= context.compressFrom, context.config.socketQueueBytesMax);
   if (sent === queued) context.queueBudget.add(session, frame.length);
   else if (sent === dropped) tooSlow(context, session);

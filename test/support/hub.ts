@@ -1,11 +1,12 @@
 /** A hub without a node around it: its reactors are links that read when the test says so. */
 import { resolveConfig } from "../../src/config/config.ts";
 import { createMemoryBroker } from "../../src/broker/memory.ts";
-import type { Broker } from "../../src/broker/broker.ts";
+import type { Broker, Origin } from "../../src/broker/broker.ts";
 import { Hub } from "../../src/hub/hub.ts";
 import { HubRooms, type AttachedReactor } from "../../src/hub/rooms.ts";
 import { TailBudget } from "../../src/hub/recovery/tail.ts";
 import { Link, type RecordReader } from "../../src/link/link.ts";
+import { excludes } from "../../src/link/publications.ts";
 import * as records from "../../src/link/records.ts";
 import { createRing } from "../../src/link/ring.ts";
 import { createLogger } from "../../src/platform/log/log.ts";
@@ -23,7 +24,7 @@ export interface Seen {
   readonly live: boolean;
   readonly seq: number;
   readonly era: number;
-  /** Slot and life of the session that is left out. */
+  /** Slot and life of the session that is left out, "" for nobody. */
   readonly excluded: string;
   readonly frame: ServerFrame;
 }
@@ -38,8 +39,12 @@ function read(kind: number, record: RecordReader): Seen {
   if (kind === kinds.joined || kind === kinds.page || kind === kinds.refused) seen.member = record.u32();
   if (kind === kinds.joined) record.u32();
   if (kind === kinds.joined || kind === kinds.page) [seen.live, seen.seq, seen.era] = [record.u8() !== 0, record.f64(), record.u32()];
-  if (kind === kinds.deliver || kind === kinds.moved) [, json] = [record.u32(), record.u8() !== 0];
-  if (kind === kinds.deliver) [seen.excluded, , seen.seq] = [`${record.u32()} ${record.u32()}`, record.f64(), record.f64(), record.f64()];
+  if (kind === kinds.deliver || kind === kinds.moved) {
+    const [, flags] = [record.u32(), record.u8()];
+    json = (flags & ~excludes) !== 0;
+    if ((flags & excludes) !== 0) seen.excluded = `${record.u32()} ${record.u32()}`;
+  }
+  if (kind === kinds.deliver) [, seen.seq] = [record.f64(), record.whole(), record.whole()];
   if (kind === kinds.moved) [, , seen.era] = [record.f64(), record.u32(), record.u32()];
   const frame = record.blob();
   // Frames to one session come in its own format: JSON begins with a brace, binary with a length.
@@ -94,7 +99,7 @@ export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker
     return { reactor, link, reader, seen, join, drain, publications, excluded };
   };
   /** As another node publishes: nobody here is asked whether there is room. */
-  const publishElsewhere = (room: string, bytes = 500, origin = "") => {
+  const publishElsewhere = (room: string, bytes = 500, origin: Origin = "") => {
     const draft = { sender: "ann", key: "", format: Format.BINARY, payload: new Uint8Array(bytes), origin, asksFirst: false };
     memory.publish(room, kindOf(room)!.retention, draft, () => {});
   };

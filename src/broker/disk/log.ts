@@ -9,7 +9,7 @@ import { openJournal } from "../../disk/opening.ts";
 import type { DiskUsage, Journal, JournalLog, Waiting } from "../../disk/journal.ts";
 import type { Segment } from "../../disk/segment.ts";
 import type { ArchivedBroker } from "../../archive/feed.ts";
-import type { Answer, Broker, Deliver, Draft, Published, Query, Retention } from "../broker.ts";
+import type { Answer, Broker, Deliver, Draft, Origin, Published, Query, Retention } from "../broker.ts";
 import { Cleaner, fillingShare } from "./cleaner.ts";
 import { JournalFeed, roomStream } from "./feed.ts";
 import { Hold } from "./hold.ts";
@@ -213,11 +213,11 @@ class Entry implements Waiting {
   readonly #parts: Parts;
   readonly #room: LogRoom;
   readonly #fields: Fields;
-  readonly #origin: string;
+  readonly #origin: Origin;
   readonly #length: number;
   readonly #done: Done;
 
-  constructor(parts: Parts, room: LogRoom, fields: Fields, origin: string, length: number, done: Done) {
+  constructor(parts: Parts, room: LogRoom, fields: Fields, origin: Origin, length: number, done: Done) {
     this.#parts = parts;
     this.#room = room;
     this.#fields = fields;

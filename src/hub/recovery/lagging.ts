@@ -10,7 +10,8 @@
  */
 import type { Broker } from "../../broker/broker.ts";
 import { now } from "../../link/clock.ts";
-import { nobody, writeDeliver, writeMoved } from "../../link/records.ts";
+import { nobody, writeDeliver } from "../../link/publications.ts";
+import { writeMoved } from "../../link/records.ts";
 import type { Logger } from "../../platform/log/log.ts";
 import type { Encoder } from "../../protocol/formats/encoder.ts";
 import { formats } from "../../protocol/formats/formats.ts";
@@ -167,7 +168,7 @@ export class Lagging {
   #give({ reactor }: Backlog, mark: Mark, seq: number, body: Uint8Array): void {
     const { room: { handle }, wire, cursor } = mark;
     const isGiven = this.#run(reactor, () => {
-      writeDeliver(reactor.link, handle, wire, nobody, 0, now(), seq, cursor, this.#encoder.publication(wire, body, null));
+      writeDeliver(reactor.link, handle, wire, nobody, 0, now(), seq, cursor, { bytes: body, start: 0, end: body.length, publication: null });
     });
     // A publication that cannot be written is lost for all members. Otherwise it would be tried forever.
     if (!isGiven) mark.isLost = true;

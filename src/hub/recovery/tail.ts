@@ -60,17 +60,27 @@ export class Tail {
     this.#base = headSeq;
   }
 
-  /** Appends the body of publication `seq`. */
-  push(seq: number, body: Uint8Array): void {
-    if (body.length > this.#limits.bytesMax || !this.#makeRoom(body.length)) return this.clear(seq);
+  /**
+   * Appends publication `seq`. The caller writes its body of `length` bytes into `bytes`, from where this says. -1: the
+   * tail cannot hold it.
+   */
+  append(seq: number, length: number): number {
+    if (length > this.#limits.bytesMax || !this.#makeRoom(length)) {
+      this.clear(seq);
+      return -1;
+    }
     const slot = this.#next % this.#capacity;
     const start = this.#end;
-    this.#bytes.set(body, start);
     this.#seqs[slot] = seq;
     if (this.#ttlMs > 0) this.#times[slot] = this.#clock();
     this.#starts[slot] = start;
-    this.#ends[slot] = this.#end = start + body.length;
+    this.#ends[slot] = this.#end = start + length;
     this.#next++;
+    return start;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#bytes;
   }
 
   /** Whether every publication after `seq` is here. */

@@ -2,10 +2,15 @@
 import { decodeClientFrame, decodeServerFrame, headerBytes } from "../codec.ts";
 import { readLength } from "../framing.ts";
 import { subprotocols } from "../messages.ts";
+import { varintBytes } from "../publicationbody.ts";
 import { noFrame, wireFormat } from "./format.ts";
 
 /** Tag of a ServerFrame's id. It comes first, behind the length, and only in a frame that answers a command. */
 const idTag = 8;
+/** Tag of a ServerFrame's publication: field number × 8 + wire type. */
+const publicationTag = 10 * 8 + 2;
+/** The length of the frame, the tag, and the length of the body. */
+const eventBytesMax = headerBytes + 1 + 5;
 
 export const binary = wireFormat({
   name: "binary",
@@ -24,7 +29,17 @@ export const binary = wireFormat({
   },
 
   frame: (encoder, frame) => encoder.frame(frame),
-  publication: (encoder, body) => encoder.publication(body),
+  publicationBytesMax: ({ start, end }) => eventBytesMax + end - start,
+  writePublication(out, { bytes, start, end }) {
+    const length = end - start;
+    const rest = 1 + varintBytes(length) + length;
+    for (let shift = 24; shift >= 0; shift -= 8) out.u8((rest >>> shift) & 0xff);
+    out.u8(publicationTag);
+    let left = length;
+    for (; left >= 0x80; left >>>= 7) out.u8((left & 0x7f) | 0x80);
+    out.u8(left);
+    out.raw(bytes, start, end);
+  },
   page: (encoder, kind, id, head, bodies) => encoder.page(kind, id, head, bodies),
 
   append(pack, at, message) {

@@ -5,7 +5,7 @@
 import { errors, type ErrorCode } from "../../errors.ts";
 import { ServerFrameEncoder, type PageHead, type PageKind } from "../codec.ts";
 import { formats } from "./formats.ts";
-import type { Publication, ServerFrame } from "../messages.ts";
+import type { ServerFrame } from "../messages.ts";
 
 export class Encoder {
   /** Also makes the bodies of publications, which logs store and all formats start from. */
@@ -17,11 +17,6 @@ export class Encoder {
 
   frame(wire: number, frame: ServerFrame): Uint8Array {
     return formats[wire]!.frame(this.binary, frame);
-  }
-
-  /** The live event of one publication, from its body. `publication` saves a format that needs it decoded the work. */
-  publication(wire: number, body: Uint8Array, publication: Publication | null): Uint8Array {
-    return formats[wire]!.publication(this.binary, body, publication);
   }
 
   page<K extends PageKind>(wire: number, kind: K, id: number, head: PageHead[K], bodies: readonly Uint8Array[]): Uint8Array {

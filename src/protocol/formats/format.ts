@@ -31,13 +31,14 @@ export interface WireFormat {
 
   // ------------------------------------------------------------------------------- node → client
   //
-  // Each answers with a whole message, which is valid until the next call. `encoder` is the thread's, to use or not.
+  // `frame` and `page` answer with a whole message, which is valid until the next call. `encoder` is the thread's, to
+  // use or not.
 
   frame(encoder: ServerFrameEncoder, frame: ServerFrame): Uint8Array;
-  /**
-   * The live event of one publication: `body` is its binary body, `publication` the same decoded, where it is at hand.
-   */
-  publication(encoder: ServerFrameEncoder, body: Uint8Array, publication: Publication | null): Uint8Array;
+  /** Bytes that `writePublication` writes at most. */
+  publicationBytesMax(encoded: EncodedPublication): number;
+  /** Writes the live event of one publication, a whole message. */
+  writePublication(out: Out, encoded: EncodedPublication): void;
   /** An event that carries publications: `head` is the event without them, `bodies` are their binary bodies. */
   page<K extends PageKind>(encoder: ServerFrameEncoder, kind: K, id: number, head: PageHead[K], bodies: readonly Uint8Array[]): Uint8Array;
 
@@ -62,8 +63,24 @@ export interface WireFormat {
  * The one place where formats are made, so that all objects have one shape and the calls on the data path stay fast.
  */
 export function wireFormat(format: WireFormat): WireFormat {
-  const { name, subprotocol, isBinary, isStream, parsesPayloads, decode, frame, publication, page, append, isAnswer, firstOf } = format;
-  return { name, subprotocol, isBinary, isStream, parsesPayloads, decode, frame, publication, page, append, isAnswer, firstOf };
+  const { name, subprotocol, isBinary, isStream, parsesPayloads, decode, frame, publicationBytesMax, writePublication, page, append, isAnswer, firstOf } = format;
+  return { name, subprotocol, isBinary, isStream, parsesPayloads, decode, frame, publicationBytesMax, writePublication, page, append, isAnswer, firstOf };
+}
+
+/** Where a publication is written: a record of a ring. So its payload is not copied to anywhere else before. */
+export interface Out {
+  u8(value: number): void;
+  raw(bytes: Uint8Array, start: number, end: number): void;
+  /** In UTF-8. */
+  rawText(text: string): void;
+}
+
+/** A publication: its binary body is `start` to `end` of `bytes`. `publication` is the same decoded, where it is at hand. */
+export interface EncodedPublication {
+  bytes: Uint8Array;
+  start: number;
+  end: number;
+  publication: Publication | null;
 }
 
 /** A readable frame that is no valid command: its sender gets `bad_request` with this text. */

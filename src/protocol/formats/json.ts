@@ -7,7 +7,7 @@ import protobuf from "protobufjs/minimal.js";
 import * as z from "zod";
 import { decodePublication, type PageHead, type PageKind } from "../codec.ts";
 import { Format, type ClientFrame, type Publication, type ServerFrame, subprotocols } from "../messages.ts";
-import { BadFrame, Batch, noFrame, wireFormat, type FirstEvent } from "./format.ts";
+import { BadFrame, Batch, noFrame, wireFormat, type EncodedPublication, type FirstEvent, type Out } from "./format.ts";
 
 const utf8 = new TextDecoder();
 const toUtf8 = new TextEncoder();
@@ -87,7 +87,8 @@ export const json = wireFormat({
   },
 
   frame: (_, frame) => toUtf8.encode(encodeServerJson(frame)),
-  publication: (_, body, publication) => toUtf8.encode(publicationJson(publication ?? decodePublication(body))),
+  publicationBytesMax: eventBytesMax,
+  writePublication: writeEvent,
   page: (_, kind, id, head, bodies) => toUtf8.encode(pageJson(kind, id, head, bodies)),
 
   append: null,
@@ -147,9 +148,31 @@ export function encodeServerJson(frame: ServerFrame): string {
   return JSON.stringify(jsonOf(frame));
 }
 
-/** The live event of one publication. */
-export function publicationJson(publication: Publication): string {
-  return `{"publication":${publicationText(publication)}}`;
+function decoded(encoded: EncodedPublication): Publication {
+  return (encoded.publication ??= decodePublication(encoded.bytes.subarray(encoded.start, encoded.end)));
+}
+
+/** Names, quotes and numbers of a publication, and what is around it. */
+const eventTextMax = 200;
+/** Characters of a string escaped, as in \u0000. Other characters take three bytes at most. */
+const escapedMax = 6;
+
+export function eventBytesMax(encoded: EncodedPublication): number {
+  const { room, epoch, sender, payload, format } = decoded(encoded);
+  const chars = (room?.length ?? 0) + (epoch?.length ?? 0) + (sender?.length ?? 0);
+  const bytes = payload?.length ?? 0;
+  return eventTextMax + escapedMax * chars + (format === Format.JSON ? bytes : 4 * Math.ceil(bytes / 3));
+}
+
+/** The live event of one publication. The payload of a JSON publication goes from buffer to buffer. */
+export function writeEvent(out: Out, encoded: EncodedPublication): void {
+  const publication = decoded(encoded);
+  const payload = publication.payload ?? noPayload;
+  out.rawText(`{"publication":${headText(publication)}`);
+  if (publication.format !== Format.JSON) return out.rawText(`"b64":"${toBase64(payload)}"}}`);
+  out.rawText('"data":');
+  out.raw(payload, 0, payload.length);
+  out.rawText("}}");
 }
 
 /** An event that carries publications, from their binary bodies. */
@@ -170,9 +193,14 @@ function publicationText(p: Publication): string {
     p.format === Format.JSON
       ? `"data":${utf8.decode(p.payload ?? noPayload)}`
       : `"b64":"${toBase64(p.payload ?? noPayload)}"`;
+  return `${headText(p)}${payload}}`;
+}
+
+/** A publication up to its payload. */
+function headText(p: Publication): string {
   return (
     `{"room":${JSON.stringify(p.room)},"epoch":${JSON.stringify(p.epoch)},"seq":"${p.seq}","prev":"${p.prev ?? 0}",` +
-    `"sender":${JSON.stringify(p.sender)},"time":"${p.time}",${payload}}`
+    `"sender":${JSON.stringify(p.sender)},"time":"${p.time}",`
   );
 }
 

@@ -2,13 +2,14 @@
  * flux.v1.json-arrays: the JSON of json.ts, but each message of the node is an array of frames. So publications to one
  * room that follow each other leave in one message. Clients send the same as in json.ts: one frame, or an array.
  */
-import { decodePublication } from "../codec.ts";
 import { subprotocols } from "../messages.ts";
 import { noFrame, wireFormat } from "./format.ts";
-import { encodeServerJson, eventOf, json, pageJson, parsed, publicationJson } from "./json.ts";
+import { encodeServerJson, eventBytesMax, eventOf, json, pageJson, parsed, writeEvent } from "./json.ts";
 
 const toUtf8 = new TextEncoder();
 const comma = 0x2c;
+const [openBracket, closeBracket] = [0x5b, 0x5d];
+const brackets = 2;
 
 export const jsonArrays = wireFormat({
   name: "json-arrays",
@@ -20,7 +21,12 @@ export const jsonArrays = wireFormat({
   decode: json.decode,
 
   frame: (_, frame) => arrayOf(encodeServerJson(frame)),
-  publication: (_, body, publication) => arrayOf(publicationJson(publication ?? decodePublication(body))),
+  publicationBytesMax: (encoded) => brackets + eventBytesMax(encoded),
+  writePublication(out, encoded) {
+    out.u8(openBracket);
+    writeEvent(out, encoded);
+    out.u8(closeBracket);
+  },
   page: (_, kind, id, head, bodies) => arrayOf(pageJson(kind, id, head, bodies)),
 
   /** The comma takes the place of the two brackets between them. */

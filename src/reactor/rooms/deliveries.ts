@@ -4,12 +4,14 @@
  * message, in formats whose messages hold several frames. uWS then does its work per message and socket only once.
  */
 import { now } from "../../link/clock.ts";
+import { slots } from "../../link/counters.ts";
 import type { RecordReader } from "../../link/link.ts";
+import { excludes } from "../../link/publications.ts";
 import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
 import type { Fanout } from "./fanout.ts";
 import { tooSlow } from "../outgoing.ts";
-import { membersOf, type Member, type ReactorRoom, type Session } from "../session/session.ts";
+import { isLive, membersOf, type Member, type ReactorRoom, type Session } from "../session/session.ts";
 import { dropped } from "../transport/socket.ts";
 import { sendOff } from "../session/directions.ts";
 import { noPartition } from "../session/holdings.ts";
@@ -28,6 +30,8 @@ export class Deliveries {
   #packed = 0;
   #packRoom: ReactorRoom | null = null;
   #packWire = 0;
+  /** Whom the pack is not for: the publisher of all that is in it. */
+  #packOut: Session | null = null;
   /** The first publication in the pack, and the one before it. */
   #packSeq = 0;
   #packPrev = 0;
@@ -42,18 +46,16 @@ export class Deliveries {
   /** Delivers one publication to the members of a room in one format. False: not in this turn of the loop. */
   onRecord(record: RecordReader): boolean | void {
     const room = this.#rooms.get(record.u32());
-    const wire = record.u8();
-    const slot = record.u32();
-    const life = record.u32();
+    const flags = record.u8();
+    const wire = flags & ~excludes;
+    const publisher = flags === wire ? null : this.#context.sessions.find(record.u32(), record.u32());
     const at = record.f64();
-    const seq = record.f64();
-    const prev = record.f64();
+    const seq = record.whole();
+    const prev = record.whole();
     const frame = record.blob();
     if (room === undefined || room.live[wire]! === 0) return;
     if (room.partition !== noPartition && !this.#context.holdings.allows(room.partition)) return this.#refuse(room, wire);
-    const topic = room.topics[wire]!;
-    const publisher = this.#context.sessions.find(slot, life);
-    const excluded = publisher?.socket?.isSubscribed(topic) === true ? publisher : null;
+    const excluded = publisher !== null && isLive(publisher, room, wire) ? publisher : null;
     const members = room.live[wire]! - (excluded === null ? 0 : 1);
     if (room.flushMs > 0) {
       if (excluded === null && this.#windows.add(room, wire, frame, seq, prev, at)) return this.#count(members, frame.length);
@@ -65,9 +67,16 @@ export class Deliveries {
     if (!this.#fanout.mayPublish(frame.length, this.#waiting(room, wire))) return false;
     this.#count(members, frame.length);
     this.#context.counters.fanout(now() - at);
-    if (formats[wire]!.append !== null && excluded === null) return this.#packIn(room, wire, frame, seq, prev);
+    // In a room with windows, a pack and a window could change places.
+    if (formats[wire]!.append !== null && room.flushMs === 0) return this.#packIn(room, wire, frame, seq, prev, excluded);
     this.flush();
-    this.#fanout.publish(room, wire, frame, seq, prev, excluded);
+    this.#publish(room, wire, frame, seq, prev, excluded);
+  }
+
+  /** uWS publishes nothing on a socket without topics. */
+  #publish(room: ReactorRoom, wire: number, message: Uint8Array, seq: number, prev: number, out: Session | null): void {
+    const excluded = out?.socket?.isSubscribed(room.topics[wire]!) === true ? out : null;
+    this.#fanout.publish(room, wire, message, seq, prev, excluded);
   }
 
   /**
@@ -104,17 +113,19 @@ export class Deliveries {
   }
 
   #count(members: number, bytes: number): void {
-    this.#context.counters.add("deliveries", members);
-    this.#context.counters.add("framesOut", members);
-    this.#context.counters.add("bytesOut", members * bytes);
+    const { counters } = this.#context;
+    counters.addAt(slots.deliveries, members);
+    counters.addAt(slots.framesOut, members);
+    counters.addAt(slots.bytesOut, members * bytes);
   }
 
-  #packIn(room: ReactorRoom, wire: number, frame: Uint8Array, seq: number, prev: number): void {
-    if (room !== this.#packRoom || wire !== this.#packWire || this.#packed + frame.length > packBytesMax) {
+  #packIn(room: ReactorRoom, wire: number, frame: Uint8Array, seq: number, prev: number, out: Session | null): void {
+    if (room !== this.#packRoom || wire !== this.#packWire || out !== this.#packOut || this.#packed + frame.length > packBytesMax) {
       this.flush();
-      if (frame.length > packBytesMax) return this.#fanout.publish(room, wire, frame, seq, prev, null);
+      if (frame.length > packBytesMax) return this.#publish(room, wire, frame, seq, prev, out);
       this.#packRoom = room;
       this.#packWire = wire;
+      this.#packOut = out;
       this.#packSeq = seq;
       this.#packPrev = prev;
     }
@@ -126,9 +137,19 @@ export class Deliveries {
     const room = this.#packRoom;
     if (room === null) return;
     const pack = this.#pack.subarray(0, this.#packed);
-    this.#packRoom = null;
+    const out = this.#packOut;
+    this.#packRoom = this.#packOut = null;
     this.#packed = 0;
-    this.#fanout.publish(room, this.#packWire, pack, this.#packSeq, this.#packPrev, null);
+    this.#publish(room, this.#packWire, pack, this.#packSeq, this.#packPrev, out);
+  }
+
+  /**
+   * Call this before a frame goes to one session. The pack leaves first where the session gets it. The answers to a
+   * publisher that excludes itself lie between its publications, and must not part them.
+   */
+  flushBefore(session: Session): void {
+    const room = this.#packRoom;
+    if (room !== null && session !== this.#packOut && isLive(session, room, this.#packWire)) this.flush();
   }
 
   /** Publishes what waits for this session, within the limit of this turn of the loop. The rest goes on waiting. */

@@ -138,10 +138,10 @@ export class ReactorRooms {
   onRecord(kind: number, record: RecordReader): boolean | void {
     if (kind === kinds.deliver) return this.deliveries.onRecord(record);
     if (kind === kinds.moved) return this.deliveries.onMoved(record);
+    if (kind === kinds.reply) return this.#onReply(record);
     // Any other record must not overtake a delivery.
     this.deliveries.flush();
     switch (kind) {
-      case kinds.reply: return this.#onReply(record);
       case kinds.joined: return this.#onJoined(record);
       case kinds.page: return this.#onPage(record);
       case kinds.refused: return this.#onRefused(record);
@@ -152,7 +152,9 @@ export class ReactorRooms {
 
   #onReply(record: RecordReader): void {
     const session = this.#context.sessions.find(record.u32(), record.u32());
-    if (session !== null) sendBytes(this.#context, session, record.blob());
+    if (session === null) return;
+    this.deliveries.flushBefore(session);
+    sendBytes(this.#context, session, record.blob());
   }
 
   /**

@@ -183,6 +183,13 @@ export function memberOf({ members }: Session, room: string): Member | null {
   return null;
 }
 
+/** Whether deliveries to the room's members in this format go to the session. */
+export function isLive(session: Session, room: ReactorRoom, wire: number): boolean {
+  if (session.wire !== wire) return false;
+  const member = memberOf(session, room.name);
+  return member !== null && member.room === room && member.state === "live";
+}
+
 /** Whether the application has joined the user into the room: the token needs no right for it. */
 export function isAssigned({ assigned }: Session, room: string): boolean {
   return assigned !== null && assigned.has(room);

@@ -4,6 +4,7 @@
  * halfClosed.
  */
 import type { Socket as Stream } from "node:net";
+import { slots } from "../../link/counters.ts";
 import { isOpen, onMessage } from "../dispatch.ts";
 import { closeSlow } from "../outgoing.ts";
 import { chargeBytes } from "../session/rate.ts";
@@ -52,7 +53,7 @@ export class TcpSocket implements Socket {
   #read(chunk: Buffer): void {
     const session = this.#session;
     if (this.#ended) return;
-    this.#reactor.counters.add("bytesIn", chunk.length);
+    this.#reactor.counters.addAt(slots.bytesIn, chunk.length);
     if (!isOpen(session)) return;
     if (!chargeBytes(this.#reactor, session, chunk.length)) return;
     onMessage(this.#reactor, session, new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));

@@ -2,6 +2,7 @@
 import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_socket_context_t, type WebSocket } from "uWebSockets.js";
 import { defaultFormat, formatOfSubprotocol, formats } from "../../protocol/formats/formats.ts";
 import { retryAfter } from "./admission.ts";
+import { slots } from "../../link/counters.ts";
 import { isOpen, onMessage } from "../dispatch.ts";
 import { RequestHeaders } from "./framing.ts";
 import { respondError, respondUpgrade, webSocketVersion } from "./http.ts";
@@ -80,7 +81,7 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
 
     message(socket, message, isBinary) {
       const { session } = socket.getUserData();
-      counters.add("bytesIn", message.byteLength);
+      counters.addAt(slots.bytesIn, message.byteLength);
       if (!isOpen(session)) return;
       if (!chargeBytes(reactor, session, message.byteLength)) return;
       if (isBinary !== formats[session.wire]!.isBinary) return closeSession(reactor, session, "bad_frame");

@@ -11,7 +11,7 @@
  * `node` and `number` identify a publication to the node that made it. `origin` has a meaning on that node only, unless
  * it begins with `originForAll`.
  */
-import { originForAll, type Draft } from "../../broker.ts";
+import { originForAll, originText, type Draft } from "../../broker.ts";
 
 const form = 1;
 const prefixBytes = 28;
@@ -31,7 +31,8 @@ export interface Envelope {
 }
 
 export function writeEnvelope(node: Buffer, number: number, time: number, draft: Draft): Buffer {
-  const { sender, origin, key, format, payload } = draft;
+  const { sender, key, format, payload } = draft;
+  const origin = originText(draft.origin);
   const senderBytes = Buffer.byteLength(sender);
   const keyBytes = Buffer.byteLength(key);
   const textBytes = senderBytes + origin.length + keyBytes;
