@@ -1,4 +1,7 @@
-/** A real nats-server for one test: on a free port, with a store of its own, gone when the test is. */
+/**
+ * A real nats-server for one test: on a free port, with a store of its own, gone when the test is. NATS_SERVER names the
+ * program, such as that of another version.
+ */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -8,6 +11,8 @@ import { join } from "node:path";
 import type { Test } from "tap";
 import { freePort } from "../../src/node/ports.ts";
 import { until } from "./until.ts";
+
+const { NATS_SERVER: program = "nats-server" } = process.env;
 
 export interface NatsServer {
   readonly port: number;
@@ -55,12 +60,12 @@ export async function startNats(t: Pick<Test, "teardown">, { jetStream = true, f
       writeFileSync(`${folder}.conf`, configuration);
       kept.push("-c", `${folder}.conf`);
     }
-    const started = spawn("nats-server", ["-a", "127.0.0.1", "-p", String(port), ...kept, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+    const started = spawn(program, ["-a", "127.0.0.1", "-p", String(port), ...kept, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
     let said = "";
     started.stderr.on("data", (chunk: Buffer) => (said = (said + chunk.toString()).slice(-4000)));
     let failure: Error | null = null;
     started.once("error", (error: NodeJS.ErrnoException) => {
-      const missing = "nats-server is not installed: run `bash test/support/services.sh`";
+      const missing = `${program} is not installed: run \`bash test/support/services.sh\``;
       failure = error.code === "ENOENT" ? new Error(missing) : error;
     });
     child = started;
