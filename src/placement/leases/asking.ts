@@ -11,7 +11,7 @@ export class Asking {
     this.#timers = timers;
   }
 
-  /** For so long every answer came. A node that has just started counts like one whose store has just come back. */
+  /** For so long every answer came, but hints. A node that has just started counts like one whose store has just come back. */
   get calmMs(): number {
     return this.#isAway ? 0 : this.#timers.now() - this.#backAt;
   }
@@ -22,11 +22,25 @@ export class Asking {
 
   /** Undefined: the outcome is unknown. What comes after the deadline is ignored. */
   ask<T>(call: () => Promise<T>): Promise<T | undefined> {
+    return this.#ask(call, (isAnswered) => {
+      if (!isAnswered) this.#isAway = true;
+      else if (this.#isAway) [this.#isAway, this.#backAt] = [false, this.#timers.now()];
+    });
+  }
+
+  /**
+   * The same for what nothing depends on, and whose silence says nothing of the store: NATS places a consumer of one
+   * replica on a server that is cut off, too.
+   */
+  askForHint<T>(call: () => Promise<T>): Promise<T | undefined> {
+    return this.#ask(call, () => undefined);
+  }
+
+  #ask<T>(call: () => Promise<T>, settled: (isAnswered: boolean) => void): Promise<T | undefined> {
     return new Promise((resolve) => {
       const settle = (answer: T | undefined, isAnswered: boolean): void => {
         cancel();
-        if (!isAnswered) this.#isAway = true;
-        else if (this.#isAway) [this.#isAway, this.#backAt] = [false, this.#timers.now()];
+        settled(isAnswered);
         resolve(answer);
       };
       let isOver = false;

@@ -57,7 +57,7 @@ export class Bucket {
   }
 
   readAll(): Promise<readonly StoredRecord[] | undefined> {
-    return this.#asking.ask(() => this.#store.readAll());
+    return this.#asking.askForHint(() => this.#store.readAll());
   }
 
   watch(listener: (record: StoredRecord) => void): () => void {

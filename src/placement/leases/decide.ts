@@ -110,8 +110,9 @@ function ranked(partition: number, at: Situation): string[] {
   return able.map((id) => ({ id, rank: xxh32(`${partition} ${id}`) })).sort((a, b) => a.rank - b.rank).map(({ id }) => id);
 }
 
+/** A node without a lease can claim nothing, such as one that reaches Redis and not NATS. */
 function isAble(node: string, at: Situation): boolean {
   if (node === at.self) return canTake(at);
   const known = at.nodes.get(node);
-  return known?.state === "up" && (known.maxPartitions === 0 || at.countOf(node) < known.maxPartitions);
+  return known?.state === "up" && at.isAlive(node) && (known.maxPartitions === 0 || at.countOf(node) < known.maxPartitions);
 }
