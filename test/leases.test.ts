@@ -4,14 +4,16 @@ import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { build } from "esbuild";
-import t from "tap";
+import t, { type Test } from "tap";
 import { readHeldElsewhere, reportOfHeld } from "../src/node/heldelsewhere.ts";
 import type { RegisteredNode } from "../src/registry/registry.ts";
 import { partitionQueueContract, recordStoreContract, type RecordPlace } from "../src/contracts/leases.ts";
 import { createGate, Gate, GateWriter } from "../src/placement/leases/gate.ts";
 import { Holder } from "../src/placement/leases/holder.ts";
-import { leaseMs } from "../src/placement/leases/leases.ts";
+import type { HolderEvents } from "../src/placement/leases/holderoptions.ts";
+import { leaseMs, type QueuedMessage } from "../src/placement/leases/leases.ts";
 import { createMemoryQueue, createMemoryRecords } from "../src/placement/leases/memory.ts";
+import { assignmentKey, readAssignment } from "../src/placement/leases/records.ts";
 import { SimulatedClock } from "./support/leases/clock.ts";
 import { root } from "./support/root.ts";
 
@@ -100,9 +102,10 @@ t.test("gate: a thread that started later has the same time", async (t) => {
   t.equal(await allows(performance.now() - 1), false);
 });
 
-t.test("a node that drains hands over a few partitions at once, to the table's next owner, and their users belong there at once", async (t) => {
-  const partitions = 12;
+/** Holders of some nodes over one store, on a clock that the test holds. The table's owner of everything is a. */
+function startHolders(t: Test, partitions: number) {
   const clock = new SimulatedClock();
+  clock.now = 60_000;
   const pass = async (ms: number) => {
     for (const end = clock.now + ms; clock.now < end; await turn()) await clock.runUntil(clock.now + 10);
   };
@@ -116,30 +119,47 @@ t.test("a node that drains hands over a few partitions at once, to the table's n
   const old = () => clock.now + 1e6;
   const [leases, assignments] = [createMemoryRecords({ maxAgeMs: leaseMs, clock: old }), createMemoryRecords({ maxAgeMs: 0, clock: old })];
   const queue = createMemoryQueue();
-  clock.now = 60_000;
   const nodes: { id: string; state: "up" | "draining"; maxPartitions: number }[] = ["a", "b", "c"].map((id) => ({ id, state: "up", maxPartitions: 0 }));
-  const seen: string[][] = Array.from({ length: partitions }, () => []);
-  const held = new Set<number>();
-  let [mostAtOnce, boots] = [0, 0];
   const quiet = { info() {}, warn() {}, error() {} };
-  const start = (node: string) => {
-    const holder = new Holder({
+  let boots = 0;
+  const start = (node: string, events: Partial<HolderEvents<QueuedMessage>>, mayRebalance = false) => {
+    const holder: Holder<QueuedMessage> = new Holder({
       node, partitions, maxPartitions: 0, leases, assignments, queue, timers, log: quiet, gate: new GateWriter(createGate(partitions), 0), randomId: () => `${node}${boots++}`,
-      world: { ownerOf: () => "a", heirOf: (partition) => (partition % 2 === 0 ? "b" : "c"), nodes: () => nodes, mayRebalance: () => false },
+      world: { ownerOf: () => "a", heirOf: (partition) => (partition % 2 === 0 ? "b" : "c"), nodes: () => nodes, mayRebalance: () => mayRebalance },
       events: {
-        held: (partition) => void held.add(partition),
-        dropped: (partition) => {
-          held.delete(partition);
-          mostAtOnce = Math.max(mostAtOnce, partitions - held.size);
-        },
-        message() {}, leaving() {},
-        assigned: (partition, owner) => void (node === "b" && seen[partition]!.at(-1) !== owner && seen[partition]!.push(owner)),
+        held() {}, dropped() {}, leaving() {}, assigned() {},
+        message: (partition, claim, { seq }) => holder.acknowledged(partition, claim, seq),
+        ...events,
       },
     });
     holder.start();
+    t.teardown(async () => {
+      void holder.stop();
+      await pass(10);
+    });
     return holder;
   };
-  const [a, b, c] = ["a", "b", "c"].map(start);
+  const recordOf = async (partition: number) => {
+    const { value, revision } = (await assignments.read(assignmentKey(partition)))!;
+    return { ...readAssignment(value)!, revision };
+  };
+  return { nodes, queue, pass, start, recordOf };
+}
+
+t.test("a node that drains hands over a few partitions at once, to the table's next owner, and their users belong there at once", async (t) => {
+  const partitions = 12;
+  const { nodes, pass, start } = startHolders(t, partitions);
+  const seen: string[][] = Array.from({ length: partitions }, () => []);
+  const held = new Set<number>();
+  let mostAtOnce = 0;
+  const [a, b, c] = ["a", "b", "c"].map((node) => start(node, {
+    held: (partition) => void held.add(partition),
+    dropped: (partition) => {
+      held.delete(partition);
+      mostAtOnce = Math.max(mostAtOnce, partitions - held.size);
+    },
+    assigned: (partition, owner) => void (node === "b" && seen[partition]!.at(-1) !== owner && seen[partition]!.push(owner)),
+  }));
   await pass(20_000);
   t.equal(a!.usage().held, partitions, "the table's owner has all");
   nodes[0]!.state = "draining";
@@ -150,6 +170,43 @@ t.test("a node that drains hands over a few partitions at once, to the table's n
   t.equal(b!.usage().held + c!.usage().held, partitions);
   t.equal(mostAtOnce, 4);
   t.same(seen, Array.from({ length: partitions }, (_, i) => ["a", i % 2 === 0 ? "b" : "c"]), "nobody was sent to a node that does not get it, nor told that there is none");
-  for (const one of [a, b, c]) void one!.stop();
-  await pass(10);
+});
+
+t.test("a holder records how far it has delivered, at most every ten seconds, and the next one goes on from there where the consumers are gone", async (t) => {
+  const { queue, pass, start, recordOf } = startHolders(t, 1);
+  const a = start("a", {});
+  await pass(20_000);
+  const before = await recordOf(0);
+  t.same([before.owner, before.state, before.floor], ["a", "held", 0]);
+  await pass(30_000);
+  t.equal((await recordOf(0)).revision, before.revision, "nothing is written where nothing is delivered");
+  for (let seq = 1; seq <= 100; seq++) {
+    queue.publish(0, { seq });
+    await pass(500);
+  }
+  const after = await recordOf(0);
+  t.ok(after.floor > 75 && after.floor <= 100, `up to ${after.floor}`);
+  t.ok(after.revision - before.revision <= 6, `${after.revision - before.revision} writes in 50 s`);
+  t.same([after.owner, after.boot, after.epoch, after.state], [before.owner, before.boot, before.epoch, before.state]);
+  await pass(12_000);
+  t.equal((await recordOf(0)).floor, 100, "and the last of it");
+  await queue.deleteConsumersBelow(0, Infinity);
+  await pass(5_000);
+  const [again, state] = [await recordOf(0), await queue.state(0)];
+  t.ok(again.epoch > after.epoch, "claimed again");
+  t.same(state.consumers, [{ epoch: again.epoch, floor: 100 }]);
+  t.equal(a.usage().held, 1);
+});
+
+t.test("a partition is not handed over to a node that has no lease", async (t) => {
+  const { pass, start, recordOf } = startHolders(t, 2);
+  start("b", {}, true);
+  await pass(30_000);
+  const before = await recordOf(0);
+  t.equal(before.owner, "b", "the table's owner does not reach the leases");
+  await pass(30_000);
+  t.same(await recordOf(0), before, "and it stays");
+  start("a", {});
+  await pass(60_000);
+  t.equal((await recordOf(0)).owner, "a", "until that node has one");
 });

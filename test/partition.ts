@@ -3,13 +3,14 @@
  * five devices send and receive through all of it, and the history of every device is judged: nothing lost, doubled or
  * out of order.
  *
- * - nodes: two nodes; limits, a restart, SIGSTOP, kill -9, wiped and set-back buckets, NATS away for a minute, and a switch
+ * - nodes: two nodes; limits, a restart, NATS restarted, SIGSTOP, kill -9, wiped and set-back buckets, NATS away for a minute, and a switch
  *   to hash and back.
  * - servers: three nodes, each with a NATS server of its own; leaders move, and a route is cut.
  * - killed: kill -9 with the default nodeDeadMs.
  * - control: three NATS servers whose routes are cut, without a gateway. It says what this NATS loses, and fails by nothing else.
  *
- * The times are the real ones: the lease of a dead node lapses after 15 s. It takes about eight minutes.
+ * The times are the real ones: the lease of a dead node lapses after 15 s. It takes about eight minutes. NATS_SERVER names
+ * another nats-server.
  */
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -69,6 +70,17 @@ test("nodes", "at most one node delivers to a user, and nothing is lost, whateve
   t.ok((await nodes[1]!.metric("flux_partition_claims_total")) > claimsBefore, "the other one had them meanwhile");
   t.equal(await nodes[1]!.metric("flux_partition_losses_total"), 0, "and handed them back");
   t.comment("restart");
+
+  // The leases outlive it, the consumers do not.
+  const claimedBefore = await Promise.all(nodes.map((node) => node.metric("flux_partition_claims_total")));
+  await nats.stop();
+  await nats.start();
+  const restartedAt = performance.now();
+  await mail.round();
+  t.comment(`NATS was restarted: every device received again ${Math.round(performance.now() - restartedAt)} ms after its start`);
+  await shared(cluster, [0, 1]);
+  const claimedSince = (await Promise.all(nodes.map((node) => node.metric("flux_partition_claims_total")))).reduce((sum, count, i) => sum + count - claimedBefore[i]!, 0);
+  t.equal(claimedSince, partitions, "every partition was claimed once more");
 
   process.kill(nodes[0]!.pid, "SIGSTOP");
   const standsStill = Promise.all([sleep(stoppedMs), soon(async () => (await heldBy(cluster, 1)) === partitions, "the other node to hold everything")]);

@@ -7,8 +7,9 @@ import { until } from "./support/until.ts";
 
 function start() {
   const told: string[] = [];
+  const [got, lost]: [number[], string[]] = [[], []];
   const connection = { isClosed: () => false, publish: (subject: string) => void (subject.startsWith("$JS.ACK.") && told.push(subject)) } as unknown as NatsConnection;
-  const pulling = new Pulling({ connection, stream: "S", consumer: "C", reply: "inbox", exists: async () => true, message() {}, lost() {} });
+  const pulling = new Pulling({ connection, stream: "S", consumer: "C", reply: "inbox", exists: async () => true, message: ({ seq }) => got.push(seq), lost: (reason) => lost.push(reason) });
   const replyOf = (seq: number) => `$JS.ACK.S.C.1.${seq}.${seq}.1700000000000000000.0`;
   const pull = (upTo: number) => {
     for (let seq = 1; seq <= upTo; seq++) {
@@ -16,7 +17,12 @@ function start() {
       pulling.onMessage(message, placeInStream(message)!);
     }
   };
-  return { told, pulling, pull, replyOf };
+  /** @param place its number among the messages of the consumer */
+  const send = (seq: number, place: number) => {
+    const message = { subject: "in", reply: `$JS.ACK.S.C.1.${seq}.${place}.1700000000000000000.0` } as Msg;
+    pulling.onMessage(message, placeInStream(message)!);
+  };
+  return { told, got, lost, pulling, pull, send, replyOf };
 }
 
 t.test("acknowledgements are told together, only up to the first message that is open, and at once where they are many", async (t) => {
@@ -35,4 +41,23 @@ t.test("acknowledgements are told together, only up to the first message that is
   pulling.acknowledge(2527);
   pulling.close();
   t.strictSame(told, [replyOf(2528)], "what is left, at the end");
+});
+
+t.test("what comes again is not handed over again; a message that is skipped is noticed also then, and so is a consumer that begins again", async (t) => {
+  const leads = start();
+  leads.pull(10);
+  // Another server leads the consumer, and knows less.
+  for (const seq of [8, 9, 10, 11]) leads.send(seq, seq);
+  t.strictSame(leads.got.slice(-2), [10, 11]);
+  leads.send(5, 5);
+  t.strictSame([leads.got.length, leads.lost], [11, []]);
+  leads.send(12, 7);
+  t.strictSame([leads.got.length, leads.lost], [11, ["messages were lost on the way from NATS"]], "the sixth of the consumer did not come");
+
+  const begins = start();
+  begins.pull(3000);
+  for (let seq = 1; seq <= 1024; seq++) begins.send(seq, seq);
+  t.strictSame(begins.lost, [], "a few may come again");
+  begins.send(1025, 1025);
+  t.strictSame([begins.got.length, begins.lost], [3000, ["the consumer begins again"]]);
 });

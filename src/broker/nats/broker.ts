@@ -112,6 +112,7 @@ async function brokerOn(connection: NatsConnection, options: NatsBrokerOptions, 
       outbox.reconnected();
       if (outbox.payloadMax < payloadBytesMax + overheadBytes) log.error({ max_payload: outbox.payloadMax }, tooSmall(payloadBytesMax));
       durable.reconnected();
+      queues?.reconnected();
       listening.reconnected();
     },
     refused(denied, problem) {

@@ -1,6 +1,6 @@
 /** The assignments as this node knows them: what it read, watched and wrote. They may be old: a write decides. */
 import type { StoredRecord } from "./leases.ts";
-import { partitionOfKey, readAssignment, type Assignment } from "./records.ts";
+import { isHeldBy, partitionOfKey, readAssignment, type Assignment } from "./records.ts";
 import type { Timers } from "./timers.ts";
 
 export interface KnownAssignment {
@@ -38,8 +38,11 @@ export class Assignments {
   learn({ key, value, revision }: StoredRecord): void {
     const partition = partitionOfKey(key);
     if (partition < 0 || partition >= this.#known.length || revision <= (this.#known[partition]?.revision ?? 0)) return;
+    const before = this.#known[partition];
     const known = { revision, record: readAssignment(value), at: this.#timers.now() };
     this.#known[partition] = known;
+    // Its holder has recorded how far it is: nobody has to act on that.
+    if (before?.record && before.record.state === "held" && isHeldBy(known.record, before.record.owner, before.record.boot, before.record.epoch)) return;
     this.#counts = null;
     this.#onChanged(partition, known);
   }

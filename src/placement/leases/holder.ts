@@ -8,11 +8,12 @@ import { Bucket } from "./bucket.ts";
 import { claim, type Claimed } from "./claim.ts";
 import { betterOwner, heirOf, nextStep, type Situation } from "./decide.ts";
 import type { HolderOptions, HolderUsage, PartitionHolder, PartitionReport } from "./holderoptions.ts";
+import { Floors } from "./floors.ts";
 import { Holding } from "./holding.ts";
 import { Lease } from "./lease.ts";
 import { finishMs, nextMs, readAgainMs, settleMs, type QueuedMessage, type StoredRecord } from "./leases.ts";
 import { Proofs } from "./proofs.ts";
-import { epochOf, type Assignment } from "./records.ts";
+import { epochOf, isHeldBy, type Assignment } from "./records.ts";
 import { release } from "./release.ts";
 
 /** The node looks at all partitions so often, and whenever something changed. */
@@ -37,8 +38,9 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
   readonly #holdings = new Map<number, Holding<M>>();
   readonly #claiming = new Set<number>();
   readonly #releasing = new Set<number>();
-  /** Partitions that this process held last, and the revision of its record. */
-  readonly #wasOwn = new Map<number, number>();
+  readonly #floors: Floors;
+  /** Partitions that this process held last, and its claims of them. */
+  readonly #wasOwn = new Map<number, Claimed>();
   /** Partitions that are left alone until then. */
   readonly #notBefore = new Map<number, number>();
   /** Partitions that were handed over, and until when the next node may take its time to deliver for them. */
@@ -69,6 +71,7 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
       begun: () => this.look(),
       ended: (reason) => this.#leaseEnded(reason),
     });
+    this.#floors = new Floors({ node, lease: this.#lease, bucket: this.#bucket, assignments: this.#assignments, timers });
     this.#leases.onLooked = (revision, at) => this.#proofs.forgetAbove(revision, at);
     this.#bucket.onLooked = (revision, at) => this.#assignments.forgetAbove(revision, at);
     this.#at = this.#makeSituation();
@@ -193,6 +196,7 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
     if (at.boot !== "") {
       this.#handOverSome(at);
       for (let partition = 0; partition < this.#options.partitions; partition++) this.#step(partition, at);
+      this.#floors.look(this.#holdings.values());
     }
     if (this.#drained !== null && this.#isEmpty()) this.#drained.resolve();
   }
@@ -229,7 +233,8 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
     if (this.#holdings.has(partition) || this.#claiming.has(partition) || this.#releasing.has(partition)) return;
     if ((this.#notBefore.get(partition) ?? 0) > at.now) return;
     const known = this.#assignments.get(partition);
-    const wasOwn = known !== undefined && this.#wasOwn.get(partition) === known.revision;
+    const own = this.#wasOwn.get(partition);
+    const wasOwn = own !== undefined && isHeldBy(known?.record, at.self, own.boot, own.epoch);
     const step = nextStep(partition, known, this.#assignments.since, wasOwn, at);
     switch (step.kind) {
       case "wait": return;
@@ -258,10 +263,10 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
     // Another write may have been seen since: of somebody who has proof that this node's lease had lapsed.
     if (this.#lease.boot !== boot || this.#assignments.get(partition)?.revision !== claimed.revision) return;
     const { gate, events, queue, log } = this.#options;
-    const holding = new Holding<M>(claimed, (this.#claims = (this.#claims % 0x7fffffff) + 1));
+    const holding = new Holding<M>(claimed, (this.#claims = (this.#claims % 0x7fffffff) + 1), this.#options.timers.now());
     const { claim: number } = holding;
     this.#holdings.set(partition, holding);
-    this.#wasOwn.set(partition, claimed.revision);
+    this.#wasOwn.set(partition, claimed);
     gate.hold(partition, number);
     log.info({ partition, epoch }, `placement: this node delivers for partition ${partition}`);
     events.held(partition, number);
@@ -309,7 +314,7 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
 
   #changed(partition: number, { revision, record }: KnownAssignment): void {
     const claimed = this.#holdings.get(partition)?.claimed;
-    if (claimed !== undefined && revision > claimed.revision && !isOf(record, this.#options.node, claimed)) {
+    if (claimed !== undefined && revision > claimed.revision && !isHeldBy(record, this.#options.node, claimed.boot, claimed.epoch)) {
       this.#wasOwn.delete(partition);
       this.#drop(partition, "another node has claimed it");
     }
@@ -346,7 +351,7 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
 
   async #handOver(holding: Holding<M>, next: string): Promise<void> {
     const { timers, events, node } = this.#options;
-    const { partition, boot, epoch, stream, revision } = holding.claimed;
+    const { partition, boot, epoch, stream } = holding.claimed;
     events.leaving(partition, next);
     await new Promise<void>((resolve) => {
       const cancel = timers.after(finishMs, resolve);
@@ -359,7 +364,10 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
     this.#wasOwn.delete(partition);
     if (next !== "") this.#handedUntil.set(partition, timers.now() + nextMs);
     this.#drop(partition, next === "" ? "given away" : `handed over to ${next}`);
-    await this.#release(partition, { state: "released", owner: node, boot, epoch, floor: holding.floor, stream, next }, revision);
+    // Floors were written over the claim.
+    const { record, revision } = this.#assignments.get(partition) ?? { record: null, revision: 0 };
+    const over = isHeldBy(record, node, boot, epoch) ? revision : holding.claimed.revision;
+    await this.#release(partition, { state: "released", owner: node, boot, epoch, floor: holding.floor, stream, next }, over);
   }
 
   async #release(partition: number, record: Assignment, revision: number): Promise<void> {
@@ -379,8 +387,4 @@ export class Holder<M extends QueuedMessage> implements PartitionHolder {
 /** This node gave it to another one, which did not claim it. */
 function isUntaken(record: Assignment | null | undefined, self: string): boolean {
   return record?.state === "released" && record.owner === self && record.next !== self && record.next !== "";
-}
-
-function isOf(record: Assignment | null, owner: string, { boot, epoch }: Claimed): boolean {
-  return record !== null && record.state !== "released" && record.owner === owner && record.boot === boot && record.epoch === epoch;
 }

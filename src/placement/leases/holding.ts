@@ -13,16 +13,20 @@ export class Holding<M extends QueuedMessage> {
   readonly claim: number;
   /** It is about to go to another node. */
   isLeaving = false;
+  /** What the assignment says of the floor, and when this node wrote that, or tried to. */
+  recordedFloor: number;
+  recordedAt: number;
   /** Messages that were pulled and not acknowledged, and those acknowledged behind one of them: in order. */
   readonly #open = new Map<number, boolean>();
   #floor: number;
   #pull: Pull | null = null;
   #whenIdle: (() => void) | null = null;
 
-  constructor(claimed: Claimed, claim: number) {
+  constructor(claimed: Claimed, claim: number, now: number) {
     this.claimed = claimed;
     this.claim = claim;
-    this.#floor = claimed.floor;
+    this.#floor = this.recordedFloor = claimed.floor;
+    this.recordedAt = now;
   }
 
   /** All messages up to this sequence were delivered. */

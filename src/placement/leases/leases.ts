@@ -6,7 +6,7 @@
  * - `RecordStore`, two buckets. `leases`: one record a node, `node.<id>`, with the maximum age `leaseMs`.
  *   `assignments`: one record a partition, `p.<n>`, kept. records.ts has their form.
  * - `PartitionQueue`: the direct messages of each partition, in order, and the consumers that remember how many of them
- *   were acknowledged.
+ *   were acknowledged. Consumers may vanish, or stand where they began: then the floor in the assignment counts.
  *
  * Rules for both:
  * - **Only an answered write decides.** A write that resolves MUST be stored (or refused) as answered, on the leader,
@@ -37,6 +37,8 @@ export const settleMs = 5_000;
 export const nextMs = 2_000;
 /** What was pulled has this time to be acknowledged before its partition is released. */
 export const finishMs = 1_000;
+/** A holder records how far it has delivered so often, where that has changed. */
+export const floorMs = 10_000;
 /** The store's records are read again so often: no watch is complete. */
 export const readAgainMs = 5_000;
 
@@ -125,8 +127,9 @@ export interface Pull {
 }
 
 /**
- * The messages of all partitions. A consumer is durable, belongs to one claim of a partition, and is named for the
- * claim's epoch. Its owner alone pulls; others read its floor and delete it.
+ * The messages of all partitions. A consumer outlives its node, belongs to one claim of a partition, and is named for the
+ * claim's epoch. Its owner alone pulls; others read its floor and delete it. It may be lost when servers restart: the
+ * holder records its floor in the assignment every `floorMs`, and what was delivered since comes again.
  *
  * A consumer is deleted only by a claim of a higher epoch, after that has made its own. So at any moment the consumer
  * of the highest epoch has at least the floor of all others. Nobody deletes its own: see docs/decisions.
@@ -135,7 +138,7 @@ export interface PartitionQueue<M extends QueuedMessage> {
   /** MUST be read where floors are newest: they decide from where a new holder delivers. */
   state(partition: number): Promise<PartitionState>;
   /**
-   * Makes a durable consumer that begins behind `floor`: with the replicas of the stream, explicit acknowledgement, and
+   * Makes a consumer that begins behind `floor`: with the replicas of the stream, explicit acknowledgement, and
    * no inactivity limit. MUST resolve also where this consumer already exists (an earlier call was not answered), and
    * MUST NOT change its floor then.
    */

@@ -65,6 +65,11 @@ export function epochOf({ state, epoch }: Assignment, revision: number): number 
   return state === "claimed" ? Math.max(revision, epoch + 1) : epoch;
 }
 
+/** The record is what the holder of this claim writes. Nobody else has written since. */
+export function isHeldBy(record: Assignment | null | undefined, owner: string, boot: string, epoch: number): boolean {
+  return record?.state === "held" && record.owner === owner && record.boot === boot && record.epoch === epoch;
+}
+
 /** -1: the key is of no partition. */
 export function partitionOfKey(key: string): number {
   return /^p\.(0|[1-9]\d{0,4})$/.test(key) ? Number(key.slice(2)) : -1;

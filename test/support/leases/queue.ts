@@ -2,6 +2,8 @@
 import type { PartitionState } from "../../../src/placement/leases/leases.ts";
 
 interface SimulatedConsumer {
+  /** Where it began. */
+  readonly from: number;
   floor: number;
   /** Index of the first message behind it. */
   next: number;
@@ -38,8 +40,23 @@ export class SimulatedQueue {
 
   create(partition: number, epoch: number, floor: number): void {
     const consumers = this.#consumers[partition]!;
-    const next = this.#messages[partition]!.findLastIndex((seq) => seq <= floor) + 1;
-    if (!consumers.has(epoch)) consumers.set(epoch, { floor, next, acknowledged: new Set(), puller: null });
+    if (!consumers.has(epoch)) consumers.set(epoch, { from: floor, floor, next: this.#behind(partition, floor), acknowledged: new Set(), puller: null });
+  }
+
+  /** Servers that were restarted have no consumers any more, or those stand where they began. A pull hands over nothing twice. */
+  forget(areGone: boolean): void {
+    for (const [partition, consumers] of this.#consumers.entries()) {
+      if (areGone) this.deleteWhere(partition, () => true);
+      for (const consumer of consumers.values()) {
+        consumer.floor = consumer.from;
+        consumer.next = this.#behind(partition, consumer.from);
+        consumer.acknowledged.clear();
+      }
+    }
+  }
+
+  #behind(partition: number, floor: number): number {
+    return this.#messages[partition]!.findLastIndex((seq) => seq <= floor) + 1;
   }
 
   deleteWhere(partition: number, isOver: (epoch: number) => boolean): void {

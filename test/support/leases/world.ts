@@ -12,7 +12,7 @@ import { SimulatedQueue } from "./queue.ts";
 
 const partitions = 3;
 /** What goes wrong. A schedule has a few kinds of it, so that these meet often. */
-const kinds = ["freeze", "freeze", "freeze", "cut", "cut", "half cut", "kill", "replace", "drain", "table", "table", "limit", "jump", "away", "wipe", "leave"] as const;
+const kinds = ["freeze", "freeze", "freeze", "cut", "cut", "half cut", "kill", "replace", "drain", "table", "table", "limit", "jump", "away", "wipe", "leave", "forget"] as const;
 const noFaults: Faults = { late: 0, lost: 0, stale: 0, stall: 0, deaf: 0 };
 /** A cluster that starts claims after 5 s. Nothing goes wrong before. */
 const startMs = 6_500;
@@ -208,12 +208,14 @@ class World {
     }
   }
 
-  /** What was acknowledged before the first claim after a holder must not be queued for the next one. */
+  /** What was acknowledged before the first claim after a holder must not be queued for the next one. Nor may a record say too much. */
   #noteFloor({ key, value }: { readonly key: string; readonly value: string }): void {
     const partition = partitionOfKey(key);
     const record = this.#read(value);
     if (partition < 0 || record === null) return;
     this.#tell(() => `${key} is ${value}`);
+    const undelivered = this.#store.queue.messages(partition)[this.#undelivered[partition]!] ?? Infinity;
+    if (record.floor >= undelivered) this.#break(`${key} says that everything up to ${record.floor} was delivered, and ${undelivered} was not`);
     const before = this.#floors[partition]!;
     const isClaimed = record.state === "claimed";
     if (isClaimed && !before.isClaimed) before.floor = before.acknowledged;
@@ -317,6 +319,7 @@ class World {
       case "away": return this.#away(now + (chance(0.7) ? between(300, 6_000) : between(6_000, 16_000)));
       case "wipe": return this.#wiped();
       case "leave": return this.#left();
+      case "forget": return this.#forgotten();
     }
   }
 
@@ -414,6 +417,7 @@ class World {
     this.#tell(() => `wiped: ${["leases", "partitions", "both", "set back"][which]}`);
     if (which === 0 || which === 2) leases.wipe();
     if (which === 1 || which === 2) assignments.wipe();
+    this.#lost();
     if (which !== 3) return;
     const until = this.#clock.now + this.#random.between(11_000, 15_000);
     this.#away(until);
@@ -421,6 +425,24 @@ class World {
     this.#duringTrouble(until - 1, () => {
       leases.setBack(this.#random.below(20));
       assignments.setBack(this.#random.below(5));
+      this.#lost();
+    });
+  }
+
+  #forgotten(): void {
+    const areGone = this.#random.chance(0.7);
+    this.#tell(() => `consumers ${areGone ? "are gone" : "begin again"}`);
+    this.#store.queue.forget(areGone);
+    this.#lost();
+  }
+
+  /** Records or consumers are gone: of what was acknowledged, only what the others know counts. */
+  #lost(): void {
+    this.#floors.forEach((floors, partition) => {
+      const recorded = this.#read(this.#store.assignments.find(assignmentKey(partition))?.value ?? "")?.floor ?? 0;
+      const known = Math.max(recorded, ...this.#store.queue.state(partition).consumers.map(({ floor }) => floor));
+      floors.acknowledged = Math.min(floors.acknowledged, known);
+      floors.floor = Math.min(floors.floor, known);
     });
   }
 

@@ -49,14 +49,18 @@ const tellMs = 1_000;
 const untoldMax = 1024;
 /** Requests in a row that nobody answered, after which the consumer may be gone. */
 const unansweredMax = 8;
+/** Messages that come again in a row. More: the consumer stands where it began, and another one begins later. */
+const repeatsMax = 1_024;
 const nanosecondsPerMs = 1e6;
 
 export class Pulling {
   readonly #options: PullingOptions;
   /** Messages that the consumer may still send for requests. */
   #requested = 0;
-  /** Number of the last message among all that the consumer has sent; 0 before the first. */
+  /** Number of the last message among those that the consumer has sent; 0 before the first. It falls where another server leads the consumer that knows less. */
   #place = 0;
+  /** Messages in a row that came again. */
+  #repeats = 0;
   #lastSeq = 0;
   /** In order; the first is not acknowledged. */
   readonly #open: HandedOver[] = [];
@@ -110,7 +114,12 @@ export class Pulling {
 
   /** Asks again if the consumer has been silent for too long. Call it now and then. */
   look(): void {
-    if (this.#state !== "pulling" || performance.now() - this.#heardAt < silentMs) return;
+    if (performance.now() - this.#heardAt >= silentMs) this.interrupted();
+  }
+
+  /** Requests may have been lost, and the consumer with a server that was restarted. */
+  interrupted(): void {
+    if (this.#state !== "pulling") return;
     this.#check();
     this.#requested = 0;
     this.#request();
@@ -128,11 +137,14 @@ export class Pulling {
     this.#requested--;
     this.#unanswered = 0;
     if (this.#place > 0 && place > this.#place + 1) return this.end("messages were lost on the way from NATS");
-    this.#place = Math.max(this.#place, place);
+    this.#place = place;
     this.pending = pending;
     // Sent again: the acknowledgement was late, or lost.
-    if (seq <= this.#lastSeq) this.#tellSoon(true);
-    else {
+    if (seq <= this.#lastSeq) {
+      if (++this.#repeats > repeatsMax) return this.end("the consumer begins again");
+      this.#tellSoon(true);
+    } else {
+      this.#repeats = 0;
       this.#lastSeq = seq;
       this.#open.push({ seq, reply, isAcknowledged: false });
       this.#options.message({ seq, subject, data, pending });
@@ -151,8 +163,8 @@ export class Pulling {
     this.#requested = 0;
     // It has expired.
     if (code === 408) return this.#request();
-    // The consumer has no leader now, or does not exist.
-    if (++this.#unanswered % unansweredMax === 0) this.#check();
+    // The consumer has no leader now, or does not exist: a server that was restarted has none.
+    if (this.#unanswered++ % unansweredMax === 0) this.#check();
     setTimeout(() => this.#request(), retryMs).unref();
   }
 

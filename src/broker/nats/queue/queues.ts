@@ -1,6 +1,8 @@
 /**
- * The queues of partitions: a durable consumer for each life of a partition's ownership, named `p<partition>_<epoch>`.
- * Where a consumer has acknowledged up to is in its own store on the servers, so it outlives the node that made it.
+ * The queues of partitions: a consumer for each life of a partition's ownership, named `p<partition>_<epoch>`. Where it has
+ * acknowledged up to is in the memory of the servers, so it outlives the node that made it. Servers that write it to disk
+ * do so ten times a second for each consumer, which costs as much as storing the messages. When no server that knew it
+ * is left, the consumer is gone, or stands where it began: then the floor in the partition's record counts.
  */
 import { createInbox, type Msg, type NatsConnection } from "nats";
 import * as z from "zod";
@@ -66,6 +68,11 @@ export class Queues {
     this.#pulling.clear();
   }
 
+  /** The connection is back. */
+  reconnected(): void {
+    for (const pulling of this.#pulling.values()) pulling.interrupted();
+  }
+
   /** The stream lost what it kept, or its end: consumers stand at positions that mean something else now. */
   streamBeganAgain({ name }: Stream): void {
     for (const [key, pulling] of this.#pulling) if (key.startsWith(`${name}.`)) pulling.end("the stream lost what it kept, or its end");
@@ -115,6 +122,7 @@ export class Queues {
       max_ack_pending: unacknowledgedMax,
       filter_subject: queueSubject(prefix, stream.partition, queue.namespace, partition, "*"),
       replay_policy: "instant",
+      mem_storage: true,
       num_replicas: 0,
     };
     try {
