@@ -270,3 +270,16 @@ t.test("the node itself publishes: members get it as anybody's, and it is refuse
   const delivered = first.seen.filter(({ kind }) => kind === kinds.deliver);
   t.match(delivered.map(({ frame }) => frame.publication), [{ room: "live:a", sender: "news" }, { room: "live:a", sender: "news", data: "x" }]);
 });
+
+t.test("what follows a room publishes at once: members used to get that in place of what it had heard", async (t) => {
+  const { hub, rooms, first } = start(t);
+  first.join(1, "live:a");
+  first.join(2, "live:b");
+  first.drain();
+  const publish = (room: string, text: string) => hub.publish(room, { sender: "news", key: "", format: Format.JSON, payload: Buffer.from(JSON.stringify(text)), origin: "" }, () => {});
+  rooms.listen(rooms.named("live:a")!, { opened: () => {}, refused: () => {}, moved: () => {}, delivered: () => publish("live:b", "the answer") });
+  publish("live:a", "the question");
+  first.drain();
+  const delivered = first.seen.filter(({ kind }) => kind === kinds.deliver).map(({ frame }) => frame.publication);
+  t.match(delivered.map((one) => [one?.room, Buffer.from(one!.payload!).toString()]), [["live:a", '"the question"'], ["live:b", '"the answer"']]);
+});

@@ -23,8 +23,6 @@ import type { Sessions as SessionStore } from "../sessions/sessions.ts";
 import type { Encoder } from "../protocol/formats/encoder.ts";
 import { formatCount } from "../protocol/formats/formats.ts";
 import type { EncodedPublication } from "../protocol/formats/format.ts";
-import type { Publication } from "../protocol/messages.ts";
-import { bodyBytes, writeBody } from "../protocol/publicationbody.ts";
 import type { Presence as PresenceStore } from "../presence/presence.ts";
 import { LateDisconnects } from "./sessions/disconnects.ts";
 import { answerHistory, readHistoryPage, type HistoryQuery } from "./recovery/history.ts";
@@ -35,6 +33,7 @@ import { LeftOut, nobodyIsOut } from "./leftout.ts";
 import { HubPresence } from "./presence.ts";
 import { Publishing } from "./publishing.ts";
 import { Replays } from "./recovery/replays.ts";
+import { TailEncoder } from "./recovery/tailencoder.ts";
 import { countIn, type AttachedReactor, type HubRoom, type HubRooms } from "./rooms.ts";
 import type { HubSession } from "./sessions/session.ts";
 import { HubSessions } from "./sessions/sessions.ts";
@@ -66,8 +65,6 @@ const sweepMs = 5_000;
 /** Sessions are renewed in so many short steps, so that none delays publishes noticeably. */
 const keepParts = 64;
 
-const nothing = new Uint8Array(0);
-
 export class Hub {
   /** Publications delivered to this node, commands refused here, and commands that failed by a bug of ours. */
   publications = 0;
@@ -94,12 +91,11 @@ export class Hub {
   readonly #claims = new Map<number, number>();
   readonly joins: Joins;
   readonly presence: HubPresence;
-  // One record of each for all deliveries: both are used up before the next one.
-  readonly #publication: Publication = { room: "", epoch: "", seq: 0, prev: 0, sender: "", time: 0, payload: nothing, format: 0 };
-  readonly #encoded: EncodedPublication = { bytes: nothing, start: 0, end: 0, publication: null };
+  readonly #tails: TailEncoder;
 
   constructor(options: HubOptions) {
     this.#options = options;
+    this.#tails = new TailEncoder(options.encoder.binary);
     this.#rooms = options.rooms;
     this.#lagging = new Lagging({ ...options, failed: (reactor, error) => this.#failed(reactor, kinds.deliver, error) });
     this.#replays = new Replays(options, this.#lagging);
@@ -224,9 +220,13 @@ export class Hub {
     room.seq = stored.seq;
     const at = now();
     room.publishedAt = at;
-    const encoded = this.#encode(room, stored);
+    const encoded = this.#tails.encode(room, stored);
+    if (room.members > 0) this.#write(room, stored, encoded, at, before, eraBefore);
+    // Last: what they do may publish, and the record of the encoded publication is used again.
     if (room.listeners !== null) for (const listener of room.listeners) listener.delivered(stored);
-    if (room.members === 0) return;
+  }
+
+  #write(room: HubRoom, stored: Stored, encoded: EncodedPublication, at: number, before: number, eraBefore: number): void {
     const out = stored.origin === "" ? nobodyIsOut : this.#leftOut.find(room, stored.origin);
     for (let wire = 0; wire < formatCount; wire++) {
       for (const reactor of this.#reactors) {
@@ -237,32 +237,6 @@ export class Hub {
       }
     }
     if (out.session !== null) this.#leftOut.tell(out.session, room, stored);
-  }
-
-  /** Encodes a publication into the room's tail, from where it is copied into the rings. */
-  #encode({ name, tail }: HubRoom, stored: Stored): EncodedPublication {
-    const publication = this.#publication;
-    publication.room = name;
-    publication.epoch = stored.epoch;
-    publication.seq = stored.seq;
-    publication.prev = stored.prev;
-    publication.sender = stored.sender;
-    publication.time = stored.time;
-    publication.payload = stored.payload;
-    publication.format = stored.format;
-    const encoded = this.#encoded;
-    const length = bodyBytes(publication);
-    encoded.start = tail.append(stored.seq, length);
-    if (encoded.start >= 0) {
-      encoded.bytes = tail.bytes;
-      writeBody(encoded.bytes, encoded.start, publication);
-    } else {
-      encoded.bytes = this.#options.encoder.binary.body(publication);
-      encoded.start = 0;
-    }
-    encoded.end = encoded.start + length;
-    encoded.publication = publication;
-    return encoded;
   }
 
   /** A position of another epoch cannot be compared with this one's, so a new epoch begins an era. */
