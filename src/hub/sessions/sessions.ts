@@ -107,6 +107,8 @@ export class HubSessions {
       signedOut = answer;
       answered();
     });
+    // Most stores have answered by now. A map that is emptied again and again would fill V8's old space with its tables.
+    if (session.state === "arriving") this.#hellos.add(session);
   }
 
   #greet(session: HubSession, hello: HelloRecord, answer: Answer<number>): void {
@@ -181,7 +183,6 @@ export class HubSessions {
       state: "arriving",
     };
     (this.#sockets[reactor.index] ??= [])[slot] = session;
-    this.#hellos.add(session);
     return session;
   }
 

@@ -42,6 +42,8 @@ export interface Session {
   assigned: Set<string> | null;
   /** The session's memberships. Few are a linked list, since an array costs more memory. Many are a map by name. */
   members: Member | Map<string, Member> | null;
+  /** How many of them are on their way in, or back, and which wait for the socket to drain (arrivals.ts). Null: none. */
+  arriving: { count: number; held: Set<Arrival> | null } | null;
   /** A frame that began in one message and goes on in another. */
   split: SplitFrame | null;
   /** The client has ended the session: it is not kept for a resume. */
@@ -271,6 +273,7 @@ export function createSession(audience: Audience, wire: number, forbiddenOrigin:
     waiting: null,
     assigned: null,
     members: null,
+    arriving: null,
     split: null,
     over: false,
     refusals: 0,
