@@ -80,7 +80,22 @@ t.test("a node that fills up while all sockets are looked at goes on in larger s
   let [looks, ends] = [0, 0];
   const sessions = { get end() { return ++ends === 1 ? 2 : 1000; }, at: () => null };
   const context = { config: { socketQueueBytesMax: 1 }, counters: new Counters(createCounters()), sessions };
-  const queues = new Queues(context as unknown as Context, () => void looks++);
+  const queues = new Queues(context as unknown as Context, () => void looks++, () => 1);
   t.teardown(() => queues.stop());
   await until(() => looks > 0, "a look at all of them", 20_000);
+});
+
+t.test("while nothing is sent, empty queues are looked at twice, and then no more", async (t) => {
+  let [looks, asked, sent, bytes] = [0, 0, 1, 0];
+  const session = { id: "", grant: null, state: "ready", members: null, socket: { getBufferedAmount: () => bytes } };
+  const context = { config: { socketQueueBytesMax: 1 }, counters: new Counters(createCounters()), sessions: { end: 1, at: () => session } };
+  const queues = new Queues(context as unknown as Context, () => void looks++, () => (asked++, sent));
+  t.teardown(() => queues.stop());
+  await until(() => asked >= 6, "six times to look");
+  t.equal(looks, 2, "at the second, what uWS had only noted is in the queues");
+  [sent, bytes] = [2, 5];
+  await until(() => looks >= 5, "a queue that is not empty is looked at again and again");
+  t.equal(context.counters.get("queueLongestBytes"), 5);
+  bytes = 0;
+  await until(() => context.counters.get("queueLongestBytes") === 0, "until it is empty");
 });

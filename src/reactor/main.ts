@@ -127,7 +127,8 @@ const expiry = new Expiry(context);
 const returnWindow = new ReturnWindow(context, allCounters.map((shared) => new Counters(shared)));
 let toldSlow = false;
 let failed = false;
-const queues = new Queues(context, tellSlow);
+// Frames count when they are delivered, publishes when they leave, which may be later (windows.ts).
+const queues = new Queues(context, tellSlow, () => counters.get("framesOut") + rooms.fanout.order);
 const early = new EarlyHellos(context);
 const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow, hooks, early, get moves() { return moves; } };
 const moves: Moves = new Moves(reactor, allCounters.length);

@@ -54,10 +54,12 @@ export class Heartbeat {
 
   #beat(): void {
     this.tick++;
-    const { sessions } = this.#context;
+    const { sessions, counters } = this.#context;
+    // Most of the time nobody is in the handshake. Then the idle need no look before their ping.
+    const least = counters.get("handshake") > 0 ? Math.min(this.#pingAfter, this.#helloWithin) : this.#pingAfter;
     for (let slot = 0; slot < sessions.end; slot++) {
       const silent = this.tick - sessions.heardAt[slot]!;
-      if (silent < this.#pingAfter && silent < this.#helloWithin) continue;
+      if (silent < least) continue;
       const session = sessions.at(slot);
       if (session !== null) this.#judge(session, silent);
     }
