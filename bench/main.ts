@@ -26,6 +26,7 @@ import { handshakeRow } from "./rows/handshake.ts";
 import { hooksRow } from "./rows/hooks.ts";
 import { webhooksRow } from "./rows/webhooks.ts";
 import { idlePresenceRow, idleRow } from "./rows/idle.ts";
+import { idleCostRow } from "./rows/idlecost.ts";
 import { lbRow } from "./rows/lb.ts";
 import { lostNodeRow } from "./rows/lostnode.ts";
 import { natsDurableRow } from "./rows/natsdurable.ts";
@@ -49,6 +50,7 @@ const groups: Record<string, readonly Row[]> = {
   "load-client": loadClientRows,
   echo: [echoRow],
   idle: [idleRow, idlePresenceRow],
+  "idle-cost": [idleCostRow],
   cross: [crossRow],
   handshake: [handshakeRow],
   "connection-url": [connectionUrlRow],
