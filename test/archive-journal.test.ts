@@ -68,8 +68,13 @@ async function setUp(t: Pick<Test, "teardown">, { at = folder(t), archive = crea
   };
   const archivedOf = async (room: string) => (await archive.ends([broker.streamOf(room)])).get(broker.streamOf(room))?.seq ?? 0;
   const caughtUp = async (room: string, seq: number) => until(async () => (await archivedOf(room)) === seq, `${room} to be archived up to ${seq}`);
+  /** A read that began before this may have what was deleted since: waits until one fails that began later. */
+  const failsAnew = async () => {
+    const before = archiver.usage().failures;
+    await until(() => archiver.usage().failures >= before + 2, "the archiver to fail again");
+  };
   const files = () => readdirSync(at).filter((file) => file.endsWith(".flux"));
-  return { at, archive, gate, clock, logged, broker, feed, archiver, stop, publish, page, epochOf, caughtUp, archivedOf, files };
+  return { at, archive, gate, clock, logged, broker, feed, archiver, stop, publish, page, epochOf, caughtUp, archivedOf, failsAnew, files };
 }
 
 const seqs = (answer: Answer<Page>) => ("value" in answer ? answer.value.publications.map(({ seq }) => seq) : answer.error);
@@ -120,7 +125,7 @@ t.test("what was there before the archive is archived as far as it is left, and 
 });
 
 t.test("while the archive is away files stay, within archiveLagMs; then the archive has a gap that history names", async (t) => {
-  const { gate, clock, publish, page, epochOf, caughtUp, files, archiver, logged } = await setUp(t, { dataBytesMax: 4 * 2 ** 20 });
+  const { gate, clock, publish, page, epochOf, caughtUp, files, archiver, logged, failsAnew } = await setUp(t, { dataBytesMax: 4 * 2 ** 20 });
   await publish("chat:a", 1, 10);
   await publish("chat:quiet", 1, 3);
   await caughtUp("chat:a", 10);
@@ -138,6 +143,7 @@ t.test("while the archive is away files stay, within archiveLagMs; then the arch
   clock.now += lagMaxMs;
   await publish("chat:a", 51, 51);
   await until(() => files().length < waiting, "them to be deleted");
+  await failsAnew();
   gate.away = false;
   await caughtUp("chat:a", 51);
   await until(() => logged.some((text) => /has caught up/.test(text)), "the end of the alarm");
@@ -149,7 +155,7 @@ t.test("while the archive is away files stay, within archiveLagMs; then the arch
 });
 
 t.test("the archive goes on behind a gap, also where rooms keep files that are older than the one it was in", async (t) => {
-  const { gate, clock, publish, caughtUp, files, archiver } = await setUp(t, { dataBytesMax: 4 * 2 ** 20 });
+  const { gate, clock, publish, caughtUp, files, archiver, failsAnew } = await setUp(t, { dataBytesMax: 4 * 2 ** 20 });
   // Each commit is larger than a file, and takes one.
   await publish("kept:b", 1, 5, 16_000);
   await publish("chat:a", 1, 10);
@@ -161,6 +167,7 @@ t.test("the archive goes on behind a gap, also where rooms keep files that are o
   await publish("chat:a", 41, 41);
   await until(() => files().length === 2, "all files to be deleted but two: among them that with the archive's place");
   t.ok(files().includes("0000000001.flux"), "an older one stays");
+  await failsAnew();
   gate.away = false;
   await caughtUp("chat:a", 41);
   t.equal(archiver.usage().missing, 30);
@@ -180,7 +187,7 @@ t.test("a read ends when it is paused, and what it gives keeps nothing else in m
 });
 
 t.test("a full directory takes from what waits, and never refuses a publisher for it", async (t) => {
-  const { gate, clock, publish, caughtUp, broker, archiver, logged, feed } = await setUp(t, { dataBytesMax: 2 ** 20 });
+  const { gate, clock, publish, caughtUp, broker, archiver, logged, feed, failsAnew } = await setUp(t, { dataBytesMax: 2 ** 20 });
   await publish("chat:a", 1, 3);
   await caughtUp("chat:a", 3);
   gate.away = true;
@@ -192,6 +199,7 @@ t.test("a full directory takes from what waits, and never refuses a publisher fo
   t.ok(feed.filled!() > 0.5);
   await until(() => logged.some((text) => /fills more than half of its space/.test(text)), "the alarm");
   t.ok(logged.some((text) => /the archive gets a gap/.test(text)));
+  await failsAnew();
   gate.away = false;
   await caughtUp("chat:a", 803);
   t.ok(archiver.usage().missing > 0);
