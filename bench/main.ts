@@ -6,9 +6,9 @@ import { Command } from "commander";
 import { buildBench, buildFlux } from "./build.ts";
 import { listOption, positive } from "./flags.ts";
 import { Progress } from "./progress.ts";
-import { machineLine, thisMachine } from "./report/machine.ts";
-import { keepResults } from "./report/results.ts";
-import { type Measurement, summarize } from "./report/summary.ts";
+import { machineLine, thisCommit, thisMachine } from "./report/machine.ts";
+import { added, keepResults, readResults } from "./report/results.ts";
+import { type Measurement, type RowSummary, summarize } from "./report/summary.ts";
 import { rowTable } from "./report/table.ts";
 import { apiRow } from "./rows/api.ts";
 import { archiveAwayRow, archiveRow } from "./rows/archive.ts";
@@ -33,6 +33,7 @@ import { natsDurableRow } from "./rows/natsdurable.ts";
 import { natsFanoutRow } from "./rows/natsfanout.ts";
 import { nodesRow } from "./rows/nodes.ts";
 import { partitionRow } from "./rows/partition.ts";
+import { peerRows } from "./rows/peers.ts";
 import { recoveryRow, stormRecoveryRow } from "./rows/recovery.ts";
 import type { Row, Scale, Values } from "./rows/row.ts";
 import { rollingRow } from "./rows/rolling.ts";
@@ -40,7 +41,8 @@ import { roomsRow } from "./rows/rooms.ts";
 import { stormRow } from "./rows/storm.ts";
 import { loadClientRows, speedRows, wakeUpRows } from "./rows/speed.ts";
 import { sessionBroadcastRow } from "./rows/sessionbroadcast.ts";
-import { type ServerName, serverNames, serverTitles } from "./servers/start.ts";
+import { absence, type PeerName, peerNames } from "./servers/peers.ts";
+import { packageNames, type ServerName, serverNames, serverTitles } from "./servers/start.ts";
 
 const groups: Record<string, readonly Row[]> = {
   fanout: [fanoutRow("binary", 100), fanoutRow("binary", 2000)],
@@ -48,6 +50,7 @@ const groups: Record<string, readonly Row[]> = {
   speed: [...speedRows, ...loadClientRows],
   "wake-ups": wakeUpRows,
   "load-client": loadClientRows,
+  peers: peerRows,
   echo: [echoRow],
   idle: [idleRow, idlePresenceRow],
   "idle-cost": [idleCostRow],
@@ -90,6 +93,7 @@ type Flags = {
   build: boolean;
   profile?: string;
   out: boolean;
+  add: boolean;
   name: string;
 };
 
@@ -103,6 +107,7 @@ const flags = new Command("bench")
   .option("--profile <directory>", "directory for V8 CPU profiles of the servers")
   .option("--no-build", "measure dist/ as it is")
   .option("--name <name>", "name of the files in bench/results", "latest")
+  .option("--add", "keep the other rows of that file, and write it after every row", false)
   .option("--no-out", "do not write bench/results")
   .parse()
   .opts<Flags>();
@@ -120,17 +125,28 @@ const otherCoresMax = 0.15;
 const attemptsMax = flags.quick ? 1 : 3;
 const rows = flags.only.flatMap((name) => groups[name] ?? allRows.filter((row) => row.name === name)).filter(({ name }, i, all) => all.findIndex((row) => row.name === name) === i);
 
+const absent = peerNames.filter((peer) => rows.some((row) => row.servers?.includes(peer)) && flags.servers.includes(peer)).filter((peer) => absence(peer) !== null);
+
 buildBench();
 if (flags.build && flags.servers.includes("flux")) buildFlux();
-const machine = thisMachine();
-console.log(machineLine(machine));
+const machine = thisMachine(peerNames.filter((peer) => measuredServers().has(peer)));
+const commit = thisCommit();
+console.log(`${machineLine(machine)}, commit ${commit}`);
+sayAbsent();
 
 const measurements = await measureAll();
-const summaries = rows.map((row) => summarize(row, scale, measurements));
+const summaries = rows.map((row) => summaryOf(row, measurements));
 rows.forEach((row, i) => console.log(rowTable(row, summaries[i]!)));
-if (flags.out && !flags.quick) {
-  const files = keepResults(flags.name, { machine, scale, rounds, rows: summaries, measurements });
-  console.log(`\nWritten: ${files.join(", ")}`);
+sayAbsent();
+if (flags.out && !flags.quick) console.log(`\nWritten: ${keep(rows, measurements).join(", ")}`);
+
+function summaryOf(row: Row, measurements: readonly Measurement[]): RowSummary {
+  return summarize(row, scale, measurements, { date: machine.date, commit, rounds });
+}
+
+function keep(rows: readonly Row[], measurements: readonly Measurement[]): string[] {
+  const run = { machine, scale, rounds, rows: rows.map((row) => summaryOf(row, measurements)), measurements };
+  return keepResults(flags.name, flags.add ? added(readResults(flags.name), run) : run);
 }
 
 async function measureAll(): Promise<Measurement[]> {
@@ -141,13 +157,23 @@ async function measureAll(): Promise<Measurement[]> {
     for (let round = 0; round < rounds; round++) {
       for (const server of rotated(serversOf(row), round)) measured.push(await measure(row, server, round, progress));
     }
+    if (flags.add && flags.out && !flags.quick) keep([row], measured.filter((one) => one.row === row.name));
   }
   progress.end();
   return measured;
 }
 
 function serversOf(row: Row): ServerName[] {
-  return flags.servers.filter((server) => row.servers?.includes(server) ?? true);
+  const servers: readonly ServerName[] = row.servers ?? packageNames;
+  return flags.servers.filter((server) => servers.includes(server) && !absent.includes(server as PeerName));
+}
+
+function measuredServers(): Set<ServerName> {
+  return new Set(rows.flatMap(serversOf));
+}
+
+function sayAbsent(): void {
+  for (const peer of absent) console.log(`${serverTitles[peer]} is not measured: ${absence(peer)}.`);
 }
 
 /** A measurement disturbed by other processes is repeated; the quietest attempt counts. */

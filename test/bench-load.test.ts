@@ -16,7 +16,11 @@ import { SocketIoConversation } from "../bench/load/socketio.ts";
 import { TallyEar } from "../bench/load/tallying.ts";
 import { cutFrames, maskedFrame, opcodes } from "../bench/load/websocket.ts";
 import { parseMetrics, byLabel, gauge } from "../bench/scrape.ts";
-import { spreadOf, summarize, type Measurement } from "../bench/report/summary.ts";
+import { thisMachine } from "../bench/report/machine.ts";
+import { costModel, hotRoom, idleCrowd } from "../bench/report/model.ts";
+import { added, type Run } from "../bench/report/results.ts";
+import { type RowSummary, spreadOf, summarize, type Measurement } from "../bench/report/summary.ts";
+import { speedPage } from "../bench/report/tables.ts";
 import { fanoutRow } from "../bench/rows/fanout.ts";
 import { speedRows } from "../bench/rows/speed.ts";
 import { frame } from "../src/protocol/framing.ts";
@@ -25,6 +29,8 @@ import { formats } from "../src/protocol/formats/formats.ts";
 import { json } from "../src/protocol/formats/json.ts";
 import { encoded, messageOf } from "./support/publications.ts";
 import { Format, ServerFrame } from "../src/protocol/messages.ts";
+
+const measured = { date: "2026-11-29T20:00:00Z", commit: "abcdef0", rounds: 3 };
 
 type Cut = { first: number; payload: string };
 
@@ -352,7 +358,7 @@ t.test("a summary has medians over rounds, ratios within rounds, and judges bars
   const { servers, verdicts } = summarize(fanoutRow("binary", 100), scale, [
     one("flux", 0, 6, 0), one("uws", 0, 5, 0), one("flux", 1, 10, 0), one("uws", 1, 10, 0), one("flux", 2, 6, 2), one("uws", 2, 4, 0),
     { row: "fanout-100", server: "uws", round: 3, failed: "it broke" },
-  ]);
+  ], measured);
   const [flux, uws] = servers;
   t.match(flux?.metrics, { cpuMicros: { median: 6, min: 6, max: 10 } });
   t.match(flux?.ratio, { median: 1.2, min: 1, max: 1.5 });
@@ -370,10 +376,55 @@ t.test("a round in which a server fell behind is compared with nothing", async (
     ({ row: row!.name, server, round, values: { cpuMicros, share } });
   const { servers, verdicts } = summarize(row!, scale, [
     one("flux", 0, 6, 100), one("uws", 0, 5, 99), one("flux", 1, 1, 60), one("uws", 1, 5, 100), one("flux", 2, 6, 100), one("uws", 2, 1, 125),
-  ]);
+  ], measured);
   t.match(servers.map(({ server, roundsBehind }) => [server, roundsBehind]), [["flux", 1], ["uws", 1]]);
   t.match(servers[0]?.ratios.cpuMicros, { median: 1.2, min: 1.2, max: 1.2 });
   t.match(verdicts.find(({ bar }) => bar.of === "ratio"), { measured: 1.2 });
+});
+
+/** A row with one server, each of whose metrics had this median. */
+function rowOf(row: RowSummary["row"], metrics: Record<string, number>, title = "100 members × 1,000/s, binary, 128 bytes, 10 publishers"): RowSummary {
+  const spreads = Object.fromEntries(Object.entries(metrics).map(([key, median]) => [key, { median, min: median, max: median }]));
+  return { row, title, measured, verdicts: [], servers: [{ server: "flux", metrics: spreads, ratio: null, ratios: {}, roundsBehind: 0, failures: [] }] };
+}
+
+const modelRows = [
+  rowOf("speed-binary-100-1000", { cpuPublication: 500 }), rowOf("speed-binary-1000-1000", { cpuPublication: 1400 }),
+  rowOf("speed-binary-1000-100", { cpuMicros: 6.5 }), rowOf("speed-binary-1000-2000", { cpuMicros: 0.5 }),
+];
+
+t.test("the cost model takes publications and deliveries apart, and computes what more cores would hold", async (t) => {
+  t.equal(costModel(modelRows.slice(1)), null, "a row is missing");
+  const model = costModel(modelRows);
+  if (model === null) throw new Error("no model");
+  t.match(model, { publication: 400, deliveryAlone: 6.5, deliveryShared: 0.5, connect: null }, "900 more deliveries cost 900 µs more: 1 µs each, so 100 of 500 µs");
+  t.equal(idleCrowd(model, 1_000_000, 15), null, "connects were not measured");
+
+  // 25,000 members, 6 µs a write, 0.5 µs a delivery: of a second 0.625 s are deliveries, and a round of writes takes 0.15 s.
+  const room = hotRoom(model, { members: 100_000, rate: 50, reactors: 4 });
+  t.equal(room?.roundSeconds.toFixed(3), "0.400");
+  t.equal(room?.deliveriesPerWrite.toFixed(1), "20.0");
+  t.equal(room?.cores.toFixed(2), "4.00", "they have no time left");
+  t.equal(hotRoom(model, { members: 100_000, rate: 50, reactors: 2 }), null, "two cannot keep up: 1.25 s of work a second");
+  const quiet = hotRoom(model, { members: 1000, rate: 10, reactors: 1 });
+  t.same([quiet?.deliveriesPerWrite, quiet?.cores.toFixed(3)], [1, "0.065"], "each publication has a write of its own");
+});
+
+t.test("the page says what was measured, what fell behind, and what is missing", async (t) => {
+  const run: Run = { machine: thisMachine(), scale: { seconds: 10, members: 1000, sockets: 10_000, relaySamples: 1, profileDir: null }, rounds: 3, rows: modelRows, measurements: [] };
+  const behind = { ...modelRows[0]!.servers[0]!, roundsBehind: 2 };
+  const page = speedPage({ ...run, rows: [{ ...modelRows[0]!, servers: [behind] }, ...modelRows.slice(1)] });
+  t.match(page, /Measured on 2026-11-29, commit abcdef0, medians of 3 rounds/);
+  t.match(page, /\| 100 members × 1,000\/s, binary \| – \| – \| –; flux-gateway fell behind in 2 \|/);
+  t.match(page, /1,000,000 idle members: not computed/);
+  t.match(page, /\*\*100,000 members × 50\/s from 4 reactors\*\*.*every 400 ms, with 20 publications/);
+  t.match(page, /Computed, not measured/);
+  t.notMatch(page, /### Peers/, "none were measured");
+
+  const again = rowOf("speed-binary-1000-100", { cpuMicros: 6 });
+  const both = added(run, { ...run, rows: [again] });
+  t.same(both.rows.map(({ row }) => row).sort(), modelRows.map(({ row }) => row).sort(), "a row that was measured again takes the place of the old one");
+  t.equal(both.rows.find(({ row }) => row === again.row), again);
 });
 
 t.test("a thread that waits for a core while it sets its clock is not behind the others, and used to be", async (t) => {

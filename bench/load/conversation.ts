@@ -1,10 +1,10 @@
 /**
  * Actions and events of a load client, for any wire format. One conversation per socket. Implementations: flux.ts,
- * fluxjson.ts, plain.ts, socketio.ts.
+ * fluxjson.ts, plain.ts, socketio.ts, nats.ts, centrifugo.ts.
  */
 import type { ClientSocket } from "./socket.ts";
 
-export type Dialect = "flux" | "plain" | "socketio";
+export type Dialect = "flux" | "plain" | "socketio" | "nats" | "centrifugo";
 
 /** Encoding of payloads: bytes, or texts in JSON. With "json-arrays", flux-gateway's messages are arrays of frames. */
 export type Format = "binary" | "json" | "json-arrays";

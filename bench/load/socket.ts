@@ -83,7 +83,7 @@ export class ClientSocket {
     const { bytes } = this.#read;
     const end = ReadBuffer.headroom + bytesRead;
     let at = ReadBuffer.headroom - this.#leftBytes;
-    bytes.set(this.#left.subarray(0, this.#leftBytes), at);
+    if (this.#leftBytes > 0) bytes.set(this.#left.subarray(0, this.#leftBytes), at);
     try {
       this.#listener.chunk();
       if (!this.#opened) at = this.#upgrade(at, end);
@@ -97,6 +97,7 @@ export class ClientSocket {
 
   #keep(at: number, end: number): void {
     this.#leftBytes = end - at;
+    if (this.#leftBytes === 0) return;
     if (this.#leftBytes > ReadBuffer.headroom) throw new Error("a message is larger than the load client can hold");
     if (this.#leftBytes > this.#left.length) this.#left = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(this.#leftBytes)));
     this.#read.bytes.copy(this.#left, 0, at, end);

@@ -1,8 +1,10 @@
 /** The sockets of one load thread. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { CentrifugoConversation } from "./centrifugo.ts";
 import type { Conversation, Dialect, Ear, Format, Role } from "./conversation.ts";
 import { FluxConversation } from "./flux.ts";
 import { FluxJsonArraysConversation, FluxJsonConversation } from "./fluxjson.ts";
+import { NatsConversation } from "./nats.ts";
 import type { Target } from "./orders.ts";
 import { PlainConversation, PlainTextConversation } from "./plain.ts";
 import { ClientSocket, type Listener, ReadBuffer } from "./socket.ts";
@@ -12,6 +14,8 @@ const conversations: Record<Dialect, Record<Format, new (index: number, role: Ro
   flux: { binary: FluxConversation, json: FluxJsonConversation, "json-arrays": FluxJsonArraysConversation },
   plain: { binary: PlainConversation, json: PlainTextConversation, "json-arrays": PlainTextConversation },
   socketio: { binary: SocketIoConversation, json: SocketIoConversation, "json-arrays": SocketIoConversation },
+  nats: { binary: NatsConversation, json: NatsConversation, "json-arrays": NatsConversation },
+  centrifugo: { binary: CentrifugoConversation, json: CentrifugoConversation, "json-arrays": CentrifugoConversation },
 };
 
 /** Less than the 512 of a listen backlog, also when two threads connect at once. */

@@ -1,7 +1,9 @@
 /** Describes the measurement: machine, time and versions. */
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { arch, availableParallelism, cpus, release, totalmem, type } from "node:os";
 import { fileURLToPath } from "node:url";
+import { type PeerName, versionOf } from "../servers/peers.ts";
 
 export type Machine = {
   cpu: string;
@@ -15,7 +17,8 @@ export type Machine = {
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-export function thisMachine(): Machine {
+/** @param peers whose versions belong to the run */
+export function thisMachine(peers: readonly PeerName[] = []): Machine {
   return {
     cpu: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),
@@ -28,8 +31,19 @@ export function thisMachine(): Machine {
       "uWebSockets.js": version(`${root}node_modules/uWebSockets.js/package.json`),
       ws: version(`${root}node_modules/ws/package.json`),
       "socket.io": version(`${root}node_modules/socket.io/package.json`),
+      ...Object.fromEntries(peers.map((peer) => [peer === "nchan" ? "nginx" : peer, versionOf(peer)])),
     },
   };
+}
+
+/** `+`: the files differ from it. */
+export function thisCommit(): string {
+  const git = (...args: string[]) => execFileSync("git", args, { cwd: root, stdio: ["ignore", "pipe", "ignore"] }).toString().trim();
+  try {
+    return git("rev-parse", "--short", "HEAD") + (git("status", "--porcelain", "--untracked-files=no", "--", "src", "bench/load", "bench/rows", "bench/servers") === "" ? "" : "+");
+  } catch {
+    return "unknown";
+  }
 }
 
 export function machineLine({ cpu, cores, memoryGiB, kernel, node, versions }: Machine): string {

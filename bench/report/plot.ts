@@ -19,15 +19,29 @@ const panels: readonly Panel[] = [
   { row: "fanout-100", metric: "p99", title: "Fan-out latency, 100 messages/s", unit: "ms, p99", digits: 1, better: "less" },
   { row: "echo", metric: "p99", title: "Echo, 10,000 sockets, 1 message/s each", unit: "ms, p99", digits: 2, better: "less" },
   { row: "cross", metric: "p50", title: "Publish to delivery, idle", unit: "ms, p50; flux-gateway across reactors", digits: 3, better: "less" },
+  ...(["binary", "json"] as const).flatMap((format): Panel[] => {
+    const name = format === "json" ? "JSON" : "binary";
+    return [
+      { row: `speed-${format}-1000-100`, metric: "cpuMicros", title: `1,000 × 100/s, ${name}`, unit: "µs server CPU per delivery", digits: 2, better: "less" },
+      { row: `speed-${format}-100-1000`, metric: "cpuPublication", title: `100 × 1,000/s, ${name}`, unit: "µs server CPU per publication", digits: 0, better: "less" },
+      { row: `speed-${format}-1000-1000`, metric: "cpuMicros", title: `1,000 × 1,000/s, ${name}`, unit: "µs server CPU per delivery", digits: 2, better: "less" },
+      { row: `speed-${format}-100-4000`, metric: "cpuPublication", title: `100 × 4,000/s, ${name}`, unit: "µs server CPU per publication", digits: 0, better: "less" },
+      { row: `speed-${format}-10000-50`, metric: "p99", title: `10,000 × 50/s, ${name}`, unit: "ms, p99", digits: 0, better: "less" },
+      { row: `speed-${format}-idle`, metric: "p50", title: `Idle, 10 members, ${name}`, unit: "ms, p50", digits: 2, better: "less" },
+    ];
+  }),
+  { row: "peers-1000-50", metric: "cpuMicros", title: "Peers, 1,000 × 50/s", unit: "µs server CPU per delivery", digits: 1, better: "less" },
+  { row: "peers-1000-50", metric: "p99", title: "Peers, 1,000 × 50/s", unit: "ms, p99", digits: 1, better: "less" },
   { row: "nodes", metric: "p50", title: "One node to another, not kept", unit: "ms, p50", digits: 3, better: "less" },
   { row: "nodes", metric: "durableP50", title: "One node to another, durable", unit: "ms, p50", digits: 3, better: "less" },
 ];
 
 const ink = "#1f2937";
 const faint = "#6b7280";
-const colors: Record<ServerName, string> = { flux: "#2563eb", uws: "#94a3b8", ws: "#cbd5e1", socketio: "#e2e8f0" };
+const colors: Record<ServerName, string> = { flux: "#2563eb", uws: "#94a3b8", ws: "#cbd5e1", socketio: "#e2e8f0", nats: "#cbd5e1", nchan: "#cbd5e1", centrifugo: "#cbd5e1" };
 
 const columns = 3;
+/** Of four servers; each more needs a bar. */
 const panelSize = { width: 380, height: 210 };
 const margin = { left: 32, top: 84, bottom: 44 };
 

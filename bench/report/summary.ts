@@ -22,14 +22,18 @@ export type ServerSummary = {
 
 export type Verdict = { bar: Bar; measured: number; met: boolean };
 
-export type RowSummary = { row: RowName; title: string; servers: readonly ServerSummary[]; verdicts: readonly Verdict[] };
+/** When and of which commit; `+` marks changes that are in no commit. */
+export type Measured = { date: string; commit: string; rounds: number };
 
-export function summarize(row: Row, scale: Scale, measurements: readonly Measurement[]): RowSummary {
+export type RowSummary = { row: RowName; title: string; measured: Measured; servers: readonly ServerSummary[]; verdicts: readonly Verdict[] };
+
+export function summarize(row: Row, scale: Scale, measurements: readonly Measurement[], measured: Measured): RowSummary {
   const ofRow = measurements.filter((measurement) => measurement.row === row.name);
   const servers = [...new Set(ofRow.map(({ server }) => server))];
   return {
     row: row.name,
     title: row.title(scale),
+    measured,
     servers: servers.map((server) => summarizeServer(row, server, ofRow)),
     verdicts: row.bars.flatMap((bar) => verdict(row, bar, ofRow)),
   };

@@ -84,7 +84,7 @@ export function between(from: Reading, to: Reading): Stretch {
   const serverCores = (to.serverSeconds - from.serverSeconds) / seconds;
   const loadCores = (to.loadSeconds - from.loadSeconds) / seconds;
   const busyCores = (to.busySeconds - from.busySeconds) / seconds;
-  const busiestCores = Math.max(...to.threadSeconds.map((cpu, i) => (cpu - from.threadSeconds[i]!) / seconds));
+  const busiestCores = Math.max(0, ...to.threadSeconds.map((cpu, i) => (cpu - from.threadSeconds[i]!) / seconds));
   const otherCores = Math.max(0, busyCores - serverCores - loadCores);
   return { seconds, delivered: to.delivered - from.delivered, serverCores, loadCores, busiestCores, otherCores };
 }

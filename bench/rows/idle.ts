@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { rssBytes } from "../proc.ts";
-import { type ServerName, serverNames } from "../servers/start.ts";
+import { packageNames, type ServerName } from "../servers/start.ts";
 import { connect, withCrew } from "./crew.ts";
 import type { Row, RowName, Scale, Say, Values } from "./row.ts";
 
@@ -25,7 +25,7 @@ function row(name: RowName, bytesMax: number, flags: readonly string[]): Row {
   return {
     name,
     title: ({ sockets }) => `Idle memory: ${sockets.toLocaleString("en")} sockets, ready, in one room${presence}`,
-    servers: name === "idle" ? serverNames : ["flux", "uws"],
+    servers: name === "idle" ? packageNames : ["flux", "uws"],
     metrics: [
       { key: "rssPerSocket", title: "RSS / socket", unit: "bytes", digits: 0 },
       { key: "rssPerSocketLater", title: "RSS / socket of the second half", unit: "bytes", digits: 0 },

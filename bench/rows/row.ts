@@ -4,7 +4,7 @@ import type { ServerName } from "../servers/start.ts";
 
 export type RowName =
   | "archive" | "archive-away"
-  | `fanout-${number}` | `fanout-${Format}-${number}` | `speed-${Format}-${number}-${number}` | `speed-${Format}-reactors-${number}-${number}-${number}` | `speed-${Format}-idle` | `load-client-${Format}-${number}-${number}` | "echo" | "idle" | "idle-presence" | "idle-cost" | "cross" | "handshake" | "connection-url" | "storm" | "lost-node-any" | "lost-node-hash" | "elastic-any" | "elastic-hash" | "broadcast-any" | "broadcast-hash" | "durable" | "catchup" | "flush"
+  | `fanout-${number}` | `fanout-${Format}-${number}` | `speed-${Format}-${number}-${number}` | `speed-${Format}-reactors-${number}-${number}-${number}` | `speed-${Format}-idle` | `peers-${number}-${number}` | `load-client-${Format}-${number}-${number}` | "echo" | "idle" | "idle-presence" | "idle-cost" | "cross" | "handshake" | "connection-url" | "storm" | "lost-node-any" | "lost-node-hash" | "elastic-any" | "elastic-hash" | "broadcast-any" | "broadcast-hash" | "durable" | "catchup" | "flush"
   | "lb" | "nodes" | "nats-durable" | "durable-nodes" | "nats-fanout" | "partition" | "recovery" | "recovery-storm" | "rolling" | "rooms" | "api" | "api-members" | "hooks" | "webhooks";
 
 /** By metric key. */
@@ -34,7 +34,7 @@ export type Say = (phase: string, seconds: number) => void;
 
 export type Row = {
   name: RowName;
-  /** Servers to measure. Default: all. */
+  /** Servers to measure. Default: flux-gateway and the controls that are packages. */
   servers?: readonly ServerName[];
   title(scale: Scale): string;
   metrics: readonly Metric[];

@@ -1,14 +1,15 @@
 /** Starts a server under test as a process and stops it by its pid. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { setTimeout as sleep } from "node:timers/promises";
 import { youngFlag } from "../../src/platform/heap.ts";
 import { freePort } from "../../src/node/ports.ts";
 import { controlScript, fluxCommand } from "../build.ts";
 import { benchSecret } from "../load/token.ts";
 import type { Dialect } from "../load/conversation.ts";
+import { run, stop, until } from "./child.ts";
+import { type PeerName, peerNames, startPeer } from "./peers.ts";
 
-export const serverNames = ["flux", "uws", "ws", "socketio"] as const;
+/** flux-gateway and the controls that are packages. */
+export const packageNames = ["flux", "uws", "ws", "socketio"] as const;
+export const serverNames = [...packageNames, ...peerNames];
 export type ServerName = (typeof serverNames)[number];
 
 /** Controls that are no WebSocket server. */
@@ -19,6 +20,9 @@ export const serverTitles: Record<ServerName, string> = {
   uws: "bare uWS",
   ws: "ws",
   socketio: "socket.io",
+  nats: "nats-server",
+  nchan: "nchan",
+  centrifugo: "Centrifugo",
 };
 
 export type ServerUnderTest = {
@@ -48,12 +52,15 @@ export type StartOptions = {
 };
 
 const host = "127.0.0.1";
-const startTimeoutMs = 20_000;
-const stopTimeoutMs = 10_000;
 
 export async function startServer(name: ServerName | ControlName, { reactors, profileDir, isGuarded = true, flags = [], redisUrl }: StartOptions): Promise<ServerUnderTest> {
+  if (isPeer(name)) return startPeer(name);
   const node = profileDir === null ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileDir}/${name}`];
   return name === "flux" ? startFlux(node, reactors, [...(isGuarded ? ["--auth-secret", benchSecret] : []), ...flags]) : startControl(name, node, redisUrl === undefined ? {} : { REDIS_URL: redisUrl });
+}
+
+function isPeer(name: string): name is PeerName {
+  return peerNames.some((peer) => peer === name);
 }
 
 async function startFlux(node: string[], reactors: number, more: readonly string[]): Promise<ServerUnderTest> {
@@ -62,53 +69,14 @@ async function startFlux(node: string[], reactors: number, more: readonly string
   // a second, as many as ten sockets may.
   const flags = ["--reactors", reactors, "--port", port, "--admin-port", adminPort, "--commands-per-second", 10_000,
     "--host", host, "--log-level", "warn", "--drain-ms", 0, ...more].map(String);
-  const child = run([...node, youngFlag, fluxCommand, "start", ...flags]);
+  const child = run(process.execPath, [...node, youngFlag, fluxCommand, "start", ...flags]);
   await until(child, async () => (await fetch(`http://${host}:${port}/ready`)).ok);
   return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, said: () => child.output + child.complaints, stop: () => stop(child) };
 }
 
-async function startControl(name: Exclude<ServerName, "flux"> | ControlName, node: string[], env: NodeJS.ProcessEnv): Promise<ServerUnderTest> {
-  const child = run([...node, controlScript(name)], env);
+async function startControl(name: Exclude<ServerName, "flux" | PeerName> | ControlName, node: string[], env: NodeJS.ProcessEnv): Promise<ServerUnderTest> {
+  const child = run(process.execPath, [...node, controlScript(name)], env);
   await until(child, async () => child.output.includes("\n"));
   const dialect = name === "socketio" ? "socketio" : "plain";
   return { name, dialect, host, port: Number(child.output), adminPort: null, pid: child.process.pid!, stop: () => stop(child) };
-}
-
-type Child = { process: ChildProcess; output: string; complaints: string };
-
-function run(args: string[], env: NodeJS.ProcessEnv = {}): Child {
-  const child: Child = {
-    process: spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] }),
-    output: "",
-    complaints: "",
-  };
-  child.process.stdout?.on("data", (chunk: Buffer) => (child.output += chunk.toString()));
-  child.process.stderr?.on("data", (chunk: Buffer) => (child.complaints = (child.complaints + chunk.toString()).slice(-4000)));
-  return child;
-}
-
-/** A condition that throws counts as not met yet. */
-async function until(child: Child, condition: () => Promise<boolean>): Promise<void> {
-  const giveUpAt = Date.now() + startTimeoutMs;
-  let last: unknown;
-  while (Date.now() < giveUpAt && child.process.exitCode === null) {
-    try {
-      if (await condition()) return;
-    } catch (error) {
-      last = error;
-    }
-    await sleep(20);
-  }
-  await stop(child);
-  throw new Error(`${child.process.spawnargs.join(" ")} did not start: ${child.complaints || child.output}`, { cause: last });
-}
-
-async function stop({ process }: Child): Promise<void> {
-  if (process.exitCode !== null || process.signalCode !== null) return;
-  const exited = once(process, "exit");
-  process.kill("SIGTERM");
-  // A server with a large backlog may not handle the signal for minutes.
-  const kill = setTimeout(() => process.kill("SIGKILL"), stopTimeoutMs);
-  await exited;
-  clearTimeout(kill);
 }
