@@ -7,6 +7,7 @@
  * each publication is delivered once and in order, or lies within a gap.
  */
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -35,6 +36,7 @@ try {
     try {
       const told = await talk(builds[client].sdk, node);
       console.log(`ok: an SDK of the ${client} commit with a node of the ${server} one: ${told}`);
+      if (client === server) console.log(`ok: a client that offers JSON arrays before JSON, with a node of the ${server} commit: ${await talkJson(node)}`);
     } finally {
       await node.stop();
     }
@@ -55,6 +57,31 @@ function unpack(revision: string): string {
 
 async function sdkOf(at: string): Promise<Sdk> {
   return (await import(join(at, "dist/client/index.js"))) as Sdk;
+}
+
+/** A client of any version of the node. @returns the subprotocol that the node chose */
+async function talkJson({ url }: NodeProcess): Promise<string> {
+  const offer = ["flux.v1.json-arrays", "flux.v1.json"];
+  const socket = new WebSocket(url, offer);
+  const frames: Record<string, { seq: string }>[] = [];
+  socket.on("message", (data: Buffer) => {
+    const message = JSON.parse(data.toString()) as (typeof frames)[0] | typeof frames;
+    if (Array.isArray(message) !== (socket.protocol === offer[0])) throw new Error(`a message of ${socket.protocol}: ${data.toString()}`);
+    frames.push(...(Array.isArray(message) ? message : [message]));
+  });
+  try {
+    await once(socket, "open");
+    socket.send(JSON.stringify({ id: 1, hello: { version: 1 } }));
+    await until(() => frames.some(({ ready }) => ready), "ready");
+    const publish = { publish: { room: "chat:json", data: 1 } };
+    socket.send(JSON.stringify([{ id: 2, join: { room: "chat:json" } }, publish, publish, publish]));
+    const seqs = () => frames.flatMap(({ publication }) => (publication ? [Number(publication.seq)] : []));
+    await until(() => seqs().length === 3, "the publications");
+    if (seqs().some((seq, i) => seq !== seqs()[0]! + i)) throw new Error(`publications ${seqs().join()}`);
+    return socket.protocol;
+  } finally {
+    socket.terminate();
+  }
 }
 
 /** @returns what happened, for a person */

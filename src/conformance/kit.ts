@@ -10,7 +10,7 @@ import { sessions } from "./situations/sessions.ts";
 import { Failure } from "./failure.ts";
 import type { Result, Situation } from "./situation.ts";
 import { Stage } from "./stage.ts";
-import { frameBytesMax } from "./wire.ts";
+import { frameBytesMax, type FormatName } from "./wire.ts";
 
 export const situations: readonly Situation[] = [...order, ...recovery, ...sessions, ...commands, ...lists];
 
@@ -24,6 +24,8 @@ export interface KitOptions {
   readonly quietMs: number;
   /** Factor for the waits that the node asks for. More than 1: a client that does not wait is found on a busy machine, too. */
   readonly patience?: number;
+  /** False: like nodes that do not know flux.v1.json-arrays. */
+  readonly arrays?: boolean;
 }
 
 export interface Kit {
@@ -43,14 +45,15 @@ export interface Kit {
 const over = { code: 4999, reason: "the situation is over" };
 
 /** @throws Error where the port cannot be had */
-export async function startKit({ host, port: wanted, timeoutMs, quietMs, patience = 1 }: KitOptions): Promise<Kit> {
+export async function startKit({ host, port: wanted, timeoutMs, quietMs, patience = 1, arrays = true }: KitOptions): Promise<Kit> {
   const stages = new Map<string, Stage>();
+  const known = new Map<string, FormatName>([[subprotocols.binary, "protobuf"], [subprotocols.json, "JSON"], ...(arrays ? [[subprotocols.jsonArrays, "JSON arrays"] as const] : [])]);
   const app = uWS.App();
   app.ws<PeerData>("/*", {
     maxPayloadLength: 4 * frameBytesMax,
     idleTimeout: 0,
     sendPingsAutomatically: false,
-    upgrade: (res, req, context) => upgrade(stages, res, req, context),
+    upgrade: (res, req, context) => upgrade(stages, known, res, req, context),
     open(socket) {
       const data = socket.getUserData();
       const stage = stages.get(data.situation);
@@ -107,11 +110,11 @@ async function playWith(stage: Stage, situation: Situation): Promise<Result> {
   return { situation, outcome: fault === "" ? "passed" : "failed", fault, advice, format, trace };
 }
 
-function upgrade(stages: ReadonlyMap<string, Stage>, res: HttpResponse, req: HttpRequest, context: us_socket_context_t): void {
+function upgrade(stages: ReadonlyMap<string, Stage>, known: ReadonlyMap<string, FormatName>, res: HttpResponse, req: HttpRequest, context: us_socket_context_t): void {
   const [, situation = "", ...path] = req.getUrl().split("/");
   if (stages.get(situation)?.refusesUpgrade()) return void res.writeStatus("503 Service Unavailable").writeHeader("Retry-After", "1").end();
   const offered = req.getHeader("sec-websocket-protocol").split(",").map((one) => one.trim());
-  const chosen = offered.find((one) => one === subprotocols.json || one === subprotocols.binary) ?? "";
-  const data: PeerData = { peer: null, situation, path: `/${path.join("/")}`, ticket: req.getQuery("resume") ?? "", format: chosen === subprotocols.json ? "JSON" : "protobuf" };
+  const chosen = offered.find((one) => known.has(one)) ?? "";
+  const data: PeerData = { peer: null, situation, path: `/${path.join("/")}`, ticket: req.getQuery("resume") ?? "", format: known.get(chosen) ?? "protobuf" };
   res.upgrade(data, req.getHeader("sec-websocket-key"), chosen, req.getHeader("sec-websocket-extensions"), context);
 }

@@ -52,7 +52,7 @@ export class Peer {
   send(...frames: ServerFrame[]): void {
     for (const frame of frames) {
       this.#trace(`← ${show(frame)}`);
-      this.#write(encode(this.format, frame));
+      for (const message of encode(this.format, [frame])) this.#write(message);
     }
   }
 
@@ -60,20 +60,20 @@ export class Peer {
     if (command.id) this.send({ id: command.id, ...answer });
   }
 
-  /** Frames in one message, and its last one split: a stream of bytes. JSON has a message for each frame. */
+  /** Frames in one message. In a stream of bytes the last one is split over several. Plain JSON has a message for each. */
   sendPacked(...frames: ServerFrame[]): void {
-    if (this.format === "JSON") return this.send(...frames);
     for (const frame of frames) this.#trace(`← ${show(frame)}`);
-    const bytes = Buffer.concat(frames.map((frame) => encode(this.format, frame) as Uint8Array));
-    const cut = bytes.length - 7;
-    this.#write(bytes.subarray(0, cut));
-    for (let at = cut; at < bytes.length; at += 3) this.#write(bytes.subarray(at, at + 3));
+    for (const message of encode(this.format, frames)) {
+      const cut = typeof message === "string" ? message.length : message.length - 7;
+      this.#write(message.slice(0, cut));
+      for (let at = cut; at < message.length; at += 3) this.#write(message.slice(at, at + 3));
+    }
   }
 
   /** A message that no version of the protocol has, yet. */
   sendRaw(text: string, bytes: Uint8Array): void {
     this.#trace(`← ${text}`);
-    this.#write(this.format === "JSON" ? text : bytes);
+    this.#write(this.format === "protobuf" ? bytes : this.format === "JSON" ? text : `[${text}]`);
   }
 
   close(code: number, reason: string): void {

@@ -1,4 +1,4 @@
-/** Frames of the scripted node in both wire formats, and how they read in a report. */
+/** Frames of the scripted node in all wire formats, and how they read in a report. */
 import { encodeServerJson, decodeClientJson } from "../protocol/formats/json.ts";
 import { BadFrame } from "../protocol/formats/format.ts";
 import { decodeClientFrame } from "../protocol/codec.ts";
@@ -6,13 +6,15 @@ import { BufferPool, cutFrames, frame as withLength, tooLarge, type SplitFrame }
 import { ServerFrame, type ClientFrame } from "../protocol/messages.ts";
 import { Failure } from "./failure.ts";
 
-export type FormatName = "protobuf" | "JSON";
+export type FormatName = "protobuf" | "JSON" | "JSON arrays";
 /** Bytes of a frame: what `ready` tells the client. */
 export const frameBytesMax = 65_536;
 
-/** A message for the socket: one frame. */
-export function encode(format: FormatName, frame: ServerFrame): Uint8Array | string {
-  return format === "JSON" ? encodeServerJson(frame) : withLength(ServerFrame.encode(frame).finish());
+/** Messages for the socket. Protobuf is a stream of bytes, an array holds all frames, and plain JSON has a message for each. */
+export function encode(format: FormatName, frames: readonly ServerFrame[]): readonly (Uint8Array | string)[] {
+  if (format === "protobuf") return [Buffer.concat(frames.map((frame) => withLength(ServerFrame.encode(frame).finish())))];
+  const texts = frames.map(encodeServerJson);
+  return format === "JSON" ? texts : [`[${texts.join()}]`];
 }
 
 /** Reads what a client sends, message by message. */
@@ -28,7 +30,7 @@ export class Reader {
   /** @throws Failure for what is no frame */
   read(message: Uint8Array, isBinary: boolean): ClientFrame[] {
     if (isBinary !== (this.#format === "protobuf")) throw new Failure(`The client sent a ${isBinary ? "binary" : "text"} message on a socket of ${this.#format}. A node closes it with 3501.`);
-    return this.#format === "JSON" ? readText(message) : this.#readBytes(message);
+    return isBinary ? this.#readBytes(message) : readText(message);
   }
 
   #readBytes(message: Uint8Array): ClientFrame[] {

@@ -12,6 +12,7 @@ export type Fault =
   | "ignores reconnect" | "comes back at once" | "connects after every close" | "ends at 503" | "joins after left"
   | "never pings" | "never drops a silent socket" | "never refreshes" | "old token"
   | "never repeats" | "new key for repeats" | "repeats after duplicate" | "never retries" | "retries refusals" | "changes data"
+  | "reads the first of an array"
   | "one page of members" | "ignores versions" | "never acknowledges" | "acknowledges too much";
 
 type Frame = Record<string, any>;
@@ -74,14 +75,17 @@ export function startJsonClient(address: string, fault: Fault | "" = "", { grace
   function connect(): void {
     const from = session && !is("never resumes") ? `?resume=${session.ticket}` : "";
     let wasOpen = false;
-    socket = new WebSocket(url + from, ["flux.v1.json"]);
+    // Older nodes do not know the first of these, and take the second.
+    socket = new WebSocket(url + from, ["flux.v1.json-arrays", "flux.v1.json"]);
     socket.on("open", () => {
       wasOpen = true;
       hello();
     });
     socket.on("message", (data: Buffer) => {
       watch();
-      onFrame(JSON.parse(data.toString()) as Frame);
+      const message = JSON.parse(data.toString()) as Frame | Frame[];
+      const frames = Array.isArray(message) ? message : [message];
+      for (const frame of is("reads the first of an array") ? frames.slice(0, 1) : frames) onFrame(frame);
     });
     socket.on("error", () => {});
     socket.on("close", (code) => onClose(code, wasOpen));

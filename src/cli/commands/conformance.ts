@@ -9,6 +9,7 @@ Examples:
   flux-gateway conformance -- node driver.mjs            starts the driver for each situation, with the URL as its last argument
   flux-gateway conformance --without inbox,presence -- ./driver
   flux-gateway conformance --only gap,resume -- ./driver
+  flux-gateway conformance --no-arrays -- ./driver       a client that takes flux.v1.json-arrays, at a node that does not know it
   flux-gateway conformance --list                        the situations, one a line
   flux-gateway conformance                               waits for clients: ws://127.0.0.1:8090/NAME/ws for each situation
 
@@ -26,6 +27,7 @@ interface Given {
   readonly quiet: string;
   readonly json: boolean;
   readonly list: boolean;
+  readonly arrays: boolean;
 }
 
 export function addConformanceCommand(program: Command): void {
@@ -39,13 +41,14 @@ export function addConformanceCommand(program: Command): void {
     .option("--without <features>", "Features that the client does not have: inbox, presence, refresh. Their situations are skipped.", "")
     .option("--timeout <time>", "Time for each step of the client. A later one is a failure.", "30s")
     .option("--quiet <time>", "Time for which a client that must not connect again is watched.", "3s")
+    .option("--no-arrays", "Do not know flux.v1.json-arrays, like older nodes: a client that offers it before flux.v1.json gets that.")
     .option("--json", "Print the results as JSON.", false)
     .option("--list", "Print the situations, and exit.", false)
     .addHelpText("after", examples)
     .action(conformance);
 }
 
-async function conformance(driver: string[], { port, host, only, without, timeout, quiet, json, list }: Given): Promise<void> {
+async function conformance(driver: string[], { port, host, only, without, timeout, quiet, json, list, arrays }: Given): Promise<void> {
   const { situations, startKit } = await import("../../conformance/kit.ts");
   if (list) return console.log(situations.map(({ name, title, needs }) => `${name.padEnd(14)} ${title}${needs === undefined ? "" : ` [${needs}]`}`).join("\n"));
 
@@ -57,7 +60,7 @@ async function conformance(driver: string[], { port, host, only, without, timeou
     if (error) problems.push(`${flag}: ${error.issues[0]?.message ?? text}`);
     return data;
   };
-  const options = { host, port: read("--port", count(0, 65_535), port), timeoutMs: read("--timeout", time(1, dayMs), timeout), quietMs: read("--quiet", time(1, dayMs), quiet) };
+  const options = { host, arrays, port: read("--port", count(0, 65_535), port), timeoutMs: read("--timeout", time(1, dayMs), timeout), quietMs: read("--quiet", time(1, dayMs), quiet) };
   problems.push(
     ...names.filter((name) => !situations.some((one) => one.name === name)).map((name) => `--only: no situation has the name ${JSON.stringify(name)}; --list prints them`),
     ...features.filter((name) => !isFeature(name)).map((name) => `--without: must be inbox, presence or refresh, not ${JSON.stringify(name)}`),

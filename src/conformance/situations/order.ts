@@ -32,8 +32,8 @@ export const order: readonly Situation[] = [
   },
   {
     name: "framing",
-    title: "Reads several frames in one message, and a frame that is split over several.",
-    read: "Binary framing",
+    title: "Reads several frames in one message, and in binary a frame that is split over several.",
+    read: "Transports",
     async play(stage) {
       const peer = await stage.enter();
       stage.expect(11, 12, 13);
