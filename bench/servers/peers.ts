@@ -16,8 +16,8 @@ export type PeerName = (typeof peerNames)[number];
 export type Peer = { name: PeerName; dialect: Dialect; host: string; port: number; adminPort: null; pid: number; stop(): Promise<void> };
 
 const host = "127.0.0.1";
-/** Where Debian's libnginx-mod-nchan puts it. FLUX_BENCH_NCHAN names another file. */
-const nchanModule = (): string => process.env.FLUX_BENCH_NCHAN ?? "/usr/lib/nginx/modules/ngx_nchan_module.so";
+/** Where Debian puts it. BENCH_NCHAN_MODULE names another file: a node takes no unknown name that begins with FLUX_. */
+const nchanModule = (): string => process.env.BENCH_NCHAN_MODULE ?? "/usr/lib/nginx/modules/ngx_nchan_module.so";
 /** One thread runs Go code; the collector's threads count too. */
 const oneThread = { GOMAXPROCS: "1" };
 
