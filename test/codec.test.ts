@@ -129,10 +129,6 @@ t.test("a JSON frame that is wrong is refused with its id and the field's name",
     ['{"id":7,"join":{"room":"a","recover":{"epoch":"e","seq":"9007199254740993"}}}', /join\.recover\.seq.*2\^53/],
     ['{"id":7,"join":{"room":"\\ud800"}}', /join\.room: .*Unicode/],
     ['{"id":7,"dance":{}}', /dance/],
-    ['{"id":7,"bye":{"__proto__":1}}', /bye: .*__proto__/],
-    ['{"id":7,"watch":{"users":["a",3]}}', /watch\.users\.1/],
-    ['{"id":7,"join":{"room":"a","history":1e999}}', /join\.history/],
-    ['{"id":7,"publish":null}', /publish/],
     ['{"id":7,"bye":{},"ping":{}}', /only one command per frame/],
   ];
   for (const [text, problem] of cases) {

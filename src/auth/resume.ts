@@ -4,9 +4,9 @@
  * secret that all nodes share. Creating and checking take microseconds and never wait: every ready carries a token, and
  * a storm of reconnects begins with checking them.
  */
+import * as z from "zod";
 import { rightNames, type Grant } from "./grants.ts";
 import { Mac } from "./mac.ts";
-import { array, boolean, check, nullable, number, object, oneOf, optional, string, tuple, whole, wrong } from "../protocol/checks.ts";
 
 export interface ResumeClaims {
   readonly session: string;
@@ -20,21 +20,18 @@ export interface ResumeClaims {
 const tokenCharsMax = 65_536;
 
 /** Null for the limits that most grants have. */
-const bounds = object({
-  rooms: nullable(array(object({ pattern: string, rights: array(oneOf(rightNames)) }))),
-  send: boolean,
-  commandsPerSecond: nullable(number()),
-  roomsMax: nullable(number()),
-});
+const bounds = z.nullable(
+  z.object({
+    rooms: z.nullable(z.array(z.object({ pattern: z.string(), rights: z.array(z.enum(rightNames)) }))),
+    send: z.boolean(),
+    commandsPerSecond: z.nullable(z.number()),
+    roomsMax: z.nullable(z.number()),
+  }),
+);
 const unbounded = { rooms: null, send: true, commandsPerSecond: null, roomsMax: null };
-const hook = tuple(string, number(), array(string));
+const hook = z.tuple([z.string(), z.number(), z.array(z.string())]);
 /** Tokens of earlier versions have no generation. Those of sessions without a hook's verdict end there. */
-const claims = tuple(sessionId, string, string, string, number(), number(), nullable(bounds), optional(whole(0, Number.MAX_SAFE_INTEGER)), optional(hook));
-
-function sessionId(value: unknown): string {
-  const id = string(value);
-  return id.length >= 1 && id.length <= 64 ? id : wrong("expected the id of a session");
-}
+const claims = z.tuple([z.string().min(1).max(64), z.string(), z.string(), z.string(), z.number(), z.number(), bounds, z.int().min(0).optional(), hook.optional()]);
 
 export class ResumeTokens {
   readonly #mac: Mac;
@@ -56,9 +53,9 @@ export class ResumeTokens {
     if (token.length > tokenCharsMax || dot < 0) return null;
     const body = token.slice(0, dot);
     if (!this.#mac.isSignature(body, token.slice(dot + 1))) return null;
-    const checked = check(claims, parse(Buffer.from(body, "base64url").toString()), "claims");
-    if ("problem" in checked) return null;
-    const [session, user, tenant, tokenHash, issuedAt, expiresAt, bound, generation = 0, hooked] = checked.value;
+    const parsed = claims.safeParse(parse(Buffer.from(body, "base64url").toString()));
+    if (!parsed.success) return null;
+    const [session, user, tenant, tokenHash, issuedAt, expiresAt, bound, generation = 0, hooked] = parsed.data;
     const hook = hooked === undefined ? null : { from: hooked[0], until: hooked[1], rooms: hooked[2] };
     return { session, generation, grant: { user, tenant, tokenHash, issuedAt, expiresAt, ...(bound ?? unbounded), hook } };
   }

@@ -4,7 +4,7 @@
  * name, so that a typing error is reported and not ignored.
  */
 import protobuf from "protobufjs/minimal.js";
-import { array, boolean, check, optional, strictObject, text, unknown, whole, wrong, string, type Read } from "../checks.ts";
+import * as z from "zod";
 import { decodePublication, type PageHead, type PageKind } from "../codec.ts";
 import { Format, type ClientFrame, type Publication, type ServerFrame, subprotocols } from "../messages.ts";
 import { BadFrame, Batch, noFrame, wireFormat, type EncodedPublication, type FirstEvent, type Out } from "./format.ts";
@@ -14,56 +14,58 @@ const toUtf8 = new TextEncoder();
 const base64 = protobuf.util.base64;
 const noPayload = new Uint8Array(0);
 
-const uint32 = whole(0, 0xffffffff);
-/** A number, or its digits in a string. */
-const uint64: Read<number> = (value) => {
-  const read = typeof value === "string" && /^\d{1,16}$/.test(value) ? Number(value) : value;
-  return Number.isSafeInteger(read) && (read as number) >= 0 ? (read as number) : wrong("expected a number of at most 2^53, which may be in a string");
-};
-const base64Text: Read<string> = (value) => (base64Pattern.test(string(value)) ? (value as string) : wrong("expected base64"));
-const base64Pattern = /^(?:[0-9a-zA-Z+/]{4})*(?:[0-9a-zA-Z+/]{2}==|[0-9a-zA-Z+/]{3}=)?$/;
-const position = strictObject({ epoch: text, seq: uint64 });
-const payload = { data: optional(unknown), b64: optional(base64Text) };
+const uint32 = z.number().int().min(0).max(0xffffffff);
+const uint64 = z
+  .union([z.string().regex(/^\d{1,16}$/, "expected a number of at most 2^53 in a string"), z.number().int().min(0)])
+  .transform(Number)
+  .refine(Number.isSafeInteger, "expected a number of at most 2^53");
+const text = z.string().refine((value) => value.isWellFormed(), "expected well-formed Unicode");
+const position = z.strictObject({ epoch: text, seq: uint64 });
+const payload = { data: z.unknown().optional(), b64: z.base64().optional() };
 
-const resume = strictObject({
+const resume = z.strictObject({
   session: text,
   token: text,
-  positions: optional(array(strictObject({ room: text, position }))),
+  positions: z.array(z.strictObject({ room: text, position })).optional(),
 });
 
 const commands = {
-  hello: strictObject({
+  hello: z.strictObject({
     version: uint32,
-    token: optional(text),
-    client: optional(text),
-    device: optional(text),
-    resume: optional(resume),
-    ticket: optional(text),
+    token: text.optional(),
+    client: text.optional(),
+    device: text.optional(),
+    resume: resume.optional(),
+    ticket: text.optional(),
   }),
-  join: strictObject({ room: text, recover: optional(position), history: optional(uint32) }),
-  leave: strictObject({ room: text }),
-  publish: withPayload(strictObject({ room: text, ...payload, key: optional(text), excludeSelf: optional(boolean) })),
-  history: strictObject({
+  join: z.strictObject({ room: text, recover: position.optional(), history: uint32.optional() }),
+  leave: z.strictObject({ room: text }),
+  publish: z
+    .strictObject({ room: text, ...payload, key: text.optional(), excludeSelf: z.boolean().optional() })
+    .transform(withPayload),
+  history: z.strictObject({
     room: text,
-    since: optional(position),
-    before: optional(position),
-    limit: optional(uint32),
-    orOldest: optional(boolean),
+    since: position.optional(),
+    before: position.optional(),
+    limit: uint32.optional(),
+    orOldest: z.boolean().optional(),
   }),
-  ping: strictObject({ time: optional(uint64) }),
-  echo: withPayload(strictObject(payload)),
-  bye: strictObject({}),
-  send: withPayload(strictObject({ user: text, ...payload, key: optional(text) })),
-  ack: strictObject({ position }),
-  refresh: strictObject({ token: text }),
-  presence: strictObject({ room: text, countsOnly: optional(boolean), after: optional(text), limit: optional(uint32) }),
-  watch: strictObject({ users: array(text) }),
-  unwatch: strictObject({ users: array(text) }),
-} satisfies Record<string, Read<object>>;
+  ping: z.strictObject({ time: uint64.optional() }),
+  echo: z.strictObject(payload).transform(withPayload),
+  bye: z.strictObject({}),
+  send: z.strictObject({ user: text, ...payload, key: text.optional() }).transform(withPayload),
+  ack: z.strictObject({ position }),
+  refresh: z.strictObject({ token: text }),
+  presence: z.strictObject({ room: text, countsOnly: z.boolean().optional(), after: text.optional(), limit: uint32.optional() }),
+  watch: z.strictObject({ users: z.array(text) }),
+  unwatch: z.strictObject({ users: z.array(text) }),
+};
 
-const clientFrame = strictObject({
-  id: optional(uint32),
-  ...Object.fromEntries(Object.entries(commands).map(([kind, read]) => [kind, optional<object>(read)])),
+const clientFrame = z.strictObject({
+  id: uint32.optional(),
+  ...(Object.fromEntries(Object.entries(commands).map(([kind, shape]) => [kind, shape.optional()])) as {
+    [K in keyof typeof commands]: z.ZodOptional<(typeof commands)[K]>;
+  }),
 });
 
 /** The node sends one frame in a message. A client may also send an array of frames. */
@@ -126,11 +128,15 @@ interface SentEvent {
 
 /** Checks one frame of a message. A BadFrame names the first invalid field. */
 export function decodeClientJson(value: unknown): ClientFrame | BadFrame {
-  const checked = check(clientFrame, value, "frame");
-  if ("problem" in checked) return badFrame(value, checked.problem);
-  const kinds = Object.keys(checked.value).filter((key) => key !== "id");
+  const result = clientFrame.safeParse(value);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    const where = issue === undefined || issue.path.length === 0 ? "frame" : issue.path.join(".");
+    return badFrame(value, `${where}: ${issue?.message ?? "malformed"}`);
+  }
+  const kinds = Object.keys(result.data).filter((key) => key !== "id");
   if (kinds.length > 1) return badFrame(value, `only one command per frame, not ${kinds.join(" and ")}`);
-  return { ...checked.value, command: kinds[0] } as ClientFrame;
+  return { ...result.data, command: kinds[0] } as ClientFrame;
 }
 
 function badFrame(value: unknown, text: string): BadFrame {
@@ -218,30 +224,29 @@ function payloadOf(bytes: Uint8Array, format: number | undefined): { data: unkno
   return { b64: toBase64(bytes) };
 }
 
-type Given = { data?: unknown; b64?: string | undefined };
-
-/** Reads a command with its payload as bytes. */
-function withPayload<T extends Given>(read: Read<T>): Read<Omit<T, keyof Given> & { payload: Uint8Array; format: number }> {
-  return (value) => {
-    const { data, b64, ...rest } = read(value);
-    const hasData = data !== undefined;
-    if (hasData === (b64 !== undefined)) return wrong("expected one of data and b64");
-    return b64 !== undefined ? { ...rest, payload: fromBase64(b64), format: Format.BINARY } : { ...rest, payload: jsonBytes(data), format: Format.JSON };
-  };
+function withPayload<T extends { data?: unknown; b64?: string | undefined }>(
+  { data, b64, ...rest }: T,
+  context: z.RefinementCtx,
+): Omit<T, "data" | "b64"> & { payload: Uint8Array; format: number } {
+  const hasData = data !== undefined;
+  if (hasData === (b64 !== undefined)) context.addIssue({ code: "custom", message: "expected one of data and b64" });
+  if (b64 !== undefined) return { ...rest, payload: fromBase64(b64), format: Format.BINARY };
+  return { ...rest, payload: hasData ? jsonBytes(data, context) : noPayload, format: Format.JSON };
 }
 
-function jsonBytes(data: unknown): Uint8Array {
+function jsonBytes(data: unknown, context: z.RefinementCtx): Uint8Array {
   try {
     return toUtf8.encode(JSON.stringify(data));
   } catch {
     // JSON.parse takes any depth, JSON.stringify runs out of stack.
-    return wrong("data is nested too deeply");
+    context.addIssue({ code: "custom", message: "data is nested too deeply" });
+    return noPayload;
   }
 }
 
 function idOf(value: unknown): number {
-  const id = check(uint32, (value as { id?: unknown } | null)?.id, "id");
-  return "value" in id ? id.value : 0;
+  const id = uint32.safeParse((value as { id?: unknown } | null)?.id);
+  return id.success ? id.data : 0;
 }
 
 function toBase64(bytes: Uint8Array): string {
