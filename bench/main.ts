@@ -15,6 +15,7 @@ import { archiveAwayRow, archiveRow } from "./rows/archive.ts";
 import { apiMembersRow } from "./rows/apimembers.ts";
 import { catchUpRow } from "./rows/catchup.ts";
 import { connectionUrlRow } from "./rows/connectionurl.ts";
+import { connectRows } from "./rows/connects.ts";
 import { crossRow } from "./rows/cross.ts";
 import { durableNodesRow } from "./rows/durablenodes.ts";
 import { durableRow } from "./rows/durable.ts";
@@ -56,6 +57,7 @@ const groups: Record<string, readonly Row[]> = {
   "idle-cost": [idleCostRow],
   cross: [crossRow],
   handshake: [handshakeRow],
+  connects: connectRows,
   "connection-url": [connectionUrlRow],
   storm: [stormRow, lostNodeRow("any"), lostNodeRow("hash")],
   "lost-node-any": [lostNodeRow("any")],

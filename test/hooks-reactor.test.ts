@@ -8,6 +8,7 @@ import { createRing } from "../src/link/ring.ts";
 import { writeAdmitted } from "../src/link/sessions.ts";
 import { decidedBefore } from "../src/reactor/hooks/connect.ts";
 import type { Reactor } from "../src/reactor/reactor.ts";
+import { Together } from "../src/reactor/together.ts";
 import { hello, onAdmitted } from "../src/reactor/session/hello.ts";
 import { createSession, type Session } from "../src/reactor/session/session.ts";
 import { roomsOf } from "../src/hub/sessions/resuming.ts";
@@ -54,7 +55,7 @@ t.test("questions and verdicts come out of the ring as they went in", async (t) 
 function reactorWith(parts: object): Reactor {
   return {
     config: { frameBytesMax: 65_536, ringBytes: 2 ** 20, nodeId: "n", roomNameBytesMax: 255, roomsPerSessionMax: 10, allowAnonymous: true },
-    counters: { add: () => {}, get: () => 0, closed: () => {} }, trace: null, refusals: { tell: () => {} }, verifier: null,
+    counters: { add: () => {}, get: () => 0, closed: () => {} }, trace: null, refusals: { tell: () => {} }, verifier: null, together: new Together(() => {}),
     resumeTokens: new ResumeTokens("secret"), outOfMemory: () => true,
     ...parts,
   } as unknown as Reactor;
@@ -94,7 +95,7 @@ t.test("rooms that only the client names are asked about; those that the store k
     const [joined, asked, sent]: [string[], string[], string[]] = [[], [], []];
     const session = comingSession();
     session.grant = anonymous("ann");
-    session.waiting = { id: 1, client: "", frames: [], sizes: [], bytes: 0 };
+    session.waiting = { id: 1, client: "", frames: [], sizes: [], bytes: 0, ahead: 0, mayGoAhead: false };
     const hooks = { asksConnect: false, ask: (_: Session, { room }: Question, then: (verdict: HookVerdict) => void) => {
       asked.push(room);
       then(room === "chat:a" ? allowed : { kind: "denied", close: 4500, error: "forbidden", reason: "" });

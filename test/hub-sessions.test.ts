@@ -41,7 +41,7 @@ function start(outlivesProcess = true) {
   const link = new Link({ ...common, out: rings[1], in: rings[0], onRecord: () => {} });
   const reactor: AttachedReactor = { index: 0, link, live: true };
   const nobody = () => {};
-  const sessions = new HubSessions({ store: late, node: "n", sessionsPerUserMax: 10, roomNamesBytesMax: 1_000, isRoomName: () => true, onRemoved: () => {}, onSignedOut: () => {}, toNode: () => {}, onBegin: nobody, onEnd: nobody, onAllEnded: () => {} });
+  const sessions = new HubSessions({ store: late, node: "n", sessionsPerUserMax: 10, roomNamesBytesMax: 1_000, isRoomName: () => true, onRemoved: () => {}, onSignedOut: () => {}, toNode: () => {}, onBegin: nobody, onEnd: nobody, onAnswered: nobody, onAllEnded: () => {} });
   const hello = (slot: number, resume = "", resumeGeneration = 0) =>
     sessions.hello(reactor, { slot, life: 1, wire: 0, mayBegin: true, decided: "now", user: userKey("", "ann"), device: "", issuedAt: 1, resume, resumeIssuedAt: 1, resumeGeneration, positions: [] });
   /** The store's next answer alone. */
@@ -292,7 +292,7 @@ t.test("sessions are kept alive a share at a time, all of them in a round", asyn
   const { keep } = store;
   for (let slot = 0; slot < 10; slot++) hello(slot);
   t.equal(answer().length, 10);
-  const counting = new HubSessions({ store: { ...store, outlivesProcess: true, keep: (id, generation) => (kept.add(id), keep(id, generation)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, isRoomName: () => true, onRemoved: () => {}, onSignedOut: () => {}, toNode: () => {}, onBegin: () => {}, onEnd: () => {}, onAllEnded: () => {} });
+  const counting = new HubSessions({ store: { ...store, outlivesProcess: true, keep: (id, generation) => (kept.add(id), keep(id, generation)) }, node: "n", sessionsPerUserMax: 100, roomNamesBytesMax: 1_000, isRoomName: () => true, onRemoved: () => {}, onSignedOut: () => {}, toNode: () => {}, onBegin: () => {}, onEnd: () => {}, onAnswered: () => {}, onAllEnded: () => {} });
   const { reactor } = start();
   for (let slot = 0; slot < 10; slot++) {
     counting.hello(reactor, { slot, life: 1, wire: 0, mayBegin: true, decided: "now", user: userKey("", "ann"), device: "", issuedAt: 1, resume: "", resumeIssuedAt: 0, resumeGeneration: 0, positions: [] });

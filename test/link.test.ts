@@ -274,7 +274,7 @@ t.test("every kind of record is read as it was written", async (t) => {
         throw new Error(`kind ${kind}`);
     }
   });
-  const join = { member: 7, slot: 3, life: 4, id: 9, wire: 1, room: "chat:ü😀", epoch: "e", seq: 2 ** 40, history: 3, restored: true, assigned: true };
+  const join = { member: 7, slot: 3, life: 4, id: 9, wire: 1, room: "chat:ü😀", epoch: "e", seq: 2 ** 40, history: 3, restored: true, assigned: true, ahead: true };
   const history = { slot: 1, life: 2, id: 3, wire: 0, room: "r", direction: "before", epoch: "e", seq: 5, limit: 6, orOldest: true } as const;
   const leave = { slot: 1, life: 2, handle: 12, wire: 1, lost: true };
   records.writeJoin(writer, join);

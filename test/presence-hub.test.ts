@@ -117,7 +117,7 @@ t.test("a user whom thousands watch costs a frame a format, and records that fit
   const { presence, store, both } = hub();
   t.teardown(() => store.stop());
   const sessions = Array.from({ length: 3_000 }, (_, slot): HubSession => ({
-    id: `s${slot}`, socketId: `s${slot}.1`, userKey: userKey("acme", `u${slot}`), reactor: both[slot % 2]!.reactor, rooms: [], assigned: new Set(), generation: 0, state: "here",
+    id: `s${slot}`, socketId: `s${slot}.1`, userKey: userKey("acme", `u${slot}`), reactor: both[slot % 2]!.reactor, rooms: [], ahead: [], assigned: new Set(), generation: 0, state: "here",
     device: "", issuedAt: 0, cameAt: 0, slot, life: 1, wire: slot % 4 === 0 ? 1 : 0,
   }));
   for (const session of sessions) {
@@ -140,7 +140,7 @@ t.test("while a reactor is far behind nothing is told, and then what holds: no m
   rooms.count(room, 0, 0, 1);
   const [{ reactor, written, wake, sleep }] = both as [ReturnType<typeof reactorOf>];
   const watcher: HubSession = {
-    id: "s", socketId: "s.1", userKey: userKey("acme", "ann"), reactor, rooms: [], assigned: new Set(), generation: 0, state: "here",
+    id: "s", socketId: "s.1", userKey: userKey("acme", "ann"), reactor, rooms: [], ahead: [], assigned: new Set(), generation: 0, state: "here",
     device: "", issuedAt: 0, cameAt: 0, slot: 1, life: 1, wire: 0,
   };
   presence.watch(reactor, watcher, { slot: 1, life: 1, id: 0, wire: 0, begin: true, users: ["bob"] });

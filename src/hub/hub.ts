@@ -106,7 +106,7 @@ export class Hub {
     const onEnd = (session: HubSession, isOver: boolean) => this.presence.ended(session, isOver);
     const onSignedOut = (user: string) => options.onSignedOut?.(user);
     const onRemoved = (session: HubSession, room: string) => this.#onRemoved(session, room);
-    this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, isRoomName, onBegin, onEnd, onAllEnded: (user) => this.presence.closed(user), onRemoved, onSignedOut });
+    this.sessions = new HubSessions({ store, node, toNode, sessionsPerUserMax, roomNamesBytesMax, isRoomName, onBegin, onEnd, onAnswered: (session) => this.joins.answered(session), onAllEnded: (user) => this.presence.closed(user), onRemoved, onSignedOut });
     this.lateDisconnects = new LateDisconnects(this.sessions);
     this.#inboxes = new Inboxes({ ...options, sessions: this.sessions });
     this.joins = new Joins({

@@ -17,6 +17,7 @@ import type { HubPresence } from "./presence.ts";
 import type { Replays } from "./recovery/replays.ts";
 import { headOf, type AttachedReactor, type HubRoom, type HubRooms, type RoomListener } from "./rooms.ts";
 import type { HubSession } from "./sessions/session.ts";
+import { placeIn } from "./sessions/places.ts";
 import type { HubSessions } from "./sessions/sessions.ts";
 
 export interface JoinsOptions {
@@ -47,6 +48,7 @@ export class Joins {
 
   join(reactor: AttachedReactor, join: JoinRecord): void {
     const { rooms } = this.#options;
+    if (join.ahead && !this.#mayJoin(reactor, join)) return;
     if (reactor.link.congested) {
       if (join.restored) return this.#postponed.add(reactor, join);
       return this.#refuse(reactor, join, "overloaded");
@@ -61,6 +63,32 @@ export class Joins {
     if (typeof room === "string") return this.#refuse(reactor, join, room);
     room.waiting.push({ reactor, join });
     this.#open(room);
+  }
+
+  /**
+   * Whether a join that followed its session's hello may go on. It waits while hello is not answered. A session that is
+   * refused, or is not brought back into this room, must not leave a member.
+   */
+  #mayJoin(reactor: AttachedReactor, join: JoinRecord): boolean {
+    const session = this.#options.sessions.find(reactor, join.slot, join.life);
+    if (session?.state === "arriving") {
+      session.ahead = [...session.ahead, join];
+      return false;
+    }
+    const name = nameOfRoom(join.room);
+    const may = session?.state === "here" && (!join.restored || placeIn(session.rooms, name) !== undefined);
+    // No client sees this answer: the reactor has ended the membership.
+    if (!may) this.#refuse(reactor, join, "unavailable");
+    else join.assigned = session.assigned.has(name);
+    return may;
+  }
+
+  /** The session's hello was answered: so are the joins that came with it. */
+  answered(session: HubSession): void {
+    const { ahead, reactor } = session;
+    if (ahead.length === 0) return;
+    session.ahead = [];
+    for (const join of ahead) this.#again(reactor, join);
   }
 
   /** Opens the room if it is not, and has the listener follow it. */

@@ -80,6 +80,8 @@ export interface JoinRecord {
   restored: boolean;
   /** The application has joined the user into the room. */
   assigned: boolean;
+  /** It follows its session's hello, which may not be answered yet. */
+  ahead: boolean;
 }
 
 export function writeJoin(link: Link, r: JoinRecord): boolean {
@@ -91,7 +93,7 @@ export function writeJoin(link: Link, r: JoinRecord): boolean {
   link.u32(r.life);
   link.u32(r.id);
   link.u8(r.wire);
-  link.u8((r.epoch === null ? 0 : 1) | (r.restored ? 2 : 0) | (r.assigned ? 4 : 0));
+  link.u8((r.epoch === null ? 0 : 1) | (r.restored ? 2 : 0) | (r.assigned ? 4 : 0) | (r.ahead ? 8 : 0));
   link.f64(r.seq);
   link.u32(r.history);
   link.text(r.room);
@@ -113,7 +115,8 @@ export function readJoin(r: RecordReader): JoinRecord {
   const epoch = r.text();
   const restored = (flags & 2) !== 0;
   const assigned = (flags & 4) !== 0;
-  return { member, slot, life, id, wire, seq, history, room, epoch: (flags & 1) === 0 ? null : epoch, restored, assigned };
+  const ahead = (flags & 8) !== 0;
+  return { member, slot, life, id, wire, seq, history, room, epoch: (flags & 1) === 0 ? null : epoch, restored, assigned, ahead };
 }
 
 /** A joined member has left. */

@@ -54,7 +54,8 @@ export function writeHello(link: Link, r: HelloRecord): boolean {
   link.f64(r.resumeGeneration);
   for (const text of texts) link.text(text);
   writePlaces(link, r.positions);
-  link.end();
+  // The joins that the client sent with hello follow in this turn.
+  link.endInTurn();
   return true;
 }
 
@@ -154,7 +155,8 @@ export function writeAdmitted(link: Link, r: AdmittedRecord): void {
   link.u8(r.isUnread ? 1 : 0);
   link.u32(r.assigned.length);
   for (const name of r.assigned) link.text(name);
-  link.end();
+  // The answers to the joins that came with hello follow in this turn.
+  link.endInTurn();
 }
 
 export function readAdmitted(r: RecordReader): AdmittedRecord {

@@ -27,8 +27,11 @@ const leaving = "the node has asked this session to reconnect: reconnect, then s
 /** The node writes JSON data again in its shortest form. A number like 1e20 gets longer by that. */
 const grown = "data: exceeds the frame limit when re-encoded";
 
-/** @param isDecided by the application's backend */
-export function join(reactor: Reactor, session: Session, id: number, fields: Fields<"join">, isDecided = false): void {
+/**
+ * @param isDecided by the application's backend
+ * @param ahead hello is not answered yet
+ */
+export function join(reactor: Reactor, session: Session, id: number, fields: Fields<"join">, isDecided = false, ahead = false): void {
   const room = fields.room ?? "";
   const problem = roomNameProblem(room, reactor.config.roomNameBytesMax) ?? positionProblem("recover", fields.recover);
   if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
@@ -42,7 +45,7 @@ export function join(reactor: Reactor, session: Session, id: number, fields: Fie
   if (kind.asksJoin && !isDecided && !assigned) return askJoin(reactor, session, id, room, () => join(reactor, session, id, fields, true));
   const recover = fields.recover ?? null;
   const epoch = recover === null ? null : (recover.epoch ?? "");
-  const wanted = { id, name: room, epoch, seq: recover?.seq ?? 0, history: fields.history ?? 0, kind: "asked" } as const;
+  const wanted = { id, name: room, epoch, seq: recover?.seq ?? 0, history: fields.history ?? 0, kind: "asked", ahead } as const;
   // The application has joined the client before it could ask: it joins again, with the position and history it wants.
   if (member !== null && !reactor.link.congested) reactor.rooms.leave(session, member, 0);
   if (!reactor.rooms.join(session, wanted)) refuse(reactor, session, id, "overloaded");

@@ -18,6 +18,7 @@ import type { Refusals } from "./refusalreports.ts";
 import type { Holdings } from "./session/holdings.ts";
 import type { Session, ReactorSessions } from "./session/session.ts";
 import type { Audiences } from "./transport/socket.ts";
+import type { Together } from "./together.ts";
 import type { Trace } from "./trace.ts";
 
 export interface Context {
@@ -27,6 +28,8 @@ export interface Context {
   /** The receivers of deliveries. */
   readonly audiences: Audiences;
   readonly link: Link;
+  /** Answers that leave in one write. */
+  readonly together: Together;
   readonly counters: Counters;
   readonly sessions: ReactorSessions;
   readonly encoder: Encoder;

@@ -5,6 +5,7 @@ import { formats } from "../protocol/formats/formats.ts";
 import { cutFrames, release, tooLarge } from "../protocol/framing.ts";
 import type { ClientFrame } from "../protocol/messages.ts";
 import * as commands from "./commands.ts";
+import { goAhead } from "./session/ahead.ts";
 import { hold, holdRest } from "./session/held.ts";
 import { hello, refresh } from "./session/hello.ts";
 import { closeSession, refuse } from "./outgoing.ts";
@@ -59,7 +60,10 @@ function onBytes(reactor: Reactor, session: Session, bytes: Uint8Array, start: n
 }
 
 function onFrame(reactor: Reactor, session: Session, frame: Early, bytes: number): void {
-  if (session.waiting !== null) hold(reactor, session, session.waiting, frame, bytes);
+  const { waiting } = session;
+  if (waiting !== null) {
+    if (!goAhead(reactor, session, waiting, frame, bytes)) hold(reactor, session, waiting, frame, bytes);
+  }
   else if (frame instanceof BadFrame) refuseBadFrame(reactor, session, frame);
   else dispatch(reactor, session, frame);
 }

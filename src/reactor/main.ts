@@ -45,7 +45,7 @@ import { Targets } from "./locate/targets.ts";
 import { ReactorHooks, type Released } from "./hooks/hooks.ts";
 import { PublicApi } from "./api/publicapi.ts";
 import { serveHttp } from "./transport/http.ts";
-import { closeSession } from "./outgoing.ts";
+import { closeSession, writeBytes } from "./outgoing.ts";
 import { onStatus } from "./presence.ts";
 import { QueueBudget } from "./rooms/queuebudget.ts";
 import { Queues } from "./rooms/queuereport.ts";
@@ -59,6 +59,7 @@ import { routesOf } from "./transport/routes.ts";
 import { Audiences } from "./transport/socket.ts";
 import { doorkeeper } from "./transport/sockets.ts";
 import { serveTcp, type TcpTransport } from "./transport/tcp.ts";
+import { Together } from "./together.ts";
 import { Trace } from "./trace.ts";
 import { serveWebSockets } from "./transport/websocket.ts";
 
@@ -83,7 +84,10 @@ const link = new Link({
   ringDoorbell: () => main.postMessage(doorbell),
   wakeRestMs: config.wakeRestMs,
   onRecord,
-  onBatchEnd: () => rooms.deliveries.flush(),
+  onBatchEnd: () => {
+    context.together.leave();
+    rooms.deliveries.flush();
+  },
   onTurn: () => rooms.fanout.turn(),
   onRoom: () => publicApi?.onRoom(),
 });
@@ -99,6 +103,7 @@ const context: Context = {
   compressFrom: config.compression === "off" ? Infinity : config.compressionBytesMin,
   audiences,
   link,
+  together: new Together((session, frame) => writeBytes(context, session, frame)),
   counters,
   sessions,
   encoder: new Encoder(2 * config.frameBytesMax),
@@ -198,6 +203,8 @@ function listenFailed(text: string): void {
 }
 
 function onRecord(kind: number, record: RecordReader): boolean | void {
+  // Nothing overtakes the answers that leave together.
+  if (kind !== kinds.joined) context.together.leave();
   switch (kind) {
     case kinds.admitted:
       return goOn(onAdmitted(reactor, record));

@@ -16,6 +16,13 @@ export function sendBytes(context: Context, session: Session, frame: Uint8Array)
   if (session.unanswered > 0 && format.isAnswer(frame)) session.unanswered--;
   context.counters.addAt(slots.framesOut, 1);
   context.counters.addAt(slots.bytesOut, frame.length);
+  if (!context.together.takes(session, frame)) writeBytes(context, session, frame);
+}
+
+/** Writes a frame to the session's socket. Call `sendBytes`, which counts it. */
+export function writeBytes(context: Context, session: Session, frame: Uint8Array): void {
+  if (session.socket === null || session.state === "closing") return;
+  const format = formats[session.wire]!;
   const sent = sendAny(session.socket, frame, format.isBinary, frame.length >= context.compressFrom, context.config.socketQueueBytesMax);
   if (sent === queued) context.queueBudget.add(session, frame.length);
   else if (sent === dropped) tooSlow(context, session);
@@ -40,6 +47,7 @@ export function refuse(context: Context, session: Session, id: number, code: Err
 export function closeSession(context: Context, session: Session, name: CloseName, text = "", reason: string = name, code: number = closes[name].code): void {
   const { socket } = session;
   if (socket === null) return;
+  context.together.leaveIf(session);
   context.counters.closed(name);
   context.trace?.closed(session, name, text);
   context.refusals.tell(name, text, session.waiting?.client ?? "");

@@ -16,6 +16,7 @@ import { Encoder } from "../../src/protocol/formats/encoder.ts";
 import { Format, type ServerFrame } from "../../src/protocol/messages.ts";
 import { compileKinds } from "../../src/config/roomnames.ts";
 import { createMemorySessions } from "../../src/sessions/memory.ts";
+import type { Sessions } from "../../src/sessions/sessions.ts";
 
 /** A record to a reactor. Of a JSON frame only the text's meaning is there. */
 export interface Seen {
@@ -34,6 +35,7 @@ const ringBytes = 16_384;
 
 function read(kind: number, record: RecordReader): Seen {
   const seen = { kind, member: 0, live: false, seq: -1, era: 0, excluded: "" };
+  if (kind === kinds.admitted || kind === kinds.kick) return { ...seen, frame: {} };
   let json = false;
   if (kind === kinds.reply) [record.u32(), record.u32()];
   if (kind === kinds.joined || kind === kinds.page || kind === kinds.refused) seen.member = record.u32();
@@ -56,18 +58,21 @@ export interface HubOptions {
   readonly overflowBytesMax?: number;
   /** Replaces what the memory broker does. */
   readonly broker?: (memory: Broker) => Partial<Broker>;
+  /** Replaces what the memory store does. */
+  readonly store?: (memory: Sessions) => Partial<Sessions>;
   readonly namespaces?: object;
   readonly tailPublicationsMax?: number;
 }
 
-export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker: change, namespaces, tailPublicationsMax = 10 }: HubOptions = {}) {
+export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker: change, store: changeStore, namespaces, tailPublicationsMax = 10 }: HubOptions = {}) {
   const { config } = resolveConfig({ options: { logLevel: "silent", ...(namespaces && { namespaces }) } as never });
   const tailLimits = { publicationsMax: tailPublicationsMax, bytesMax: 65_536 };
   const rooms = new HubRooms({ roomsMax: 1_000, reactors: count, tailLimits, tailBudget: new TailBudget(1 << 20) });
   const memory = createMemoryBroker({ roomsMax: 1_000, historyTotalBytesMax: 1 << 22, keyWindowMs: 1_000, keysPerRoomMax: 10 },
     (room, publication) => hub.deliver(room, publication));
   const broker = { ...memory, ...change?.(memory) };
-  const store = createMemorySessions({ ttlMs: 1_000, sessionsMax: 10, cursorsMax: 10 });
+  const inMemory = createMemorySessions({ ttlMs: 1_000, sessionsMax: 10, cursorsMax: 10 });
+  const store = { ...inMemory, ...changeStore?.(inMemory) };
   const presence = createMemoryPresence(
     { graceMs: 0, intervalMs: 10, namedUsersMax: 10, namedChangesMax: 10, lastSeenTtlMs: 0, lastSeenMax: 1 },
     { roomChanged: () => {}, statusChanged: () => {} },
@@ -89,7 +94,7 @@ export function startHub({ reactors: count = 1, overflowBytesMax = 8_000, broker
     const reactor: AttachedReactor = { index, link, live: true };
     hub.attach(reactor);
     const join = (member: number, room: string, more: Partial<records.JoinRecord> = {}) =>
-      records.writeJoin(reader, { member, slot: 0, life: 1, id: member, wire: 0, room, epoch: null, seq: 0, history: 0, restored: false, assigned: false, ...more });
+      records.writeJoin(reader, { member, slot: 0, life: 1, id: member, wire: 0, room, epoch: null, seq: 0, history: 0, restored: false, assigned: false, ahead: false, ...more });
     /** The reactor reads, the hub goes on, until neither has anything left. */
     const drain = () => {
       for (let i = 0; i < 100; i++) (reader.wake(), link.wake());

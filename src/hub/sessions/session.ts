@@ -1,4 +1,5 @@
 /** A session, as the hub knows it. */
+import type { JoinRecord } from "../../link/records.ts";
 import type { AttachedReactor } from "../rooms.ts";
 import type { Places } from "./places.ts";
 
@@ -20,6 +21,8 @@ export interface HubSession {
   readonly life: number;
   readonly wire: number;
   rooms: Places;
+  /** Joins that came with hello, while it is not answered. The reactor bounds their number. */
+  ahead: readonly JoinRecord[];
   /** Rooms into which the application has joined the user, whether or not the session is in them. Never changed in place. */
   assigned: ReadonlySet<string>;
   /** Higher than that of every socket that had the session before. */

@@ -6,6 +6,7 @@ import type { Answer } from "../../broker/broker.ts";
 import type { CloseName } from "../../errors.ts";
 import { allOf, countOf, withOne, withoutOne, type Held } from "../../platform/held.ts";
 import { randomId } from "../../platform/ids.ts";
+import type { JoinRecord } from "../../link/records.ts";
 import { writeAdmitted, writeKick, type HelloRecord, type PlaceInRoom } from "../../link/sessions.ts";
 import type { NodeMessage } from "../../messages/messages.ts";
 import { userKey } from "../../protocol/roomkeys.ts";
@@ -35,12 +36,16 @@ export interface HubSessionsOptions {
   /** Called once for every socket: when a session has its socket here, and when it no longer does. */
   onBegin(session: HubSession): void;
   onEnd(session: HubSession, isOver: boolean): void;
+  /** The session's hello was answered, or needs no answer any more: the joins that came with it wait for that. */
+  onAnswered(session: HubSession): void;
   /** The user was disconnected: none of the user's sessions can be resumed. */
   onAllEnded(userKey: string): void;
 }
 
 /** Share of a frame's names that the rooms in `ready` may take into which the application has joined the user. */
 const assignedShare = 1 / 2;
+/** Shared by all sessions that have none, the usual case. */
+const noJoins: readonly JoinRecord[] = [];
 
 export class HubSessions {
   /** Sessions that were resumed, and sockets that were closed by a resume or by the application. */
@@ -178,6 +183,7 @@ export class HubSessions {
       life,
       wire,
       rooms: noPlaces,
+      ahead: noJoins,
       assigned: unread,
       generation: 0,
       state: "arriving",
@@ -205,6 +211,7 @@ export class HubSessions {
     const assigned = fitting(session.assigned, this.#options.roomNamesBytesMax * assignedShare);
     writeAdmitted(reactor.link, { slot, life, session: id, generation: session.generation, resumed, rooms, isClaimed, assigned, isUnread: session.assigned === unread });
     this.assigned.assignOthers(session, assigned);
+    this.#options.onAnswered(session);
   }
 
   // ------------------------------------------------------------------------------- going
@@ -217,6 +224,7 @@ export class HubSessions {
     if (session.state === "here") this.#lost(session, over);
     this.#hellos.remove(session);
     session.state = over && session.state === "arriving" ? "over" : "gone";
+    this.#options.onAnswered(session);
   }
 
   /** A reactor is gone, and the sockets of all its sessions. */
@@ -348,6 +356,7 @@ export class HubSessions {
     this.#hellos.remove(session);
     session.state = "gone";
     writeKick(session.reactor.link, session.slot, session.life, name);
+    this.#options.onAnswered(session);
   }
 
   // ------------------------------------------------------------------------------- rooms of a session

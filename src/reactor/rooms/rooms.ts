@@ -16,7 +16,7 @@ import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Fanout, type UpTo } from "./fanout.ts";
-import { sendBytes, sendFrame } from "../outgoing.ts";
+import { refuse, sendBytes, sendFrame } from "../outgoing.ts";
 import { keyOf } from "../names.ts";
 import { sendOff } from "../session/directions.ts";
 import { SlowReaders } from "./slow.ts";
@@ -34,6 +34,8 @@ const pageBytes = 32 * 1024;
 export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history"> {
   readonly name: string;
   readonly kind: "asked" | "restored" | "assigned";
+  /** Hello is not answered yet. */
+  readonly ahead?: boolean;
 }
 
 export class ReactorRooms {
@@ -70,16 +72,16 @@ export class ReactorRooms {
   // ------------------------------------------------------------------------------- from sessions
 
   /** Asks the hub to let the session in. False: the hub is too far behind. */
-  join(session: Session, { id, name, epoch, seq, history, kind }: JoinWanted): boolean {
+  join(session: Session, { id, name, epoch, seq, history, kind, ahead = false }: JoinWanted): boolean {
     const number = this.#nextNumber();
     const { slot, life, wire } = session;
     const room = keyOf(session, name);
     const assigned = isAssigned(session, name);
-    if (!writeJoin(this.#context.link, { member: number, slot, life, id, wire, room, epoch, seq, history, restored: kind !== "asked", assigned })) return false;
+    if (!writeJoin(this.#context.link, { member: number, slot, life, id, wire, room, epoch, seq, history, restored: kind !== "asked", assigned, ahead })) return false;
     const mayPublish = allows(session.grant!, "publish", name);
     const seesPresence = this.#maySeePresence(session, name);
     const member: Member = { name, session, state: "joining", room: null, mayPublish, seesPresence, liveAt: 0, arrival: null, next: null, before: null, after: null };
-    this.#arrive({ member, number, kind, seq: 0, era: 0, ended: null, leaveId: 0 });
+    this.#arrive({ member, number, kind, id, seq: 0, era: 0, ended: null, leaveId: 0 });
     addMember(session, member);
     return true;
   }
@@ -99,7 +101,18 @@ export class ReactorRooms {
     if (state !== "joining") sendGone(this.#context, session, member.name, reason);
   }
 
-  #end(session: Session, member: Member, ended: "left" | Evicted): void {
+  /** The join of a member that went ahead is refused: the session may be in no more rooms. */
+  refuseAhead(session: Session, member: Member): void {
+    this.#end(session, member, "full");
+  }
+
+  /** The session is not brought back into the room of a member that went ahead. The client does not know of it. */
+  forgetAhead(session: Session, member: Member): void {
+    removeMember(session, member);
+    this.#drop(member, true);
+  }
+
+  #end(session: Session, member: Member, ended: "left" | "full" | Evicted): void {
     const { state, arrival } = member;
     this.deliveries.handOver(member);
     removeMember(session, member);
@@ -174,6 +187,7 @@ export class ReactorRooms {
     if (arrival === undefined) throw new Error(`joined: unknown member ${number}`);
     const { member } = arrival;
     const { wire } = member.session;
+    this.#context.together.leaveUnless(member.session);
     if (live && this.#mustWait(this.#rooms.get(handle), wire)) return false;
     if (member.state === "gone") {
       // The member left before the answer came, but the hub has counted it.
@@ -229,6 +243,8 @@ export class ReactorRooms {
       return;
     }
     sendBytes(this.#context, session, frame);
+    // Whether the socket has room for the next page is asked below.
+    this.#context.together.leave();
     if (session.state !== "ready" || session.socket === null) return;
     if (this.#hasRoom(session)) this.#pages.ask(arrival);
     else this.#arriving.hold(arrival);
@@ -246,7 +262,7 @@ export class ReactorRooms {
     if (member.seesPresence) this.#hidePresence(member);
     member.state = "replaying";
     this.#context.counters.add(skip ? "slowSkips" : "slowCatchUps", 1);
-    const arrival: Arrival = { member, number: this.#nextNumber(), kind: "behind", seq, era, ended: null, leaveId: 0 };
+    const arrival: Arrival = { member, number: this.#nextNumber(), kind: "behind", id: 0, seq, era, ended: null, leaveId: 0 };
     this.#arrive(arrival);
     this.#wait(arrival, skip);
   }
@@ -388,8 +404,9 @@ export class ReactorRooms {
 }
 
 /** Sends the hub's answer to a join, then the answer to the leave that overtook it. */
-function answerBoth(context: Context, { member, ended, leaveId }: Arrival, frame: Uint8Array): void {
+function answerBoth(context: Context, { member, ended, id, leaveId }: Arrival, frame: Uint8Array): void {
   if (ended === null) return; // the socket is gone
+  if (ended === "full") return refuse(context, member.session, id, "too_many_rooms");
   sendBytes(context, member.session, frame);
   if (ended === "left") sendLeft(context, member, leaveId);
   else sendGone(context, member.session, member.name, ended);

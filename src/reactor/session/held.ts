@@ -20,13 +20,13 @@ const noSizes: number[] = [];
 
 /** From here on the session's frames wait, until `letGo`. */
 export function wait(session: Session, id: number, client = ""): void {
-  session.waiting = { id, client, frames: noFrames, sizes: noSizes, bytes: 0 };
+  session.waiting = { id, client, frames: noFrames, sizes: noSizes, bytes: 0, ahead: 0, mayGoAhead: false };
 }
 
 /** Keeps a frame. Its bytes must be its own. */
 export function hold(context: Context, session: Session, waiting: Waiting, frame: Early, bytes: number): void {
-  const isFull = waiting.frames.length >= framesMax || waiting.bytes + bytes > context.config.frameBytesMax;
-  if (isFull || context.counters.get("heldBytes") + bytes > totalBytesMax) return refuseHeld(context, session, frame, isFull);
+  const isFull = isFullWith(context, waiting, bytes);
+  if (isFull || isOverTotal(context, bytes)) return refuseHeld(context, session, frame, isFull);
   if (waiting.frames === noFrames) {
     waiting.frames = [frame];
     waiting.sizes = [bytes];
@@ -34,8 +34,27 @@ export function hold(context: Context, session: Session, waiting: Waiting, frame
     waiting.frames.push(frame);
     waiting.sizes.push(bytes);
   }
+  count(context, waiting, bytes);
+}
+
+/** Counts a frame that the hub holds instead. False: there is no room for it, and nothing is counted. */
+export function holdAhead(context: Context, waiting: Waiting, bytes: number): boolean {
+  if (isFullWith(context, waiting, bytes) || isOverTotal(context, bytes)) return false;
+  count(context, waiting, bytes);
+  return true;
+}
+
+function isFullWith({ config }: Context, { frames, ahead, bytes: held }: Waiting, bytes: number): boolean {
+  return frames.length + ahead >= framesMax || held + bytes > config.frameBytesMax;
+}
+
+function isOverTotal({ counters }: Context, bytes: number): boolean {
+  return counters.get("heldBytes") + bytes > totalBytesMax;
+}
+
+function count({ counters }: Context, waiting: Waiting, bytes: number): void {
   waiting.bytes += bytes;
-  context.counters.add("heldBytes", bytes);
+  counters.add("heldBytes", bytes);
 }
 
 /** A client knows how to go on where a command of its session is refused, but not where hello was not answered yet. */

@@ -12,6 +12,7 @@ import type { ResumeClaims } from "../../auth/resume.ts";
 import { inboxName, userKey } from "../../protocol/roomkeys.ts";
 import { nameBytesMax, nameProblem, roomNameProblem } from "../../config/roomnames.ts";
 import { positionProblem, roomsMax } from "../commands.ts";
+import { followHello, settleAhead } from "./ahead.ts";
 import { joinAssigned } from "./assigned.ts";
 import { letGo, wait } from "./held.ts";
 import { warningAt } from "./expiry.ts";
@@ -23,7 +24,7 @@ import { closeSession, refuse, sendFrame } from "../outgoing.ts";
 import type { Released } from "../hooks/hooks.ts";
 import type { Reactor } from "../reactor.ts";
 import { sendGone } from "../rooms/rooms.ts";
-import { countMembers, isAssigned, membersOf, type Session } from "./session.ts";
+import { countMembers, isAssigned, memberOf, membersOf, type Session } from "./session.ts";
 
 const noRooms: readonly string[] = [];
 /** Of the verdict about a session that the connect hook has not decided on: it is asked about when it resumes. */
@@ -127,7 +128,8 @@ function serve(reactor: Reactor, session: Session, fields: Hello, { grant, claim
   const device = fields.device ?? "";
   const key = userKey(tenant, user);
   const record = { slot, life, wire, user: key, device, issuedAt, mayBegin, decided, resume, resumeIssuedAt, resumeGeneration, positions };
-  if (reactor.outOfMemory() || !writeHello(reactor.link, record)) closeSession(reactor, session, "overloaded");
+  if (reactor.outOfMemory() || !writeHello(reactor.link, record)) return closeSession(reactor, session, "overloaded");
+  followHello(reactor, session, resume === "", positions);
 }
 
 /** At most as many places as the session may have rooms. An unreadable place is skipped like one that was not sent. */
@@ -162,8 +164,10 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): Released | n
   reactor.trace?.greeted(session, client, admitted.resumed);
   const hooked = session.grant!.hook?.rooms ?? noRooms;
   if (admitted.assigned.length + hooked.length > 0) session.assigned = new Set([...admitted.assigned, ...hooked]);
+  reactor.together.begin(session);
   sendReady(reactor, session, id, admitted);
   reactor.moves.arrived(session);
+  if (held.ahead > 0) settleAhead(reactor, session, admitted.rooms);
   for (const place of admitted.rooms) restore(reactor, session, place, admitted.isClaimed);
   if (session.assigned !== null) for (const room of [...session.assigned]) joinAssigned(reactor, session, room);
   return { session, held };
@@ -209,7 +213,7 @@ function sendReady(reactor: Reactor, session: Session, id: number, { resumed, ro
  */
 function restore(reactor: Reactor, session: Session, place: PlaceInRoom, isClaimed: boolean): void {
   const { name: room } = place;
-  if (session.state !== "ready") return;
+  if (session.state !== "ready" || memberOf(session, room) !== null) return;
   if (!isClaimed || reactor.kindOf(room)?.asksJoin !== true || isAssigned(session, room)) return bringBack(reactor, session, place);
   const isAsked = reactor.hooks!.ask(session, { ...about(session), hook: "join", room }, (verdict) => {
     if (verdict.kind === "allowed" || (verdict.kind === "unanswered" && verdict.isAllowed)) return bringBack(reactor, session, place);

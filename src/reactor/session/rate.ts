@@ -87,6 +87,20 @@ function owesBytes({ config, sessions }: Context, { slot }: Session): boolean {
   return config.bytesPerSecond > 0 && sessions.bytesPaidUntil[slot]! - performance.now() > bytesBurstMs(config);
 }
 
+/** Whether `admitCommand` admits a command of this cost now. */
+export function wouldAdmit(context: Context, session: Session, cost: number): boolean {
+  const rate = session.grant?.commandsPerSecond ?? context.config.commandsPerSecond;
+  if (session.socket?.pauseFor === undefined && owesBytes(context, session)) return false;
+  if (rate === 0) return true;
+  const time = performance.now();
+  return Math.max(context.sessions.paidUntil[session.slot]!, time) - time <= burstSeconds * 1000 - costMsOf(cost, rate);
+}
+
+/** One command of any kind fits into a burst, whatever the rate. */
+function costMsOf(cost: number, rate: number): number {
+  return Math.min((cost * 1000) / rate, burstSeconds * 500);
+}
+
 /** False: the command was refused, or the session was closed because it did not slow down. */
 export function admitCommand(context: Context, session: Session, id: number, cost: number): boolean {
   const rate = session.grant?.commandsPerSecond ?? context.config.commandsPerSecond;
@@ -97,8 +111,7 @@ export function admitCommand(context: Context, session: Session, id: number, cos
   if (rate === 0) return true;
   const { paidUntil } = context.sessions;
   const time = performance.now();
-  // One command of any kind fits into a burst, whatever the rate.
-  const costMs = Math.min((cost * 1000) / rate, burstSeconds * 500);
+  const costMs = costMsOf(cost, rate);
   const from = Math.max(paidUntil[session.slot]!, time);
   if (from - time <= burstSeconds * 1000 - costMs) {
     paidUntil[session.slot] = from + costMs;

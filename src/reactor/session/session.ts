@@ -66,9 +66,12 @@ export interface Waiting {
   /** In hello, the client's name for itself, which may be any text. */
   readonly client: string;
   frames: Early[];
-  /** Their bytes, one by one and together. */
+  /** Their bytes, one by one and, with those of the joins that went ahead, together. */
   sizes: number[];
   bytes: number;
+  /** Joins that have followed hello to the hub, and whether more may (ahead.ts). */
+  ahead: number;
+  mayGoAhead: boolean;
 }
 
 /** A frame, or the problem found in it. */
@@ -160,14 +163,17 @@ export interface Arrival {
    * was live, and lagged.
    */
   readonly kind: "asked" | "restored" | "assigned" | "behind";
+  /** Id of the join; 0 without one. */
+  readonly id: number;
   /** While it is replaying: it has everything up to here, in this era of the room's stream. */
   seq: number;
   era: number;
   /**
    * What ended the membership before the hub answered the join. The client learns it after that answer. null: nothing,
-   * or the socket is gone. left: the client's leave. Else the node, for this reason.
+   * or the socket is gone. left: the client's leave. full: the session has no room left for it, which replaces that answer.
+   * Else the node, for this reason.
    */
-  ended: "left" | Evicted | null;
+  ended: "left" | "full" | Evicted | null;
   /** Id of that leave; 0 without one. */
   leaveId: number;
 }

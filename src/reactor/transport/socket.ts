@@ -21,6 +21,8 @@ export interface Socket {
   close(): void;
   /** Asks the client for a sign of life, where the transport can. */
   ping(): number;
+  /** What `work` sends leaves in one write, where the transport needs to be asked for that. */
+  cork?(work: () => void): unknown;
   /** Stops reading for this long, where the transport can. uWS's WebSocket cannot. */
   pauseFor?(ms: number): void;
   /** Raw TCP. */
