@@ -22,14 +22,15 @@ import type { Row, Scale, Say, Values } from "./row.ts";
 export type ConnectKind = "open" | "token" | "resume";
 
 const room = "live:bench";
-/** Enough for the compilers of both sides. */
-const warmUpSockets = 3000;
+/** For the compilers of both sides. */
+const warmUpSockets = 8000;
+const warmUpRate = 2500;
 const socketsMax = 12_000;
-/** A process has 28,000 ports for each of its addresses. */
-const socketsPerAddress = 10_000;
+/** The kernel searches long for a free port of an address where most are in use, or were lately. */
+const socketsPerAddress = 500;
 const answerMs = 10_000;
 
-/** Rates of the bar in the issue of this row, in both formats. */
+/** At two rates: the wakes of threads come together at the higher one. */
 export const connectRows: readonly Row[] = [
   ...(["open", "token", "resume"] as const).flatMap((kind) => [1000, 2500].map((rate) => connectsRow("json", rate, kind))),
   ...[1000, 2500].map((rate) => connectsRow("binary", rate, "token")),
@@ -51,7 +52,7 @@ function connectsRow(format: Format, rate: number, kind: ConnectKind): Row {
     ],
     compared: "cpuMicros",
     bars: [],
-    secondsPlanned: ({ seconds }) => warmUpSockets / rate + seconds + 2,
+    secondsPlanned: ({ seconds }) => warmUpSockets / warmUpRate + seconds + 3,
     run: (name, scale, say) => run(name, scale, say, { format, rate, kind }),
   };
 }
@@ -67,8 +68,10 @@ function run(name: ServerName, { seconds, profileDir }: Scale, say: Say, { forma
   return withCrew(name, { reactors: 1, profileDir, isGuarded, flags: ["--handshakes-per-second", "0"] }, 0, async (crew) => {
     const crowd = new Crowd(crew.server, name === "flux" ? format : null, isGuarded);
     const count = Math.min(Math.round(rate * seconds), socketsMax);
-    say("warming up", warmUpSockets / rate);
-    await crowd.come(crowd.clients(warmUpSockets), rate);
+    say("warming up", warmUpSockets / warmUpRate);
+    const early = crowd.clients(warmUpSockets);
+    await crowd.come(early, warmUpRate);
+    await crowd.lose(early);
     let clients = crowd.clients(count);
     if (kind === "resume") {
       await crowd.come(clients, rate);
@@ -110,6 +113,9 @@ class Crowd {
   readonly #isGuarded: boolean;
   readonly #read = new ReadBuffer();
   readonly #all: Client[] = [];
+  /** Of the first client. The measurements of a run have addresses of their own. */
+  #address = 1 + Math.floor(Math.random() * 0xff0000);
+  #opened = 0;
 
   /** @param format null for the control */
   constructor(server: ServerUnderTest, format: Format | null, isGuarded: boolean) {
@@ -140,7 +146,8 @@ class Crowd {
   async come(clients: readonly Client[], rate: number): Promise<ReturnType<typeof createHistogram>> {
     const { host, port } = this.#server;
     const lateness = await pace({ rate, count: clients.length, startAt: micros() }, 200, (n) => {
-      const localAddress = `127.0.0.${1 + Math.floor((this.#all.length + n) / socketsPerAddress)}`;
+      if (this.#opened++ % socketsPerAddress === 0) this.#address++;
+      const localAddress = `127.${this.#address >> 16}.${(this.#address >> 8) & 255}.${this.#address & 255}`;
       clients[n]!.open({ host, port, localAddress }, this.#read);
     });
     const giveUpAt = performance.now() + answerMs;

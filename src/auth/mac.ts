@@ -23,10 +23,20 @@ export class Mac {
   }
 
   sign(data: Uint8Array | string): Buffer {
-    const bytes = typeof data === "string" ? Buffer.from(data) : data;
-    const inner = bytes.length <= keptBytes ? this.#inner.subarray(0, blockBytes + bytes.length) : padded(this.#key, 0x36, bytes.length);
-    inner.set(bytes, blockBytes);
-    return Buffer.from(outerHash(inner, this.#outer, "binary"), "binary");
+    return Buffer.from(outerHash(this.#innerBlock(data), this.#outer, "binary"), "binary");
+  }
+
+  /** The signature in base64url, which costs less than to make it of `sign`. */
+  signText(data: string): string {
+    return outerHash(this.#innerBlock(data), this.#outer, "base64url");
+  }
+
+  #innerBlock(data: Uint8Array | string): Buffer {
+    const length = typeof data === "string" ? Buffer.byteLength(data) : data.length;
+    const inner = length <= keptBytes ? this.#inner.subarray(0, blockBytes + length) : padded(this.#key, 0x36, length);
+    if (typeof data === "string") inner.write(data, blockBytes);
+    else inner.set(data, blockBytes);
+    return inner;
   }
 
   /** The same for data of one size, without an allocation besides the answer. */
@@ -41,7 +51,7 @@ export class Mac {
    */
   isSignature(data: string, signature: string): boolean {
     const given = Buffer.from(signature);
-    const wanted = Buffer.from(this.sign(data).toString("base64url"));
+    const wanted = Buffer.from(this.signText(data));
     return given.length === wanted.length && timingSafeEqual(given, wanted);
   }
 }

@@ -44,7 +44,7 @@ export class ResumeTokens {
     const bounded = rooms !== null || !send || commandsPerSecond !== null || roomsMax !== null;
     const fields = [session, user, tenant, tokenHash, issuedAt, expiresAt, bounded ? { rooms, send, commandsPerSecond, roomsMax } : null, generation, ...(hook === null ? [] : [[hook.from, hook.until, hook.rooms]])];
     const body = Buffer.from(JSON.stringify(fields)).toString("base64url");
-    return `${body}.${this.#mac.sign(body).toString("base64url")}`;
+    return `${body}.${this.#mac.signText(body)}`;
   }
 
   /** Null: not signed with this secret. The caller checks the expiry. */

@@ -59,11 +59,12 @@ export function createVerifier({ config, keys: materials, onOutage, onVerified, 
   const known = new LRUCache<string, Grant>({ max: knownMax, maxSize: knownBytesMax });
   const bad = new LRUCache<string, Verdict>({ max: badMax, ttl: badMs });
   const asked = new Map<string, Promise<Verdict>>();
+  const headers: Headers = new Map();
 
   const look = (token: string, hash: string): Verdict | Promise<Verdict> => {
     let header: Header;
     try {
-      header = headerOf(token);
+      header = knownHeaderOf(token, headers);
     } catch (error) {
       return invalid(error instanceof Malformed ? error.message : "token: is not a JWT");
     }
@@ -122,6 +123,22 @@ interface Header {
 }
 
 class Malformed extends Error {}
+
+/** By their text: all tokens of an issuer have one header, and to read it costs as much as to check a signature. */
+type Headers = Map<string, Header>;
+
+/** Issuers, and their keys. A client may send any header, so what is longer or more than this is read each time. */
+const headersMax = 64;
+const headerCharsMax = 256;
+
+function knownHeaderOf(token: string, headers: Headers): Header {
+  const text = token.slice(0, token.indexOf("."));
+  const known = headers.get(text);
+  if (known !== undefined) return known;
+  const header = headerOf(token);
+  if (text.length <= headerCharsMax && headers.size < headersMax) headers.set(text, header);
+  return header;
+}
 
 function headerOf(token: string): Header {
   const { alg, kid, crit } = decodeProtectedHeader(token);

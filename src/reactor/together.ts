@@ -44,10 +44,11 @@ export class Together {
     this.#session = null;
     this.#frames = [];
     this.#bytes = 0;
-    if (frames.length === 1) return this.#write(session, frames[0]!);
-    session.socket?.cork!(() => {
+    const write = () => {
       for (const frame of frames) this.#write(session, frame);
-    });
+    };
+    if (frames.length > 1 && session.socket !== null) session.socket.cork!(write);
+    else write();
   }
 
   leaveIf(session: Session): void {

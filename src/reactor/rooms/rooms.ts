@@ -16,7 +16,8 @@ import { formats } from "../../protocol/formats/formats.ts";
 import type { Context } from "../context.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Fanout, type UpTo } from "./fanout.ts";
-import { refuse, sendBytes, sendFrame } from "../outgoing.ts";
+import { sendBytes } from "../outgoing.ts";
+import { answerBoth, sendGone, sendLeft } from "./endings.ts";
 import { keyOf } from "../names.ts";
 import { sendOff } from "../session/directions.ts";
 import { SlowReaders } from "./slow.ts";
@@ -401,22 +402,4 @@ export class ReactorRooms {
     this.#rooms.set(handle, room);
     return room;
   }
-}
-
-/** Sends the hub's answer to a join, then the answer to the leave that overtook it. */
-function answerBoth(context: Context, { member, ended, id, leaveId }: Arrival, frame: Uint8Array): void {
-  if (ended === null) return; // the socket is gone
-  if (ended === "full") return refuse(context, member.session, id, "too_many_rooms");
-  sendBytes(context, member.session, frame);
-  if (ended === "left") sendLeft(context, member, leaveId);
-  else sendGone(context, member.session, member.name, ended);
-}
-
-/** Unasked: the node has ended the membership, or could not restore it. */
-export function sendGone(context: Context, session: Session, name: string, reason: Evicted | ""): void {
-  sendFrame(context, session, { id: 0, left: { room: name, ...(reason !== "" && { reason }) } });
-}
-
-function sendLeft(context: Context, member: Member, id: number): void {
-  if (id !== 0) sendFrame(context, member.session, { id, left: { room: member.name } });
 }

@@ -23,7 +23,7 @@ import { askConnect, decidedBefore } from "../hooks/connect.ts";
 import { closeSession, refuse, sendFrame } from "../outgoing.ts";
 import type { Released } from "../hooks/hooks.ts";
 import type { Reactor } from "../reactor.ts";
-import { sendGone } from "../rooms/rooms.ts";
+import { sendGone } from "../rooms/endings.ts";
 import { countMembers, isAssigned, memberOf, membersOf, type Session } from "./session.ts";
 
 const noRooms: readonly string[] = [];
