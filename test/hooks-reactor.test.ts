@@ -55,7 +55,7 @@ t.test("questions and verdicts come out of the ring as they went in", async (t) 
 function reactorWith(parts: object): Reactor {
   return {
     config: { frameBytesMax: 65_536, ringBytes: 2 ** 20, nodeId: "n", roomNameBytesMax: 255, roomsPerSessionMax: 10, allowAnonymous: true },
-    counters: { add: () => {}, get: () => 0, closed: () => {} }, trace: null, refusals: { tell: () => {} }, verifier: null, together: new Together(() => {}),
+    counters: { add: () => {}, addAt: () => {}, get: () => 0, closed: () => {} }, trace: null, refusals: { tell: () => {} }, verifier: null, together: new Together(() => {}),
     resumeTokens: new ResumeTokens("secret"), outOfMemory: () => true,
     ...parts,
   } as unknown as Reactor;
@@ -85,7 +85,7 @@ t.test("the backend names the user before the node looks where the user belongs"
 t.test("a long token that the node cannot read is refused unasked", async (t) => {
   const closed: string[] = [];
   const hooks = { asksConnect: true, ask: () => t.fail("asked") };
-  const reactor = reactorWith({ hooks, placement: { mode: "any" }, sessions: { setState: () => {} }, counters: { add: () => {}, get: () => 0, closed: (name: string) => closed.push(name) } });
+  const reactor = reactorWith({ hooks, placement: { mode: "any" }, sessions: { setState: () => {} }, counters: { add: () => {}, addAt: () => {}, get: () => 0, closed: (name: string) => closed.push(name) } });
   hello(reactor, comingSession(), 1, { version: 1, token: "x".repeat(8193) });
   t.strictSame(closed, ["invalid_token"]);
 });
