@@ -52,6 +52,15 @@ export class Bucket {
     return this.#write(() => this.#store.update(key, value, revision));
   }
 
+  /** The same for a hint: where no answer comes, nothing is concluded from that. */
+  updateHint(key: string, value: string, revision: number): Promise<Written | undefined> {
+    return this.#checked(this.#asking.askForHint(() => this.#store.update(key, value, revision)));
+  }
+
+  readHint(key: string): Promise<StoredRecord | null | undefined> {
+    return this.#asking.askForHint(() => this.#store.read(key));
+  }
+
   read(key: string): Promise<StoredRecord | null | undefined> {
     return this.#asking.ask(() => this.#store.read(key));
   }
@@ -90,9 +99,13 @@ export class Bucket {
     return true;
   }
 
-  async #write(write: () => Promise<Written>): Promise<Written | undefined> {
+  #write(write: () => Promise<Written>): Promise<Written | undefined> {
+    return this.#checked(this.#asking.ask(write));
+  }
+
+  async #checked(asked: Promise<Written | undefined>): Promise<Written | undefined> {
     const [before, life] = [this.#highest, this.#created];
-    const answer = await this.#asking.ask(write);
+    const answer = await asked;
     if (answer?.kind !== "written" || this.#created !== life) return this.#created === life ? answer : undefined;
     if (answer.revision > before) {
       this.#highest = Math.max(this.#highest, answer.revision);

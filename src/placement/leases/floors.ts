@@ -27,6 +27,8 @@ const writesMax = 16;
 export class Floors {
   readonly #parts: FloorsParts;
   #writing = 0;
+  /** Those whose record is the oldest come first. */
+  #due: Holding<QueuedMessage>[] = [];
 
   constructor(parts: FloorsParts) {
     this.#parts = parts;
@@ -34,11 +36,19 @@ export class Floors {
 
   /** Writes those that are due. Call it now and then. */
   look(holdings: Iterable<Holding<QueuedMessage>>): void {
-    const { timers } = this.#parts;
-    for (const holding of holdings) {
-      if (this.#writing >= writesMax) return;
-      if (holding.isLeaving || holding.floor === holding.recordedFloor || timers.now() - holding.recordedAt < floorMs) continue;
-      void this.#write(holding);
+    this.#due = [...holdings].filter((holding) => this.#isDue(holding)).sort((a, b) => a.recordedAt - b.recordedAt);
+    this.#next();
+  }
+
+  #isDue({ isLeaving, floor, recordedFloor, recordedAt }: Holding<QueuedMessage>): boolean {
+    return !isLeaving && floor !== recordedFloor && this.#parts.timers.now() - recordedAt >= floorMs;
+  }
+
+  #next(): void {
+    while (this.#writing < writesMax) {
+      const holding = this.#due.shift();
+      if (holding === undefined) return;
+      if (this.#isDue(holding)) void this.#write(holding);
     }
   }
 
@@ -51,16 +61,17 @@ export class Floors {
     if (lease.boot !== boot || !isHeldBy(known?.record, node, boot, epoch)) return;
     const [key, value] = [assignmentKey(partition), writeRecord({ state: "held", owner: node, boot, epoch, floor, stream, next: "" })];
     this.#writing++;
-    const answer = await bucket.update(key, value, known!.revision);
+    const answer = await bucket.updateHint(key, value, known!.revision);
     if (answer?.kind === "written") {
       holding.recordedFloor = floor;
       assignments.learn({ key, value, revision: answer.revision });
     } else {
       // An earlier one was stored after all, or the partition is another claim's by now.
       if (answer !== undefined) assignments.disprove(partition, known!.revision);
-      const found = await bucket.read(key);
+      const found = await bucket.readHint(key);
       if (found) assignments.learn(found);
     }
     this.#writing--;
+    this.#next();
   }
 }

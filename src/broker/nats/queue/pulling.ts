@@ -49,18 +49,14 @@ const tellMs = 1_000;
 const untoldMax = 1024;
 /** Requests in a row that nobody answered, after which the consumer may be gone. */
 const unansweredMax = 8;
-/** Messages that come again in a row. More: the consumer stands where it began, and another one begins later. */
-const repeatsMax = 1_024;
 const nanosecondsPerMs = 1e6;
 
 export class Pulling {
   readonly #options: PullingOptions;
   /** Messages that the consumer may still send for requests. */
   #requested = 0;
-  /** Number of the last message among those that the consumer has sent; 0 before the first. It falls where another server leads the consumer that knows less. */
+  /** Number of the last message among those that the consumer has sent; 0 before the first. A consumer is pulled once. */
   #place = 0;
-  /** Messages in a row that came again. */
-  #repeats = 0;
   #lastSeq = 0;
   /** In order; the first is not acknowledged. */
   readonly #open: HandedOver[] = [];
@@ -136,15 +132,14 @@ export class Pulling {
     this.#heardAt = this.#answeredAt = performance.now();
     this.#requested--;
     this.#unanswered = 0;
-    if (this.#place > 0 && place > this.#place + 1) return this.end("messages were lost on the way from NATS");
+    if (place > this.#place + 1) return this.end("messages were lost on the way from NATS");
+    // Another server leads it, or was restarted. What it sent between that and this may be lost as well.
+    if (place <= this.#place) return this.end("the consumer knows less than it has sent");
     this.#place = place;
     this.pending = pending;
     // Sent again: the acknowledgement was late, or lost.
-    if (seq <= this.#lastSeq) {
-      if (++this.#repeats > repeatsMax) return this.end("the consumer begins again");
-      this.#tellSoon(true);
-    } else {
-      this.#repeats = 0;
+    if (seq <= this.#lastSeq) this.#tellSoon(true);
+    else {
       this.#lastSeq = seq;
       this.#open.push({ seq, reply, isAcknowledged: false });
       this.#options.message({ seq, subject, data, pending });
