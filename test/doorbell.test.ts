@@ -95,3 +95,29 @@ t.test("a record written with endAtOnce wakes a reader that sleeps, during the r
   writer.close();
   t.equal(rung, 3, "a link that closes owes nothing");
 });
+
+t.test("a record written with endInTurn wakes once, at the end of the turn, or with a record of the same turn that ends otherwise", async (t) => {
+  const [out, back] = [createRing(1024), createRing(1024)];
+  let rung = 0;
+  const common = { overflowBytesMax: 1e6, readBudgetBytes: 1e6, onRecord: () => {}, onBatchEnd: () => {}, wakeRestMs: 0 };
+  const writer = new Link({ ...common, out, in: back, ringDoorbell: () => void rung++ });
+  const reader = new Link({ ...common, out: back, in: out, ringDoorbell: () => {} });
+  t.teardown(() => (writer.close(), reader.close()));
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  const write = () => (writer.begin(1, 4, true), writer.u32(1));
+  for (let i = 0; i < 3; i++) {
+    write();
+    writer.endInTurn();
+  }
+  t.equal(rung, 0);
+  await turn();
+  t.equal(rung, 1);
+  reader.wake();
+  write();
+  writer.endInTurn();
+  write();
+  writer.endAtOnce();
+  t.equal(rung, 2, "the first record's mark is the second's wake");
+  await turn();
+  t.equal(rung, 2, "once");
+});

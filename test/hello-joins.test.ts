@@ -203,6 +203,14 @@ t.test("frames to one session leave in one write, in order; to others, and above
   send(ann, 6);
   send(ann, 8 * 1024);
   t.same(seen(), ["ann 6", "ann 8192 at once"], "one frame needs no cork");
+  const texts: string[] = [];
+  const copies = new Together((_, frame) => void texts.push(Buffer.from(frame).toString()));
+  const inRing = Buffer.from("joined");
+  copies.begin(ann);
+  copies.takes(ann, inRing);
+  inRing.fill("x");
+  copies.leave();
+  t.same(texts, ["joined"], "the hub may have written over it");
   together.begin(ann);
   send(ann, 7);
   together.begin(bob);

@@ -7,6 +7,8 @@ import t, { type Test } from "tap";
 import { startNats } from "./support/nats.ts";
 import { readAnswer, readPubAck, readStreamInfo } from "../src/broker/nats/wire/answers.ts";
 import { connectNats } from "../src/broker/nats/connection/connection.ts";
+import { readEnvelope, writeEnvelope } from "../src/broker/nats/wire/envelope.ts";
+import { Format } from "../src/protocol/messages.ts";
 import { ackedSeq } from "../src/broker/nats/wire/raw.ts";
 import { Listening } from "../src/broker/nats/listening.ts";
 import { Pulls } from "../src/broker/nats/history/pulls.ts";
@@ -423,4 +425,15 @@ t.test("an answer of JetStream's API without what is read of it is an error", (t
   t.throws(say({ ...stream, error: { code: 404, err_code: 10059, description: "stream not found" } }), { name: "ApiFailure", code: 10059 });
   t.throws(say({ ...stream, error: "no" }), { name: "ApiFailure" });
   t.end();
+});
+
+t.test("JSON of another program that is none is handed on as bytes: it would spoil the messages of others", async (t) => {
+  const [node, other] = [Buffer.alloc(8, 1), Buffer.alloc(8, 2)];
+  const formatOf = (payload: Uint8Array, reader = node) =>
+    readEnvelope(reader, writeEnvelope(other, 1, 1, { sender: "", payload, format: Format.JSON, key: "", origin: "" }))!.format;
+  t.equal(formatOf(Buffer.from('{"a":"ä"}')), Format.JSON);
+  for (const payload of [Buffer.from([0x22, 0xff, 0x22]), Buffer.from("{"), Buffer.from('1,{"publication":{}}'), Buffer.alloc(0), Buffer.from("\ufeff1")]) {
+    t.equal(formatOf(payload), Format.BINARY, payload.toString());
+  }
+  t.equal(formatOf(Buffer.from("{"), other), Format.JSON, "a node has checked its own");
 });

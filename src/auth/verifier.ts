@@ -59,7 +59,7 @@ export function createVerifier({ config, keys: materials, onOutage, onVerified, 
   const known = new LRUCache<string, Grant>({ max: knownMax, maxSize: knownBytesMax });
   const bad = new LRUCache<string, Verdict>({ max: badMax, ttl: badMs });
   const asked = new Map<string, Promise<Verdict>>();
-  const headers: Headers = new Map();
+  const headers: Headers = new LRUCache({ max: headersMax });
 
   const look = (token: string, hash: string): Verdict | Promise<Verdict> => {
     let header: Header;
@@ -125,9 +125,9 @@ interface Header {
 class Malformed extends Error {}
 
 /** By their text: all tokens of an issuer have one header, and to read it costs as much as to check a signature. */
-type Headers = Map<string, Header>;
+type Headers = LRUCache<string, Header>;
 
-/** Issuers, and their keys. A client may send any header, so what is longer or more than this is read each time. */
+/** Issuers, and their keys. A client may send any header: what is longer is read each time, and only the latest are kept. */
 const headersMax = 64;
 const headerCharsMax = 256;
 
@@ -136,7 +136,8 @@ function knownHeaderOf(token: string, headers: Headers): Header {
   const known = headers.get(text);
   if (known !== undefined) return known;
   const header = headerOf(token);
-  if (text.length <= headerCharsMax && headers.size < headersMax) headers.set(text, header);
+  // A part of a string keeps the whole of it in memory, here a token.
+  if (text.length <= headerCharsMax) headers.set(Buffer.from(text, "latin1").toString("latin1"), header);
   return header;
 }
 

@@ -41,6 +41,8 @@ export class Link {
   #overflowBytes = 0;
   /** The next turn of reading and writing is scheduled. At most one is, however often the doorbell rings. */
   #scheduled = false;
+  /** A record was written whose end of the turn is to wake the other end. */
+  #ringDue = false;
   #closed = false;
   /** Overflow buffers allocated so far. */
   overflowed = 0;
@@ -134,7 +136,7 @@ export class Link {
 
   end(): void {
     if (this.#waits) this.#enqueue();
-    else if (this.#out.commit(this.#kind, this.#at - this.#start)) this.#doorbell.ring();
+    else if (this.#out.commit(this.#kind, this.#at - this.#start) || this.#ringDue) this.#ring();
   }
 
   /** As `end`, but the other end is woken at once, whatever the load. */
@@ -144,12 +146,15 @@ export class Link {
   }
 
   /**
-   * As `end`, but the other end is woken when this turn of the loop ends, once for all records of the turn. A wake costs
+   * As `end`, but the other end is woken when this turn of the loop ends, or by a record that ends otherwise before that. A wake costs
    * more than handling a small record, and a reader that is woken for each is asleep again before the next.
    */
   endInTurn(): void {
     if (this.#waits) this.#enqueue();
-    else if (this.#out.commit(this.#kind, this.#at - this.#start)) setImmediate(this.#ring);
+    else if (this.#out.commit(this.#kind, this.#at - this.#start)) {
+      this.#ringDue = true;
+      setImmediate(this.#ringLate);
+    }
   }
 
   /** The doorbell rang: there are records to read, or there is room to write. */
@@ -185,7 +190,14 @@ export class Link {
     this.#doorbell.hurry();
   }
 
-  readonly #ring = (): void => this.#doorbell.ring();
+  #ring(): void {
+    this.#ringDue = false;
+    this.#doorbell.ring();
+  }
+
+  readonly #ringLate = (): void => {
+    if (this.#ringDue) this.#ring();
+  };
 
   #onRecord = (kind: number, start: number, end: number): boolean | void => {
     this.#record.open(start, end);
@@ -203,7 +215,9 @@ export class Link {
   }
 
   #enqueue(): void {
-    this.#overflow.push({ kind: this.#kind, body: this.#bytes.subarray(0, this.#at) });
+    const body = this.#bytes.subarray(0, this.#at);
+    // What a record may need is reserved, and may be much more than it has.
+    this.#overflow.push({ kind: this.#kind, body: this.#bytes.length - this.#at > slackMax ? Buffer.from(body) : body });
     this.#overflowBytes += this.#at;
     this.overflowed++;
     if (!this.#out.block()) this.#later();
@@ -228,6 +242,9 @@ export class Link {
     this.#options.onRoom?.();
   }
 }
+
+/** Bytes of a waiting record that may be reserved in vain. */
+const slackMax = 64;
 
 const wordValues = 2 ** 32;
 

@@ -10,7 +10,7 @@ import type { KeyMaterial } from "../auth/keys.ts";
 import type { Certificate } from "../config/certificate.ts";
 import { ConfigError, type Config } from "../config/config.ts";
 import type { CloseName } from "../errors.ts";
-import { Counters } from "../link/counters.ts";
+import { Counters, formatSockets } from "../link/counters.ts";
 import { firstApiKind } from "../link/api.ts";
 import { Link, type RecordReader } from "../link/link.ts";
 import { doorbell, type FromReactor, type ReactorData, type SlowSession, type ToReactor } from "../link/threads.ts";
@@ -296,7 +296,7 @@ export class Reactors {
     this.#running[running.index] = null;
     this.#withoutKeys.delete(running.index);
     const counters = new Counters(this.#options.counters[running.index]!);
-    for (const state of ["handshake", "ready", "closing"] as const) counters.set(state, 0);
+    for (const state of ["handshake", "ready", "closing", ...formatSockets] as const) counters.set(state, 0);
     if (this.#leaving || !this.#started) return;
     this.restarts++;
     this.#options.onServing(this.serving);

@@ -16,7 +16,7 @@ import { hasKey } from "../config/reach.ts";
 import { hasHooks } from "../config/hooks.ts";
 import type { Certificate } from "../config/certificate.ts";
 import type { CloseName } from "../errors.ts";
-import { Counters } from "../link/counters.ts";
+import { Counters, formatSockets } from "../link/counters.ts";
 import { Link, type RecordReader } from "../link/link.ts";
 import { kinds } from "../link/records.ts";
 import { planMemory } from "../platform/memoryplan.ts";
@@ -139,7 +139,7 @@ const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow, hooks, ea
 const moves: Moves = new Moves(reactor, allCounters.length);
 
 for (const event of ["uncaughtException", "unhandledRejection"] as const) process.on(event, fail);
-for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway", "heldBytes"] as const) counters.set(gauge, 0);
+for (const gauge of ["handshake", "ready", "closing", "tcpSockets", "members", "behind", "rooms", "keysAway", "heldBytes", ...formatSockets] as const) counters.set(gauge, 0);
 
 const connectionUrl = new ConnectionUrl({ ...context, state, tokensPerSecond: config.handshakesPerSecond / allCounters.length });
 const publicApi = config.apiPublic ? new PublicApi({ link, counters, state, ringBytes: config.ringBytes }) : null;

@@ -31,7 +31,8 @@ export class Together {
       this.leave();
       return false;
     }
-    this.#frames.push(frame.slice());
+    // A frame of the hub is a Buffer in the ring, whose own slice is a view.
+    this.#frames.push(Uint8Array.prototype.slice.call(frame));
     this.#bytes += frame.length;
     return true;
   }

@@ -307,6 +307,8 @@ export class ReactorRooms {
     const { session, name } = member;
     member.state = "gone";
     removeMember(session, member);
+    // Its hello was refused, and the join that came with it therefore, too.
+    if (session.state !== "ready") return;
     writeUnplaced(this.#context.link, session.slot, session.life, name);
     // The client has not heard of the room.
     if (arrival.kind === "assigned") return;

@@ -62,8 +62,8 @@ function may(reactor: Reactor, session: Session, waiting: Waiting, frame: Early)
 }
 
 /** Whether the session may be in one more room, this one, and no hook has to be asked. */
-function mayBeAsked(reactor: Reactor, session: Session, { ahead }: Waiting, room: string): boolean {
-  if (ahead >= aheadMax || reactor.link.congested || reactor.kindOf(room)?.asksJoin !== false) return false;
+function mayBeAsked(reactor: Reactor, session: Session, { ahead, restored }: Waiting, room: string): boolean {
+  if (ahead + restored >= aheadMax || reactor.link.congested || reactor.kindOf(room)?.asksJoin !== false) return false;
   return (room === inboxName || allows(session.grant!, "join", room)) && countMembers(session) < roomsMax(reactor, session);
 }
 
@@ -80,7 +80,7 @@ function send(reactor: Reactor, session: Session, waiting: Waiting, frame: JoinF
 function bringBack(reactor: Reactor, session: Session, waiting: Waiting, { name, epoch, seq }: PlaceInRoom): boolean {
   if (memberOf(session, name) !== null) return true;
   if (!mayBeAsked(reactor, session, waiting, name)) return false;
-  waiting.ahead++;
+  waiting.restored++;
   return reactor.rooms.join(session, { id: 0, name, epoch, seq, history: 0, kind: "restored", ahead: true });
 }
 
@@ -95,7 +95,7 @@ export function settleAhead(reactor: Reactor, session: Session, restored: readon
   }
   if (session.assigned === null) return;
   let over = countMembers(session) - roomsMax(reactor, session);
-  for (const room of session.assigned) if (memberOf(session, room) === null) over++;
+  for (const room of session.assigned) if (memberOf(session, room) === null && reactor.kindOf(room) !== null) over++;
   for (const member of members.reverse()) {
     if (over <= 0) return;
     if (member.arrival?.kind !== "asked" || isAssigned(session, member.name)) continue;

@@ -20,7 +20,7 @@ const noSizes: number[] = [];
 
 /** From here on the session's frames wait, until `letGo`. */
 export function wait(session: Session, id: number, client = ""): void {
-  session.waiting = { id, client, frames: noFrames, sizes: noSizes, bytes: 0, ahead: 0, mayGoAhead: false };
+  session.waiting = { id, client, frames: noFrames, sizes: noSizes, bytes: 0, ahead: 0, restored: 0, mayGoAhead: false };
 }
 
 /** Keeps a frame. Its bytes must be its own. */

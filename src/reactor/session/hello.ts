@@ -167,7 +167,7 @@ export function onAdmitted(reactor: Reactor, record: RecordReader): Released | n
   reactor.together.begin(session);
   sendReady(reactor, session, id, admitted);
   reactor.moves.arrived(session);
-  if (held.ahead > 0) settleAhead(reactor, session, admitted.rooms);
+  if (held.ahead + held.restored > 0) settleAhead(reactor, session, admitted.rooms);
   for (const place of admitted.rooms) restore(reactor, session, place, admitted.isClaimed);
   if (session.assigned !== null) for (const room of [...session.assigned]) joinAssigned(reactor, session, room);
   return { session, held };

@@ -71,6 +71,8 @@ export interface Waiting {
   bytes: number;
   /** Joins that have followed hello to the hub, and whether more may (ahead.ts). */
   ahead: number;
+  /** Rooms of a session that resumes which have followed it, too. They were in hello, and are no frames. */
+  restored: number;
   mayGoAhead: boolean;
 }
 

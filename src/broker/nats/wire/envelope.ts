@@ -11,6 +11,8 @@
  * `node` and `number` identify a publication to the node that made it. `origin` has a meaning on that node only, unless
  * it begins with `originForAll`.
  */
+import { isUtf8 } from "node:buffer";
+import { Format } from "../../../protocol/messages.ts";
 import { originForAll, originText, type Draft } from "../../broker.ts";
 
 const form = 1;
@@ -62,15 +64,27 @@ export function readEnvelope(node: Buffer, data: Uint8Array): Envelope | null {
   const payloadAt = keyAt + bytes.readUInt16LE(26);
   if (payloadAt > bytes.length) return null;
   const own = isOwn(node, bytes);
+  const payload = bytes.subarray(payloadAt);
   return {
     time: bytes.readDoubleLE(2),
-    format: bytes[1]!,
+    format: bytes[1] === Format.JSON && !own && !isJson(payload) ? Format.BINARY : bytes[1]!,
     sender: originAt > prefixBytes ? bytes.toString("utf8", prefixBytes, originAt) : "",
     origin: keyAt > originAt && (own || bytes[originAt] === forAll) ? bytes.toString("latin1", originAt, keyAt) : "",
     key: payloadAt > keyAt ? bytes.toString("utf8", keyAt, payloadAt) : "",
     number: own ? bytes.readUInt32LE(18) : 0,
-    payload: bytes.subarray(payloadAt),
+    payload,
   };
+}
+
+/** Nodes check JSON before they publish it. Another program may not have: its bytes would spoil the messages of others. */
+function isJson(payload: Buffer): boolean {
+  if (!isUtf8(payload)) return false;
+  try {
+    JSON.parse(payload.toString());
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Time of publishing; NaN: from another program. */
