@@ -95,7 +95,7 @@ t.test("rooms that only the client names are asked about; those that the store k
     const [joined, asked, sent]: [string[], string[], string[]] = [[], [], []];
     const session = comingSession();
     session.grant = anonymous("ann");
-    session.waiting = { id: 1, client: "", frames: [], sizes: [], bytes: 0, ahead: 0, mayGoAhead: false };
+    session.waiting = { id: 1, client: "", frames: [], sizes: [], bytes: 0, ahead: 0, restored: 0, mayGoAhead: false };
     const hooks = { asksConnect: false, ask: (_: Session, { room }: Question, then: (verdict: HookVerdict) => void) => {
       asked.push(room);
       then(room === "chat:a" ? allowed : { kind: "denied", close: 4500, error: "forbidden", reason: "" });

@@ -2,6 +2,7 @@
 import t from "tap";
 import { PlaceTickets, placeTag, userTag } from "../src/auth/placetickets.ts";
 import { closes, type CloseName } from "../src/errors.ts";
+import { Together } from "../src/reactor/together.ts";
 import { Counters, createCounters } from "../src/link/counters.ts";
 import { Link } from "../src/link/link.ts";
 import { nobody, writeDeliver } from "../src/link/publications.ts";
@@ -45,7 +46,7 @@ function reactorOf() {
     holdings, placeTickets,
     targets: { belonging: () => all[state.owner], takes, owner: () => (state.owner >= 0 && takes(all[state.owner]!) ? all[state.owner]! : null) },
     looks: { look: (_: string, then: () => void) => then() },
-    counters: new Counters(createCounters()), encoder: new Encoder(1_024), trace: null, refusals: { tell: () => {} },
+    counters: new Counters(createCounters()), encoder: new Encoder(1_024), trace: null, together: new Together(() => {}), refusals: { tell: () => {} },
     sessions: { setState: (session: Session, next: Session["state"]) => void (session.state = next), find: () => null },
     compressFrom: Infinity, queueBudget: { add: () => {} },
   } as unknown as Context;

@@ -8,6 +8,7 @@ import { Counters, createCounters } from "../src/link/counters.ts";
 import { Calm, moveRate } from "../src/placement/calm.ts";
 import type { PlacementView } from "../src/placement/view.ts";
 import { Encoder } from "../src/protocol/formats/encoder.ts";
+import { Together } from "../src/reactor/together.ts";
 import type { Target } from "../src/reactor/locate/targets.ts";
 import type { Reactor } from "../src/reactor/reactor.ts";
 import { Moves } from "../src/reactor/session/moves.ts";
@@ -117,7 +118,7 @@ function reactorWith(count: number, { nodes = 2, movesPerSecond = 100, reactors 
   const targets = Array.from({ length: 8 }, (_, i) => ({ node: { id: `node-${i}`, url: `ws://h${i}/ws`, tcpUrl: "" }, isSelf: i === 0, tag: placeTag(`node-${i}`), slots: { take: () => state.slotMs } }) as unknown as Target);
   const reactor = {
     counters, placement, placeTickets: new PlaceTickets("s".repeat(32)), leaving: new Set(), encoder: new Encoder(65_536), compressFrom: Infinity,
-    config: { natsTimeoutMs: 1_000, socketQueueBytesMax: 1e6 }, trace: null, refusals: { tell() {} }, queueBudget: { add() {} },
+    config: { natsTimeoutMs: 1_000, socketQueueBytesMax: 1e6 }, trace: null, together: new Together(() => {}), refusals: { tell() {} }, queueBudget: { add() {} },
     rooms: { deliveries: { flushFor() {}, handOverAll() {} } },
     targets: { belonging: (_: string, user: string) => targets[placement.ownerOf("", user)], takes: (target: Target) => state.taking.has(targets.indexOf(target)) },
     sessions: { get end() { return slots.length; }, at: (slot: number) => slots[slot] ?? null, setState: (session: Session, next: Session["state"]) => (session.state = next) },

@@ -11,6 +11,7 @@ import { xxh32 } from "../src/placement/hash.ts";
 import { ownersOf } from "../src/placement/ring.ts";
 import { createPlacement, PlacementWriter, SharedPlacement } from "../src/placement/shared.ts";
 import { Encoder } from "../src/protocol/formats/encoder.ts";
+import { Together } from "../src/reactor/together.ts";
 import { Targets } from "../src/reactor/locate/targets.ts";
 import type { Reactor } from "../src/reactor/reactor.ts";
 import { Moves } from "../src/reactor/session/moves.ts";
@@ -34,7 +35,7 @@ function nodeNamed(id: string) {
   const targets = new Targets({ view: placement, reactors: 1, refuses: () => false, ready: () => true });
   const left: (Sent & { readonly user: string })[] = [];
   const reactor = {
-    counters, placement, targets, placeTickets: new PlaceTickets(secret), leaving: new Set(), encoder: new Encoder(65_536), compressFrom: Infinity, trace: null,
+    counters, placement, targets, placeTickets: new PlaceTickets(secret), leaving: new Set(), encoder: new Encoder(65_536), compressFrom: Infinity, trace: null, together: new Together(() => {}),
     config: { nodeId: id, natsTimeoutMs: 1_000, socketQueueBytesMax: 1e6 }, refusals: { tell() {} }, queueBudget: { add() {} }, rooms: { deliveries: { flushFor() {}, handOverAll() {} } },
     looks: { look: (_: string, then: () => void) => then() },
     sessions: { get end() { return slots.length; }, at: (slot: number) => slots[slot] ?? null, setState: (session: Session, next: Session["state"]) => (session.state = next) },
