@@ -1,7 +1,8 @@
 /** Describes the measurement: machine, time and versions. */
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, realpathSync } from "node:fs";
 import { arch, availableParallelism, cpus, release, totalmem, type } from "node:os";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type PeerName, versionOf } from "../servers/peers.ts";
 
@@ -15,7 +16,8 @@ export type Machine = {
   versions: Readonly<Record<string, string>>;
 };
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
+/** Where the project lies, also for a test that runs from .test/ (test/build.mjs). */
+const root = dirname(realpathSync(fileURLToPath(new URL("../../package.json", import.meta.url))));
 
 /** @param peers whose versions belong to the run */
 export function thisMachine(peers: readonly PeerName[] = []): Machine {
@@ -27,10 +29,10 @@ export function thisMachine(peers: readonly PeerName[] = []): Machine {
     node: process.version,
     date: new Date().toISOString(),
     versions: {
-      "flux-gateway": version(`${root}package.json`),
-      "uWebSockets.js": version(`${root}node_modules/uWebSockets.js/package.json`),
-      ws: version(`${root}node_modules/ws/package.json`),
-      "socket.io": version(`${root}node_modules/socket.io/package.json`),
+      "flux-gateway": version(`${root}/package.json`),
+      "uWebSockets.js": version(`${root}/node_modules/uWebSockets.js/package.json`),
+      ws: version(`${root}/node_modules/ws/package.json`),
+      "socket.io": version(`${root}/node_modules/socket.io/package.json`),
       ...Object.fromEntries(peers.map((peer) => [peer === "nchan" ? "nginx" : peer, versionOf(peer)])),
     },
   };
