@@ -6,6 +6,7 @@ import type { Context } from "../src/reactor/context.ts";
 import { Heartbeat } from "../src/reactor/session/heartbeat.ts";
 import { createSession, ReactorSessions, type Session } from "../src/reactor/session/session.ts";
 import { Audiences } from "../src/reactor/transport/socket.ts";
+import { Together } from "../src/reactor/together.ts";
 
 interface Silent {
   readonly session: Session;
@@ -17,7 +18,7 @@ interface Silent {
 function start(options: { heartbeatMs?: number; heartbeatGraceMs?: number; handshakeTimeoutMs?: number }, ...states: Session["state"][]) {
   const config = resolveConfig({ options: { heartbeatMs: 400, heartbeatGraceMs: 800, handshakeTimeoutMs: 400, ...options } }).config;
   const counters = new Counters(createCounters());
-  const context = { config, counters, sessions: new ReactorSessions(counters), refusals: { tell() {} } } as unknown as Context;
+  const context = { config, counters, sessions: new ReactorSessions(counters), refusals: { tell() {} }, together: new Together(() => {}) } as unknown as Context;
   let beat = () => {};
   let everyMs = 0;
   const heartbeat = new Heartbeat(context, (ms, run) => {

@@ -8,6 +8,7 @@ import { Trace } from "../src/reactor/trace.ts";
 import type { Context } from "../src/reactor/context.ts";
 import { tooSlow } from "../src/reactor/outgoing.ts";
 import { createSession, type Session } from "../src/reactor/session/session.ts";
+import { Together } from "../src/reactor/together.ts";
 import type { FromReactor } from "../src/link/threads.ts";
 import { startNodeProcess } from "./support/nodeprocess.ts";
 import { fate, open } from "./support/session.ts";
@@ -90,7 +91,7 @@ t.test("slow readers have a line, where they are noticed: the close comes later,
   t.same(posted, []);
   const counters = { add() {} };
   const session = { ...createSession({ publish: () => true }, 1, "", ""), state: "ready", socket: null };
-  tooSlow({ counters, refusals: one, sessions: { setState() {} } } as unknown as Context, session as unknown as Session);
+  tooSlow({ counters, together: new Together(() => {}), refusals: one, sessions: { setState() {} } } as unknown as Context, session as unknown as Session);
   for (const message of posted) if (typeof message === "object" && message.kind === "refused") log.tell(message);
   t.match(lines, [{ level: "info", reason: "slow_consumer", code: 3008, msg: /^a client was disconnected, slow_consumer: the client read too slowly and its socket queue was full; GET \/slow/ }]);
   t.end();
