@@ -43,6 +43,7 @@ const names = [
   "unreadable",
   "framesIn",
   "framesOut",
+  "pongs", // answers of uWS to pings of clients
   "bytesIn",
   "bytesOut",
   "publishes",

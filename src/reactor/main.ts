@@ -133,7 +133,7 @@ const returnWindow = new ReturnWindow(context, allCounters.map((shared) => new C
 let toldSlow = false;
 let failed = false;
 // Frames count when they are delivered, publishes when they leave, which may be later (windows.ts).
-const queues = new Queues(context, tellSlow, () => counters.get("framesOut") + rooms.fanout.order);
+const queues = new Queues(context, tellSlow, () => counters.get("framesOut") + counters.get("pongs") + rooms.fanout.order);
 const early = new EarlyHellos(context);
 const reactor: Reactor = { ...context, rooms, heartbeat, returnWindow, hooks, early, get moves() { return moves; } };
 const moves: Moves = new Moves(reactor, allCounters.length);

@@ -36,7 +36,7 @@ export class Queues {
   /**
    * @param onLook called about once a second with the slowest sessions, the longest queue first; less often while nothing
    * is sent
-   * @param sent a number that rises with everything that is sent to sessions, but for pings and close frames
+   * @param sent a number that rises with everything that is sent to sessions, but for pings of the node and close frames
    */
   constructor(context: Context, onLook: (slow: readonly SlowSession[]) => void, sent: () => number) {
     this.#context = context;

@@ -92,7 +92,10 @@ export function serveWebSockets(app: TemplatedApp, reactor: Reactor, door: () =>
     pong: onControl,
 
     // uWS has already answered it.
-    ping: onControl,
+    ping(socket, message) {
+      counters.add("pongs", 1);
+      onControl(socket, message);
+    },
 
     drain(socket) {
       const { session } = socket.getUserData();
