@@ -43,6 +43,7 @@ import { stormRow } from "./rows/storm.ts";
 import { loadClientRows, speedRows, wakeUpRows } from "./rows/speed.ts";
 import { sessionBroadcastRow } from "./rows/sessionbroadcast.ts";
 import { absence, type PeerName, peerNames } from "./servers/peers.ts";
+import { keepApart } from "./servers/child.ts";
 import { packageNames, type ServerName, serverNames, serverTitles } from "./servers/start.ts";
 
 const groups: Record<string, readonly Row[]> = {
@@ -92,6 +93,7 @@ type Flags = {
   rounds: number;
   seconds?: number;
   quick: boolean;
+  apart: boolean;
   build: boolean;
   profile?: string;
   out: boolean;
@@ -107,6 +109,7 @@ const flags = new Command("bench")
   .option("--seconds <n>", "seconds per measurement of fan-out; echo takes six times as long (default: 10, quick: 3)", positive)
   .option("--quick", "one short round with fewer sockets: for trials, not for publication; stores no results", false)
   .option("--profile <directory>", "directory for V8 CPU profiles of the servers")
+  .option("--apart", "the servers on one half of the cores, the load client on the other (taskset): shows what comes of sharing them; stores no results", false)
   .option("--no-build", "measure dist/ as it is")
   .option("--name <name>", "name of the files in bench/results", "latest")
   .option("--add", "keep the other rows of that file, and write it after every row", false)
@@ -136,11 +139,12 @@ const commit = thisCommit();
 console.log(`${machineLine(machine)}, commit ${commit}`);
 sayAbsent();
 
+if (flags.apart) keepApart();
 const measurements = await measureAll();
 const summaries = rows.map((row) => summaryOf(row, measurements));
 rows.forEach((row, i) => console.log(rowTable(row, summaries[i]!)));
 sayAbsent();
-if (flags.out && !flags.quick) console.log(`\nWritten: ${keep(rows, measurements).join(", ")}`);
+if (flags.out && !flags.quick && !flags.apart) console.log(`\nWritten: ${keep(rows, measurements).join(", ")}`);
 
 function summaryOf(row: Row, measurements: readonly Measurement[]): RowSummary {
   return summarize(row, scale, measurements, { date: machine.date, commit, rounds });
@@ -159,7 +163,7 @@ async function measureAll(): Promise<Measurement[]> {
     for (let round = 0; round < rounds; round++) {
       for (const server of rotated(serversOf(row), round)) measured.push(await measure(row, server, round, progress));
     }
-    if (flags.add && flags.out && !flags.quick) keep([row], measured.filter((one) => one.row === row.name));
+    if (flags.add && flags.out && !flags.quick && !flags.apart) keep([row], measured.filter((one) => one.row === row.name));
   }
   progress.end();
   return measured;

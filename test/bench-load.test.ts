@@ -389,7 +389,7 @@ function rowOf(row: RowSummary["row"], metrics: Record<string, number>, title = 
 }
 
 const modelRows = [
-  rowOf("speed-binary-100-1000", { cpuPublication: 500 }), rowOf("speed-binary-1000-1000", { cpuPublication: 1400 }),
+  rowOf("speed-binary-10-1000", { cpuPublication: 150 }, "10 members × 1,000/s, binary, 128 bytes, 10 publishers"), rowOf("speed-binary-40-1000", { cpuPublication: 450 }),
   rowOf("speed-binary-1000-100", { cpuMicros: 6.5 }), rowOf("speed-binary-1000-2000", { cpuMicros: 0.5 }),
 ];
 
@@ -397,7 +397,7 @@ t.test("the cost model takes publications and deliveries apart, and computes wha
   t.equal(costModel(modelRows.slice(1)), null, "a row is missing");
   const model = costModel(modelRows);
   if (model === null) throw new Error("no model");
-  t.match(model, { publication: 400, deliveryAlone: 6.5, deliveryShared: 0.5, connect: null }, "900 more deliveries cost 900 µs more: 1 µs each, so 100 of 500 µs");
+  t.match(model, { publication: 50, deliveryAlone: 6.5, deliveryShared: 0.5, connect: null }, "30 more deliveries cost 300 µs more: 10 µs each, so 100 of 150 µs");
   t.equal(idleCrowd(model, 1_000_000, 15), null, "connects were not measured");
 
   // 25,000 members, 6 µs a write, 0.5 µs a delivery: of a second 0.625 s are deliveries, and a round of writes takes 0.15 s.
@@ -415,7 +415,7 @@ t.test("the page says what was measured, what fell behind, and what is missing",
   const behind = { ...modelRows[0]!.servers[0]!, roundsBehind: 2 };
   const page = speedPage({ ...run, rows: [{ ...modelRows[0]!, servers: [behind] }, ...modelRows.slice(1)] });
   t.match(page, /Measured on 2026-11-29, commit abcdef0, medians of 3 rounds/);
-  t.match(page, /\| 100 members × 1,000\/s, binary \| – \| – \| –; flux-gateway fell behind in 2 \|/);
+  t.match(page, /\| 10 members × 1,000\/s, binary \| – \| – \| –; flux-gateway fell behind in 2 \|/);
   t.match(page, /1,000,000 idle members: not computed/);
   t.match(page, /\*\*100,000 members × 50\/s from 4 reactors\*\*.*every 400 ms, with 20 publications/);
   t.match(page, /Computed, not measured/);

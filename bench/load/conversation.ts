@@ -10,12 +10,13 @@ export type Dialect = "flux" | "plain" | "socketio" | "nats" | "centrifugo";
 export type Format = "binary" | "json" | "json-arrays";
 
 /**
- * member: joins the room and may publish. echo: every message it sends returns. resumer: a member of a durable room
+ * member: joins the room and may publish. excluder: the same, but what it publishes does not come back to it, where a
+ * server can do so. echo: every message it sends returns. resumer: a member of a durable room
  * that resumes its session. publisher: joins no room, publishes to a durable one, and counts a publication once it is
  * acknowledged. listener: a member of that room. reader: a member of a durable room with large payloads. mailer: sends
  * direct messages to itself, as a user that its node names, and counts them likewise.
  */
-export type Role = "member" | "echo" | "resumer" | "publisher" | "listener" | "reader" | "mailer";
+export type Role = "member" | "excluder" | "echo" | "resumer" | "publisher" | "listener" | "reader" | "mailer";
 
 /** Receives the events of all sockets of a thread. Called for every delivery: must not allocate. */
 export interface Ear {

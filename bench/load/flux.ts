@@ -70,7 +70,7 @@ export class FluxConversation implements Conversation {
   #firstWords(): Uint8Array {
     const hello = encodeClientFrame({ id: 1, hello: { version: protocolVersion, client: "flux-bench", token: this.#token() } });
     if (this.#role === "mailer") return Buffer.concat([hello, joinInbox]);
-    return this.#role === "echo" || this.#role === "publisher" ? hello : Buffer.concat([hello, this.#role === "member" ? join : this.#role === "listener" ? joinLogged : joinDurable]);
+    return this.#role === "echo" || this.#role === "publisher" ? hello : Buffer.concat([hello, this.#role === "member" || this.#role === "excluder" ? join : this.#role === "listener" ? joinLogged : joinDurable]);
   }
 
   #resume({ session, token, epoch }: Session): Uint8Array {
@@ -103,7 +103,7 @@ export class FluxConversation implements Conversation {
       if (this.#unsent.push({ counter, sentAt }) === 1) this.#sendFirst();
       return;
     }
-    this.#sendPayload(this.#role === "reader" ? publishLarge : publishTemplate, counter, sentAt);
+    this.#sendPayload(this.#role === "reader" ? publishLarge : this.#role === "excluder" ? publishExcluding : publishTemplate, counter, sentAt);
   }
 
   #sendFirst(): void {
@@ -274,6 +274,7 @@ const publishDurable = template({ id: 3, publish: { room: durableRoom, payload: 
 const publishLarge = template({ publish: { room: durableRoom, payload: binaryPayload(largePayloadBytes), format: Format.BINARY } });
 /** id 0: no reply, since the controls send none. */
 const publishTemplate = template({ publish: { room, payload: binaryPayload(), format: Format.BINARY } });
+const publishExcluding = template({ publish: { room, payload: binaryPayload(), format: Format.BINARY, excludeSelf: true } });
 /** With a reply: the row waits for the acknowledgement. */
 const publishLogged = template({ id: 3, publish: { room: loggedRoom, payload: binaryPayload(), format: Format.BINARY } });
 const echoTemplate = template({ id: 3, echo: { payload: binaryPayload(), format: Format.BINARY } });

@@ -32,7 +32,7 @@ class Plain implements Conversation {
     this.#index = index;
     this.#ear = ear;
     this.#shape = shape;
-    this.path = role === "member" ? "/room" : "/echo";
+    this.path = isMember(role) ? "/room" : "/echo";
   }
 
   /** The server subscribes the socket before it answers the upgrade, or before it reads on. */
@@ -56,9 +56,13 @@ class Plain implements Conversation {
   }
 }
 
+function isMember(role: Role): boolean {
+  return role === "member" || role === "excluder";
+}
+
 export class PlainConversation extends Plain {
   constructor(index: number, role: Role, ear: Ear) {
-    super(index, role, ear, role === "member" ? binary : binaryEcho);
+    super(index, role, ear, isMember(role) ? binary : binaryEcho);
   }
 }
 

@@ -22,17 +22,17 @@ export type CostModel = {
 export function costModel(rows: readonly RowSummary[]): CostModel | null {
   const median = (row: string, metric: string): number | null =>
     rows.find((one) => one.row === row)?.servers.find(({ server }) => server === "flux")?.metrics[metric]?.median ?? null;
-  const few = median("speed-binary-100-1000", "cpuPublication");
-  const many = median("speed-binary-1000-1000", "cpuPublication");
+  const few = median("speed-binary-10-1000", "cpuPublication");
+  const more = median("speed-binary-40-1000", "cpuPublication");
   const deliveryAlone = median("speed-binary-1000-100", "cpuMicros");
   // Many publications share a write there: the write itself counts least.
   const deliveryShared = median("speed-binary-1000-2000", "cpuMicros");
-  if (few === null || many === null || deliveryAlone === null || deliveryShared === null) return null;
+  if (few === null || more === null || deliveryAlone === null || deliveryShared === null) return null;
   const idleMs = median("idle-cost", "cpuMs");
   return {
     connect: median("connects-json-1000-token", "cpuMicros"),
-    // Two rooms at one rate differ by 900 deliveries a publication.
-    publication: Math.max(0, few - (100 * (many - few)) / 900),
+    // Two rooms at one rate, neither of which fills the server, differ by 30 deliveries a publication.
+    publication: Math.max(0, few - (10 * (more - few)) / 30),
     deliveryAlone,
     deliveryShared,
     idleMicros: idleMs === null ? null : (1000 * Math.max(0, idleMs)) / idleMembers,

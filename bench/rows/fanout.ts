@@ -58,6 +58,8 @@ export type FanOutLoad = {
   rate: number;
   /** Sessions that publish in turn. They are members of the room. Default: 1. */
   publishers?: number;
+  /** flux-gateway's publishers do not get what they publish. Losses are looked for at the other members. */
+  excludeSelf?: boolean;
   /** Default: 1. flux-gateway only. */
   reactors?: number;
   /** More flags, flux-gateway only. */
@@ -67,7 +69,7 @@ export type FanOutLoad = {
 
 export function fanOut(
   name: ServerName,
-  { format, rate, publishers = 1, reactors = 1, flags = [], beside = () => Promise.resolve() }: FanOutLoad,
+  { format, rate, publishers = 1, excludeSelf = false, reactors = 1, flags = [], beside = () => Promise.resolve() }: FanOutLoad,
   { seconds, members, profileDir }: Scale,
   say: Say,
 ): Promise<Values> {
@@ -78,7 +80,8 @@ export function fanOut(
     await warmUp(crew, format);
     say(`connecting ${members} members`, 1);
     await connect(audience, crew.server, "member", members - publishers, format);
-    await connect(stage, crew.server, "member", publishers, format);
+    await connect(stage, crew.server, excludeSelf ? "excluder" : "member", publishers, format);
+    const judged = { ...crew, threads: excludeSelf ? [audience] : crew.threads };
 
     const count = rate * (warmUpSeconds + seconds);
     const startAt = micros() + 200_000;
@@ -97,9 +100,9 @@ export function fanOut(
     await Promise.all([publishing, other]);
 
     say("waiting for the rest", 0);
-    const expected = count * members;
-    await drained(crew, expected);
-    const tally = await total(crew);
+    const expected = count * (excludeSelf ? members - publishers : members);
+    await drained(judged, expected);
+    const tally = await total(judged);
     // The publishers' thread naps between two messages: its members hear up to a millisecond late.
     const { latency } = await audience.ask<"tally">({ kind: "tally" });
     const cpuMicros = (cores.serverCores * measured * 1e6) / delivered;

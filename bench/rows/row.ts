@@ -4,7 +4,7 @@ import type { ServerName } from "../servers/start.ts";
 
 export type RowName =
   | "archive" | "archive-away" | `connects-${Format}-${number}-${"open" | "token" | "resume"}`
-  | `fanout-${number}` | `fanout-${Format}-${number}` | `speed-${Format}-${number}-${number}` | `speed-${Format}-reactors-${number}-${number}-${number}` | `speed-${Format}-idle` | `peers-${number}-${number}` | `load-client-${Format}-${number}-${number}` | "echo" | "idle" | "idle-presence" | "idle-cost" | "cross" | "handshake" | "connection-url" | "storm" | "lost-node-any" | "lost-node-hash" | "elastic-any" | "elastic-hash" | "broadcast-any" | "broadcast-hash" | "durable" | "catchup" | "flush"
+  | `fanout-${number}` | `fanout-${Format}-${number}` | `speed-${Format}-${number}-${number}` | `speed-${Format}-reactors-${number}-${number}-${number}` | `speed-${Format}-idle` | `speed-${Format}-idle-awake` | `speed-${Format}-exclude-self-${number}-${number}` | `peers-${number}-${number}` | `load-client-${Format}-${number}-${number}` | "echo" | "idle" | "idle-presence" | "idle-cost" | "cross" | "handshake" | "connection-url" | "storm" | "lost-node-any" | "lost-node-hash" | "elastic-any" | "elastic-hash" | "broadcast-any" | "broadcast-hash" | "durable" | "catchup" | "flush"
   | "lb" | "nodes" | "nats-durable" | "durable-nodes" | "nats-fanout" | "partition" | "recovery" | "recovery-storm" | "rolling" | "rooms" | "api" | "api-members" | "hooks" | "webhooks";
 
 /** By metric key. */

@@ -3,6 +3,9 @@
  * a second, in all formats. Ten sessions publish in turn, so that no session's own limit is measured. Both servers send
  * messages of the same size on the wire.
  */
+import { spawn } from "node:child_process";
+import { availableParallelism } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Format } from "../load/conversation.ts";
 import { warmUpSecondsPlanned } from "./crew.ts";
 import { fanOut, fanOutMetrics, nothingLost, titles } from "./fanout.ts";
@@ -21,6 +24,18 @@ const rooms: readonly Room[] = [
   { members: 100, rate: 4000, cpu: 0.75 },
   { members: 10_000, rate: 50, p99: 1.2 },
 ];
+/**
+ * The same with a tenth of the members. A write over loopback costs 6 to 9 µs, so 100,000 deliveries a second fill a core
+ * of a server that gives each a write of its own. It then sends several at once without meaning to, and its latency is
+ * that of its queue. Here neither server is full.
+ */
+const calmRooms: readonly Room[] = [
+  { members: 100, rate: 100, cpu: 1.05, p99: 1.3 },
+  { members: 10, rate: 1000 },
+  { members: 10, rate: 4000, cpu: 0.75 },
+];
+/** What the cost model needs besides: a publication for more members. */
+const calmModelRoom: Room = { members: 40, rate: 1000 };
 /** Of the deliveries, many share a write: what the cost model needs. */
 const crowded: Room = { members: 1000, rate: 2000 };
 
@@ -47,8 +62,12 @@ const idleSeconds = 20;
 
 export const speedRows: readonly Row[] = [
   ...rowsOf(formats, rooms),
-  ...formats.map(idleLatencyRow),
+  ...rowsOf(formats, calmRooms),
+  ...formats.map((format) => idleLatencyRow(format, false)),
+  ...formats.map((format) => idleLatencyRow(format, true)),
   speedRow("binary", crowded),
+  speedRow("binary", calmModelRoom),
+  excludeSelfRow("binary", { members: 100, rate: 1000 }),
   reactorsRow("binary", { members: 1000, rate: 100 }, 2),
   reactorsRow("binary", { members: 100, rate: 1000 }, 2),
 ];
@@ -90,19 +109,49 @@ function reactorsRow(format: Format, room: Room, reactors: number): Row {
   return { ...row, name: `speed-${format}-reactors-${reactors}-${room.members}-${room.rate}`, title: () => `${title(format, room)}; flux-gateway with ${reactors} reactors` };
 }
 
-/** One publication a second: what a message takes that meets a sleeping server. */
-function idleLatencyRow(format: Format): Row {
+/** Bare uWS sends to all of them: the ratio is to be compared with that of the same room without excludeSelf. */
+function excludeSelfRow(format: Format, room: Room): Row {
+  const { members, rate } = room;
+  return {
+    ...speedRow(format, room),
+    name: `speed-${format}-exclude-self-${members}-${rate}`,
+    title: () => `${title(format, room)}; flux-gateway with excludeSelf`,
+    run: (server, scale, say) => fanOut(server, { format, rate, publishers, excludeSelf: true }, { ...scale, members }, say),
+  };
+}
+
+/**
+ * One publication a second: what a message takes that meets a sleeping server.
+ *
+ * @param awake nor does the machine sleep: a virtual core that halts takes long to come back, at every thread that a
+ * message wakes. So this is what the servers themselves take.
+ */
+function idleLatencyRow(format: Format, awake: boolean): Row {
   const [members, rate] = [10, 1];
   return {
-    name: `speed-${format}-idle`,
+    name: `speed-${format}-idle${awake ? "-awake" : ""}`,
     servers: ["flux", "uws"],
-    title: () => `Idle: ${members} members × ${rate}/s, ${titles[format]}, 128 bytes`,
-    metrics: speedMetrics.filter(({ key }) => ["p50", "p99", "lost", "late", "disordered", "otherCores"].includes(key)),
+    title: () => `Idle: ${members} members × ${rate}/s, ${titles[format]}${awake ? ", on cores that never halt" : ""}, 128 bytes`,
+    metrics: speedMetrics.filter(({ key }) => ["p50", "p99", "lost", "late", "disordered"].includes(key)),
     compared: "p50",
     bars: [{ metric: "p50", of: "value", atMost: 0.4 }, ...nothingLost],
     secondsPlanned: () => 4 + warmUpSecondsPlanned + idleSeconds,
-    run: (server, scale, say) => fanOut(server, { format, rate }, { ...scale, members, seconds: Math.max(idleSeconds, scale.seconds) }, say),
+    async run(server, scale, say) {
+      const { otherCores, ...values } = await fanOut(server, { format, rate, ...(awake && { beside: stayAwake }) }, { ...scale, members, seconds: Math.max(idleSeconds, scale.seconds) }, say);
+      return awake ? values : { ...values, otherCores: otherCores! };
+    },
   };
+}
+
+/** Each core has something to do, which gives way to whatever else wakes (SCHED_IDLE). */
+async function stayAwake(seconds: number): Promise<void> {
+  const spinning = Array.from({ length: availableParallelism() }, () => spawn("chrt", ["--idle", "0", process.execPath, "--eval", "for (;;);"], { stdio: "ignore" }));
+  const failed = new Promise<never>((_, reject) => spinning.forEach((child) => child.once("error", reject)));
+  try {
+    await Promise.race([sleep(seconds * 1000), failed]);
+  } finally {
+    for (const child of spinning) child.kill("SIGKILL");
+  }
 }
 
 function loadClientRow(format: Format, room: Room): Row {

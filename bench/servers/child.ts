@@ -1,6 +1,7 @@
 /** Processes under test. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
+import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const startTimeoutMs = 20_000;
@@ -18,6 +19,23 @@ export function run(command: string, args: readonly string[], env: NodeJS.Proces
   child.process.stderr?.on("data", (chunk: Buffer) => (child.complaints = (child.complaints + chunk.toString()).slice(-4000)));
   child.process.on("error", (error) => (child.complaints += error.message));
   return child;
+}
+
+/** Cores of the servers, as taskset takes them; null for all. */
+let serverCores: string | null = null;
+
+/** The servers get the first half of the cores, and the load client, which is this process, the others. */
+export function keepApart(): void {
+  const cores = availableParallelism();
+  const half = Math.floor(cores / 2);
+  if (half === 0) throw new Error("this machine has one core: nothing can be kept apart");
+  serverCores = `0-${half - 1}`;
+  execFileSync("taskset", ["--all-tasks", "--cpu-list", "--pid", `${half}-${cores - 1}`, String(process.pid)]);
+}
+
+/** As `run`, for what is measured. */
+export function runOnItsCores(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Child {
+  return serverCores === null ? run(command, args, env) : run("taskset", ["--cpu-list", serverCores, command, ...args], env);
 }
 
 /** A condition that throws counts as not met yet. */

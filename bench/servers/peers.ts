@@ -8,7 +8,7 @@ import { delimiter, join } from "node:path";
 import { freePort } from "../../src/node/ports.ts";
 import { scratchFolder } from "../build.ts";
 import type { Dialect } from "../load/conversation.ts";
-import { type Child, run, stop, until } from "./child.ts";
+import { type Child, runOnItsCores, stop, until } from "./child.ts";
 
 export const peerNames = ["nats", "nchan", "centrifugo"] as const;
 export type PeerName = (typeof peerNames)[number];
@@ -52,7 +52,7 @@ async function startNats(directory: string): Promise<Started> {
   const [port, clientPort, monitorPort] = [await freePort(), await freePort(), await freePort()];
   const config = join(directory, "nats.conf");
   writeFileSync(config, `listen: "${host}:${clientPort}"\nhttp: "${host}:${monitorPort}"\nwebsocket { host: "${host}", port: ${port}, no_tls: true }\n`);
-  const child = run("nats-server", ["-c", config], oneThread);
+  const child = runOnItsCores("nats-server", ["-c", config], oneThread);
   await until(child, async () => (await fetch(`http://${host}:${monitorPort}/healthz`)).ok);
   return { child, dialect: "nats", port };
 }
@@ -74,7 +74,7 @@ http {
   }
 }
 `);
-  const child = run("nginx", ["-e", "stderr", "-c", config]);
+  const child = runOnItsCores("nginx", ["-e", "stderr", "-c", config]);
   await until(child, async () => (await fetch(`http://${host}:${port}/`)).ok);
   return { child, dialect: "plain", port };
 }
@@ -90,7 +90,7 @@ async function startCentrifugo(directory: string): Promise<Started> {
     health: { enabled: true },
     log: { level: "error" },
   }));
-  const child = run("centrifugo", ["-c", config], oneThread);
+  const child = runOnItsCores("centrifugo", ["-c", config], oneThread);
   await until(child, async () => (await fetch(`http://${host}:${port}/health`)).ok);
   return { child, dialect: "centrifugo", port };
 }

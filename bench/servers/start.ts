@@ -4,7 +4,7 @@ import { freePort } from "../../src/node/ports.ts";
 import { controlScript, fluxCommand } from "../build.ts";
 import { benchSecret } from "../load/token.ts";
 import type { Dialect } from "../load/conversation.ts";
-import { run, stop, until } from "./child.ts";
+import { runOnItsCores, stop, until } from "./child.ts";
 import { type PeerName, peerNames, startPeer } from "./peers.ts";
 
 /** flux-gateway and the controls that are packages. */
@@ -69,13 +69,13 @@ async function startFlux(node: string[], reactors: number, more: readonly string
   // a second, as many as ten sockets may.
   const flags = ["--reactors", reactors, "--port", port, "--admin-port", adminPort, "--commands-per-second", 10_000,
     "--host", host, "--log-level", "warn", "--drain-ms", 0, ...more].map(String);
-  const child = run(process.execPath, [...node, youngFlag, fluxCommand, "start", ...flags]);
+  const child = runOnItsCores(process.execPath, [...node, youngFlag, fluxCommand, "start", ...flags]);
   await until(child, async () => (await fetch(`http://${host}:${port}/ready`)).ok);
   return { name: "flux", dialect: "flux", host, port, adminPort, pid: child.process.pid!, said: () => child.output + child.complaints, stop: () => stop(child) };
 }
 
 async function startControl(name: Exclude<ServerName, "flux" | PeerName> | ControlName, node: string[], env: NodeJS.ProcessEnv): Promise<ServerUnderTest> {
-  const child = run(process.execPath, [...node, controlScript(name)], env);
+  const child = runOnItsCores(process.execPath, [...node, controlScript(name)], env);
   await until(child, async () => child.output.includes("\n"));
   const dialect = name === "socketio" ? "socketio" : "plain";
   return { name, dialect, host, port: Number(child.output), adminPort: null, pid: child.process.pid!, stop: () => stop(child) };
