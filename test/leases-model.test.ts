@@ -1,6 +1,7 @@
 /**
- * Leases in a simulated world (support/leases/): 10,000 schedules in which nodes, threads, network and store fail at every
- * step, and what is promised is checked at every delivery. Then the same with mistakes planted, each of which must be found.
+ * Leases in a simulated world (support/leases/): 3,000 schedules, in `npm run test:long` 10,000, in which nodes, threads,
+ * network and store fail at every step, and what is promised is checked at every delivery. Then the same with mistakes
+ * planted, each of which must be found.
  *
  * The schedules are the same in every run. A failure names its world: LEASES_SEED=123 runs that one and tells what happens
  * in it, with LEASES_MISTAKE="…" for one with a mistake. LEASES_FROM and LEASES_COUNT run others.
@@ -10,7 +11,7 @@ import { mistakes } from "./support/leases/mistakes.ts";
 import { schedules } from "./support/leases/schedules.ts";
 import { schedulesOfWorld } from "./support/leases/world.ts";
 
-const { LEASES_SEED: only = "", LEASES_MISTAKE: planted = "", LEASES_FROM: from = "1", LEASES_COUNT: count = "10000" } = process.env;
+const { LEASES_SEED: only = "", LEASES_MISTAKE: planted = "", LEASES_FROM: from = "1", LEASES_COUNT: count = "3000" } = process.env;
 /** A change of the code changes what happens in a world, so a mistake may be found a few worlds later. */
 const soon = 400;
 

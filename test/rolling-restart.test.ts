@@ -14,7 +14,7 @@ t.test("60 clients of one node with a data directory live through two restarts",
   t.teardown(() => node.kill());
   const port = ["--port", String(node.port)];
   const proxy = await startProxy(t, node.port);
-  const crowd = await startCrowd(t, proxy.url, { room: "chat:all", clients: 60, publishers: 5, everyMs: 200 });
+  const crowd = await startCrowd(t, proxy.url, { room: "chat:all", clients: 60, publishers: 5, everyMs: 400 });
 
   for (const restart of [1, 2]) {
     const before = crowd.acknowledged;
@@ -34,7 +34,7 @@ t.test("60 clients of three nodes live through a restart of each, one after the 
   const drainMs = 3_000;
   const cluster = await startCluster(t, { flags: ["--drain-ms", `${drainMs}`] });
   await cluster.ready();
-  const crowd = await startCrowd(t, cluster.front.url, { room: "log:all", clients: 60, publishers: 5, everyMs: 200 });
+  const crowd = await startCrowd(t, cluster.front.url, { room: "log:all", clients: 60, publishers: 5, everyMs: 400 });
   for (const index of [0, 1, 2]) {
     const before = crowd.acknowledged;
     await until(() => crowd.acknowledged > before + 20, "some load");

@@ -17,7 +17,7 @@ export async function testFaults(t: Test, hit: readonly Fault["hits"][]): Promis
   const cluster = await startCluster(t, { obeys: true });
   for (const [i, fault] of faults.filter(({ hits }) => hit.includes(hits)).entries()) {
     t.test(`${fault.name}: ${fault.loses ? "members are told of what they lost" : "nothing acknowledged is lost, doubled or out of order"}`, async (t) => {
-      const population = await startPopulation(t, cluster.front.url, { room: `log:${i}`, members: 12, everyMs: 100, seed: fault.name, patienceMs: 1000 });
+      const population = await startPopulation(t, cluster.front.url, { room: `log:${i}`, members: 12, everyMs: 200, seed: fault.name, patienceMs: 1000 });
       await population.progress(40);
       await fault.happen(cluster, i % cluster.nodes.length, faultMs);
       await cluster.ready();

@@ -17,7 +17,7 @@ export interface PopulationOptions {
   readonly members: number;
   /** Those of them that publish, one at a time each. Default: 4. */
   readonly publishers?: number;
-  /** Time between two publishes of one of them. Default: 50 ms. */
+  /** Time between two publishes of one of them. Default: 100 ms. */
   readonly everyMs?: number;
   readonly seed?: number | string;
   /** Waits of the clients. Short by default, so that tests are not slow. */
@@ -61,7 +61,7 @@ const limitMs = 180_000;
 const lookMs = 250;
 
 export async function startPopulation(t: Pick<Test, "teardown">, url: string, options: PopulationOptions): Promise<Population> {
-  const { room: name, members, publishers = 4, everyMs = 50, seed = "none", backoff = { baseMs: 50, capMs: 1000 }, patienceMs, first = 0, WebSocket, locate } = options;
+  const { room: name, members, publishers = 4, everyMs = 100, seed = "none", backoff = { baseMs: 50, capMs: 1000 }, patienceMs, first = 0, WebSocket, locate } = options;
   const history = createHistory(seed);
   const nameOf = (i: number): string => `member${first + i}`;
   const patience = patienceMs === undefined ? {} : { graceMs: patienceMs, connectTimeoutMs: 2 * patienceMs };
