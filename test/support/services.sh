@@ -26,6 +26,8 @@ missing=()
 for entry in "${needed[@]}"; do
   command -v "${entry%%:*}" >/dev/null 2>&1 || missing+=("${entry#*:}")
 done
+# A module of nginx, so no command.
+[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || ! command -v apt-get >/dev/null 2>&1 || missing+=(libnginx-mod-nchan)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
