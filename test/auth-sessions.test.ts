@@ -10,7 +10,7 @@ import { keyPair, secret, signed, startKeyServer, token } from "./support/tokens
 import { until } from "./support/until.ts";
 
 const seconds = () => Math.floor(Date.now() / 1000);
-const node = (t: Test, options: NodeOptions = {}) => startNode(t, { authSecret: secret, ...options });
+const node = (t: Test, options: NodeOptions = {}) => startNode(t, { reactors: 1, authSecret: secret, ...options });
 const publish = (room: string): Command => ({ publish: { room, payload: Buffer.from("1"), format: 1 } });
 
 /** A session whose token says that. */
@@ -287,7 +287,7 @@ t.test("keys from a URL let clients in; while they are away who needs them is to
   const pair = keyPair("Ed25519");
   const keys = await startKeyServer(null);
   t.teardown(() => keys.close());
-  const gateway = await node(t, { authJwksUrl: keys.url });
+  const gateway = await node(t, { reactors: 2, authJwksUrl: keys.url });
   const theirs = await signed({ sub: "ann" }, pair.private, { alg: "EdDSA", kid: "1" });
   t.match(await closing(gateway, { token: theirs }), { code: 3014, reason: "overloaded" });
   const bob = await as(gateway, { sub: "ann" });

@@ -6,10 +6,10 @@ import { startProxy } from "./support/proxy.ts";
 import { isReady, listen, numbers, publicationsIn, startClient, type Heard } from "./support/sdk.ts";
 import { until } from "./support/until.ts";
 
-
+/** For the tests that only need a node: each has a room of its own. */
+const node = await startNode(t);
 
 t.test("what one publishes all members get, in order, with who and where and when", async (t) => {
-  const node = await startNode(t);
   const [alice, bob] = [startClient(t, node.url), startClient(t, node.url)];
   const [from, to] = [alice.join("chat:a"), bob.join("chat:a")];
   const heard = [listen(from), listen(to)];
@@ -29,7 +29,6 @@ t.test("what one publishes all members get, in order, with who and where and whe
 });
 
 t.test("ping measures, echo brings back, session says who we are", async (t) => {
-  const node = await startNode(t);
   const client = startClient(t, node.url);
   await isReady(client);
   t.match(client.session, { user: /^anon-/, session: /./, node: node.config.nodeId, frameBytesMax: 65_536, commandsPerSecond: 500 });
@@ -40,11 +39,10 @@ t.test("ping measures, echo brings back, session says who we are", async (t) => 
 });
 
 t.test("a cut socket costs nothing: the client comes back and gets what it missed, once and in order", async (t) => {
-  const node = await startNode(t);
   const proxy = await startProxy(t, node.port);
-  const publisher = startClient(t, node.url).join("chat:a");
+  const publisher = startClient(t, node.url).join("chat:c");
   const client = startClient(t, proxy.url, { random: () => 1 });
-  const room = client.join("chat:a");
+  const room = client.join("chat:c");
   const heard = listen(room);
   await Promise.all([publisher.joined, room.joined]);
   const last = 600;
@@ -64,10 +62,9 @@ t.test("a cut socket costs nothing: the client comes back and gets what it misse
 });
 
 t.test("a recovery of many pages comes whole, and live publications come behind it", async (t) => {
-  const node = await startNode(t);
   const proxy = await startProxy(t, node.port);
-  const publisher = startClient(t, node.url, { waitingPublishesMax: 2000 }).join("chat:a");
-  const room = startClient(t, proxy.url).join("chat:a");
+  const publisher = startClient(t, node.url, { waitingPublishesMax: 2000 }).join("chat:d");
+  const room = startClient(t, proxy.url).join("chat:d");
   const heard = listen(room);
   await Promise.all([publisher.joined, room.joined]);
   await publisher.publish(0);
@@ -117,12 +114,11 @@ t.test("what the node no longer has is a gap, which ends where what it has begin
 });
 
 t.test("a publish whose answer was lost is sent again and is in the room once", async (t) => {
-  const node = await startNode(t);
   const proxy = await startProxy(t, node.port);
-  const witness = startClient(t, node.url).join("chat:a");
+  const witness = startClient(t, node.url).join("chat:e");
   const heard = listen(witness);
   const client = startClient(t, proxy.url);
-  const room = client.join("chat:a");
+  const room = client.join("chat:e");
   await Promise.all([witness.joined, room.joined]);
   proxy.pause("toClient");
   const published = [1, 2, 3].map((n) => room.publish(n));
@@ -137,11 +133,10 @@ t.test("a publish whose answer was lost is sent again and is in the room once", 
 });
 
 t.test("publishes made while the node is out of reach arrive when it is back, in order", async (t) => {
-  const node = await startNode(t);
   const proxy = await startProxy(t, node.port);
-  const witness = startClient(t, node.url).join("chat:a");
+  const witness = startClient(t, node.url).join("chat:f");
   const heard = listen(witness);
-  const room = startClient(t, proxy.url).join("chat:a");
+  const room = startClient(t, proxy.url).join("chat:f");
   await Promise.all([witness.joined, room.joined]);
   proxy.refuse(true);
   proxy.cut();
@@ -153,8 +148,7 @@ t.test("publishes made while the node is out of reach arrive when it is back, in
 });
 
 t.test("the same key is one publication, whoever repeats it", async (t) => {
-  const node = await startNode(t);
-  const [a, b] = [startClient(t, node.url).join("chat:a"), startClient(t, node.url).join("chat:a")];
+  const [a, b] = [startClient(t, node.url).join("chat:g"), startClient(t, node.url).join("chat:g")];
   const heard = listen(b);
   await Promise.all([a.joined, b.joined]);
   const first = await a.publish("once", { key: "order-17" });
@@ -166,8 +160,7 @@ t.test("the same key is one publication, whoever repeats it", async (t) => {
 });
 
 t.test("who asks to be left out is, and sees no gap", async (t) => {
-  const node = await startNode(t);
-  const [a, b] = [startClient(t, node.url).join("chat:a"), startClient(t, node.url).join("chat:a")];
+  const [a, b] = [startClient(t, node.url).join("chat:h"), startClient(t, node.url).join("chat:h")];
   const [heardByA, heardByB] = [listen(a), listen(b)];
   await Promise.all([a.joined, b.joined]);
   for (const n of numbers(1, 20)) await (n % 3 === 0 ? b : a).publish(n, { excludeSelf: n % 2 === 0 });
@@ -201,11 +194,10 @@ t.test("a node that went silent is left for another socket", async (t) => {
 });
 
 t.test("a slow way changes nothing but the latency", async (t) => {
-  const node = await startNode(t);
   const proxy = await startProxy(t, node.port);
   proxy.delay(30);
   const client = startClient(t, proxy.url);
-  const room = client.join("chat:a");
+  const room = client.join("chat:i");
   const heard = listen(room);
   await room.joined;
   await Promise.all(numbers(1, 100).map((n) => room.publish(n)));
@@ -228,12 +220,11 @@ t.test("more publishes than the node takes in a second are spread out, and none 
 });
 
 t.test("rooms: history on joining, leaving, refusals", async (t) => {
-  const node = await startNode(t);
-  const writer = startClient(t, node.url).join("chat:a");
+  const writer = startClient(t, node.url).join("chat:j");
   for (const n of numbers(1, 80)) await writer.publish(n);
   const client = startClient(t, node.url);
   const seen: unknown[] = [];
-  const room = client.join("chat:a", { history: 50, onPublication: ({ data }) => seen.push(data) });
+  const room = client.join("chat:j", { history: 50, onPublication: ({ data }) => seen.push(data) });
   await room.joined;
   await until(() => seen.length === 50, "the history");
   t.same(seen, numbers(31, 80));
@@ -252,11 +243,10 @@ t.test("rooms: history on joining, leaving, refusals", async (t) => {
 });
 
 t.test("a stored position lets a new client go on where another stopped", async (t) => {
-  const node = await startNode(t);
-  const writer = startClient(t, node.url).join("chat:a");
+  const writer = startClient(t, node.url).join("chat:k");
   const { epoch, seq } = await writer.publish(1);
   for (const n of numbers(2, 9)) await writer.publish(n);
-  const room = startClient(t, node.url).join("chat:a", { recover: { epoch, seq } });
+  const room = startClient(t, node.url).join("chat:k", { recover: { epoch, seq } });
   const heard = listen(room);
   t.match(await room.joined, { recovered: true, rejoined: false });
   await until(() => publicationsIn(heard).length === 8, "the rest");

@@ -15,7 +15,7 @@ const isOfRefusal = (complaint: string) => /WebSocket connection to .* failed|co
 const screenshots = mkdtempSync(join(tmpdir(), "flux-demo-"));
 const browser = await startBrowser(t);
 t.test("two pages talk: names, own messages, order, latency, who and where", async (t) => {
-  const node = await startNode(t, { demo: true });
+  const node = await startNode(t, { reactors: 1, demo: true });
   const ada = await open(browser, node.port, "Ada");
   const grace = await open(browser, node.port, "Grace");
   await ada.page.locator("#log .notice", { hasText: /^Grace came in$/ }).waitFor(); // by the name that she chose
@@ -41,7 +41,7 @@ t.test("two pages talk: names, own messages, order, latency, who and where", asy
 });
 
 t.test("a node with a key: the page says how to make a token, and takes one from its address, which then shows none", async (t) => {
-  const node = await startNode(t, { demo: true, authSecret: secret });
+  const node = await startNode(t, { reactors: 1, demo: true, authSecret: secret });
   const { page, complaints } = await arrive(browser, node.port, "Ada");
   const requests: string[] = [];
   page.on("request", (request) => requests.push(request.url()));
@@ -81,7 +81,7 @@ t.test("a node with a key: the page says how to make a token, and takes one from
 });
 
 t.test("what people write is text, whatever it looks like", async (t) => {
-  const node = await startNode(t, { demo: true });
+  const node = await startNode(t, { reactors: 1, demo: true });
   const { page, complaints } = await open(browser, node.port, "<b>Mallory</b>");
   const attempts = ['<img src=x onerror="alert(1)">', "<script>alert(2)</script>", "</li></ol><h1>mine</h1>", "&lt;b&gt; &amp; \u202e"];
   for (const text of attempts) {
@@ -97,7 +97,7 @@ t.test("what people write is text, whatever it looks like", async (t) => {
 });
 
 t.test("rooms hold anything: other applications' data is shown as what it is", async (t) => {
-  const node = await startNode(t, { demo: true });
+  const node = await startNode(t, { reactors: 1, demo: true });
   const client = startClient(t, node.url);
   await isReady(client);
   const room = client.join("chat:lobby");
@@ -110,7 +110,7 @@ t.test("rooms hold anything: other applications' data is shown as what it is", a
 });
 
 t.test("the last 50 are there on joining, and the room follows the address", async (t) => {
-  const node = await startNode(t, { demo: true });
+  const node = await startNode(t, { reactors: 1, demo: true });
   const client = startClient(t, node.url);
   await isReady(client);
   const room = client.join("chat:lobby");
@@ -137,7 +137,7 @@ t.test("the last 50 are there on joining, and the room follows the address", asy
 });
 
 t.test("a lost connection is shown, counted down and made good for", async (t) => {
-  const node = await startNode(t, { demo: true });
+  const node = await startNode(t, { reactors: 1, demo: true });
   const proxy = await startProxy(t, node.port);
   const client = startClient(t, node.url);
   const room = client.join("chat:lobby");
@@ -177,7 +177,7 @@ t.test("a lost connection is shown, counted down and made good for", async (t) =
 
 t.test("messages that are gone for good are told, without a number: positions may count other rooms' messages", async (t) => {
   const chat = { durable: true, historySize: 3, historyTtlMs: 60_000, historyBytesMax: 1_000_000, publish: "members" as const };
-  const node = await startNode(t, { demo: true, namespaces: { chat }, tailPublicationsMax: 3 });
+  const node = await startNode(t, { reactors: 1, demo: true, namespaces: { chat }, tailPublicationsMax: 3 });
   const proxy = await startProxy(t, node.port);
   const room = startClient(t, node.url).join("chat:lobby");
   const { page } = await open(browser, proxy.port, "Ada");
@@ -194,10 +194,10 @@ t.test("messages that are gone for good are told, without a number: positions ma
 });
 
 t.test("a node that is gone: the page goes to the one that it named, and stays if that does not take its origin", async (t) => {
-  const node = await startNode(t, { demo: true, nodeId: "one" });
+  const node = await startNode(t, { reactors: 1, demo: true, nodeId: "one" });
   const proxy = await startProxy(t, node.port);
   for (const isAllowed of [true, false]) {
-    const other = await startNode(t, { nodeId: "two", allowedOrigins: isAllowed ? [`http://127.0.0.1:${proxy.port}`] : [] });
+    const other = await startNode(t, { reactors: 1, nodeId: "two", allowedOrigins: isAllowed ? [`http://127.0.0.1:${proxy.port}`] : [] });
     const { page } = await arrive(browser, proxy.port, "Ada");
     // As a node of a cluster answers.
     await page.route("**/api/connection-url?**", (route) => (route.request().url().includes("not=one") ? route.fulfill({ json: { url: `ws://127.0.0.1:${other.port}/ws?node=two&ticket=x`, node: "two", retryAfterMs: 0 } }) : route.abort()));
@@ -215,7 +215,7 @@ t.test("a node that is gone: the page goes to the one that it named, and stays i
 });
 
 t.test("the page fits a phone, in the dark too, and every control has a name", async (t) => {
-  const node = await startNode(t, { demo: true });
+  const node = await startNode(t, { reactors: 1, demo: true });
   const phone = { viewport: { width: 320, height: 600 }, colorScheme: "dark" as const, deviceScaleFactor: 2 };
   const { page, complaints } = await open(browser, node.port, "Ada", phone);
   await say(page, `a long word: ${"a".repeat(300)}`);

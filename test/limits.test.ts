@@ -17,7 +17,7 @@ async function pings(session: TestSession): Promise<boolean> {
 }
 
 t.test("a socket that does not say hello in time is closed 3000, whatever else it sends; one that did stays", async (t) => {
-  const node = await startNode(t, { handshakeTimeoutMs: 300 });
+  const node = await startNode(t, { reactors: 1, handshakeTimeoutMs: 300 });
   // On a slow machine it may need more than one try.
   let prompt: TestSession | undefined;
   while (!prompt) prompt = await open(node).catch(() => undefined);
@@ -77,7 +77,7 @@ t.test("a socket that answers its pings stays", async (t) => {
 });
 
 t.test("more sockets than the node may hold are refused with 503, until one goes", async (t) => {
-  const node = await startNode(t, { socketsMax: 5 });
+  const node = await startNode(t, { reactors: 1, socketsMax: 5 });
   const sessions = await Promise.all(Array.from({ length: 5 }, () => open(node)));
   await t.rejects(openRawSocket({ port: node.port }), /answered 503/);
   const upgrade = ["GET /ws HTTP/1.1", "Host: localhost", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="];
@@ -93,14 +93,14 @@ t.test("more sockets than the node may hold are refused with 503, until one goes
 });
 
 t.test("ready tells a session its limits", async (t) => {
-  const node = await startNode(t, { frameBytesMax: 2_048, roomsPerSessionMax: 7, roomNameBytesMax: 33, commandsPerSecond: 44, heartbeatMs: 5_555 });
+  const node = await startNode(t, { reactors: 1, frameBytesMax: 2_048, roomsPerSessionMax: 7, roomNameBytesMax: 33, commandsPerSecond: 44, heartbeatMs: 5_555 });
   const limits = { maxFrameBytes: 2_048, maxRooms: 7, maxRoomNameBytes: 33, commandsPerSecond: 44, heartbeatMs: 5_555 };
   t.match((await open(node)).ready, limits);
   t.match((await open(node, { json: true })).ready, limits);
 });
 
 t.test("rooms of a session, bytes of a room's name and rooms of the node are limited", async (t) => {
-  const node = await startNode(t, { roomsPerSessionMax: 3, roomNameBytesMax: 10, roomsMax: 4 });
+  const node = await startNode(t, { reactors: 1, roomsPerSessionMax: 3, roomNameBytesMax: 10, roomsMax: 4 });
   const [first, second] = await Promise.all([open(node), open(node)]);
   const join = async (session: TestSession, room: string): Promise<string> => (await session.request({ join: { room } })).error?.code ?? "joined";
   t.equal(await join(first, "0123456789"), "joined");
@@ -116,7 +116,7 @@ t.test("rooms of a session, bytes of a room's name and rooms of the node are lim
 });
 
 t.test("rooms that nobody is in give up their places, the longest empty first: they used to keep others out for a minute", async (t) => {
-  const node = await startNode(t, { roomsMax: 3 });
+  const node = await startNode(t, { reactors: 1, roomsMax: 3 });
   const [walker, other] = await Promise.all([open(node), open(node)]);
   const visit = async (room: string): Promise<SeenPosition> => {
     await walker.join(room);
@@ -144,7 +144,7 @@ t.test("rooms that nobody is in give up their places, the longest empty first: t
 });
 
 t.test("an idempotency key is found behind 10,000 newer ones, which used to push it out within seconds", async (t) => {
-  const node = await startNode(t, { commandsPerSecond: 0 });
+  const node = await startNode(t, { reactors: 1, commandsPerSecond: 0 });
   const [payer, busy] = await Promise.all([open(node), open(node, { keep: false })]);
   for (const session of [payer, busy]) await session.join("chat:orders");
   const pay = () => payer.request({ publish: { room: "chat:orders", payload: Buffer.from('"pay"'), format: Format.JSON, key: "order-1" } });
@@ -159,7 +159,7 @@ t.test("an idempotency key is found behind 10,000 newer ones, which used to push
 });
 
 t.test("a frame may be as large as the limit and no larger", async (t) => {
-  const node = await startNode(t, { frameBytesMax: 1_024 });
+  const node = await startNode(t, { reactors: 1, frameBytesMax: 1_024 });
   const echo = (length: number): Buffer => encodeBinary({ id: 9, echo: { payload: Buffer.alloc(length) } });
   const largest = Array.from({ length: 1_024 }, (_, length) => echo(length)).find((frame) => frame.length === 4 + 1_024);
   if (!largest) throw new Error("no echo is as large as the limit");
@@ -223,7 +223,7 @@ t.test("reading history costs by how much is asked for: a page of hundreds used 
 });
 
 t.test("heartbeats may be of 20 minutes, which is longer than uWebSockets' own timeout can be", async (t) => {
-  const node = await startNode(t, { heartbeatMs: 20 * 60_000 });
+  const node = await startNode(t, { reactors: 1, heartbeatMs: 20 * 60_000 });
   const session = await open(node);
   t.equal(session.ready?.heartbeatMs, 20 * 60_000);
   t.ok(await pings(session));

@@ -12,8 +12,10 @@ function words(session: TestSession, room?: string): unknown[] {
     .map(({ payload }) => JSON.parse(payload.toString()) as unknown);
 }
 
+/** For the tests that only need a node: each has a room of its own. */
+const node = await startNode(t);
+
 t.test("binary and JSON members of one room get the same publications in the same order", async (t) => {
-  const node = await startNode(t);
   const binary = await open(node);
   const json = await open(node, { json: true });
   for (const session of [binary, json]) await session.join("chat:mixed");
@@ -47,7 +49,6 @@ t.test("many publishers on all reactors: every member sees every publication onc
 });
 
 t.test("a member that comes back to its position gets what it missed, whole, before what is live", async (t) => {
-  const node = await startNode(t);
   const talker = await open(node);
   await talker.join("chat:recover");
   const first = await open(node);
@@ -123,7 +124,6 @@ t.test("a position that the history no longer covers, or of another epoch, or of
 });
 
 t.test("the tail of an ephemeral room recovers a short absence", async (t) => {
-  const node = await startNode(t);
   const talker = await open(node);
   const { position } = await talker.join("live:score");
   for (let i = 0; i < 5; i++) await talker.publish("live:score", String(i));
@@ -156,7 +156,6 @@ t.test("join can bring the newest publications, and history reads in both direct
 });
 
 t.test("a publisher that excludes itself is told the position it will not see, others get the publication", async (t) => {
-  const node = await startNode(t);
   const talker = await open(node);
   const listener = await open(node);
   for (const session of [talker, listener]) await session.join("chat:self");
@@ -172,7 +171,6 @@ t.test("a publisher that excludes itself is told the position it will not see, o
 });
 
 t.test("a publish with a used idempotency key is answered with the first position and seen once", async (t) => {
-  const node = await startNode(t);
   const session = await open(node);
   await session.join("chat:keys");
   const publish = { room: "chat:keys", payload: Buffer.from("1"), format: 1, key: "k1" };
@@ -208,7 +206,6 @@ t.test("a left room is silent, and its members can come and go while it is busy"
 });
 
 t.test("join, publish and leave sent at once are taken in this order", async (t) => {
-  const node = await startNode(t);
   const session = await open(node);
   const asked = [
     session.request({ join: { room: "chat:quick" } }),
