@@ -4,6 +4,7 @@ import { RowRefused, type Archive, type ArchivedRow } from "../src/archive/archi
 import type { Feed, FeedPublication } from "../src/archive/feed.ts";
 import { withArchive } from "../src/archive/history.ts";
 import { createMemoryArchive } from "../src/archive/memory.ts";
+import { endPool, inTransaction, openPool, type Sql } from "../src/postgres/connection.ts";
 import { PostgresProblem } from "../src/postgres/errors.ts";
 import type { Answer, Broker, Page, Query, Retention } from "../src/broker/broker.ts";
 import { createPostgresArchive } from "../src/archive/postgres/postgres.ts";
@@ -260,4 +261,22 @@ t.test("what is archived but not delivered here yet is left out of a page", asyn
     t.same("value" in answer && answer.value.publications.map(({ seq }) => seq), wanted);
     t.same("value" in answer && answer.value.position, head);
   }
+});
+
+t.test("a connection that is lost while it is in use fails its work, and nothing else", async (t) => {
+  const pool = openPool({ url: await postgres.freshUrl(), name: "test", connectionsMax: 2, statementMs: 60_000 });
+  t.teardown(() => endPool(pool));
+  const lose = async (pid: unknown) => void (await pool.query("SELECT pg_terminate_backend($1)", [pid]));
+  const pidOf = async (sql: Sql) => (await sql.query("SELECT pg_backend_pid() AS pid")).rows[0]?.pid;
+  // The server says why and closes; then the socket reports its end, which nobody awaits.
+  await t.rejects(inTransaction(pool, async (sql) => {
+    const pid = await pidOf(sql);
+    await Promise.all([sql.query("SELECT pg_sleep(60)"), lose(pid)]);
+  }));
+  const client = await pool.connect();
+  await lose(await pidOf(client));
+  await new Promise((resolve) => setImmediate(resolve));
+  await until(() => client.query("SELECT 1").then(() => false, () => true), "the connection to be lost");
+  client.release(true);
+  t.equal((await pool.query("SELECT 1 AS one")).rows[0]?.one, 1, "the pool goes on with another");
 });

@@ -36,6 +36,8 @@ export function openPool({ url, name, connectionsMax, statementMs }: PoolOptions
   });
   // An idle connection that the server closes. The next query takes another.
   pool.on("error", () => undefined);
+  // One in use that is lost: its statement rejects. The pool listens only where it runs the statement itself.
+  pool.on("connect", (client) => void client.on("error", () => undefined));
   return pool;
 }
 
