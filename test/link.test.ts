@@ -2,6 +2,7 @@ import { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import t from "tap";
 import { Counters, createCounters, fanoutBucketsMs } from "../src/link/counters.ts";
+import { collectGarbage } from "../src/platform/collect.ts";
 import { Link, type RecordReader } from "../src/link/link.ts";
 import { readPublish, writePublish, type PublishRecord } from "../src/link/publications.ts";
 import * as records from "../src/link/records.ts";
@@ -311,4 +312,34 @@ t.test("counters add up, and a fan-out falls into the bucket of its time", async
   t.equal(buckets.length, fanoutBucketsMs.length + 1);
   t.equal(buckets[fanoutBucketsMs.indexOf(0.1)], 1);
   t.equal(buckets.at(-1), 1);
+});
+
+t.test("a link that is never empty keeps nothing of what has crossed", async (t) => {
+  const bytes = 8_000;
+  let read = 0;
+  const { writer, reader } = linkPair(32_768, 20 * bytes, (_, record) => void (record.blob(), read++));
+  const write = () => {
+    if (!writer.begin(7, bytes + 4, false)) return false;
+    writer.blob(new Uint8Array(bytes));
+    writer.end();
+    return true;
+  };
+  let written = 0;
+  const turn = () => {
+    while (write()) written++;
+    reader.wake();
+    writer.wake();
+  };
+  turn();
+  collectGarbage();
+  const { arrayBuffers: before } = process.memoryUsage();
+  while (read < 5_000) {
+    turn();
+    if (!writer.full) return t.fail("it was empty for a moment: that would hide what is kept");
+  }
+  collectGarbage();
+  const grown = process.memoryUsage().arrayBuffers - before;
+  t.ok(grown < 100 * bytes, `${grown} bytes more after ${written} records of ${bytes} bytes`);
+  while (read < written) (reader.wake(), writer.wake());
+  t.notOk(writer.full);
 });

@@ -233,8 +233,13 @@ export class Link {
       }
       body.copy(this.#out.bytes, at);
       if (this.#out.commit(kind, body.length)) this.#doorbell.ring();
-      this.#first++;
+      this.#overflow[this.#first++] = sent;
       this.#overflowBytes -= body.length;
+      // Under a load that lasts it is never empty. Copied now and then only: each removal from the front would copy all.
+      if (this.#first > sentMax && this.#first * 2 > this.#overflow.length) {
+        this.#overflow = this.#overflow.slice(this.#first);
+        this.#first = 0;
+      }
     }
     if (this.#first === 0) return;
     this.#overflow = [];
@@ -242,6 +247,11 @@ export class Link {
     this.#options.onRoom?.();
   }
 }
+
+/** Takes the place of a record that has left the overflow queue. */
+const sent = { kind: 0, body: Buffer.alloc(0) };
+/** Places of such records that are kept in any case. */
+const sentMax = 1024;
 
 /** Bytes of a waiting record that may be reserved in vain. */
 const slackMax = 64;
