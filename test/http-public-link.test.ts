@@ -51,7 +51,12 @@ class Socket {
     cork: (write: () => void) => (write(), this.res),
     getRemoteAddressAsText: () => new TextEncoder().encode("10.0.0.1").buffer,
     onAborted: (gone: () => void) => ((this.onGone = gone), this.res),
-    onData: (body: Socket["body"]) => ((this.body = body), this.res),
+    // As uWS does: a response that has ended must not be used.
+    onData: (body: Socket["body"]) => {
+      if (this.isOver) throw new Error("the response has ended");
+      this.body = body;
+      return this.res;
+    },
     onWritable: (room: Socket["onRoom"]) => ((this.onRoom = room), this.res),
     getWriteOffset: () => this.offset,
     // As uWS does: what the socket does not take of a write is kept, of tryEnd it is not.
@@ -110,7 +115,16 @@ function start(query = "a=1") {
     await until(() => exchanges.length > 0, "the request to arrive");
     return exchanges.shift()!;
   };
-  return { ask, next, exchanges, port, reactor, deepest, stopReading: () => (isReading = false), goOn: () => ((isReading = true), down.wake(), up.wake()) };
+  /** The main thread reads nothing, and the link takes nothing more. */
+  const congest = () => {
+    isReading = false;
+    while (!up.congested) {
+      up.begin(0, 1_000, true);
+      up.blob(new Uint8Array(990));
+      up.end();
+    }
+  };
+  return { ask, next, exchanges, port, reactor, deepest, congest, stopReading: () => (isReading = false), goOn: () => ((isReading = true), down.wake(), up.wake()) };
 }
 
 const bytesOf = (text: string) => new Uint8Array(Buffer.from(text)).buffer;
@@ -321,4 +335,11 @@ t.test("a header with a line break in it ends the connection, and a head that fi
   t.match(ask("GET", { "idempotency-key": "x".repeat(15_000) }), { status: "400 Bad Request", text: /headers are too large/ });
   t.match(ask("GET", { authorization: "" }), { status: "401 Unauthorized" });
   t.equal(exchanges.length, 0);
+});
+
+t.test("a large request that the full link refuses is answered, and its body is not asked for", async (t) => {
+  const { ask, congest } = start();
+  congest();
+  const { status, isOver, text } = ask("POST", { "content-length": "40000" });
+  t.match({ status, isOver, text }, { status: /^503 /, isOver: true, text: /too much to do/ });
 });

@@ -118,6 +118,8 @@ export class PublicApi {
     const length = Number(values[lengthAt]);
     if (length === 0 && !isChunked) return this.#pass(asked, head, nothing);
     if (length > this.#pieceBytes) this.#pass(asked, head, null);
+    // It was refused: uWS throws where an answered request is read.
+    if (asked.isOver) return;
     res.onData((chunk, isLast) => this.#onData(asked, head, chunk, isLast));
   }
 
