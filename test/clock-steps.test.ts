@@ -1,10 +1,12 @@
 /** The system's clock is set while a node runs: what is kept for a time is kept for that time. */
 import t from "tap";
 import { resolveConfig } from "../src/config/config.ts";
+import { createLogBroker } from "../src/broker/disk/log.ts";
 import { createMemoryBroker } from "../src/broker/memory.ts";
 import { HubRooms } from "../src/hub/rooms.ts";
 import { TailBudget } from "../src/hub/recovery/tail.ts";
 import { compileKinds } from "../src/config/roomnames.ts";
+import { createDiskSessions } from "../src/sessions/disk.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
 import { value } from "../src/contracts/answers.ts";
 import { promised, record } from "../src/contracts/sessions.ts";
@@ -77,4 +79,42 @@ t.test("NATS that was away is found again at once though the clock was set back 
   await until(() => broker.nats().away, "it to be noticed");
   await nats.start();
   await until(() => !broker.nats().away, "it to be back");
+});
+
+const quiet = { info() {}, warn() {}, error() {} };
+
+t.test("with a data directory, too: a repeated publish takes place once though the clock is set ahead, also after a restart", async (t) => {
+  const folder = t.testdir();
+  const seqs: number[] = [];
+  const retention = { durable: true, historySize: 10, historyTtlMs: 24 * hourMs, historyBytesMax: 1000 };
+  const start = () => createLogBroker({
+    folder, sync: false, roomsMax: 1, historyTotalBytesMax: 1000, dataBytesMax: 1 << 20, uncommittedBytesMax: 1 << 16, keyWindowMs: minuteMs, keysPerRoomMax: 10, retentionOf: () => retention, log: quiet,
+  }, (_, { seq }) => void seqs.push(seq));
+  let broker = await start();
+  t.teardown(() => broker.stop());
+  const publish = () => new Promise((resolve) => broker.publish("chat:a", retention, { sender: "ann", key: "k", payload: Buffer.from("x"), format: 0, origin: "" }, resolve));
+  const opened = () => new Promise((resolve) => broker.open("chat:a", retention, resolve));
+  await opened();
+  await publish();
+  off.system = hourMs;
+  t.match(await publish(), { value: { seq: 1, duplicate: true } });
+  off.system = 0;
+  await broker.stop();
+  broker = await start();
+  await opened();
+  t.match(await publish(), { value: { seq: 1, duplicate: true } }, "after a restart");
+  Object.assign(off, { system: -hourMs, steady: minuteMs + 1 });
+  t.match(await publish(), { value: { seq: 2, duplicate: false } }, "when the window is over");
+  t.same(seqs, [1, 2]);
+});
+
+t.test("with a data directory, too: a session can be resumed when the clock is set ahead, and no longer than it may when it is set back", async (t) => {
+  const sessions = await createDiskSessions({ folder: t.testdir(), sync: false, uncommittedBytesMax: 1 << 16, log: quiet, ttlMs: minuteMs, sessionsMax: 10, cursorsMax: 10 });
+  t.teardown(() => sessions.stop());
+  const { take } = promised(sessions);
+  sessions.put(record("s"));
+  off.system = hourMs;
+  t.ok(value(await take("s")));
+  Object.assign(off, { system: -hourMs, steady: minuteMs + 1 });
+  t.equal(value(await take("s")), null);
 });

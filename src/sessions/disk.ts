@@ -5,6 +5,7 @@
  */
 import type { DiskUsage, JournalLog } from "../disk/journal.ts";
 import { openLines } from "../disk/lines.ts";
+import { steadyClock } from "../platform/steadyclock.ts";
 import { Assignments, assignedMax } from "./assignments.ts";
 import { Cursors, advances, cursorKey } from "./cursors.ts";
 import type { MemorySessionsOptions } from "./memory.ts";
@@ -40,10 +41,11 @@ const sweepMs = 5_000;
 
 export async function createDiskSessions(options: DiskSessionsOptions): Promise<DiskSessions> {
   const { ttlMs, sessionsMax, cursorsMax, clock = Date.now } = options;
+  const steady = options.clock ?? steadyClock();
   /** Nothing expires while the journal is read. */
   let loadingAt: number | null = 0;
   let aliveAt = 0;
-  const time = () => loadingAt ?? clock();
+  const time = () => loadingAt ?? steady();
   const onForgotten = (id: string) => write(["end", id]);
   const table = new Table({ ttlMs, max: sessionsMax, clock: time, onForgotten });
   const cursors = new Cursors(cursorsMax);
@@ -57,7 +59,7 @@ export async function createDiskSessions(options: DiskSessionsOptions): Promise<
   });
   // Each of them had a socket when the node last ran, or was still within its TTL.
   const found = table.ids().map((id) => [id, table.get(id) ?? ""] as const);
-  loadingAt = aliveAt;
+  loadingAt = Math.min(aliveAt, steady());
   for (const [id, text] of found) table.put(id, text);
   loadingAt = null;
   table.expire();

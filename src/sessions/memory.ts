@@ -17,7 +17,7 @@ export interface MemorySessionsOptions {
   readonly sessionsMax: number;
   /** Maximum cursors, and maximum users with a sign-out. */
   readonly cursorsMax: number;
-  /** Replaced in tests. It is monotonic, since nothing here outlives the process. */
+  /** Replaced in tests. Steady: the system's clock may be set. */
   readonly clock?: () => number;
 }
 

@@ -16,7 +16,10 @@ export interface CleanerOptions {
   /** Part of them reserved for copies. */
   readonly spareBytes: number;
   readonly keyWindowMs: number;
+  /** The system's. */
   readonly clock: () => number;
+  /** As that of the stock. */
+  readonly steady: () => number;
   /** Null: nothing is archived. */
   readonly hold: Hold | null;
   readonly log: JournalLog;
@@ -103,7 +106,7 @@ export class Cleaner {
 
   /** Whether nothing in the file counts: no publication, no room's position, no remembered key. */
   #isDone({ liveBytes, anchors, newestAt }: Segment): boolean {
-    return liveBytes === 0 && anchors === 0 && newestAt + this.#options.keyWindowMs < this.#options.clock();
+    return liveBytes === 0 && anchors === 0 && newestAt + this.#options.keyWindowMs < this.#options.steady();
   }
 
   async #remove(segment: Segment): Promise<void> {
@@ -152,7 +155,7 @@ export class Cleaner {
     if (room.anchor === segment) rooms.add(room);
     if (this.#indexOf(room, found, segment, at) >= 0) return this.#copy(segment, room, found, at);
     if (this.#isPressed) return true;
-    const remembered = found.key !== "" && room.keys?.find(found.key, this.#options.clock()) === found.seq;
+    const remembered = found.key !== "" && this.#options.stock.findKey(room, found.key) === found.seq;
     return remembered ? this.#append({ ...found, kind: recordKinds.key, payload: nothing }, keyCopied(found.time)) : true;
   }
 

@@ -80,7 +80,7 @@ export class Loading {
     this.#stock.trim(room);
     this.#stock.expire(room);
     const keys = found.keys.sort((a, b) => a.time - b.time || a.seq - b.seq);
-    for (const { key, seq, time } of keys) this.#stock.keysOf(room).add(key, seq, time);
+    for (const { key, seq, time } of keys) this.#stock.keysOf(room).add(key, seq, Math.min(time, now));
     room.keys?.expire(now);
   }
 }

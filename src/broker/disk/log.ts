@@ -15,6 +15,7 @@ import { JournalFeed, roomStream } from "./feed.ts";
 import { Hold } from "./hold.ts";
 import { Loading } from "./loading.ts";
 import { createMemoryBroker, type MemoryBrokerOptions } from "../memory.ts";
+import { steadyClock } from "../../platform/steadyclock.ts";
 import { readPage } from "../pages.ts";
 import { recordKinds, recordLength, writeRecord, type Fields } from "./records.ts";
 import { Stock, firstKept, headOf, type LogRoom } from "./stock.ts";
@@ -49,15 +50,16 @@ const nothing = new Uint8Array(0);
 
 export async function createLogBroker(options: LogBrokerOptions, deliver: Deliver): Promise<LogBroker> {
   const { dataBytesMax, roomsMax, keyWindowMs, keysPerRoomMax, clock = Date.now, sweepMs = sweepEveryMs, log } = options;
+  const steady = options.clock ?? steadyClock();
   const memory = createMemoryBroker(options, deliver);
-  const stock = new Stock({ roomsMax, liveBytesMax: dataBytesMax * liveShare, keyWindowMs, keysPerRoomMax, clock });
+  const stock = new Stock({ roomsMax, liveBytesMax: dataBytesMax * liveShare, keyWindowMs, keysPerRoomMax, clock, steady });
   const loading = new Loading(stock, options.retentionOf);
   const segmentBytes = Math.min(segmentBytesMost, Math.max(segmentBytesMin, dataBytesMax * segmentShare));
   const journal = await openJournal({ ...options, segmentBytes }, (record, segment, at) => loading.add(record, segment, at));
-  loading.finish(clock());
+  loading.finish(steady());
   const { archive = null } = options;
   const hold = archive && new Hold(archive.lagMaxMs);
-  const cleaner = new Cleaner({ journal, stock, dataBytesMax, spareBytes: segmentBytes, keyWindowMs, clock, hold, log });
+  const cleaner = new Cleaner({ journal, stock, dataBytesMax, spareBytes: segmentBytes, keyWindowMs, clock, steady, hold, log });
   const sweeper = setInterval(() => {
     stock.sweep();
     writeRobbed(parts);
@@ -90,7 +92,7 @@ export async function createLogBroker(options: LogBrokerOptions, deliver: Delive
       if (room === null) return done({ error: "overloaded" });
       const time = stock.use(room);
       if (draft.key === "") return publish(parts, room, time, draft, done);
-      const first = stock.keysOf(room).find(draft.key, time);
+      const first = stock.findKey(room, draft.key);
       if (first === undefined) publish(parts, room, time, draft, done);
       else repeat(parts, room, first, done);
     },
@@ -165,7 +167,7 @@ function publish(parts: Parts, room: LogRoom, time: number, draft: Draft, done: 
   if (refusal !== null) return done({ error: refusal });
   room.given = seq;
   room.pending++;
-  if (key !== "") stock.keysOf(room).add(key, seq, time);
+  if (key !== "") stock.addKey(room, key, seq);
   const entry = new Entry(parts, room, fields, draft.origin, length, done);
   entry.payload = writeRecord(journal.append(length, entry), fields, draft.payload);
 }

@@ -30,7 +30,10 @@ export interface StockOptions {
   readonly liveBytesMax: number;
   readonly keyWindowMs: number;
   readonly keysPerRoomMax: number;
+  /** The system's, for the times of publications. */
   readonly clock: () => number;
+  /** For how long something is kept (steadyclock.ts). */
+  readonly steady: () => number;
 }
 
 /** A room that is not open and keeps nothing expires after this time, with its epoch. */
@@ -73,7 +76,7 @@ export class Stock {
       shelf: new Shelf(this.segments),
       payloadBytes: 0,
       keys: null,
-      usedAt: this.#options.clock(),
+      usedAt: this.#options.steady(),
       anchor: null,
     };
     this.rooms.set(name, room);
@@ -86,13 +89,23 @@ export class Stock {
     this.#unopened.delete(room);
   }
 
-  /** @returns the time of the use. */
+  /** @returns the time by the system's clock. */
   use(room: LogRoom): number {
     if (!room.open) {
       this.#unopened.delete(room);
       this.#unopened.add(room);
     }
-    return (room.usedAt = this.#options.clock());
+    room.usedAt = this.#options.steady();
+    return this.#options.clock();
+  }
+
+  /** Its first publication with this key, while that is remembered. */
+  findKey(room: LogRoom, key: string): number | undefined {
+    return room.keys?.find(key, this.#options.steady());
+  }
+
+  addKey(room: LogRoom, key: string, seq: number): void {
+    this.keysOf(room).add(key, seq, this.#options.steady());
   }
 
   keysOf(room: LogRoom): KeyWindow {
@@ -133,7 +146,7 @@ export class Stock {
   }
 
   sweep(): void {
-    const now = this.#options.clock();
+    const now = this.#options.steady();
     for (const room of this.rooms.values()) {
       this.expire(room);
       room.keys?.expire(now);
