@@ -1,5 +1,7 @@
 /** Sessions of two nodes on one Redis: resumed on another node, ended on all of them, and what happens without Redis. */
 import t from "tap";
+import { userKey } from "../src/protocol/roomkeys.ts";
+import { follow } from "./support/follow.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { startNodeProcess, sumOf } from "./support/nodeprocess.ts";
 import { none } from "./support/only.ts";
@@ -291,4 +293,14 @@ t.test("a session that was resumed while Redis was away keeps the rooms it joine
   await lose(newer);
   const back = await open(a, { hello: resumeOf(newer) });
   t.ok(["chat:new", "chat:newer"].every((room) => rooms(back).includes(room)), rooms(back).join());
+});
+
+t.test("the stream of a token ends where another node has signed its user out, also if its message was lost", async (t) => {
+  const own = await startRedis(t);
+  const node = await startNode(t, { reactors: 1, redis: own.url, redisPrefix: "out:", authSecret: secret, namespaces: { live: { durable: false } } });
+  const old = await token({ sub: "amy", iat: Math.floor(Date.now() / 1000) - 100 }, secret);
+  const stream = await follow(t, `/rooms/live:a/stream?token=${old}`, { at: node.apiPort });
+  await until(() => stream.events.some(({ event }) => event === "open"), "the stream to be open");
+  await own.client.set(`out:signedout:${userKey("", "amy")}`, String(Date.now()));
+  await until(() => stream.events.some(({ event, data }) => event === "end" && data?.reason === "disconnected"), "its end");
 });

@@ -109,12 +109,10 @@ export class ApiRequest<Q = unknown, B = unknown> {
   }
 
   /**
-   * For answers that take long: whether the credential still allows this, or why not. A key may be revoked or changed
-   * meanwhile, and a token expires. Null also where that cannot be told now. Never rejects.
+   * For answers that take long to a caller with a key: whether it still allows this, or why not. It may be revoked or
+   * changed meanwhile. Null also where that cannot be told now. Never rejects.
    */
   async revoked(right: Right, room: string): Promise<string | null> {
-    // The stream of a client's token ends with it (streams.ts).
-    if (this.caller.grant !== null) return null;
     const caller = await this.#desk.authenticate(headerOf(this.exchange, "authorization"));
     if ("refused" in caller) return caller.refused === "unavailable" ? null : caller.refused;
     if (caller.tenant !== null && caller.tenant !== this.tenant) return "forbidden";

@@ -225,7 +225,12 @@ function onMessage({ setup: { config, log }, hub, surveys, others }: Node, drain
     case "taken": return sessions.taken(message.session, message.generation);
     case "disconnect": {
       if (message.signedOutAt !== undefined) sessions.signedOut(message.tenant, message.user, message.signedOutAt);
-      if (message.agoMs !== undefined) return lateDisconnects.disconnect(userKey(message.tenant, message.user), message.agoMs);
+      if (message.agoMs !== undefined) {
+        const key = userKey(message.tenant, message.user);
+        // One that began since then comes again.
+        sessions.onClosed(key);
+        return lateDisconnects.disconnect(key, message.agoMs);
+      }
       const closed = sessions.close(message.tenant, message.user);
       if (message.replyTo !== undefined) surveys.reply(message.replyTo, { kind: "user", sessions: closed });
       return;

@@ -6,6 +6,7 @@ import type { Grant } from "../../auth/grants.ts";
 import { roomKey, userKey } from "../../protocol/roomkeys.ts";
 import { cursorOf, positionIn } from "../cursor.ts";
 import { headerOf } from "../exchange/exchange.ts";
+import type { ApiRequest } from "../request.ts";
 import { streamHead, unread } from "../eventstream.ts";
 
 export const streamCall = call({
@@ -51,7 +52,7 @@ export const streamCall = call({
         return stream.next();
       });
       if (first.done === true || first.value.kind !== "open") throw new ApiError("unavailable", "the room changed while it was opened; try again");
-      place.begin(request.begin(streamHead), { stream, first: first.value, lost, revoked: () => request.revoked("history", room) });
+      place.begin(request.begin(streamHead), { stream, first: first.value, lost, revoked: () => revoked(node, request, room) });
     } catch (error) {
       place.free();
       throw error;
@@ -64,8 +65,18 @@ function asksBackend({ config, hub }: ApiNode, room: string): boolean {
   return config.hookConnect !== "" || hub.kindOf(room)?.asksJoin === true;
 }
 
+/** Another node may have signed the user out while this one got no messages of it. */
+async function revoked({ hub }: ApiNode, request: ApiRequest, room: string): Promise<string | null> {
+  const { grant } = request.caller;
+  if (grant === null) return request.revoked("history", room);
+  return (await isSignedOut(hub, grant)) ? "disconnected" : null;
+}
+
+function isSignedOut({ sessions }: ApiNode["hub"], { tenant, user, issuedAt }: Grant): Promise<boolean> {
+  return new Promise((resolve) => sessions.isSignedOut(userKey(tenant, user), issuedAt, resolve));
+}
+
 /** @throws ApiError */
-async function checkSignOut({ hub }: ApiNode, { tenant, user, issuedAt }: Grant): Promise<void> {
-  const isOut = await new Promise<boolean>((resolve) => hub.sessions.isSignedOut(userKey(tenant, user), issuedAt, resolve));
-  if (isOut) throw new ApiError("unauthorized", "token: the user has been signed out since it was issued");
+async function checkSignOut({ hub }: ApiNode, grant: Grant): Promise<void> {
+  if (await isSignedOut(hub, grant)) throw new ApiError("unauthorized", "token: the user has been signed out since it was issued");
 }

@@ -291,6 +291,7 @@ export class HubSessions {
     for (const { userKey: key, socketId } of sessions) {
       const session = this.#allOf(key).find((one) => one.socketId === socketId);
       if (session !== undefined) this.#end(session);
+      this.onClosed(key);
     }
   }
 
