@@ -18,6 +18,8 @@ export interface GracesOptions {
 
 /** A grace is checked this long after its end. */
 const lateMs = 5;
+/** Where Redis did not answer it is asked again, not sooner. */
+const unknownMs = 1_000;
 
 export class Graces {
   /** Members whose grace began here and is not over. */
@@ -27,12 +29,16 @@ export class Graces {
   readonly #inGrace = new Map<string, number>();
   readonly #rooms: Due<string>;
   readonly #users: Due<string>;
+  readonly #roomsAgain: Due<string>;
+  readonly #usersAgain: Due<string>;
   #stopped = false;
 
   constructor(options: GracesOptions) {
     this.#options = options;
     this.#rooms = new Due(options.graceMs + lateMs, (room) => this.#endRoom(room));
     this.#users = new Due(options.graceMs + lateMs, (user) => this.#endUser(user));
+    this.#roomsAgain = new Due(Math.max(unknownMs, options.graceMs), (room) => this.#endRoom(room));
+    this.#usersAgain = new Due(Math.max(unknownMs, options.graceMs), (user) => this.#endUser(user));
   }
 
   /** Rooms with such members. */
@@ -42,11 +48,11 @@ export class Graces {
 
   /** Whether the room, or the user, is to be looked at. */
   has(room: string): boolean {
-    return this.#inGrace.has(room) || this.#rooms.has(room);
+    return this.#inGrace.has(room) || this.#rooms.has(room) || this.#roomsAgain.has(room);
   }
 
   hasUser(user: string): boolean {
-    return this.#users.has(user);
+    return this.#users.has(user) || this.#usersAgain.has(user);
   }
 
   /** A member's grace has begun here. */
@@ -66,8 +72,7 @@ export class Graces {
 
   stop(): void {
     this.#stopped = true;
-    this.#rooms.clear();
-    this.#users.clear();
+    for (const due of [this.#rooms, this.#users, this.#roomsAgain, this.#usersAgain]) due.clear();
   }
 
   /** One timer covers all members that left the room. If some left after the first, it is set again. */
@@ -80,7 +85,7 @@ export class Graces {
       if (this.#stopped) return;
       if (still > 0) {
         this.#add(room, Math.min(left, still));
-        this.#rooms.put(room);
+        (typeof within === "number" ? this.#rooms : this.#roomsAgain).put(room);
       } else if (!this.#inGrace.has(room)) this.#options.roomOver(room);
     }));
   }
@@ -88,7 +93,7 @@ export class Graces {
   #endUser(user: string): Promise<void> {
     return this.#options.endUser(user).then((within) => this.#options.contain(() => {
       if (this.#stopped) return;
-      if (within !== 0) this.#users.put(user);
+      if (within !== 0) (within === null ? this.#usersAgain : this.#users).put(user);
       else this.#options.userOver(user);
     }));
   }

@@ -23,6 +23,8 @@ export interface RemainsOptions {
 const leaseMs = 60_000;
 /** A lease is checked this long after its end. */
 const lateMs = 50;
+/** After an error. Redis may be available all the while, and only a part of it refuse. */
+const retryMs = 5_000;
 /** Rooms or users cleaned up at the same time, each by a script. */
 const dropsMax = 100;
 /** One value for rooms, one for users. */
@@ -35,6 +37,8 @@ export class Remains {
   readonly #options: RemainsOptions;
   /** Dead nodes whose entries may not be removed yet. */
   readonly #owed = new Set<string>();
+  /** Those of which the log says that it failed. */
+  readonly #told = new Set<string>();
   /** Cleanups under way; aborted when the node is back. */
   readonly #underWay = new Map<string, AbortController>();
   #stopped = false;
@@ -55,8 +59,16 @@ export class Remains {
     const until = new AbortController();
     this.#underWay.set(gone, until);
     const seen = this.#see(gone, until.signal).then(
-      (waitMs) => (waitMs === 0 ? this.#owed.delete(gone) : this.#lookAgain(gone, waitMs)),
-      (error: unknown) => log.warn({ peer: gone, problem: String(error) }, "presence entries of a dead node could not be removed: its users stay listed; the node retries when Redis is available"),
+      (waitMs) => {
+        this.#told.delete(gone);
+        if (waitMs === 0) this.#owed.delete(gone);
+        else this.#lookAgain(gone, waitMs);
+      },
+      (error: unknown) => {
+        if (!this.#told.has(gone)) log.warn({ peer: gone, problem: String(error) }, "presence entries of a dead node could not be removed: its users stay listed; the node retries when Redis is available");
+        this.#told.add(gone);
+        this.#lookAgain(gone, retryMs);
+      },
     );
     void seen.finally(() => this.#underWay.delete(gone));
   }
@@ -64,6 +76,7 @@ export class Remains {
   /** A cleanup under way stops after the rooms or users it is working on. */
   nodeBack(node: string): void {
     this.#owed.delete(node);
+    this.#told.delete(node);
     this.#underWay.get(node)?.abort();
   }
 
