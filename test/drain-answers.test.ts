@@ -98,6 +98,7 @@ t.test("a publish that NATS does not take is refused before the close, however l
   const waiting = session.request({ publish: { room: "chat:a", payload: Buffer.from("2"), format: 1 } });
   // Behind the publish, and answered by the reactor: the hub has been asked.
   await session.request({ ping: {} });
+  t.match(await session.request({ ack: { position: { epoch: "e", seq: 1 } } }), { error: { code: "not_joined" } }, "of another command, which has its own answer");
   const drained = node.drain({ windowMs: 0 });
   await session.waitFor(() => toldTo(session) !== undefined, "its turn");
   t.match(await session.request({ publish: { room: "chat:a", payload: Buffer.from("3"), format: 1 } }), { error: { code: "unavailable", retryable: true } });

@@ -1,7 +1,7 @@
 /** Joins that a client sends right behind hello go to the hub with it (reactor/session/ahead.ts), and so do the rooms of a resume. */
 import t from "tap";
 import { writeGone, writeHello } from "../src/link/sessions.ts";
-import { kinds } from "../src/link/records.ts";
+import { kinds, writeHistory } from "../src/link/records.ts";
 import { roomKey, userKey } from "../src/protocol/roomkeys.ts";
 import { Together } from "../src/reactor/together.ts";
 import { createSession } from "../src/reactor/session/session.ts";
@@ -11,6 +11,7 @@ import { startNode } from "./support/node.ts";
 import { openTcp } from "./support/rawtcp.ts";
 import { lose, resumeOf } from "./support/resume.ts";
 import { open, type Command, type OpenOptions, type TestSession } from "./support/session.ts";
+import { until } from "./support/until.ts";
 
 const node = await startNode(t, { reactors: 1, tcpPort: 0, roomsPerSessionMax: 40, sessionsPerUserMax: 2, authSecret: "", namespaces: { chat: { durable: true }, live: {}, shut: { publish: "nobody" } } });
 
@@ -220,4 +221,39 @@ t.test("frames to one session leave in one write, in order; to others, and above
   send(ann, 8);
   t.same(seen(), ["ann 8 at once"], "a socket that is gone");
   t.end();
+});
+
+// ------------------------------------------------------------------------------- a broker that is away
+
+t.test("hub: history of a room that waits for the broker is refused: it would look empty", (t) => {
+  const opening: (() => void)[] = [];
+  const { reactors: [reactor], publishElsewhere, stop } = startHub({ broker: (memory) => ({ open: (...given) => void opening.push(() => memory.open(...given)) }) });
+  const chat = roomKey("", "chat:a");
+  publishElsewhere(chat);
+  const ask = (id: number) => writeHistory(reactor!.reader, { slot: 1, life: 1, id, wire: 0, direction: "since", epoch: "another", seq: 0, limit: 0, orOldest: true, room: chat });
+  reactor!.join(7, chat, { slot: 1 });
+  ask(1);
+  reactor!.drain();
+  t.match(reactor!.seen.map(({ frame }) => frame), [{ error: { code: "unavailable" } }]);
+  opening.shift()!();
+  ask(2);
+  reactor!.drain();
+  t.equal(reactor!.seen.at(-1)?.frame.history?.publications?.length, 1, "once it is open, what is kept");
+  stop();
+  t.end();
+});
+
+t.test("hub: rooms of a session that has lost its socket are not asked for any more", async (t) => {
+  let asked = 0;
+  const { hub, reactors: [reactor], stop } = startHub({ broker: () => ({ open: (_name, _retention, done) => void (asked++, done({ error: "unavailable" })) }) });
+  writeHello(reactor!.reader, { slot: 1, life: 1, wire: 0, user: userKey("", "ann"), device: "", issuedAt: 1, mayBegin: true, decided: "now", resume: "", resumeIssuedAt: 1, resumeGeneration: 0, positions: [] });
+  reactor!.drain();
+  reactor!.join(7, roomKey("", "chat:a"), { slot: 1, restored: true });
+  reactor!.drain();
+  await until(() => asked >= 2, "it to be tried again");
+  writeGone(reactor!.reader, 1, 1, false);
+  reactor!.drain();
+  await until(() => (reactor!.drain(), reactor!.seen.some(({ kind, member }) => kind === kinds.refused && member === 7)), "the end of its join");
+  t.equal(hub.sessions.find(reactor!.reactor, 1, 1)?.state === "here", false);
+  stop();
 });

@@ -34,7 +34,7 @@ function reactorOf(index: number) {
   const written: Written[] = [];
   const isAwake = { now: true };
   const onRecord = (kind: number, record: RecordReader) => {
-    if (kind === kinds.reply) (record.u32(), record.u32());
+    if (kind === kinds.reply) (record.u32(), record.u32(), record.u8());
     if (kind === kinds.presenceChanged) (record.u32(), record.u8(), record.f64());
     const frame = Buffer.from(record.blob());
     const sessions = kind === kinds.status ? record.u32() : 1;

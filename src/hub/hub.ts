@@ -180,6 +180,8 @@ export class Hub {
         const room = this.#rooms.named(query.room);
         if (room === undefined) return this.#refuse(reactor, query, "not_joined");
         if (reactor.link.congested) return this.#refuse(reactor, query, "overloaded");
+        // Its join waits for the broker: the room has neither epoch nor head yet, and would look empty.
+        if (!room.open) return this.#refuse(reactor, query, "unavailable");
         return answerHistory(this.#options, reactor, room, query);
       }
       default: throw new Error(`unknown record ${kind}`);
@@ -331,7 +333,9 @@ export class Hub {
   #onAck(reactor: AttachedReactor, ack: AckRecord): void {
     const session = this.sessions.find(reactor, ack.slot, ack.life);
     const refused = session === undefined ? null : this.#inboxes.acknowledge(session, ack);
-    if (refused !== null) this.#refuse(reactor, ack, refused);
+    if (refused === null) return;
+    this.refusals++;
+    if (reactor.live) writeReply(reactor.link, ack.slot, ack.life, this.#options.encoder.error(ack.wire, ack.id, refused), false);
   }
 
   #sweep(): void {

@@ -119,6 +119,8 @@ export class Joins {
   #again(reactor: AttachedReactor, join: JoinRecord): void {
     if (!reactor.live) return;
     try {
+      // Its session has lost its socket meanwhile. Of a join that is ahead, join() looks.
+      if (!join.ahead && this.#options.sessions.find(reactor, join.slot, join.life)?.state !== "here") return this.#refuse(reactor, join, "unavailable");
       this.join(reactor, join);
     } catch (error) {
       this.#options.failed(reactor, error);

@@ -1,6 +1,7 @@
 /**
  * Joins that wait while their reactor lags or the broker is unavailable. They belong to resumed sessions, which were
- * told that they are in these rooms. None is refused, so the bound is the number of rooms that each session was in.
+ * told that they are in these rooms. None is refused while its session has its socket, so the bound is the number of
+ * rooms of the sessions that are here.
  */
 import type { JoinRecord } from "../link/records.ts";
 import type { AttachedReactor } from "./rooms.ts";

@@ -238,10 +238,11 @@ function writeMember(link: Link, kind: number, member: number): void {
 // ------------------------------------------------------------------------------- hub → reactor
 
 /** A frame for one session. */
-export function writeReply(link: Link, slot: number, life: number, frame: Uint8Array): void {
-  link.begin(kinds.reply, 16 + frame.length, true);
+export function writeReply(link: Link, slot: number, life: number, frame: Uint8Array, isOwed = true): void {
+  link.begin(kinds.reply, 17 + frame.length, true);
   link.u32(slot);
   link.u32(life);
+  link.u8(isOwed ? 1 : 0);
   link.blob(frame);
   link.end();
 }

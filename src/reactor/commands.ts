@@ -1,5 +1,6 @@
 /** One function per command of a ready session. Each validates, acts and answers. None awaits or throws. */
 import { allows } from "../auth/grants.ts";
+import type { ErrorCode } from "../errors.ts";
 import { slots } from "../link/counters.ts";
 import { writePublish } from "../link/publications.ts";
 import { writeHistory } from "../link/records.ts";
@@ -130,15 +131,18 @@ function keyProblem(key: string): string | null {
   return isApplicationKey(key) ? "key: may not begin with a control character" : null;
 }
 
-export function ack(reactor: Reactor, session: Session, id: number, { position }: Fields<"ack">): void {
-  if (memberOf(session, inboxName) === null) return refuse(reactor, session, id, "not_joined");
-  if (position == null) return refuse(reactor, session, id, "bad_request", "position: required");
+/** @returns whether it is on its way to the hub, which answers only if it refuses it. Otherwise it was refused here. */
+export function ack(reactor: Reactor, session: Session, id: number, { position }: Fields<"ack">): boolean {
+  const refused = (code: ErrorCode, text?: string): false => {
+    refuse(reactor, session, id, code, text);
+    return false;
+  };
+  if (memberOf(session, inboxName) === null) return refused("not_joined");
+  if (position == null) return refused("bad_request", "position: required");
   const problem = positionProblem("position", position);
-  if (problem !== null) return refuse(reactor, session, id, "bad_request", problem);
+  if (problem !== null) return refused("bad_request", problem);
   const { slot, life, wire } = session;
-  if (!writeAck(reactor.link, { slot, life, id, wire }, position.epoch ?? "", position.seq ?? 0)) {
-    refuse(reactor, session, id, "overloaded");
-  }
+  return writeAck(reactor.link, { slot, life, id, wire }, position.epoch ?? "", position.seq ?? 0) || refused("overloaded");
 }
 
 /** Ends the session with its socket: it cannot be resumed. */

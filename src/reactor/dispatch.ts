@@ -89,7 +89,7 @@ export function dispatchHeld(reactor: Reactor, session: Session, held: Waiting):
 function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void {
   reactor.counters.addAt(slots.framesIn, 1);
   const id = frame.id ?? 0;
-  if (id !== 0 && frame.command !== "ack") session.unanswered++;
+  if (id !== 0) session.unanswered++;
   if (session.state === "handshake") {
     if (frame.hello == null) return closeSession(reactor, session, "not_hello");
     return hello(reactor, session, id, frame.hello);
@@ -104,7 +104,11 @@ function dispatch(reactor: Reactor, session: Session, frame: ClientFrame): void 
     case "leave": return commands.leave(reactor, session, id, frame.leave!);
     case "history": return commands.history(reactor, session, id, frame.history!);
     case "send": return commands.send(reactor, session, id, frame.send!);
-    case "ack": return commands.ack(reactor, session, id, frame.ack!);
+    case "ack": {
+      // One that is taken gets no answer.
+      if (commands.ack(reactor, session, id, frame.ack!) && id !== 0) session.unanswered--;
+      return;
+    }
     case "refresh": return refresh(reactor, session, id, frame.refresh!);
     case "presence": return presence(reactor, session, id, frame.presence!);
     case "watch": return watch(reactor, session, id, frame.watch!, true);

@@ -37,7 +37,7 @@ function read(kind: number, record: RecordReader): Seen {
   const seen = { kind, member: 0, live: false, seq: -1, era: 0, excluded: "" };
   if (kind === kinds.admitted || kind === kinds.kick) return { ...seen, frame: {} };
   let json = false;
-  if (kind === kinds.reply) [record.u32(), record.u32()];
+  if (kind === kinds.reply) [record.u32(), record.u32(), record.u8()];
   if (kind === kinds.joined || kind === kinds.page || kind === kinds.refused) seen.member = record.u32();
   if (kind === kinds.joined) record.u32();
   if (kind === kinds.joined || kind === kinds.page) [seen.live, seen.seq, seen.era] = [record.u8() !== 0, record.f64(), record.u32()];

@@ -17,7 +17,7 @@ import type { Context } from "../context.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Fanout, type UpTo } from "./fanout.ts";
 import { sendBytes } from "../outgoing.ts";
-import { answerBoth, sendGone, sendLeft } from "./endings.ts";
+import { answerBoth, refuseEnded, sendGone, sendLeft } from "./endings.ts";
 import { keyOf } from "../names.ts";
 import { sendOff } from "../session/directions.ts";
 import { SlowReaders } from "./slow.ts";
@@ -167,6 +167,8 @@ export class ReactorRooms {
   #onReply(record: RecordReader): void {
     const session = this.#context.sessions.find(record.u32(), record.u32());
     if (session === null) return;
+    // The answer to a command that does not count among the unanswered, such as a refused ack.
+    if (record.u8() === 0) session.unanswered++;
     this.deliveries.flushBefore(session);
     sendBytes(this.#context, session, record.blob());
   }
@@ -303,7 +305,7 @@ export class ReactorRooms {
     if (arrival === undefined) return;
     this.#arrived(arrival);
     const { member } = arrival;
-    if (member.state === "gone") return answerBoth(this.#context, arrival, record.blob());
+    if (member.state === "gone") return refuseEnded(this.#context, arrival, record.blob());
     const { session, name } = member;
     member.state = "gone";
     removeMember(session, member);
