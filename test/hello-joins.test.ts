@@ -1,6 +1,6 @@
 /** Joins that a client sends right behind hello go to the hub with it (reactor/session/ahead.ts), and so do the rooms of a resume. */
 import t from "tap";
-import { writeGone, writeHello } from "../src/link/sessions.ts";
+import { writeAck, writeGone, writeHello } from "../src/link/sessions.ts";
 import { kinds, writeHistory } from "../src/link/records.ts";
 import { roomKey, userKey } from "../src/protocol/roomkeys.ts";
 import { Together } from "../src/reactor/together.ts";
@@ -256,4 +256,15 @@ t.test("hub: rooms of a session that has lost its socket are not asked for any m
   await until(() => (reactor!.drain(), reactor!.seen.some(({ kind, member }) => kind === kinds.refused && member === 7)), "the end of its join");
   t.equal(hub.sessions.find(reactor!.reactor, 1, 1)?.state === "here", false);
   stop();
+});
+
+t.test("hub: a refused ack says whether its reactor counts an answer", (t) => {
+  const { reactors: [reactor], stop } = startHub();
+  writeHello(reactor!.reader, { slot: 1, life: 1, wire: 0, user: userKey("", "ann"), device: "phone", issuedAt: 1, mayBegin: true, decided: "now", resume: "", resumeIssuedAt: 1, resumeGeneration: 0, positions: [] });
+  reactor!.drain();
+  for (const id of [0, 5]) writeAck(reactor!.reader, { slot: 1, life: 1, id, wire: 0 }, "another", 7);
+  reactor!.drain();
+  t.match(reactor!.seen.filter(({ kind }) => kind === kinds.reply).map(({ frame, isOwed }) => [frame.id ?? 0, isOwed]), [[0, true], [5, false]]);
+  stop();
+  t.end();
 });

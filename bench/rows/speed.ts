@@ -4,18 +4,18 @@
  * messages of the same size on the wire.
  */
 import { spawn } from "node:child_process";
-import { availableParallelism } from "node:os";
+import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Format } from "../load/conversation.ts";
 import { warmUpSecondsPlanned } from "./crew.ts";
 import { fanOut, fanOutMetrics, nothingLost, titles } from "./fanout.ts";
 import type { Bar, Metric, Row } from "./row.ts";
 
-const publishers = 10;
+const publishersUsual = 10;
 const formats = ["binary", "json"] as const;
 
 /** Bars: CPU of a delivery and 99th percentile of the latency, each beside bare uWS. */
-type Room = { members: number; rate: number; cpu?: number; p99?: number };
+type Room = { members: number; rate: number; cpu?: number; p99?: number; publishers?: number };
 
 const rooms: readonly Room[] = [
   { members: 1000, rate: 100, cpu: 1.05, p99: 1.3 },
@@ -31,8 +31,8 @@ const rooms: readonly Room[] = [
  */
 const calmRooms: readonly Room[] = [
   { members: 100, rate: 100, cpu: 1.05, p99: 1.3 },
-  { members: 10, rate: 1000 },
-  { members: 10, rate: 4000, cpu: 0.75 },
+  { members: 10, rate: 1000, publishers: 2 },
+  { members: 10, rate: 4000, cpu: 0.75, publishers: 2 },
 ];
 /** What the cost model needs besides: a publication for more members. */
 const calmModelRoom: Room = { members: 40, rate: 1000 };
@@ -82,14 +82,14 @@ function rowsOf(formats: readonly Format[], rooms: readonly Room[]): Row[] {
   return formats.flatMap((format) => rooms.map((room) => speedRow(format, room)));
 }
 
-function speedRow(format: Format, { members, rate, cpu, p99 }: Room, reactors = 1): Row {
+function speedRow(format: Format, { members, rate, cpu, p99, publishers = publishersUsual }: Room, reactors = 1): Row {
   const bars: Bar[] = [];
   if (cpu !== undefined) bars.push({ metric: "cpuMicros", of: "ratio", atMost: cpu });
   if (p99 !== undefined) bars.push({ metric: "p99", of: "ratio", atMost: p99 });
   return {
     name: `speed-${format}-${members}-${rate}`,
     servers: ["flux", "uws"],
-    title: () => title(format, { members, rate }),
+    title: () => title(format, { members, rate, publishers }),
     metrics: speedMetrics,
     compared: "cpuMicros",
     equalRate,
@@ -99,7 +99,7 @@ function speedRow(format: Format, { members, rate, cpu, p99 }: Room, reactors = 
   };
 }
 
-function title(format: Format, { members, rate }: Room): string {
+function title(format: Format, { members, rate, publishers = publishersUsual }: Room): string {
   return `${members.toLocaleString("en")} members × ${rate.toLocaleString("en")}/s, ${titles[format]}, 128 bytes, ${publishers} publishers`;
 }
 
@@ -116,7 +116,7 @@ function excludeSelfRow(format: Format, room: Room): Row {
     ...speedRow(format, room),
     name: `speed-${format}-exclude-self-${members}-${rate}`,
     title: () => `${title(format, room)}; flux-gateway with excludeSelf`,
-    run: (server, scale, say) => fanOut(server, { format, rate, publishers, excludeSelf: true }, { ...scale, members }, say),
+    run: (server, scale, say) => fanOut(server, { format, rate, publishers: publishersUsual, excludeSelf: true }, { ...scale, members }, say),
   };
 }
 
@@ -145,7 +145,7 @@ function idleLatencyRow(format: Format, awake: boolean): Row {
 
 /** Each core has something to do, which gives way to whatever else wakes (SCHED_IDLE). */
 async function stayAwake(seconds: number): Promise<void> {
-  const spinning = Array.from({ length: availableParallelism() }, () => spawn("chrt", ["--idle", "0", process.execPath, "--eval", "for (;;);"], { stdio: "ignore" }));
+  const spinning = cpus().map((_, core) => spawn("taskset", ["--cpu-list", String(core), "chrt", "--idle", "0", process.execPath, "--eval", "for (;;);"], { stdio: "ignore" }));
   const failed = new Promise<never>((_, reject) => spinning.forEach((child) => child.once("error", reject)));
   try {
     await Promise.race([sleep(seconds * 1000), failed]);

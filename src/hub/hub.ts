@@ -335,7 +335,7 @@ export class Hub {
     const refused = session === undefined ? null : this.#inboxes.acknowledge(session, ack);
     if (refused === null) return;
     this.refusals++;
-    if (reactor.live) writeReply(reactor.link, ack.slot, ack.life, this.#options.encoder.error(ack.wire, ack.id, refused), false);
+    if (reactor.live) writeReply(reactor.link, ack.slot, ack.life, this.#options.encoder.error(ack.wire, ack.id, refused), ack.id === 0);
   }
 
   #sweep(): void {

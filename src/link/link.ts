@@ -236,7 +236,7 @@ export class Link {
       this.#overflow[this.#first++] = sent;
       this.#overflowBytes -= body.length;
       // Under a load that lasts it is never empty. Copied now and then only: each removal from the front would copy all.
-      if (this.#first > sentMax && this.#first * 2 > this.#overflow.length) {
+      if (this.#first > sentMax && this.#first * 2 > this.#overflow.length && this.#first < this.#overflow.length) {
         this.#overflow = this.#overflow.slice(this.#first);
         this.#first = 0;
       }

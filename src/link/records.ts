@@ -238,6 +238,7 @@ function writeMember(link: Link, kind: number, member: number): void {
 // ------------------------------------------------------------------------------- hub → reactor
 
 /** A frame for one session. */
+/** @param isOwed false: the answer to a command with an id that the reactor does not count as unanswered, a refused ack */
 export function writeReply(link: Link, slot: number, life: number, frame: Uint8Array, isOwed = true): void {
   link.begin(kinds.reply, 17 + frame.length, true);
   link.u32(slot);

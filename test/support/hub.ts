@@ -27,6 +27,8 @@ export interface Seen {
   readonly era: number;
   /** Slot and life of the session that is left out, "" for nobody. */
   readonly excluded: string;
+  /** Of a reply: the reactor counts it among the answers that the session waits for. */
+  readonly isOwed: boolean;
   readonly frame: ServerFrame;
 }
 
@@ -34,10 +36,10 @@ const { kinds } = records;
 const ringBytes = 16_384;
 
 function read(kind: number, record: RecordReader): Seen {
-  const seen = { kind, member: 0, live: false, seq: -1, era: 0, excluded: "" };
+  const seen = { kind, member: 0, live: false, seq: -1, era: 0, excluded: "", isOwed: false };
   if (kind === kinds.admitted || kind === kinds.kick) return { ...seen, frame: {} };
   let json = false;
-  if (kind === kinds.reply) [record.u32(), record.u32(), record.u8()];
+  if (kind === kinds.reply) [, , seen.isOwed] = [record.u32(), record.u32(), record.u8() !== 0];
   if (kind === kinds.joined || kind === kinds.page || kind === kinds.refused) seen.member = record.u32();
   if (kind === kinds.joined) record.u32();
   if (kind === kinds.joined || kind === kinds.page) [seen.live, seen.seq, seen.era] = [record.u8() !== 0, record.f64(), record.u32()];

@@ -106,7 +106,7 @@ export class Cleaner {
 
   /** Whether nothing in the file counts: no publication, no room's position, no remembered key. */
   #isDone({ liveBytes, anchors, newestAt }: Segment): boolean {
-    return liveBytes === 0 && anchors === 0 && newestAt + this.#options.keyWindowMs < this.#options.steady();
+    return liveBytes === 0 && anchors === 0 && newestAt + this.#options.keyWindowMs < Math.min(this.#options.clock(), this.#options.steady());
   }
 
   async #remove(segment: Segment): Promise<void> {

@@ -167,7 +167,7 @@ export class ReactorRooms {
   #onReply(record: RecordReader): void {
     const session = this.#context.sessions.find(record.u32(), record.u32());
     if (session === null) return;
-    // The answer to a command that does not count among the unanswered, such as a refused ack.
+    // A refused ack: it does not count among the unanswered.
     if (record.u8() === 0) session.unanswered++;
     this.deliveries.flushBefore(session);
     sendBytes(this.#context, session, record.blob());
