@@ -276,3 +276,37 @@ t.test("a room of publish: anyone takes what a client publishes that has not joi
   t.same(publicationsIn(heard), [{ n: 1 }]);
   await t.rejects(outsider.publish("chat:a", 1), { code: "not_joined", retryable: false });
 });
+
+for (const where of ["ready", "state", "joined"] as const) {
+  t.test(`suspend() called by a listener of ${where}: wake() brings everything back`, async (t) => {
+    const client = startClient(t, node.url);
+    const room = client.join(`chat:suspended-${where}`);
+    const heard = listen(room);
+    let suspended: Promise<void> | null = null;
+    const suspend = () => {
+      if (client.state === "ready") suspended ??= client.suspend();
+    };
+    if (where === "joined") room.on("joined", suspend);
+    else client.on(where, suspend);
+    const published = room.publish(1);
+    await until(() => suspended !== null, "the listener");
+    await suspended;
+    client.wake();
+    t.equal((await published).seq, 1);
+    await until(() => publicationsIn(heard).length === 1, "the publication");
+    await room.publish(2);
+    await until(() => publicationsIn(heard).length === 2, "the next");
+    t.same(publicationsIn(heard), [1, 2]);
+  });
+}
+
+t.test("suspend() settles though the client is woken, suspended and closed before its socket has gone", async (t) => {
+  const client = startClient(t, node.url);
+  await isReady(client);
+  const first = client.suspend();
+  client.wake();
+  const second = client.suspend();
+  client.wake();
+  await Promise.all([first, second, client.close()]);
+  t.equal(client.state, "closed");
+});

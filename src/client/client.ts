@@ -308,9 +308,11 @@ export class Client {
     if (this.#user !== "" && ready.user !== this.#user) this.inbox.restart();
     this.#user = ready.user;
     this.#emitter.emit("ready", ready);
-    this.#rooms.onReady(wire);
-    this.#sends.open();
-    this.#watches.open();
+    if (this.#session === ready) { // else a listener left it
+      this.#rooms.onReady(wire);
+      this.#sends.open();
+      this.#watches.open();
+    }
     this.#saved.changed();
   }
 

@@ -53,7 +53,7 @@ export class Connection {
   /** This client's place in the window, 0 to 1; null: random. */
   #returnPlace: number | null = null;
   /** A socket that the client closed, and the callback for its end. */
-  #leaving: { wire: Wire; onGone: () => void } | null = null;
+  readonly #leaving = new Map<Wire, () => void>();
   #isSuspended = false;
   readonly #unreachable = new Unreachable();
   /** The attempt and its cause that wait for the network. */
@@ -215,7 +215,7 @@ export class Connection {
   }
 
   async #depart(wire: Wire, code: number, reason: string): Promise<void> {
-    const gone = new Promise<void>((onGone) => (this.#leaving = { wire, onGone }));
+    const gone = new Promise<void>((onGone) => void this.#leaving.set(wire, onGone));
     wire.close(code, reason);
     const cancel = this.#options.clock.after(this.#options.graceMs, () => wire.drop(code, reason));
     await gone;
@@ -251,7 +251,7 @@ export class Connection {
       onSilence: () => wire.drop(local.silent, "the node sent nothing and did not answer a ping"),
     });
     this.#setState("ready");
-    this.#owner.onReady(ready);
+    if (this.#wire === wire) this.#owner.onReady(ready); // else a listener left it
   }
 
   #onFrame(frame: ServerFrame): void {
@@ -263,7 +263,8 @@ export class Connection {
   }
 
   #onClose(wire: Wire, cause: Closed): void {
-    if (this.#leaving?.wire === wire) this.#leaving.onGone();
+    this.#leaving.get(wire)?.();
+    this.#leaving.delete(wire);
     if (this.#wire !== wire) return; // abandoned before
     const unreachable = this.#commands === null && !isOffline() ? this.#unreachable.failed(this.#url) : null;
     if (unreachable !== null) this.#owner.onError(unreachable);

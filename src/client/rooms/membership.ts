@@ -194,7 +194,7 @@ export class Membership implements StreamOwner {
     this.#state = this.#earlier > 0 ? "earlier" : "joined";
     this.emitter.emit("joined", event);
     this.#settleFirst?.resolve(event);
-    if (this.#isLeft) return; // a listener left the room
+    if (!this.isJoined) return; // a listener left the room, or the node
     // An inbox begins behind what this device has acknowledged, or with the oldest message. So it is a recovery.
     const from = asked ?? (this.#options.room === inboxName && !event.recovered ? { epoch: position.epoch, seq: 0 } : null);
     this.#stream.begin(position, from, event.recovered);
@@ -206,17 +206,13 @@ export class Membership implements StreamOwner {
   }
 
   #goOnWith({ publications, more }: Joined): void {
-    if (this.#isLeft) return;
+    if (!this.isJoined) return;
     this.#state = "joined";
     this.#earlier = 0;
     this.#goOn = null;
     this.#stream.replay((publications ?? []).map(toArrival), more ?? false);
     for (const event of this.#held.splice(0)) this.onEvent(event);
-    this.outbox.open();
-  }
-
-  get #isLeft(): boolean {
-    return this.#state === "left";
+    if (this.isJoined) this.outbox.open();
   }
 
   /** Delivers publications up to `last`, which an earlier page had received: this page shows nothing yet. */
