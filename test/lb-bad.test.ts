@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type AddressInfo } from "node:net";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import t, { type Test } from "tap";
 import { lbConfig, openRaw, startBalancer, startFakeNode, upgradeTo, whoAnswers } from "./support/balancer.ts";
@@ -13,7 +13,9 @@ import { listed } from "../src/lb/members.ts";
 import type { RegisteredNode } from "../src/registry/registry.ts";
 import { Door } from "../src/lb/door.ts";
 import { FirstRequest } from "../src/lb/firstbytes.ts";
-import { Nodes } from "../src/lb/nodes.ts";
+import { Health } from "../src/lb/health.ts";
+import { createLink, dial, join } from "../src/lb/link.ts";
+import { Nodes, type BalancedNode } from "../src/lb/nodes.ts";
 import { folder, makePair } from "./support/certificates.ts";
 import { startNode } from "./support/node.ts";
 import { until } from "./support/until.ts";
@@ -235,3 +237,66 @@ t.test("a spoofed PROXY header changes nothing: nodes do not use the address in 
     }
   }
 });
+
+t.test("ports above 65535 are no ports, and a node that gives one costs nobody else", async (t) => {
+  t.throws(() => lbConfig({ nodes: ["b=127.0.0.1:65536"] }), /65536/);
+  t.throws(() => lbConfig({ nodes: ["b=127.0.0.1:99999"] }), /99999/);
+  t.same(lbConfig({ nodes: ["b=127.0.0.1:65535"] }).nodes, ["b=127.0.0.1:65535"]);
+  // As another node may give it, in Redis.
+  const bad = { id: "bad", host: "127.0.0.1", port: 99_999, state: "up", load: 0, weight: 1 } as const;
+  const failed: string[] = [];
+  const [server, peer, client] = await pair(t);
+  const link = createLink(client, { firstBytes: () => true, connected() {}, dialFailed: (_, code) => void failed.push(code), closed() {}, bytes: { toNodes: 0, toClients: 0 } }, "waiting", 0, false);
+  dial(link, { listed: bad } as BalancedNode, 0);
+  await until(() => failed.length > 0, "the dial to fail");
+  t.match(failed, [/ERR_SOCKET_BAD_PORT/]);
+  const balanced = new Nodes();
+  balanced.update([bad], null, 8);
+  const problems: string[] = [];
+  const health = new Health({ nodes: balanced, everyMs: 600_000, answerMs: 60_000, changed: (_, problem) => void problems.push(problem) });
+  for (let i = 0; i < 2; i++) {
+    health.checkAll();
+    await until(() => balanced.all().every(({ failedChecks }) => failedChecks > i), "the check");
+  }
+  t.match(problems, [/port/i]);
+  health.stop();
+  for (const socket of [peer, client]) socket.destroy();
+  server.close();
+});
+
+t.test("a link of which one side takes nothing has a time, until it takes something again", async (t) => {
+  const [server, peer, client] = await pair(t);
+  peer.pause();
+  const flood = createServer((socket) => {
+    const more = () => {
+      while (socket.write(Buffer.alloc(65_536)));
+    };
+    socket.on("error", () => {}).on("drain", more);
+    more();
+  }).listen(0, "127.0.0.1");
+  await once(flood, "listening");
+  let closed = 0;
+  const link = createLink(client, { firstBytes: () => true, connected: (one) => join(one, null), dialFailed() {}, closed: () => void closed++, bytes: { toNodes: 0, toClients: 0 } }, "waiting", 0, false);
+  dial(link, { listed: { id: "a", host: "127.0.0.1", port: (flood.address() as AddressInfo).port, state: "up", load: 0, weight: 1 } } as BalancedNode, 0);
+  await until(() => client.timeout === 60_000, "the client to take nothing more");
+  peer.resume();
+  await until(() => client.timeout !== 60_000, "it to take something");
+  peer.pause();
+  await until(() => client.timeout === 60_000, "it to stop again");
+  client.emit("timeout");
+  await until(() => closed === 1, "the end of both");
+  t.ok(link.client.destroyed && link.node?.destroyed);
+  peer.destroy();
+  flood.close();
+  server.close();
+});
+
+/** A server, a client of it, and what it has accepted. */
+async function pair(t: Pick<Test, "teardown">) {
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const peer = connect({ port: (server.address() as AddressInfo).port, host: "127.0.0.1" }).on("error", () => {});
+  const [accepted] = (await once(server, "connection")) as [Socket];
+  t.teardown(() => (peer.destroy(), accepted.destroy()));
+  return [server, peer, accepted] as const;
+}

@@ -356,7 +356,7 @@ export const rows = {
   ),
   nodes: row(
     lbGroup,
-    list(/^[a-zA-Z0-9_.-]{1,64}=(?:[a-zA-Z0-9_.-]{1,253}|\[[0-9a-fA-F:.]+\]):[1-9]\d{0,4}$/, "names and addresses such as gateway-1=10.0.0.5:8080", "nodes"),
+    list(/^[a-zA-Z0-9_.-]{1,64}=(?:[a-zA-Z0-9_.-]{1,253}|\[[0-9a-fA-F:.]+\]):(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])$/, "names and addresses such as gateway-1=10.0.0.5:8080", "nodes"),
     [],
     "Nodes, where no Redis names them: name=host:port, separated by commas. The names are those of nodeId.",
     { otherwise: "those in redis" },

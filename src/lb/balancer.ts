@@ -158,6 +158,7 @@ function reload(renewed: Config, state: State, { members, door, health, secure, 
   const next: Config = { ...renewed, ...kept };
   const pair = secure === null ? null : readCertificate(next);
   if (secure !== null && pair !== null) secure.setSecureContext(contextOf(pair));
+  if (secure !== null) secure.maxConnections = acceptedMax(next);
   state.config = next;
   members.reload(next);
   door.reload(next);
@@ -190,11 +191,13 @@ function contextOf({ cert, key, passphrase }: Certificate): TlsOptions {
   return { cert, key, passphrase, minVersion: "TLSv1.2" };
 }
 
+/** Connections in the handshake of TLS are no clients yet, and only this counts them. */
+function acceptedMax({ connectionsMax }: Pick<Config, "connectionsMax">): number {
+  return 2 * connectionsMax;
+}
+
 function listening(server: Server, { host, port, sharePort, connectionsMax, tlsCert }: Config): Promise<number> {
-  if (tlsCert !== "") {
-    // Connections in the handshake of TLS are no clients yet, and only this counts them.
-    server.maxConnections = 2 * connectionsMax;
-  }
+  if (tlsCert !== "") server.maxConnections = acceptedMax({ connectionsMax });
   return new Promise((resolve, reject) => {
     const failed = (error: unknown) => reject(new ConfigError([listenProblem("--host", "--port", host, port, error)]));
     server.once("error", failed);

@@ -2,7 +2,7 @@
  * Asks every node for /ready. Dials that fail are noticed at once, by the door; the checks find nodes that accept and
  * say nothing, that drain, or that are back. A check is a connection of its own, of a few hundred bytes.
  */
-import { get as getPlain, type IncomingMessage } from "node:http";
+import { get as getPlain, type ClientRequest, type IncomingMessage } from "node:http";
 import { get as getTls } from "node:https";
 import pLimit from "p-limit";
 import { isUsable, type BalancedNode, type Nodes } from "./nodes.ts";
@@ -78,8 +78,8 @@ export class Health {
         response.resume();
         done(true, response.statusCode === 200 ? "" : `/ready answers ${response.statusCode}`);
       };
-      // Only whether it is ready matters here. Clients verify the certificate.
-      const request = tls ? getTls({ ...options, rejectUnauthorized: false }, answered) : getPlain(options, answered);
+      const request = asked(() => (tls ? getTls({ ...options, rejectUnauthorized: false }, answered) : getPlain(options, answered)));
+      if (typeof request === "string") return resolve({ answered: false, problem: request });
       const timer = setTimeout(() => request.destroy(new Error(noAnswer)), this.#options.answerMs);
       const done = (isAnswer: boolean, problem: string) => {
         clearTimeout(timer);
@@ -87,5 +87,14 @@ export class Health {
       };
       request.on("error", (error: NodeJS.ErrnoException) => done(false, error.code === undefined || error.code.startsWith("HPE_") || error.code.startsWith("ERR_SSL") ? error.message : error.code));
     });
+  }
+}
+
+/** Only whether it is ready matters here. Clients verify the certificate. An address that is none throws: other nodes give theirs. */
+function asked(ask: () => ClientRequest): ClientRequest | string {
+  try {
+    return ask();
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
   }
 }

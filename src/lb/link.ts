@@ -49,8 +49,11 @@ interface Linked extends Socket {
 const sharedBytes = 65_536;
 const shared = Buffer.allocUnsafeSlow(sharedBytes);
 const nothing = Buffer.alloc(0);
-/** A half that stays open after the other has ended, and carries nothing for so long, is closed. */
-const halfClosedMs = 60_000;
+/**
+ * A half that stays open after the other has ended and carries nothing for so long is closed, and so is a link of which
+ * one side takes nothing for so long: nobody reads from the other meanwhile, so its end would not be noticed.
+ */
+const quietMs = 60_000;
 const keepAliveMs = 60_000;
 
 const onread = { buffer: shared, callback: onRead } as unknown as NonNullable<NetConnectOpts["onread"]>;
@@ -100,11 +103,18 @@ const none: readonly BalancedNode[] = [];
 
 export function dial(link: Link, target: BalancedNode, since: number): void {
   const { host, port } = target.listed;
-  const socket = connect({ host, port, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs, onread } as NetConnectOpts);
   link.target = target;
   link.state = "dialling";
   link.since = since;
   link.problem = "";
+  let socket: Linked;
+  try {
+    socket = connect({ host, port, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs, onread } as NetConnectOpts);
+  } catch (error) {
+    // An address that is none: nodes in Redis give theirs.
+    setImmediate(() => link.state === "dialling" && link.events.dialFailed(link, (error as NodeJS.ErrnoException).code ?? String(error)));
+    return;
+  }
   link.node = socket;
   listen(socket, link);
   socket.on("connect", onConnect);
@@ -132,7 +142,7 @@ export function closeLink(link: Link): void {
 
 function listen(socket: Linked, link: Link): void {
   socket.link = link;
-  socket.on("end", onEnd).on("drain", onDrain).on("error", onError).on("close", onClose);
+  socket.on("end", onEnd).on("drain", onDrain).on("error", onError).on("close", onClose).on("timeout", onTimeout);
 }
 
 function onRead(this: Linked, count: number): boolean {
@@ -152,10 +162,16 @@ function received(socket: Linked, bytes: Buffer): boolean {
   const { client, node, events } = link;
   if (socket === client) {
     events.bytes.toNodes += bytes.length;
-    return node!.write(link.first.length === 0 ? bytes : withFirst(link, bytes));
+    return sent(node!, link.first.length === 0 ? bytes : withFirst(link, bytes));
   }
   events.bytes.toClients += bytes.length;
-  return client.write(bytes);
+  return sent(client, bytes);
+}
+
+function sent(to: Linked, bytes: Buffer): boolean {
+  const goesOn = to.write(bytes);
+  if (!goesOn) to.setTimeout(quietMs);
+  return goesOn;
 }
 
 function withFirst(link: Link, bytes: Buffer): Buffer {
@@ -166,7 +182,14 @@ function withFirst(link: Link, bytes: Buffer): Buffer {
 
 /** The other socket may read again. */
 function onDrain(this: Linked): void {
-  if (this.link!.state === "joined") otherOf(this)?.resume();
+  const other = otherOf(this);
+  // Half closed it keeps its time.
+  if (other?.readableEnded !== true) this.setTimeout(0);
+  if (this.link!.state === "joined") other?.resume();
+}
+
+function onTimeout(this: Linked): void {
+  closeLink(this.link!);
 }
 
 /** The peer sends no more, and may still receive. */
@@ -176,7 +199,7 @@ function onEnd(this: Linked): void {
   const other = otherOf(this);
   if (other === null || other.destroyed) return;
   other.end();
-  other.setTimeout(halfClosedMs, () => closeLink(link));
+  other.setTimeout(quietMs);
 }
 
 function onError(this: Linked, error: NodeJS.ErrnoException): void {
