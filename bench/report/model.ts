@@ -35,7 +35,8 @@ export function costModel(rows: readonly RowSummary[]): CostModel | null {
     publication: Math.max(0, few - (10 * (more - few)) / 30),
     deliveryAlone,
     deliveryShared,
-    idleMicros: idleMs === null ? null : (1000 * Math.max(0, idleMs)) / idleMembers,
+    // Less than without them: lost in what the node does anyway.
+    idleMicros: idleMs === null || idleMs <= 0 ? null : (1000 * idleMs) / idleMembers,
     idleBytes: median("idle-cost", "rssAtOnce"),
     idleBytesLater: median("idle-cost", "rssLater"),
   };

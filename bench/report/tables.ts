@@ -122,7 +122,7 @@ function computed(model: CostModel): string[] {
   return [
     `What a machine of ${large.cores} such cores would hold by this. **Computed, not measured**: the costs of two cores on loopback, times a number. Network cards, memory bandwidth and the kernel's own limits are not in it.`,
     idle === null
-      ? `- ${idleMembers.toLocaleString("en")} idle members: not computed, since connects or idle members were not measured.`
+      ? `- ${idleMembers.toLocaleString("en")} idle members: not computed, since connects or idle members were not measured, or cost less than the node without them varies by.`
       : `- **${idleMembers.toLocaleString("en")} idle members**: ${shown(idle.gigabytes, 1)} GB at once, ${shown(idle.cores, 2)} cores for pings. If all come back at once, ${large.cores - 1} cores have their connects done after ${shown(idle.reconnectSeconds, 0)} s.`,
     room === null
       ? `- **${name}**: more than they can do. ${shown((hot.members * hot.rate * model.deliveryShared) / 1e6, 1)} cores are needed for the deliveries alone.`
