@@ -7,7 +7,6 @@
  */
 import { fileHeadBytes, frameHeadBytes, sealFrame } from "./frames.ts";
 import { createSegment, type Segment } from "./segment.ts";
-import { syncFolder } from "./whole.ts";
 
 /** Called back once for a record: `committed` or `failed`. */
 export interface Waiting {
@@ -166,13 +165,8 @@ export class Journal {
     await Promise.all(this.segments.map(({ file }) => file.close()));
   }
 
-  /** Deletes a file that nothing needs any more. What was copied out of it is on the disk before. */
+  /** Deletes a file that nothing needs any more. */
   async remove(segment: Segment): Promise<void> {
-    const { folder, sync } = this.#options;
-    if (!sync) {
-      await this.head.file.datasync();
-      await syncFolder(folder);
-    }
     this.segments.splice(this.segments.indexOf(segment), 1);
     this.#olderBytes -= segment.bytes;
     await segment.remove();
@@ -231,8 +225,6 @@ export class Journal {
     const { folder, segmentBytes, sync } = this.#options;
     const full = this.head.bytes > fileHeadBytes && this.head.bytes + frame.length > segmentBytes;
     if (this.#rollWanted || full) {
-      // Only the last file may end in the middle of a write, also after a power loss.
-      if (!sync) await this.head.file.datasync();
       const segment = await createSegment(folder, this.head.id + 1, sync);
       this.#olderBytes += this.head.bytes;
       this.segments.push(segment);
