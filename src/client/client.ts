@@ -308,8 +308,9 @@ export class Client {
     if (this.#user !== "" && ready.user !== this.#user) this.inbox.restart();
     this.#user = ready.user;
     this.#emitter.emit("ready", ready);
-    if (this.#session === ready) { // else a listener left it
-      this.#rooms.onReady(wire);
+    // A listener may have left the session, here and in a room.
+    if (this.#session === ready) this.#rooms.onReady(wire, () => this.#session === ready);
+    if (this.#session === ready) {
       this.#sends.open();
       this.#watches.open();
     }

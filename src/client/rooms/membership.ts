@@ -151,7 +151,9 @@ export class Membership implements StreamOwner {
       if (!isWanted()) return;
       if ("reply" in answer) this.#onJoined(answer.reply.joined ?? {}, asked);
       else if (!answer.error.retryable) this.end(answer.error);
-      else if (answer.error.code !== "disconnected") this.#retry(attempt, () => this.#ask(attempt + 1));
+      // Also at once, where a listener has left the session.
+      else if (answer.error.code === "disconnected") this.#state = "away";
+      else this.#retry(attempt, () => this.#ask(attempt + 1));
     }, null, isWanted);
   }
 
@@ -224,6 +226,7 @@ export class Membership implements StreamOwner {
       if ("error" in answer && answer.error.code === "disconnected") return;
       // Optional: if it fails, the room goes on without these publications.
       const publications = "reply" in answer ? (answer.reply.history?.publications ?? []) : [];
+      this.#earlier = 0; // they are not given again, should a listener leave the session meanwhile
       for (const arrival of publications.map(toArrival)) if (arrival.seq <= last.seq) this.deliver(arrival, true);
       goOn();
     });

@@ -121,10 +121,11 @@ export class Rooms {
   }
 
   /** There is a session. In the rooms of a resumed one the node rejoins by itself, from the positions in hello. */
-  onReady({ resumed, rooms, assigned: named, assignedUnread }: Ready): void {
+  onReady({ resumed, rooms, assigned: named, assignedUnread }: Ready, isThere: () => boolean): void {
     const restored = new Set(resumed ? rooms : null);
     const assigned = new Set(named);
     for (const [name, { membership, isAssigned }] of [...this.#entries]) {
+      if (!isThere()) return;
       if (isAssigned && assignedUnread) membership.restore();
       else if (isAssigned && !assigned.has(name)) membership.end(fluxError("removed"));
       else if (restored.has(name) && this.#asked.get(name) === membership) membership.restore();
@@ -133,7 +134,10 @@ export class Rooms {
         membership.join();
       }
     }
-    for (const name of assigned) if (!this.#entries.has(name)) this.#enterAssigned(name);
+    for (const name of assigned) {
+      if (!this.#entries.has(name)) this.#enterAssigned(name);
+      if (!isThere()) return;
+    }
     for (const room of restored) if (!this.#entries.has(room)) this.#owner.tell({ leave: { room } });
   }
 
