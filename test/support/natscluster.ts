@@ -37,6 +37,17 @@ const nowhere = "nats://127.0.0.1:1";
  * Servers tell each other what `cluster_advertise` says. It leads nowhere here: otherwise they would connect past the proxy.
  */
 export async function startNatsCluster(t: Pick<Test, "teardown">, size = 3): Promise<NatsCluster> {
+  for (;;) {
+    try {
+      return await startOnFreePorts(t, size);
+    } catch (error) {
+      // A port that was free has been taken by another test meanwhile.
+      if (!String(error).includes("address already in use")) throw error;
+    }
+  }
+}
+
+async function startOnFreePorts(t: Pick<Test, "teardown">, size: number): Promise<NatsCluster> {
   const ports = await Promise.all(Array.from({ length: size }, () => freePort()));
   // [higher][lower]: of two servers the one with the higher number connects to the other.
   const proxies = await Promise.all(ports.map((_, i) => Promise.all(ports.slice(0, i).map((port) => startProxy(t, port)))));
