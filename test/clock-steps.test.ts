@@ -1,5 +1,5 @@
 /** The system's clock is set while a node runs: what is kept for a time is kept for that time. */
-import t from "tap";
+import t, { type Test } from "tap";
 import { resolveConfig } from "../src/config/config.ts";
 import { createLogBroker } from "../src/broker/disk/log.ts";
 import { createMemoryBroker } from "../src/broker/memory.ts";
@@ -59,17 +59,6 @@ t.test("a publish that is repeated with its key takes place once though the cloc
   t.same(seqs, [1, 2]);
 });
 
-t.test("a session that is away can be resumed when the clock is set ahead, and no longer than it may when it is set back", async (t) => {
-  const sessions = createMemorySessions({ ttlMs: minuteMs, sessionsMax: 10, cursorsMax: 10 });
-  t.teardown(() => sessions.stop());
-  const { take } = promised(sessions);
-  sessions.put(record("s"));
-  off.system = hourMs;
-  t.ok(value(await take("s")));
-  Object.assign(off, { system: -hourMs, steady: minuteMs + 1 });
-  t.equal(value(await take("s")), null);
-});
-
 t.test("NATS that was away is found again at once though the clock was set back after the node had connected", async (t) => {
   const nats = await startNats(t);
   off.system = hourMs;
@@ -108,8 +97,13 @@ t.test("with a data directory, too: a repeated publish takes place once though t
   t.same(seqs, [1, 2]);
 });
 
-t.test("with a data directory, too: a session can be resumed when the clock is set ahead, and no longer than it may when it is set back", async (t) => {
-  const sessions = await createDiskSessions({ folder: t.testdir(), sync: false, uncommittedBytesMax: 1 << 16, log: quiet, ttlMs: minuteMs, sessionsMax: 10, cursorsMax: 10 });
+const kept = { ttlMs: minuteMs, sessionsMax: 10, cursorsMax: 10 };
+
+for (const [where, start] of [
+  ["in memory", () => createMemorySessions(kept)],
+  ["in a data directory", (t: Test) => createDiskSessions({ ...kept, folder: t.testdir(), sync: false, uncommittedBytesMax: 1 << 16, log: quiet })],
+] as const) t.test(`a session that is away, ${where}, can be resumed when the clock is set ahead, and no longer than it may when it is set back`, async (t) => {
+  const sessions = await start(t);
   t.teardown(() => sessions.stop());
   const { take } = promised(sessions);
   sessions.put(record("s"));

@@ -333,9 +333,7 @@ export class Hub {
   #onAck(reactor: AttachedReactor, ack: AckRecord): void {
     const session = this.sessions.find(reactor, ack.slot, ack.life);
     const refused = session === undefined ? null : this.#inboxes.acknowledge(session, ack);
-    if (refused === null) return;
-    this.refusals++;
-    if (reactor.live) writeReply(reactor.link, ack.slot, ack.life, this.#options.encoder.error(ack.wire, ack.id, refused), ack.id === 0);
+    if (refused !== null) this.#refuse(reactor, ack, refused, ack.id === 0);
   }
 
   #sweep(): void {
@@ -346,13 +344,14 @@ export class Hub {
 
   // ------------------------------------------------------------------------------------ answers
 
-  #refuse(reactor: AttachedReactor, asker: Asker, code: ErrorCode): void {
+  /** @param isOwed as in `writeReply` */
+  #refuse(reactor: AttachedReactor, asker: Asker, code: ErrorCode, isOwed = true): void {
     this.refusals++;
-    this.#reply(reactor, asker, this.#options.encoder.error(asker.wire, asker.id, code));
+    this.#reply(reactor, asker, this.#options.encoder.error(asker.wire, asker.id, code), isOwed);
   }
 
-  #reply(reactor: AttachedReactor, asker: Asker, frame: Uint8Array): void {
-    if (reactor.live) writeReply(reactor.link, asker.slot, asker.life, frame);
+  #reply(reactor: AttachedReactor, asker: Asker, frame: Uint8Array, isOwed = true): void {
+    if (reactor.live) writeReply(reactor.link, asker.slot, asker.life, frame, isOwed);
   }
 
   usage() {

@@ -146,8 +146,8 @@ export class Link {
   }
 
   /**
-   * As `end`, but the other end is woken when this turn of the loop ends, or by a record that ends otherwise before that. A wake costs
-   * more than handling a small record, and a reader that is woken for each is asleep again before the next.
+   * As `end`, but the other end is woken when this turn of the loop ends, or by a record that ends otherwise before that.
+   * A wake costs more than handling a small record, and a reader that is woken for each is asleep again before the next.
    */
   endInTurn(): void {
     if (this.#waits) this.#enqueue();

@@ -237,8 +237,10 @@ function writeMember(link: Link, kind: number, member: number): void {
 
 // ------------------------------------------------------------------------------- hub → reactor
 
-/** A frame for one session. */
-/** @param isOwed false: the answer to a command with an id that the reactor does not count as unanswered, a refused ack */
+/**
+ * A frame for one session.
+ * @param isOwed false: it answers a command that the reactor does not count as unanswered, a refused ack with an id
+ */
 export function writeReply(link: Link, slot: number, life: number, frame: Uint8Array, isOwed = true): void {
   link.begin(kinds.reply, 17 + frame.length, true);
   link.u32(slot);

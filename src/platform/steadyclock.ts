@@ -1,6 +1,6 @@
 /**
- * The system's clock as it is now, which then goes on steadily: the system's clock may be set. Milliseconds since 1970. For
- * what is kept for a time and compared with times that were stored before the process began.
+ * Milliseconds since 1970 that go on steadily. It begins with the system's clock, so times that an earlier process has stored
+ * can be compared with it. Setting the system's clock does not move it.
  */
 export function steadyClock(): () => number {
   const offset = Date.now() - performance.now();
