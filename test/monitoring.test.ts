@@ -1,9 +1,12 @@
 /** Boards and alerts name what a running node serves. `npm run test:prometheus` asks a real Prometheus. */
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Registry } from "prom-client";
 import t from "tap";
 import { parse } from "yaml";
 import { dashboards, expressions } from "../tools/grafana/boards.ts";
+import { collectProcessMetrics } from "../src/metrics/metrics.ts";
 import { freePort } from "../src/node/ports.ts";
 import { hookSecret } from "./support/hookbackend.ts";
 import { startNats } from "./support/nats.ts";
@@ -61,6 +64,19 @@ t.test("every expression of boards and alerts parses, and names only metrics and
   t.equal((await fetch(`http://127.0.0.1:${shared.metricsPort}/drain`, { method: "POST" })).status, 404, "the metrics port serves nothing else");
   for (const { at, expr } of [...expressions(), ...rules.map(({ alert, expr }) => ({ at: alert, expr }))]) t.strictSame(unserved(filled(expr, variables), served), [], at);
   for (const name of served.keys()) t.match(name, /^[a-z][a-z0-9_]*$/, "names as Prometheus has them");
+});
+
+t.test("the lag of the event loop is measured by a timer that wakes an idle process rarely", async (t) => {
+  const registry = new Registry();
+  collectProcessMetrics(registry);
+  const mean = async () => Number(/^nodejs_eventloop_lag_mean_seconds (\S+)$/m.exec(await registry.metrics())?.[1]);
+  // Each scrape begins a new measurement, which needs two rounds of the timer.
+  let seconds = await mean();
+  for (let ms = 200; !(seconds > 0); ms *= 2) {
+    await sleep(ms);
+    seconds = await mean();
+  }
+  t.ok(seconds >= 0.03, `${seconds * 1000} ms`);
 });
 
 t.test("and the check finds what is wrong", async (t) => {

@@ -1,6 +1,6 @@
 /** The metrics of a load balancer: src/lb/. */
-import { collectDefaultMetrics, Registry } from "prom-client";
-import { gauge, total } from "./metrics.ts";
+import { Registry } from "prom-client";
+import { collectProcessMetrics, gauge, total } from "./metrics.ts";
 
 export interface LbUsage {
   readonly counts: { readonly waiting: number; readonly dialling: number; readonly joined: number; readonly accepted: number; readonly redials: number; readonly refused: Readonly<Record<string, number>> };
@@ -12,7 +12,7 @@ export interface LbUsage {
 
 export function createLbMetrics(read: () => LbUsage): Registry {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  collectProcessMetrics(registry);
   addLbMetrics(registry, read);
   return registry;
 }

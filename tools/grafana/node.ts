@@ -56,7 +56,7 @@ export const node: Board = {
     {
       title: "Event loops and memory",
       panels: [
-        { title: "Loop lag, p99", says: "Delay of each reactor's event loop in the last second. The main thread's is nodejs_eventloop_lag.", unit: "s", lines: [["reactor {{reactor}}", `flux_reactor_loop_lag_seconds${with_('quantile="0.99"')}`], ["main", `nodejs_eventloop_lag_p99_seconds${of}`]] },
+        { title: "Loop lag, p99", says: "Delay of each reactor's event loop in the last second. The main thread's is nodejs_eventloop_lag without the 50 ms of its timer.", unit: "s", lines: [["reactor {{reactor}}", `flux_reactor_loop_lag_seconds${with_('quantile="0.99"')}`], ["main", `clamp_min(nodejs_eventloop_lag_p99_seconds${of} - 0.05, 0)`]] },
         { title: "Loop utilization", says: "Share of the last second in which the loop was busy. Above 0.9 latency grows.", unit: "percentunit", lines: [["reactor {{reactor}}", `flux_reactor_loop_utilization_ratio${of}`]] },
         { title: "CPU", says: "Cores in use.", unit: "short", lines: [["cores", `rate(process_cpu_seconds_total${of}[$__rate_interval])`]] },
         { title: "Memory", says: "In use, beside the limit at which the node refuses sockets.", unit: "bytes", lines: [["used", `flux_memory_used_bytes${of}`], ["limit", `flux_memory_limit_bytes${of}`], ["resident", `process_resident_memory_bytes${of}`]] },
