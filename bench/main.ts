@@ -10,81 +10,12 @@ import { machineLine, thisCommit, thisMachine } from "./report/machine.ts";
 import { added, keepResults, readResults } from "./report/results.ts";
 import { type Measurement, type RowSummary, summarize } from "./report/summary.ts";
 import { rowTable } from "./report/table.ts";
-import { apiRow } from "./rows/api.ts";
-import { archiveAwayRow, archiveRow } from "./rows/archive.ts";
-import { apiMembersRow } from "./rows/apimembers.ts";
-import { catchUpRow } from "./rows/catchup.ts";
-import { connectionUrlRow } from "./rows/connectionurl.ts";
-import { connectRows } from "./rows/connects.ts";
-import { crossRow } from "./rows/cross.ts";
-import { durableNodesRow } from "./rows/durablenodes.ts";
-import { durableRow } from "./rows/durable.ts";
-import { echoRow } from "./rows/echo.ts";
-import { elasticRow } from "./rows/elastic.ts";
-import { fanoutRow } from "./rows/fanout.ts";
-import { flushRow } from "./rows/flush.ts";
-import { handshakeRow } from "./rows/handshake.ts";
-import { hooksRow } from "./rows/hooks.ts";
-import { webhooksRow } from "./rows/webhooks.ts";
-import { idlePresenceRow, idleRow } from "./rows/idle.ts";
-import { idleCostRow } from "./rows/idlecost.ts";
-import { lbRow } from "./rows/lb.ts";
-import { lostNodeRow } from "./rows/lostnode.ts";
-import { natsDurableRow } from "./rows/natsdurable.ts";
-import { natsFanoutRow } from "./rows/natsfanout.ts";
-import { nodesRow } from "./rows/nodes.ts";
-import { partitionRow } from "./rows/partition.ts";
-import { peerRows } from "./rows/peers.ts";
-import { recoveryRow, stormRecoveryRow } from "./rows/recovery.ts";
+import { allRows, groups } from "./rows/all.ts";
 import type { Row, Scale, Values } from "./rows/row.ts";
-import { rollingRow } from "./rows/rolling.ts";
-import { roomsRow } from "./rows/rooms.ts";
-import { stormRow } from "./rows/storm.ts";
-import { loadClientRows, speedRows, wakeUpRows } from "./rows/speed.ts";
-import { sessionBroadcastRow } from "./rows/sessionbroadcast.ts";
 import { absence, type PeerName, peerNames } from "./servers/peers.ts";
 import { keepApart } from "./servers/child.ts";
 import { packageNames, type ServerName, serverNames, serverTitles } from "./servers/start.ts";
 
-const groups: Record<string, readonly Row[]> = {
-  fanout: [fanoutRow("binary", 100), fanoutRow("binary", 2000)],
-  "fanout-json": (["json", "json-arrays"] as const).flatMap((format) => [fanoutRow(format, 100), fanoutRow(format, 2000)]),
-  speed: [...speedRows, ...loadClientRows],
-  "wake-ups": wakeUpRows,
-  "load-client": loadClientRows,
-  peers: peerRows,
-  echo: [echoRow],
-  idle: [idleRow, idlePresenceRow],
-  "idle-cost": [idleCostRow],
-  cross: [crossRow],
-  handshake: [handshakeRow],
-  connects: connectRows,
-  "connection-url": [connectionUrlRow],
-  storm: [stormRow, lostNodeRow("any"), lostNodeRow("hash")],
-  "lost-node-any": [lostNodeRow("any")],
-  "lost-node-hash": [lostNodeRow("hash")],
-  elastic: [elasticRow("hash"), elasticRow("any")],
-  "elastic-hash": [elasticRow("hash")],
-  "elastic-any": [elasticRow("any")],
-  "session-broadcast": [sessionBroadcastRow("any"), sessionBroadcastRow("hash")],
-  durable: [durableRow],
-  catchup: [catchUpRow],
-  flush: [flushRow],
-  nodes: [nodesRow, natsFanoutRow, natsDurableRow],
-  "durable-nodes": [durableNodesRow],
-  partition: [partitionRow],
-  recovery: [recoveryRow, stormRecoveryRow],
-  lb: [lbRow],
-  rolling: [rollingRow],
-  rooms: [roomsRow],
-  api: [apiRow, apiMembersRow],
-  hooks: [hooksRow],
-  webhooks: [webhooksRow],
-  archive: [archiveRow],
-  "archive-away": [archiveAwayRow],
-};
-
-const allRows = Object.values(groups).flat();
 const rowNames = allRows.map(({ name }) => name);
 
 type Flags = {

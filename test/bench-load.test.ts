@@ -19,6 +19,8 @@ import { parseMetrics, byLabel, gauge } from "../bench/scrape.ts";
 import { thisMachine } from "../bench/report/machine.ts";
 import { costModel, hotRoom, idleCrowd } from "../bench/report/model.ts";
 import { added, type Run } from "../bench/report/results.ts";
+import { rowTable } from "../bench/report/table.ts";
+import { connectRows } from "../bench/rows/connects.ts";
 import { type RowSummary, spreadOf, summarize, type Measurement } from "../bench/report/summary.ts";
 import { speedPage } from "../bench/report/tables.ts";
 import { fanoutRow } from "../bench/rows/fanout.ts";
@@ -367,6 +369,17 @@ t.test("a summary has medians over rounds, ratios within rounds, and judges bars
   t.same(verdicts.map(({ bar, met }) => [bar.metric, met]), [["cpuMicros", false], ["lost", false]], "one lossy round is too many");
   t.equal(spreadOf([]), null);
   t.match(spreadOf([4, 1, 3, 2]), { median: 2.5, min: 1, max: 4 });
+});
+
+t.test("a bar can be a cost above bare uWS, in the same round", async (t) => {
+  const row = connectRows.find(({ name }) => name === "connects-json-1000-token")!;
+  const scale = { seconds: 1, members: 10, sockets: 10, relaySamples: 1, profileDir: null };
+  const one = (server: "flux" | "uws", round: number, cpuMicros: number): Measurement => ({ row: row.name, server, round, values: { cpuMicros } });
+  const rounds = [one("flux", 0, 260), one("uws", 0, 100), one("flux", 1, 400), one("uws", 1, 210), one("flux", 2, 900), one("uws", 2, 100)];
+  const missed = summarize(row, scale, rounds, measured);
+  t.match(missed.verdicts, [{ measured: 190, met: false }], "160, 190 and 800");
+  t.match(rowTable(row, missed), /above bare uWS +│ +190\.0 │ +│ ≤ 180 ✗ MISSED/);
+  t.match(summarize(row, scale, rounds.slice(0, 2), measured).verdicts, [{ measured: 160, met: true }]);
 });
 
 t.test("a round in which a server fell behind is compared with nothing", async (t) => {

@@ -48,7 +48,7 @@ function summarizeServer(row: Row, server: ServerName, ofRow: readonly Measureme
   const failures = ofRow.flatMap((one) => (one.server === server && "failed" in one ? [one.failed] : []));
   const ratios: Record<string, Spread> = {};
   for (const key of new Set([row.compared, ...row.bars.flatMap(({ metric, of }) => (of === "ratio" ? [metric] : []))])) {
-    const spread = spreadOf(ratiosOf(row, ofRow, server, key));
+    const spread = spreadOf(besideBare(row, ofRow, server, key, (value, bare) => value / bare));
     if (spread !== null) ratios[key] = spread;
   }
   const roundsBehind = ofRow.filter((one) => one.server === server && fellBehind(row, one)).length;
@@ -58,13 +58,17 @@ function summarizeServer(row: Row, server: ServerName, ofRow: readonly Measureme
 /** A bar without a measurement has no verdict. */
 function verdict(row: Row, bar: Bar, ofRow: readonly Measurement[]): Verdict[] {
   const { judged = "flux" } = row;
-  const values = bar.of === "ratio" ? ratiosOf(row, ofRow, judged, bar.metric) : valuesOf(ofRow, judged, bar.metric).values();
-  const spread = spreadOf(values);
+  const spread = spreadOf(judgedValues(bar, row, ofRow, judged));
   if (spread === null) return [];
   if ("never" in bar) return [{ bar, measured: spread.max, met: spread.max === 0 }];
   const { atMost = Infinity, below = Infinity, atLeast = -Infinity } = bar;
   const { median } = spread;
   return [{ bar, measured: median, met: median <= atMost && median < below && median >= atLeast }];
+}
+
+function judgedValues({ of, metric }: Bar, row: Row, ofRow: readonly Measurement[], judged: ServerName): Iterable<number> {
+  if (of === "value") return valuesOf(ofRow, judged, metric).values();
+  return besideBare(row, ofRow, judged, metric, of === "ratio" ? (value, bare) => value / bare : (value, bare) => value - bare);
 }
 
 /** By round. */
@@ -78,12 +82,13 @@ function valuesOf(ofRow: readonly Measurement[], server: ServerName, key: string
   return values;
 }
 
-function* ratiosOf(row: Row, ofRow: readonly Measurement[], server: ServerName, key: string): Generator<number> {
+/** Of the rounds in which both kept up. */
+function* besideBare(row: Row, ofRow: readonly Measurement[], server: ServerName, key: string, compare: (value: number, bare: number) => number): Generator<number> {
   const keptUp = ofRow.filter((one) => !fellBehind(row, one));
   const bare = valuesOf(keptUp, "uws", key);
   for (const [round, value] of valuesOf(keptUp, server, key)) {
     const control = bare.get(round);
-    if (control !== undefined && control !== 0) yield value / control;
+    if (control !== undefined && control !== 0) yield compare(value, control);
   }
 }
 

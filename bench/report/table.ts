@@ -13,6 +13,8 @@ export function rowTable(row: Row, { title, servers, verdicts }: RowSummary): st
   for (const metric of row.metrics) {
     const cells = servers.map(({ metrics }) => cell(metrics[metric.key], metric.digits));
     table.push([label(metric), ...cells, demand(verdicts, metric.key, "value")]);
+    const above = verdicts.find(({ bar }) => bar.metric === metric.key && bar.of === "above");
+    if (above !== undefined) table.push(["  above bare uWS", ...servers.map(({ server }) => (server === (row.judged ?? "flux") ? shown(above.measured, metric.digits) : "")), demand(verdicts, metric.key, "above")]);
     // Several nodes have their own controls.
     if (servers.every(({ ratios }) => ratios[metric.key] === undefined)) continue;
     const ratios = servers.map(({ ratios }) => cell(ratios[metric.key], 2));

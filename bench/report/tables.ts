@@ -22,7 +22,7 @@ export function speedPage(run: Run): string {
     "The load client alone, against bare uWS. It is not the limit as long as it keeps up with a part of its thread left:",
     table(["members × publications a second, format", "deliveries a second", "of what was offered", "busiest thread of the client", "server"], of("load-client-").map(loadLine)),
     ...section("### Connects", "CPU of the server for a connect with hello and join. Bare uWS only upgrades.",
-      table(["connects a second", "CPU each, µs", "bare uWS", "above it", "p50, p99, ms"], of("connects-").map(connectLine)), of("connects-").length),
+      table(["connects a second", "CPU each, µs", "bare uWS", "above it, bar", "sleeps of threads each", "bare uWS", "p50, p99, ms"], of("connects-").map(connectLine)), of("connects-").length),
     ...section("### Durable, over two nodes", "Both nodes and nats-server together; 20 members on the node that is not the publisher's.",
       table(["", "CPU of a publication, µs", "p50, p99, ms", "bars"], of("durable-nodes").map(durableLine)), of("durable-nodes").length),
     ...section("### Idle members", "CPU for all of them, with clients that answer pings; memory at once and after V8 has collected.",
@@ -70,11 +70,12 @@ function loadLine({ title, servers }: RowSummary): string[] {
   return [title.replace("Load client: ", "").replace(/, 128 bytes.*/, ""), `${value(uws, "deliveries", 0)},000`, `${value(uws, "share", 1)} %`, `${value(uws, "busiestCores", 2)} cores`, `${value(uws, "serverCores", 2)} cores`];
 }
 
-function connectLine({ title, servers }: RowSummary): string[] {
+function connectLine({ title, servers, verdicts }: RowSummary): string[] {
   const [flux, uws] = [serverOf(servers, "flux"), serverOf(servers, "uws")];
-  const [ours, bare] = [flux?.metrics.cpuMicros?.median, uws?.metrics.cpuMicros?.median];
+  const above = verdicts.find(({ bar }) => bar.of === "above");
+  const bar = above !== undefined && "atMost" in above.bar ? `, ≤ ${above.bar.atMost}: ${above.met ? "met" : "missed"}` : "";
   return [title.replace("Connects: ", "").replace(", hello and one join at once", "").replace(", one reactor", ""),
-    value(flux, "cpuMicros", 0), value(uws, "cpuMicros", 0), ours === undefined || bare === undefined ? "–" : Math.round(ours - bare).toLocaleString("en"), pair(flux)];
+    value(flux, "cpuMicros", 0), value(uws, "cpuMicros", 0), above === undefined ? "–" : `${shown(above.measured, 0)}${bar}`, value(flux, "sleeps", 2), value(uws, "sleeps", 2), pair(flux)];
 }
 
 function durableLine({ servers, verdicts }: RowSummary): string[] {

@@ -51,7 +51,7 @@ function connectsRow(format: Format, rate: number, kind: ConnectKind): Row {
       ...coreMetrics,
     ],
     compared: "cpuMicros",
-    bars: [],
+    bars: [{ metric: "cpuMicros", of: "above", atMost: kind === "open" ? 150 : 180 }],
     secondsPlanned: ({ seconds }) => warmUpSockets / warmUpRate + seconds + 3,
     run: (name, scale, say) => run(name, scale, say, { format, rate, kind }),
   };

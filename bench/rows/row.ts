@@ -13,11 +13,11 @@ export type Values = Readonly<Record<string, number>>;
 export type Metric = { key: string; title: string; unit: string; digits: number };
 
 /**
- * A goal for the judged server. `ratio`: to bare uWS in the same round. Figures are judged by their median over the rounds,
+ * A goal for the judged server. `ratio`: to bare uWS in the same round; `above`: what it has more than bare uWS there. Figures are judged by their median over the rounds,
  * events that must not occur (`never`) by the worst round.
  */
 export type Bar =
-  | { metric: string; of: "value" | "ratio"; atMost?: number; below?: number; atLeast?: number }
+  | { metric: string; of: "value" | "ratio" | "above"; atMost?: number; below?: number; atLeast?: number }
   | { metric: string; of: "value"; never: true };
 
 export type Scale = {
