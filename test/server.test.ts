@@ -33,6 +33,18 @@ t.test("bytes are bytes, and names may have any characters but those of a path's
   for (const room of ["", ".", "..", "chat:\ud800"]) await t.rejects(flux.publish(room, 1), { code: "bad_request" });
 });
 
+t.test("bytes of any kind are bytes, and what JSON cannot say is refused", async (t) => {
+  const { buffer } = new Uint8Array([1, 2, 3]);
+  for (const data of [buffer, new DataView(buffer), new Uint16Array(new Uint8Array([1, 2, 3, 0]).buffer, 0, 1)]) await flux.publish("chat:bytes", data);
+  t.same((await flux.history("chat:bytes")).publications.map(({ data }) => data), [[1, 2, 3], [1, 2, 3], [1, 2]].map((bytes) => new Uint8Array(bytes)));
+  const circle: { self?: unknown } = {};
+  circle.self = circle;
+  for (const data of [1n, circle]) {
+    await t.rejects(flux.publish("chat:a", data), { name: "ApiError", code: "bad_request" });
+    await t.rejects(flux.publishMany([{ room: "chat:a", data }]), { name: "ApiError", code: "bad_request" });
+  }
+});
+
 t.test("many at once have a result each, and history has pages", async (t) => {
   const { results, failed } = await flux.publishMany([{ room: "chat:many", data: 1 }, { room: "nowhere:x", data: 2 }, { room: "chat:many", data: new Uint8Array([3]) }]);
   t.match(results, [{ position: /:1$/ }, { error: { code: "unknown_namespace", retryable: false } }, { position: /:2$/ }]);

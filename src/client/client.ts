@@ -35,6 +35,9 @@ import { Traffic } from "./connection/traffic.ts";
 import { abortable } from "./abort.ts";
 import type { ClientEvents, ClientStats } from "./events.ts";
 
+/** Bytes of a frame that nodes take by default. */
+const frameBytesUsual = 65_536;
+
 /** A connection that heals itself, with the rooms and messages of one user. `connect()` returns it. */
 export class Client {
   /** Inbox: direct messages to this user. */
@@ -95,6 +98,7 @@ export class Client {
       },
       {
         onState: (change) => this.#onState(change),
+        onSession: (ready) => (this.#credentials = credentialsOf(ready)),
         onReady: (ready) => this.#onReady(ready),
         onEvent: (event) => this.#onEvent(event),
         onLost: () => this.#onLost(),
@@ -230,7 +234,7 @@ export class Client {
   }
 
   /**
-   * Gives the node a new token of the same user, and keeps it for later sockets. Resolves with the time it expires, null
+   * Gives the node a new token of the same user, and keeps it for later sockets unless the node rejects it. Resolves with the time it expires, null
    * for never. Rejects with a FluxError.
    */
   async refresh(token: string, { signal }: WaitOptions = {}): Promise<Date | null> {
@@ -292,7 +296,8 @@ export class Client {
   // ------------------------------------------------------------ the session
 
   #resume(): Resume | null {
-    const positions = this.#rooms.positions();
+    // The rest of the frame is for tokens.
+    const positions = this.#rooms.positions((this.#shared.frameBytesMax || this.#credentials?.frameBytesMax || frameBytesUsual) / 2);
     return this.#credentials && { session: this.#credentials.session, token: this.#credentials.resumeToken, positions };
   }
 
@@ -302,7 +307,6 @@ export class Client {
     if (ready.resumed) this.#resumed++;
     this.#session = ready;
     this.#skewMs = ready.time.getTime() - Date.now();
-    this.#credentials = { session: ready.session, resumeToken: wire.resumeToken ?? "", ticket: wire.ticket ?? "" };
     this.#shared.pace.set(wire);
     this.#shared.frameBytesMax = ready.frameBytesMax;
     if (this.#user !== "" && ready.user !== this.#user) this.inbox.restart();
@@ -358,7 +362,8 @@ export class Client {
   #onExpiring(expires: number): void {
     if (expires !== this.#expiring) this.#emitter.emit("expiring", new Date(expires));
     this.#expiring = expires;
-    if (this.#tokens.hasProvider) this.#refresher.start(expires, expires - Date.now() - this.#skewMs);
+    // A listener may have left the session. The next socket is warned again.
+    if (this.#session !== null && this.#tokens.hasProvider) this.#refresher.start(expires, expires - Date.now() - this.#skewMs);
   }
 
   #onRefreshed({ expires, resumeToken }: Refreshed): void {
@@ -388,4 +393,8 @@ export class Client {
     this.#rooms.end(fluxError("closed", cause?.text));
     if (cause) this.#emitter.emit("closed", cause);
   }
+}
+
+function credentialsOf({ session, resumeToken, ticket, maxFrameBytes }: WireReady): Credentials {
+  return { session: session ?? "", resumeToken: resumeToken ?? "", ticket: ticket ?? "", frameBytesMax: maxFrameBytes ?? 0 };
 }

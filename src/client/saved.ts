@@ -22,7 +22,13 @@ export interface StorageLike {
 }
 
 /** Values from `ready` that resume a session. */
-export type Credentials = { readonly session: string; readonly resumeToken: string; readonly ticket: string };
+export type Credentials = {
+  readonly session: string;
+  readonly resumeToken: string;
+  readonly ticket: string;
+  /** Most bytes of a frame that the node takes. Older versions of the SDK did not save it. */
+  readonly frameBytesMax?: number;
+};
 
 export type Place = readonly [room: string, epoch: string, seq: number];
 

@@ -59,7 +59,15 @@ export class Watches {
 
   unwatch(users: readonly string[]): void {
     const watched = [...new Set(users)].filter((user) => this.#known.delete(user));
-    for (const part of chunks(watched)) this.#owner.tell({ unwatch: { users: part } });
+    this.#tellOf(watched);
+    // Nobody waits for those any more.
+    const isWanted = ({ users }: Ask) => users.some((user) => this.#known.has(user));
+    const unwanted = this.#waiting.filter((ask) => !isWanted(ask));
+    this.#waiting = this.#waiting.filter(isWanted);
+    for (const ask of unwanted) {
+      this.#asking.delete(ask);
+      ask.resolve([]);
+    }
   }
 
   /** A new session: it watches nobody yet. */
@@ -87,13 +95,21 @@ export class Watches {
     return status;
   }
 
+  /** Nobody watches these users any more. */
+  #tellOf(users: readonly string[]): void {
+    for (const part of chunks(users)) this.#owner.tell({ unwatch: { users: part } });
+  }
+
   #ask(ask: Ask): void {
     const { clock, random } = this.#owner;
     if (this.#ended !== null) return ask.reject(this.#ended);
     this.#asking.add(ask);
     this.#owner.send({ watch: { users: [...ask.users] } }, (answer) => {
       if ("reply" in answer || !answer.error.retryable) this.#asking.delete(ask);
-      if ("reply" in answer) return ask.resolve((answer.reply.watched?.statuses ?? []).map((status) => this.onStatus(status)));
+      if ("reply" in answer) {
+        this.#tellOf(ask.users.filter((user) => !this.#known.has(user))); // unwatched before the node was asked
+        return ask.resolve((answer.reply.watched?.statuses ?? []).map((status) => this.onStatus(status)));
+      }
       const { error } = answer;
       if (error.code === "disconnected") return void this.#waiting.push(ask);
       if (error.retryable) return void clock.after(backoffMs(ask.refusals++, retryBackoff, random), () => this.#ask(ask));

@@ -44,7 +44,7 @@ export class FluxServer {
     this.#options = options;
   }
 
-  /** Publishes into a room. A Uint8Array is sent as bytes, anything else as JSON. */
+  /** Publishes into a room. Bytes (an ArrayBuffer, or a view on one) are sent as they are, anything else as JSON. */
   async publish(room: string, data: unknown, { key = crypto.randomUUID(), exclude, signal }: Options.Publish = {}): Promise<Published> {
     return this.#call("POST", `/rooms/${name(room)}/publications`, {}, { ...content(data), key, exclude }, signal);
   }
@@ -119,7 +119,7 @@ export class FluxServer {
     const { retries = 3, retryAfterMaxMs = 10_000, tenant } = this.#options;
     const given = Object.entries({ tenant, ...query }).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]]));
     const url = `${this.#base}${path}${given.length === 0 ? "" : `?${new URLSearchParams(given).toString()}`}`;
-    const text = body === undefined ? null : JSON.stringify(body);
+    const text = body === undefined ? null : jsonOf(body);
     for (let tries = 0; ; tries++) {
       try {
         return (await this.#ask(method, url, text, signal)) as T;
@@ -169,7 +169,23 @@ function parse(text: string): unknown {
 }
 
 function content(data: unknown): { readonly data: unknown } | { readonly b64: string } {
-  return data instanceof Uint8Array ? { b64: Buffer.from(data.buffer, data.byteOffset, data.length).toString("base64") } : { data };
+  const bytes = bytesOf(data);
+  return bytes === null ? { data } : { b64: bytes.toString("base64") };
+}
+
+function bytesOf(data: unknown): Buffer | null {
+  if (ArrayBuffer.isView(data)) return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  // `instanceof` does not know those of another realm.
+  return /^\[object (Shared)?ArrayBuffer\]$/.test(Object.prototype.toString.call(data)) ? Buffer.from(new Uint8Array(data as ArrayBuffer)) : null;
+}
+
+/** @throws ApiError for a BigInt, or a cycle */
+function jsonOf(body: unknown): string {
+  try {
+    return JSON.stringify(body);
+  } catch (cause) {
+    throw new ApiError("bad_request", `the data cannot be written as JSON: ${String(cause)}`, { cause });
+  }
 }
 
 /** URLs take these names for steps in the path, also when they are escaped. */

@@ -215,6 +215,7 @@ export class Connection {
   }
 
   async #depart(wire: Wire, code: number, reason: string): Promise<void> {
+    if (wire.isGone) return; // a listener that hears of its end has left
     const gone = new Promise<void>((onGone) => void this.#leaving.set(wire, onGone));
     wire.close(code, reason);
     const cancel = this.#options.clock.after(this.#options.graceMs, () => wire.drop(code, reason));
@@ -223,7 +224,8 @@ export class Connection {
   }
 
   #hello(wire: Wire, token: string): void {
-    const { name, device, clock } = this.#options;
+    const { name, device, clock, tokens } = this.#options;
+    tokens.tell(token);
     const resume = this.#owner.resume();
     this.#commands = new Commands((frame) => wire.send(frame), clock);
     const hello = { version: protocolVersion, token, client: name, device, ...(resume && problemOf(resume) === null && { resume }) };
@@ -250,6 +252,7 @@ export class Connection {
       ping: () => this.send({ ping: { time: Date.now() } }, () => {}, graceMs), // any frame counts as a sign of life
       onSilence: () => wire.drop(local.silent, "the node sent nothing and did not answer a ping"),
     });
+    this.#owner.onSession(ready);
     this.#setState("ready");
     if (this.#wire === wire) this.#owner.onReady(ready); // else a listener left it
   }
@@ -304,7 +307,9 @@ export class Connection {
   /** @param waitMs at least this long */
   #retry(cause: Closed, waitMs = 0): void {
     const { backoff, random } = this.#options;
+    const wire = this.#wire;
     const goodbye = this.#instruction();
+    if (this.#wire !== wire) return; // a listener closed the client, or suspended it
     this.#cause = cause;
     const windowMs = this.#isCommonLoss(cause) ? this.#returnWindowMs : 0;
     const place = windowMs > 0 ? this.#returnPlace : null;

@@ -27,6 +27,8 @@ export type ConnectionOptions = {
 
 export type ConnectionOwner = {
   onState(change: StateChange): void;
+  /** The session can be resumed from now on. Called before listeners hear of it, since they may leave it. */
+  onSession(ready: Ready): void;
   onReady(ready: Ready): void;
   /** The session to resume in hello; null: start a new one. */
   resume(): Resume | null;

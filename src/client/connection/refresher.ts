@@ -5,6 +5,7 @@ import type { Backoff, Cancel, Clock } from "../clock.ts";
 import type { OnReply } from "./commands.ts";
 import { fluxError, FluxError } from "../flux-error.ts";
 import type { Tokens } from "./tokens.ts";
+import { problemOf } from "../values.ts";
 
 export type RefresherOwner = {
   tokens: Tokens;
@@ -70,10 +71,18 @@ export class Refresher {
 
   /** Rejects with a FluxError. */
   refresh(token: string): Promise<Refreshed> {
-    this.#owner.tokens.set(token);
+    const { tokens } = this.#owner;
+    const problem = problemOf({ token });
+    if (problem !== null) return Promise.reject(fluxError("bad_request", problem));
+    tokens.set(token);
     return new Promise((resolve, reject) => {
       this.#owner.send({ refresh: { token } }, (answer) => {
-        if ("error" in answer) return reject(answer.error);
+        // A node that could not check it now may take it later, as may the next socket's.
+        if ("error" in answer) {
+          if (!answer.error.retryable) tokens.takeBack(token);
+          return reject(answer.error);
+        }
+        tokens.tell(token);
         const refreshed = answer.reply.refreshed ?? {};
         this.#owner.onRefreshed(refreshed);
         resolve(refreshed);
@@ -83,13 +92,12 @@ export class Refresher {
 
   async #try(round: number, expires: number, attempt: number): Promise<void> {
     const { tokens, clock, random, backoff, onError } = this.#owner;
-    const before = tokens.current;
     try {
       const token = await tokens.fetch(this.#isRefused ? "refused" : "expiring");
       if (this.#round !== round) return;
       this.#gaveAt = clock.now();
       // The provider has kept the token, and so has the node.
-      if (token === before) return this.#later(Math.max(floorMs, backoffMs(attempt, backoff, random)), expires, attempt + 1);
+      if (token === tokens.told) return this.#later(Math.max(floorMs, backoffMs(attempt, backoff, random)), expires, attempt + 1);
       await this.refresh(token);
       this.#answered = expires;
       this.#isRunning = this.#isRefused = false;
@@ -98,9 +106,10 @@ export class Refresher {
       if (next !== null) this.start(...next);
     } catch (error) {
       if (this.#round !== round) return;
-      this.#isRefused = error instanceof FluxError;
+      this.#isRefused = error instanceof FluxError && !error.retryable;
       onError(error instanceof FluxError ? error : fluxError("no_token", `the token provider failed: ${String(error)}`));
-      this.#later(backoffMs(attempt, backoff, random), expires, attempt + 1);
+      // Else a listener has left the session.
+      if (this.#round === round) this.#later(backoffMs(attempt, backoff, random), expires, attempt + 1);
     }
   }
 }

@@ -18,6 +18,8 @@ export class Tokens {
   #current: string | null;
   #reason: TokenReason = "connect";
   #refused: string | null = null;
+  /** The last token that hello gave, or that a node took later. */
+  #told: string | null = null;
   #fetching: Promise<string> | null = null;
   /** Questions to the provider, and the last of them that was answered. */
   #asked = 0;
@@ -65,11 +67,26 @@ export class Tokens {
     this.#answered = this.#asked;
   }
 
-  /** The node rejected the current token. False: there is no provider to ask for another. */
+  get told(): string | null {
+    return this.#told;
+  }
+
+  tell(token: string): void {
+    this.#told = token;
+  }
+
+  /** The node does not take this token: the last one that it took stays in use. */
+  takeBack(token: string): void {
+    this.#refused = token;
+    this.#reason = "refused";
+    if (this.#current === token) this.#current = this.#told;
+  }
+
+  /** The node rejected the token that it was given. False: there is no provider to ask for another. */
   refuse(reason: TokenReason): boolean {
     if (this.#provider === null) return false;
-    this.#refused = this.#current;
-    this.#current = null;
+    this.#refused = this.#told;
+    if (this.#current === this.#told) this.#current = null; // else no node has seen the newer one
     this.#reason = reason;
     return true;
   }

@@ -30,6 +30,8 @@ export type WireHandlers = {
 };
 
 export type Wire = {
+  /** onClose was called. */
+  readonly isGone: boolean;
   send(frame: ClientFrame): void;
   /** Closes the socket; onClose follows when the other side has answered. */
   close(code: number, reason: string): void;
@@ -96,6 +98,9 @@ export function openWire(WebSocket: WebSocketConstructor, url: string, handlers:
   }
 
   return {
+    get isGone() {
+      return gone;
+    },
     send: (frame) => {
       if (gone) return;
       const { buffer } = encodeClientFrame(frame);

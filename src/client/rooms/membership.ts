@@ -192,13 +192,16 @@ export class Membership implements StreamOwner {
   #onJoined(joined: Joined, asked: Position | null): void {
     const position = toPosition(joined.position);
     const event: JoinedRoom = { position, recovered: joined.recovered ?? false, rejoined: this.#hasJoined };
+    // An inbox begins behind what this device has acknowledged, or with the oldest message. So it is a recovery.
+    const from = asked ?? (this.#options.room === inboxName && !event.recovered ? { epoch: position.epoch, seq: 0 } : null);
+    // If a listener leaves the session, the room goes on from here.
+    const start = from === null ? startOf(joined) : null;
+    if (start !== null) this.#stream.enter(start);
     this.#hasJoined = true;
     this.#state = this.#earlier > 0 ? "earlier" : "joined";
     this.emitter.emit("joined", event);
     this.#settleFirst?.resolve(event);
     if (!this.isJoined) return; // a listener left the room, or the node
-    // An inbox begins behind what this device has acknowledged, or with the oldest message. So it is a recovery.
-    const from = asked ?? (this.#options.room === inboxName && !event.recovered ? { epoch: position.epoch, seq: 0 } : null);
     this.#stream.begin(position, from, event.recovered);
     // What is kept follows, and nothing is older.
     if (this.#earlier === 0 || (asked !== null && !event.recovered)) return this.#goOnWith(joined);
@@ -316,4 +319,11 @@ export class Membership implements StreamOwner {
       this.#retry(attempt, () => this.readHistory(since, onAnswer, attempt + 1));
     });
   }
+}
+
+/** The position before all that the answer to a join without a position brings. Null: pages follow, and it does not name it. */
+function startOf({ position, publications, more }: Joined): Position | null {
+  const [first] = (publications ?? []).map(toArrival);
+  if (first !== undefined) return { epoch: first.epoch, seq: first.prev };
+  return more ? null : toPosition(position);
 }

@@ -37,6 +37,8 @@ type Entry = {
   readonly reject: (error: FluxError) => void;
   /** Time of the first attempt; from then on it may have been published. */
   sentAt: number | null;
+  /** The same by the calendar, which goes on while the device sleeps. */
+  sentOn: number;
   refusals: number;
   lastError: FluxError | null;
   cancelTimeout: Cancel | null;
@@ -82,7 +84,7 @@ export class Outbox {
       return Promise.reject(fluxError("overloaded", `no more than ${waitingBytesMax} bytes may wait for an answer`));
     }
     return new Promise((resolve, reject) => {
-      const begin = { sentAt: null, refusals: 0, lastError: null, cancelTimeout: null, done: false };
+      const begin = { sentAt: null, sentOn: 0, refusals: 0, lastError: null, cancelTimeout: null, done: false };
       this.#shared.waiting++;
       this.#shared.waitingBytes += bytes;
       this.#queue.push({ number: ++this.#lastNumber, command, bytes, resolve, reject, ...begin });
@@ -131,13 +133,14 @@ export class Outbox {
   #sendOrReject(entry: Entry): void {
     const { clock, keyWindowMs, frameBytesMax } = this.#shared;
     const now = clock.now();
-    if (entry.sentAt !== null && now - entry.sentAt > keyWindowMs) {
+    if (entry.sentAt !== null && Math.max(now - entry.sentAt, Date.now() - entry.sentOn) > keyWindowMs) {
       // The node has forgotten the key: a repeat could publish twice.
       return this.#reject(entry, fluxError("disconnected", "the answer was lost: it is unknown whether the node processed the command"));
     }
     if (isLarger(entry.command, frameBytesMax)) {
       return this.#reject(entry, fluxError("too_large", `the frame is larger than ${frameBytesMax} bytes`));
     }
+    if (entry.sentAt === null) entry.sentOn = Date.now();
     entry.sentAt ??= now;
     entry.cancelTimeout ??= clock.after(this.#shared.timeoutMs, () => this.#timeOut(entry));
     this.#sent.add(entry);

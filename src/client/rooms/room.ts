@@ -106,7 +106,8 @@ export class Room<Data = unknown> implements AsyncIterable<Publication<Data>> {
     this.#joined.catch(() => {}); // applications that do not await it use the events
     if (isLate && (recover || history > 0)) this.#late = this.#lateRead = this.#begin(recover ?? null, history);
     this.#off = kinds.map((kind) => membership.emitter.on(kind, (event) => this.#on(kind, event)));
-    if (isLate && membership.isJoined) queueMicrotask(() => void this.#joinedBefore());
+    // It rejects where a listener of the first `joined` has ended the room: then there is nothing to tell.
+    if (isLate && membership.isJoined) queueMicrotask(() => void this.#joinedBefore().catch(() => {}));
   }
 
   /** Resolves when the room is joined for the first time. Rejects with the FluxError for which the node refused. */

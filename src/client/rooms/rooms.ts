@@ -30,6 +30,10 @@ type Entry = {
   isAssigned: boolean;
 };
 
+const utf8 = new TextEncoder();
+/** Of a position in hello, beside the room's name and the epoch: tags, lengths and the seq. */
+const positionBytes = 24;
+
 export class Rooms {
   readonly #owner: RoomsOwner;
   readonly #heldMax: number;
@@ -108,14 +112,18 @@ export class Rooms {
 
   // ------------------------------------------------------------ the session
 
-  /** Positions for hello. */
-  positions(): { room: string; position: Position }[] {
+  /** Positions for hello, of so many bytes. Rooms that do not fit are joined again after it. */
+  positions(bytesMax: number): { room: string; position: Position }[] {
     this.#asked.clear();
     const positions: { room: string; position: Position }[] = [];
+    let bytesLeft = bytesMax;
     for (const [room, { membership }] of this.#entries) {
-      if (membership.position === null) continue;
+      const { position } = membership;
+      if (position === null) continue;
+      bytesLeft -= utf8.encode(room + position.epoch).length + positionBytes;
+      if (bytesLeft < 0) break;
       this.#asked.set(room, membership);
-      positions.push({ room, position: membership.position });
+      positions.push({ room, position });
     }
     return positions;
   }
@@ -130,7 +138,8 @@ export class Rooms {
       else if (isAssigned && !assigned.has(name)) membership.end(fluxError("removed"));
       else if (restored.has(name) && this.#asked.get(name) === membership) membership.restore();
       else {
-        if (restored.has(name)) this.#owner.tell({ leave: { room: name } }); // this is a new membership
+        // A new membership, or hello had no room for it. Within the node's rate, since there may be many.
+        if (restored.has(name)) this.#owner.send({ leave: { room: name } }, () => {});
         membership.join();
       }
     }
@@ -138,7 +147,7 @@ export class Rooms {
       if (!this.#entries.has(name)) this.#enterAssigned(name);
       if (!isThere()) return;
     }
-    for (const room of restored) if (!this.#entries.has(room)) this.#owner.tell({ leave: { room } });
+    for (const room of restored) if (!this.#entries.has(room)) this.#owner.send({ leave: { room } }, () => {});
   }
 
   onEvent(event: ServerFrame): void {

@@ -46,6 +46,8 @@ export class Stream {
   #repair: Repair | null = null;
   /** The replay is over: the room is live when what it lacked is read. */
   #goesLive = false;
+  /** Grows with every loss of the session, which a listener may cause in the middle of a page. */
+  #losses = 0;
   /** Own publications with excludeSelf, each with its `prev`: part of the stream, but not delivered. */
   readonly #own = new Map<number, number>();
 
@@ -61,6 +63,11 @@ export class Stream {
   }
 
   // ------------------------------------------------------------ joining
+
+  /** Joined without a position: everything after this one is still to come. */
+  enter(position: Position): void {
+    this.position ??= position;
+  }
 
   /** `asked`: position to recover from, or null. Pages follow as replay. */
   begin(head: Position, asked: Position | null, recovered: boolean): void {
@@ -79,18 +86,24 @@ export class Stream {
       if (replay.recovering) this.#checkPrev(arrival);
       replay.isLost = false;
       if (this.#accept(arrival, arrival, true)) replay.publications++;
+      if (this.#replay !== replay) return; // the rest will be recovered
     }
     if (!more) this.#endReplay(replay);
   }
 
   /** Publications that a full socket missed, unasked. Each takes its place as if it had arrived in time. */
   #catchUp(page: Arrival[], more: boolean): void {
-    for (const arrival of page) this.publication(arrival);
+    const losses = this.#losses;
+    for (const arrival of page) {
+      this.publication(arrival);
+      if (this.#losses !== losses) return;
+    }
     if (!more) this.#owner.onMissed();
   }
 
   /** The socket is lost. The next `joined` tells what was missed. */
   interrupt(): void {
+    this.#losses++;
     this.#replay = null;
     this.#repair = null;
     this.#goesLive = false;
@@ -101,7 +114,9 @@ export class Stream {
     this.#replay = null;
     this.#goesLive = true;
     const { position } = this;
+    const losses = this.#losses;
     if (from !== null && position !== null && publications > 0) this.#owner.onRecovered({ from, to: position, publications });
+    if (this.#losses !== losses) return;
     if (position === null) this.position = head;
     else if (isElsewhere(position, head)) {
       if (isLost) this.#skipTo(head); // nothing is kept
