@@ -10,7 +10,7 @@ import { decidedBefore } from "../src/reactor/hooks/connect.ts";
 import type { Reactor } from "../src/reactor/reactor.ts";
 import { Together } from "../src/reactor/together.ts";
 import { hello, onAdmitted } from "../src/reactor/session/hello.ts";
-import { createSession, type Session } from "../src/reactor/session/session.ts";
+import { addMember, createSession, type Session } from "../src/reactor/session/session.ts";
 import { roomsOf } from "../src/hub/sessions/resuming.ts";
 
 const allowed = { kind: "allowed", until: 0, user: "", rooms: [], payload: null, format: 0 } as const satisfies HookVerdict;
@@ -112,6 +112,28 @@ t.test("rooms that only the client names are asked about; those that the store k
     t.strictSame(asked, isClaimed ? ["chat:a", "chat:b"] : []);
     t.strictSame(joined, isClaimed ? ["chat:a", "open:c"] : ["chat:a", "chat:b", "open:c"]);
     t.strictSame(sent, isClaimed ? ["ready", "left"] : ["ready"]);
+  }
+});
+
+t.test("a room that the session has come into while the backend was asked is not joined twice, nor left", async (t) => {
+  for (const verdict of [allowed, { kind: "denied", close: 4500, error: "forbidden", reason: "" }] as const) {
+    const [joined, sent]: [string[], string[]] = [[], []];
+    let answer: (verdict: HookVerdict) => void = () => {};
+    const session = comingSession();
+    session.grant = anonymous("ann");
+    session.waiting = { id: 1, client: "", frames: [], sizes: [], bytes: 0, ahead: 0, restored: 0, mayGoAhead: false };
+    const hooks = { asksConnect: false, ask: (_: Session, __: Question, then: (verdict: HookVerdict) => void) => ((answer = then), true) };
+    const reactor = reactorWith({
+      hooks, sessions: { find: () => session, setState: (one: Session) => (one.state = "ready"), tokenDueAt: [] }, heartbeat: { heard: () => {} }, greeted: null,
+      moves: { arrived: () => {} }, tickets: { make: () => "" }, returnWindow: { ms: 0, nextPlace: () => 0 }, encoder: { frame: (_: number, frame: object) => (sent.push(Object.keys(frame)[1]!), new Uint8Array(8)) },
+      rooms: { join: (_: Session, { name }: { name: string }) => Boolean(joined.push(name)) }, kindOf: () => ({ asksJoin: true }), link: { begin: () => true, u32: () => {}, text: () => {}, end: () => {} },
+    });
+    session.socket = { send: () => 1 } as never;
+    const rooms = [{ name: "chat:a", epoch: "e", seq: 1 }];
+    throughRing((link) => writeAdmitted(link, { slot: 0, life: 0, session: "s", generation: 1, resumed: true, rooms, isClaimed: true, assigned: [], isUnread: false }), (record) => onAdmitted(reactor, record));
+    addMember(session, { session, name: "chat:a", state: "live" } as never);
+    answer(verdict);
+    t.strictSame([joined, sent], [[], ["ready"]]);
   }
 });
 

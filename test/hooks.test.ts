@@ -1,4 +1,5 @@
 /** The application's backend decides on sessions, joins, publishes and new tokens. */
+import { join } from "node:path";
 import t from "tap";
 import { hookSecret, startHookBackend } from "./support/hookbackend.ts";
 import { startNode } from "./support/node.ts";
@@ -6,8 +7,9 @@ import { sumOf } from "./support/nodeprocess.ts";
 import { openTcp } from "./support/rawtcp.ts";
 import { lose, resumeOf } from "./support/resume.ts";
 import { open, type OpenOptions, type TestSession } from "./support/session.ts";
-import { secret, token } from "./support/tokens.ts";
+import { keyPair, secret, signed, token } from "./support/tokens.ts";
 import { until } from "./support/until.ts";
+import { encodeBinary } from "./support/wire.ts";
 
 const backend = await startHookBackend(t);
 const allow = { allow: true };
@@ -219,6 +221,40 @@ t.test("a room into which the application joins the user needs no verdict; the v
   t.equal(await codeOf(ann, { join: { room: "chat:given" } }), "ok", "joined again, with a position of its own");
   t.equal(backend.of("/join").length, before);
   await node.leave("ann", "chat:given");
+  await ann.bye();
+});
+
+t.test("rooms of one new token after the other stay within what a resume token carries", async (t) => {
+  const ann = await come("ann", {}, { rooms: {} });
+  let resumeToken = "";
+  for (let n = 0; n < 12; n++) {
+    backend.answer("/refresh", { allow: true, rooms: Array.from({ length: 90 }, (_, i) => `chat:${n}-${i}-${"x".repeat(30)}`) });
+    resumeToken = (await ann.request({ refresh: { token: await tokenOf("ann", { rooms: {} }) } })).refreshed!.resumeToken!;
+  }
+  t.ok(resumeToken.length < 16_384, `${resumeToken.length}`);
+  await ann.bye();
+});
+
+t.test("frames that wait behind a command are answered, also when a new token is verified meanwhile", async (t) => {
+  // Verifying such a token takes turns of the loop: a command can begin to wait before it is done.
+  const pair = keyPair("Ed25519");
+  const slow = await startNode(t, { ...hooks, reactors: 1, authKeys: [join(t.testdir({ "key.pem": pair.pem }), "key.pem")] });
+  const now = Math.floor(Date.now() / 1000);
+  const signedAt = (iat: number) => signed({ sub: "ann", iat, exp: now + 3600 }, pair.private, { alg: "EdDSA" });
+  const ann = await open(slow, { hello: { token: await signedAt(now - 20) } });
+  const [publishes, refreshes] = [backend.hold("/publish"), backend.hold("/refresh")];
+  t.equal(await codeOf(ann, { join: { room: "chat:x" } }), "ok");
+  const next = await signedAt(now - 10);
+  const answer = (id: number) => ann.events.find((event) => event.id === id);
+  const frames = [{ id: 101, refresh: { token: next } }, { id: 102, publish: { room: "chat:x", payload: Buffer.from("1"), format: 1 } }, { id: 103, ping: { time: 7 } }];
+  await ann.sendMessage(Buffer.concat(frames.map(encodeBinary)));
+  await publishes.waiting(1);
+  await refreshes.waiting(1);
+  refreshes.release(allow);
+  publishes.release(allow);
+  await ann.waitFor(() => [101, 102, 103].every((id) => answer(id)), "all answers: the last used to be dropped");
+  t.match([101, 102, 103].map(answer), [{ refreshed: {} }, { published: {} }, { pong: {} }]);
+  await until(async () => sumOf(await slow.metrics(), "flux_commands_held_bytes") === 0, "nothing held");
   await ann.bye();
 });
 

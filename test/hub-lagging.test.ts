@@ -4,7 +4,9 @@ import { originText, type Origin } from "../src/broker/broker.ts";
 import { writePublish } from "../src/link/publications.ts";
 import { kinds, writeBehind, writeNext } from "../src/link/records.ts";
 import { Format } from "../src/protocol/messages.ts";
+import { writeHello } from "../src/link/sessions.ts";
 import { startHub, type HubOptions, type Seen } from "./support/hub.ts";
+import { until } from "./support/until.ts";
 
 const durable = { feed: { durable: true, historySize: 1_000 }, live: { durable: false } };
 const bound = 8_000;
@@ -132,6 +134,39 @@ t.test("pages of members that are being replayed to wait while their reactor is 
   t.ok(first.link.depth.overflow <= before, "no page is queued");
   replayTo(first, members, new Map(members.map((member) => [member, 1])));
   for (const member of members) t.strictSame(given(first.seen.filter((one) => one.member === member)), upTo(50));
+});
+
+t.test("a join in a room of the application waits while its reactor is far behind: it used to end the membership without a word", async (t) => {
+  const { first, publishElsewhere } = start(t, { store: () => ({ assigned: (_, done) => done({ value: ["feed:a"] }) }) });
+  writeHello(first.reader, { slot: 0, life: 1, wire: 0, user: "\u001fann", device: "", issuedAt: 0, mayBegin: true, decided: "now", resume: "", resumeIssuedAt: 0, resumeGeneration: 0, positions: [] });
+  first.join(1, "live:flood");
+  first.drain();
+  for (let i = 0; i < 100; i++) publishElsewhere("live:flood");
+  t.ok(first.link.congested);
+  first.join(2, "feed:a", { assigned: true });
+  await until(() => (first.drain(), first.seen.some(({ kind, member }) => kind === kinds.joined && member === 2)), "joined");
+  t.notOk(first.seen.some(({ kind, member }) => kind === kinds.refused && member === 2));
+});
+
+t.test("a page that cannot be read now is a record without a frame: the reactor asks again, behind its other members", async (t) => {
+  let isAway = false;
+  const { first, publishElsewhere } = start(t, { tailPublicationsMax: 2, broker: ({ history }) => ({ history: (...call) => (isAway ? call[3]({ error: "unavailable" }) : history(...call)) }) });
+  first.join(1, "feed:a");
+  first.drain();
+  const { epoch } = first.seen.find(({ member }) => member === 1)!.frame.joined!.position!;
+  for (let i = 0; i < 20; i++) publishElsewhere("feed:a", 300);
+  isAway = true;
+  first.join(2, "feed:a", { epoch: epoch!, seq: 0 });
+  first.drain();
+  const of2 = () => first.seen.filter(({ kind, member }) => member === 2 && (kind === kinds.joined || kind === kinds.page));
+  for (const records of [2, 3]) {
+    writeNext(first.reader, 2);
+    await until(() => (first.drain(), of2().length === records), "the next record");
+    t.match(of2().at(-1), { live: false, seq: 0, frame: {} });
+  }
+  isAway = false;
+  replayTo(first, [2], new Map([[2, 2]]));
+  t.strictSame(given(first.seen.filter(({ member }) => member === 2)), upTo(20));
 });
 
 t.test("a stream that begins anew while the reactor is behind: sync, and nothing of one stream is given as the other's", async (t) => {

@@ -4,7 +4,8 @@ import { mock } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { value } from "../src/contracts/answers.ts";
-import { createDiskSessions, type DiskSessionsOptions } from "../src/sessions/disk.ts";
+import { Assignments } from "../src/sessions/assignments.ts";
+import { createDiskSessions, linesOf, type DiskSessionsOptions } from "../src/sessions/disk.ts";
 import { createMemorySessions } from "../src/sessions/memory.ts";
 import { createRedisSessions } from "../src/sessions/redis/redis.ts";
 import { openRedis } from "../src/redis/open.ts";
@@ -228,4 +229,17 @@ sharedSessionsContract(t, "redis", async (nodes, t) => {
     };
     return { sessions, lost, settled };
   }));
+});
+
+t.test("a room that is taken from a user while the journal is rewritten does not stand behind its removal", (t) => {
+  const assignments = new Assignments(10);
+  for (const room of ["a", "b"]) assignments.add("ann", room, 10);
+  const empty = { ids: () => [], keys: () => [], all: () => [], floor: 0 };
+  const lines = linesOf({ table: empty, cursors: empty, signOuts: empty, assignments } as never, () => 0);
+  let line = lines.next().value as unknown[];
+  while (line[0] !== "assign") line = lines.next().value as unknown[];
+  t.same(line, ["assign", "ann", "a"]);
+  assignments.remove("ann", "b");
+  t.same([...lines].filter(([kind]) => kind === "assign"), []);
+  t.end();
 });

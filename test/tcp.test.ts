@@ -1,8 +1,15 @@
 /** Raw TCP: the same sessions as on WebSockets, on a stream of bytes that may be cut anywhere. */
+import { EventEmitter } from "node:events";
+import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { resolveConfig } from "../src/config/config.ts";
 import { canSharePorts } from "../src/platform/machine.ts";
+import { BufferPool } from "../src/protocol/framing.ts";
+import type { Reactor } from "../src/reactor/reactor.ts";
+import { createSession } from "../src/reactor/session/session.ts";
+import { TcpAudience } from "../src/reactor/transport/tcpaudience.ts";
+import { TcpSocket } from "../src/reactor/transport/tcpsocket.ts";
 import { startNode, type NodeOptions } from "./support/node.ts";
 import { connectTcp, exchange, within } from "./support/rawsocket.ts";
 import { openTcp, rawTcp } from "./support/rawtcp.ts";
@@ -350,4 +357,58 @@ t.test("what is no frame at all is answered as one", async (t) => {
   const node = shared;
   const answer = await exchange(node.tcpPort!, "hello?\n");
   t.match(binaryReader()(answer), [{ closed: { code: 3503 } }]);
+});
+
+t.test("a client that reads slowly is read again when it has read a part: it used to be closed, though it sent pings", (t) => {
+  const callbacks: (() => void)[] = [];
+  const stream = Object.assign(new EventEmitter(), {
+    writableLength: 0, paused: false,
+    write(bytes: Uint8Array, written: () => void) {
+      this.writableLength += bytes.length;
+      callbacks.push(written);
+    },
+    cork() {}, uncork() {},
+    isPaused() {
+      return this.paused;
+    },
+    pause() {
+      this.paused = true;
+    },
+    resume() {
+      this.paused = false;
+    },
+  });
+  let [drained, heard] = [0, 0];
+  const reactor = {
+    config: { socketQueueBytesMax: 1 << 20, bytesPerSecond: 0, frameBytesMax: 65_536 }, counters: { addAt: () => {} }, pool: new BufferPool(65_536),
+    heartbeat: { heard: () => heard++ }, rooms: { drained: () => drained++ },
+  } as unknown as Reactor;
+  const audience = new TcpAudience();
+  const session = createSession(audience, 0, "", "");
+  session.state = "ready";
+  const socket = new TcpSocket(reactor, session, audience, stream as unknown as Socket);
+  session.socket = socket;
+  const read = (bytes: number) => {
+    stream.writableLength -= bytes;
+    callbacks.at(-1)!();
+  };
+  socket.deliver(Buffer.alloc(100_000));
+  stream.emit("data", Buffer.from([0]));
+  t.ok(stream.paused, "with so much queued");
+  socket.deliver(Buffer.alloc(20_000));
+  heard = 0;
+  read(50_000);
+  t.ok(stream.paused && heard === 1, "what it takes is a sign of life");
+  read(50_000);
+  t.notOk(stream.paused, "20,000 bytes are queued");
+  t.equal(drained, 1);
+  socket.deliver(Buffer.alloc(100_000));
+  session.state = "closing";
+  stream.paused = true;
+  read(100_000);
+  t.ok(stream.paused, "a session that closes waits for all of it");
+  read(20_000);
+  t.notOk(stream.paused, "also where little was left when it began to close");
+  session.socket = null; // nobody is there to be closed
+  t.end();
 });

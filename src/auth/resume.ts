@@ -16,7 +16,7 @@ export interface ResumeClaims {
   readonly grant: Grant;
 }
 
-/** No node makes tokens nearly this long: a grant is bounded by the token it comes from. */
+/** No node makes tokens nearly this long: a grant is bounded by the token it comes from, the rooms of hooks by `hookRoomsBytesMax`. */
 const tokenCharsMax = 65_536;
 
 /** Null for the limits that most grants have. */

@@ -2,7 +2,7 @@
 import * as z from "zod";
 import type { ErrorCode } from "../errors.ts";
 import { nameProblem, roomNameProblem, type KindOf } from "../config/roomnames.ts";
-import type { Allowed, Denied, HookName } from "../link/hooks.ts";
+import { hookRoomsBytesMax, hookRoomsMax, type Allowed, type Denied, type HookName } from "../link/hooks.ts";
 import { inboxName } from "../protocol/roomkeys.ts";
 import { Format } from "../protocol/messages.ts";
 
@@ -20,9 +20,6 @@ export interface Answered {
 
 /** A verdict that is remembered longer would outlive what the backend knew. */
 const ageMsMax = 86_400_000;
-/** They travel in the resume token, which clients send with each hello. */
-const roomsMax = 100;
-const roomsBytesMax = 4096;
 const userBytesMax = 128;
 /** A close frame has 125 bytes. */
 const reasonBytesMax = 100;
@@ -41,7 +38,7 @@ const shape = z.object({
   code: z.union([z.int().min(closeMin).max(closeMax), z.enum(codes)]).optional(),
   reason: z.string().optional(),
   user: z.string().optional(),
-  rooms: z.array(z.string()).max(roomsMax).optional(),
+  rooms: z.array(z.string()).max(hookRoomsMax).optional(),
   data: z.unknown().optional(),
   b64: z.base64().optional(),
 });
@@ -101,7 +98,7 @@ function problemOfRooms(rooms: readonly string[], { kindOf, roomNameBytesMax }: 
     if (kindOf(room) === null) return `rooms: no namespace covers ${JSON.stringify(room)}`;
     bytes += Buffer.byteLength(room);
   }
-  return bytes > roomsBytesMax ? `rooms: names of more than ${roomsBytesMax} bytes together` : null;
+  return bytes > hookRoomsBytesMax ? `rooms: names of more than ${hookRoomsBytesMax} bytes together` : null;
 }
 
 function shortened(text: string): string {

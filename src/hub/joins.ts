@@ -2,8 +2,8 @@
  * Joins. The first join opens a room at the broker, and all joins that wait are admitted once it is open. A room
  * without members stays open for a while.
  *
- * Rooms of resumed sessions are refused only for lasting reasons. While the reactor lags or the broker is unavailable,
- * they wait.
+ * Rooms of resumed sessions, and of the application, are refused only for lasting reasons. While the reactor lags or the
+ * broker is unavailable, they wait.
  */
 import type { Broker } from "../broker/broker.ts";
 import type { ErrorCode } from "../errors.ts";
@@ -50,7 +50,8 @@ export class Joins {
     const { rooms } = this.#options;
     if (join.ahead && !this.#mayJoin(reactor, join)) return;
     if (reactor.link.congested) {
-      if (join.restored) return this.#postponed.add(reactor, join);
+      // For a join in a room of the application, the reactor has ended the membership that it replaces.
+      if (join.restored || join.assigned) return this.#postponed.add(reactor, join);
       return this.#refuse(reactor, join, "overloaded");
     }
     const known = rooms.named(join.room);
@@ -134,7 +135,7 @@ export class Joins {
       if ("error" in answer) {
         rooms.remove(room);
         for (const { reactor, join } of waiting) {
-          if (join.restored && answer.error === "unavailable") this.#unserved.add(reactor, join);
+          if ((join.restored || join.assigned) && answer.error === "unavailable") this.#unserved.add(reactor, join);
           else this.#refuse(reactor, join, answer.error);
         }
         for (const listener of [...(room.listeners ?? [])]) listener.refused(answer.error);

@@ -1,6 +1,6 @@
 /**
  * Joins that wait while their reactor lags or the broker is unavailable. They belong to resumed sessions, which were
- * told that they are in these rooms. None is refused while its session has its socket, so the bound is the number of
+ * told that they are in these rooms, or to rooms of the application. None is refused while its session has its socket, so the bound is the number of
  * rooms of the sessions that are here.
  */
 import type { JoinRecord } from "../link/records.ts";

@@ -7,6 +7,10 @@ import { kinds } from "./records.ts";
 export const hookNames = ["connect", "join", "publish", "refresh"] as const;
 export type HookName = (typeof hookNames)[number];
 
+/** Rooms that a session has from hooks, and the bytes of their names: they travel in its resume token. */
+export const hookRoomsMax = 100;
+export const hookRoomsBytesMax = 4096;
+
 const noPayload = new Uint8Array(0);
 
 // ------------------------------------------------------------------------------- reactor → hooks

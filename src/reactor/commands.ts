@@ -41,7 +41,9 @@ export function join(reactor: Reactor, session: Session, id: number, fields: Fie
   const assigned = isAssigned(session, room);
   if (room !== inboxName && !assigned && !allows(session.grant!, "join", room)) return refuse(reactor, session, id, "forbidden");
   const member = memberOf(session, room);
-  if (member !== null && !assigned) return refuse(reactor, session, id, "already_joined");
+  // One join of the client at a time.
+  const isAsked = member?.state === "joining" && member.arrival?.kind === "asked";
+  if (member !== null && (!assigned || isAsked)) return refuse(reactor, session, id, "already_joined");
   if (member === null && countMembers(session) >= roomsMax(reactor, session)) return refuse(reactor, session, id, "too_many_rooms");
   if (kind.asksJoin && !isDecided && !assigned) return askJoin(reactor, session, id, room, () => join(reactor, session, id, fields, true));
   const recover = fields.recover ?? null;

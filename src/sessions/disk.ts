@@ -155,11 +155,17 @@ function apply({ table, cursors, signOuts, assignments }: Tables, line: Line): n
   }
 }
 
-function* linesOf({ table, cursors, signOuts, assignments }: Tables, clock: () => number): Generator<Line> {
+/** From what is there when a line is read: between two lines others may be written. */
+export function* linesOf({ table, cursors, signOuts, assignments }: Tables, clock: () => number): Generator<Line> {
   const out = signOuts.all();
   yield ["floor", signOuts.floor];
   for (const [user, time] of out) yield ["out", user, time];
-  for (const user of assignments.users()) for (const room of assignments.of(user)) yield ["assign", user, room];
+  for (const user of assignments.users()) {
+    for (const room of assignments.of(user)) {
+      // One that was taken away since must not stand behind its removal.
+      if (assignments.of(user).includes(room)) yield ["assign", user, room];
+    }
+  }
   for (const key of cursors.keys()) {
     const cursor = cursors.find(key);
     if (cursor !== undefined) yield ["cursor", key, cursor.epoch, cursor.seq, cursor.at];

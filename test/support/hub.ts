@@ -52,6 +52,8 @@ function read(kind: number, record: RecordReader): Seen {
   if (kind === kinds.moved) [, , seen.era] = [record.f64(), record.u32(), record.u32()];
   const frame = record.blob();
   // Frames to one session come in its own format: JSON begins with a brace, binary with a length.
+  // A page that the hub could not read.
+  if (frame.length === 0) return { ...seen, frame: {} };
   return { ...seen, frame: json || frame[0] === 0x7b ? (JSON.parse(frame.toString()) as ServerFrame) : decodeServerFrame(frame, 4, frame.length) };
 }
 

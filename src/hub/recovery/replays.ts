@@ -39,8 +39,7 @@ type Piece = { bodies: Uint8Array[]; seq: number; trimmed?: boolean } | null;
 /** `unavailable`: it may be kept, but cannot be read now. */
 type Read = Piece | "unavailable";
 
-/** Retry interval for a member's next page. */
-const retryMs = 500;
+const noFrame = new Uint8Array(0);
 
 export class Replays {
   readonly #broker: Broker;
@@ -94,7 +93,7 @@ export class Replays {
     if (replay.skip || isLost(replay)) return this.#broken(reactor, replay);
     this.#read(replay.room, replay.cursor, (piece) => {
       if (!reactor.live || this.#running.get(reactor)?.get(member) !== replay) return;
-      if (piece === "unavailable") return void setTimeout(() => this.next(reactor, member), retryMs).unref();
+      if (piece === "unavailable") return this.#notYet(reactor, replay);
       if (piece === null || isLost(replay)) return this.#broken(reactor, replay);
       replay.cursor = piece.seq;
       if (piece.bodies.length > 0) replay.orOldest = false;
@@ -104,6 +103,14 @@ export class Replays {
       writePage(reactor.link, member, live, piece.seq, replay.era, this.#encoder.page(replay.wire, "replay", 0, head, piece.bodies));
       if (live) this.abandon(reactor, member);
     }, replay.orOldest);
+  }
+
+  /** The page cannot be read now. The reactor asks again, and has its members of other rooms go first. */
+  #notYet(reactor: AttachedReactor, replay: Replay): void {
+    const { member, cursor, era } = replay;
+    if (!reactor.live || this.#running.get(reactor)?.get(member) !== replay) return;
+    if (this.#lagging.waits(reactor, () => this.#notYet(reactor, replay))) return;
+    writePage(reactor.link, member, false, cursor, era, noFrame);
   }
 
   /** A member lags from `seq` on: it will ask when it can take more. */

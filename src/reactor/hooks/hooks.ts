@@ -47,8 +47,10 @@ export class ReactorHooks {
 
   /** The same for a command of a ready session, whose later commands wait behind it. */
   askForCommand(session: Session, id: number, question: Question, then: Then): boolean {
-    if (!this.#ask(session, question, true, then)) return false;
-    wait(session, id);
+    // Only a refresh comes here while another command waits: its token was verified meanwhile. Frames stay behind that one.
+    const holds = session.waiting === null;
+    if (!this.#ask(session, question, holds, then)) return false;
+    if (holds) wait(session, id);
     return true;
   }
 

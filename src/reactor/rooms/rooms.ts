@@ -30,6 +30,8 @@ const replayQueueBytes = 64 * 1024;
 
 /** About the bytes of a page. A page has at least its largest publication. */
 const pageBytes = 32 * 1024;
+/** Until the hub is asked again for a page that it could not read. */
+const unreadMs = 500;
 
 /** A session's request to be in a room, under the session's name for it. */
 export interface JoinWanted extends Pick<JoinRecord, "id" | "epoch" | "seq" | "history"> {
@@ -223,6 +225,12 @@ export class ReactorRooms {
     this.#continue(arrival, live, upTo, record.blob());
   }
 
+  #askAgain(arrival: Arrival): void {
+    if (this.#arriving.get(arrival.number) !== arrival) return;
+    if (this.#hasRoom(arrival.member.session)) this.#pages.ask(arrival);
+    else this.#arriving.hold(arrival);
+  }
+
   /** Sends a page, and makes the member live or asks for more. Sending may end the session. */
   #continue(arrival: Arrival, live: boolean, { seq, era }: UpTo, frame: Uint8Array): void {
     const { member } = arrival;
@@ -245,6 +253,8 @@ export class ReactorRooms {
       if (member.seesPresence) this.#showPresence(member);
       return;
     }
+    // The hub could not read the page.
+    if (frame.length === 0) return void setTimeout(() => this.#askAgain(arrival), unreadMs).unref();
     sendBytes(this.#context, session, frame);
     // Whether the socket has room for the next page is asked below.
     this.#context.together.leave();

@@ -5,6 +5,7 @@
 import type { Verdict } from "../../auth/verifier.ts";
 import type { ErrorCode } from "../../errors.ts";
 import { allows, anonymous, asTokenGave, type Grant } from "../../auth/grants.ts";
+import { hookRoomsBytesMax, hookRoomsMax } from "../../link/hooks.ts";
 import type { RecordReader } from "../../link/link.ts";
 import { readAdmitted, readKick, writeHello, writeUnplaced, type AdmittedRecord, type Decided, type PlaceInRoom } from "../../link/sessions.ts";
 import { protocolVersion, type ClientFrame } from "../../protocol/messages.ts";
@@ -216,6 +217,8 @@ function restore(reactor: Reactor, session: Session, place: PlaceInRoom, isClaim
   if (session.state !== "ready" || memberOf(session, room) !== null) return;
   if (!isClaimed || reactor.kindOf(room)?.asksJoin !== true || isAssigned(session, room)) return bringBack(reactor, session, place);
   const isAsked = reactor.hooks!.ask(session, { ...about(session), hook: "join", room }, (verdict) => {
+    // The client, or the application, has joined the session meanwhile.
+    if (memberOf(session, room) !== null) return;
     if (verdict.kind === "allowed" || (verdict.kind === "unanswered" && verdict.isAllowed)) return bringBack(reactor, session, place);
     unplace(reactor, session, room, "forbidden");
   });
@@ -278,7 +281,7 @@ function onRefresh(reactor: Reactor, session: Session, id: number, verdict: Verd
 /** @param rooms into which the refresh hook joins the session, besides those of the connect hook */
 function take(reactor: Reactor, session: Session, id: number, token: Grant, rooms: readonly string[]): void {
   const { user, hook } = session.grant!;
-  const named = rooms.length === 0 ? hook?.rooms ?? noRooms : [...new Set([...(hook?.rooms ?? noRooms), ...rooms])];
+  const named = rooms.length === 0 ? hook?.rooms ?? noRooms : bounded([...new Set([...rooms, ...(hook?.rooms ?? noRooms)])]);
   const grant: Grant = hook === null && named.length === 0 ? token : { ...token, user, hook: { from: token.user, until: hook?.until ?? aged, rooms: named } };
   // The session gets no second warning for the same expiry: the application has no longer token.
   if (grant.expiresAt !== session.grant!.expiresAt) {
@@ -296,6 +299,12 @@ function take(reactor: Reactor, session: Session, id: number, token: Grant, room
     joinAssigned(reactor, session, room);
   }
   sendRefreshed(reactor, session, id);
+}
+
+/** The first of them, as many as one verdict may name: they travel in the resume token. */
+function bounded(rooms: readonly string[]): readonly string[] {
+  let bytesLeft = hookRoomsBytesMax;
+  return rooms.slice(0, hookRoomsMax).filter((room) => (bytesLeft -= Buffer.byteLength(room)) >= 0);
 }
 
 /**

@@ -155,10 +155,17 @@ export class TcpSocket implements Socket {
 
   /** Node emits drain only above its own mark, which may be higher than ours. */
   #written = (): void => {
-    if (!this.#heavy || this.#stream.writableLength > 0) return;
+    const { writableLength } = this.#stream;
+    // A session that closes waits until all has left.
+    if (this.#session.state === "closing" ? writableLength > 0 : !this.#heavy || writableLength > this.#heavyBytes / 2) return this.#took();
     this.#heavy = false;
     this.#drained();
   };
+
+  /** While the node does not read, what the client takes is its sign of life. */
+  #took(): void {
+    if (this.#session.state === "ready" && this.#stream.isPaused()) this.#reactor.heartbeat.heard(this.#session);
+  }
 
   uncork(): void {
     this.#corked = false;
