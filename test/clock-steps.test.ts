@@ -1,6 +1,7 @@
 /** The system's clock is set while a node runs: what is kept for a time is kept for that time. */
 import t, { type Test } from "tap";
 import { resolveConfig } from "../src/config/config.ts";
+import type { Answer, Page } from "../src/broker/broker.ts";
 import { createLogBroker } from "../src/broker/disk/log.ts";
 import { createMemoryBroker } from "../src/broker/memory.ts";
 import { HubRooms } from "../src/hub/rooms.ts";
@@ -95,6 +96,27 @@ t.test("with a data directory, too: a repeated publish takes place once though t
   Object.assign(off, { system: -hourMs, steady: minuteMs + 1 });
   t.match(await publish(), { value: { seq: 2, duplicate: false } }, "when the window is over");
   t.same(seqs, [1, 2]);
+});
+
+t.test("what a room keeps does not expire when the clock is set ahead, in memory and in a data directory", async (t) => {
+  const retention = { durable: true, historySize: 10, historyTtlMs: 10 * minuteMs, historyBytesMax: 1000 };
+  const options = { roomsMax: 1, historyTotalBytesMax: 1000, keyWindowMs: minuteMs, keysPerRoomMax: 10 };
+  const brokers = [
+    createMemoryBroker(options, () => {}),
+    await createLogBroker({ ...options, folder: t.testdir(), sync: false, dataBytesMax: 1 << 20, uncommittedBytesMax: 1 << 16, retentionOf: () => retention, log: quiet }, () => {}),
+  ];
+  for (const broker of brokers) {
+    t.teardown(() => broker.stop());
+    await new Promise((resolve) => broker.open("chat:a", retention, resolve));
+    await new Promise((resolve) => broker.publish("chat:a", retention, { sender: "ann", key: "", payload: Buffer.from("x"), format: 0, origin: "" }, resolve));
+    const query = { direction: "newest", position: { epoch: "", seq: 0 }, limit: 10, bytesMax: 1000 } as const;
+    const count = async () => value(await new Promise<Answer<Page>>((resolve) => broker.history("chat:a", retention, query, resolve))).publications.length;
+    off.system = hourMs;
+    t.equal(await count(), 1);
+    Object.assign(off, { system: 10 * minuteMs + 1, steady: 10 * minuteMs + 1 });
+    t.equal(await count(), 0, "when the time is over");
+    Object.assign(off, { system: 0, steady: 0 });
+  }
 });
 
 const kept = { ttlMs: minuteMs, sessionsMax: 10, cursorsMax: 10 };

@@ -32,6 +32,8 @@ interface Room {
   seq: number;
   /** Oldest first, from index `first` on. Earlier entries are removed now and then. */
   log: Stored[];
+  /** When each of them was published, on the steady clock: setting the system's makes nothing old. */
+  times: number[];
   first: number;
   bytes: number;
   keys: KeyWindow | null;
@@ -61,6 +63,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
       open: false,
       seq: 0,
       log: [],
+      times: [],
       first: 0,
       bytes: 0,
       keys: null,
@@ -95,6 +98,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
 
   function append(room: Room, publication: Stored): void {
     room.log.push(publication);
+    room.times.push(room.usedAt);
     room.bytes += publication.payload.length;
     keptBytes += publication.payload.length + recordBytes;
     kept.delete(room);
@@ -111,8 +115,8 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
   }
 
   function expire(room: Room): void {
-    const before = clock() - room.retention.historyTtlMs;
-    while (room.first < room.log.length && room.log[room.first]!.time < before) dropFirst(room);
+    const before = steady() - room.retention.historyTtlMs;
+    while (room.first < room.log.length && room.times[room.first]! < before) dropFirst(room);
   }
 
   function dropFirst(room: Room): void {
@@ -198,6 +202,7 @@ export function createMemoryBroker(options: MemoryBrokerOptions, deliver: Delive
 function cutOff(room: Room): void {
   if (room.first <= 32 || room.first * 2 <= room.log.length) return;
   room.log = room.log.slice(room.first);
+  room.times = room.times.slice(room.first);
   room.first = 0;
 }
 

@@ -7,6 +7,7 @@
  */
 import { fileHeadBytes, frameHeadBytes, sealFrame } from "./frames.ts";
 import { createSegment, type Segment } from "./segment.ts";
+import { syncFolder } from "./whole.ts";
 
 /** Called back once for a record: `committed` or `failed`. */
 export interface Waiting {
@@ -151,6 +152,14 @@ export class Journal {
   settled(): Promise<void> {
     const batch = this.#forming.waiting.length > 0 ? this.#forming : this.#writing;
     return batch === null ? Promise.resolve() : new Promise((resolve) => batch.settled.push(resolve));
+  }
+
+  /** Resolves when the disk has what is committed now in the files of these numbers: at once, where commits wait for the disk anyway. */
+  async synced(from: number, to = Infinity): Promise<void> {
+    const { folder, sync } = this.#options;
+    if (sync) return;
+    await Promise.all(this.segments.filter(({ id }) => id >= from && id <= to).map(({ file }) => file.datasync()));
+    await syncFolder(folder); // the files may be new
   }
 
   /** Resolves when no record waits: under constant load, never. */

@@ -126,6 +126,7 @@ export class Lines<Line> implements Waiting {
     }
     await this.#journal.settled();
     if (this.#behind) return;
+    await this.#journal.synced(old.at(-1)!.id + 1);
     for (const segment of old) await this.#journal.remove(segment);
     this.#rewrittenBytes = this.#journal.bytes;
   }

@@ -3,9 +3,10 @@
  * do: after a crash, or in another container, another process may have that id. Nobody answers on the socket of a dead
  * process.
  */
-import { closeSync, openSync, readlinkSync, rmSync } from "node:fs";
+import { closeSync, existsSync, openSync, readlinkSync, renameSync, rmSync, statSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
+import { randomId } from "../platform/ids.ts";
 import { DataDirError } from "./error.ts";
 
 export interface Lock {
@@ -13,7 +14,7 @@ export interface Lock {
 }
 
 /** The length limit of socket paths is lower than that of file paths. */
-const socketPathBytesMax = 100;
+const socketPathBytesMax = 96;
 const answerMs = 2000;
 
 /** @throws DataDirError where another node uses the folder. */
@@ -23,9 +24,18 @@ export async function lockFolder(folder: string): Promise<Lock> {
   try {
     const server = createServer((socket) => socket.destroy()).unref();
     if (!(await listens(server, path))) {
+      const found = identityOf(path);
       if (await answers(path)) throw new DataDirError("another node uses it; stop that node, or choose another directory");
-      rmSync(file, { force: true });
-      if (!(await listens(server, path))) throw new DataDirError("another node has just locked it; stop that node, or choose another directory");
+      // Another node may have put its own in the place of the dead one meanwhile: what is taken away is asked once more.
+      if (identityOf(path) !== found) throw new DataDirError(justLocked);
+      const aside = `${path}~${randomId(4)}`;
+      if (isTaken(path, aside)) {
+        const isAlive = await answers(aside);
+        if (isAlive && !existsSync(path)) renameSync(aside, path);
+        else rmSync(aside, { force: true });
+        if (isAlive) throw new DataDirError(justLocked);
+      }
+      if (!(await listens(server, path))) throw new DataDirError(justLocked);
     }
     return {
       release: async () => {
@@ -35,6 +45,25 @@ export async function lockFolder(folder: string): Promise<Lock> {
     };
   } catch (error) {
     release();
+    throw error;
+  }
+}
+
+const justLocked = "another node has just locked it; stop that node, or choose another directory";
+
+/** Tells a file from one that has taken its place. */
+function identityOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? "" : `${stat.ino} ${stat.ctimeNs}`;
+}
+
+/** Renames a socket, which still reaches who listens on it. False: it is gone. */
+function isTaken(path: string, aside: string): boolean {
+  try {
+    renameSync(path, aside);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
     throw error;
   }
 }

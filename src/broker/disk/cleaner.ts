@@ -37,6 +37,8 @@ export class Cleaner {
   readonly #options: CleanerOptions;
   /** Files that could not be read; cleaning skips them. */
   readonly #unreadable = new Set<Segment>();
+  /** Files that something was copied out of, and the number of the first file that has some of it. */
+  readonly #copied = new WeakMap<Segment, number>();
   /** The journal deletes what is not archived, and this has been logged. */
   #gaveUp = false;
   #running: Promise<void> | null = null;
@@ -44,6 +46,8 @@ export class Cleaner {
 
   constructor(options: CleanerOptions) {
     this.#options = options;
+    // An earlier process may have copied out of any of them.
+    for (const segment of options.journal.segments) this.#copied.set(segment, segment.id + 1);
   }
 
   /** Whether this many more bytes would exceed the limit until something is cleaned. */
@@ -101,7 +105,7 @@ export class Cleaner {
   }
 
   #isKept(segment: Segment): boolean {
-    return this.#options.hold?.keeps(segment, this.#options.clock()) === true;
+    return this.#options.hold?.keeps(segment, Math.min(this.#options.clock(), this.#options.steady())) === true;
   }
 
   /** Whether nothing in the file counts: no publication, no room's position, no remembered key. */
@@ -109,7 +113,10 @@ export class Cleaner {
     return liveBytes === 0 && anchors === 0 && newestAt + this.#options.keyWindowMs < Math.min(this.#options.clock(), this.#options.steady());
   }
 
+  /** Once the disk has what was copied out of the file. Where little space is left, nobody waits for that. */
   async #remove(segment: Segment): Promise<void> {
+    const copies = this.#copied.get(segment);
+    if (copies !== undefined && !this.#isPressed) await this.#options.journal.synced(copies);
     await this.#options.journal.remove(segment);
     this.#options.stock.segments.delete(segment.id);
   }
@@ -142,7 +149,7 @@ export class Cleaner {
       return false;
     }
     for (const room of rooms) if (room.anchor === segment && !(await this.#copyHead(segment, room))) return false;
-    await journal.idle();
+    await journal.settled();
     if (segment.liveBytes > 0 || segment.anchors > 0) return false;
     await this.#remove(segment);
     return true;
@@ -156,7 +163,8 @@ export class Cleaner {
     if (this.#indexOf(room, found, segment, at) >= 0) return this.#copy(segment, room, found, at);
     if (this.#isPressed) return true;
     const remembered = found.key !== "" && this.#options.stock.findKey(room, found.key) === found.seq;
-    return remembered ? this.#append({ ...found, kind: recordKinds.key, payload: nothing }, keyCopied(found.time)) : true;
+    if (!remembered) return true;
+    return this.#append(segment, room, { ...found, kind: recordKinds.key, payload: nothing }, (to) => this.#copiedTo(to, room, found.time));
   }
 
   /** Index of the record on its room's shelf. -1: deleted, or stored elsewhere. */
@@ -167,42 +175,45 @@ export class Cleaner {
   }
 
   #copy(from: Segment, room: LogRoom, found: Found, at: number): Promise<boolean> {
-    return this.#append(found, {
-      committed: (segment, there) => {
-        if (segment.newestAt < found.time) segment.newestAt = found.time;
-        this.#options.stock.segments.set(segment.id, segment);
-        const i = this.#indexOf(room, found, from, at);
-        if (i >= 0) room.shelf.move(i, segment, there);
-      },
-      failed() {},
+    return this.#append(from, room, found, (to, there) => {
+      this.#copiedTo(to, room, found.time);
+      this.#options.stock.segments.set(to.id, to);
+      const i = this.#indexOf(room, found, from, at);
+      if (i >= 0) room.shelf.move(i, to, there);
     });
   }
 
   #copyHead(from: Segment, room: LogRoom): Promise<boolean> {
     const { stock } = this.#options;
-    return this.#append({ ...headOf(room, room.seq), payload: firstKept(room) }, {
-      committed(segment) {
-        if (room.anchor === from) stock.anchor(room, segment);
-      },
-      failed() {},
+    return this.#append(from, room, { ...headOf(room, room.seq), payload: firstKept(room) }, (to) => {
+      if (room.anchor === from) stock.anchor(room, to);
+      else stock.named(room, to);
     });
   }
 
-  async #append(fields: Omit<Found, "payload"> & { payload: Uint8Array }, waiting: Waiting): Promise<boolean> {
-    const { journal } = this.#options;
+  #copiedTo(segment: Segment, room: LogRoom, time: number): void {
+    if (segment.newestAt < time) segment.newestAt = time;
+    this.#options.stock.named(room, segment);
+  }
+
+  /** False: not possible now. */
+  async #append(from: Segment, room: LogRoom, fields: Omit<Found, "payload"> & { payload: Uint8Array }, committed: Waiting["committed"]): Promise<boolean> {
+    const { journal, stock } = this.#options;
     const length = recordLength(fields, fields.payload.length);
-    if (journal.refusal(length) === "overloaded") await journal.idle();
+    while (journal.refusal(length) === "overloaded" && journal.uncommittedBytes > 0 && !this.#stopped) await journal.settled();
     if (this.#stopped || journal.refusal(length) !== null) return false;
+    // Forgotten while this waited: no later file may name its epoch.
+    if (stock.rooms.get(room.name) !== room) return true;
+    if (!this.#copied.has(from)) this.#copied.set(from, journal.head.id);
+    room.pending++; // it is not forgotten before the commit
+    const waiting: Waiting = {
+      committed(segment, at) {
+        room.pending--;
+        committed(segment, at);
+      },
+      failed: () => void room.pending--,
+    };
     writeRecord(journal.append(length, waiting), fields, fields.payload);
     return true;
   }
-}
-
-function keyCopied(time: number): Waiting {
-  return {
-    committed(segment) {
-      if (segment.newestAt < time) segment.newestAt = time;
-    },
-    failed() {},
-  };
 }

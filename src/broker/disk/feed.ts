@@ -91,6 +91,8 @@ export class JournalFeed implements Feed {
         if (this.#paused || publications.length >= limit || bytes >= bytesMax || waitedMs >= (publications.length > 0 ? lingerMs : idleMs)) break;
         await this.#pauseFor(lingerMs);
       }
+      // The archive must not have more than the disk: after a power loss it could not go on.
+      if (this.#place !== after) await this.#options.journal.synced(segmentOf(after), segmentOf(this.#place));
     } catch (error) {
       this.#place = -1;
       throw error;

@@ -23,6 +23,8 @@ interface FoundRoom {
   /** First seq that the room keeps. */
   first: number;
   anchor: Segment;
+  /** Numbers of the files with a record of the epoch. */
+  readonly files: number[];
   time: number;
   places: Place[];
   keys: { key: string; seq: number; time: number }[];
@@ -48,9 +50,10 @@ export class Loading {
     let room = this.#rooms.get(name);
     if (room?.epoch !== epoch) {
       // Records of an old epoch are never copied, so they cannot come after those of the next epoch.
-      room = { epoch, head: seq, first: 0, anchor: segment, time, places: [], keys: [] };
+      room = { epoch, head: seq, first: 0, anchor: segment, files: [segment.id], time, places: [], keys: [] };
       this.#rooms.set(name, room);
     }
+    if (room.files.at(-1) !== segment.id) room.files.push(segment.id);
     if (seq >= room.head) [room.head, room.anchor] = [seq, segment];
     if (kind === recordKinds.head) room.first = Math.max(room.first, payload.readDoubleLE(0));
     if (time > room.time) room.time = time;
@@ -73,9 +76,10 @@ export class Loading {
   #fill(name: string, found: FoundRoom, now: number): void {
     const room = this.#stock.rooms.get(name)!;
     room.usedAt = Math.min(found.time, now);
+    room.files = found.files;
     this.#stock.anchor(room, found.anchor);
     for (const { segment, at, length, payloadBytes, time } of unbroken(found)) {
-      this.#stock.keep(room, segment, at, length, payloadBytes, time);
+      this.#stock.keep(room, segment, at, length, payloadBytes, Math.min(time, now));
     }
     this.#stock.trim(room);
     this.#stock.expire(room);

@@ -61,7 +61,7 @@ export async function createLogBroker(options: LogBrokerOptions, deliver: Delive
   const hold = archive && new Hold(archive.lagMaxMs);
   const cleaner = new Cleaner({ journal, stock, dataBytesMax, spareBytes: segmentBytes, keyWindowMs, clock, steady, hold, log });
   const sweeper = setInterval(() => {
-    stock.sweep();
+    stock.sweep(new Set(journal.segments.map(({ id }) => id)));
     writeRobbed(parts);
     cleaner.tidy();
   }, sweepMs).unref();
@@ -235,7 +235,7 @@ class Entry implements Waiting {
     const { epoch } = room;
     room.pending--;
     room.seq = seq;
-    stock.keep(room, segment, at, this.#length, this.payload.length, time);
+    stock.keep(room, segment, at, this.#length, this.payload.length);
     stock.trim(room);
     if (room.anchor !== segment) stock.anchor(room, segment);
     if (segment.newestAt < time) segment.newestAt = time;

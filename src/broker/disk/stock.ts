@@ -22,6 +22,8 @@ export interface LogRoom {
   usedAt: number;
   /** File with the newest record that names the room's position. */
   anchor: Segment | null;
+  /** Numbers of the files with a record of the epoch, the oldest first. Some may be gone. */
+  files: number[];
 }
 
 export interface StockOptions {
@@ -38,11 +40,13 @@ export interface StockOptions {
 
 /** A room that is not open and keeps nothing expires after this time, with its epoch. */
 const idleRoomMs = 60_000;
+/** Rooms that are looked at for one to evict. */
+const passedMax = 100;
 
 export class Stock {
   readonly rooms = new Map<string, LogRoom>();
   readonly segments = new Map<number, Segment>();
-  /** Rooms that lost publications to others since the last head record. */
+  /** Rooms that need a head record: they lost publications to others since the last, or a later file names them. */
   readonly robbed = new Set<LogRoom>();
   liveBytes = 0;
   publications = 0;
@@ -78,6 +82,7 @@ export class Stock {
       keys: null,
       usedAt: this.#options.steady(),
       anchor: null,
+      files: [],
     };
     this.rooms.set(name, room);
     this.#unopened.add(room);
@@ -113,9 +118,9 @@ export class Stock {
   }
 
   /** Adds publication `room.seq`, which is on disk. */
-  keep(room: LogRoom, segment: Segment, at: number, length: number, payloadBytes: number, time: number): void {
+  keep(room: LogRoom, segment: Segment, at: number, length: number, payloadBytes: number, keptAt = this.#options.steady()): void {
     this.segments.set(segment.id, segment);
-    room.shelf.push(segment, at, length, payloadBytes, time);
+    room.shelf.push(segment, at, length, payloadBytes, keptAt);
     room.payloadBytes += payloadBytes;
     this.liveBytes += length;
     this.publications++;
@@ -135,24 +140,37 @@ export class Stock {
   }
 
   expire(room: LogRoom): void {
-    const before = this.#options.clock() - room.retention.historyTtlMs;
+    const before = this.#options.steady() - room.retention.historyTtlMs;
     while (room.shelf.count > 0 && room.shelf.time(0) < before) this.#dropFirst(room);
+  }
+
+  /** A record of its epoch is in this file. */
+  named({ files }: LogRoom, { id }: Segment): void {
+    if (id > (files.at(-1) ?? -1)) files.push(id);
   }
 
   anchor(room: LogRoom, segment: Segment | null): void {
     if (room.anchor !== null) room.anchor.anchors--;
-    if (segment !== null) segment.anchors++;
+    if (segment !== null) {
+      segment.anchors++;
+      this.named(room, segment);
+    }
     room.anchor = segment;
   }
 
-  sweep(): void {
+  /** @param there numbers of the files that are there */
+  sweep(there: ReadonlySet<number>): void {
     const now = this.#options.steady();
     for (const room of this.rooms.values()) {
       this.expire(room);
       room.keys?.expire(now);
+      if (room.files.length > 1) room.files = room.files.filter((id) => there.has(id));
       // The archive goes on with the epoch of its room.
       const idle = room.retention.archive !== true && !room.open && room.pending === 0 && room.usedAt < now - idleRoomMs;
-      if (idle && room.shelf.count === 0 && !room.keys?.size) this.#forget(room);
+      if (!idle || room.shelf.count > 0 || room.keys?.size) continue;
+      // While another file names the room, the next start would take an old position for its newest, and give it again.
+      if (room.anchor !== null && room.files.at(-1)! > room.anchor.id) this.robbed.add(room);
+      else if (room.files.length <= 1) this.#forget(room);
     }
   }
 
@@ -164,12 +182,18 @@ export class Stock {
   }
 
   #forgetQuietest(): boolean {
+    let found: LogRoom | null = null;
+    let passed = 0;
     for (const room of this.#unopened) {
       if (room.pending > 0) continue;
-      this.#forget(room);
-      return true;
+      found ??= room;
+      // Better one that no other file names, as in sweep().
+      if (room.files.length > 1 && ++passed < passedMax) continue;
+      if (room.files.length <= 1) found = room;
+      break;
     }
-    return false;
+    if (found !== null) this.#forget(found);
+    return found !== null;
   }
 
   #forget(room: LogRoom): void {
