@@ -195,6 +195,28 @@ t.test("TLS ends here, and nodes get the client's address in a PROXY header", as
   t.equal(bytes.subarray(28, 32).toString(), "GET ");
 });
 
+t.test("a client on TLS that is turned away is closed: that used to end the load balancer", async (t) => {
+  const pair = makePair(folder(t), "lb");
+  const tls = { tlsCert: pair.cert, tlsKey: pair.key, policy: "round-robin" } as const;
+  const come = (port: number) => {
+    const client = connectTls({ port, host: "127.0.0.1", ca: pair.ca, servername: "localhost" });
+    client.on("error", () => undefined);
+    return client.resume();
+  };
+  const nowhere = await startBalancer(t, { nodes: ["gone=127.0.0.1:1"], ...tls });
+  for (const count of [1, 2]) {
+    await once(come(nowhere.port), "close");
+    t.equal(nowhere.usage().counts.refused["no-node"], count);
+  }
+  const full = await startBalancer(t, { nodes: [nodes[0]!], connectionsMax: 1, ...tls });
+  const first = come(full.port);
+  await until(() => full.usage().counts.joined === 1, "the first");
+  await once(come(full.port), "close");
+  t.equal(full.usage().counts.refused.full, 1);
+  t.equal(full.usage().counts.joined, 1, "the first goes on");
+  first.destroy();
+});
+
 t.test("TLS passes through to nodes that serve it, and their certificate is what clients verify", async (t) => {
   const pair = makePair(folder(t), "node");
   const target = createTlsServer({ cert: readFileSync(pair.cert), key: readFileSync(pair.key) }, (socket) => {

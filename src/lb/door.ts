@@ -5,7 +5,7 @@
 import type { Socket } from "node:net";
 import { xxh32 } from "../placement/hash.ts";
 import { FirstRequest, type Hint } from "./firstbytes.ts";
-import { closeLink, createLink, dial, join, type Link, type LinkEvents } from "./link.ts";
+import { closeLink, createLink, dial, join, reset, type Link, type LinkEvents } from "./link.ts";
 import type { BalancedNode, Nodes } from "./nodes.ts";
 import { Policies, type Policy } from "./policies.ts";
 import { plain, proxyHeader } from "./proxyheader.ts";
@@ -192,7 +192,7 @@ export class Door implements LinkEvents {
     this.counts.refused["no-node"]++;
     link.state = "closed";
     if (link.isHttp) link.client.end(unavailable, () => link.client.destroy());
-    else link.client.resetAndDestroy();
+    else reset(link.client);
   }
 
   #hasRoom(): boolean {
@@ -220,7 +220,7 @@ export class Door implements LinkEvents {
   #turnAway(accepted: Socket, refusal: Refusal): void {
     this.counts.refused[refusal]++;
     accepted.on("error", () => undefined);
-    accepted.resetAndDestroy();
+    reset(accepted);
   }
 }
 

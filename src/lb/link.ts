@@ -5,6 +5,7 @@
  * connection costs no buffer at all. What is written is a copy: a write that the kernel does not take whole keeps it.
  */
 import { connect, Socket, type NetConnectOpts, type Server } from "node:net";
+import { TLSSocket } from "node:tls";
 import type { Hint, FirstRequest } from "./firstbytes.ts";
 import type { BalancedNode } from "./nodes.ts";
 
@@ -228,4 +229,10 @@ function onClose(this: Linked, hadError: boolean): void {
 function otherOf(socket: Linked): Linked | null {
   const { client, node } = socket.link!;
   return socket === client ? node : client;
+}
+
+/** Closes at once: with a reset, but for TLS, where `resetAndDestroy()` throws. */
+export function reset(socket: Socket): void {
+  if (socket instanceof TLSSocket) socket.destroy();
+  else socket.resetAndDestroy();
 }
