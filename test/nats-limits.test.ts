@@ -267,3 +267,16 @@ t.test("a user that may not hear notices of streams: each refusal counts, it is 
   const isHeard = () => someone.request(`${prefix}.streams`, "", { timeout: 50 }).then(() => true, ({ code }: { code?: string }) => code === "TIMEOUT");
   await until(isHeard, "notices to be heard");
 });
+
+t.test("what nobody answers is bounded too, while NATS reads nothing", async (t) => {
+  const nats = await startNats(t);
+  const { publish } = await startBroker(t, brokerOptions(nats));
+  const text = "x".repeat(2 ** 19);
+  t.match(await publish("live:a", text, { retention: ephemeral }), { value: {} });
+  await nats.pause();
+  const answers = await Promise.all(Array.from({ length: 200 }, () => publish("live:a", text, { retention: ephemeral })));
+  const refused = answers.filter((answer) => "error" in answer && answer.error === "overloaded").length;
+  t.ok(refused >= 60, `${refused} of 200 refused: 64 MiB may be on their way`);
+  nats.resume();
+  await until(async () => "value" in (await publish("live:a", text, { retention: ephemeral })), "it to go on");
+});

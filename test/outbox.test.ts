@@ -221,3 +221,41 @@ for (const [found, sends, doubled] of [[true, false, 0], [false, true, 0], [null
     t.match(outbox.usage(), { repeated: 2, doubled });
   });
 }
+
+t.test("a stop does not wait for a publication that is not answered, nor begins the next of its room, nor connects again", async (t) => {
+  const sent: string[] = [];
+  const finished: Finished[] = [];
+  let answer: () => void = () => {};
+  const batches = [[rowOf(1), rowOf(2), rowOf(3)], [rowOf(4, { room: "silent" })]];
+  const start = (rows: readonly OutboxRow[]) => {
+    const one = [rows];
+    return startOutbox({
+      rows: { take: async () => one.shift() ?? [], finish: async (some) => void finished.push(some), stop: async () => undefined },
+      publish: (row, done) => (sent.push(row.id), (answer = () => done({ value: { epoch: "e", seq: 1, duplicate: false } }))),
+      find: async () => null, keyWindowMs: 120_000, pollMs: 1, log: { info() {}, warn() {}, error() {} },
+    });
+  };
+  const ordinary = start(batches[0]!);
+  await until(() => sent.length === 1, "the first to be sent");
+  const stopped = ordinary.stop();
+  answer();
+  await stopped;
+  t.same(sent, ["1"]);
+  t.match(finished, [{ published: ["1"], untouched: ["2", "3"] }]);
+  const silent = start(batches[1]!);
+  await until(() => sent.length === 2, "the next");
+  await silent.stop();
+
+  await postgres.sql("CREATE DATABASE stopping");
+  const place = { url: postgres.url().replace("/postgres", "/stopping"), gateway: "g", name: "flux-test-stopping" };
+  const connected = async () => Number((await postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flux-test-stopping'"))[0]!.count);
+  const [rows, early] = [openOutboxRows(place), openOutboxRows(place)];
+  await rows.take(1, []);
+  t.ok((await connected()) >= 1);
+  await rows.stop();
+  await t.rejects(rows.finish({ published: [], refused: [], untouched: [] }), /stopped/);
+  const taking = early.take(1, []);
+  await early.stop();
+  await t.rejects(taking, /stopped/);
+  await until(async () => (await connected()) === 0, "the connections to end");
+});

@@ -4,6 +4,7 @@ import t from "tap";
 import { openRedis } from "../src/redis/open.ts";
 import { readRedisTarget } from "../src/redis/target.ts";
 import { startNode } from "./support/node.ts";
+import { startProxy } from "./support/proxy.ts";
 import { freshPrefix, startRedis } from "./support/redis.ts";
 import { open } from "./support/session.ts";
 import { token } from "./support/tokens.ts";
@@ -98,4 +99,23 @@ t.test("connections that are lost again before channels are subscribed to end no
   t.notOk(link.hears);
   lets = true;
   await until(() => link.hears, "to be heard again");
+});
+
+t.test("a server that does not answer is not listened to any more either", async (t) => {
+  const redis = await startRedis(t);
+  const proxy = await startProxy(t, redis.port);
+  const link = await openRedis({ target: readRedisTarget(`redis://127.0.0.1:${proxy.port}`)!, answerMs: 200, log: { info() {}, warn() {} } });
+  t.teardown(() => link.close());
+  let heard = 0;
+  await link.subscribe("news", () => heard++);
+  const listening = async () => /\bid=(\d+)/.exec(String(await redis.client.client("LIST", "TYPE", "PUBSUB")))?.[1];
+  await until(async () => (await listening()) !== undefined, "it to listen");
+  const before = await listening();
+  proxy.pause("toClient");
+  await link.run("get", "x").catch(() => undefined);
+  await until(() => !link.up, "it to be noticed");
+  proxy.resume("toClient");
+  await until(async () => ![before, undefined].includes(await listening()), "another connection that listens");
+  await until(async () => (await redis.client.publish("news", "x"), heard > 0), "the news");
+  t.pass();
 });

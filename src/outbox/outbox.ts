@@ -71,7 +71,7 @@ export interface OutboxUsage {
 
 export interface Outbox {
   usage(): OutboxUsage;
-  /** Ends after the batch under way. */
+  /** Ends after the row that each room has under way, or after a time without their answers. */
   stop(): Promise<void>;
 }
 
@@ -115,8 +115,9 @@ export function startOutbox(options: OutboxOptions): Outbox {
   };
 
   /** Publishes the rows of one room in their order, until one is not taken now. */
-  const publishRoom = async (name: string, mine: readonly OutboxRow[], finished: { published: string[]; refused: Refused[]; untouched: string[] }): Promise<void> => {
+  const publishRoom = async (name: string, mine: readonly OutboxRow[], finished: Finishing): Promise<void> => {
     for (const [i, row] of mine.entries()) {
+      if (stopped) return keep(mine.slice(i), finished);
       const refusal = await (async () => {
         try {
           if (await isThere(row)) return null;
@@ -131,8 +132,7 @@ export function startOutbox(options: OutboxOptions): Outbox {
       } else if (refusal.retryable) {
         waiting.set(name, clock() + retryMs);
         // The rows behind it were not sent; it may have been.
-        for (const { id, isFresh } of mine.slice(i + 1)) if (isFresh) finished.untouched.push(id);
-        return;
+        return keep(mine.slice(i + 1), finished);
       } else {
         log.error({ room: row.room, key: row.key, code: refusal.code, problem: refusal.text }, "outbox: a publication can never be published; it is in flux.outbox_refused");
         finished.refused.push({ id: row.id, code: refusal.code, detail: refusal.text });
@@ -152,7 +152,7 @@ export function startOutbox(options: OutboxOptions): Outbox {
       if (mine === undefined) byRoom.set(name, [row]);
       else mine.push(row);
     }
-    const finished = { published: [] as string[], refused: [] as Refused[], untouched: [] as string[] };
+    const finished: Finishing = { published: [], refused: [], untouched: [] };
     await Promise.all([...byRoom].map(([name, mine]) => publishRoom(name, mine, finished)));
     await rows.finish(finished);
     counts.published += finished.published.length;
@@ -189,10 +189,22 @@ export function startOutbox(options: OutboxOptions): Outbox {
       wake();
       // A server that does not answer does not hold up the node that stops.
       await endedWithin(ended, stopMs);
-      await rows.stop();
-      await ended;
+      await endedWithin(rows.stop(), stopMs);
+      // Nor does a publication that is not answered.
+      await endedWithin(ended, stopMs);
     },
   };
+}
+
+interface Finishing {
+  readonly published: string[];
+  readonly refused: Refused[];
+  readonly untouched: string[];
+}
+
+/** They were not sent. */
+function keep(rows: readonly OutboxRow[], { untouched }: Finishing): void {
+  for (const { id, isFresh } of rows) if (isFresh) untouched.push(id);
 }
 
 /** A room's name with its tenant. */

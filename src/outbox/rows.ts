@@ -86,6 +86,7 @@ export function openOutboxRows(place: OutboxPlace): OutboxRows {
   let owned: number[] = [];
   let lookedAt = -Infinity;
   let isPrepared = false;
+  let isStopped = false;
 
   const lose = (lost: Client): void => {
     if (client === lost) client = null;
@@ -94,12 +95,17 @@ export function openOutboxRows(place: OutboxPlace): OutboxRows {
   };
 
   const connected = async (): Promise<Client> => {
+    if (isStopped) throw new Error("the outbox is stopped"); // what was sent is sent again, with its keys
     if (client !== null) return client;
     if (!isPrepared) await prepareOutbox(place);
     isPrepared = true;
     const fresh = new Client({ connectionString: place.url, application_name: place.name, connectionTimeoutMillis: connectMs, statement_timeout: statementMs, query_timeout: statementMs + connectMs, keepAlive: true });
     fresh.on("error", () => lose(fresh));
     await fresh.connect();
+    if (isStopped) {
+      await fresh.end();
+      throw new Error("the outbox is stopped");
+    }
     lookedAt = -Infinity;
     return (client = fresh);
   };
@@ -146,6 +152,7 @@ export function openOutboxRows(place: OutboxPlace): OutboxRows {
     }),
 
     async stop() {
+      isStopped = true;
       const last = client;
       client = null;
       await last?.end().catch(() => undefined);

@@ -259,6 +259,9 @@ export class RedisLink {
       // Later answers would come too late.
       this.#wentAway(`no answer for ${this.#answerMs} ms`);
       this.#client.disconnect(true);
+      // The subscriber sends nothing, so nothing tells whether it still hears. One that is connecting would end for good.
+      const { status } = this.#subscriber;
+      if (this.#subscriber !== this.#client && (status === "ready" || status === "connect")) this.#subscriber.disconnect(true);
       return;
     }
   }

@@ -58,6 +58,7 @@ export const overheadBytes = 4096;
 const sweepMs = 250;
 /** A stream without a leader answers nothing. A publication with a key is sent again. */
 const resendMs = 2_000;
+const askEveryBytes = 1024 * 1024;
 const lastNumber = 0xffffffff;
 /** For a server that has not announced its limit. */
 const usualPayloadMax = 1024 * 1024;
@@ -78,6 +79,9 @@ export class Outbox {
   /** Limit of the current or last server. The server would close the connection for a larger message. */
   #payloadMax = usualPayloadMax;
   #number = 0;
+  /** Bytes that left without waiting for an answer, and that the server may not have read. */
+  #left = 0;
+  #isAsking = false;
   #connected = true;
   /** A publication timed out and nothing arrived since: sending is paused. */
   #stalled = false;
@@ -109,6 +113,7 @@ export class Outbox {
     const { payloadMax } = this;
     if (draft.payload.length > payloadMax) return this.#tooLarge(draft.payload.length, room, done);
     if (this.#waiting.size >= publicationsMax || this.bytes + draft.payload.length > bytesMax) return done({ error: "overloaded" });
+    if (awaited === "leave" && this.#left + draft.payload.length > bytesMax) return done({ error: "overloaded" });
     const number = (this.#number = this.#number === lastNumber ? 1 : this.#number + 1);
     const bytes = writeEnvelope(this.node, number, Date.now(), draft);
     const size = bytes.length + (typeof awaited === "string" ? 0 : headerBytes(room, draft.key, nameBeside(room, subject)));
@@ -193,8 +198,24 @@ export class Outbox {
       return this.#unsendable(waiting, error as Error & { readonly code?: string });
     }
     if (waiting.awaited !== "leave") return;
+    this.#hasLeft(waiting.bytes.length);
     this.take(waiting.number);
     waiting.done({ value: { epoch: "", seq: 0, duplicate: false } });
+  }
+
+  /** Nothing answers these, so the server is asked now and then how far it has read. */
+  #hasLeft(bytes: number): void {
+    this.#left += bytes;
+    if (this.#isAsking || this.#left < askEveryBytes) return;
+    this.#isAsking = true;
+    const asked = this.#left;
+    const answered = (left: number) => {
+      this.#left = left;
+      this.#isAsking = false;
+      this.#hasLeft(0);
+    };
+    // A connection that is lost takes along what was on its way.
+    this.#connection.flush().then(() => answered(this.#left - asked), () => answered(0));
   }
 
   #write({ subject, bytes, awaited, number, key, room }: Waiting): void {
