@@ -29,6 +29,8 @@ export interface CleanerOptions {
 export const fillingShare = 0.8;
 /** Files that are fuller than this are not worth copying, where others wait for the archive. */
 const fullShare = 0.9;
+/** Commits after the copies of a file, unless nobody publishes. */
+const commitsBetween = 16;
 /** From this share on, keys of deleted publications are not copied: new publications need the space. */
 const pressedShare = 0.9;
 const nothing = new Uint8Array(0);
@@ -39,6 +41,9 @@ export class Cleaner {
   readonly #unreadable = new Set<Segment>();
   /** Files that something was copied out of, and the number of the first file that has some of it. */
   readonly #copied = new WeakMap<Segment, number>();
+  /** Files that go once the disk has what was copied out of them. */
+  readonly #emptied = new Set<Segment>();
+  #syncing: Promise<void> | null = null;
   /** The journal deletes what is not archived, and this has been logged. */
   #gaveUp = false;
   #running: Promise<void> | null = null;
@@ -59,7 +64,7 @@ export class Cleaner {
   }
 
   tidyIfFilling(): void {
-    if (this.#running === null && this.#isFilling) this.tidy();
+    if (this.#running === null && (this.#isFilling || (this.#isPressed && this.#emptied.size > 0))) this.tidy();
   }
 
   tidy(): void {
@@ -72,10 +77,13 @@ export class Cleaner {
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#running;
+    await this.#syncing;
   }
 
   get #isFilling(): boolean {
-    return this.#options.journal.bytes > this.#options.dataBytesMax * fillingShare;
+    let leaving = 0;
+    for (const { bytes } of this.#emptied) leaving += bytes;
+    return this.#options.journal.bytes - leaving > this.#options.dataBytesMax * fillingShare;
   }
 
   get #isPressed(): boolean {
@@ -84,20 +92,22 @@ export class Cleaner {
 
   async #run(): Promise<void> {
     const { journal } = this.#options;
-    for (const segment of journal.segments.slice(0, -1)) if (this.#isDone(segment) && !this.#isKept(segment)) await this.#remove(segment);
+    for (const segment of journal.segments.slice(0, -1)) if (this.#mayGo(segment) && this.#isDone(segment)) await this.#remove(segment);
+    await this.#makeRoom();
     if (!this.#isFilling) this.#gaveUp = false;
     while (this.#isFilling && !this.#stopped) {
       const segment = this.#next();
       if (segment === null) return;
       if (this.#isDone(segment)) await this.#remove(segment);
       else if (!(await this.#clean(segment))) return;
+      await this.#makeRoom();
     }
   }
 
   /** What is archived first. Then the oldest file that waits for the archive: publishers do not wait for PostgreSQL. */
   #next(): Segment | null {
     const emptiest = this.#emptiest();
-    const oldest = this.#options.journal.segments.slice(0, -1).find((segment) => this.#isKept(segment) && !this.#unreadable.has(segment));
+    const oldest = this.#options.journal.segments.slice(0, -1).find((segment) => this.#isKept(segment) && !this.#unreadable.has(segment) && !this.#emptied.has(segment));
     if (oldest === undefined || (emptiest !== null && emptiest.liveBytes / emptiest.bytes < fullShare)) return emptiest;
     if (!this.#gaveUp) this.#options.log.error({ file: oldest.path }, "data directory: it is full of what is not archived yet, and the journal deletes the oldest of that; the archive gets a gap; check PostgreSQL, or raise dataBytesMax");
     this.#gaveUp = true;
@@ -113,10 +123,35 @@ export class Cleaner {
     return liveBytes === 0 && anchors === 0 && newestAt + this.#options.keyWindowMs < Math.min(this.#options.clock(), this.#options.steady());
   }
 
-  /** Once the disk has what was copied out of the file. Where little space is left, nobody waits for that. */
+  /** Neither the archive needs the file, nor is it on its way out. */
+  #mayGo(segment: Segment): boolean {
+    return !this.#emptied.has(segment) && !this.#isKept(segment);
+  }
+
+  /** A file that something was copied out of goes when the disk has that. Cleaning goes on meanwhile. */
   async #remove(segment: Segment): Promise<void> {
-    const copies = this.#copied.get(segment);
-    if (copies !== undefined && !this.#isPressed) await this.#options.journal.synced(copies);
+    if (!this.#copied.has(segment) || this.#isPressed) return this.#delete(segment);
+    this.#emptied.add(segment);
+    this.#syncing ??= this.#deleteSynced()
+      .catch((error: unknown) => this.#options.log.error({ err: error }, "data directory: a file could not be synced; those it was copied from stay, and the node retries"))
+      .finally(() => (this.#syncing = null));
+  }
+
+  async #deleteSynced(): Promise<void> {
+    while (this.#emptied.size > 0 && !this.#stopped) {
+      const emptied = [...this.#emptied];
+      await this.#options.journal.synced(Math.min(...emptied.map((segment) => this.#copied.get(segment)!)));
+      for (const segment of emptied) if (this.#emptied.has(segment)) await this.#delete(segment);
+    }
+  }
+
+  /** Where little space is left, nobody waits for the disk. */
+  async #makeRoom(): Promise<void> {
+    if (this.#isPressed) for (const segment of [...this.#emptied]) if (this.#emptied.has(segment)) await this.#delete(segment);
+  }
+
+  async #delete(segment: Segment): Promise<void> {
+    this.#emptied.delete(segment); // before it waits: nobody else deletes it
     await this.#options.journal.remove(segment);
     this.#options.stock.segments.delete(segment.id);
   }
@@ -125,7 +160,7 @@ export class Cleaner {
     let found: Segment | null = null;
     const share = ({ liveBytes, bytes }: Segment) => liveBytes / bytes;
     for (const segment of this.#options.journal.segments.slice(0, -1)) {
-      if (this.#unreadable.has(segment) || this.#isKept(segment)) continue;
+      if (this.#unreadable.has(segment) || !this.#mayGo(segment)) continue;
       if (found === null || share(segment) < share(found)) found = segment;
     }
     return found;
@@ -149,7 +184,8 @@ export class Cleaner {
       return false;
     }
     for (const room of rooms) if (room.anchor === segment && !(await this.#copyHead(segment, room))) return false;
-    await journal.settled();
+    // Publishers go first: copies take space before a file goes. But not for ever.
+    for (let commits = 0; commits < commitsBetween; commits++) await journal.settled();
     if (segment.liveBytes > 0 || segment.anchors > 0) return false;
     await this.#remove(segment);
     return true;

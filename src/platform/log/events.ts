@@ -73,7 +73,7 @@ export const events: Readonly<Record<string, readonly string[]>> = {
   disk_write_failed: ["disk write failed", "rewriting the * journal failed", "* could not be written to disk before the exit"],
   disk_write_recovered: ["disk writes succeed again"],
   disk_read_failed: ["disk read failed", "data directory: a file cannot be read"],
-  disk_cleaning_failed: ["data directory: cleaning failed", "data directory: it is full of what is not archived"],
+  disk_cleaning_failed: ["data directory: cleaning failed", "data directory: a file could not be synced", "data directory: it is full of what is not archived"],
   journal_cut: ["journal: an incomplete last write was cut off"],
   // Archive and outbox
   archive_unavailable: ["archive: PostgreSQL is unavailable", "archive: PostgreSQL cannot be reached", "archive: the history of a room could not be read", "archive: the stream cannot be archived now"],
