@@ -57,10 +57,20 @@ export class Cleaner {
 
   /** Whether this many more bytes would exceed the limit until something is cleaned. */
   isFull(bytes: number): boolean {
-    const { journal, dataBytesMax, spareBytes } = this.#options;
-    if (journal.bytes + journal.uncommittedBytes + bytes <= dataBytesMax - spareBytes) return false;
+    if (this.#fits(bytes)) return false;
+    if (this.#emptied.size > 0) void this.#makeRoom().catch((error: unknown) => this.#failed(error));
+    if (this.#fits(bytes)) return false;
     this.tidy();
     return true;
+  }
+
+  #fits(bytes: number): boolean {
+    const { journal, dataBytesMax, spareBytes } = this.#options;
+    return journal.bytes + journal.uncommittedBytes + bytes <= dataBytesMax - spareBytes;
+  }
+
+  #failed(error: unknown): void {
+    this.#options.log.error({ err: error }, "data directory: cleaning failed; publishes are rejected once it is full");
   }
 
   tidyIfFilling(): void {
@@ -70,7 +80,7 @@ export class Cleaner {
   tidy(): void {
     if (this.#stopped) return;
     this.#running ??= this.#run()
-      .catch((error: unknown) => this.#options.log.error({ err: error }, "data directory: cleaning failed; publishes are rejected once it is full"))
+      .catch((error: unknown) => this.#failed(error))
       .finally(() => (this.#running = null));
   }
 
@@ -145,9 +155,9 @@ export class Cleaner {
     }
   }
 
-  /** Where little space is left, nobody waits for the disk. */
+  /** Where little space is left, nobody waits for the disk: all of them count as gone at once. */
   async #makeRoom(): Promise<void> {
-    if (this.#isPressed) for (const segment of [...this.#emptied]) if (this.#emptied.has(segment)) await this.#delete(segment);
+    if (this.#isPressed) await Promise.all([...this.#emptied].map((segment) => this.#delete(segment)));
   }
 
   async #delete(segment: Segment): Promise<void> {
