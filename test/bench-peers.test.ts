@@ -40,6 +40,9 @@ async function fanOut(t: Test, name: PeerName): Promise<void> {
   }
 }
 
+/** Looked up before a test changes the PATH. */
+const absent = { nats: absence("nats") ?? false, nchan: absence("nchan") ?? false };
+
 t.test("a peer that is not installed is named with the reason", async (t) => {
   const { PATH } = process.env;
   process.env.PATH = t.testdir();
@@ -55,9 +58,9 @@ t.test("Centrifugo's members hear what others publish, through its JSON protocol
   await fanOut(t, "centrifugo");
 });
 
-t.test("the members of nats-server hear what others publish, through its WebSocket", { skip: absence("nats") ?? false }, (t) => fanOut(t, "nats"));
+t.test("the members of nats-server hear what others publish, through its WebSocket", { skip: absent.nats }, (t) => fanOut(t, "nats"));
 
-t.test("the members of nchan hear what others publish", { skip: absence("nchan") ?? false }, (t) => fanOut(t, "nchan"));
+t.test("the members of nchan hear what others publish", { skip: absent.nchan }, (t) => fanOut(t, "nchan"));
 
 t.test("a NATS conversation reads lines and payloads wherever they are cut", async (t) => {
   const stream = Buffer.from(`INFO {"x":1}\r\nPONG\r\n${[1, 2].map((n) => `MSG room 1 128\r\n${textPayload(n, 7)}\r\n`).join("")}-ERR 'Slow Consumer'\r\n`);
